@@ -1,0 +1,126 @@
+"""What a task is: data, models, metric. One package or module a task, behind this seam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+Size = Literal["light", "heavy", "published"]
+"""`light` runs at the edge, `heavy` in the cloud; `published` is the shape of the literature."""
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """Data type and shape of one sample, without a batch axis."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one raw sample."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples that belong together.
+
+    x: [sample, *shape] as `Dataset.spec` says; y: float32 [sample, label]; group: int64 [sample], the
+    patient (subject, track, …) that a sample comes from. No group stands in two splits of a dataset.
+    """
+
+    x: NDArray[Any]
+    y: NDArray[np.float32]
+    group: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a task learns from. `real` is false for generated data, and every figure says so."""
+
+    source: str
+    real: bool
+    features: tuple[str, ...]
+    train: Split
+    valid: Split
+    test: Split
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The input of one sample."""
+        return TensorSpec(dtype=str(self.train.x.dtype), shape=self.train.x.shape[1:])
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """Progress of a training: epochs count from 1; `quality` is the task's metric on `valid`."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    quality: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A classical model fitted on the same features and the same split."""
+
+    name: str
+    metrics: Mapping[str, float]
+
+
+class Task(Protocol):
+    """A task. Stateless: everything it needs comes in as an argument."""
+
+    name: str
+    scenario: str
+    metric: str
+    """The key of `score` that models are compared by; larger is better."""
+    sizes: tuple[Size, ...]
+
+    def load(self, data: Path | None, *, seed: int) -> Dataset:
+        """The data set found under `data`, or a generated one where `data` is None.
+
+        Raises DataError with what is missing, from whom it can be had, and where to put it.
+        """
+        ...
+
+    def fit(
+        self,
+        size: Size,
+        dataset: Dataset,
+        *,
+        seed: int,
+        epochs: int | None = None,
+        examples: int | None = None,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> keras.Model:
+        """Train on `dataset.train` (its first `examples` groups after a seeded shuffle, or all), keep what is
+        best on `dataset.valid`, never look at `dataset.test`. The model takes raw samples [batch, *shape] (it
+        normalises inside) and gives float32 outputs [batch, output]."""
+        ...
+
+    def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+        """Metrics of outputs [sample, output] against labels [sample, label]; NaN where undefined."""
+        ...
+
+    def intervals(
+        self, outputs: NDArray[np.float32], labels: NDArray[np.float32], *, seed: int
+    ) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap intervals of the same metrics."""
+        ...
+
+    def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
+        """Fit the classical model on `dataset.train`, score it on `dataset.test`."""
+        ...
