@@ -1,0 +1,1 @@
+"""Topologies: the file, its checks, and the deployment that it resolves to."""

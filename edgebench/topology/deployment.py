@@ -1,0 +1,87 @@
+"""A deployment: a topology with every node, link and stage resolved. The form in which executors and nodes see it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgebench.topology.model import Batch, Load, ModelChoice, Queue, Rollout, Tier, Training
+
+
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record of the deployment."""
+
+
+class NodePlan(Frozen):
+    """One node. `children` and `parent` are names of nodes; only the cloud has no parent."""
+
+    name: str
+    group: str
+    tier: Tier
+    profile: str
+    parent: str | None
+    children: tuple[str, ...]
+
+
+class LinkPlan(Frozen):
+    """The link from `child` to its `parent`. None as a rate is unlimited; links with one `pipe` share its rates."""
+
+    child: str
+    parent: str
+    latency_ms: float
+    jitter_ms: float
+    up_mbit_s: float | None
+    down_mbit_s: float | None
+    pipe: str
+
+    @property
+    def name(self) -> str:
+        """`child -> parent`, as faults and results call it."""
+        return f"{self.child} -> {self.parent}"
+
+    @property
+    def shaped(self) -> bool:
+        """Whether anything at all has to be emulated."""
+        return bool(self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s)
+
+
+class WorkloadPlan(Frozen):
+    """One workload. `deciders` maps each source device to the node that decides its samples."""
+
+    name: str
+    task: str
+    sources: tuple[str, ...]
+    deciders: dict[str, str]
+    place: str
+    load: Load
+    deadline_ms: float | None
+    model: ModelChoice
+    train: Training
+    rollout: tuple[Rollout, ...]
+    batch: Batch
+    queue: Queue
+    qos: int
+
+
+class Deployment(Frozen):
+    """What a run is made of; written to `deployment.json`. Holds no secret and no port."""
+
+    schema: int
+    run_id: str
+    name: str
+    seed: int
+    duration_s: float
+    executor: str
+    data: str | None
+    broker_url: str | None
+    nodes: dict[str, NodePlan]
+    links: dict[str, LinkPlan]
+    workloads: dict[str, WorkloadPlan]
+
+    @property
+    def cloud(self) -> str:
+        """The name of the one cloud node."""
+        return next(node.name for node in self.nodes.values() if node.tier == "cloud")
+
+    def of_tier(self, tier: Tier) -> tuple[NodePlan, ...]:
+        """The nodes of a tier, in the order of the file."""
+        return tuple(node for node in self.nodes.values() if node.tier == tier)

@@ -1,0 +1,221 @@
+"""The topology file, schema version 1, as typed data.
+
+Every field is checked for its shape while it is decoded; `check` looks at what fields say of each other;
+an executor then refuses by name what it cannot enforce.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Tier = Literal["device", "edge", "cloud"]
+Runtime = Literal["litert", "keras", "fake"]
+Quantisation = Literal["float32", "float16", "dynamic", "int8"]
+WhenFull = Literal["drop-oldest", "drop-newest"]
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record of the file: immutable, and an unknown field is an error."""
+
+
+class NodeGroup(Strict):
+    """One node, or `count` nodes named `<group>-0` … when `count` is given.
+
+    Nodes of a group are dealt round the nodes of the parent group: `bed-0` to `ward-0`, `bed-1` to `ward-1`, ….
+    """
+
+    tier: Tier
+    count: Count | None = None
+    parent: Name | None = None
+    profile: str = "host"
+
+
+class Link(Strict):
+    """The links between each node of a group (first) and its parent (second).
+
+    A missing rate is unlimited. `shared`: all pairs of the two groups share one pipe; otherwise each pair has its own.
+    `jitter_ms`: uniform within ± this around the latency; order is kept. `up` is from child to parent.
+    """
+
+    between: tuple[Name, Name]
+    latency_ms: NonNegative = 0.0
+    jitter_ms: NonNegative = 0.0
+    rate_mbit_s: Positive | None = None
+    up_mbit_s: Positive | None = None
+    down_mbit_s: Positive | None = None
+    loss_percent: Annotated[float, Meta(ge=0, lt=100)] = 0.0
+    shared: bool = False
+
+
+class Fixed(Strict, tag="fixed", tag_field="kind"):
+    """A sample every 1 / `rate_hz` s on each device, each device with its own seeded phase."""
+
+    rate_hz: Positive
+
+
+class Poisson(Strict, tag="poisson", tag_field="kind"):
+    """Exponential gaps with mean 1 / `rate_hz` s on each device."""
+
+    rate_hz: Positive
+
+
+class Trace(Strict, tag="trace", tag_field="kind"):
+    """Times in s from the start of the run, one a line, from a text file beside the topology; every device plays it."""
+
+    file: str
+
+
+class SingleStream(Strict, tag="single-stream", tag_field="kind"):
+    """MLPerf: the next sample when the decision of the last has arrived."""
+
+
+class MultiStream(Strict, tag="multi-stream", tag_field="kind"):
+    """MLPerf: a query of `samples` samples at once, the next query when all of the last are decided."""
+
+    samples: Count = 8
+
+
+class Server(Strict, tag="server", tag_field="kind"):
+    """MLPerf: Poisson arrivals on each device and a bound on the p99 that the run must meet to be valid."""
+
+    rate_hz: Positive
+    p99_ms: Positive
+
+
+class Offline(Strict, tag="offline", tag_field="kind"):
+    """MLPerf: all `samples` of a device are due at the start; what counts is the throughput."""
+
+    samples: Count
+
+
+Load = Fixed | Poisson | Trace | SingleStream | MultiStream | Server | Offline
+
+
+class Place(Strict):
+    """The tier that each stage runs on; `cascade` asks the edge first and the cloud when the edge is unsure."""
+
+    infer: Literal["device", "edge", "cloud", "cascade"] = "edge"
+
+
+class ModelChoice(Strict):
+    """Which model decides, and how it is run.
+
+    source: `train` (the cloud trains it), a path to a model file beside the topology, or `sha256:<hex>` of one
+    in the registry.
+    """
+
+    size: Literal["light", "heavy", "published"] = "light"
+    runtime: Runtime = "litert"
+    quantisation: Quantisation = "float32"
+    source: str = "train"
+
+
+class Training(Strict):
+    """How the first model is trained. `examples` counts patients (subjects, tracks); none means all."""
+
+    epochs: Count | None = None
+    examples: Count | None = None
+
+
+class Rollout(Strict):
+    """Train another model while the streams run, and announce it if it is better on held-out data."""
+
+    at_s: NonNegative
+    epochs: Count | None = None
+    examples: Count | None = None
+
+
+class Batch(Strict):
+    """The deciding node takes what has arrived, at most `max_batch`, waiting at most `max_wait_ms` for more."""
+
+    max_batch: Annotated[int, Meta(ge=1, le=256)] = 8
+    max_wait_ms: NonNegative = 0.0
+
+
+class Queue(Strict):
+    """Samples that wait for the model at the deciding node; what is dropped is counted and named."""
+
+    max_samples: Count = 4096
+    when_full: WhenFull = "drop-oldest"
+
+
+class Workload(Strict):
+    """A task fed by a load on the devices of one or more groups."""
+
+    task: str
+    source: Name | tuple[Name, ...]
+    load: Load
+    deadline_ms: Positive | None = None
+    place: Place = Place()
+    model: ModelChoice = ModelChoice()
+    train: Training = Training()
+    rollout: tuple[Rollout, ...] = ()
+    batch: Batch = Batch()
+    queue: Queue = Queue()
+    qos: Literal[0, 1] = 1
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the source groups."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+
+class Strategy(Strict):
+    """A Flower strategy by name, with its arguments."""
+
+    name: str = "FedAvg"
+    args: dict[str, Any] = {}
+
+
+class Federated(Strict):
+    """Federated learning of a workload's model beside its stream."""
+
+    workload: Name
+    rounds: Count
+    strategy: Strategy = Strategy()
+    aggregate: tuple[Literal["edge", "cloud"], ...] = ("cloud",)
+    local_epochs: Count = 1
+    batch_size: Count = 32
+    fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    deadline_s: Positive | None = None
+
+
+class Fault(Strict):
+    """Something that breaks `at_s` into the run, for `for_s` (none: for good). Exactly one of `link` and `node`."""
+
+    at_s: NonNegative
+    kind: Literal["down", "kill", "pause"]
+    link: str | None = None
+    node: Name | None = None
+    for_s: Positive | None = None
+
+
+class Broker(Strict):
+    """`embedded` starts one broker a site and one at the cloud, on `listen`; `url` uses one that exists for all."""
+
+    url: str | None = None
+    listen: str = "127.0.0.1"
+
+
+class Topology(Strict):
+    """A whole file."""
+
+    schema: Literal[1]
+    name: Name
+    nodes: Annotated[dict[Name, NodeGroup], Meta(min_length=1)]
+    workloads: Annotated[dict[Name, Workload], Meta(min_length=1)]
+    seed: Annotated[int, Meta(ge=0)] = 0
+    duration_s: Positive = 30.0
+    data: str | None = None
+    links: tuple[Link, ...] = ()
+    broker: Broker = Broker()
+    federated: tuple[Federated, ...] = ()
+    faults: tuple[Fault, ...] = ()
