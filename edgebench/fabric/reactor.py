@@ -1,0 +1,145 @@
+"""A single-threaded event loop with timers that are exact to some 0.1 ms.
+
+The standard selectors round a timeout up to whole milliseconds, which would be a wrong number in every latency. Here
+`select` waits on the one descriptor of the epoll (or kqueue) set, with microsecond resolution.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import select
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from edgebench.clock import NS_PER_S, now_ns
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+_IDLE_S = 3600.0
+
+
+class Timer:
+    """A pending call; `cancel` makes it a no-op."""
+
+    __slots__ = ("call", "due_ns")
+
+    def __init__(self, due_ns: int, call: Callable[[], None]) -> None:
+        self.due_ns = due_ns
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        """Forget the call."""
+        self.call = None
+
+
+class Reactor:
+    """Watches sockets and calls back, all in the thread of `run`. Only `call_soon_threadsafe` and `stop` may be called
+    from elsewhere."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[int, int, Timer]] = []
+        self._order = itertools.count()
+        self._soon: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._waker, self._wakee = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakee.setblocking(False)
+        self._thread: int | None = None
+        self._selector.register(self._wakee, READ, self._drain_wakes)
+        # An epoll or kqueue set can itself be waited for; a poor machine without either keeps the rounded timeout.
+        fileno = getattr(self._selector, "fileno", None)
+        self._set_fd: int | None = fileno() if fileno is not None else None
+
+    def watch(self, sock: socket.socket, events: int, ready: Callable[[int], None]) -> None:
+        """Call `ready(events)` when the socket is ready; a second call for a socket replaces the first."""
+        try:
+            self._selector.modify(sock, events, ready)
+        except KeyError:
+            self._selector.register(sock, events, ready)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        """Stop watching; not watched is fine."""
+        try:
+            self._selector.unregister(sock)
+        except (KeyError, ValueError):
+            return
+
+    def call_at(self, due_ns: int, call: Callable[[], None]) -> Timer:
+        """Call at a time of `clock.now_ns`, or at once where it has passed."""
+        timer = Timer(due_ns, call)
+        heapq.heappush(self._timers, (due_ns, next(self._order), timer))
+        return timer
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """Call after a delay in s."""
+        return self.call_at(now_ns() + int(delay_s * NS_PER_S), call)
+
+    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+        """Call from the reactor's thread as soon as it can; from any thread."""
+        self._soon.append(call)
+        if threading.get_ident() != self._thread:
+            self._wake()
+
+    def stop(self) -> None:
+        """Make `run` return; from any thread."""
+        self._stopping = True
+        self._wake()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        self._thread = threading.get_ident()
+        while not self._stopping:
+            self.turn()
+
+    def turn(self) -> None:
+        """Wait for the next event or timer, and serve what is due."""
+        for key, events in self._wait():
+            key.data(events)
+        while self._soon:
+            self._soon.popleft()()
+        self._fire_timers()
+
+    def close(self) -> None:
+        """Release the descriptors; after `run` has returned."""
+        self._selector.close()
+        self._waker.close()
+        self._wakee.close()
+
+    def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
+        timeout_s = _IDLE_S
+        if self._soon or self._stopping:
+            timeout_s = 0.0
+        elif self._timers:
+            timeout_s = max(0.0, (self._timers[0][0] - now_ns()) / NS_PER_S)
+        if self._set_fd is None:
+            return self._selector.select(timeout_s)
+        if timeout_s > 0:
+            select.select([self._set_fd], [], [], timeout_s)
+        return self._selector.select(0)
+
+    def _fire_timers(self) -> None:
+        if not self._timers:
+            return
+        now = now_ns()
+        while self._timers and self._timers[0][0] <= now:
+            call = heapq.heappop(self._timers)[2].call
+            if call is not None:
+                call()
+
+    def _wake(self) -> None:
+        try:
+            self._waker.send(b"\0")
+        except BlockingIOError:
+            pass  # it is full of wakes already
+
+    def _drain_wakes(self, _events: int) -> None:
+        try:
+            while len(self._wakee.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
