@@ -11,23 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.inference.spec import TensorSpec
+
 if TYPE_CHECKING:
     import keras
 
 Size = Literal["light", "heavy", "published"]
 """`light` runs at the edge, `heavy` in the cloud; `published` is the shape of the literature."""
-
-
-class TensorSpec(msgspec.Struct, frozen=True):
-    """Data type and shape of one sample, without a batch axis."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of one raw sample."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)

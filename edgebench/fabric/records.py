@@ -1,0 +1,220 @@
+"""What nodes write down while a run goes, and the crash-safe file they write it to.
+
+All times are ns of the clock of `edgebench.clock`. A sample's row is written by the device that sensed it, since the
+decision brings the stamps of every hop back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from edgebench.inference.spec import Manifest
+
+
+class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One sample, from its due time to the arrival of its decision; None for a stamp that it never reached.
+
+    A sample without `arrived_ns` is lost. forward_*/return_*: when the edge took in and sent on a sample, and its
+    decision, that the cloud decided. received/started/finished/replied: at the deciding node.
+    size_bytes, reply_bytes: MQTT payloads. batch: how many samples were decided together.
+    """
+
+    node: str
+    workload: str
+    seq: int
+    scheduled_ns: int
+    captured_ns: int
+    sent_ns: int | None
+    size_bytes: int
+    label: list[float] | None
+    arrived_ns: int | None = None
+    forward_in_ns: int | None = None
+    forward_out_ns: int | None = None
+    received_ns: int | None = None
+    started_ns: int | None = None
+    finished_ns: int | None = None
+    replied_ns: int | None = None
+    return_in_ns: int | None = None
+    return_out_ns: int | None = None
+    reply_bytes: int | None = None
+    decider: str | None = None
+    digest: str | None = None
+    output: list[float] | None = None
+    batch: int | None = None
+
+
+class Tally(msgspec.Struct):
+    """Counts of one workload at one node; only what applies to its tier is ever above zero.
+
+    scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
+    (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.
+    rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples that came as plain JSON.
+    """
+
+    scheduled: int = 0
+    sent: int = 0
+    decided: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    unexpected: int = 0
+    forwarded: int = 0
+    plain_json: int = 0
+    rejected: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+
+
+class Swap(msgspec.Struct, frozen=True):
+    """A node began to decide with another model: fetched, verified, warmed up, swapped in between two samples."""
+
+    node: str
+    workload: str
+    digest: str
+    fetched_ns: int
+    swapped_ns: int
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """A process's use of the machine up to a time: cumulative CPU s (user + system), resident memory in bytes."""
+
+    at_ns: int
+    cpu_s: float
+    rss_bytes: int
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """A snapshot of a node's counts (cumulative); the last one in a spool is what is known of the node."""
+
+    at_ns: int
+    node: str
+    tallies: dict[str, Tally]
+
+
+class Rows(msgspec.Struct, frozen=True, tag="rows"):
+    """Finished samples."""
+
+    rows: list[SampleRecord]
+
+
+class Swapped(msgspec.Struct, frozen=True, tag="swap"):
+    """A model swap."""
+
+    swap: Swap
+
+
+class Used(msgspec.Struct, frozen=True, tag="usage"):
+    """The use of the machine by the process that hosts these nodes."""
+
+    nodes: list[str]
+    usage: Usage
+
+
+class Closed(msgspec.Struct, frozen=True, tag="closed"):
+    """The process drained and ended in good order; a spool without this line was cut off."""
+
+    nodes: list[str]
+    at_ns: int
+    versions: dict[str, str]
+
+
+Entry = Progress | Rows | Swapped | Used | Closed
+
+
+class Spool:
+    """An append-only file of entries. What was flushed survives the death of its writer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab")
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def write(self, *entries: Entry) -> None:
+        """Append entries and hand them to the operating system."""
+        for entry in entries:
+            body = self._encoder.encode(entry)
+            self._file.write(len(body).to_bytes(4, "big") + body)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_spool(path: Path) -> Iterator[Entry]:
+    """The entries of a spool, up to where a killed writer broke off."""
+    decoder = msgspec.msgpack.Decoder(Entry)
+    with path.open("rb") as file:
+        while len(head := file.read(4)) == 4:
+            size = int.from_bytes(head, "big")
+            body = file.read(size)
+            if len(body) < size:
+                return
+            yield decoder.decode(body)
+
+
+class ModelEvent(msgspec.Struct, frozen=True):
+    """A model that the cloud came by. announced_ns is None for one that was not better; `note` says why or how."""
+
+    workload: str
+    origin: str
+    manifest: Manifest
+    ready_ns: int
+    announced_ns: int | None
+    note: str = ""
+
+
+class LinkObserved(msgspec.Struct, frozen=True):
+    """A link after a run. requested and measured: latency_ms, jitter_ms, up_mbit_s, down_mbit_s (absent: unlimited,
+    or not measured). Bytes are counted where the link is emulated, messages are MQTT PUBLISH packets."""
+
+    name: str
+    requested: dict[str, float]
+    measured: dict[str, float]
+    up_bytes: int | None
+    down_bytes: int | None
+    up_messages: int | None
+    down_messages: int | None
+
+
+class Death(msgspec.Struct, frozen=True):
+    """A part that ended when it should not have. status: exit status, negative for a signal."""
+
+    part: str
+    status: int
+    at_ns: int
+    last_words: str = ""
+
+
+class HostUsage(msgspec.Struct, frozen=True, array_like=True):
+    """The whole machine since the sample before: busy share of all cores 0..1, and the share stolen by other guests."""
+
+    at_ns: int
+    busy: float
+    stolen: float
+
+
+class Observations(msgspec.Struct, frozen=True):
+    """All that a run directory knows besides its deployment and its sample rows; `observations.json`.
+
+    started_ns..ended_ns: the time in which samples were due. first_decision_s: from the start of the command.
+    trouble: reasons that make the run invalid whatever the figures say (an interrupt, a failed roll-out, …).
+    """
+
+    started_ns: int | None
+    ended_ns: int | None
+    command_started_ns: int
+    tallies: dict[str, dict[str, Tally]]
+    swaps: list[Swap]
+    usage: dict[str, list[Usage]]
+    hosts_of: dict[str, list[str]]
+    closed: list[str]
+    models: list[ModelEvent]
+    links: list[LinkObserved]
+    deaths: list[Death]
+    host_usage: list[HostUsage]
+    host: dict[str, str | int | float]
+    versions: dict[str, str]
+    data_sources: dict[str, str]
+    trouble: list[str] = []

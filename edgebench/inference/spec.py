@@ -1,0 +1,46 @@
+"""What a model file is: the tensors it takes and gives, and where it comes from."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+
+class TensorSpec(msgspec.Struct, frozen=True):
+    """Data type and shape of one sample, without a batch axis."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one raw sample."""
+        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes one model file; registries keep it beside the file, announcements carry it.
+
+    digest: SHA-256 of the file, hex. input: one sample. outputs: values a sample. batches: the batch sizes that the
+    file can run at, ascending. metrics: on held-out data that was never trained on (`evaluated_on` names the split).
+    real: whether the data was real; generated otherwise.
+    """
+
+    digest: str
+    size_bytes: int
+    task: str
+    model_size: str
+    runtime: str
+    quantisation: str
+    input: TensorSpec
+    outputs: int
+    batches: tuple[int, ...]
+    parameters: int
+    data_source: str
+    real: bool
+    examples: int
+    epochs: int
+    seed: int
+    evaluated_on: str
+    metrics: dict[str, float]
+    train_s: float
