@@ -199,7 +199,10 @@ class Observations(msgspec.Struct, frozen=True):
     """All that a run directory knows besides its deployment and its sample rows; `observations.json`.
 
     started_ns..ended_ns: the time in which samples were due. first_decision_s: from the start of the command.
-    trouble: reasons that make the run invalid whatever the figures say (an interrupt, a failed roll-out, …).
+    tallies: node -> workload -> counts. hosts_of: process -> the nodes that it hosts; `usage` is by process.
+    closed: nodes that ended in good order. data_sources: workload -> the source of its stream, `real_data` the workloads
+    whose stream is not generated. trouble: reasons that make the run invalid whatever the figures say (an interrupt, a
+    failed roll-out, …).
     """
 
     started_ns: int | None
@@ -218,3 +221,4 @@ class Observations(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     data_sources: dict[str, str]
     trouble: list[str] = []
+    real_data: list[str] = []
