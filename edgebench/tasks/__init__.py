@@ -1,0 +1,62 @@
+"""The tasks: what is decided, from which data, by which models, and how well.
+
+`task_named("icu-death")` gives a built-in task, `task_named("my_package.ward:TASK")` a user's own.
+Importing this package costs nothing: each task brings its libraries along when it is used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import cast
+
+from edgebench.errors import EdgebenchError
+from edgebench.tasks.task import Task
+
+_BUILT_IN = {
+    "icu-death": "edgebench.tasks.icu.task:DEATH",
+    "icu-decompensation": "edgebench.tasks.icu.task:DECOMPENSATION",
+    "icu-heart-failure": "edgebench.tasks.icu.task:HEART_FAILURE",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The built-in tasks."""
+    return tuple(_BUILT_IN)
+
+
+def task_named(name: str) -> Task:
+    """The task of this name, or the object at `module:attribute`.
+
+    Raises EdgebenchError for a name that is neither.
+    """
+    if name in _BUILT_IN:
+        return _imported(_BUILT_IN[name])
+    if ":" in name:
+        return _imported(name)
+    close = difflib.get_close_matches(name, _BUILT_IN, n=1)
+    mean = f" (did you mean '{close[0]}'?)" if close else ""
+    raise EdgebenchError(f"no task '{name}'{mean}; there are {', '.join(_BUILT_IN)}, or give module:attribute")
+
+
+def _imported(path: str) -> Task:
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A task whose own import fails deserves its own traceback; only the module the user named is a user's mistake.
+        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise
+        raise EdgebenchError(f"task '{path}': no module '{error.name}' (is it installed, or on PYTHONPATH?)") from error
+    except ValueError as error:
+        raise EdgebenchError(f"task '{path}': give module:attribute") from error
+    if not hasattr(module, attribute):
+        raise EdgebenchError(f"task '{path}': module '{module_name}' has no '{attribute}'")
+    task = getattr(module, attribute)
+    lacking = [part for part in _PARTS if not hasattr(task, part)]
+    if lacking:
+        raise EdgebenchError(f"task '{path}': not a task, it lacks {', '.join(lacking)} (see edgebench.tasks.task.Task)")
+    return cast(Task, task)
+
+
+_PARTS = ("name", "scenario", "metric", "sizes", "load", "fit", "score", "intervals", "baseline")

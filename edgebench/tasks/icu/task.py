@@ -1,0 +1,81 @@
+"""The three tasks of the intensive care unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.errors import DataError
+from edgebench.tasks.icu.generator import Outcome, generate
+from edgebench.tasks.metrics import binary_intervals, binary_metrics
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Size
+
+if TYPE_CHECKING:
+    import keras
+
+    from edgebench.tasks.icu.models import PublishedShape
+
+
+@dataclass(frozen=True)
+class IcuTask:
+    """One question about a patient, put to the last 48 hours. Implements `edgebench.tasks.task.Task`."""
+
+    name: str
+    outcome: Outcome
+    published: PublishedShape
+    """The published shape for this question; Source: Hao et al. 2021, which takes them from the MIMIC-III benchmark."""
+    scenario: str = "icu"
+    metric: str = "auroc"
+    sizes: tuple[Size, ...] = ("light", "heavy", "published")
+
+    def load(self, data: Path | None, *, seed: int) -> Dataset:
+        """See `Task.load`. Real data is split in the same way whatever the seed."""
+        if data is None:
+            return generate(self.outcome, seed=seed)
+        raise DataError(f"{data}: real data is not read yet")
+
+    def fit(
+        self,
+        size: Size,
+        dataset: Dataset,
+        *,
+        seed: int,
+        epochs: int | None = None,
+        examples: int | None = None,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> keras.Model:
+        """See `Task.fit`; samples float32 [batch, 48, feature], outputs float32 [batch, 1], a probability."""
+        from edgebench.tasks.icu.fit import fit
+
+        return fit(size, self.published, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress)
+
+    def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+        """`auroc` and `auprc`."""
+        return binary_metrics(outputs, labels)
+
+    def intervals(
+        self,
+        outputs: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        *,
+        seed: int,
+        group: NDArray[np.int64] | None = None,
+    ) -> dict[str, tuple[float, float]]:
+        """See `Task.intervals`."""
+        return binary_intervals(outputs, labels, seed=seed, group=group)
+
+    def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
+        """See `Task.baseline`; nothing in it is left to chance."""
+        from edgebench.tasks.icu.baseline import fit_baseline
+
+        return fit_baseline(dataset)
+
+
+DEATH = IcuTask("icu-death", "death", "bilstm-8-lstm-16")
+DECOMPENSATION = IcuTask("icu-decompensation", "decompensation", "lstm-128")
+HEART_FAILURE = IcuTask("icu-heart-failure", "heart-failure", "lstm-256")

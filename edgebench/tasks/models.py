@@ -1,0 +1,17 @@
+"""What every task's models have in common."""
+
+from __future__ import annotations
+
+import keras
+
+
+def with_batch(model: keras.Model, batch: int) -> keras.Model:
+    """The same model, with the same weights, for batches of exactly `batch` samples.
+
+    Recurrent layers of a free batch size need operations that LiteRT lacks; of a fixed one they become
+    its fused kernel.
+    """
+    fixed = [keras.Input(batch_shape=(batch, *i.shape[1:]), dtype=i.dtype, name=i.name) for i in model.inputs]
+    clone = keras.models.clone_model(model, input_tensors=fixed if len(fixed) > 1 else fixed[0])
+    clone.set_weights(model.get_weights())
+    return clone
