@@ -6,7 +6,7 @@ decision brings the stamps of every hop back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -64,6 +64,24 @@ class Tally(msgspec.Struct):
     plain_json: int = 0
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
+
+
+def add_tallies(tallies: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
+    """Sums by workload over nodes."""
+    sums: dict[str, Tally] = {}
+    for of_node in tallies:
+        for workload, tally in of_node.items():
+            total = sums.setdefault(workload, Tally())
+            for field in _PLAIN_COUNTS:
+                setattr(total, field, getattr(total, field) + getattr(tally, field))
+            for reason, n in tally.rejected.items():
+                total.rejected[reason] = total.rejected.get(reason, 0) + n
+            for reason, n in tally.dropped.items():
+                total.dropped[reason] = total.dropped.get(reason, 0) + n
+    return sums
+
+
+_PLAIN_COUNTS = tuple(field for field in Tally.__struct_fields__ if field not in ("rejected", "dropped"))
 
 
 class Swap(msgspec.Struct, frozen=True):

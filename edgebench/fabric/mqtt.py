@@ -1,0 +1,187 @@
+"""MQTT connections driven by a reactor; the one importer of paho."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
+
+_log = logging.getLogger(__name__)
+_KEEPALIVE_S = 30
+_HOUSEKEEPING_S = 5.0
+_RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
+
+Received = Callable[[str, bytes], None]
+
+
+class Connection:
+    """One MQTT 3.1.1 session that reconnects by itself.
+
+    All callbacks run in the reactor's thread. `publish` may be called from any thread; everything else only from the
+    reactor's. QoS 1 messages published while the broker is away are kept, at most `_MOST_QUEUED`, and sent when it is back.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        broker: BrokerUrl,
+        client_id: str,
+        *,
+        on_message: Received,
+        on_up: Callable[[], None] | None = None,
+        will: tuple[str, bytes] | None = None,
+    ) -> None:
+        """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
+        (re)connection once all subscriptions stand."""
+        self._reactor = reactor
+        self._broker = broker
+        self._on_message = on_message
+        self._on_up = on_up
+        self._subscriptions: list[tuple[str, int]] = []
+        self._awaited_acks: set[int] = set()
+        self._flush_asked = False
+        self._closing = False
+        self._attempt = 0
+        self._housekeeping: Timer | None = None
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+        client.max_inflight_messages_set(_MOST_QUEUED)
+        client.max_queued_messages_set(_MOST_QUEUED)
+        client.connect_timeout = 2.0
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_subscribe = self._subscribed
+        client.on_message = self._received
+        client.on_socket_open = self._socket_opened
+        client.on_socket_close = self._socket_closed
+        client.on_socket_register_write = self._write_wanted
+        if broker.username is not None:
+            client.username_pw_set(broker.username, broker.password)
+        if broker.tls:
+            client.tls_set_context(ssl.create_default_context())
+        if will is not None:
+            client.will_set(will[0], will[1], qos=1, retain=True)
+        self._client = client
+
+    def subscribe(self, topics: list[str], qos: int) -> None:
+        """Subscribe now, or at the connection if there is none yet; kept over reconnections."""
+        new = [(topic, qos) for topic in topics]
+        self._subscriptions += new
+        if self._client.is_connected():
+            self._send_subscriptions(new)
+
+    def start(self) -> None:
+        """Connect, and go on trying until `close`."""
+        self._connect()
+        self._housekeeping = self._reactor.call_later(_HOUSEKEEPING_S, self._keep_house)
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
+        """Hand a message over; False where the queue for an absent broker is full (the message is not taken)."""
+        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        # Without a connection paho still queues at QoS 1; at QoS 0 the message is gone.
+        return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS or (info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the connection."""
+        return self._client.is_connected()
+
+    def close(self) -> None:
+        """Say goodbye (so no will is published) and disconnect."""
+        self._closing = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        self._client.disconnect()
+        while self._client.want_write() and self._client.socket() is not None:
+            if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                break
+
+    def _connect(self) -> None:
+        if self._closing:
+            return
+        try:
+            if self._attempt == 0:
+                self._client.connect(self._broker.host, self._broker.port, _KEEPALIVE_S)
+            else:
+                self._client.reconnect()
+        except OSError as error:
+            self._retry(str(error))
+
+    def _retry(self, why: str) -> None:
+        delay_s = _RECONNECT_S[min(self._attempt, len(_RECONNECT_S) - 1)]
+        self._attempt += 1
+        _log.warning("broker %s:%d: %s; trying again in %.1f s", self._broker.host, self._broker.port, why, delay_s)
+        self._reactor.call_later(delay_s, self._connect)
+
+    def _connected(self, _client: object, _userdata: object, _flags: object, code: paho.ReasonCode, _p: object) -> None:
+        if code.is_failure:
+            _log.error("broker %s:%d refuses the connection: %s", self._broker.host, self._broker.port, code)
+            return
+        self._attempt = 1
+        self._awaited_acks.clear()
+        if self._subscriptions:
+            self._send_subscriptions(self._subscriptions)
+        elif self._on_up is not None:
+            self._on_up()
+
+    def _send_subscriptions(self, subscriptions: list[tuple[str, int]]) -> None:
+        _, mid = self._client.subscribe(subscriptions)
+        if mid is not None:
+            self._awaited_acks.add(mid)
+
+    def _subscribed(self, _client: object, _userdata: object, mid: int, codes: list[paho.ReasonCode], _p: object) -> None:
+        for code in codes:
+            if code.is_failure:
+                _log.error("broker %s:%d refuses a subscription: %s", self._broker.host, self._broker.port, code)
+        self._awaited_acks.discard(mid)
+        if not self._awaited_acks and self._on_up is not None:
+            self._on_up()
+
+    def _disconnected(self, _client: object, _userdata: object, _flags: object, code: paho.ReasonCode, _p: object) -> None:
+        if not self._closing:
+            self._retry(str(code))
+
+    def _received(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
+        self._on_message(message.topic, message.payload)
+
+    def _socket_opened(self, _client: object, _userdata: object, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reactor.watch(sock, READ, self._ready)
+
+    def _socket_closed(self, _client: object, _userdata: object, sock: socket.socket) -> None:
+        self._reactor.unwatch(sock)
+
+    def _write_wanted(self, _client: object, _userdata: object, _sock: socket.socket) -> None:
+        # Called within `publish`, in whatever thread that was. One flush serves all that is published until it runs.
+        if not self._flush_asked:
+            self._flush_asked = True
+            self._reactor.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_asked = False
+        sock = self._client.socket()
+        if sock is None:
+            return
+        self._client.loop_write()
+        if self._client.want_write() and self._client.socket() is sock:
+            self._reactor.watch(sock, READ | WRITE, self._ready)
+
+    def _ready(self, events: int) -> None:
+        if events & READ:
+            self._client.loop_read()
+        if events & WRITE:
+            sock = self._client.socket()
+            self._client.loop_write()
+            if sock is not None and self._client.socket() is sock and not self._client.want_write():
+                self._reactor.watch(sock, READ, self._ready)
+
+    def _keep_house(self) -> None:
+        self._client.loop_misc()
+        self._housekeeping = self._reactor.call_later(_HOUSEKEEPING_S, self._keep_house)

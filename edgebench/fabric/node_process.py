@@ -1,0 +1,249 @@
+"""What every node process does, whatever its tier: heartbeats, records, usage, models, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import now_ns, sleep_s
+from edgebench.errors import EdgebenchError, FabricError
+from edgebench.fabric.control import ControlClient, fetch_model
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import (
+    Closed,
+    Entry,
+    Progress,
+    Spool,
+    Swap,
+    Swapped,
+    Tally,
+    Usage,
+    Used,
+    add_tallies,
+)
+from edgebench.fabric.slices import Heartbeat, RunState, Slice
+from edgebench.inference.runtime import Runtime, open_runtime
+from edgebench.inference.spec import Manifest
+
+_log = logging.getLogger(__name__)
+_HEARTBEAT_S = 0.5
+_FLUSH_S = 0.5
+_CLOUD_PATIENCE = 60
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+ModelReady = Callable[[str, Runtime, Manifest], None]
+
+
+class NodeProcess:
+    """The frame around one process that hosts nodes of one tier.
+
+    The owner fills `tallies`, sets `ready` and `drained`, and is told of phases in the reactor's thread.
+    """
+
+    def __init__(self, plan: Slice, control: ControlClient, token: str, work_dir: Path) -> None:
+        """control: used by the heartbeat thread alone from `start` on."""
+        self.reactor = Reactor()
+        self.plan = plan
+        self.nodes = list(plan.nodes)
+        self.tallies: dict[str, dict[str, Tally]] = {node: {} for node in self.nodes}
+        self.ready = False
+        self.drained = False
+        self._control = control
+        self._token = token
+        self._work_dir = work_dir
+        self._spool = Spool(work_dir / "records.spool")
+        self._entries: list[Entry] = []
+        self._entries_lock = threading.Lock()
+        self._announced: queue.SimpleQueue[tuple[str, str, bytes] | None] = queue.SimpleQueue()
+        self._on_model: ModelReady | None = None
+        self._fetched_ns: dict[tuple[str, str], int] = {}
+        self._before_flush: Callable[[], None] | None = None
+        self._ended = threading.Event()
+
+    def run(
+        self,
+        *,
+        on_phase: Callable[[RunState], None],
+        on_abort: Callable[[], None],
+        before_flush: Callable[[], None],
+        on_model: ModelReady,
+    ) -> None:
+        """Serve until `finish` or an abort.
+
+        on_phase: at each change. on_abort: when the run breaks off (a signal, the parent's end, the cloud's word): write
+        down what is known. before_flush: hand finished rows to `write`. on_model (in the fetcher's thread): a model that
+        was announced, verified and warmed up.
+        """
+        self._before_flush = before_flush
+        self._on_model = on_model
+        self._on_abort = on_abort
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self.reactor.call_soon_threadsafe(self._abort))
+        threading.Thread(target=self._beat, args=(on_phase,), name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._fetch, name="models", daemon=True).start()
+        self.reactor.call_later(_FLUSH_S, self._flush_again)
+        self.reactor.run()
+        self._flush()
+        self._spool.close()
+
+    def tally(self, node: str, workload: str) -> Tally:
+        """The counts of a workload at a node; the same object each time."""
+        return self.tallies[node].setdefault(workload, Tally())
+
+    def write(self, entry: Entry) -> None:
+        """Record something; from any thread. It reaches the file with the next flush."""
+        with self._entries_lock:
+            self._entries.append(entry)
+
+    def announced(self, node: str, workload: str, manifest: bytes) -> None:
+        """A manifest came in: fetch the model, warm it up, hand it to `on_model`."""
+        self._announced.put((node, workload, manifest))
+
+    def swapped(self, node: str, workload: str, manifest: Manifest) -> None:
+        """A server began to decide with this model."""
+        fetched_ns = self._fetched_ns.get((workload, manifest.digest), now_ns())
+        self.write(Swapped(Swap(node, workload, manifest.digest, fetched_ns, now_ns())))
+
+    def finish(self) -> None:
+        """Everything is drained: close the records, upload them, and stop. From the reactor's thread."""
+        self._ended.set()
+        self._sample_usage()
+        self.write(Closed(self.nodes, now_ns(), versions()))
+        self._flush()
+        client = ControlClient(self._control.url, self._token)
+        try:
+            client.upload_records(self.nodes[0], self._spool.path)
+        except FabricError as error:
+            _log.error("the records stay in %s: %s", self._spool.path, error)
+        finally:
+            client.close()
+        self.reactor.stop()
+
+    def _abort(self) -> None:
+        if not self._ended.is_set():
+            self._ended.set()
+            _log.warning("stopping before the end of the run")
+            self._on_abort()
+            self.reactor.stop()
+
+    def _beat(self, on_phase: Callable[[RunState], None]) -> None:
+        last = RunState("preparing")
+        failures = 0
+        while not self._ended.is_set():
+            try:
+                state = self._control.beat(Heartbeat(self.nodes, self.ready, self.drained, self._totals()))
+                failures = 0
+            except FabricError as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("%s", error)
+                if failures >= _CLOUD_PATIENCE:
+                    state = RunState("aborted", reason=str(error))
+                else:
+                    state = last
+            if state != last:
+                last = state
+                if state.phase == "aborted":
+                    self.reactor.call_soon_threadsafe(self._abort)
+                else:
+                    self.reactor.call_soon_threadsafe(lambda state=state: on_phase(state))  # type: ignore[misc]
+            self._ended.wait(_HEARTBEAT_S)
+
+    def _totals(self) -> dict[str, Tally]:
+        return add_tallies(list(self.tallies.values()))
+
+    def _fetch(self) -> None:
+        opened: set[tuple[str, str, str]] = set()
+        while (item := self._announced.get()) is not None:
+            node, workload, body = item
+            try:
+                manifest = msgspec.json.decode(body, type=Manifest)
+                if (node, workload, manifest.digest) in opened:
+                    continue  # a retained announcement comes again at every reconnection
+                path = self._work_dir / f"{manifest.digest}.model"
+                if not path.exists():
+                    base_url = self.plan.endpoints[node].models
+                    fetch_model(base_url, self._token, manifest.digest, manifest.size_bytes, path)
+                    self._fetched_ns[workload, manifest.digest] = now_ns()
+                runtime = open_runtime(path, manifest)
+                opened.add((node, workload, manifest.digest))
+                if self._on_model is not None:
+                    self._on_model(workload, runtime, manifest)
+            except (EdgebenchError, msgspec.DecodeError) as error:
+                _log.error("%s: the announced model is not used: %s", workload, error)
+
+    def _flush_again(self) -> None:
+        self._sample_usage()
+        self._flush()
+        if not self._ended.is_set():
+            self.reactor.call_later(_FLUSH_S, self._flush_again)
+
+    def _sample_usage(self) -> None:
+        self.write(Used(self.nodes, usage_now()))
+
+    def _flush(self) -> None:
+        if self._before_flush is not None:
+            self._before_flush()
+        with self._entries_lock:
+            entries, self._entries = self._entries, []
+        at_ns = now_ns()
+        progress = [Progress(at_ns, node, tallies) for node, tallies in self.tallies.items()]
+        self._spool.write(*entries, *progress)
+
+
+def usage_now() -> Usage:
+    """This process's use of the machine so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    try:
+        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+        rss_bytes = resident_pages * _PAGE_BYTES
+    except OSError:  # no /proc: macOS, where ru_maxrss is in bytes and the best there is
+        rss_bytes = used.ru_maxrss
+    return Usage(now_ns(), used.ru_utime + used.ru_stime, rss_bytes)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what this process runs on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": sys.version.split()[0]}
+    for package in ("edgebench", "paho-mqtt", "numpy", "msgspec", "ai-edge-litert", "tflite-runtime", "tensorflow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def join_run(control_url: str, nodes: list[str], token: str, *, patience_s: float = 60.0) -> tuple[ControlClient, Slice]:
+    """Fetch the slice of these nodes; waits for the cloud to come up."""
+    client = ControlClient(control_url, token)
+    waited_s = 0.0
+    while True:
+        try:
+            return client, client.slice_of(nodes)
+        except FabricError:
+            if waited_s >= patience_s:
+                raise
+            sleep_s(0.1)
+            waited_s += 0.1
+
+
+def end_with_stdin() -> None:
+    """Turn the end of standard input into SIGTERM: whoever holds the other end is this process's reason to live."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()

@@ -1,0 +1,78 @@
+"""What the control plane and the nodes say to each other, as typed data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from edgebench.fabric.records import Tally
+from edgebench.topology.deployment import NodePlan, WorkloadPlan
+
+Phase = Literal["preparing", "running", "ending", "aborted"]
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """Where a node reaches things, through the emulated links where there are any.
+
+    broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for an
+    edge. models: base URL (HTTP) of the registry.
+    """
+
+    broker: str
+    models: str
+    uplink: str | None = None
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A device streams the groups (patients) of rank ≡ index, modulo `of`."""
+
+    index: int
+    of: int
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """The part of a deployment that one process needs: all of its nodes, and the workloads that touch them.
+
+    A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
+    """
+
+    run_id: str
+    seed: int
+    duration_s: float
+    nodes: dict[str, NodePlan]
+    endpoints: dict[str, Endpoints]
+    workloads: dict[str, WorkloadPlan]
+    shares: dict[str, dict[str, Share]]
+    traces: dict[str, list[float]] = {}
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """A process to the cloud, twice a second: it is there; whether it is ready to start; whether it has drained; and the sums of its
+    nodes' counts by workload."""
+
+    nodes: list[str]
+    ready: bool
+    drained: bool
+    totals: dict[str, Tally] = {}
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """The cloud's answer. start_ns: when the first sample may be due (on the cloud's clock), once `running`."""
+
+    phase: Phase
+    start_ns: int | None = None
+    reason: str | None = None
+
+
+class LiveState(msgspec.Struct, frozen=True):
+    """What a watcher sees: `GET /v1/state`. preparing: what the cloud is busy with, for people."""
+
+    phase: Phase
+    start_ns: int | None
+    preparing: str
+    ready: list[str]
+    drained: list[str]
+    totals: dict[str, Tally]
+    rollouts: dict[str, str] = {}
+    reason: str | None = None

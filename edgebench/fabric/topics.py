@@ -1,0 +1,42 @@
+"""The names on the wire.
+
+A device publishes `…/sample` at its site's broker and gets `…/decision` there. An edge passes cloud-placed work on at the
+cloud's broker under its own name, as `…/forward`, and gets `…/answer`: so the same names serve when one broker is both.
+"""
+
+from __future__ import annotations
+
+
+def sample(run_id: str, device: str, workload: str) -> str:
+    """Device to its site."""
+    return f"eb/{run_id}/{device}/{workload}/sample"
+
+
+def decision(run_id: str, device: str, workload: str) -> str:
+    """Site to the device."""
+    return f"eb/{run_id}/{device}/{workload}/decision"
+
+
+def forward(run_id: str, edge: str, workload: str) -> str:
+    """Edge to the cloud: a sample of one of its devices."""
+    return f"eb/{run_id}/{edge}/{workload}/forward"
+
+
+def answer(run_id: str, edge: str, workload: str) -> str:
+    """Cloud to the edge: the decision on a forwarded sample."""
+    return f"eb/{run_id}/{edge}/{workload}/answer"
+
+
+def models(run_id: str, workload: str) -> str:
+    """Retained at the cloud's broker: the manifest of the workload's model."""
+    return f"eb/{run_id}/models/{workload}"
+
+
+def site_models(run_id: str, edge: str, workload: str) -> str:
+    """Retained at the site's broker: the same manifest, passed on by the edge to its devices."""
+    return f"eb/{run_id}/{edge}/models/{workload}"
+
+
+def status(run_id: str, node: str) -> str:
+    """Retained: `online` or, by last will, `offline`."""
+    return f"eb/{run_id}/{node}/status"

@@ -1,0 +1,222 @@
+"""What travels: MessagePack envelopes, and plain JSON for whoever cannot make one.
+
+An envelope is an array, so its first byte is never that of a JSON object, and the two share a topic. All times are ns of
+the sender's `clock.now_ns`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from edgebench.inference.spec import TensorSpec
+
+VERSION = 1
+_ENVELOPE_OVERHEAD_BYTES = 4096
+_JSON_BYTES_PER_VALUE = 40
+_LARGEST_SEQ = 1 << 40
+
+Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
+Stamp = Annotated[int, Meta(ge=0)]
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """One input. payload: the raw tensor in C order, little-endian, of `dtype` and `shape`."""
+
+    version: int
+    seq: Sequence
+    scheduled_ns: Stamp
+    captured_ns: Stamp
+    sent_ns: Stamp
+    dtype: str
+    shape: tuple[int, ...]
+    label: tuple[float, ...] | None
+    payload: memoryview
+
+
+class Decision(msgspec.Struct, frozen=True, array_like=True):
+    """One output with the digest of the model that made it, and when it passed where (see `records.SampleRecord`)."""
+
+    version: int
+    seq: int
+    decider: str
+    digest: str
+    output: list[float]
+    batch: int
+    received_ns: int
+    started_ns: int
+    finished_ns: int
+    replied_ns: int
+    forward_in_ns: int | None = None
+    forward_out_ns: int | None = None
+    return_in_ns: int | None = None
+    return_out_ns: int | None = None
+
+
+class Forward(msgspec.Struct, frozen=True, array_like=True):
+    """A sample on its way from edge to cloud. envelope: the device's payload, untouched."""
+
+    version: int
+    origin: str
+    forward_in_ns: Stamp
+    forward_out_ns: Stamp
+    envelope: memoryview
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """A decision on its way from cloud to edge. body: what the device gets, less the stamps of the way back."""
+
+    version: int
+    origin: str
+    body: memoryview
+
+
+class PlainSample(msgspec.Struct, frozen=True):
+    """A sample as a microcontroller or `mosquitto_pub` would send it: values flat, or nested as the task's shape."""
+
+    values: list[Any]
+    id: str | int | None = None
+
+
+class PlainDecision(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The decision on a plain sample; `id` is the sample's."""
+
+    output: list[float]
+    model: str
+    decider: str
+    id: str | int | None = None
+
+
+class Rejected(Exception):
+    """A payload that is no sample. `reason` is one of a few fixed words, so that they can be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+_encoder = msgspec.msgpack.Encoder()
+_sample = msgspec.msgpack.Decoder(Sample)
+_decision = msgspec.msgpack.Decoder(Decision)
+_forward = msgspec.msgpack.Decoder(Forward)
+_answer = msgspec.msgpack.Decoder(Answer)
+_plain = msgspec.json.Decoder(PlainSample)
+_json = msgspec.json.Encoder()
+
+encode = _encoder.encode
+decode_decision = _decision.decode
+encode_json = _json.encode
+
+
+def is_plain(payload: bytes | memoryview) -> bool:
+    """Whether a payload is a JSON object rather than an envelope."""
+    return len(payload) > 0 and payload[0] == 0x7B
+
+
+class SampleReader:
+    """Reads samples of one input. Made once, since what it checks against is worked out once."""
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self._spec = spec
+        self._dtype = np.dtype(spec.dtype)
+        self._size_bytes = spec.size_bytes
+        self._n_values = spec.size_bytes // self._dtype.itemsize
+
+    def envelope(self, payload: bytes | memoryview) -> tuple[Sample, NDArray[Any]]:
+        """An envelope and its tensor (a view), of the spec and finite. Raises Rejected."""
+        if len(payload) > self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
+            raise Rejected("too-large")
+        try:
+            sample = _sample.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Rejected("not-a-sample") from None
+        if sample.version != VERSION:
+            raise Rejected("wrong-version")
+        if sample.dtype != self._spec.dtype:
+            raise Rejected("wrong-dtype")
+        if sample.shape != self._spec.shape:
+            raise Rejected("wrong-shape")
+        if len(sample.payload) != self._size_bytes:
+            raise Rejected("wrong-length")
+        x = np.frombuffer(sample.payload, dtype=self._dtype)
+        _check_finite(x)
+        return sample, x.reshape(self._spec.shape)
+
+    def plain(self, payload: bytes | memoryview) -> tuple[PlainSample, NDArray[Any]]:
+        """A plain JSON sample and its tensor, of the spec and finite. Raises Rejected."""
+        if len(payload) > self._n_values * _JSON_BYTES_PER_VALUE + _ENVELOPE_OVERHEAD_BYTES:
+            raise Rejected("too-large")
+        try:
+            plain = _plain.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Rejected("not-a-sample") from None
+        try:
+            x = np.asarray(plain.values, dtype=self._dtype)
+        except (ValueError, TypeError, OverflowError):
+            raise Rejected("wrong-dtype") from None
+        if x.shape != self._spec.shape and x.shape != (self._n_values,):
+            raise Rejected("wrong-shape")
+        _check_finite(x.ravel())
+        return plain, x.reshape(self._spec.shape)
+
+
+def parse_forward(payload: bytes | memoryview) -> Forward:
+    """A forwarded sample. Raises Rejected."""
+    try:
+        return _forward.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Rejected("not-a-forward") from None
+
+
+def parse_answer(payload: bytes | memoryview) -> Answer:
+    """A decision from the cloud. Raises Rejected."""
+    try:
+        return _answer.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Rejected("not-an-answer") from None
+
+
+def _check_finite(flat: NDArray[Any]) -> None:
+    if flat.dtype.kind != "f":
+        return
+    # The sum of squares is finite only when every value is; it is one pass without a temporary. When it overflows,
+    # each value is looked at.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.dot(flat, flat)
+    if not np.isfinite(total) and not np.isfinite(flat).all():
+        raise Rejected("not-finite")
+
+
+class SequenceTracker:
+    """Tells samples that are new from those that come late or again, in memory bounded by the gaps.
+
+    >>> tracker = SequenceTracker()
+    >>> [tracker.see(seq) for seq in (0, 1, 3, 2, 3)]
+    ['new', 'new', 'new', 'late', 'again']
+    """
+
+    _MOST_MISSING = 100_000
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._missing: set[int] = set()
+
+    def see(self, seq: int) -> str:
+        """`new`, `late` (after a later one, not seen before), `again`, or `jump` (too far ahead to be believed)."""
+        if seq == self._next:
+            self._next += 1
+            return "new"
+        if seq > self._next:
+            if seq - self._next + len(self._missing) > self._MOST_MISSING:
+                return "jump"
+            self._missing.update(range(self._next, seq))
+            self._next = seq + 1
+            return "new"
+        if seq in self._missing:
+            self._missing.remove(seq)
+            return "late"
+        return "again"
