@@ -1,0 +1,75 @@
+"""Where a broker is, as a user writes it: `mqtt://user:password@host:1883` or `mqtts://host`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlsplit
+
+from edgebench.errors import FabricError
+
+_DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883}
+_FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
+
+
+@dataclass(frozen=True)
+class BrokerUrl:
+    """The parts of a broker's URL. Neither `repr` nor `shown` tells the password."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+
+    @property
+    def url(self) -> str:
+        """The URL in full, with the password: for handing on, not for showing."""
+        return self._written(self.password)
+
+    @property
+    def shown(self) -> str:
+        """The URL for logs and reports, with `***` in the password's place."""
+        return self._written(None if self.password is None else "***")
+
+    def _written(self, password: str | None) -> str:
+        login = ""
+        if self.username is not None:
+            login = quote(self.username, safe="")
+            if password is not None:
+                login += ":" + quote(password, safe="*")
+            login += "@"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{login}{host}:{self.port}"
+
+
+def parse_broker_url(url: str) -> BrokerUrl:
+    """The parts of `mqtt://…` or `mqtts://…`; the port is 1883 or 8883 unless given, escapes (`%40`) are undone.
+
+    Raises FabricError, whose message never repeats the login.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # What urlsplit says quotes what it could not read, and that may be a password with a slash in it.
+        raise FabricError(
+            f"broker URL: the host or port cannot be read (write {_FORM}; a / in a password is %2F)"
+        ) from None
+    shown = f"{parts.scheme}://…{url.rpartition('@')[2]}" if "@" in url else url
+    if parts.scheme not in _DEFAULT_PORT:
+        raise FabricError(f"broker URL {shown!r}: the scheme is neither mqtt nor mqtts (write {_FORM})")
+    if not parts.hostname:
+        raise FabricError(f"broker URL {shown!r}: no host (write {_FORM})")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise FabricError(f"broker URL {shown!r}: nothing may follow the port (write {_FORM})")
+    if port == 0:
+        raise FabricError(f"broker URL {shown!r}: port 0 (write {_FORM})")
+    if parts.password is not None and not parts.username:
+        raise FabricError(f"broker URL {shown!r}: a password but no user (write {_FORM})")
+    return BrokerUrl(
+        host=parts.hostname,
+        port=port if port is not None else _DEFAULT_PORT[parts.scheme],
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password is not None else None,
+        tls=parts.scheme == "mqtts",
+    )
