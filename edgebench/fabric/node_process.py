@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import queue
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.clock import now_ns, sleep_s
-from edgebench.errors import EdgebenchError, FabricError
+from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError
 from edgebench.fabric.control import ControlClient, fetch_model
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import (
@@ -222,6 +223,31 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess, ControlClient, Path], None]) -> int:
+    """The command line of a node program: join the run that a cloud controls, and host nodes until it ends.
+
+    The token comes from the environment, so that no process list shows it. Returns the exit status.
+    """
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("--cloud", required=True, metavar="URL", help="the control plane, e.g. http://192.0.2.1:8080")
+    parser.add_argument("--node", required=True, action="append", metavar="NAME", help="a node to host; may be repeated")
+    parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and fetched models")
+    parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    token = os.environ.get("EDGEBENCH_TOKEN", "")
+    try:
+        if args.lifeline:
+            end_with_stdin()
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        control, plan = join_run(args.cloud, args.node, token)
+        host(NodeProcess(plan, control, token, args.work_dir), control, args.work_dir)
+    except EdgebenchError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
 
 
 def join_run(control_url: str, nodes: list[str], token: str, *, patience_s: float = 60.0) -> tuple[ControlClient, Slice]:

@@ -1,0 +1,37 @@
+"""`device-agent`: hosts one emulated device or many. It needs the cloud's URL, the nodes' names and their token."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from device_agent.agent import DeviceAgent
+from device_agent.sensor import Sensor, StreamFile
+from edgebench.fabric.control import ControlClient
+from edgebench.fabric.node_process import NodeProcess, start_node
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the agent until its run ends; exit status 0 for an orderly end."""
+    return start_node("device-agent", argv, _host)
+
+
+def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
+    plan = process.plan
+    streams: dict[str, StreamFile] = {}
+    for workload in plan.workloads:
+        directory = work_dir / "streams" / workload
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("x.npy", "y.npy", "group.npy"):
+            control.download(f"/v1/streams/{workload}/{name}", directory / name)
+        streams[workload] = StreamFile(directory)
+    sensors = {
+        (device, workload): Sensor(streams[workload], share)
+        for device, shares in plan.shares.items()
+        for workload, share in shares.items()
+    }
+    DeviceAgent(process, sensors).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

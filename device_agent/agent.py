@@ -1,0 +1,347 @@
+"""The device agent: senses on schedule, publishes, receives decisions, and writes down every sample.
+
+One process hosts one device or a thousand; each has its own MQTT connection, all share one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+
+import msgspec
+
+from device_agent.loads import open_loop, query_size
+from device_agent.sensor import Sensor
+from edgebench.clock import NS_PER_S, now_ns
+from edgebench.fabric import topics, wire
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.records import Rows, SampleRecord, Tally
+from edgebench.fabric.slices import RunState
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.serving import ModelServer, Request, Served
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Batch
+
+_log = logging.getLogger(__name__)
+_DRAIN_QUIET_S = 5.0
+_CLOSED_LOOP_PATIENCE_S = 10.0
+_TICK_S = 0.25
+_AGAINST_OVERRUN = 256
+"""Samples sent in one turn of the loop at most, so that decisions are read meanwhile."""
+
+
+class Pending(msgspec.Struct, frozen=True, array_like=True):
+    """A sample on its way."""
+
+    scheduled_ns: int
+    captured_ns: int
+    sent_ns: int | None
+    size_bytes: int
+    label: tuple[float, ...]
+
+
+class Stream:
+    """One workload on one device."""
+
+    def __init__(self, agent: DeviceAgent, device: str, plan: WorkloadPlan, sensor: Sensor, tally: Tally) -> None:
+        self.device = device
+        self.plan = plan
+        self.tally = tally
+        self.pending: dict[int, Pending] = {}
+        self.last_arrival_ns = 0
+        self._agent = agent
+        self._sensor = sensor
+        self._sample_topic = topics.sample(agent.run_id, device, plan.name)
+        self._next_seq = 0
+        self._highest_decided = -1
+        self._offsets: Iterator[int] = iter(())
+        self._query_size = query_size(plan.load)
+        self._start_ns = 0
+        self._end_ns = 0
+        self.exhausted = False
+
+    def begin(self, start_ns: int) -> None:
+        """Sense from `start_ns` on, for the duration of the run."""
+        plan = self._agent.process.plan
+        self._start_ns = start_ns
+        self._end_ns = start_ns + int(plan.duration_s * NS_PER_S)
+        if self._query_size is not None:
+            self._agent.process.reactor.call_at(start_ns, partial(self._query, start_ns))
+            return
+        self._offsets = open_loop(
+            self.plan.load,
+            seed=plan.seed,
+            device=self.device,
+            workload=self.plan.name,
+            duration_s=plan.duration_s,
+            trace_s=plan.traces.get(self.plan.name, []),
+        )
+        self._arm(next(self._offsets, None))
+
+    def decided(self, decision: wire.Decision, arrived_ns: int, reply_bytes: int) -> None:
+        """A decision came in."""
+        pending = self.pending.pop(decision.seq, None)
+        if pending is None:
+            if 0 <= decision.seq < self._next_seq:
+                self.tally.duplicated += 1
+            else:
+                self.tally.unexpected += 1
+            return
+        if decision.seq < self._highest_decided:
+            self.tally.reordered += 1
+        else:
+            self._highest_decided = decision.seq
+        self.tally.decided += 1
+        self.last_arrival_ns = arrived_ns
+        self._agent.rows.append(
+            SampleRecord(
+                self.device,
+                self.plan.name,
+                decision.seq,
+                pending.scheduled_ns,
+                pending.captured_ns,
+                pending.sent_ns,
+                pending.size_bytes,
+                list(pending.label),
+                arrived_ns,
+                decision.forward_in_ns,
+                decision.forward_out_ns,
+                decision.received_ns,
+                decision.started_ns,
+                decision.finished_ns,
+                decision.replied_ns,
+                decision.return_in_ns,
+                decision.return_out_ns,
+                reply_bytes,
+                decision.decider,
+                decision.digest,
+                decision.output,
+                decision.batch,
+            )
+        )
+        if self._query_size is not None and not self.pending:
+            self._query(arrived_ns)
+
+    def lost_rows(self) -> list[SampleRecord]:
+        """Rows of the samples that never got a decision; they no longer wait."""
+        rows = [
+            SampleRecord(self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, list(p.label))
+            for seq, p in self.pending.items()
+        ]
+        self.pending.clear()
+        return rows
+
+    def give_up_query(self, now: int) -> None:
+        """A closed loop whose query got no decision for too long goes on with the next; what was open is lost."""
+        if self._query_size is None or not self.pending:
+            return
+        if now - max(p.captured_ns for p in self.pending.values()) > _CLOSED_LOOP_PATIENCE_S * NS_PER_S:
+            self._agent.rows += self.lost_rows()
+            self._query(now)
+
+    def _arm(self, offset_ns: int | None) -> None:
+        if offset_ns is None:
+            self.exhausted = True
+            return
+        self._agent.process.reactor.call_at(self._start_ns + offset_ns, partial(self._fire, offset_ns))
+
+    def _fire(self, offset_ns: int | None) -> None:
+        now = now_ns()
+        for _ in range(_AGAINST_OVERRUN):
+            if offset_ns is None or self._start_ns + offset_ns > now:
+                break
+            self._send(self._start_ns + offset_ns)
+            offset_ns = next(self._offsets, None)
+        self._arm(offset_ns)
+
+    def _query(self, due_ns: int) -> None:
+        if due_ns >= self._end_ns:
+            self.exhausted = True
+            return
+        for _ in range(self._query_size or 0):
+            self._send(due_ns)
+
+    def _send(self, scheduled_ns: int) -> None:
+        seq = self._next_seq
+        self._next_seq += 1
+        self.tally.scheduled += 1
+        captured_ns = now_ns()
+        x, label = self._sensor.capture()
+        server = self._agent.servers.get(self.plan.name)
+        if server is not None:
+            self.pending[seq] = Pending(scheduled_ns, captured_ns, captured_ns, 0, label)
+            self.tally.sent += 1
+            server.submit(Request(x, captured_ns, (self, seq)))
+            return
+        sent_ns = now_ns()
+        sample = wire.Sample(
+            wire.VERSION, seq, scheduled_ns, captured_ns, sent_ns, self._sensor.dtype, self._sensor.shape, label, x.data.cast("B")
+        )
+        envelope = wire.encode(sample)
+        self.pending[seq] = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label)
+        if self._agent.connections[self.device].publish(self._sample_topic, envelope, qos=self.plan.qos):
+            self.tally.sent += 1
+        else:
+            self.tally.dropped["not-connected"] = self.tally.dropped.get("not-connected", 0) + 1
+
+
+class DeviceAgent:
+    """All devices of one process."""
+
+    def __init__(self, process: NodeProcess, sensors: dict[tuple[str, str], Sensor]) -> None:
+        """sensors: (device, workload) -> its source of samples."""
+        self.process = process
+        self.run_id = process.plan.run_id
+        self.rows: list[SampleRecord] = []
+        self.connections: dict[str, Connection] = {}
+        self.servers: dict[str, ModelServer[tuple[Stream, int]]] = {}
+        self._streams: dict[str, Stream] = {}
+        self._waiting_for: set[str] = set(process.nodes)
+        self._end_ns = 0
+        for (device, workload), sensor in sensors.items():
+            plan = process.plan.workloads[workload]
+            stream = Stream(self, device, plan, sensor, process.tally(device, workload))
+            self._streams[topics.decision(self.run_id, device, workload)] = stream
+            if plan.deciders[device] == device and workload not in self.servers:
+                # Devices of one process are separate machines in the world, so they never share a batch.
+                self.servers[workload] = ModelServer(
+                    workload,
+                    Batch(max_batch=1),
+                    plan.queue,
+                    on_served=self._served,
+                    on_drop=self._dropped,
+                    on_swap=partial(self._swapped, workload),
+                )
+                self._waiting_for.add(workload)
+
+    def run(self) -> None:
+        """Serve until the run ends."""
+        of_device: dict[str, list[str]] = defaultdict(list)
+        for topic, stream in self._streams.items():
+            of_device[stream.device].append(topic)
+        for device, decision_topics in of_device.items():
+            self._connect(device, decision_topics)
+        self._waiting_for &= set(of_device) | set(self.servers)
+        self.process.ready = not self._waiting_for
+        self.process.run(
+            on_phase=self._phase_changed, on_abort=self._write_lost, before_flush=self._hand_over_rows, on_model=self._model_ready
+        )
+        for connection in self.connections.values():
+            connection.close()
+
+    def _connect(self, device: str, decision_topics: list[str]) -> None:
+        plan = self.process.plan
+        connection = Connection(
+            self.process.reactor,
+            parse_broker_url(plan.endpoints[device].broker),
+            f"{self.run_id}-{device}",
+            on_message=self._received,
+            on_up=partial(self._is_up, device),
+            will=(topics.status(self.run_id, device), b"offline"),
+        )
+        qos = max(stream.plan.qos for stream in self._streams.values() if stream.device == device)
+        connection.subscribe(decision_topics, qos)
+        parent = plan.nodes[device].parent
+        if device == next(iter(plan.nodes)) and self.servers and parent is not None:
+            connection.subscribe([topics.site_models(self.run_id, parent, workload) for workload in self.servers], 1)
+        self.connections[device] = connection
+        connection.start()
+
+    def _is_up(self, device: str) -> None:
+        self.connections[device].publish(topics.status(self.run_id, device), b"online", qos=1, retain=True)
+        self._no_longer_waiting_for(device)
+
+    def _no_longer_waiting_for(self, what: str) -> None:
+        self._waiting_for.discard(what)
+        self.process.ready = not self._waiting_for
+
+    def _received(self, topic: str, payload: bytes) -> None:
+        arrived_ns = now_ns()
+        stream = self._streams.get(topic)
+        if stream is None:
+            workload = topic.rsplit("/", 1)[-1]
+            self.process.announced(next(iter(self.process.plan.nodes)), workload, payload)
+            return
+        if wire.is_plain(payload):
+            return  # the answer to a plain JSON sample that somebody sent in this device's name
+        try:
+            decision = wire.decode_decision(payload)
+        except msgspec.DecodeError:
+            stream.tally.rejected["not-a-decision"] = stream.tally.rejected.get("not-a-decision", 0) + 1
+            return
+        stream.decided(decision, arrived_ns, len(payload))
+
+    def _model_ready(self, workload: str, runtime: Runtime, manifest: Manifest) -> None:
+        self.servers[workload].swap(runtime, manifest)
+        self.process.reactor.call_soon_threadsafe(partial(self._no_longer_waiting_for, workload))
+
+    def _swapped(self, workload: str, manifest: Manifest) -> None:
+        for device in self.process.nodes:
+            if workload in self.process.tallies[device]:
+                self.process.swapped(device, workload, manifest)
+
+    def _served(self, served: Served[tuple[Stream, int]]) -> None:
+        self.process.reactor.call_soon_threadsafe(partial(self._decided_here, served))
+
+    def _decided_here(self, served: Served[tuple[Stream, int]]) -> None:
+        arrived_ns = now_ns()
+        for request, output in zip(served.requests, served.outputs, strict=True):
+            stream, seq = request.about
+            decision = wire.Decision(
+                wire.VERSION,
+                seq,
+                stream.device,
+                served.digest,
+                output.tolist(),
+                len(served.requests),
+                request.received_ns,
+                served.started_ns,
+                served.finished_ns,
+                served.finished_ns,
+            )
+            stream.decided(decision, arrived_ns, 0)
+
+    def _dropped(self, request: Request[tuple[Stream, int]], reason: str) -> None:
+        dropped = request.about[0].tally.dropped
+        dropped[reason] = dropped.get(reason, 0) + 1
+
+    def _phase_changed(self, state: RunState) -> None:
+        if state.phase == "running" and state.start_ns is not None:
+            self._end_ns = state.start_ns + int(self.process.plan.duration_s * NS_PER_S)
+            for stream in self._streams.values():
+                stream.begin(state.start_ns)
+            self.process.reactor.call_at(state.start_ns, self._tick)
+        elif state.phase == "ending":
+            self._write_lost()
+            self.process.finish()
+
+    def _tick(self) -> None:
+        now = now_ns()
+        if now < self._end_ns:
+            for stream in self._streams.values():
+                stream.give_up_query(now)
+        elif self._is_drained(now):
+            self.process.drained = True
+            return
+        self.process.reactor.call_later(_TICK_S, self._tick)
+
+    def _is_drained(self, now: int) -> bool:
+        waiting = [stream for stream in self._streams.values() if stream.pending]
+        if not waiting:
+            return True
+        last_sign_ns = max(stream.last_arrival_ns for stream in self._streams.values())
+        return now - max(last_sign_ns, self._end_ns) > _DRAIN_QUIET_S * NS_PER_S
+
+    def _write_lost(self) -> None:
+        for stream in self._streams.values():
+            self.rows += stream.lost_rows()
+
+    def _hand_over_rows(self) -> None:
+        if self.rows:
+            rows, self.rows = self.rows, []
+            self.process.write(Rows(rows))

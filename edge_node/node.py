@@ -1,0 +1,177 @@
+"""The edge node: decides its site's samples, passes cloud-placed work on, and brings models and answers back.
+
+It holds two MQTT connections, its site's and the cloud's. With the uplink down, QoS 1 work waits in the connection's
+queue and goes on when it is back; what does not fit is counted as dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from edgebench.clock import now_ns
+from edgebench.fabric import topics, wire
+from edgebench.fabric.deciding import Decider, Intake, Origin
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.slices import RunState
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+
+_log = logging.getLogger(__name__)
+_SITE = "site"
+_UPLINK = "uplink"
+
+
+class EdgeNode:
+    """One site's node."""
+
+    def __init__(self, process: NodeProcess) -> None:
+        self._process = process
+        self._plan = process.plan
+        (self._name,) = process.nodes
+        self._run_id = self._plan.run_id
+        self._site = self._connection(_SITE, self._plan.endpoints[self._name].broker, self._from_site)
+        uplink = self._plan.endpoints[self._name].uplink
+        if uplink is None:
+            raise AssertionError("an edge's slice always has an uplink")
+        self._uplink = self._connection(_UPLINK, uplink, self._from_cloud)
+        self._deciders: dict[str, Decider] = {}
+        self._forwarded: dict[str, Intake] = {}
+        self._for_devices: set[str] = set()
+        self._samples: dict[str, Callable[[bytes], None]] = {}
+        self._answers: dict[str, str] = {}
+        self._models: dict[str, str] = {}
+        self._waiting_for = {_SITE, _UPLINK}
+        for plan in self._plan.workloads.values():
+            self._take_on(plan)
+
+    def run(self) -> None:
+        """Serve until the run ends."""
+        self._site.start()
+        self._uplink.start()
+        self._process.run(
+            on_phase=self._phase_changed, on_abort=lambda: None, before_flush=lambda: None, on_model=self._model_ready
+        )
+        self._site.close()
+        self._uplink.close()
+
+    def _connection(self, side: str, url: str, on_message: Callable[[str, bytes], None]) -> Connection:
+        return Connection(
+            self._process.reactor,
+            parse_broker_url(url),
+            f"{self._run_id}-{self._name}-{side}",
+            on_message=on_message,
+            on_up=partial(self._is_up, side),
+            will=(topics.status(self._run_id, self._name), b"offline"),
+        )
+
+    def _take_on(self, plan: WorkloadPlan) -> None:
+        """Do this node's part of a workload: decide, pass on, or only bring the model to the devices."""
+        tally = self._process.tally(self._name, plan.name)
+        self._models[topics.models(self._run_id, plan.name)] = plan.name
+        self._uplink.subscribe([topics.models(self._run_id, plan.name)], 1)
+        mine = [device for device in self._plan.nodes[self._name].children if device in plan.deciders]
+        deciders = {plan.deciders[device] for device in mine}
+        here = deciders == {self._name}
+        in_cloud = not here and not deciders & set(mine)
+        if here:
+            self._waiting_for.add(plan.name)
+            self._deciders[plan.name] = Decider(
+                self._name,
+                plan,
+                tally,
+                reply=partial(self._reply, plan),
+                on_swap=partial(self._process.swapped, self._name, plan.name),
+            )
+        elif in_cloud:
+            self._waiting_for.add(plan.name)
+            self._forwarded[plan.name] = Intake(tally)
+            answer_topic = topics.answer(self._run_id, self._name, plan.name)
+            self._answers[answer_topic] = plan.name
+            self._uplink.subscribe([answer_topic], plan.qos)
+        else:
+            self._for_devices.add(plan.name)
+            return
+        for device in mine:
+            topic = topics.sample(self._run_id, device, plan.name)
+            if here:
+                self._samples[topic] = partial(self._deciders[plan.name].decide, Origin(device))
+            else:
+                self._samples[topic] = partial(self._forward, plan, device)
+        self._site.subscribe([topics.sample(self._run_id, device, plan.name) for device in mine], plan.qos)
+
+    def _is_up(self, side: str) -> None:
+        connection = self._site if side == _SITE else self._uplink
+        connection.publish(topics.status(self._run_id, self._name), b"online", qos=1, retain=True)
+        self._no_longer_waiting_for(side)
+
+    def _no_longer_waiting_for(self, what: str) -> None:
+        self._waiting_for.discard(what)
+        self._process.ready = not self._waiting_for
+
+    def _from_site(self, topic: str, payload: bytes) -> None:
+        take = self._samples.get(topic)
+        if take is not None:
+            take(payload)
+
+    def _reply(self, plan: WorkloadPlan, origin: Origin, body: bytes) -> None:
+        self._site.publish(topics.decision(self._run_id, origin.device, plan.name), body, qos=plan.qos)
+
+    def _forward(self, plan: WorkloadPlan, device: str, payload: bytes) -> None:
+        forward_in_ns = now_ns()
+        if self._forwarded[plan.name].take(device, payload) is None:
+            return
+        tally = self._process.tally(self._name, plan.name)
+        body = wire.encode(wire.Forward(wire.VERSION, device, forward_in_ns, now_ns(), memoryview(payload)))
+        if self._uplink.publish(topics.forward(self._run_id, self._name, plan.name), body, qos=plan.qos):
+            tally.forwarded += 1
+        else:
+            tally.dropped["uplink-full"] = tally.dropped.get("uplink-full", 0) + 1
+
+    def _from_cloud(self, topic: str, payload: bytes) -> None:
+        workload = self._answers.get(topic)
+        if workload is not None:
+            self._answered(workload, payload)
+            return
+        workload = self._models.get(topic)
+        if workload is not None:
+            self._announced(workload, payload)
+
+    def _answered(self, workload: str, payload: bytes) -> None:
+        return_in_ns = now_ns()
+        try:
+            answer = wire.parse_answer(payload)
+            body = bytes(answer.body)
+            if not wire.is_plain(body):
+                decision = wire.decode_decision(body)
+                body = wire.encode(
+                    msgspec.structs.replace(decision, return_in_ns=return_in_ns, return_out_ns=now_ns())
+                )
+        except (wire.Rejected, msgspec.DecodeError) as error:
+            _log.error("%s: an answer of the cloud cannot be read: %s", workload, error)
+            return
+        plan = self._plan.workloads[workload]
+        self._site.publish(topics.decision(self._run_id, answer.origin, workload), body, qos=plan.qos)
+
+    def _announced(self, workload: str, payload: bytes) -> None:
+        if workload in self._deciders:
+            self._process.announced(self._name, workload, payload)
+        elif workload in self._forwarded:
+            self._forwarded[workload].expect(msgspec.json.decode(payload, type=Manifest))
+            self._no_longer_waiting_for(workload)
+        else:
+            self._site.publish(topics.site_models(self._run_id, self._name, workload), payload, qos=1, retain=True)
+
+    def _model_ready(self, workload: str, runtime: Runtime, manifest: Manifest) -> None:
+        self._deciders[workload].use(runtime, manifest)
+        self._process.reactor.call_soon_threadsafe(partial(self._no_longer_waiting_for, workload))
+
+    def _phase_changed(self, state: RunState) -> None:
+        if state.phase == "ending":
+            self._process.finish()

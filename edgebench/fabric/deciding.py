@@ -1,0 +1,146 @@
+"""Deciding a workload's samples at a node: take in, check, queue, decide, reply. The same at every edge and in the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from edgebench.clock import now_ns
+from edgebench.fabric import wire
+from edgebench.fabric.records import Tally
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.serving import ModelServer, Request, Served
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+
+
+class Origin(NamedTuple):
+    """Where a sample comes from, and when the edge that passed it on took it in and sent it on (None: not passed on)."""
+
+    device: str
+    forward_in_ns: int | None = None
+    forward_out_ns: int | None = None
+
+
+class Accepted(NamedTuple):
+    """A sound sample. seq is None for plain JSON, `plain` None for an envelope."""
+
+    x: NDArray[Any]
+    seq: int | None
+    plain: wire.PlainSample | None
+
+
+class Intake:
+    """Checks what claims to be a sample, and counts what is not: malformed, or seen before."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._reader: wire.SampleReader | None = None
+        self._trackers: dict[str, wire.SequenceTracker] = {}
+
+    def expect(self, manifest: Manifest) -> None:
+        """From now on samples have the input of this model."""
+        self._reader = wire.SampleReader(manifest.input)
+
+    def take(self, device: str, payload: bytes | memoryview) -> Accepted | None:
+        """The sample of a device, or None where it is counted as rejected or duplicated."""
+        try:
+            if self._reader is None:
+                raise wire.Rejected("no-model-yet")
+            if wire.is_plain(payload):
+                plain, x = self._reader.plain(payload)
+                self._tally.plain_json += 1
+                return Accepted(x, None, plain)
+            sample, x = self._reader.envelope(payload)
+            order = self._tracker(device).see(sample.seq)
+            if order == "jump":
+                raise wire.Rejected("sequence-jump")
+        except wire.Rejected as rejected:
+            self.reject(rejected.reason)
+            return None
+        if order == "again":
+            self._tally.duplicated += 1
+            return None
+        if order == "late":
+            self._tally.reordered += 1
+        return Accepted(x, sample.seq, None)
+
+    def reject(self, reason: str) -> None:
+        """Count a payload that is no sample."""
+        self._tally.rejected[reason] = self._tally.rejected.get(reason, 0) + 1
+
+    def _tracker(self, device: str) -> wire.SequenceTracker:
+        tracker = self._trackers.get(device)
+        if tracker is None:
+            tracker = self._trackers[device] = wire.SequenceTracker()
+        return tracker
+
+
+class _Asked(NamedTuple):
+    origin: Origin
+    seq: int | None
+    plain: wire.PlainSample | None
+
+
+class Decider:
+    """One workload's model at one node. `reply(origin, body)` is called in the server's thread."""
+
+    def __init__(
+        self,
+        node: str,
+        plan: WorkloadPlan,
+        tally: Tally,
+        *,
+        reply: Callable[[Origin, bytes], None],
+        on_swap: Callable[[Manifest], None],
+    ) -> None:
+        self.intake = Intake(tally)
+        self._node = node
+        self._tally = tally
+        self._reply = reply
+        self._server: ModelServer[_Asked] = ModelServer(
+            plan.name, plan.batch, plan.queue, on_served=self._served, on_drop=self._dropped, on_swap=on_swap
+        )
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next batch on."""
+        self.intake.expect(manifest)
+        self._server.swap(runtime, manifest)
+
+    def decide(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """Queue a payload if it is a sound sample."""
+        received_ns = now_ns()
+        accepted = self.intake.take(origin.device, payload)
+        if accepted is not None:
+            self._server.submit(Request(accepted.x, received_ns, _Asked(origin, accepted.seq, accepted.plain)))
+
+    def _served(self, served: Served[_Asked]) -> None:
+        for request, output in zip(served.requests, served.outputs.tolist(), strict=True):
+            asked = request.about
+            if asked.plain is not None:
+                body = wire.encode_json(wire.PlainDecision(output, served.digest, self._node, asked.plain.id))
+            else:
+                body = wire.encode(
+                    wire.Decision(
+                        wire.VERSION,
+                        asked.seq or 0,
+                        self._node,
+                        served.digest,
+                        output,
+                        len(served.requests),
+                        request.received_ns,
+                        served.started_ns,
+                        served.finished_ns,
+                        now_ns(),
+                        asked.origin.forward_in_ns,
+                        asked.origin.forward_out_ns,
+                    )
+                )
+            self._reply(asked.origin, body)
+        self._tally.decided += len(served.requests)
+
+    def _dropped(self, _request: Request[_Asked], reason: str) -> None:
+        self._tally.dropped[reason] = self._tally.dropped.get(reason, 0) + 1
+
