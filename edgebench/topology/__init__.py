@@ -1,1 +1,18 @@
-"""Topologies: the file, its checks, and the deployment that it resolves to."""
+"""Topologies: the file, its checks, and the deployment that it resolves to.
+
+topology = load("icu-ward.yaml", ["duration_s=10"])
+check(topology, "icu-ward.yaml", tasks=names())
+refuse_unenforceable(topology, "icu-ward.yaml", executor="local")
+deployment = resolve(topology, run_id="…", executor="local")
+"""
+
+from __future__ import annotations
+
+from edgebench.topology.checking import check
+from edgebench.topology.enforceable import refuse_unenforceable
+from edgebench.topology.loading import load
+from edgebench.topology.resolving import resolve
+from edgebench.topology.schema import json_schema
+from edgebench.topology.trace import read_trace
+
+__all__ = ["check", "json_schema", "load", "read_trace", "refuse_unenforceable", "resolve"]

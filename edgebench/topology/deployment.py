@@ -11,7 +11,7 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record of the deployment."""
 
 
-class NodePlan(Frozen):
+class NodePlan(Frozen, frozen=True):
     """One node. `children` and `parent` are names of nodes; only the cloud has no parent."""
 
     name: str
@@ -22,7 +22,7 @@ class NodePlan(Frozen):
     children: tuple[str, ...]
 
 
-class LinkPlan(Frozen):
+class LinkPlan(Frozen, frozen=True):
     """The link from `child` to its `parent`. None as a rate is unlimited; links with one `pipe` share its rates."""
 
     child: str
@@ -44,7 +44,7 @@ class LinkPlan(Frozen):
         return bool(self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s)
 
 
-class WorkloadPlan(Frozen):
+class WorkloadPlan(Frozen, frozen=True):
     """One workload. `deciders` maps each source device to the node that decides its samples."""
 
     name: str
@@ -62,7 +62,7 @@ class WorkloadPlan(Frozen):
     qos: int
 
 
-class Deployment(Frozen):
+class Deployment(Frozen, frozen=True):
     """What a run is made of; written to `deployment.json`. Holds no secret and no port."""
 
     schema: int

@@ -16,7 +16,7 @@ Runtime = Literal["litert", "keras", "fake"]
 Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$(?!\n)", max_length=63)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -26,7 +26,7 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record of the file: immutable, and an unknown field is an error."""
 
 
-class NodeGroup(Strict):
+class NodeGroup(Strict, frozen=True):
     """One node, or `count` nodes named `<group>-0` … when `count` is given.
 
     Nodes of a group are dealt round the nodes of the parent group: `bed-0` to `ward-0`, `bed-1` to `ward-1`, ….
@@ -38,7 +38,7 @@ class NodeGroup(Strict):
     profile: str = "host"
 
 
-class Link(Strict):
+class Link(Strict, frozen=True):
     """The links between each node of a group (first) and its parent (second).
 
     A missing rate is unlimited. `shared`: all pairs of the two groups share one pipe; otherwise each pair has its own.
@@ -55,42 +55,42 @@ class Link(Strict):
     shared: bool = False
 
 
-class Fixed(Strict, tag="fixed", tag_field="kind"):
+class Fixed(Strict, frozen=True, tag="fixed", tag_field="kind"):
     """A sample every 1 / `rate_hz` s on each device, each device with its own seeded phase."""
 
     rate_hz: Positive
 
 
-class Poisson(Strict, tag="poisson", tag_field="kind"):
+class Poisson(Strict, frozen=True, tag="poisson", tag_field="kind"):
     """Exponential gaps with mean 1 / `rate_hz` s on each device."""
 
     rate_hz: Positive
 
 
-class Trace(Strict, tag="trace", tag_field="kind"):
+class Trace(Strict, frozen=True, tag="trace", tag_field="kind"):
     """Times in s from the start of the run, one a line, from a text file beside the topology; every device plays it."""
 
     file: str
 
 
-class SingleStream(Strict, tag="single-stream", tag_field="kind"):
+class SingleStream(Strict, frozen=True, tag="single-stream", tag_field="kind"):
     """MLPerf: the next sample when the decision of the last has arrived."""
 
 
-class MultiStream(Strict, tag="multi-stream", tag_field="kind"):
+class MultiStream(Strict, frozen=True, tag="multi-stream", tag_field="kind"):
     """MLPerf: a query of `samples` samples at once, the next query when all of the last are decided."""
 
     samples: Count = 8
 
 
-class Server(Strict, tag="server", tag_field="kind"):
+class Server(Strict, frozen=True, tag="server", tag_field="kind"):
     """MLPerf: Poisson arrivals on each device and a bound on the p99 that the run must meet to be valid."""
 
     rate_hz: Positive
     p99_ms: Positive
 
 
-class Offline(Strict, tag="offline", tag_field="kind"):
+class Offline(Strict, frozen=True, tag="offline", tag_field="kind"):
     """MLPerf: all `samples` of a device are due at the start; what counts is the throughput."""
 
     samples: Count
@@ -99,13 +99,13 @@ class Offline(Strict, tag="offline", tag_field="kind"):
 Load = Fixed | Poisson | Trace | SingleStream | MultiStream | Server | Offline
 
 
-class Place(Strict):
+class Place(Strict, frozen=True):
     """The tier that each stage runs on; `cascade` asks the edge first and the cloud when the edge is unsure."""
 
     infer: Literal["device", "edge", "cloud", "cascade"] = "edge"
 
 
-class ModelChoice(Strict):
+class ModelChoice(Strict, frozen=True):
     """Which model decides, and how it is run.
 
     source: `train` (the cloud trains it), a path to a model file beside the topology, or `sha256:<hex>` of one
@@ -118,14 +118,14 @@ class ModelChoice(Strict):
     source: str = "train"
 
 
-class Training(Strict):
+class Training(Strict, frozen=True):
     """How the first model is trained. `examples` counts patients (subjects, tracks); none means all."""
 
     epochs: Count | None = None
     examples: Count | None = None
 
 
-class Rollout(Strict):
+class Rollout(Strict, frozen=True):
     """Train another model while the streams run, and announce it if it is better on held-out data."""
 
     at_s: NonNegative
@@ -133,21 +133,21 @@ class Rollout(Strict):
     examples: Count | None = None
 
 
-class Batch(Strict):
+class Batch(Strict, frozen=True):
     """The deciding node takes what has arrived, at most `max_batch`, waiting at most `max_wait_ms` for more."""
 
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 8
     max_wait_ms: NonNegative = 0.0
 
 
-class Queue(Strict):
+class Queue(Strict, frozen=True):
     """Samples that wait for the model at the deciding node; what is dropped is counted and named."""
 
     max_samples: Count = 4096
     when_full: WhenFull = "drop-oldest"
 
 
-class Workload(Strict):
+class Workload(Strict, frozen=True):
     """A task fed by a load on the devices of one or more groups."""
 
     task: str
@@ -168,14 +168,14 @@ class Workload(Strict):
         return (self.source,) if isinstance(self.source, str) else self.source
 
 
-class Strategy(Strict):
+class Strategy(Strict, frozen=True):
     """A Flower strategy by name, with its arguments."""
 
     name: str = "FedAvg"
     args: dict[str, Any] = {}
 
 
-class Federated(Strict):
+class Federated(Strict, frozen=True):
     """Federated learning of a workload's model beside its stream."""
 
     workload: Name
@@ -188,7 +188,7 @@ class Federated(Strict):
     deadline_s: Positive | None = None
 
 
-class Fault(Strict):
+class Fault(Strict, frozen=True):
     """Something that breaks `at_s` into the run, for `for_s` (none: for good). Exactly one of `link` and `node`."""
 
     at_s: NonNegative
@@ -198,21 +198,21 @@ class Fault(Strict):
     for_s: Positive | None = None
 
 
-class Broker(Strict):
+class Broker(Strict, frozen=True):
     """`embedded` starts one broker a site and one at the cloud, on `listen`; `url` uses one that exists for all."""
 
     url: str | None = None
     listen: str = "127.0.0.1"
 
 
-class Topology(Strict):
+class Topology(Strict, frozen=True):
     """A whole file."""
 
     schema: Literal[1]
     name: Name
     nodes: Annotated[dict[Name, NodeGroup], Meta(min_length=1)]
     workloads: Annotated[dict[Name, Workload], Meta(min_length=1)]
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     duration_s: Positive = 30.0
     data: str | None = None
     links: tuple[Link, ...] = ()

@@ -1,0 +1,124 @@
+"""The command line: one function a command. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import edgebench
+from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
+
+_EXIT_INTERRUPTED = 130
+
+
+def validate(args: argparse.Namespace) -> int:
+    """Check a topology and print what it describes."""
+    import msgspec
+
+    from edgebench import tasks
+    from edgebench.topology import check, load, refuse_unenforceable, resolve
+
+    topology = load(args.file, args.set)
+    check(topology, args.file, tasks=tasks.names())
+    refuse_unenforceable(topology, args.file, executor=args.executor)
+    deployment = resolve(topology, run_id="validate", executor=args.executor)
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(deployment)).decode())
+        return 0
+    run = f"{topology.duration_s:g} s on the {args.executor} executor, seed {topology.seed}"
+    print(f"{args.file}: valid, {run}")
+    counts = ", ".join(f"{len(deployment.of_tier(tier))} {tier}" for tier in ("cloud", "edge", "device"))
+    shaped = sum(link.shaped for link in deployment.links.values())
+    print(f"  nodes      {counts}")
+    print(f"  links      {len(deployment.links)}, {shaped} of them shaped")
+    for workload in deployment.workloads.values():
+        deciders = len(set(workload.deciders.values()))
+        where = f"{len(workload.sources)} devices, decided on {deciders} {workload.place} node{'s' * (deciders != 1)}"
+        print(f"  workload   {workload.name}: {workload.task}, {where}")
+    return 0
+
+
+def _add_validate(parser: argparse.ArgumentParser) -> None:
+    _add_topology(parser)
+    parser.add_argument("--json", action="store_true", help="print the deployment that the topology resolves to")
+
+
+def schema(_: argparse.Namespace) -> int:
+    """Print the JSON Schema of topology files, for editors."""
+    import msgspec
+
+    from edgebench.topology import json_schema
+
+    print(msgspec.json.format(msgspec.json.encode(json_schema())).decode())
+    return 0
+
+
+def _add_nothing(_: argparse.ArgumentParser) -> None:
+    """A command without arguments."""
+
+
+def _add_topology(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the topology")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change a field first, e.g. links[0].latency_ms=5 (repeatable)",
+    )
+    parser.add_argument("--executor", default="local", metavar="E", help="what runs it (default: local)")
+
+
+class Command(NamedTuple):
+    """A command: what runs it, the first line of whose docstring is its help, and what adds its arguments."""
+
+    run: Callable[[argparse.Namespace], int]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+# Commands import what they need when they run: `validate` starts fast, and on a machine without the lab's packages.
+COMMANDS = {
+    "validate": Command(validate, _add_validate),
+    "schema": Command(schema, _add_nothing),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status is returned.
+
+    0: done; 1: an invalid run; 2: a user's mistake, one line each on stderr; 130: Ctrl-C.
+    """
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as finished:  # argparse has said what is to be said
+        return finished.code if isinstance(finished.code, int) else EXIT_USER_ERROR
+    try:
+        status = COMMANDS[args.command].run(args)
+        sys.stdout.flush()
+    except EdgebenchError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has gone (`| head`): no one is left to tell, and Python must not try at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgebench", description="An open edge-to-cloud federated AI testbed.")
+    parser.add_argument("--version", action="version", version=f"edgebench {edgebench.__version__}")
+    commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        help_line = (command.run.__doc__ or "").partition("\n")[0]
+        command.add_arguments(commands.add_parser(name, help=help_line, description=help_line, allow_abbrev=False))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What the fields of a topology say of each other: one function a part of the file, each yields (path, problem)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edgebench.errors import TopologyError
+from edgebench.topology.checking_nodes import check_links, check_nodes
+from edgebench.topology.expand import names_of, parent_of
+from edgebench.topology.loading import names_a_file
+from edgebench.topology.model import Broker, Fault, Federated, ModelChoice, Topology, Trace, Workload
+from edgebench.topology.suggest import did_you_mean
+from edgebench.topology.trace import read_trace
+
+Problem = tuple[str, str]
+
+_USERS_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_RESERVED_WORKLOADS = ("models",)
+"""Names that stand in the same place of an MQTT topic."""
+
+
+def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> None:
+    """Check everything that the shape of single fields does not show.
+
+    file: what error messages call the topology. tasks: the names of the built-in tasks; a `module:attribute` is
+    accepted as it stands. Raises one TopologyError with all problems.
+    """
+    problems = list(check_nodes(topology))
+    # Names of single nodes mean something only once the groups are sound.
+    nodes_are_sound = not problems
+    problems += check_links(topology)
+    problems += _check_data(topology)
+    for name, workload in topology.workloads.items():
+        problems += _check_workload(topology, name, workload, tasks)
+    problems += _check_federated(topology)
+    if nodes_are_sound:
+        for index, fault in enumerate(topology.faults):
+            problems += _check_fault(topology, f"$.faults[{index}]", fault)
+    problems += _check_broker(topology.broker)
+    if problems:
+        raise TopologyError([f"{file}: {path}: {problem}" for path, problem in problems])
+
+
+def _check_data(topology: Topology) -> Iterator[Problem]:
+    if topology.data is not None and not Path(topology.data).is_dir():
+        yield "$.data", f"no folder {topology.data}"
+
+
+def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Collection[str]) -> Iterator[Problem]:
+    path = f"$.workloads.{name}"
+    if name in _RESERVED_WORKLOADS:
+        yield path, f"'{name}' is reserved (choose another name)"
+    if workload.task not in tasks and not _USERS_OWN.fullmatch(workload.task):
+        yield f"{path}.task", f"no task '{workload.task}'{did_you_mean(workload.task, tasks)}"
+    yield from _check_sources(topology, path, workload)
+    if isinstance(workload.load, Trace):
+        try:
+            read_trace(workload.load.file)
+        except TopologyError as error:
+            yield f"{path}.load.file", str(error)
+    yield from _check_model(f"{path}.model", workload.model)
+    for index, rollout in enumerate(workload.rollout):
+        at = f"{path}.rollout[{index}]"
+        if workload.model.source != "train":
+            yield at, f"rolls a trained model out, but model.source is '{workload.model.source}' (set it to train)"
+        if rollout.at_s >= topology.duration_s:
+            yield f"{at}.at_s", f"{rollout.at_s:g} s is not within the run of {topology.duration_s:g} s"
+    if workload.model.source != "train" and (workload.train.epochs or workload.train.examples):
+        yield f"{path}.train", f"has no effect with model.source '{workload.model.source}' (remove one of the two)"
+
+
+def _check_sources(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:
+    devices = [name for name, group in topology.nodes.items() if group.tier == "device"]
+    listed = isinstance(workload.source, tuple)
+    if not workload.sources:
+        yield f"{path}.source", "is empty (name at least one group of devices)"
+    for index, source in enumerate(workload.sources):
+        at = f"{path}.source[{index}]" if listed else f"{path}.source"
+        if source not in topology.nodes:
+            yield at, f"no node '{source}'{did_you_mean(source, devices)}"
+        elif source not in devices:
+            yield at, f"'{source}' is of tier {topology.nodes[source].tier} (name a group of tier device)"
+        if source in workload.sources[:index]:
+            yield at, f"'{source}' stands here twice (remove one)"
+
+
+def _check_model(path: str, model: ModelChoice) -> Iterator[Problem]:
+    if model.runtime == "keras" and model.quantisation != "float32":
+        yield f"{path}.quantisation", f"the keras runtime runs float32 only, not {model.quantisation} (or use litert)"
+    if model.source.startswith("sha256:"):
+        if not _DIGEST.fullmatch(model.source):
+            yield f"{path}.source", f"'{model.source[:80]}' is no digest (write sha256: and 64 digits of 0-9 a-f)"
+    elif names_a_file(model) and not Path(model.source).is_file():
+        yield f"{path}.source", f"no model file {model.source} (write train, a path, or sha256:<hex>)"
+
+
+def _check_federated(topology: Topology) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, federated in enumerate(topology.federated):
+        yield from _check_one_federated(topology, f"$.federated[{index}]", federated)
+        if federated.workload in seen:
+            yield f"$.federated[{index}].workload", f"'{federated.workload}' is federated twice (remove one)"
+        seen.add(federated.workload)
+
+
+def _check_one_federated(topology: Topology, path: str, federated: Federated) -> Iterator[Problem]:
+    if federated.workload not in topology.workloads:
+        mean = did_you_mean(federated.workload, topology.workloads)
+        yield f"{path}.workload", f"no workload '{federated.workload}'{mean}"
+    if federated.aggregate not in (("cloud",), ("edge", "cloud")):
+        yield f"{path}.aggregate", f"[{', '.join(federated.aggregate)}] cannot be (write [cloud] or [edge, cloud])"
+
+
+def _check_fault(topology: Topology, path: str, fault: Fault) -> Iterator[Problem]:
+    if fault.at_s >= topology.duration_s:
+        yield f"{path}.at_s", f"{fault.at_s:g} s is not within the run of {topology.duration_s:g} s"
+    if (fault.link is None) == (fault.node is None):
+        yield path, f"names {'neither a' if fault.link is None else 'both a'} link and a node (name exactly one)"
+        return
+    if fault.link is not None:
+        links = _link_names(topology)
+        if fault.link not in links:
+            yield f"{path}.link", f"no link '{fault.link}'{did_you_mean(fault.link, links)}"
+        if fault.kind != "down":
+            yield f"{path}.kind", f"'{fault.kind}' is for a node (a link can be down)"
+    if fault.node is not None:
+        nodes = [name for group in topology.nodes for name in names_of(topology, group)]
+        if fault.node not in nodes:
+            yield f"{path}.node", f"no node '{fault.node}'{did_you_mean(fault.node, nodes)}"
+        if fault.kind == "down":
+            yield f"{path}.kind", "'down' is for a link (a node can be killed or paused: kill, pause)"
+
+
+def _link_names(topology: Topology) -> list[str]:
+    return [
+        f"{name} -> {parent_of(topology, group, index)}"
+        for group, plan in topology.nodes.items()
+        if plan.parent is not None
+        for index, name in enumerate(names_of(topology, group))
+    ]
+
+
+def _check_broker(broker: Broker) -> Iterator[Problem]:
+    if broker.url is not None:
+        problem = _problem_of_url(broker.url)
+        if problem:
+            yield "$.broker.url", f"{problem} (write mqtt://[user:password@]host[:port], or mqtts:// for TLS)"
+        if broker.listen != Broker().listen:
+            yield "$.broker.listen", "has no effect with broker.url (remove one of the two)"
+    elif broker.listen not in _LOOPBACK:
+        mend = "(use 127.0.0.1, or give broker.url)"
+        yield "$.broker.listen", f"'{broker.listen}' is not loopback, and the embedded broker has no encryption {mend}"
+
+
+def _problem_of_url(url: str) -> str | None:
+    """What is wrong with a broker's URL, without repeating the password that may be in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "the host or port cannot be read"
+    if parts.scheme not in ("mqtt", "mqtts"):
+        return "the scheme is neither mqtt nor mqtts"
+    if not parts.hostname:
+        return "no host"
+    if port == 0:
+        return "port 0"
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return "something follows the port"
+    if parts.password is not None and not parts.username:
+        return "a password but no user"
+    return None

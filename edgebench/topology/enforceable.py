@@ -1,0 +1,73 @@
+"""What each executor enforces of a topology; the rest it refuses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.topology.model import Topology
+from edgebench.topology.suggest import did_you_mean
+
+Problem = tuple[str, str]
+
+
+def _profiles(topology: Topology) -> Iterator[Problem]:
+    for name, group in topology.nodes.items():
+        if group.profile != "host":
+            yield f"$.nodes.{name}.profile", f"profile '{group.profile}' (use host)"
+
+
+def _link_loss(topology: Topology) -> Iterator[Problem]:
+    for index, link in enumerate(topology.links):
+        if link.loss_percent:
+            yield f"$.links[{index}].loss_percent", f"a loss of {link.loss_percent:g} % (remove it)"
+
+
+def _cascades(topology: Topology) -> Iterator[Problem]:
+    for name, workload in topology.workloads.items():
+        if workload.place.infer == "cascade":
+            yield f"$.workloads.{name}.place.infer", "place 'cascade' (use device, edge or cloud)"
+
+
+def _federated(topology: Topology) -> Iterator[Problem]:
+    for index, federated in enumerate(topology.federated):
+        yield f"$.federated[{index}]", f"federated learning of '{federated.workload}' (remove it)"
+
+
+def _faults(topology: Topology) -> Iterator[Problem]:
+    for index, fault in enumerate(topology.faults):
+        yield f"$.faults[{index}]", f"fault '{fault.kind}' (remove it)"
+
+
+_FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
+    "profiles": _profiles,
+    "link loss": _link_loss,
+    "cascade": _cascades,
+    "federated": _federated,
+    "faults": _faults,
+}
+
+ENFORCED: dict[str, frozenset[str]] = {"local": frozenset()}
+"""Executor -> which of the features it enforces. What is not among the features, every executor enforces."""
+
+PLANNED = ("compose", "join")
+
+
+def refuse_unenforceable(topology: Topology, file: str | Path, *, executor: str) -> None:
+    """Refuse an executor that there is not, and every field that the executor would not enforce.
+
+    Raises EdgebenchError for the executor, one TopologyError with all such fields.
+    """
+    if executor in PLANNED:
+        raise EdgebenchError(f"--executor {executor}: not available in this version (use {', '.join(ENFORCED)})")
+    if executor not in ENFORCED:
+        raise EdgebenchError(f"--executor {executor}: no such executor{did_you_mean(executor, ENFORCED)}")
+    problems = [
+        f"{file}: {path}: the {executor} executor cannot enforce {problem}"
+        for feature, find in _FEATURES.items()
+        if feature not in ENFORCED[executor]
+        for path, problem in find(topology)
+    ]
+    if problems:
+        raise TopologyError(problems)

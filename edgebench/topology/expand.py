@@ -1,0 +1,50 @@
+"""From groups to nodes: names, and who belongs to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgebench.topology.deployment import NodePlan
+from edgebench.topology.model import Topology
+
+
+def names_of(topology: Topology, group: str) -> list[str]:
+    """The names of a group's nodes: `<group>` alone, or `<group>-0` … when it has a count."""
+    count = topology.nodes[group].count
+    return [group] if count is None else [f"{group}-{index}" for index in range(count)]
+
+
+def parent_of(topology: Topology, group: str, index: int) -> str | None:
+    """The parent of a group's node: the nodes are dealt round those of the parent group."""
+    parent = topology.nodes[group].parent
+    if parent is None:
+        return None
+    count = topology.nodes[parent].count
+    return parent if count is None else f"{parent}-{index % count}"
+
+
+def expand(topology: Topology) -> dict[str, NodePlan]:
+    """All nodes of a checked topology, in the order of its groups."""
+    parents = dict(_parents(topology))
+    children: dict[str, list[str]] = {name: [] for name in parents}
+    for name, parent in parents.items():
+        if parent is not None:
+            children[parent].append(name)
+    return {
+        name: NodePlan(
+            name=name,
+            group=group,
+            tier=topology.nodes[group].tier,
+            profile=topology.nodes[group].profile,
+            parent=parents[name],
+            children=tuple(children[name]),
+        )
+        for group in topology.nodes
+        for name in names_of(topology, group)
+    }
+
+
+def _parents(topology: Topology) -> Iterator[tuple[str, str | None]]:
+    for group in topology.nodes:
+        for index, name in enumerate(names_of(topology, group)):
+            yield name, parent_of(topology, group, index)

@@ -1,0 +1,88 @@
+"""Reading a topology file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgebench.errors import TopologyError
+from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
+from edgebench.topology.overrides import Override, apply_overrides, json_path
+from edgebench.topology.shape import ShapeError, typed
+from edgebench.topology.strict_yaml import Value, YamlError, parse
+from edgebench.topology.suggest import did_you_mean
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
+    """The topology of a file, with `--set` overrides (`path=value`) applied.
+
+    Relative paths inside it (`data`, a trace's `file`, a model's `source`) are taken from the file's own folder and
+    come out absolute. Only its shape is checked; `check` looks at what its fields say of each other.
+    Raises TopologyError.
+    """
+    path = Path(path)
+    document = _document(path)
+    applied = apply_overrides(document, overrides)
+    try:
+        topology = typed(document)
+    except ShapeError as error:
+        raise TopologyError([_line(path, error, applied)]) from error
+    return _with_absolute_paths(topology, path.absolute().parent)
+
+
+def _document(path: Path) -> dict[str, Value]:
+    try:
+        source = path.read_bytes()
+    except FileNotFoundError as error:
+        siblings = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        raise TopologyError([f"{path}: no such file{did_you_mean(path.name, siblings)}"]) from error
+    except IsADirectoryError as error:
+        raise TopologyError([f"{path}: is a folder (name a topology file in it)"]) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise TopologyError([f"{path}: cannot be read: {reason}"]) from error
+    try:
+        document = parse(source)
+    except YamlError as error:
+        raise TopologyError([f"{path}: {error}"]) from error
+    if document is None:
+        raise TopologyError([f"{path}: line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"])
+    if not isinstance(document, dict):
+        kind = "a list" if isinstance(document, list) else "a single value"
+        raise TopologyError([f"{path}: $: expected a mapping of fields, got {kind} (begin with 'schema: 1')"])
+    return document
+
+
+def _line(path: Path, error: ShapeError, applied: Sequence[Override]) -> str:
+    """The problem as one line, laid at the door of the override that made the place, if one did."""
+    place = json_path(error.steps)
+    full = place if error.field is None else f"{place}.{error.field}"
+    for override in reversed(applied):
+        if full == override.made or full.startswith((f"{override.made}.", f"{override.made}[")):
+            return f"{override.label}: {error.problem}"
+    return f"{path}: {place}: {error.problem}"
+
+
+def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
+    return replace(
+        topology,
+        data=None if topology.data is None else str(folder / Path(topology.data).expanduser()),
+        workloads={name: _workload(workload, folder) for name, workload in topology.workloads.items()},
+    )
+
+
+def _workload(workload: Workload, folder: Path) -> Workload:
+    load = workload.load
+    if isinstance(load, Trace):
+        load = replace(load, file=str(folder / load.file))
+    model = workload.model
+    if names_a_file(model):
+        model = replace(model, source=str(folder / model.source))
+    return replace(workload, load=load, model=model)
+
+
+def names_a_file(model: ModelChoice) -> bool:
+    """Whether the model is to come from a file, rather than from training or from the registry."""
+    return model.source != "train" and not model.source.startswith("sha256:")

@@ -1,0 +1,92 @@
+"""From a checked topology to the deployment of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan
+from edgebench.topology.expand import expand
+from edgebench.topology.model import Link, Topology, Workload
+
+
+def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
+    """The deployment of a topology that `check` has passed; depends on its arguments only.
+
+    data: the folder of data, instead of the topology's own. The broker's URL comes out without its login.
+    """
+    nodes = expand(topology)
+    folder = topology.data if data is None else str(data)
+    return Deployment(
+        schema=1,
+        run_id=run_id,
+        name=topology.name,
+        seed=topology.seed,
+        duration_s=topology.duration_s,
+        executor=executor,
+        data=folder,
+        broker_url=None if topology.broker.url is None else _without_login(topology.broker.url),
+        nodes=nodes,
+        links={link.name: link for link in _links(topology, nodes)},
+        workloads={name: _workload(name, workload, nodes) for name, workload in topology.workloads.items()},
+    )
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _links(topology: Topology, nodes: dict[str, NodePlan]) -> list[LinkPlan]:
+    entries = {link.between: link for link in topology.links}
+    return [
+        _link(node, node.parent, nodes[node.parent].group, entries)
+        for node in nodes.values()
+        if node.parent is not None
+    ]
+
+
+def _link(node: NodePlan, parent: str, parent_group: str, entries: dict[tuple[str, str], Link]) -> LinkPlan:
+    groups = (node.group, parent_group)
+    link = entries.get(groups, Link(between=groups))
+    pair = groups if link.shared else (node.name, parent)
+    return LinkPlan(
+        child=node.name,
+        parent=parent,
+        latency_ms=link.latency_ms,
+        jitter_ms=link.jitter_ms,
+        up_mbit_s=link.rate_mbit_s if link.up_mbit_s is None else link.up_mbit_s,
+        down_mbit_s=link.rate_mbit_s if link.down_mbit_s is None else link.down_mbit_s,
+        pipe=" -> ".join(pair),
+    )
+
+
+def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> WorkloadPlan:
+    sources = [node for group in workload.sources for node in nodes.values() if node.group == group]
+    return WorkloadPlan(
+        name=name,
+        task=workload.task,
+        sources=tuple(node.name for node in sources),
+        deciders={node.name: _decider(node, workload.place.infer, nodes) for node in sources},
+        place=workload.place.infer,
+        load=workload.load,
+        deadline_ms=workload.deadline_ms,
+        model=workload.model,
+        train=workload.train,
+        rollout=workload.rollout,
+        batch=workload.batch,
+        queue=workload.queue,
+        qos=workload.qos,
+    )
+
+
+def _decider(device: NodePlan, place: str, nodes: dict[str, NodePlan]) -> str:
+    """The node that a device's samples are decided on; a cascade begins at the edge."""
+    if place == "device":
+        return device.name
+    assert device.parent is not None
+    edge = nodes[device.parent]
+    if place == "cloud":
+        assert edge.parent is not None
+        return edge.parent
+    return edge.name

@@ -1,0 +1,171 @@
+"""YAML without surprises: the 1.2 core schema, no duplicate keys, no tags, no merge keys, no unbounded aliases.
+
+`yes`, `1:30` and `2026-01-01` are text, `1e3` is a number; a key is always text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import yaml
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 200_000
+"""Values after aliases have been expanded: more is a mistake, or an attack."""
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+
+
+class YamlError(Exception):
+    """What is wrong with a document, as `line N: what (mend)`."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes with the implicit types of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
+
+
+_NULL, _BOOL, _INT, _FLOAT, _TEXT = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
+for _tag, _pattern, _first in (
+    (_NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    (_BOOL, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    (_INT, r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    (
+        _FLOAT,
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def parse(source: bytes | str) -> Value:
+    """The one document of a YAML source; an empty source is None.
+
+    Raises YamlError.
+    """
+    if len(source) > MAX_BYTES:
+        raise YamlError(f"line 1: larger than {MAX_BYTES >> 20} MiB (is this a topology?)")
+    text = _decoded(source) if isinstance(source, bytes) else source
+    loader = _new_loader(text)
+    try:
+        root = loader.get_single_node()
+        return None if root is None else _Builder().value(root)
+    except yaml.MarkedYAMLError as error:
+        raise YamlError(_marked(error, text)) from error
+    except yaml.reader.ReaderError as error:
+        raise _unreadable(error, text) from error
+    except RecursionError as error:
+        raise YamlError("line 1: nested too deeply") from error
+    finally:
+        loader.dispose()
+
+
+def _decoded(source: bytes) -> str:
+    try:
+        return source.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = source.count(b"\n", 0, error.start) + 1
+        raise YamlError(
+            f"line {line}: byte 0x{source[error.start]:02x} is not UTF-8 (save the file as UTF-8)"
+        ) from error
+
+
+def _new_loader(text: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.reader.ReaderError as error:
+        raise _unreadable(error, text) from error
+
+
+def _unreadable(error: yaml.reader.ReaderError, text: str) -> YamlError:
+    line = text.count("\n", 0, error.position) + 1
+    return YamlError(f"line {line}: character U+{ord(text[error.position]):04X} is not allowed in YAML (remove it)")
+
+
+def _marked(error: yaml.MarkedYAMLError, text: str) -> str:
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "not YAML"
+    if mark is None:
+        return f"line 1: {problem}"
+    if "\\t" in problem or text[mark.index : mark.index + 1] == "\t":
+        return f"line {mark.line + 1}: a tab where YAML wants spaces (indent with spaces)"
+    if "single document" in f"{error.context}":
+        return f"line {mark.line + 1}: a second document begins (keep one topology a file)"
+    return f"line {mark.line + 1}: {problem}"
+
+
+class _Builder:
+    """Turns composed nodes into values that share nothing."""
+
+    def __init__(self) -> None:
+        self._values = 0
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node) -> Value:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _at(node, f"more than {MAX_VALUES:,} values, aliases expanded (write less, or fewer aliases)")
+        if isinstance(node, yaml.ScalarNode):
+            return _scalar(node)
+        if id(node) in self._open:
+            raise _at(node, "an anchor that contains itself (write it out)")
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node)
+            if node.tag != "tag:yaml.org,2002:seq":
+                raise _at(node, f"tag {_shown(node.tag)} is not supported (remove it)")
+            return [self.value(item) for item in node.value]
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Value]:
+        if node.tag != "tag:yaml.org,2002:map":
+            raise _at(node, f"tag {_shown(node.tag)} is not supported (remove it)")
+        built: dict[str, Value] = {}
+        for key, item in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _at(key, "a key that is not text")
+            if key.value == "<<" and key.style is None:
+                raise _at(key, "merge keys (<<) are not part of YAML 1.2 (write the fields out)")
+            if key.value in built:
+                raise _at(key, f"key '{key.value}' stands here twice (remove one)")
+            built[key.value] = self.value(item)
+        return built
+
+
+def _scalar(node: yaml.ScalarNode) -> Value:
+    text: str = node.value
+    match node.tag:
+        case tag if tag == _TEXT:
+            return text
+        case tag if tag == _NULL:
+            return None
+        case tag if tag == _BOOL:
+            return text.lower() == "true"
+        case tag if tag == _INT:
+            if len(text) > 20:
+                raise _at(node, f"{text[:20]}… is too large a number")
+            return int(text)
+        case tag if tag == _FLOAT:
+            number = _number(text)
+            if not math.isfinite(number):
+                raise _at(node, f"{text} is not a finite number")
+            return number
+    raise _at(node, f"tag {_shown(node.tag)} is not supported (remove it)")
+
+
+def _number(text: str) -> float:
+    special = text.lower().lstrip("+-")
+    return math.nan if special in (".nan", ".inf") else float(text)
+
+
+def _shown(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
+
+
+def _at(node: yaml.Node, problem: str) -> YamlError:
+    return YamlError(f"line {node.start_mark.line + 1}: {problem}")

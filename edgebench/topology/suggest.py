@@ -1,0 +1,24 @@
+"""Did you mean …?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+_MAX_COMPARED = 2_000
+_MAX_LISTED = 12
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or the choice where it is short, or nothing. `known` in the order to be listed in."""
+    names = list(known)
+    # Comparing with each of a large site's devices would take seconds.
+    close = difflib.get_close_matches(wrong, names[:_MAX_COMPARED], n=1)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return choice_of(names)
+
+
+def choice_of(names: Sequence[str]) -> str:
+    """` (known: a, b)`, or nothing where there are none or too many."""
+    return f" (known: {', '.join(names)})" if 0 < len(names) <= _MAX_LISTED else ""

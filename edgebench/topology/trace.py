@@ -1,0 +1,43 @@
+"""Trace files: when a device's samples are due."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+from edgebench.errors import TopologyError
+
+
+def read_trace(path: str | Path) -> list[float]:
+    """Times in s from the start of the run, ascending, one a line; blank lines and lines that begin with # are skipped.
+
+    Raises TopologyError with the file and the line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise TopologyError([f"{path}: no such file"]) from error
+    except OSError as error:
+        raise TopologyError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise TopologyError([f"{path}: not text (write one time in s a line)"]) from error
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+    times = [(number, _time(path, number, line)) for number, line in numbered if line and not line.startswith("#")]
+    if not times:
+        raise TopologyError([f"{path}: no times in it (write one time in s a line)"])
+    for (_, before), (number, after) in pairwise(times):
+        if after < before:
+            raise TopologyError([f"{path}: line {number}: {after:g} comes after {before:g} (sort the times)"])
+    return [time_s for _, time_s in times]
+
+
+def _time(path: Path, number: int, line: str) -> float:
+    try:
+        time_s = float(line)
+    except ValueError as error:
+        raise TopologyError([f"{path}: line {number}: '{line[:40]}' is no number (write a time in s)"]) from error
+    if not math.isfinite(time_s) or time_s < 0:
+        raise TopologyError([f"{path}: line {number}: {line} is not a time ≥ 0"])
+    return time_s
