@@ -1,0 +1,245 @@
+"""`result.json`, schema 1, as typed data: every figure of a run. docs/results.md says what each one means."""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether the figures may be trusted; every reason against it is a sentence with the number and the mend."""
+
+    valid: bool
+    reasons: list[str]
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """ms, over the decided samples."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """ms; percentiles do not add up from hop to hop, means do."""
+
+    p50: float
+    p99: float
+    mean: float
+
+
+class Hops(msgspec.Struct, frozen=True):
+    """Where the latency went; the five parts of a sample add up to its latency."""
+
+    sense: Spread
+    uplink: Spread
+    queue: Spread
+    infer: Spread
+    downlink: Spread
+
+
+class Slip(msgspec.Struct, frozen=True):
+    """How late the load generator took its samples, ms from scheduled to captured. over: how many slipped `limit`."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    limit: float
+    over: int
+
+
+class Adequacy(msgspec.Struct, frozen=True):
+    """Whether there are enough samples to state the p99. `bound_ms` is the server load's, else the deadline, else none.
+
+    needed: samples that a p99 within the bound takes, when `over` of them exceeded it. p99_upper_ms: the true p99 is
+    not above it, at this confidence; none with fewer than 459 samples.
+    """
+
+    confidence: float
+    bound_ms: float | None
+    over: int
+    needed: int
+    adequate: bool
+    p99_upper_ms: float | None
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """The bound that a `server` load must meet."""
+
+    p99_ms: float
+    met: bool
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """The task's metric over the n decisions whose label is known; None where it is undefined.
+
+    interval: 95 % bootstrap. source, real: the data in the stream; data that is not real was generated.
+    """
+
+    metric: str
+    value: float | None
+    n: int
+    interval: tuple[float, float] | None
+    source: str
+    real: bool
+
+
+class Validated(msgspec.Struct, frozen=True):
+    """What a model scored on held-out data before it was announced."""
+
+    metric: str
+    value: float | None
+    metrics: dict[str, float | None]
+    evaluated_on: str
+    source: str
+    real: bool
+
+
+class ModelUse(msgspec.Struct, frozen=True):
+    """A model that decided, or was to. from_s: when the first node began with it, s from the start of the streams;
+    0 for a model that was there already, None for one that no node swapped in. n: decisions that it made."""
+
+    digest: str
+    origin: str
+    runtime: str
+    quantisation: str
+    from_s: float | None
+    quality: Quality
+    n: int
+    announced: bool
+    note: str
+    size_bytes: int | None
+    validated: Validated | None
+
+
+class WorkloadFigures(msgspec.Struct, frozen=True):
+    """One workload."""
+
+    task: str
+    place: str
+    scheduled: int
+    decided: int
+    lost: int
+    duplicated: int
+    reordered: int
+    rejected: int
+    late: int
+    latency_ms: Latency | None
+    hops_ms: Hops | None
+    throughput_hz: float
+    quality: Quality
+    models: list[ModelUse]
+    load: str
+    deadline_ms: float | None
+    dropped: int
+    unexpected: int
+    plain_json: int
+    duplicated_at_devices: int
+    rejected_by_reason: dict[str, int]
+    dropped_by_reason: dict[str, int]
+    slip_ms: Slip | None
+    adequacy: Adequacy | None
+    bound: Bound | None
+    mean_batch: float | None
+
+
+class LinkFigures(msgspec.Struct, frozen=True):
+    """One link. Bytes are counted on the link, both ways; None where it is not emulated."""
+
+    bytes: int | None
+    messages: int | None
+    up_bytes: int | None
+    down_bytes: int | None
+    up_messages: int | None
+    down_messages: int | None
+    requested: dict[str, float]
+    measured: dict[str, float]
+
+
+class NodeFigures(msgspec.Struct, frozen=True):
+    """One node. cpu_s, rss_mb (the peak, 10⁶ bytes) and busy_cores (mean while samples were due) are those of its
+    process, which hosts `process_of` nodes; None where nothing was seen of it."""
+
+    tier: str
+    profile: str
+    cpu_s: float | None
+    rss_mb: float | None
+    busy_cores: float | None
+    process: str | None
+    process_of: int
+
+
+class NodeSwap(msgspec.Struct, frozen=True):
+    """One node's change to a later model.
+
+    pause_ms: the longest time between two of its decisions that touches the half second before or after the swap;
+    usual_pause_*: the same, all through the rest of the run. waited_ms: the longest that a sample that arrived in that
+    second was in the queue; usual_waited_p99_ms: the rest of the run. lost: samples due in that second and not decided.
+    """
+
+    fetched_s: float
+    swapped_s: float
+    pause_ms: float | None
+    usual_pause_p99_ms: float | None
+    usual_pause_max_ms: float | None
+    waited_ms: float | None
+    usual_waited_p99_ms: float | None
+    lost: int
+
+
+class RolloutFigures(msgspec.Struct, frozen=True):
+    """A later model on its way to the nodes that decide."""
+
+    workload: str
+    digest: str
+    ready_s: float
+    announced_s: float
+    nodes: dict[str, NodeSwap]
+
+
+class HostUse(msgspec.Struct, frozen=True):
+    """The machine while samples were due: mean busy share of all cores, the share of the time in which they were all
+    (97 %) busy, and the mean share that other guests of the same hardware took."""
+
+    busy: float
+    full: float
+    stolen: float
+
+
+class DeathFigures(msgspec.Struct, frozen=True):
+    """A part that ended when it should not have."""
+
+    part: str
+    status: int
+    at_s: float
+    last_words: str
+
+
+class Result(msgspec.Struct, frozen=True):
+    """All figures of a run; those from `figures` on are beyond what other tools rely on."""
+
+    schema: int
+    run_id: str
+    name: str
+    seed: int
+    executor: str
+    verdict: Verdict
+    workloads: dict[str, WorkloadFigures]
+    federated: dict[str, object]
+    links: dict[str, LinkFigures]
+    nodes: dict[str, NodeFigures]
+    host: dict[str, str | int | float]
+    versions: dict[str, str]
+    figures: str
+    duration_s: float
+    streamed_s: float | None
+    started_to_first_decision_s: float | None
+    rollouts: list[RolloutFigures]
+    host_use: HostUse | None
+    deaths: list[DeathFigures]
+    rejected_elsewhere: dict[str, int]

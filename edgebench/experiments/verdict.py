@@ -1,0 +1,198 @@
+"""May the figures of a run be trusted? Every tolerance stands here; docs/results.md gives the reason for each."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+from edgebench.clock import NS_PER_S
+from edgebench.experiments.figures import HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
+from edgebench.fabric.records import Death, Observations
+from edgebench.topology.deployment import Deployment
+
+SLIP_LIMIT_MS = 25.0
+SLIP_LIMIT_OF_DEADLINE = 0.05
+SLIP_SHARE = 0.01
+SLIP_LEAST_SAMPLES = 5
+FULL_BUSY = 0.97
+FULL_SHARE = 0.5
+FULL_SLIP_P95_MS = 8.0
+STOLEN_SHARE = 0.10
+LINK_SHARE = 0.10
+LINK_LATENCY_MS = 1.0
+LINK_JITTER_SHARE = 0.25
+MOST_LINKS_NAMED = 5
+
+
+def slip_limit_ms(deadline_ms: float | None) -> float:
+    """How late a sample may be taken before it counts as slipped."""
+    return max(SLIP_LIMIT_MS, SLIP_LIMIT_OF_DEADLINE * (deadline_ms or 0.0))
+
+
+def verdict_of(
+    deployment: Deployment,
+    observations: Observations,
+    workloads: dict[str, WorkloadFigures],
+    links: dict[str, LinkFigures],
+    host_use: HostUse | None,
+) -> Verdict:
+    """Judge a run by its figures; the reasons come in the order in which they explain each other."""
+    reasons = [
+        *_deaths(observations),
+        *observations.trouble,
+        *_cut_short(deployment, observations),
+        *(reason for name, figures in workloads.items() for reason in _generator(name, figures)),
+        *_host(workloads, host_use),
+        *(reason for name, figures in workloads.items() for reason in _delivery(name, figures)),
+        *_links(links),
+    ]
+    return Verdict(valid=not reasons, reasons=reasons)
+
+
+def how_it_ended(status: int) -> str:
+    """An exit status in words; a negative one is a signal."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = f" ({signal.Signals(-status).name})"
+    except ValueError:
+        name = ""
+    return f"was killed by signal {-status}{name}"
+
+
+def _deaths(observations: Observations) -> Iterator[str]:
+    for death in sorted(observations.deaths, key=lambda death: death.at_ns):
+        yield f"{death.part} {how_it_ended(death.status)} {_when(death, observations)}{_last_words(death)}"
+
+
+def _when(death: Death, observations: Observations) -> str:
+    started_ns = observations.started_ns
+    if started_ns is None or death.at_ns < started_ns:
+        return f"{(death.at_ns - observations.command_started_ns) / NS_PER_S:.1f} s into the start of the run"
+    return f"at {(death.at_ns - started_ns) / NS_PER_S:.1f} s"
+
+
+def _last_words(death: Death) -> str:
+    lines = [line for line in death.last_words.splitlines() if line.strip()]
+    return f": {lines[-1].strip()}" if lines else "; its log is in the run directory"
+
+
+def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[str]:
+    if observations.started_ns is None:
+        yield "the run ended before its streams started; no figure of it means anything"
+        return
+    if observations.ended_ns is None:
+        yield f"the run was cut off before its {deployment.duration_s:g} s were over; run it to its end"
+    died = {node for death in observations.deaths for node in (death.part, *observations.hosts_of.get(death.part, []))}
+    silent = [name for name in deployment.nodes if name not in observations.closed and name not in died]
+    if silent:
+        yield f"{_listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
+
+
+def _generator(name: str, figures: WorkloadFigures) -> Iterator[str]:
+    slip = figures.slip_ms
+    if slip is None:
+        yield f"{name}: not one sample was due; lengthen the run or raise the rate"
+    elif _slipped(slip, figures.scheduled):
+        yield (
+            f"{name}: the load generator slipped its schedule: {slip.over} of {_samples(figures.scheduled)} were "
+            f"taken more than {slip.limit:g} ms late (p99 {slip.p99:.1f} ms; at most {SLIP_SHARE:.0%} may be); "
+            "lower the rate, use fewer devices, or free the machine"
+        )
+
+
+def _slipped(slip: Slip, scheduled: int) -> bool:
+    return slip.over >= SLIP_LEAST_SAMPLES and slip.over > SLIP_SHARE * scheduled
+
+
+def _host(workloads: dict[str, WorkloadFigures], host_use: HostUse | None) -> Iterator[str]:
+    if host_use is None:
+        return
+    slips = [figures.slip_ms.p95 for figures in workloads.values() if figures.slip_ms is not None]
+    worst = max(slips, default=0.0)
+    if host_use.full > FULL_SHARE and worst > FULL_SLIP_P95_MS:
+        yield (
+            f"the host was saturated: every core was busy for {host_use.full:.0%} of the time (limit {FULL_SHARE:.0%}) "
+            f"and the schedule slipped by {worst:.1f} ms at p95 (limit {FULL_SLIP_P95_MS:g} ms); "
+            "use fewer nodes or a lower rate, or free the machine"
+        )
+    if host_use.stolen > STOLEN_SHARE:
+        yield (
+            f"the host lost {host_use.stolen:.0%} of its CPU time to other guests of its hardware "
+            f"(limit {STOLEN_SHARE:.0%}); run it again at a quieter time"
+        )
+
+
+def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
+    scheduled = _samples(figures.scheduled)
+    if figures.scheduled and not figures.decided:
+        yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
+        return
+    if figures.lost:
+        dropped = f", {figures.dropped} of them dropped from full queues" if figures.dropped else ""
+        yield f"{name}: {figures.lost:,} of {scheduled} {_was(figures.lost)} lost{dropped} (none may be)"
+    if figures.dropped:
+        why = ", ".join(f"{count} {reason}" for reason, count in figures.dropped_by_reason.items())
+        dropped = f"{_samples(figures.dropped)} {_was(figures.dropped)} dropped"
+        yield f"{name}: {dropped} ({why}); lower the rate, or give the queue more room"
+    if figures.duplicated_at_devices:
+        yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
+    strays = figures.unexpected - figures.plain_json
+    if strays > 0:
+        yield f"{name}: {_decisions(strays)} answered no sample that waited for one; another run may share the broker"
+    unknown = [model for model in figures.models if model.origin == "unknown"]
+    for model in unknown:
+        made = f"{_decisions(model.n)} {_was(model.n)} made by {model.digest[:12]}"
+        yield f"{name}: {made}, a model that was never announced"
+    if figures.bound is not None and not figures.bound.met and figures.latency_ms is not None:
+        found, asked = figures.latency_ms.p99, figures.bound.p99_ms
+        yield f"{name}: p99 {found:.1f} ms misses the bound of {asked:g} ms; lower the rate"
+
+
+def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
+    reasons = [reason for name, link in links.items() for reason in _link(name, link)]
+    yield from reasons[:MOST_LINKS_NAMED]
+    if len(reasons) > MOST_LINKS_NAMED:
+        yield f"{len(reasons) - MOST_LINKS_NAMED} more link figures are off what was asked for; see the table of links"
+
+
+def _link(name: str, link: LinkFigures) -> Iterator[str]:
+    for key, asked in link.requested.items():
+        found = link.measured.get(key)
+        if found is None or key == "jitter_ms":
+            continue
+        if key == "latency_ms":
+            limit = LINK_LATENCY_MS + LINK_SHARE * asked + LINK_JITTER_SHARE * link.requested.get("jitter_ms", 0.0)
+            unit = "ms"
+        else:
+            limit = LINK_SHARE * asked
+            unit = "Mbit/s"
+        if abs(found - asked) > limit:
+            yield (
+                f"link {name}: {_field(key)} measured {found:.4g} {unit} where {asked:g} was asked for "
+                f"(limit ±{limit:.3g}); free the machine, or ask for what it can emulate"
+            )
+
+
+def _field(key: str) -> str:
+    return {"latency_ms": "one-way latency", "up_mbit_s": "rate up", "down_mbit_s": "rate down"}.get(key, key)
+
+
+def _samples(count: int) -> str:
+    return f"{count:,} sample{'' if count == 1 else 's'}"
+
+
+def _decisions(count: int) -> str:
+    return f"{count:,} decision{'' if count == 1 else 's'}"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
+
+
+def _they(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "they"
