@@ -120,7 +120,8 @@ def _check_fault(topology: Topology, path: str, fault: Fault) -> Iterator[Proble
     if fault.at_s >= topology.duration_s:
         yield f"{path}.at_s", f"{fault.at_s:g} s is not within the run of {topology.duration_s:g} s"
     if (fault.link is None) == (fault.node is None):
-        yield path, f"names {'neither a' if fault.link is None else 'both a'} link and a node (name exactly one)"
+        named = "neither a link nor a node" if fault.link is None else "both a link and a node"
+        yield path, f"names {named} (name exactly one)"
         return
     if fault.link is not None:
         links = _link_names(topology)

@@ -1,0 +1,485 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgebench.cli import main
+from tests.topology.sound import SOUND, edited
+
+TOP = "schema: 1\n"
+WORKLOAD = "    task: icu-death\n"
+TASKS = "(known: icu-death, icu-decompensation, icu-heart-failure)"
+NAME_RULE = "is no name (use a-z, 0-9 and '-', at most 63 characters, '-' neither first nor last)"
+URL_FORM = "(write mqtt://[user:password@]host[:port], or mqtts:// for TLS)"
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n" for before, after in zip("abcdef", "bcdefg", strict=True)
+)
+
+# What is wrong -> (the file, what comes after `file: `)
+SHAPES: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"),
+    "only comments": ("# nothing\n", "line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"),
+    "top-level list": ("- a\n", "$: expected a mapping of fields, got a list (begin with 'schema: 1')"),
+    "top-level text": ("hello\n", "$: expected a mapping of fields, got a single value (begin with 'schema: 1')"),
+    "not UTF-8": (b"schema: 1\nname: caf\xe9\n", "line 2: byte 0xe9 is not UTF-8 (save the file as UTF-8)"),
+    "control character": ("schema: 1\nname: a\x07\n", "line 2: character U+0007 is not allowed in YAML (remove it)"),
+    "tab": (edited(("  cloud:", "\tcloud:")), "line 5: a tab where YAML wants spaces (indent with spaces)"),
+    "unclosed bracket": ("schema: 1\nname: [a\n", "line 3: expected ',' or ']', but got '<stream end>'"),
+    "duplicate key": (edited((TOP, "schema: 1\nname: other\n")), "line 3: key 'name' stands here twice (remove one)"),
+    "duplicate node": (
+        edited(("  ward:", "  cloud: {tier: cloud}\n  ward:")),
+        "line 6: key 'cloud' stands here twice (remove one)",
+    ),
+    "alias bomb": (BOMB, "line 1: more than 200,000 values, aliases expanded (write less, or fewer aliases)"),
+    "self-containing anchor": ("a: &a [*a]\n", "line 1: an anchor that contains itself (write it out)"),
+    "deep nesting": ("a: " + "[" * 1000, "line 1: nested too deeply"),
+    "second document": (SOUND + "---\n" + SOUND, "line 16: a second document begins (keep one topology a file)"),
+    "python tag": (
+        "a: !!python/object:os.system x\n",
+        "line 1: tag !!python/object:os.system is not supported (remove it)",
+    ),
+    "merge key": (
+        "a: &a {x: 1}\nb:\n  <<: *a\n",
+        "line 3: merge keys (<<) are not part of YAML 1.2 (write the fields out)",
+    ),
+    "not a number": (edited(("duration_s: 10", "duration_s: .nan")), "line 3: .nan is not a finite number"),
+    "infinity": (edited(("duration_s: 10", "duration_s: 1e999")), "line 3: 1e999 is not a finite number"),
+    "huge file": ("#" * (1 << 20) + "\n", "line 1: larger than 1 MiB (is this a topology?)"),
+    "no schema": (edited((TOP, "")), "$: field 'schema' is missing (give 1)"),
+    "schema of the future": (edited((TOP, "schema: 2\n")), "$.schema: this version reads schema 1, not 2"),
+    "unknown field": (
+        edited(("duration_s", "durations_s")),
+        "$: unknown field 'durations_s' (did you mean 'duration_s'?)",
+    ),
+    "unknown field of a node": (
+        edited(("bed: {tier: device, count", "bed: {tier: device, cuont")),
+        "$.nodes.bed: unknown field 'cuont' (did you mean 'count'?)",
+    ),
+    "unknown field of a load": (
+        edited(("rate_hz: 2", "rate: 2")),
+        "$.workloads.risk.load: unknown field 'rate' (did you mean 'rate_hz'?)",
+    ),
+    "unknown tier": (
+        edited(("tier: edge", "tier: egde")),
+        "$.nodes.ward.tier: 'egde' is not one of cloud, device, edge (did you mean 'edge'?)",
+    ),
+    "unknown load": (
+        edited(("kind: fixed", "kind: poison")),
+        (
+            "$.workloads.risk.load.kind: 'poison' is not one of fixed, poisson, trace, single-stream, multi-stream,"
+            " server, offline (did you mean 'poisson'?)"
+        ),
+    ),
+    "load without a kind": (
+        edited(("kind: fixed, ", "")),
+        (
+            "$.workloads.risk.load: field 'kind' is missing (give one of fixed, poisson, trace, single-stream,"
+            " multi-stream, server, offline)"
+        ),
+    ),
+    "node without a tier": (
+        edited(("tier: cloud", "")),
+        "$.nodes.cloud: field 'tier' is missing (give cloud or device or edge)",
+    ),
+    "text for a number": (
+        edited(("duration_s: 10", "duration_s: '10'")),
+        "$.duration_s: expected a number, got text ('10')",
+    ),
+    "number for text": (edited(("name: small", "name: 7")), "$.name: expected text, got a whole number (7)"),
+    "negative latency": (
+        edited(("latency_ms: 20", "latency_ms: -20")),
+        "$.links[1].latency_ms: -20 is not a number >= 0",
+    ),
+    "fraction of a node": (
+        edited(("count: 3", "count: 2.5")),
+        "$.nodes.bed.count: expected a whole number, got a number (2.5)",
+    ),
+    "no nodes of a group": (edited(("count: 3", "count: 0")), "$.nodes.bed.count: 0 is not a whole number >= 1"),
+    "node name": (edited(("  ward:", "  Ward_1:")), f"$.nodes: 'Ward_1' {NAME_RULE}"),
+    "name with a line break": (edited(("name: small", 'name: "small\\n"')), f"$.name: 'small\\n' {NAME_RULE}"),
+    "link with one end": (
+        edited(("[bed, ward]", "[bed]")),
+        "$.links[0].between: expected a list of 2 entries, got 1",
+    ),
+    "no workloads": (SOUND.partition("workloads:")[0] + "workloads: {}\n", "$.workloads: is empty (give at least one)"),
+    "list for a mapping": (
+        edited(("  cloud: {tier: cloud}", "  cloud: [cloud]")),
+        "$.nodes.cloud: expected a mapping of fields, got a list",
+    ),
+    "batch too large": (
+        edited((WORKLOAD, WORKLOAD + "    batch: {max_batch: 257}\n")),
+        "$.workloads.risk.batch.max_batch: 257 is not a whole number <= 256",
+    ),
+}
+
+REFERENCES: dict[str, tuple[str, str]] = {
+    "no cloud": (
+        edited(
+            ("  cloud: {tier: cloud}\n", ""), (", parent: cloud}", "}"), ("[ward, cloud], ", "[bed, ward], ")
+        ).replace("  - {between: [bed, ward], latency_ms: 20, jitter_ms: 1}\n", ""),
+        (
+            "$.nodes: no node of tier cloud (add one: cloud: {tier: cloud})\n"
+            "$.nodes.ward: a node of tier edge needs a parent of tier cloud"
+        ),
+    ),
+    "two clouds": (
+        edited(("  ward:", "  sky: {tier: cloud}\n  ward:")),
+        "$.nodes: 2 groups of tier cloud: cloud, sky (keep one)",
+    ),
+    "several nodes of the cloud": (
+        edited(("{tier: cloud}", "{tier: cloud, count: 2}")),
+        "$.nodes.cloud.count: 2 cloud nodes (there is exactly one)",
+    ),
+    "cloud with a parent": (
+        edited(("{tier: cloud}", "{tier: cloud, parent: ward}")),
+        "$.nodes.cloud.parent: the cloud has no parent (remove it)",
+    ),
+    "unknown parent": (
+        edited(("parent: ward", "parent: wrad")),
+        (
+            "$.nodes.bed.parent: no node 'wrad' (did you mean 'ward'?)\n"
+            "$.links[0].between: 'ward' is not the parent of 'bed' (links join a node and its parent)"
+        ),
+    ),
+    "no parent": (
+        edited((", parent: ward", "")),
+        (
+            "$.nodes.bed: a node of tier device needs a parent of tier edge (known: ward)\n"
+            "$.links[0].between: 'ward' is not the parent of 'bed' (links join a node and its parent)"
+        ),
+    ),
+    "own parent": (
+        edited(("parent: cloud", "parent: ward"), ("  - {between: [ward, cloud], latency_ms: 20, jitter_ms: 1}\n", "")),
+        "$.nodes.ward.parent: 'ward' cannot be its own parent (name a cloud node)",
+    ),
+    "circle of edges": (
+        edited(
+            ("  bed:", "  hall: {tier: edge, parent: ward}\n  bed:"),
+            ("parent: cloud", "parent: hall"),
+            ("  - {between: [ward, cloud], latency_ms: 20, jitter_ms: 1}\n", ""),
+        ),
+        (
+            "$.nodes.ward.parent: 'hall' is of tier edge, "
+            "the parent of a node of tier edge is of tier cloud (known: cloud)\n"
+            "$.nodes.hall.parent: 'ward' is of tier edge, "
+            "the parent of a node of tier edge is of tier cloud (known: cloud)"
+        ),
+    ),
+    "device below the cloud": (
+        edited(("parent: ward", "parent: cloud"), ("[bed, ward]", "[bed, cloud]")),
+        (
+            "$.nodes.bed.parent: 'cloud' is of tier cloud, "
+            "the parent of a node of tier device is of tier edge (known: ward)"
+        ),
+    ),
+    "unknown profile": (
+        edited(("count: 3,", "count: 3, profile: raspberrypi-4,")),
+        "$.nodes.bed.profile: no profile 'raspberrypi-4' (did you mean 'raspberry-pi-4'?)",
+    ),
+    "colliding names": (
+        edited(("  bed:", "  ward-1: {tier: edge, parent: cloud}\n  bed:")),
+        "$.nodes.ward-1: its node 'ward-1' has the name of a node of 'ward' (rename one)",
+    ),
+    "reserved name": (
+        edited(("  bed:", "  models: {tier: edge, parent: cloud}\n  bed:")),
+        "$.nodes.models: 'models' is reserved (choose another name)",
+    ),
+    "name too long with its number": (
+        edited(("  bed:", f"  {'b' * 62}: {{tier: device, count: 2, parent: ward}}\n  bed:")),
+        f"$.nodes.{'b' * 62}: its nodes' names have up to 64 characters, more than 63 (shorten it)",
+    ),
+    "too many nodes": (
+        edited(("count: 3", "count: 1000000000")),
+        "$.nodes: 1,000,000,003 nodes, more than 100,000 (lower a count)",
+    ),
+    "unknown end of a link": (
+        edited(("[bed, ward]", "[bed, wrad]")),
+        "$.links[0].between[1]: no node 'wrad' (did you mean 'ward'?)",
+    ),
+    "link the wrong way round": (
+        edited(("[bed, ward]", "[ward, bed]")),
+        "$.links[0].between: the parent comes second (write [bed, ward])",
+    ),
+    "link between strangers": (
+        edited(("[bed, ward]", "[bed, cloud]")),
+        "$.links[0].between: 'cloud' is not the parent of 'bed' (links join a node and its parent)",
+    ),
+    "link twice": (
+        edited(("[ward, cloud]", "[bed, ward]")),
+        "$.links[1].between: joins what $.links[0] joins already (remove one)",
+    ),
+    "rate and rate up": (
+        edited(("latency_ms: 2}", "latency_ms: 2, rate_mbit_s: 5, up_mbit_s: 1}")),
+        "$.links[0].rate_mbit_s: is both directions at once (give it alone, or up_mbit_s and down_mbit_s)",
+    ),
+    "more jitter than latency": (
+        edited(("jitter_ms: 1", "jitter_ms: 20.5")),
+        "$.links[1].jitter_ms: 20.5 ms of jitter around a latency of 20 ms (must not be larger)",
+    ),
+    "unknown task": (
+        edited(("icu-death", "icu-deaths")),
+        "$.workloads.risk.task: no task 'icu-deaths' (did you mean 'icu-death'?)",
+    ),
+    "unlike any task": (edited(("icu-death", "lunch")), f"$.workloads.risk.task: no task 'lunch' {TASKS}"),
+    "unknown source": (
+        edited(("source: bed", "source: bet")),
+        "$.workloads.risk.source: no node 'bet' (did you mean 'bed'?)",
+    ),
+    "source that is no device": (
+        edited(("source: bed", "source: [bed, ward]")),
+        "$.workloads.risk.source[1]: 'ward' is of tier edge (name a group of tier device)",
+    ),
+    "source twice": (
+        edited(("source: bed", "source: [bed, bed]")),
+        "$.workloads.risk.source[1]: 'bed' stands here twice (remove one)",
+    ),
+    "no source": (
+        edited(("source: bed", "source: []")),
+        "$.workloads.risk.source: is empty (name at least one group of devices)",
+    ),
+    "roll-out after the end": (
+        edited((WORKLOAD, WORKLOAD + "    rollout: [{at_s: 10}]\n")),
+        "$.workloads.risk.rollout[0].at_s: 10 s is not within the run of 10 s",
+    ),
+    "keras and dynamic": (
+        edited((WORKLOAD, WORKLOAD + "    model: {runtime: keras, quantisation: dynamic}\n")),
+        "$.workloads.risk.model.quantisation: the keras runtime runs float32 only, not dynamic (or use litert)",
+    ),
+    "bad digest": (
+        edited((WORKLOAD, WORKLOAD + "    model: {source: 'sha256:ab'}\n")),
+        "$.workloads.risk.model.source: 'sha256:ab' is no digest (write sha256: and 64 digits of 0-9 a-f)",
+    ),
+    "fault on an unknown link": (
+        SOUND + "faults: [{at_s: 1, kind: down, link: ward-2 -> cloud}]\n",
+        "$.faults[0].link: no link 'ward-2 -> cloud' (did you mean 'ward-1 -> cloud'?)",
+    ),
+    "fault on an unknown node": (
+        SOUND + "faults: [{at_s: 1, kind: kill, node: bed}]\n",
+        "$.faults[0].node: no node 'bed' (did you mean 'bed-2'?)",
+    ),
+    "fault on both": (
+        SOUND + "faults: [{at_s: 1, kind: kill, node: bed-0, link: ward-0 -> cloud}]\n",
+        "$.faults[0]: names both a link and a node (name exactly one)",
+    ),
+    "fault on nothing": (
+        SOUND + "faults: [{at_s: 12, kind: kill}]\n",
+        (
+            "$.faults[0].at_s: 12 s is not within the run of 10 s\n"
+            "$.faults[0]: names neither a link nor a node (name exactly one)"
+        ),
+    ),
+    "killed link": (
+        SOUND + "faults: [{at_s: 1, kind: kill, link: ward-0 -> cloud}]\n",
+        "$.faults[0].kind: 'kill' is for a node (a link can be down)",
+    ),
+    "federation of an unknown workload": (
+        SOUND + "federated: [{workload: rsik, rounds: 2}]\n",
+        "$.federated[0].workload: no workload 'rsik' (did you mean 'risk'?)",
+    ),
+    "aggregation that does not reach the cloud": (
+        SOUND + "federated: [{workload: risk, rounds: 2, aggregate: [edge]}]\n",
+        "$.federated[0].aggregate: [edge] cannot be (write [cloud] or [edge, cloud])",
+    ),
+    "listening beyond loopback": (
+        SOUND + "broker: {listen: 0.0.0.0}\n",
+        (
+            "$.broker.listen: '0.0.0.0' is not loopback, and the embedded broker has no encryption"
+            " (use 127.0.0.1, or give broker.url)"
+        ),
+    ),
+    "broker by HTTP": (
+        SOUND + "broker: {url: 'http://ann:secret@host'}\n",
+        f"$.broker.url: the scheme is neither mqtt nor mqtts {URL_FORM}",
+    ),
+    "broker with a bad port": (
+        SOUND + "broker: {url: 'mqtt://ann:secret@host:70000'}\n",
+        f"$.broker.url: the host or port cannot be read {URL_FORM}",
+    ),
+    "broker without a host": (SOUND + "broker: {url: 'mqtt://:1883'}\n", f"$.broker.url: no host {URL_FORM}"),
+}
+
+NOT_LOCAL: dict[str, tuple[str, str]] = {
+    "profile": (
+        edited(("count: 3,", "count: 3, profile: raspberry-pi-4,")),
+        "$.nodes.bed.profile: the local executor cannot enforce profile 'raspberry-pi-4' (use host)",
+    ),
+    "link loss": (
+        edited(("latency_ms: 2}", "latency_ms: 2, loss_percent: 0.5}")),
+        "$.links[0].loss_percent: the local executor cannot enforce a loss of 0.5 % (remove it)",
+    ),
+    "cascade": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n")),
+        "$.workloads.risk.place.infer: the local executor cannot enforce place 'cascade' (use device, edge or cloud)",
+    ),
+    "federated learning and faults": (
+        SOUND
+        + "federated: [{workload: risk, rounds: 2}]\n"
+        + "faults: [{at_s: 1, kind: down, link: ward-0 -> cloud}, {at_s: 2, kind: pause, node: bed-0, for_s: 1}]\n",
+        (
+            "$.federated[0]: the local executor cannot enforce federated learning of 'risk' (remove it)\n"
+            "$.faults[0]: the local executor cannot enforce fault 'down' (remove it)\n"
+            "$.faults[1]: the local executor cannot enforce fault 'pause' (remove it)"
+        ),
+    ),
+}
+
+BROKEN = SHAPES | REFERENCES | {f"local executor: {name}": case for name, case in NOT_LOCAL.items()}
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_each_mistake_is_one_line_with_file_and_path_and_exit_status_2(
+    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, problems = BROKEN[wrong]
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+
+    status = main(["validate", str(file)])
+
+    out, err = capsys.readouterr()
+    assert err == "".join(f"{file}: {problem}\n" for problem in problems.split("\n"))
+    assert (status, out) == (2, "")
+
+
+def test_all_cross_reference_mistakes_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(
+        edited(
+            ("parent: ward", "parent: wrad"), ("jitter_ms: 1", "jitter_ms: 21"), ("task: icu-death", "task: icu-deth")
+        )
+        + "broker: {url: tcp://host}\n"
+    )
+
+    assert main(["validate", str(file)]) == 2
+
+    paths = [line.removeprefix(f"{file}: ").partition(": ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert paths == [
+        "$.nodes.bed.parent",
+        "$.links[0].between",
+        "$.links[1].jitter_ms",
+        "$.workloads.risk.task",
+        "$.broker.url",
+    ]
+
+
+def test_a_password_in_a_broken_broker_url_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(SOUND + "broker: {url: 'mqtt://ann:s3cret/x@host:1883'}\n")
+
+    assert main(["validate", str(file)]) == 2
+    assert "s3cret" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trace", "problem"),
+    [
+        (None, "no such file"),
+        ("", "no times in it (write one time in s a line)"),
+        ("0\n1\nsoon\n", "line 3: 'soon' is no number (write a time in s)"),
+        ("0\n2\n# then\n1.5\n", "line 4: 1.5 comes after 2 (sort the times)"),
+        ("-1\n", "line 1: -1 is not a time ≥ 0"),
+        ("nan\n", "line 1: nan is not a time ≥ 0"),
+    ],
+)
+def test_a_broken_trace_is_found_before_the_run(
+    trace: str | None, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "traced.yaml"
+    file.write_text(edited(("{kind: fixed, rate_hz: 2}", "{kind: trace, file: times.txt}")))
+    if trace is not None:
+        (tmp_path / "times.txt").write_text(trace)
+
+    assert main(["validate", str(file)]) == 2
+    expected = f"{file}: $.workloads.risk.load.file: {tmp_path / 'times.txt'}: {problem}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_model_file_must_exist_and_is_sought_beside_the_topology(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "placed.yaml"
+    file.write_text(edited((WORKLOAD, WORKLOAD + "    model: {source: death.tflite}\n")))
+
+    assert main(["validate", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"{file}: $.workloads.risk.model.source: no model file {tmp_path / 'death.tflite'}"
+        " (write train, a path, or sha256:<hex>)\n"
+    )
+
+    (tmp_path / "death.tflite").write_bytes(b"model")
+    assert main(["validate", str(file)]) == 0
+
+
+def test_a_roll_out_wants_a_model_that_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "broken.yaml"
+    digest = f"sha256:{'0' * 64}"
+    extra = f"    model: {{source: '{digest}'}}\n    rollout: [{{at_s: 1}}]\n    train: {{epochs: 2}}\n"
+    file.write_text(edited((WORKLOAD, WORKLOAD + extra)))
+
+    assert main(["validate", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"{file}: $.workloads.risk.rollout[0]: rolls a trained model out,"
+        f" but model.source is '{digest}' (set it to train)\n"
+        f"{file}: $.workloads.risk.train: has no effect with model.source '{digest}' (remove one of the two)\n"
+    )
+
+
+def test_a_missing_file_is_named_with_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "icu-ward.yaml").write_text(SOUND)
+
+    assert main(["validate", str(tmp_path / "icu-wrad.yaml")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}/icu-wrad.yaml: no such file (did you mean 'icu-ward.yaml'?)\n"
+    assert main(["validate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: is a folder (name a topology file in it)\n"
+
+
+@pytest.mark.parametrize(
+    ("executor", "problem"),
+    [
+        ("compose", "--executor compose: not available in this version (use local)"),
+        ("join", "--executor join: not available in this version (use local)"),
+        ("locale", "--executor locale: no such executor (did you mean 'local'?)"),
+    ],
+)
+def test_an_executor_that_there_is_not_is_refused_by_name(
+    executor: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SOUND)
+
+    assert main(["validate", str(file), "--executor", executor]) == 2
+    assert capsys.readouterr().err == f"{problem}\n"
+
+
+@pytest.mark.parametrize("wrong", ["unknown field of a node", "alias bomb", "deep nesting", "colliding names"])
+def test_the_installed_command_says_the_same_without_a_traceback(wrong: str, tmp_path: Path) -> None:
+    text, problem = BROKEN[wrong]
+    assert isinstance(text, str)
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+
+    run = subprocess.run(
+        [sys.executable, "-m", "edgebench.cli", "validate", str(file)], capture_output=True, text=True, timeout=60
+    )
+
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"{file}: {problem}\n")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+
+    run = subprocess.run(
+        [sys.executable, "-m", "edgebench.cli", "schema"],
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(write_end)
+
+    assert (run.returncode, run.stderr) == (0, "")

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgebench.topology import check, load, resolve
+from edgebench.topology.deployment import Deployment, LinkPlan
+from tests.topology.sound import SOUND, edited
+
+TASKS = ("icu-death",)
+
+
+def resolved(tmp_path: Path, text: str, data: str | None = None) -> Deployment:
+    file = tmp_path / "small.yaml"
+    file.write_text(text)
+    topology = load(file)
+    check(topology, file, tasks=TASKS)
+    return resolve(topology, run_id="r1", executor="local", data=data)
+
+
+def test_devices_are_dealt_round_the_edges(tmp_path: Path) -> None:
+    nodes = resolved(tmp_path, SOUND).nodes
+
+    assert list(nodes) == ["cloud", "ward-0", "ward-1", "bed-0", "bed-1", "bed-2"]
+    assert {name: node.parent for name, node in nodes.items()} == {
+        "cloud": None,
+        "ward-0": "cloud",
+        "ward-1": "cloud",
+        "bed-0": "ward-0",
+        "bed-1": "ward-1",
+        "bed-2": "ward-0",
+    }
+    assert nodes["cloud"].children == ("ward-0", "ward-1")
+    assert nodes["ward-0"].children == ("bed-0", "bed-2")
+    assert nodes["bed-0"].children == ()
+    assert (nodes["bed-2"].group, nodes["bed-2"].tier, nodes["bed-2"].profile) == ("bed", "device", "host")
+
+
+def test_a_group_with_a_count_of_one_is_numbered_and_one_without_is_not(tmp_path: Path) -> None:
+    nodes = resolved(tmp_path, edited(("{tier: cloud}", "{tier: cloud, count: 1}"), ("count: 2, ", ""))).nodes
+
+    assert list(nodes) == ["cloud-0", "ward", "bed-0", "bed-1", "bed-2"]
+    assert nodes["ward"].parent == "cloud-0"
+    assert nodes["bed-1"].parent == "ward"
+
+
+def test_each_pair_has_its_link_and_one_rate_goes_both_ways(tmp_path: Path) -> None:
+    links = resolved(tmp_path, edited(("latency_ms: 2}", "latency_ms: 2, jitter_ms: 0.5, rate_mbit_s: 40}"))).links
+
+    assert list(links) == [
+        "ward-0 -> cloud",
+        "ward-1 -> cloud",
+        "bed-0 -> ward-0",
+        "bed-1 -> ward-1",
+        "bed-2 -> ward-0",
+    ]
+    assert links["bed-2 -> ward-0"] == LinkPlan("bed-2", "ward-0", 2, 0.5, 40, 40, "bed-2 -> ward-0")
+    assert links["ward-1 -> cloud"] == LinkPlan("ward-1", "cloud", 20, 1, None, None, "ward-1 -> cloud")
+
+
+def test_shared_links_of_two_groups_are_one_pipe(tmp_path: Path) -> None:
+    links = resolved(
+        tmp_path,
+        edited(("jitter_ms: 1", "up_mbit_s: 20, down_mbit_s: 50, shared: true"), ("latency_ms: 2}", "shared: true}")),
+    ).links
+
+    assert {link.pipe for link in links.values() if link.parent == "cloud"} == {"ward -> cloud"}
+    assert {link.pipe for link in links.values() if link.parent != "cloud"} == {"bed -> ward"}
+    assert (links["ward-0 -> cloud"].up_mbit_s, links["ward-0 -> cloud"].down_mbit_s) == (20, 50)
+
+
+def test_a_pair_without_an_entry_has_an_unshaped_link(tmp_path: Path) -> None:
+    links = resolved(tmp_path, edited(("  - {between: [bed, ward], latency_ms: 2}\n", ""))).links
+
+    assert links["bed-0 -> ward-0"] == LinkPlan("bed-0", "ward-0", 0, 0, None, None, "bed-0 -> ward-0")
+    assert not links["bed-0 -> ward-0"].shaped
+    assert links["ward-0 -> cloud"].shaped
+
+
+@pytest.mark.parametrize(
+    ("place", "deciders"),
+    [
+        ("device", {"bed-0": "bed-0", "bed-1": "bed-1", "bed-2": "bed-2"}),
+        ("edge", {"bed-0": "ward-0", "bed-1": "ward-1", "bed-2": "ward-0"}),
+        ("cloud", {"bed-0": "cloud", "bed-1": "cloud", "bed-2": "cloud"}),
+        ("cascade", {"bed-0": "ward-0", "bed-1": "ward-1", "bed-2": "ward-0"}),
+    ],
+)
+def test_the_place_says_which_node_decides(tmp_path: Path, place: str, deciders: dict[str, str]) -> None:
+    deployment = resolved(tmp_path, edited(("source: bed", f"source: bed\n    place: {{infer: {place}}}")))
+
+    assert deployment.workloads["risk"].deciders == deciders
+    assert deployment.workloads["risk"].sources == ("bed-0", "bed-1", "bed-2")
+    assert deployment.workloads["risk"].place == place
+
+
+def test_several_groups_feed_a_workload_in_the_order_they_are_named(tmp_path: Path) -> None:
+    text = edited(
+        ("links:", "  chair: {tier: device, parent: ward}\nlinks:"),
+        ("source: bed", "source: [chair, bed]"),
+    )
+
+    assert resolved(tmp_path, text).workloads["risk"].sources == ("chair", "bed-0", "bed-1", "bed-2")
+
+
+def test_the_deployment_holds_no_login(tmp_path: Path) -> None:
+    deployment = resolved(tmp_path, SOUND + "broker: {url: 'mqtt://ann:secret@host:1884'}\n")
+
+    assert deployment.broker_url == "mqtt://host:1884"
+    assert b"secret" not in msgspec.json.encode(deployment)
+
+
+def test_data_given_for_the_run_goes_before_the_topologys_own(tmp_path: Path) -> None:
+    text = "data: .\n" + SOUND
+
+    assert resolved(tmp_path, text).data == str(tmp_path)
+    assert resolved(tmp_path, text, data="/patients").data == "/patients"
+
+
+def test_resolving_twice_gives_equal_deployments_that_survive_json(tmp_path: Path) -> None:
+    first, second = resolved(tmp_path, SOUND), resolved(tmp_path, SOUND)
+
+    assert first == second
+    assert msgspec.json.decode(msgspec.json.encode(first), type=Deployment) == first
+
+
+def test_a_users_own_task_is_accepted_as_it_stands(tmp_path: Path) -> None:
+    deployment = resolved(tmp_path, edited(("icu-death", "my_lab.tasks:FALL")))
+
+    assert deployment.workloads["risk"].task == "my_lab.tasks:FALL"
+
+
+def test_a_large_site_resolves(tmp_path: Path) -> None:
+    deployment = resolved(tmp_path, edited(("count: 3", "count: 50000")))
+
+    assert len(deployment.nodes) == 50_003
+    assert deployment.workloads["risk"].deciders["bed-49999"] == "ward-1"
