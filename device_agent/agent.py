@@ -6,7 +6,6 @@ One process hosts one device or a thousand; each has its own MQTT connection, al
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
@@ -221,12 +220,12 @@ class DeviceAgent:
 
     def run(self) -> None:
         """Serve until the run ends."""
-        of_device: dict[str, list[str]] = defaultdict(list)
-        for topic, stream in self._streams.items():
-            of_device[stream.device].append(topic)
-        for device, decision_topics in of_device.items():
-            self._connect(device, decision_topics)
-        self._waiting_for &= set(of_device) | set(self.servers)
+        qos_of: dict[str, int] = {}
+        for stream in self._streams.values():
+            qos_of[stream.device] = max(stream.plan.qos, qos_of.get(stream.device, 0))
+        for device, qos in qos_of.items():
+            self._connect(device, qos)
+        self._waiting_for &= qos_of.keys() | self.servers.keys()
         self.process.ready = not self._waiting_for
         self.process.run(
             on_phase=self._phase_changed, on_abort=self._write_lost, before_flush=self._hand_over_rows, on_model=self._model_ready
@@ -234,7 +233,7 @@ class DeviceAgent:
         for connection in self.connections.values():
             connection.close()
 
-    def _connect(self, device: str, decision_topics: list[str]) -> None:
+    def _connect(self, device: str, qos: int) -> None:
         plan = self.process.plan
         connection = Connection(
             self.process.reactor,
@@ -244,8 +243,7 @@ class DeviceAgent:
             on_up=partial(self._is_up, device),
             will=(topics.status(self.run_id, device), b"offline"),
         )
-        qos = max(stream.plan.qos for stream in self._streams.values() if stream.device == device)
-        connection.subscribe(decision_topics, qos)
+        connection.subscribe([topics.decision(self.run_id, device, topics.ANY)], qos)
         parent = plan.nodes[device].parent
         if device == next(iter(plan.nodes)) and self.servers and parent is not None:
             connection.subscribe([topics.site_models(self.run_id, parent, workload) for workload in self.servers], 1)

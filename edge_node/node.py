@@ -104,7 +104,8 @@ class EdgeNode:
                 self._samples[topic] = partial(self._deciders[plan.name].decide, Origin(device))
             else:
                 self._samples[topic] = partial(self._forward, plan, device)
-        self._site.subscribe([topics.sample(self._run_id, device, plan.name) for device in mine], plan.qos)
+        heard = mine if self._plan.endpoints[self._name].one_broker else [topics.ANY]
+        self._site.subscribe([topics.sample(self._run_id, device, plan.name) for device in heard], plan.qos)
 
     def _is_up(self, side: str) -> None:
         connection = self._site if side == _SITE else self._uplink
@@ -153,7 +154,7 @@ class EdgeNode:
                 body = wire.encode(
                     msgspec.structs.replace(decision, return_in_ns=return_in_ns, return_out_ns=now_ns())
                 )
-        except (wire.Rejected, msgspec.DecodeError) as error:
+        except (wire.RejectedError, msgspec.DecodeError) as error:
             _log.error("%s: an answer of the cloud cannot be read: %s", workload, error)
             return
         plan = self._plan.workloads[workload]

@@ -48,7 +48,7 @@ class Intake:
         """The sample of a device, or None where it is counted as rejected or duplicated."""
         try:
             if self._reader is None:
-                raise wire.Rejected("no-model-yet")
+                raise wire.RejectedError("no-model-yet")
             if wire.is_plain(payload):
                 plain, x = self._reader.plain(payload)
                 self._tally.plain_json += 1
@@ -56,8 +56,8 @@ class Intake:
             sample, x = self._reader.envelope(payload)
             order = self._tracker(device).see(sample.seq)
             if order == "jump":
-                raise wire.Rejected("sequence-jump")
-        except wire.Rejected as rejected:
+                raise wire.RejectedError("sequence-jump")
+        except wire.RejectedError as rejected:
             self.reject(rejected.reason)
             return None
         if order == "again":

@@ -137,7 +137,102 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
     versions: dict[str, str]
 
 
-Entry = Progress | Rows | Swapped | Used | Closed
+class LinkObserved(msgspec.Struct, frozen=True):
+    """A link after a run. requested and measured: latency_ms, jitter_ms, up_mbit_s, down_mbit_s (absent: unlimited,
+    or not measured). Bytes are counted where the link is emulated, messages are MQTT PUBLISH packets."""
+
+    name: str
+    requested: dict[str, float]
+    measured: dict[str, float]
+    up_bytes: int | None
+    down_bytes: int | None
+    up_messages: int | None
+    down_messages: int | None
+
+
+class Death(msgspec.Struct, frozen=True):
+    """A part that ended when it should not have. status: exit status, negative for a signal."""
+
+    part: str
+    status: int
+    at_ns: int
+    last_words: str = ""
+
+
+class HostUsage(msgspec.Struct, frozen=True, array_like=True):
+    """The whole machine since the sample before: busy share of all cores 0..1, and the share stolen by other guests."""
+
+    at_ns: int
+    busy: float
+    stolen: float
+
+
+class ModelEvent(msgspec.Struct, frozen=True):
+    """A model that the cloud came by. announced_ns is None for one that was not better; `note` says why or how."""
+
+    workload: str
+    origin: str
+    manifest: Manifest
+    ready_ns: int
+    announced_ns: int | None
+    note: str = ""
+
+
+class Modelled(msgspec.Struct, frozen=True, tag="model"):
+    """The cloud came by a model."""
+
+    event: ModelEvent
+
+
+class Sourced(msgspec.Struct, frozen=True, tag="source"):
+    """Where the samples of a workload's stream come from."""
+
+    workload: str
+    source: str
+    real: bool
+
+
+class Began(msgspec.Struct, frozen=True, tag="began"):
+    """The cloud let the streams start: samples are due from `start_ns` to `end_ns`."""
+
+    start_ns: int
+    end_ns: int
+
+
+class Troubled(msgspec.Struct, frozen=True, tag="trouble"):
+    """Something that makes the run invalid whatever its figures say."""
+
+    reason: str
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """The command that made the run, and the machine it ran on."""
+
+    command_started_ns: int
+    host: dict[str, str | int | float]
+
+
+class HostUsed(msgspec.Struct, frozen=True, tag="host"):
+    """The use of the whole machine."""
+
+    usage: HostUsage
+
+
+class Linked(msgspec.Struct, frozen=True, tag="link"):
+    """What is known of a link; a later entry of the same name replaces it."""
+
+    link: LinkObserved
+
+
+class Died(msgspec.Struct, frozen=True, tag="died"):
+    """A part ended when it should not have."""
+
+    death: Death
+
+
+Entry = (
+    Progress | Rows | Swapped | Used | Closed | Modelled | Sourced | Began | Troubled | Opened | HostUsed | Linked | Died
+)
 
 
 class Spool:
@@ -170,47 +265,6 @@ def read_spool(path: Path) -> Iterator[Entry]:
             if len(body) < size:
                 return
             yield decoder.decode(body)
-
-
-class ModelEvent(msgspec.Struct, frozen=True):
-    """A model that the cloud came by. announced_ns is None for one that was not better; `note` says why or how."""
-
-    workload: str
-    origin: str
-    manifest: Manifest
-    ready_ns: int
-    announced_ns: int | None
-    note: str = ""
-
-
-class LinkObserved(msgspec.Struct, frozen=True):
-    """A link after a run. requested and measured: latency_ms, jitter_ms, up_mbit_s, down_mbit_s (absent: unlimited,
-    or not measured). Bytes are counted where the link is emulated, messages are MQTT PUBLISH packets."""
-
-    name: str
-    requested: dict[str, float]
-    measured: dict[str, float]
-    up_bytes: int | None
-    down_bytes: int | None
-    up_messages: int | None
-    down_messages: int | None
-
-
-class Death(msgspec.Struct, frozen=True):
-    """A part that ended when it should not have. status: exit status, negative for a signal."""
-
-    part: str
-    status: int
-    at_ns: int
-    last_words: str = ""
-
-
-class HostUsage(msgspec.Struct, frozen=True, array_like=True):
-    """The whole machine since the sample before: busy share of all cores 0..1, and the share stolen by other guests."""
-
-    at_ns: int
-    busy: float
-    stolen: float
 
 
 class Observations(msgspec.Struct, frozen=True):

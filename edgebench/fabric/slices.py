@@ -16,12 +16,14 @@ class Endpoints(msgspec.Struct, frozen=True):
     """Where a node reaches things, through the emulated links where there are any.
 
     broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for an
-    edge. models: base URL (HTTP) of the registry.
+    edge. models: base URL (HTTP) of the registry. one_broker: `broker` serves all sites and the cloud, so an edge has to
+    name its devices; on a broker of its own it takes whatever comes, by one filter a workload.
     """
 
     broker: str
     models: str
     uplink: str | None = None
+    one_broker: bool = False
 
 
 class Share(msgspec.Struct, frozen=True):

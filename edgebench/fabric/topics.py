@@ -7,6 +7,10 @@ cloud's broker under its own name, as `…/forward`, and gets `…/answer`: so t
 from __future__ import annotations
 
 
+ANY = "+"
+"""Stands for every node in a topic that is subscribed to."""
+
+
 def sample(run_id: str, device: str, workload: str) -> str:
     """Device to its site."""
     return f"eb/{run_id}/{device}/{workload}/sample"

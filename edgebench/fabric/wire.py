@@ -91,7 +91,7 @@ class PlainDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | int | None = None
 
 
-class Rejected(Exception):
+class RejectedError(Exception):
     """A payload that is no sample. `reason` is one of a few fixed words, so that they can be counted."""
 
     def __init__(self, reason: str) -> None:
@@ -127,57 +127,58 @@ class SampleReader:
         self._n_values = spec.size_bytes // self._dtype.itemsize
 
     def envelope(self, payload: bytes | memoryview) -> tuple[Sample, NDArray[Any]]:
-        """An envelope and its tensor (a view), of the spec and finite. Raises Rejected."""
+        """An envelope and its tensor (a view), of the spec and finite. Raises RejectedError."""
         if len(payload) > self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
-            raise Rejected("too-large")
+            raise RejectedError("too-large")
         try:
             sample = _sample.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Rejected("not-a-sample") from None
+            raise RejectedError("not-a-sample") from None
         if sample.version != VERSION:
-            raise Rejected("wrong-version")
+            raise RejectedError("wrong-version")
         if sample.dtype != self._spec.dtype:
-            raise Rejected("wrong-dtype")
+            raise RejectedError("wrong-dtype")
         if sample.shape != self._spec.shape:
-            raise Rejected("wrong-shape")
+            raise RejectedError("wrong-shape")
         if len(sample.payload) != self._size_bytes:
-            raise Rejected("wrong-length")
+            raise RejectedError("wrong-length")
         x = np.frombuffer(sample.payload, dtype=self._dtype)
         _check_finite(x)
         return sample, x.reshape(self._spec.shape)
 
     def plain(self, payload: bytes | memoryview) -> tuple[PlainSample, NDArray[Any]]:
-        """A plain JSON sample and its tensor, of the spec and finite. Raises Rejected."""
+        """A plain JSON sample and its tensor, of the spec and finite. Raises RejectedError."""
         if len(payload) > self._n_values * _JSON_BYTES_PER_VALUE + _ENVELOPE_OVERHEAD_BYTES:
-            raise Rejected("too-large")
+            raise RejectedError("too-large")
         try:
             plain = _plain.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Rejected("not-a-sample") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise RejectedError("not-a-sample") from None
         try:
-            x = np.asarray(plain.values, dtype=self._dtype)
+            with np.errstate(over="ignore"):  # what overflows becomes infinite, and is rejected as such
+                x = np.asarray(plain.values, dtype=self._dtype)
         except (ValueError, TypeError, OverflowError):
-            raise Rejected("wrong-dtype") from None
+            raise RejectedError("wrong-dtype") from None
         if x.shape != self._spec.shape and x.shape != (self._n_values,):
-            raise Rejected("wrong-shape")
+            raise RejectedError("wrong-shape")
         _check_finite(x.ravel())
         return plain, x.reshape(self._spec.shape)
 
 
 def parse_forward(payload: bytes | memoryview) -> Forward:
-    """A forwarded sample. Raises Rejected."""
+    """A forwarded sample. Raises RejectedError."""
     try:
         return _forward.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Rejected("not-a-forward") from None
+        raise RejectedError("not-a-forward") from None
 
 
 def parse_answer(payload: bytes | memoryview) -> Answer:
-    """A decision from the cloud. Raises Rejected."""
+    """A decision from the cloud. Raises RejectedError."""
     try:
         return _answer.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Rejected("not-an-answer") from None
+        raise RejectedError("not-an-answer") from None
 
 
 def _check_finite(flat: NDArray[Any]) -> None:
@@ -188,7 +189,7 @@ def _check_finite(flat: NDArray[Any]) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.dot(flat, flat)
     if not np.isfinite(total) and not np.isfinite(flat).all():
-        raise Rejected("not-finite")
+        raise RejectedError("not-finite")
 
 
 class SequenceTracker:

@@ -1,0 +1,127 @@
+"""`edge-cloud`: the cloud of a run: control plane, registry, training, cloud-placed inference."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from cloud.board import Board
+from cloud.control import ControlPlane
+from cloud.director import Director
+from cloud.node import CloudNode
+from cloud.registry import Registry
+from cloud.spec import CloudSpec
+from edgebench.clock import now_ns
+from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
+from edgebench.fabric.node_process import end_with_stdin, usage_now, versions
+from edgebench.fabric.records import Closed, Entry, Progress, Spool, Used
+
+_FLUSH_S = 0.5
+
+
+class _Journal:
+    """The cloud's spool; entries come from any thread and reach the file with the next flush."""
+
+    def __init__(self, path: Path) -> None:
+        self._spool = Spool(path)
+        self._entries: list[Entry] = []
+        self._lock = threading.Lock()
+
+    def write(self, entry: Entry) -> None:
+        with self._lock:
+            self._entries.append(entry)
+
+    def flush(self) -> None:
+        with self._lock:
+            entries, self._entries = self._entries, []
+        self._spool.write(*entries)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the cloud of one run, which standard input describes in its first line; exit status 0 for an orderly end."""
+    parser = argparse.ArgumentParser(prog="edge-cloud")
+    parser.add_argument("--listen-fd", type=int, required=True, metavar="FD", help="a listening socket, handed down")
+    parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and stream files")
+    parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    spec = msgspec.json.decode(_first_line(), type=CloudSpec)
+    if args.lifeline:
+        end_with_stdin()
+    try:
+        asyncio.run(_serve(spec, args.listen_fd, args.work_dir))
+    except EdgebenchError as error:
+        print(f"edge-cloud: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> None:
+    deployment = spec.deployment
+    journal = _Journal(work_dir / "records.spool")
+    registry = Registry(Path(spec.registry_dir))
+    board = Board(
+        [node.name for node in deployment.of_tier("device")], [node.name for node in deployment.of_tier("edge")]
+    )
+    plane = ControlPlane(deployment, spec.endpoints, spec.tokens, spec.traces, board, registry, Path(spec.run_dir))
+    node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write)
+    data = Path(spec.data) if spec.data is not None else None
+    director = Director(deployment, data, board, plane, registry, node, work_dir, journal.write)
+    runner = web.AppRunner(plane.application(), access_log=None)
+    await runner.setup()
+    await web.SockSite(runner, socket.socket(fileno=listen_fd)).start()
+    node.start()
+    course = asyncio.create_task(director.run(), name="director")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, course.cancel)
+    flushing = asyncio.create_task(_flush_regularly(journal, node, deployment.cloud), name="flush")
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await course
+        if not course.cancelled():
+            journal.write(Closed([deployment.cloud], now_ns(), versions()))
+    finally:
+        flushing.cancel()
+        node.stop()
+        _note(journal, node, deployment.cloud)
+        await runner.cleanup()
+
+
+async def _flush_regularly(journal: _Journal, node: CloudNode, name: str) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_S)
+        _note(journal, node, name)
+
+
+def _note(journal: _Journal, node: CloudNode, name: str) -> None:
+    journal.write(Used([name], usage_now()))
+    journal.write(Progress(now_ns(), name, node.tallies))
+    journal.flush()
+
+
+def _first_line() -> bytes:
+    """The first line of standard input, and not a byte more: the rest is the lifeline's."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            break
+        line += byte
+    return bytes(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The control plane over HTTP: slices, heartbeats, models, stream files and records. Every request carries a token."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from cloud.board import Board
+from cloud.registry import Registry
+from cloud.slicing import slice_for
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.slices import Endpoints, Heartbeat
+from edgebench.topology.deployment import Deployment
+
+_log = logging.getLogger(__name__)
+_LARGEST_UPLOAD_BYTES = 1 << 32
+_UPLOAD_CHUNK_BYTES = 1 << 20
+_STREAM_FILES = frozenset({"x.npy", "y.npy", "group.npy"})
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ControlPlane:
+    """The HTTP application of one run."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        endpoints: dict[str, Endpoints],
+        tokens: dict[str, list[str]],
+        traces: dict[str, list[float]],
+        board: Board,
+        registry: Registry,
+        run_dir: Path,
+    ) -> None:
+        """tokens: token -> the nodes it speaks for. Stream files appear under `run_dir`/streams/<workload>/."""
+        self._deployment = deployment
+        self._endpoints = endpoints
+        self._tokens = tokens
+        self._traces = traces
+        self._board = board
+        self._registry = registry
+        self._run_dir = run_dir
+        self.streams: dict[str, Path] = {}
+
+    def application(self) -> web.Application:
+        """Routes and checks."""
+        app = web.Application(middlewares=[self._authenticated], client_max_size=_UPLOAD_CHUNK_BYTES)
+        app.router.add_get("/v1/health", self._health)
+        app.router.add_get("/v1/state", self._state)
+        app.router.add_get("/v1/slice", self._slice)
+        app.router.add_post("/v1/heartbeat", self._heartbeat)
+        app.router.add_get("/v1/models/{digest}", self._model)
+        app.router.add_get("/v1/streams/{workload}/{name}", self._stream)
+        app.router.add_put("/v1/records/{name}", self._records)
+        return app
+
+    @web.middleware
+    async def _authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        for token, nodes in self._tokens.items():
+            if hmac.compare_digest(given, token.encode()):
+                request["nodes"] = nodes
+                return await handler(request)
+        raise web.HTTPUnauthorized(text="no such token")
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _state(self, _request: web.Request) -> web.Response:
+        return _json(self._board.live())
+
+    async def _slice(self, request: web.Request) -> web.Response:
+        nodes = request.query.getall("node", [])
+        self._check_speaks_for(request, nodes)
+        return _json(slice_for(self._deployment, nodes, self._endpoints, self._traces))
+
+    async def _heartbeat(self, request: web.Request) -> web.Response:
+        try:
+            heartbeat = msgspec.json.decode(await request.read(), type=Heartbeat)
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        self._check_speaks_for(request, heartbeat.nodes)
+        return _json(self._board.beat(heartbeat))
+
+    async def _model(self, request: web.Request) -> web.StreamResponse:
+        try:
+            path = self._registry.path_of(request.match_info["digest"])
+        except EdgebenchError as error:
+            raise web.HTTPNotFound(text=str(error)) from None
+        return web.FileResponse(path)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        workload, name = request.match_info["workload"], request.match_info["name"]
+        if workload not in self._deployment.workloads or name not in _STREAM_FILES:
+            raise web.HTTPNotFound(text=f"no stream file {workload}/{name}")
+        if workload not in self.streams:
+            raise web.HTTPServiceUnavailable(text="the stream file is still being made")
+        return web.FileResponse(self.streams[workload] / name)
+
+    async def _records(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        self._check_speaks_for(request, [name])
+        directory = self._run_dir / "uploads"
+        directory.mkdir(exist_ok=True)
+        partial = directory / f"{name}.part"
+        size_bytes = 0
+        with partial.open("wb") as file:
+            async for chunk in request.content.iter_chunked(_UPLOAD_CHUNK_BYTES):
+                size_bytes += len(chunk)
+                if size_bytes > _LARGEST_UPLOAD_BYTES:
+                    raise web.HTTPRequestEntityTooLarge(_LARGEST_UPLOAD_BYTES, size_bytes)
+                file.write(chunk)
+        partial.replace(directory / f"{name}.spool")
+        self._board.uploaded(request["nodes"])
+        return web.Response(text="kept")
+
+    @staticmethod
+    def _check_speaks_for(request: web.Request, nodes: list[str]) -> None:
+        strangers = set(nodes) - set(request["nodes"])
+        if strangers or not nodes:
+            raise web.HTTPForbidden(text=f"this token does not speak for {', '.join(sorted(strangers)) or 'no node'}")
+
+
+def _json(value: msgspec.Struct) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

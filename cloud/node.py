@@ -1,0 +1,114 @@
+"""The cloud's side of the streams: announces models, and decides what is placed in the cloud."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from cloud.registry import Registry
+from edgebench.clock import now_ns
+from edgebench.fabric import topics, wire
+from edgebench.fabric.deciding import Decider, Origin
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import Entry, Swap, Swapped, Tally
+from edgebench.inference.runtime import open_runtime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import Deployment, WorkloadPlan
+
+
+class CloudNode:
+    """The cloud's MQTT connection, in a thread of its own."""
+
+    def __init__(self, deployment: Deployment, broker: str, registry: Registry, write: Callable[[Entry], None]) -> None:
+        self._deployment = deployment
+        self._name = deployment.cloud
+        self._registry = registry
+        self._write = write
+        self._reactor = Reactor()
+        self._up = threading.Event()
+        self._forwards: dict[str, tuple[str, Decider]] = {}
+        self._deciders: dict[str, Decider] = {}
+        self.tallies: dict[str, Tally] = {}
+        self._connection = Connection(
+            self._reactor,
+            parse_broker_url(broker),
+            f"{deployment.run_id}-{self._name}",
+            on_message=self._received,
+            on_up=self._up.set,
+            will=(topics.status(deployment.run_id, self._name), b"offline"),
+        )
+        for plan in deployment.workloads.values():
+            if self._name in plan.deciders.values():
+                self._decide_for(plan)
+        self._thread = threading.Thread(target=self._run, name="cloud-mqtt", daemon=True)
+
+    def start(self) -> None:
+        """Connect."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Disconnect, and end the thread."""
+        self._reactor.call_soon_threadsafe(self._connection.close)
+        self._reactor.call_soon_threadsafe(self._reactor.stop)
+        self._thread.join()
+
+    def announce(self, workload: str, manifest: Manifest) -> None:
+        """Make a model of the registry the workload's: use it here, and tell every node. From any one thread."""
+        decider = self._deciders.get(workload)
+        if decider is not None:
+            decider.use(open_runtime(self._registry.path_of(manifest.digest), manifest), manifest)
+        topic = topics.models(self._deployment.run_id, workload)
+        self._reactor.call_soon_threadsafe(
+            partial(self._connection.publish, topic, msgspec.json.encode(manifest), qos=1, retain=True)
+        )
+
+    def _run(self) -> None:
+        self._connection.start()
+        self._reactor.run()
+
+    def _decide_for(self, plan: WorkloadPlan) -> None:
+        tally = self.tallies.setdefault(plan.name, Tally())
+        self._deciders[plan.name] = Decider(
+            self._name, plan, tally, reply=partial(self._reply, plan), on_swap=partial(self._swapped, plan.name)
+        )
+        edges = sorted({self._edge_of(device) for device in plan.deciders})
+        for edge in edges:
+            topic = topics.forward(self._deployment.run_id, edge, plan.name)
+            self._forwards[topic] = (edge, self._deciders[plan.name])
+        self._connection.subscribe([topics.forward(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
+
+    def _edge_of(self, device: str) -> str:
+        parent = self._deployment.nodes[device].parent
+        if parent is None:
+            raise AssertionError("a checked topology has an edge above each device")
+        return parent
+
+    def _received(self, topic: str, payload: bytes) -> None:
+        known = self._forwards.get(topic)
+        if known is None:
+            return
+        edge, decider = known
+        try:
+            forward = wire.parse_forward(payload)
+        except wire.RejectedError as rejected:
+            decider.intake.reject(rejected.reason)
+            return
+        device = self._deployment.nodes.get(forward.origin)
+        if device is None or device.parent != edge:
+            decider.intake.reject("unknown-origin")
+            return
+        decider.decide(Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns), forward.envelope)
+
+    def _reply(self, plan: WorkloadPlan, origin: Origin, body: bytes) -> None:
+        answer = wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
+        topic = topics.answer(self._deployment.run_id, self._edge_of(origin.device), plan.name)
+        self._connection.publish(topic, answer, qos=plan.qos)
+
+    def _swapped(self, workload: str, manifest: Manifest) -> None:
+        now = now_ns()
+        self._write(Swapped(Swap(self._name, workload, manifest.digest, now, now)))

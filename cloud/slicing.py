@@ -1,0 +1,45 @@
+"""Cutting a deployment into what each node process needs to know."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgebench.fabric.slices import Endpoints, Share, Slice
+from edgebench.topology.deployment import Deployment, WorkloadPlan
+
+
+def slice_for(
+    deployment: Deployment, nodes: list[str], endpoints: dict[str, Endpoints], traces: dict[str, list[float]]
+) -> Slice:
+    """The slice of one process's nodes. `nodes` must be names of the deployment."""
+    below = {device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, set(nodes))}
+    workloads = {plan.name: _cut(plan, below) for plan in deployment.workloads.values() if below & plan.deciders.keys()}
+    shares: dict[str, dict[str, Share]] = {}
+    for plan in deployment.workloads.values():
+        for index, device in enumerate(plan.deciders):
+            if device in nodes:
+                shares.setdefault(device, {})[plan.name] = Share(index, len(plan.deciders))
+    return Slice(
+        run_id=deployment.run_id,
+        seed=deployment.seed,
+        duration_s=deployment.duration_s,
+        nodes={name: deployment.nodes[name] for name in nodes},
+        endpoints={name: endpoints[name] for name in nodes},
+        workloads=workloads,
+        shares=shares,
+        traces={name: times for name, times in traces.items() if name in workloads},
+    )
+
+
+def _cut(plan: WorkloadPlan, devices: set[str]) -> WorkloadPlan:
+    deciders = {device: decider for device, decider in plan.deciders.items() if device in devices}
+    return msgspec.structs.replace(plan, deciders=deciders)
+
+
+def _is_or_is_below(deployment: Deployment, device: str, nodes: set[str]) -> bool:
+    name: str | None = device
+    while name is not None:
+        if name in nodes:
+            return True
+        name = deployment.nodes[name].parent
+    return False

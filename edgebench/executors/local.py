@@ -1,0 +1,250 @@
+"""The local executor: brokers, relay, cloud, edges and devices as processes of this machine."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from cloud.spec import CloudSpec
+from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.errors import FabricError
+from edgebench.executors.processes import Part, start_part, stop_all
+from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.control import ControlClient
+from edgebench.fabric.records import Died, HostUsage, HostUsed, Spool, Troubled, Usage, Used
+from edgebench.fabric.slices import Endpoints, LiveState
+from edgebench.topology.deployment import Deployment
+
+_TICK_S = 0.1
+_LIVE_EVERY_S = 0.5
+_USAGE_EVERY_S = 1.0
+_STOP_PATIENCE_S = 8.0
+_ENDING_PATIENCE_S = 60.0
+WATCHER = "watcher"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """broker_url: an external broker, login included. traces: see CloudSpec."""
+
+    run_dir: Path
+    registry_dir: Path
+    data: Path | None
+    broker_url: str | None
+    traces: dict[str, list[float]]
+
+
+class LocalRun:
+    """One run on this machine. Use `running`, which leaves no process behind whatever happens."""
+
+    def __init__(self, deployment: Deployment, options: LocalOptions, spool: Spool) -> None:
+        """spool: what the executor itself observes is written there as it happens."""
+        self.deployment = deployment
+        self._spool = spool
+        self._options = options
+        self._logs = options.run_dir / "logs"
+        self._work = options.run_dir / "work"
+        self._brokers: list[EmbeddedBroker] = []
+        self._parts: list[Part] = []
+        self._node_parts: list[Part] = []
+        self._control_url = ""
+        self._watcher_token = secrets.token_urlsafe(24)
+        self._last_cpu = psutil.cpu_times()
+
+    @contextmanager
+    def running(self, tell: Tell) -> Iterator[LocalRun]:
+        """Start everything; stop everything at the end."""
+        try:
+            self._start(tell)
+            yield self
+        finally:
+            self._stop()
+
+    def watch(self, on_live: Callable[[LiveState], None]) -> None:
+        """Return when the run is over, or a part has died (then the rest is stopped, and keeps what it recorded)."""
+        client = ControlClient(self._control_url, self._watcher_token)
+        next_live_s = next_usage_s = now_s()
+        ending_since_s: float | None = None
+        try:
+            while any(part.process.poll() is None for part in self._node_parts):
+                if self._note_deaths():
+                    return
+                if now_s() >= next_usage_s:
+                    next_usage_s += _USAGE_EVERY_S
+                    self._sample_usage()
+                if now_s() >= next_live_s:
+                    next_live_s += _LIVE_EVERY_S
+                    live = _live(client)
+                    if live is not None:
+                        on_live(live)
+                        if live.phase == "ending" and ending_since_s is None:
+                            ending_since_s = now_s()
+                if ending_since_s is not None and now_s() - ending_since_s > _ENDING_PATIENCE_S:
+                    late = [part.name for part in self._node_parts if part.process.poll() is None]
+                    self._spool.write(Troubled(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {', '.join(late)}"))
+                    return
+                sleep_s(_TICK_S)
+            self._note_deaths()
+        finally:
+            client.close()
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the run that still lives, for whoever must clean up should this one be killed."""
+        alive = []
+        for part in self._parts:
+            if part.process.poll() is None:
+                try:
+                    alive.append(psutil.Process(part.process.pid))
+                except psutil.NoSuchProcess:
+                    continue
+        return alive
+
+    def _start(self, tell: Tell) -> None:
+        tell("starting brokers")
+        brokers = self._start_brokers()
+        control = socket.create_server(("127.0.0.1", 0))
+        with control:
+            host, port = control.getsockname()
+            self._control_url = f"http://{host}:{port}"
+            endpoints = self._endpoints(brokers)
+            tell("starting the cloud")
+            tokens = self._start_cloud(control, endpoints)
+        self._start_nodes(tokens)
+
+    def _start_brokers(self) -> dict[str, str]:
+        """Broker URL of each edge's site, and of the cloud."""
+        sites = [node.name for node in self.deployment.nodes.values() if node.tier != "device"]
+        if self._options.broker_url is not None:
+            return dict.fromkeys(sites, self._options.broker_url)
+        urls = {}
+        for site in sites:
+            broker = EmbeddedBroker(f"broker-{site}", self._work / f"broker-{site}")
+            self._brokers.append(broker.start())
+            self._parts.append(Part(f"broker of {site}", broker.process, log=broker.log))
+            urls[site] = broker.url
+        return urls
+
+    def _endpoints(self, brokers: dict[str, str]) -> dict[str, Endpoints]:
+        one_broker = self._options.broker_url is not None
+        cloud = self.deployment.cloud
+        endpoints = {}
+        for node in self.deployment.nodes.values():
+            match node.tier:
+                case "cloud":
+                    endpoints[node.name] = Endpoints(brokers[cloud], self._control_url, one_broker=one_broker)
+                case "edge":
+                    endpoints[node.name] = Endpoints(brokers[node.name], self._control_url, brokers[cloud], one_broker)
+                case "device":
+                    endpoints[node.name] = Endpoints(brokers[node.parent or cloud], self._control_url, one_broker=one_broker)
+        return endpoints
+
+    def _start_cloud(self, control: socket.socket, endpoints: dict[str, Endpoints]) -> dict[tuple[str, ...], str]:
+        tokens = {nodes: secrets.token_urlsafe(24) for nodes in self._hosting()}
+        spec = CloudSpec(
+            deployment=self.deployment,
+            endpoints=endpoints,
+            tokens={token: list(nodes) for nodes, token in tokens.items()} | {self._watcher_token: [WATCHER]},
+            traces=self._options.traces,
+            run_dir=str(self._options.run_dir),
+            registry_dir=str(self._options.registry_dir),
+            data=str(self._options.data) if self._options.data is not None else None,
+        )
+        name = self.deployment.cloud
+        work_dir = self._work / name
+        work_dir.mkdir(parents=True)
+        part = start_part(
+            name,
+            "cloud",
+            ["--listen-fd", str(control.fileno()), "--work-dir", str(work_dir), "--lifeline"],
+            log=self._logs / f"{name}.log",
+            token=self._watcher_token,
+            nodes=[name],
+            pass_fds=(control.fileno(),),
+        )
+        self._parts.append(part)
+        self._node_parts.append(part)
+        if part.process.stdin is None:
+            raise AssertionError("parts are started with a pipe")
+        part.process.stdin.write(msgspec.json.encode(spec) + b"\n")
+        part.process.stdin.flush()
+        return tokens
+
+    def _hosting(self) -> list[tuple[str, ...]]:
+        """Which nodes share a process: each edge has its own, the devices of one group at one site share one."""
+        hosts = [(edge.name,) for edge in self.deployment.of_tier("edge")]
+        of_site: dict[tuple[str, str | None], list[str]] = {}
+        for device in self.deployment.of_tier("device"):
+            of_site.setdefault((device.group, device.parent), []).append(device.name)
+        return hosts + [tuple(devices) for devices in of_site.values()]
+
+    def _start_nodes(self, tokens: dict[tuple[str, ...], str]) -> None:
+        for nodes, token in tokens.items():
+            first = nodes[0]
+            is_edge = self.deployment.nodes[first].tier == "edge"
+            work_dir = self._work / first
+            arguments = ["--cloud", self._control_url, "--work-dir", str(work_dir), "--lifeline"]
+            for node in nodes:
+                arguments += ["--node", node]
+            part = start_part(
+                first if is_edge else f"device agent of {_listed(nodes)}",
+                "edge_node" if is_edge else "device_agent",
+                arguments,
+                log=self._logs / f"{first}.log",
+                token=token,
+                nodes=nodes,
+            )
+            self._parts.append(part)
+            self._node_parts.append(part)
+
+    def _note_deaths(self) -> bool:
+        deaths = [death for part in self._parts if (death := part.death()) is not None]
+        self._spool.write(*map(Died, deaths))
+        return bool(deaths)
+
+    def _sample_usage(self) -> None:
+        times = psutil.cpu_times()
+        before, self._last_cpu = self._last_cpu, times
+        total_s = sum(times) - sum(before)
+        if total_s > 0:
+            idle_s = (times.idle - before.idle) + (getattr(times, "iowait", 0.0) - getattr(before, "iowait", 0.0))
+            stolen_s = getattr(times, "steal", 0.0) - getattr(before, "steal", 0.0)
+            self._spool.write(HostUsed(HostUsage(now_ns(), 1.0 - idle_s / total_s, stolen_s / total_s)))
+        for part in self._parts:
+            if part.nodes:
+                continue  # node processes record their own
+            try:
+                process = psutil.Process(part.process.pid)
+                cpu, memory = process.cpu_times(), process.memory_info()
+            except psutil.Error:
+                continue
+            self._spool.write(Used([part.name], Usage(now_ns(), cpu.user + cpu.system, memory.rss)))
+
+    def _stop(self) -> None:
+        stop_all(self._node_parts, patience_s=_STOP_PATIENCE_S)
+        stop_all([part for part in self._parts if part not in self._node_parts], patience_s=_STOP_PATIENCE_S)
+        for broker in self._brokers:
+            broker.stop()
+            if broker.log.exists():
+                shutil.copy(broker.log, self._logs / broker.log.name)
+
+
+def _live(client: ControlClient) -> LiveState | None:
+    try:
+        return client.state()
+    except FabricError:  # it is starting, busy or dying; its process tells which
+        return None
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{names[0]} … {names[-1]} ({len(names)})"

@@ -1,0 +1,164 @@
+"""`edgebench run`: from a topology to a run directory with a verdict."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from edgebench import tasks
+from edgebench.clock import now_ns, utc_now
+from edgebench.errors import EXIT_INVALID_RUN, EdgebenchError
+from edgebench.executors.local import LocalOptions, LocalRun
+from edgebench.experiments.collect import COMMAND_SPOOL, collect
+from edgebench.experiments.progress import RunProgress
+from edgebench.experiments.report import print_summary, write_report
+from edgebench.experiments.rundir import TOPOLOGY, create_run_dir, write_atomically, write_deployment
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.records import Opened, Spool, Troubled
+from edgebench.topology import check, load, read_trace, refuse_unenforceable, resolve
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Topology, Trace
+
+_FINISHED = b"finished\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `edgebench run` besides those that name the topology."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where run directories go (default: runs)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="real data; without it the streams are generated")
+    parser.add_argument("--registry", type=Path, metavar="DIR", help="the model registry (default: OUT/registry)")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
+    parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
+    parser.add_argument(
+        "--broker", metavar="URL", help="an external broker for all tiers: mqtt://[user:password@]host[:port]"
+    )
+    parser.add_argument("--json", action="store_true", help="print result.json")
+
+
+def run(args: argparse.Namespace, command_started_ns: int) -> int:
+    """Run a topology. Exit status 0 for a valid run, 1 for an invalid one."""
+    overrides = list(args.set)
+    if args.seed is not None:
+        overrides.append(f"seed={args.seed}")
+    if args.duration_s is not None:
+        overrides.append(f"duration_s={args.duration_s}")
+    topology = load(args.file, overrides)
+    check(topology, args.file, tasks=tasks.names())
+    refuse_unenforceable(topology, args.file, executor=args.executor)
+    data = _data_folder(args.data, topology, Path(args.file))
+    broker_url = args.broker or topology.broker.url
+    if broker_url is not None:
+        parse_broker_url(broker_url)
+    run_dir = create_run_dir(args.out, topology.name, utc_now())
+    deployment = resolve(
+        topology, run_id=run_dir.name, executor=args.executor, data=None if data is None else str(data)
+    )
+    shutil.copyfile(args.file, run_dir / TOPOLOGY)
+    write_deployment(run_dir, deployment)
+    options = LocalOptions(
+        run_dir=run_dir,
+        registry_dir=args.registry or args.out / "registry",
+        data=data,
+        broker_url=broker_url,
+        traces=_traces(topology, Path(args.file)),
+    )
+    _execute(deployment, options, command_started_ns)
+    result = write_report(run_dir)
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(result)).decode())
+    else:
+        print_summary(result)
+    return 0 if result["verdict"]["valid"] else EXIT_INVALID_RUN
+
+
+def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> None:
+    spool = Spool(options.run_dir / COMMAND_SPOOL)
+    spool.write(Opened(command_started_ns, _host()))
+    progress = RunProgress(deployment, options.run_dir)
+    local = LocalRun(deployment, options, spool)
+    with _undertaker(options.run_dir), progress:
+        try:
+            with local.running(progress.tell):
+                _list_processes(options.run_dir, local)
+                local.watch(progress.show)
+        except KeyboardInterrupt:
+            spool.write(Troubled("interrupted by Ctrl-C"))
+        except EdgebenchError as error:
+            spool.write(Troubled(str(error)))
+        progress.tell("writing the report")
+        spool.close()
+        collect(options.run_dir)
+
+
+@contextlib.contextmanager
+def _undertaker(run_dir: Path) -> Iterator[None]:
+    """A process that ends the run and writes its verdict should this one be killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgebench.experiments.undertaker", str(run_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it was killed itself; then there is nothing to tell it
+                process.stdin.write(_FINISHED)
+                process.stdin.close()
+        process.wait()
+
+
+def _list_processes(run_dir: Path, local: LocalRun) -> None:
+    lines = [f"{process.pid} {process.create_time()}" for process in local.processes]
+    write_atomically(run_dir / "work" / "processes", "\n".join(lines).encode())
+
+
+def _data_folder(given: Path | None, topology: Topology, file: Path) -> Path | None:
+    folder = given if given is not None else (file.parent / topology.data if topology.data is not None else None)
+    if folder is not None and not folder.is_dir():
+        place = "--data" if given is not None else f"{file}: $.data"
+        raise EdgebenchError(f"{place}: {folder} is not a folder")
+    return folder.resolve() if folder is not None else None
+
+
+def _traces(topology: Topology, file: Path) -> dict[str, list[float]]:
+    return {
+        name: list(read_trace(file.parent / workload.load.file))
+        for name, workload in topology.workloads.items()
+        if isinstance(workload.load, Trace)
+    }
+
+
+def _host() -> dict[str, str | int | float]:
+    memory = psutil.virtual_memory()
+    return {
+        "cores": os.cpu_count() or 1,
+        "machine": platform.machine(),
+        "memory_mb": round(memory.total / 1e6),
+        "system": platform.system(),
+        "release": platform.release(),
+        "cpu": _cpu_model(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux: what platform knows is the best there is
+    return platform.processor()

@@ -1,0 +1,74 @@
+"""Waits beside `edgebench run`; should that be killed, ends what is left of the run and writes its verdict.
+
+python -m edgebench.experiments.undertaker RUN_DIR      with a pipe from the command as standard input
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from edgebench.clock import now_s, sleep_s
+
+_PATIENCE_S = 15.0
+_POLL_S = 0.1
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0 when there was nothing to do, or it is done."""
+    run_dir = Path(argv[0])
+    # It outlives the command's terminal and its signals by design.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read():
+        return 0
+    logging.basicConfig(filename=run_dir / "logs" / "undertaker.log", level=logging.INFO)
+    bury(run_dir)
+    return 0
+
+
+def bury(run_dir: Path) -> None:
+    """End the processes of a run whose command is gone, and write its records, result and report."""
+    from edgebench.experiments.collect import COMMAND_SPOOL, collect
+    from edgebench.experiments.report import write_report
+    from edgebench.fabric.records import Spool, Troubled
+
+    _end_processes(run_dir)
+    spool = Spool(run_dir / COMMAND_SPOOL)
+    spool.write(Troubled("the command edgebench itself was killed"))
+    spool.close()
+    collect(run_dir)
+    write_report(run_dir)
+
+
+def _end_processes(run_dir: Path) -> None:
+    """The nodes stop by themselves when the command is gone; whatever has not within the time is killed."""
+    listed = run_dir / "work" / "processes"
+    processes = []
+    for line in listed.read_text().splitlines() if listed.exists() else []:
+        pid, created = line.split()
+        try:
+            process = psutil.Process(int(pid))
+        except psutil.NoSuchProcess:
+            continue
+        if process.create_time() == float(created):  # else another has the number by now
+            processes.append(process)
+    until_s = now_s() + _PATIENCE_S
+    while any(map(_lives, processes)) and now_s() < until_s:
+        sleep_s(_POLL_S)
+    for process in processes:
+        if _lives(process):
+            logging.warning("killing %d, which did not stop", process.pid)
+            process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
