@@ -1,0 +1,92 @@
+"""LiteRT: models on devices and edges, on one thread each."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.errors import ModelError
+from edgebench.inference.batched import BatchPlanner
+from edgebench.inference.spec import Manifest
+
+_PACKAGES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+
+
+class LiteRtRuntime:
+    """A LiteRT file with a signature `batch_<n>` for each batch size of its manifest (input `x`, output `y`).
+
+    The smallest batch size is the file's primary graph, so any LiteRT program runs the file.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Raises ModelError where no LiteRT is installed, or the file is not what the manifest says."""
+        self._open = _interpreter_class()
+        self._path = path
+        self._smallest = manifest.batches[0]
+        self._interpreter = self._loaded()
+        taken, given = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self._input, self._output = taken["index"], given["index"]
+        expected = (self._smallest, *manifest.input.shape)
+        if tuple(taken["shape"]) != expected or np.dtype(taken["dtype"]) != np.dtype(manifest.input.dtype):
+            raise ModelError(
+                f"{path}: takes {np.dtype(taken['dtype'])} {tuple(map(int, taken['shape']))}, "
+                f"where its manifest says {manifest.input.dtype} {expected}"
+            )
+        if int(given["shape"][-1]) != manifest.outputs:
+            raise ModelError(
+                f"{path}: gives {int(given['shape'][-1])} values, where its manifest says {manifest.outputs}"
+            )
+        # An interpreter refuses a plain `invoke` while anyone holds one of its signatures: they get one of their own.
+        self._signature_owner: Any = None
+        self._signatures: dict[int, Any] = {}
+        self.infer = BatchPlanner(manifest, self._run).infer
+
+    def close(self) -> None:
+        """Release the interpreters."""
+        self._signatures.clear()
+        del self._interpreter, self._signature_owner, self.infer
+
+    def _run(self, batch: int, x: NDArray[Any]) -> NDArray[np.float32]:
+        if batch == self._smallest:
+            interpreter = self._interpreter
+            interpreter.set_tensor(self._input, x)
+            interpreter.invoke()
+            return interpreter.get_tensor(self._output)  # type: ignore[no-any-return]
+        signature = self._signatures.get(batch) or self._signature(batch)
+        return signature(x=x)["y"]  # type: ignore[no-any-return]
+
+    def _signature(self, batch: int) -> Any:
+        if self._signature_owner is None:
+            self._signature_owner = self._loaded()
+        try:
+            self._signatures[batch] = self._signature_owner.get_signature_runner(f"batch_{batch}")
+        except ValueError as error:
+            raise ModelError(f"{self._path}: does not run at batch size {batch}, which its manifest lists") from error
+        return self._signatures[batch]
+
+    def _loaded(self) -> Any:
+        try:
+            interpreter = self._open(model_path=str(self._path), num_threads=1)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{self._path}: not a LiteRT model that runs here: {_one_line(error)}") from error
+        return interpreter
+
+
+def _interpreter_class() -> Any:
+    """The interpreter of LiteRT, of its predecessor, or of TensorFlow: the first that is installed."""
+    for package in _PACKAGES:
+        try:
+            return importlib.import_module(package).Interpreter
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] != package.split(".")[0]:
+                raise
+    raise ModelError("no LiteRT here: pip install ai-edge-litert (on 32-bit Arm: tflite-runtime)")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
