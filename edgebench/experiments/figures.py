@@ -174,6 +174,15 @@ class NodeFigures(msgspec.Struct, frozen=True):
     process_of: int
 
 
+class ProcessFigures(msgspec.Struct, frozen=True):
+    """One process of the run, a broker or a relay too (`nodes` is then empty); as in `NodeFigures`."""
+
+    nodes: list[str]
+    cpu_s: float | None
+    rss_mb: float | None
+    busy_cores: float | None
+
+
 class NodeSwap(msgspec.Struct, frozen=True):
     """One node's change to a later model.
 
@@ -240,6 +249,7 @@ class Result(msgspec.Struct, frozen=True):
     streamed_s: float | None
     started_to_first_decision_s: float | None
     rollouts: list[RolloutFigures]
+    processes: dict[str, ProcessFigures]
     host_use: HostUse | None
     deaths: list[DeathFigures]
     rejected_elsewhere: dict[str, int]

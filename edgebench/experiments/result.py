@@ -23,6 +23,7 @@ from edgebench.experiments.figures import (
     LinkFigures,
     ModelUse,
     NodeFigures,
+    ProcessFigures,
     Quality,
     Result,
     Slip,
@@ -36,7 +37,7 @@ from edgebench.experiments.verdict import FULL_BUSY, slip_limit_ms, verdict_of
 from edgebench.fabric.records import ModelEvent, Observations, Tally
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Task
-from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
 from edgebench.topology.model import Offline, Server
 
 _MB = 1_000_000
@@ -51,6 +52,7 @@ def result_of(deployment: Deployment, observations: Observations, records: Any) 
     }
     links = _links(deployment, observations)
     host_use = _host_use(observations)
+    processes = _processes(deployment, observations)
     return Result(
         schema=SCHEMA,
         run_id=deployment.run_id,
@@ -61,7 +63,7 @@ def result_of(deployment: Deployment, observations: Observations, records: Any) 
         workloads=workloads,
         federated={},
         links=links,
-        nodes=_nodes(deployment, observations),
+        nodes=_nodes(deployment, processes),
         host=dict(sorted(observations.host.items())),
         versions=dict(sorted(observations.versions.items())),
         figures="measured",
@@ -69,6 +71,7 @@ def result_of(deployment: Deployment, observations: Observations, records: Any) 
         streamed_s=_streamed_s(observations),
         started_to_first_decision_s=_first_decision_s(observations, samples.values()),
         rollouts=rollouts_of(observations, samples),
+        processes=processes,
         host_use=host_use,
         deaths=_deaths(observations),
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
@@ -303,12 +306,9 @@ def _links(deployment: Deployment, observations: Observations) -> dict[str, Link
     }
 
 
-def _nodes(deployment: Deployment, observations: Observations) -> dict[str, NodeFigures]:
-    process_of = {node: process for process, nodes in observations.hosts_of.items() for node in nodes}
+def _processes(deployment: Deployment, observations: Observations) -> dict[str, ProcessFigures]:
     figures = {}
-    for name, plan in deployment.nodes.items():
-        process = process_of.get(name)
-        usage = observations.usage.get(process, []) if process is not None else []
+    for process, usage in sorted(observations.usage.items()):
         during = [
             sample
             for sample in usage
@@ -317,16 +317,25 @@ def _nodes(deployment: Deployment, observations: Observations) -> dict[str, Node
         busy = None
         if len(during) > 1 and during[-1].at_ns > during[0].at_ns:
             busy = (during[-1].cpu_s - during[0].cpu_s) / ((during[-1].at_ns - during[0].at_ns) / NS_PER_S)
-        figures[name] = NodeFigures(
-            tier=plan.tier,
-            profile=plan.profile,
+        figures[process] = ProcessFigures(
+            nodes=[node for node in observations.hosts_of.get(process, []) if node in deployment.nodes],
             cpu_s=round(max(sample.cpu_s for sample in usage), 3) if usage else None,
             rss_mb=round(max(sample.rss_bytes for sample in usage) / _MB, 1) if usage else None,
             busy_cores=round(busy, 4) if busy is not None else None,
-            process=process,
-            process_of=len(observations.hosts_of[process]) if process is not None else 0,
         )
     return figures
+
+
+def _nodes(deployment: Deployment, processes: dict[str, ProcessFigures]) -> dict[str, NodeFigures]:
+    process_of = {node: process for process, figures in processes.items() for node in figures.nodes}
+    return {name: _node(plan, process_of.get(name), processes) for name, plan in deployment.nodes.items()}
+
+
+def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures]) -> NodeFigures:
+    if process is None:
+        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0)
+    used = processes[process]
+    return NodeFigures(plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes))
 
 
 def _host_use(observations: Observations) -> HostUse | None:

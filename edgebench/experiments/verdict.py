@@ -38,7 +38,7 @@ def verdict_of(
 ) -> Verdict:
     """Judge a run by its figures; the reasons come in the order in which they explain each other."""
     reasons = [
-        *_deaths(observations),
+        *_deaths(deployment, observations),
         *observations.trouble,
         *_cut_short(deployment, observations),
         *(reason for name, figures in workloads.items() for reason in _generator(name, figures)),
@@ -60,9 +60,16 @@ def how_it_ended(status: int) -> str:
     return f"was killed by signal {-status}{name}"
 
 
-def _deaths(observations: Observations) -> Iterator[str]:
+def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
     for death in sorted(observations.deaths, key=lambda death: death.at_ns):
-        yield f"{death.part} {how_it_ended(death.status)} {_when(death, observations)}{_last_words(death)}"
+        yield f"{_part(deployment, death)} {how_it_ended(death.status)} {_when(death, observations)}{_last_words(death)}"
+
+
+def _part(deployment: Deployment, death: Death) -> str:
+    node = deployment.nodes.get(death.part)
+    if node is None or node.tier == "cloud":
+        return death.part
+    return f"{'edge node' if node.tier == 'edge' else node.tier} {death.part}"
 
 
 def _when(death: Death, observations: Observations) -> str:
@@ -73,7 +80,8 @@ def _when(death: Death, observations: Observations) -> str:
 
 
 def _last_words(death: Death) -> str:
-    lines = [line for line in death.last_words.splitlines() if line.strip()]
+    # Whoever is killed from outside has no last words; what stands last in its log is about something else.
+    lines = [line for line in death.last_words.splitlines() if line.strip()] if death.status > 0 else []
     return f": {lines[-1].strip()}" if lines else "; its log is in the run directory"
 
 
@@ -83,8 +91,9 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
         return
     if observations.ended_ns is None:
         yield f"the run was cut off before its {deployment.duration_s:g} s were over; run it to its end"
-    died = {node for death in observations.deaths for node in (death.part, *observations.hosts_of.get(death.part, []))}
-    silent = [name for name in deployment.nodes if name not in observations.closed and name not in died]
+    if observations.deaths or observations.trouble:
+        return  # then the others are stopped before their time
+    silent = [name for name in deployment.nodes if name not in observations.closed]
     if silent:
         yield f"{_listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
 
@@ -137,9 +146,8 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
         yield f"{name}: {dropped} ({why}); lower the rate, or give the queue more room"
     if figures.duplicated_at_devices:
         yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
-    strays = figures.unexpected - figures.plain_json
-    if strays > 0:
-        yield f"{name}: {_decisions(strays)} answered no sample that waited for one; another run may share the broker"
+    if figures.unexpected:
+        yield f"{name}: {_decisions(figures.unexpected)} answered no sample that waited for one; another run may share the broker"
     unknown = [model for model in figures.models if model.origin == "unknown"]
     for model in unknown:
         made = f"{_decisions(model.n)} {_was(model.n)} made by {model.digest[:12]}"

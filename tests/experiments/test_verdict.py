@@ -117,10 +117,13 @@ def test_a_sample_that_reached_its_decider_twice_and_was_decided_once_does_not()
     assert _verdict(observed).valid
 
 
-def test_a_decision_that_answers_nothing_makes_a_run_invalid_unless_the_sample_was_sent_by_hand() -> None:
+def test_a_decision_that_answers_nothing_makes_a_run_invalid() -> None:
     assert "1 decision answered no sample" in _one(_verdict(_counted(unexpected=1)))
-    by_hand = {**factory.tallies(scheduled=400, unexpected=1), "ward-0": {"death-risk": Tally(plain_json=1)}}
-    assert _verdict(factory.observations(tallies=by_hand)).valid
+
+
+def test_a_sample_sent_by_hand_does_not() -> None:
+    observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(plain_json=1)}})
+    assert _verdict(observed).valid
 
 
 def test_rejected_payloads_of_others_do_not_make_a_run_invalid() -> None:
@@ -129,7 +132,7 @@ def test_rejected_payloads_of_others_do_not_make_a_run_invalid() -> None:
 
 
 def test_a_death_is_told_by_its_part_its_signal_and_its_time() -> None:
-    killed = Death("edge node ward-0", -9, at_ms(12_300))
+    killed = Death("ward-0", -9, at_ms(12_300), "INFO connected")
     reason = _one(_verdict(factory.observations(deaths=[killed])))
     assert reason == "edge node ward-0 was killed by signal 9 (SIGKILL) at 12.3 s; its log is in the run directory"
 
@@ -140,9 +143,9 @@ def test_a_death_at_the_start_is_told_with_its_last_words() -> None:
     assert reason == "cloud ended with status 1 2.0 s into the start of the run: EdgebenchError: no such model"
 
 
-def test_the_nodes_of_a_dead_process_are_not_also_called_silent() -> None:
-    observed = factory.observations(deaths=[Death("devices", -9, at_ms(100))], closed=["cloud", "ward-0"])
-    assert "devices was killed" in _one(_verdict(observed))
+def test_those_that_are_stopped_because_a_part_died_are_not_called_silent() -> None:
+    observed = factory.observations(deaths=[Death("broker of ward-0", -9, at_ms(100))], closed=[])
+    assert "broker of ward-0 was killed" in _one(_verdict(observed))
 
 
 def test_a_node_that_did_not_end_in_good_order_is_named() -> None:

@@ -1,0 +1,318 @@
+"""The charts of a report, as Plotly figures in plain data.
+
+A colour is the name of a custom property of the style sheet (`--hop-queue`); the page puts in the value that suits the
+reader's light or dark screen. Times are s from the start of the streams.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from edgebench.clock import NS_PER_S
+from edgebench.experiments import stats
+from edgebench.experiments.figures import Result, WorkloadFigures
+from edgebench.experiments.result import since_start_s
+from edgebench.experiments.samples import HOPS, Samples, ms
+from edgebench.fabric.records import Observations
+
+SERIES = 6
+_MOST_BINS = 100
+_SAMPLES_A_BIN = 25
+_MOST_POINTS = 400
+_MB = 1e6
+
+Chart = dict[str, Any]
+
+
+def hop_chart(result: Result) -> Chart | None:
+    """Mean time in each hop, stacked to the mean latency, a bar a workload."""
+    shown = [(name, figures.hops_ms) for name, figures in result.workloads.items() if figures.hops_ms is not None]
+    if not shown:
+        return None
+    names = [html.escape(name) for name, _ in shown]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": hop,
+            "y": names,
+            "x": [_short(getattr(hops, hop).mean) for _, hops in shown],
+            "marker": {"color": f"--hop-{hop}", "line": {"width": 0}},
+            "hovertemplate": "%{y}: " + hop + " %{x:.2f} ms<extra></extra>",
+        }
+        for hop in HOPS
+    ]
+    layout = _layout(90 + 40 * len(shown), "mean ms from due time to arrival")
+    layout |= {"barmode": "stack", "bargap": 0.35}
+    layout["legend"] |= {"traceorder": "normal"}
+    layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "zeroline": False}
+    layout["xaxis"] |= {"showgrid": True, "rangemode": "tozero"}
+    return {"data": data, "layout": layout}
+
+
+def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, span_s: float) -> Chart | None:
+    """The p50 and p99 of one workload by the due time of its samples; swaps as vertical lines, losses as crosses."""
+    decided = samples.decided
+    if not decided.any():
+        return None
+    due_s = (samples.ns["scheduled_ns"] - start_ns) / NS_PER_S
+    width_s = bin_width_s(int(decided.sum()), span_s)
+    bins = np.floor(due_s / width_s).astype(np.int64)
+    latency_ms = ms(samples.latency_ns)
+    at: list[float] = []
+    p50: list[float] = []
+    p99: list[float] = []
+    for each in np.unique(bins[decided]):
+        middle, high = stats.percentiles(latency_ms[bins[decided] == each], (0.5, 0.99))
+        at.append(_short((float(each) + 0.5) * width_s))
+        p50.append(_short(middle))
+        p99.append(_short(high))
+    data: list[dict[str, Any]] = [
+        _line(f"p99 in {width_s:g} s", at, p99, "--line-strong", hover="%{x} s: p99 %{y:.1f} ms"),
+        _line(f"p50 in {width_s:g} s", at, p50, "--line-soft", hover="%{x} s: p50 %{y:.1f} ms"),
+    ]
+    lost, counts = np.unique(bins[~decided], return_counts=True)
+    if len(lost):
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "lost",
+                "x": [_short((float(each) + 0.5) * width_s) for each in lost],
+                "y": [0.0] * len(lost),
+                "customdata": counts.tolist(),
+                "marker": {"color": "--bad", "symbol": "x", "size": 8},
+                "hovertemplate": "%{x} s: %{customdata} lost<extra></extra>",
+            }
+        )
+    layout = _layout(190, "s from the start of the streams", "ms")
+    layout["xaxis"] |= {"range": [0, _short(span_s)]}
+    figures = result.workloads[name]
+    layout["shapes"], layout["annotations"] = _marks(name, result, figures, max(p99))
+    return {"data": data, "layout": layout}
+
+
+def throughput_chart(result: Result, samples: dict[str, Samples], start_ns: int, span_s: float) -> Chart | None:
+    """Decisions that arrived in each s, by workload."""
+    data = []
+    for place, (name, figures) in enumerate(result.workloads.items()):
+        if not figures.decided:
+            continue
+        width_s = bin_width_s(figures.decided, span_s)
+        edges = np.arange(0.0, span_s + width_s, width_s)
+        arrived_s = (samples[name].ns["arrived_ns"][samples[name].decided] - start_ns) / NS_PER_S
+        counts, _ = np.histogram(arrived_s, edges)
+        # The last bin is whole only by luck; the rate over a part of it would be drawn too low.
+        whole = edges[1:] <= span_s + 1e-9
+        at = [_short(float(edge) + width_s / 2) for edge in edges[:-1][whole]]
+        rates = [_short(float(count) / width_s) for count in counts[whole]]
+        data.append(_line(name, at, rates, _series(place), hover="%{x} s: %{y:.1f} decisions/s"))
+    if not data:
+        return None
+    layout = _layout(220, "s from the start of the streams", "decisions/s")
+    layout["xaxis"] |= {"range": [0, _short(span_s)]}
+    return {"data": data, "layout": layout}
+
+
+def quality_chart(figures: WorkloadFigures) -> Chart | None:
+    """Each model of a workload that was announced: its quality on held-out data beside the quality in the stream."""
+    shown = [model for model in figures.models if model.announced or model.n]
+    if not any(model.quality.value is not None or model.validated is not None for model in shown):
+        return None
+    labels = [html.escape(f"{model.digest[:8]} {model.origin}") for model in shown]
+    stream = [
+        (label, model.quality) for label, model in zip(labels, shown, strict=True) if model.quality.value is not None
+    ]
+    held = [
+        (label, model.validated)
+        for label, model in zip(labels, shown, strict=True)
+        if model.validated is not None and model.validated.value is not None
+    ]
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "in the stream, 95 % interval",
+            "y": [label for label, _ in stream],
+            "x": [quality.value for _, quality in stream],
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [_short(_reach(quality.value, quality.interval, 1)) for _, quality in stream],
+                "arrayminus": [_short(_reach(quality.value, quality.interval, 0)) for _, quality in stream],
+                "color": "--line-strong",
+                "thickness": 1.5,
+                "width": 5,
+            },
+            "marker": {"color": "--line-strong", "size": 9},
+            "hovertemplate": "%{y}: %{x:.3f} in the stream<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "on held-out data",
+            "y": [label for label, _ in held],
+            "x": [validated.value for _, validated in held],
+            "marker": {"color": "--series-1", "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
+            "hovertemplate": "%{y}: %{x:.3f} on held-out data<extra></extra>",
+        },
+    ]
+    layout = _layout(110 + 34 * len(shown), figures.quality.metric)
+    layout["xaxis"] |= {"showgrid": True, "zeroline": False}
+    layout["yaxis"] |= {
+        "categoryorder": "array",
+        "categoryarray": labels[::-1],
+        "showgrid": False,
+        "range": [-0.6, len(shown) - 0.4],
+    }
+    return {"data": data, "layout": layout}
+
+
+def cpu_chart(observations: Observations, span_s: float) -> Chart | None:
+    """Cores that each process kept busy between two of its reports, and the whole machine."""
+    data: list[dict[str, Any]] = []
+    cores = observations.host.get("cores")
+    host = [(since_start_s(observations, use.at_ns), use.busy) for use in observations.host_usage]
+    if host and isinstance(cores, int | float):
+        at, busy = _thinned([at for at, _ in host], [share * cores for _, share in host])
+        data.append(_line("whole machine", at, busy, "--line-faint", hover="%{x} s: machine %{y:.2f} cores", fill=True))
+    for place, process in enumerate(_busiest(observations)):
+        usage = observations.usage[process]
+        steps = [
+            (
+                since_start_s(observations, after.at_ns),
+                (after.cpu_s - before.cpu_s) * NS_PER_S / (after.at_ns - before.at_ns),
+            )
+            for before, after in itertools.pairwise(usage)
+            if after.at_ns > before.at_ns
+        ]
+        at, busy = _thinned([at for at, _ in steps], [cores for _, cores in steps])
+        data.append(_line(process, at, busy, _series(place), hover="%{x} s: %{y:.2f} cores"))
+    return _over_time(data, "cores busy", span_s)
+
+
+def memory_chart(observations: Observations, span_s: float) -> Chart | None:
+    """Resident memory of each process."""
+    data = []
+    for place, process in enumerate(_busiest(observations)):
+        usage = observations.usage[process]
+        at, used = _thinned(
+            [since_start_s(observations, sample.at_ns) for sample in usage],
+            [sample.rss_bytes / _MB for sample in usage],
+        )
+        data.append(_line(process, at, used, _series(place), hover="%{x} s: %{y:.0f} MB"))
+    return _over_time(data, "MB resident", span_s)
+
+
+def shown_processes(observations: Observations) -> tuple[int, int]:
+    """How many processes the charts show, and of how many."""
+    return len(_busiest(observations)), len(observations.usage)
+
+
+def bin_width_s(count: int, span_s: float) -> float:
+    """A round width of time bins that hold some 25 samples each, of which there are at most 100."""
+    bins = max(1, min(_MOST_BINS, count // _SAMPLES_A_BIN))
+    least = max(span_s, 1e-3) / bins
+    magnitude = 10.0 ** math.floor(math.log10(least))
+    return next(step * magnitude for step in (1.0, 2.0, 5.0, 10.0) if step * magnitude >= least * (1 - 1e-9))
+
+
+def _busiest(observations: Observations) -> list[str]:
+    seen = [process for process, usage in observations.usage.items() if usage]
+    return sorted(seen, key=lambda process: (-observations.usage[process][-1].cpu_s, process))[:SERIES]
+
+
+def _marks(
+    name: str, result: Result, figures: WorkloadFigures, highest_ms: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    shapes: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for rollout in result.rollouts:
+        times = [node.swapped_s for node in rollout.nodes.values()] if rollout.workload == name else []
+        shapes += [_rule("x", at) for at in sorted({round(at, 2) for at in times})]
+        if times:
+            text = f"swap to {rollout.digest[:8]}"
+            annotations.append(_note(text, x=_short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="bottom"))
+    # A deadline far above what happened would press the curves flat.
+    if figures.deadline_ms is not None and figures.deadline_ms <= 2 * highest_ms:
+        shapes.append(_rule("y", figures.deadline_ms))
+        text = f"deadline {figures.deadline_ms:g} ms"
+        annotations.append(_note(text, x=1.0, xref="paper", y=figures.deadline_ms, xanchor="right", yanchor="bottom"))
+    return shapes, annotations
+
+
+def _rule(axis: str, at: float) -> dict[str, Any]:
+    line = {"color": "--mark", "width": 1.2, "dash": "dash" if axis == "x" else "dot"}
+    if axis == "x":
+        return {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+    return {"type": "line", "y0": at, "y1": at, "x0": 0, "x1": 1, "xref": "paper", "line": line}
+
+
+def _note(text: str, **place: Any) -> dict[str, Any]:
+    return {"text": html.escape(text), "showarrow": False, "font": {"color": "--mark", "size": 11}, **place}
+
+
+def _over_time(data: list[dict[str, Any]], unit: str, span_s: float) -> Chart | None:
+    if not any(len(trace["x"]) for trace in data):
+        return None
+    layout = _layout(230, "s from the start of the streams", unit)
+    times = [at for trace in data for at in trace["x"]]
+    layout["xaxis"] |= {"range": [min([0.0, *times]), max([span_s, *times])]}
+    return {"data": data, "layout": layout}
+
+
+def _line(name: str, x: list[float], y: list[float], colour: str, *, hover: str, fill: bool = False) -> dict[str, Any]:
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines" if len(x) > 1 else "markers",
+        "name": html.escape(name),
+        "x": x,
+        "y": y,
+        "line": {"color": colour, "width": 0 if fill else 1.8},
+        "marker": {"color": colour},
+        "hovertemplate": f"{html.escape(name)}<br>{hover}<extra></extra>",
+    }
+    return trace | {"fill": "tozeroy", "fillcolor": colour} if fill else trace
+
+
+def _layout(height_px: int, x_title: str, y_title: str = "") -> dict[str, Any]:
+    axis = {"gridcolor": "--rule", "linecolor": "--rule", "zerolinecolor": "--rule", "automargin": True, "ticks": ""}
+    return {
+        "height": height_px,
+        "margin": {"l": 8, "r": 8, "t": 30, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "--ink-soft", "size": 12, "family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.25, "yanchor": "top"},
+        "hovermode": "closest",
+        "xaxis": {**axis, "title": {"text": html.escape(x_title), "font": {"size": 11}}, "showgrid": False},
+        "yaxis": {**axis, "title": {"text": html.escape(y_title), "font": {"size": 11}}, "rangemode": "tozero"},
+    }
+
+
+def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """Means of neighbours, so that a long run is not drawn in more points than a screen has."""
+    step = max(1, math.ceil(len(x) / _MOST_POINTS))
+    starts = range(0, len(x), step)
+    return (
+        [_short(sum(x[start : start + step]) / len(x[start : start + step])) for start in starts],
+        [_short(sum(y[start : start + step]) / len(y[start : start + step])) for start in starts],
+    )
+
+
+def _reach(value: float | None, interval: tuple[float, float] | None, end: int) -> float:
+    return 0.0 if value is None or interval is None else abs(interval[end] - value)
+
+
+def _series(place: int) -> str:
+    return f"--series-{place % SERIES + 1}"
+
+
+def _short(value: float) -> float:
+    return round(value, 4)
