@@ -55,8 +55,10 @@ def _imported(path: str) -> Task:
     task = getattr(module, attribute)
     lacking = [part for part in _PARTS if not hasattr(task, part)]
     if lacking:
-        raise EdgebenchError(f"task '{path}': not a task, it lacks {', '.join(lacking)} (see edgebench.tasks.task.Task)")
-    return cast(Task, task)
+        raise EdgebenchError(
+            f"task '{path}': not a task, it lacks {', '.join(lacking)} (see edgebench.tasks.task.Task)"
+        )
+    return cast("Task", task)
 
 
 _PARTS = ("name", "scenario", "metric", "sizes", "load", "fit", "score", "intervals", "baseline")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from edgebench.seeds import rng_for
 RESAMPLES = 1_000
 
 
-def binary_metrics(outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+def binary_metrics(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> dict[str, float]:
     """`auroc` and `auprc` of scores against labels of 0 and 1, both [sample] or [sample, 1].
 
     AUPRC is the average precision: the sum of precision times the gain in recall over the distinct
@@ -54,7 +56,7 @@ def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
 class _Curve:
     """Scores sorted once, so that each resample costs two cumulative sums."""
 
-    def __init__(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
+    def __init__(self, outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> None:
         score, label = np.asarray(outputs).reshape(-1), np.asarray(labels).reshape(-1)
         if len(score) != len(label):
             raise ValueError(f"{len(score)} outputs for {len(label)} labels")
@@ -62,7 +64,9 @@ class _Curve:
         self._order = np.argsort(-score, kind="stable")
         self._positive = label[self._order] > 0.5
         descending = score[self._order]
-        self._ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], True)) if self.size else np.array([], int)
+        self._ends = (
+            np.flatnonzero(np.append(descending[1:] != descending[:-1], True)) if self.size else np.array([], int)
+        )
 
     def metrics(self, weight: NDArray[np.float64]) -> dict[str, float]:
         """Metrics with sample i counted `weight[i]` times."""

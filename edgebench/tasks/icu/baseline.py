@@ -13,7 +13,7 @@ _STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 def fit_baseline(dataset: Dataset) -> Baseline:
-    """Fit on `dataset.train` at the strength of regularisation that is best on `dataset.valid`; scored on the test split."""
+    """Fit on `dataset.train`, regularised as is best on `dataset.valid`, scored on `dataset.test`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

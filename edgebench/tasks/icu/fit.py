@@ -70,7 +70,7 @@ def first_groups(split: Split, examples: int | None, *, seed: int) -> Split:
     return Split(x=split.x[rows], y=split.y[rows], group=split.group[rows])
 
 
-class _KeepBest(keras.callbacks.Callback):  # type: ignore[misc]
+class _KeepBest(keras.callbacks.Callback):
     """Keeps the weights of the best epoch, and ends a training that has stopped improving."""
 
     def __init__(self, valid: Split, epochs: int, patience: int, progress: Progress | None) -> None:

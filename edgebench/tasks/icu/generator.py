@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for
-from edgebench.tasks.icu.published import STEPS, VARIABLES, encode, feature_names
+from edgebench.tasks.icu.published import NORMAL, STEPS, VARIABLES, carried_forward, encode, feature_names
 from edgebench.tasks.task import Dataset, Split
 
 Outcome = Literal["death", "decompensation", "heart-failure"]
@@ -27,7 +27,7 @@ STAYS = {"train": 3_000, "valid": 800, "test": 1_000}
 _AHEAD = 24
 _HOURS = STEPS + _AHEAD
 
-# Baseline, spread between patients, effect of severity, effect of heart failure, noise, chance to be charted in an hour.
+# Baseline, spread between patients, effect of severity, effect of heart failure, noise, chance of being charted.
 _VITALS = {
     "Diastolic blood pressure": (62, 9, -3.2, 3.5, 6, 0.9),
     "Fraction inspired oxygen": (0.4, 0.1, 0.045, 0.0, 0.04, 0.15),
@@ -55,10 +55,8 @@ def generate(outcome: Outcome, *, seed: int) -> Dataset:
     return Dataset(source="generated", real=False, features=feature_names(), **splits)
 
 
-def stays(
-    outcome: Outcome, count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features float32 [count, 48, 76] and labels float32 [count, 1]. The stays do not depend on the outcome asked for."""
+def stays(outcome: Outcome, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Features float32 [count, 48, 76] and labels float32 [count, 1]; the stays are the same for every outcome."""
     severity, dies_at_h = _course(count, rng)
     failing = (rng.random(count) < 0.3).astype(float)
     ahead = severity[:, STEPS:].mean(axis=1)
@@ -69,7 +67,7 @@ def stays(
         "decompensation": (dies_at_h >= STEPS) & (dies_at_h < _HOURS),
         "heart-failure": failing > 0,
     }
-    return encode(grid), labels[outcome].astype(np.float32)[:, None]
+    return encode(carried_forward(grid, NORMAL), np.isfinite(grid)), labels[outcome].astype(np.float32)[:, None]
 
 
 def _course(count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -92,7 +90,9 @@ def _course(count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], 
     return severity, onset[:, 0] + 20
 
 
-def _charted(severity: NDArray[np.float64], failing: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float32]:
+def _charted(
+    severity: NDArray[np.float64], failing: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float32]:
     """The grid [stay, 48, 17] of what is charted, NaN where nothing is."""
     count, steps = severity.shape
     hour = np.arange(steps)[None, :]

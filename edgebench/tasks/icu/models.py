@@ -35,10 +35,7 @@ def build(size: Size, shape: PublishedShape, x: NDArray[np.float32], *, prevalen
     steps = _normalised(inputs, x)
     if size == "published":
         return keras.Model(inputs, _published(shape, steps), name="published")
-    if size == "heavy":
-        outputs = _light(steps, prevalence, units=64)
-    else:
-        outputs = _light(steps, prevalence, units=16)
+    outputs = _light(steps, prevalence, units=64) if size == "heavy" else _light(steps, prevalence, units=16)
     return keras.Model(inputs, outputs, name=size)
 
 

@@ -88,6 +88,9 @@ VARIABLES = (
 )
 
 
+NORMAL: NDArray[np.float32] = np.array([v.normal for v in VARIABLES], np.float32)
+
+
 def feature_names() -> tuple[str, ...]:
     """The 76 features in their order."""
     values = [
@@ -96,10 +99,11 @@ def feature_names() -> tuple[str, ...]:
     return tuple(values + [f"mask->{v.name}" for v in VARIABLES])
 
 
-def encode(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features float32 [stay, step, 76] of a grid [stay, step, 17]: values or category indices, NaN where not measured."""
-    measured = np.isfinite(grid)
-    filled = carried_forward(grid, np.array([v.normal for v in VARIABLES], np.float32))
+def encode(filled: NDArray[np.float32], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Features float32 [stay, step, 76] of values or category indices, and of what was measured.
+
+    filled, measured: [stay, step, 17], without gaps, as `carried_forward` leaves them.
+    """
     columns: list[NDArray[np.float32]] = []
     for index, variable in enumerate(VARIABLES):
         column = filled[..., index]
@@ -107,11 +111,11 @@ def encode(grid: NDArray[np.float32]) -> NDArray[np.float32]:
             columns.append((column[..., None] == np.arange(len(variable.categories))).astype(np.float32))
         else:
             columns.append(np.clip(column, variable.low, variable.high)[..., None])
-    return np.concatenate([*columns, measured.astype(np.float32)], axis=-1)
+    return np.concatenate([*columns, measured.astype(np.float32)], axis=-1, dtype=np.float32)
 
 
 def carried_forward(grid: NDArray[np.float32], normal: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`grid` [stay, step, variable] with each NaN replaced by the value before it, by `normal` [variable] at the start."""
+    """`grid` [stay, step, variable] with each NaN replaced by the value before it, at first `normal` [variable]."""
     step = np.arange(grid.shape[1])[None, :, None]
     last = np.maximum.accumulate(np.where(np.isfinite(grid), step, -1), axis=1)
     held = np.take_along_axis(grid, np.maximum(last, 0), axis=1)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.errors import DataError
 from edgebench.tasks.icu.generator import Outcome, generate
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Size
@@ -37,7 +36,9 @@ class IcuTask:
         """See `Task.load`. Real data is split in the same way whatever the seed."""
         if data is None:
             return generate(self.outcome, seed=seed)
-        raise DataError(f"{data}: real data is not read yet")
+        from edgebench.tasks.icu import sources
+
+        return sources.load(self.outcome, data)
 
     def fit(
         self,
