@@ -62,7 +62,8 @@ def how_it_ended(status: int) -> str:
 
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
     for death in sorted(observations.deaths, key=lambda death: death.at_ns):
-        yield f"{_part(deployment, death)} {how_it_ended(death.status)} {_when(death, observations)}{_last_words(death)}"
+        ended = f"{how_it_ended(death.status)} {_when(death, observations)}"
+        yield f"{_part(deployment, death)} {ended}{_last_words(death)}"
 
 
 def _part(deployment: Deployment, death: Death) -> str:
@@ -147,7 +148,7 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
     if figures.duplicated_at_devices:
         yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
     if figures.unexpected:
-        yield f"{name}: {_decisions(figures.unexpected)} answered no sample that waited for one; another run may share the broker"
+        yield f"{name}: {_decisions(figures.unexpected)} answered no sample of its devices; is the broker shared?"
     unknown = [model for model in figures.models if model.origin == "unknown"]
     for model in unknown:
         made = f"{_decisions(model.n)} {_was(model.n)} made by {model.digest[:12]}"

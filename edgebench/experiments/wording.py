@@ -1,0 +1,46 @@
+"""Figures as a reader wants them: rounded to what can be told apart, in units that fit, the same width in a column."""
+
+from __future__ import annotations
+
+NONE = "–"
+
+
+def ms(value: float | None, places: int = 1) -> str:
+    """Format ms with a fixed number of decimals."""
+    return NONE if value is None else f"{value:,.{places}f}"
+
+
+def count(value: int | None) -> str:
+    """Format a count with thousands apart."""
+    return NONE if value is None else f"{value:,}"
+
+
+def number(value: float | None, places: int) -> str:
+    """Format a number with a fixed number of decimals."""
+    return NONE if value is None else f"{value:,.{places}f}"
+
+
+def size(value: int | None) -> str:
+    """Format bytes in decimal units: 1 kB is 1,000 bytes."""
+    if value is None:
+        return NONE
+    if value < 1_000:
+        return f"{value} B"
+    scaled = float(value)
+    for unit in ("kB", "MB", "GB"):
+        scaled /= 1_000
+        if scaled < 999.5 or unit == "GB":
+            return f"{scaled:,.1f} {unit}" if scaled < 99.95 else f"{scaled:,.0f} {unit}"
+    raise AssertionError("unreachable")
+
+
+def quality(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    """Format a metric, with its interval where there is one."""
+    if value is None:
+        return NONE
+    return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def things(number: int, singular: str) -> str:
+    """Say how many there are of something that takes a plural s."""
+    return f"{number:,} {singular}{'' if number == 1 else 's'}"
