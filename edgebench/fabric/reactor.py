@@ -14,12 +14,21 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
 
 from edgebench.clock import NS_PER_S, now_ns
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 _IDLE_S = 3600.0
+
+
+class HasFileno(Protocol):
+    """A socket, or the end of a pipe."""
+
+    def fileno(self) -> int:
+        """The file descriptor."""
 
 
 class Timer:
@@ -45,6 +54,7 @@ class Reactor:
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = itertools.count()
         self._soon: deque[Callable[[], None]] = deque()
+        self._gone: set[int] = set()
         self._stopping = False
         self._waker, self._wakee = socket.socketpair()
         self._waker.setblocking(False)
@@ -55,17 +65,17 @@ class Reactor:
         fileno = getattr(self._selector, "fileno", None)
         self._set_fd: int | None = fileno() if fileno is not None else None
 
-    def watch(self, sock: socket.socket, events: int, ready: Callable[[int], None]) -> None:
+    def watch(self, sock: HasFileno, events: int, ready: Callable[[int], None]) -> None:
         """Call `ready(events)` when the socket is ready; a second call for a socket replaces the first."""
         try:
             self._selector.modify(sock, events, ready)
         except KeyError:
             self._selector.register(sock, events, ready)
 
-    def unwatch(self, sock: socket.socket) -> None:
+    def unwatch(self, sock: HasFileno) -> None:
         """Stop watching; not watched is fine."""
         try:
-            self._selector.unregister(sock)
+            self._gone.add(self._selector.unregister(sock).fd)
         except (KeyError, ValueError):
             return
 
@@ -98,8 +108,11 @@ class Reactor:
 
     def turn(self) -> None:
         """Wait for the next event or timer, and serve what is due."""
-        for key, events in self._wait():
-            key.data(events)
+        ready = self._wait()
+        self._gone.clear()
+        for key, events in ready:
+            if key.fd not in self._gone:  # nobody hears of a socket that an earlier call in this turn gave up
+                key.data(events)
         while self._soon:
             self._soon.popleft()()
         self._fire_timers()
@@ -132,10 +145,8 @@ class Reactor:
                 call()
 
     def _wake(self) -> None:
-        try:
+        with suppress(BlockingIOError):  # it is full of wakes already
             self._waker.send(b"\0")
-        except BlockingIOError:
-            pass  # it is full of wakes already
 
     def _drain_wakes(self, _events: int) -> None:
         try:

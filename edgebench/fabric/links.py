@@ -1,0 +1,157 @@
+"""The links of a run, seen from whoever runs it: the relay process, and what it really does to the bytes."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from edgebench.errors import FabricError
+from edgebench.fabric.guard import guarded
+from edgebench.fabric.relay import Command, Counters, LinkCounters, Ports, RelaySpec, Route
+from edgebench.topology.deployment import LinkPlan
+
+_ANSWER_S = 20.0
+_STOP_S = 5.0
+_Answer = TypeVar("_Answer", Ports, Counters)
+
+
+class Relay:
+    """The running relay process. It dies with the thread that starts it, even where that one is killed."""
+
+    def __init__(self, links: tuple[LinkPlan, ...], process: subprocess.Popen[bytes], log: Path) -> None:
+        self.links = links
+        self.process = process
+        self._log = log
+        self._ports: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def start(links: Iterable[LinkPlan], routes: Iterable[Route], *, seed: int, log_dir: Path) -> Relay:
+        """Emulate these links and listen for these routes; returns when it does. Hosts of routes may be names.
+
+        Raises FabricError when the relay does not come up (its log is `relay.log`) or a host is unknown.
+        """
+        spec = RelaySpec(seed=seed, links=tuple(links), routes=tuple(map(_resolved, routes)))
+        check_spec(spec)
+        log = log_dir / "relay.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                guarded([sys.executable, "-m", "edgebench.fabric.relay"]),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        relay = Relay(spec.links, process, log)
+        try:
+            relay._ports.update(relay._ask(spec, Ports).ports)
+        except BaseException:
+            relay.stop()
+            raise
+        return relay
+
+    def open(self, routes: Iterable[Route]) -> None:
+        """Listen for more routes."""
+        added = tuple(map(_resolved, routes))
+        check_spec(RelaySpec(seed=0, links=self.links, routes=added))
+        self._ports.update(self._ask(Command("open", added), Ports).ports)
+
+    def address(self, route: str) -> tuple[str, int]:
+        """Where a route listens: host and port."""
+        return "127.0.0.1", self._ports[route]
+
+    def counters(self) -> dict[str, LinkCounters]:
+        """What has crossed each link up to now."""
+        return self._ask(Command("counters"), Counters).links
+
+    def stop(self) -> dict[str, LinkCounters] | None:
+        """End the relay and all its connections; the final counters, or None where it was dead already."""
+        final = None
+        if self.process.poll() is None:
+            try:
+                final = self._ask(Command("stop"), Counters).links if self._ports else None
+            except FabricError:
+                self.process.terminate()
+            self._close_stdin()
+            try:
+                self.process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._close_stdin()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return final
+
+    def __enter__(self) -> Relay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _ask(self, message: RelaySpec | Command, answer: type[_Answer]) -> _Answer:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with self._lock:
+            try:
+                self.process.stdin.write(msgspec.json.encode(message) + b"\n")
+                self.process.stdin.flush()
+            except (OSError, ValueError) as error:
+                raise FabricError(f"link relay: gone: {self._last_words()}") from error
+            # Each question has one line for an answer, so nothing can wait in the reader's buffer here.
+            if not select.select([self.process.stdout], [], [], _ANSWER_S)[0]:
+                raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self._log})")
+            line = self.process.stdout.readline()
+        if not line:
+            raise FabricError(f"link relay: gone: {self._last_words()}")
+        return msgspec.json.decode(line, type=answer)
+
+    def _close_stdin(self) -> None:
+        if self.process.stdin is not None:
+            try:
+                self.process.stdin.close()
+            except BrokenPipeError:
+                return  # what was not flushed has nobody to read it
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines()
+        return f"{lines[-1] if lines else 'no output'} (log: {self._log})"
+
+
+def check_spec(spec: RelaySpec) -> None:
+    """Raise FabricError where a route crosses no link or an unknown one, or links of one pipe differ in their rates."""
+    rates: dict[str, LinkPlan] = {}
+    for link in spec.links:
+        first = rates.setdefault(link.pipe, link)
+        if (first.up_mbit_s, first.down_mbit_s) != (link.up_mbit_s, link.down_mbit_s):
+            raise FabricError(
+                f"links {first.name!r} and {link.name!r} share pipe {link.pipe!r} but differ in their rates"
+            )
+    names = {link.name for link in spec.links}
+    for route in spec.routes:
+        if not route.via:
+            raise FabricError(f"route {route.name!r}: crosses no link, so it needs no relay")
+        for name in route.via:
+            if name not in names:
+                raise FabricError(f"route {route.name!r}: no link {name!r} in the relay")
+
+
+def _resolved(route: Route) -> Route:
+    try:
+        found = socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise FabricError(f"route {route.name!r}: host {route.host!r} cannot be resolved: {error}") from error
+    # A name may stand for both families; servers that listen on one of them mostly mean IPv4.
+    addresses = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return msgspec.structs.replace(route, host=str(addresses[0][4][0]))

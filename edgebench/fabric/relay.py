@@ -1,0 +1,208 @@
+"""The link emulation: one process through which every connection across a shaped link goes.
+
+    python -m edgebench.fabric.relay
+
+It reads lines of JSON on stdin: first a `RelaySpec`, then `Command`s; it answers each with a line on stdout (`Ports`,
+then `Ports` or `Counters`), and ends on `stop`, on SIGTERM, or when stdin closes.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+from functools import partial
+from typing import Literal
+
+import msgspec
+
+from edgebench.errors import FabricError
+from edgebench.fabric.conduit import Connection
+from edgebench.fabric.reactor import READ, Reactor
+from edgebench.fabric.shaping import Lane, Pipe, jitter_draws
+from edgebench.topology.deployment import LinkPlan
+
+_BACKLOG = 1024
+
+
+class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A listening port, whose connections cross the links `via`, from the child upwards, to `host:port`.
+
+    host: an IP address. protocol: `mqtt` counts messages; `http` has none; `opaque` (TLS) hides them, so that
+    the links it crosses have no message count. probe: what crosses is not counted at all.
+    """
+
+    name: str
+    via: tuple[str, ...]
+    host: str
+    port: int
+    protocol: Literal["mqtt", "http", "opaque"]
+    probe: bool = False
+
+
+class RelaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to emulate. All links that name one pipe have the same rates."""
+
+    seed: int
+    links: tuple[LinkPlan, ...]
+    routes: tuple[Route, ...]
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line on stdin. `open` adds routes while the relay runs; `stop` answers with the final counters and ends."""
+
+    cmd: Literal["counters", "open", "stop"]
+    routes: tuple[Route, ...] = ()
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """The ports on 127.0.0.1 that were chosen, by route."""
+
+    ports: dict[str, int]
+
+
+class LinkCounters(msgspec.Struct, frozen=True):
+    """What has crossed a link: TCP payload bytes, connections, MQTT PUBLISH packets (None: some could not be seen)."""
+
+    up_bytes: int
+    down_bytes: int
+    up_messages: int | None
+    down_messages: int | None
+    connections: int
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """By link name."""
+
+    links: dict[str, LinkCounters]
+
+
+class _Link:
+    def __init__(self, up: Lane, down: Lane) -> None:
+        self.up = up
+        self.down = down
+        self.connections = 0
+
+    def counters(self) -> LinkCounters:
+        opaque = self.up.opaque
+        return LinkCounters(
+            up_bytes=self.up.bytes,
+            down_bytes=self.down.bytes,
+            up_messages=None if opaque else self.up.messages,
+            down_messages=None if opaque else self.down.messages,
+            connections=self.connections,
+        )
+
+
+class _RelayProcess:
+    def __init__(self, spec: RelaySpec) -> None:
+        self.reactor = Reactor()
+        self._links: dict[str, _Link] = {}
+        pipes: dict[str, tuple[Pipe, Pipe]] = {}
+        for plan in spec.links:
+            up, down = pipes.setdefault(plan.pipe, (Pipe(plan.up_mbit_s), Pipe(plan.down_mbit_s)))
+            if (up.rate_mbit_s, down.rate_mbit_s) != (plan.up_mbit_s, plan.down_mbit_s):
+                raise FabricError(f"link {plan.name}: other rates than the rest of pipe {plan.pipe}")
+            self._links[plan.name] = _Link(_lane(up, plan, spec.seed, "up"), _lane(down, plan, spec.seed, "down"))
+
+    def open(self, routes: tuple[Route, ...]) -> Ports:
+        """Listen for each route."""
+        ports = {}
+        for route in routes:
+            links = tuple(self._links[name] for name in route.via)
+            listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+            listener.setblocking(False)
+            for link in links:
+                link.up.opaque |= route.protocol == "opaque" and not route.probe
+            self.reactor.watch(listener, READ, partial(self._accept, listener, route, links))
+            ports[route.name] = listener.getsockname()[1]
+        return Ports(ports)
+
+    def counters(self) -> Counters:
+        return Counters({name: link.counters() for name, link in self._links.items()})
+
+    def _accept(self, listener: socket.socket, route: Route, links: tuple[_Link, ...], _events: int) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it went away between the event and now
+        if not route.probe:
+            for link in links:
+                link.connections += 1
+        Connection(
+            self.reactor,
+            client,
+            (route.host, route.port),
+            up=tuple(link.up for link in links),
+            down=tuple(link.down for link in reversed(links)),
+            counted=not route.probe,
+            mqtt=route.protocol == "mqtt",
+        )
+
+
+def _lane(pipe: Pipe, plan: LinkPlan, seed: int, direction: str) -> Lane:
+    draws = jitter_draws(seed, plan.name, direction)
+    return Lane(pipe, round(plan.latency_ms * 1e6), round(plan.jitter_ms * 1e6), draws)
+
+
+class _Stdin:
+    """Lines from stdin, without a thread."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def fileno(self) -> int:
+        return sys.stdin.fileno()
+
+    def lines(self) -> list[bytes] | None:
+        """What is complete by now; None at the end of stdin."""
+        data = os.read(self.fileno(), 1 << 20)
+        if not data:
+            return None
+        *whole, rest = bytes(self._buffer + data).split(b"\n")
+        self._buffer[:] = rest
+        return whole
+
+
+def _answer(message: Ports | Counters) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
+    lines = stdin.lines()
+    if lines is None:
+        relay.reactor.stop()
+        return
+    for line in lines:
+        command = msgspec.json.decode(line, type=Command)
+        if command.cmd == "open":
+            _answer(relay.open(command.routes))
+        else:
+            _answer(relay.counters())
+        if command.cmd == "stop":
+            relay.reactor.stop()
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    stdin = _Stdin()
+    first: list[bytes] | None = []
+    while first == []:
+        first = stdin.lines()
+    if first is None:
+        return
+    spec = msgspec.json.decode(first[0], type=RelaySpec)
+    relay = _RelayProcess(spec)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: relay.reactor.stop())
+    relay.reactor.watch(stdin, READ, partial(_obey, relay, stdin))
+    _answer(relay.open(spec.routes))
+    relay.reactor.run()
+
+
+if __name__ == "__main__":
+    main()

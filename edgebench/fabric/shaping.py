@@ -1,0 +1,145 @@
+"""The arithmetic of an emulated link, without a socket or a clock: when a byte leaves, when it arrives, what it was.
+
+A link's direction is a lane. A byte leaves at max(previous departure, its arrival) + size / rate, on a departure clock
+that all lanes of one pipe share, and arrives the latency later, in order. Rates are of TCP payload: headers are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgebench.clock import NS_PER_MS, NS_PER_S
+from edgebench.seeds import rng_for
+
+_NS_PER_BYTE_AT_1_MBIT_S = 8000.0
+_DRAWS = 1024
+_MIN_PIECE_BYTES = 512
+_MAX_PIECE_BYTES = 64 * 1024
+_PIECE_NS = 2 * NS_PER_MS
+_UNLIMITED_PENDING_BYTES = 4 * 1024 * 1024
+
+WINDOW_NS = 100 * NS_PER_MS
+"""How far one connection's queue may run ahead of a pipe; beyond it, TCP holds the sender back. What routers buffer."""
+
+
+class Pipe:
+    """One direction's departure clock. `rate_mbit_s` None is unlimited."""
+
+    __slots__ = ("free_ns", "ns_per_byte", "rate_mbit_s")
+
+    def __init__(self, rate_mbit_s: float | None) -> None:
+        self.rate_mbit_s = rate_mbit_s
+        self.ns_per_byte = 0.0 if rate_mbit_s is None else _NS_PER_BYTE_AT_1_MBIT_S / rate_mbit_s
+        self.free_ns = 0
+
+    def departure_ns(self, arrival_ns: int, size_bytes: int) -> int:
+        """When the last of `size_bytes` that arrive together has left."""
+        self.free_ns = max(self.free_ns, arrival_ns) + round(size_bytes * self.ns_per_byte)
+        return self.free_ns
+
+
+class Lane:
+    """One direction of one link: its pipe, its latency, and what has crossed it.
+
+    jitter: `draws` gives numbers uniform in [-1, 1). One draw serves all that leaves without a pause, so that the
+    pieces of a message stay together and keeping them in order does not bias the latency upwards.
+    """
+
+    __slots__ = ("_draws", "_jitter_ns", "_last_ns", "_offset_ns", "bytes", "latency_ns", "messages", "opaque", "pipe")
+
+    def __init__(self, pipe: Pipe, latency_ns: int, jitter_ns: int, draws: Iterator[float]) -> None:
+        self.pipe = pipe
+        self.latency_ns = latency_ns
+        self.bytes = 0
+        self.messages = 0
+        self.opaque = False
+        self._jitter_ns = jitter_ns
+        self._draws = draws
+        self._offset_ns = 0
+        self._last_ns = 0
+
+    def carry(self, arrival_ns: int, size_bytes: int) -> tuple[int, int]:
+        """The times at which these bytes have left and at which they arrive at the other end; never before the last."""
+        if self._jitter_ns and arrival_ns >= self.pipe.free_ns:
+            self._offset_ns = round(self._jitter_ns * next(self._draws))
+        departure_ns = self.pipe.departure_ns(arrival_ns, size_bytes)
+        self._last_ns = max(self._last_ns, departure_ns + max(0, self.latency_ns + self._offset_ns))
+        return departure_ns, self._last_ns
+
+    def count(self, size_bytes: int, messages: int) -> None:
+        """Note what has arrived."""
+        self.bytes += size_bytes
+        self.messages += messages
+
+
+def jitter_draws(seed: int, *purpose: str) -> Iterator[float]:
+    """Endless numbers uniform in [-1, 1), for one lane."""
+    rng = rng_for(seed, "jitter", *purpose)
+    while True:
+        yield from rng.uniform(-1.0, 1.0, _DRAWS).tolist()
+
+
+def _slowest_ns_per_byte(lanes: tuple[Lane, ...]) -> float:
+    return max(lane.pipe.ns_per_byte for lane in lanes)
+
+
+def piece_bytes(lanes: tuple[Lane, ...]) -> int:
+    """How much moves as one: what the slowest lane carries in 2 ms, within bounds.
+
+    A piece is stored and forwarded at each hop as a packet is, so it is small where a rate is; a message's last byte
+    arrives on time whatever the size of the pieces.
+    """
+    slowest = _slowest_ns_per_byte(lanes)
+    if slowest == 0.0:
+        return _MAX_PIECE_BYTES
+    return min(max(int(_PIECE_NS / slowest), _MIN_PIECE_BYTES), _MAX_PIECE_BYTES)
+
+
+def pending_bytes_bound(lanes: tuple[Lane, ...]) -> int:
+    """How much of one connection may be under way: twice what the slowest lane carries in latency and window."""
+    slowest = _slowest_ns_per_byte(lanes)
+    if slowest == 0.0:
+        return _UNLIMITED_PENDING_BYTES
+    time_ns = sum(lane.latency_ns for lane in lanes) + WINDOW_NS
+    return max(int(2 * time_ns / slowest), 2 * piece_bytes(lanes))
+
+
+class PublishCounter:
+    """Counts the PUBLISH packets in one direction of an MQTT connection, however the bytes are cut.
+
+    Source: MQTT 3.1.1, section 2.2 (fixed header). After bytes that are no MQTT it counts no more.
+    """
+
+    __slots__ = ("_broken", "_header", "_left", "_publish")
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._left = 0
+        self._publish = False
+        self._broken = False
+
+    def feed(self, data: bytes) -> int:
+        """How many PUBLISH packets end in `data`."""
+        ended = 0
+        at = 0
+        while at < len(data) and not self._broken:
+            if self._left:
+                step = min(self._left, len(data) - at)
+                self._left -= step
+                at += step
+                ended += self._publish and not self._left
+                continue
+            self._header.append(data[at])
+            at += 1
+            if len(self._header) > 1 and self._header[-1] < 0x80:
+                self._left = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(self._header[1:]))
+                self._publish = self._header[0] >> 4 == 3
+                self._header.clear()
+            elif len(self._header) == 5:
+                self._broken = True
+        return ended
+
+
+def mbit_s(size_bytes: float, time_ns: float) -> float:
+    """A rate in Mbit/s."""
+    return size_bytes * 8 / 1e6 / (time_ns / NS_PER_S)
