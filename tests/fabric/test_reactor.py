@@ -1,0 +1,154 @@
+"""The event loop: order, wake-ups, and sockets that go away."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from edgebench.clock import NS_PER_MS, now_ns
+from edgebench.fabric.reactor import READ, WRITE, Reactor
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    made = Reactor()
+    yield made
+    made.close()
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    return left, right
+
+
+def test_timers_fire_in_the_order_of_their_times_and_then_of_their_making(reactor: Reactor) -> None:
+    fired: list[str] = []
+    start_ns = now_ns()
+    reactor.call_at(start_ns + 2 * NS_PER_MS, lambda: fired.append("late"))
+    reactor.call_at(start_ns + NS_PER_MS, lambda: fired.append("early"))
+    reactor.call_at(start_ns + NS_PER_MS, lambda: fired.append("early too"))
+    reactor.call_at(start_ns + 3 * NS_PER_MS, reactor.stop)
+    reactor.run()
+    assert fired == ["early", "early too", "late"]
+
+
+def test_a_timer_never_fires_before_its_time(reactor: Reactor) -> None:
+    early: list[bool] = []
+
+    def fire(due_ns: int) -> None:
+        early.append(now_ns() < due_ns)
+
+    for number in range(50):
+        due_ns = now_ns() + number * NS_PER_MS // 10
+        reactor.call_at(due_ns, partial(fire, due_ns))
+    reactor.call_later(0.006, reactor.stop)
+    reactor.run()
+    assert early == [False] * 50
+
+
+def test_a_cancelled_timer_does_not_fire(reactor: Reactor) -> None:
+    fired: list[str] = []
+    reactor.call_later(0.001, lambda: fired.append("cancelled")).cancel()
+    reactor.call_later(0.002, reactor.stop)
+    reactor.run()
+    assert fired == []
+
+
+def test_a_call_from_another_thread_wakes_the_reactor(reactor: Reactor) -> None:
+    threads: list[int] = []
+
+    def call() -> None:
+        threads.append(threading.get_ident())
+        reactor.stop()
+
+    caller = threading.Thread(target=lambda: reactor.call_soon_threadsafe(call))
+    caller.start()
+    reactor.run()
+    caller.join()
+    assert threads == [threading.get_ident()]
+
+
+def test_stop_from_another_thread_ends_an_idle_run(reactor: Reactor) -> None:
+    stopper = threading.Timer(0.01, reactor.stop)
+    stopper.start()
+    reactor.run()
+    stopper.join()
+
+
+def test_a_readable_socket_is_served_until_it_is_not_watched_any_more(reactor: Reactor) -> None:
+    left, right = pair()
+    got: list[bytes] = []
+
+    def ready(_events: int) -> None:
+        got.append(right.recv(1))
+        if len(got) == 3:
+            reactor.unwatch(right)
+            reactor.call_later(0.005, reactor.stop)
+
+    reactor.watch(right, READ, ready)
+    left.send(b"abcdef")
+    reactor.run()
+    assert got == [b"a", b"b", b"c"]
+    left.close()
+    right.close()
+
+
+def test_watching_again_replaces_events_and_callback(reactor: Reactor) -> None:
+    left, right = pair()
+    seen: list[int] = []
+
+    def ready(events: int) -> None:
+        seen.append(events)
+        reactor.stop()
+
+    reactor.watch(right, READ, lambda _events: seen.append(-1))
+    reactor.watch(right, WRITE, ready)
+    left.send(b"x")
+    reactor.run()
+    assert seen == [WRITE]
+    left.close()
+    right.close()
+
+
+def test_a_socket_closed_earlier_in_the_same_turn_is_not_heard_of(reactor: Reactor) -> None:
+    pairs = [pair(), pair()]
+    heard: list[int] = []
+
+    def ready(index: int, _events: int) -> None:
+        heard.append(index)
+        for _, right in pairs:
+            reactor.unwatch(right)
+            right.close()
+
+    for index, (left, right) in enumerate(pairs):
+        reactor.watch(right, READ, partial(ready, index))
+        left.send(b"x")
+    reactor.turn()
+    assert len(heard) == 1
+    for left, _ in pairs:
+        left.close()
+
+
+def test_unwatching_what_is_not_watched_is_fine(reactor: Reactor) -> None:
+    left, right = pair()
+    reactor.unwatch(left)
+    left.close()
+    right.close()
+    reactor.unwatch(right)
+
+
+def test_the_end_of_a_pipe_can_be_watched(reactor: Reactor) -> None:
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(read_fd, "rb") as reader, os.fdopen(write_fd, "wb") as writer:
+        reactor.watch(reader, READ, lambda _events: reactor.stop())
+        writer.write(b"x")
+        writer.flush()
+        reactor.run()
+        reactor.unwatch(reader)

@@ -1,0 +1,145 @@
+"""A link's arithmetic, against numbers worked out by hand. 8 Mbit/s is 1,000 bytes a ms."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from edgebench.fabric.shaping import Lane, Pipe, PublishCounter, jitter_draws, pending_bytes_bound, piece_bytes
+
+MS = 1_000_000
+NO_DRAWS: Iterator[float] = iter(())
+
+
+def lane(rate: float | None, latency_ms: int = 0) -> Lane:
+    return Lane(Pipe(rate), latency_ms * MS, 0, NO_DRAWS)
+
+
+def test_bytes_leave_after_size_over_rate() -> None:
+    assert Pipe(8.0).departure_ns(5 * MS, 3000) == 8 * MS
+
+
+def test_bytes_wait_for_those_before_them() -> None:
+    pipe = Pipe(8.0)
+    assert pipe.departure_ns(0, 10_000) == 10 * MS
+    assert pipe.departure_ns(4 * MS, 1000) == 11 * MS
+
+
+def test_an_idle_pipe_saves_nothing_up() -> None:
+    pipe = Pipe(8.0)
+    pipe.departure_ns(0, 1000)
+    assert pipe.departure_ns(100 * MS, 1000) == 101 * MS
+
+
+def test_an_unlimited_pipe_takes_no_time() -> None:
+    assert Pipe(None).departure_ns(7, 1 << 30) == 7
+
+
+def test_rounding_does_not_add_up() -> None:
+    pipe = Pipe(20.0)  # 400 ns a byte
+    for _ in range(10_000):
+        pipe.departure_ns(0, 1461)
+    assert pipe.free_ns == 10_000 * 1461 * 400
+
+
+def test_a_lane_adds_its_latency_after_the_departure() -> None:
+    assert lane(8.0, latency_ms=20).carry(0, 1000) == (1 * MS, 21 * MS)
+
+
+def test_lanes_of_one_pipe_share_its_rate_but_not_its_latency() -> None:
+    pipe = Pipe(8.0)
+    near = Lane(pipe, 2 * MS, 0, NO_DRAWS)
+    far = Lane(pipe, 20 * MS, 0, NO_DRAWS)
+    assert near.carry(0, 1000) == (1 * MS, 3 * MS)
+    assert far.carry(0, 1000) == (2 * MS, 22 * MS)
+
+
+def test_jitter_moves_the_arrival_by_its_share_of_the_draw() -> None:
+    jittery = Lane(Pipe(8.0), 20 * MS, 2 * MS, iter([-0.5, 1.0]))
+    assert jittery.carry(0, 1000)[1] == 20 * MS  # 1 + 20 − 1
+    assert jittery.carry(100 * MS, 1000)[1] == 123 * MS  # 101 + 20 + 2
+
+
+def test_jitter_does_not_reorder() -> None:
+    jittery = Lane(Pipe(None), 20 * MS, 5 * MS, iter([1.0, -1.0]))
+    assert jittery.carry(0, 10)[1] == 25 * MS
+    assert jittery.carry(1 * MS, 10)[1] == 25 * MS
+
+
+def test_what_leaves_without_a_pause_has_one_jitter() -> None:
+    jittery = Lane(Pipe(8.0), 20 * MS, 2 * MS, iter([0.5]))
+    assert [jittery.carry(0, 1000)[1] for _ in range(3)] == [22 * MS, 23 * MS, 24 * MS]
+
+
+def test_jitter_larger_than_the_latency_never_arrives_before_it_left() -> None:
+    jittery = Lane(Pipe(8.0), 1 * MS, 5 * MS, iter([-1.0]))
+    assert jittery.carry(0, 1000) == (1 * MS, 1 * MS)
+
+
+def test_jitter_is_uniform_and_each_lane_has_its_own() -> None:
+    draws = list(itertools.islice(jitter_draws(7, "bed-0 -> ward-0", "up"), 4000))
+    assert min(draws) >= -1
+    assert max(draws) < 1
+    assert abs(sum(draws) / 4000) < 0.05
+    assert draws == list(itertools.islice(jitter_draws(7, "bed-0 -> ward-0", "up"), 4000))
+    assert draws != list(itertools.islice(jitter_draws(7, "bed-0 -> ward-0", "down"), 4000))
+
+
+def test_two_lanes_in_turn_carry_a_message_as_store_and_forward_does() -> None:
+    first, second = lane(8.0, latency_ms=2), lane(4.0, latency_ms=20)
+    _, at_second = first.carry(0, 1000)
+    assert at_second == 3 * MS
+    assert second.carry(at_second, 1000) == (5 * MS, 25 * MS)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [((20.0,), 5000), ((40.0, 20.0), 5000), ((0.1,), 512), ((1000.0,), 65_536), ((None,), 65_536), ((None, 8.0), 2000)],
+)
+def test_a_piece_is_what_the_slowest_lane_carries_in_2_ms(rates: tuple[float | None, ...], expected: int) -> None:
+    assert piece_bytes(tuple(map(lane, rates))) == expected
+
+
+def test_what_may_be_under_way_is_twice_latency_and_window_at_the_slowest_rate() -> None:
+    assert pending_bytes_bound((lane(40.0, 2), lane(8.0, 20))) == 2 * 122 * 1000
+    assert pending_bytes_bound((lane(None, 20),)) == 4 * 1024 * 1024
+
+
+def publish(size: int) -> bytes:
+    """A PUBLISH packet with `size` bytes after the fixed header."""
+    length = bytearray()
+    left = size
+    while True:
+        left, digit = divmod(left, 128)
+        length.append(digit | (0x80 if left else 0))
+        if not left:
+            return b"\x30" + bytes(length) + bytes(size)
+
+
+PACKETS = (
+    b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"  # CONNECT
+    + publish(127)
+    + publish(128)
+    + b"\xc0\x00"  # PINGREQ: no bytes after the header
+    + b"\x40\x02\x00\x01"  # PUBACK
+    + publish(20_000)
+)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 100, 100_000])
+def test_publish_packets_are_counted_however_the_bytes_are_cut(step: int) -> None:
+    counter = PublishCounter()
+    assert sum(counter.feed(PACKETS[at : at + step]) for at in range(0, len(PACKETS), step)) == 3
+
+
+def test_a_message_counts_when_its_last_byte_has_come() -> None:
+    counter = PublishCounter()
+    assert counter.feed(publish(300)[:-1]) == 0
+    assert counter.feed(b"\0") == 1
+
+
+def test_bytes_that_are_no_mqtt_are_not_counted_and_harm_nothing() -> None:
+    counter = PublishCounter()
+    assert counter.feed(publish(5) + b"\x30\xff\xff\xff\xff\xff" + publish(5)) == 1
