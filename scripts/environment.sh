@@ -58,8 +58,8 @@ print(hashlib.sha256(f"{root}\n".encode() + (root / "pyproject.toml").read_bytes
         fi
     done
     if [ -n "$wanted" ]; then
-        echo "edgebench: installing [$wanted] into .venv, about a minute" >&2
-        quietly "$root/.venv/bin/python" -m pip install --disable-pip-version-check -e "$root[$wanted]"
+        echo "edgebench: installing [$wanted] into .venv, a minute or two the first time" >&2
+        quietly "$root/.venv/bin/python" -m pip install --disable-pip-version-check --no-compile -e "$root[$wanted]"
         for extra in "$@"; do
             echo "$digest" >"$root/.venv/installed-$extra"
         done
