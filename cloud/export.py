@@ -1,0 +1,209 @@
+"""From a Keras model to the file that a runtime loads.
+
+TensorFlow's converter can end the whole process (full-integer recurrent layers did), so it runs in a child: a crash
+becomes an error message. The child stays for further conversions, since it takes seconds to start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+
+from edgebench.errors import ModelError
+from edgebench.fabric.guard import guarded
+from edgebench.tasks import task_named
+
+BATCHES = (1, 8, 32)
+"""The batch sizes of every exported file."""
+REPRESENTATIVE_SAMPLES = 128
+"""For full-integer models: enough to see the range of every tensor, and a multiple of each batch size."""
+QUANTISATIONS = {"litert": ("float32", "float16", "dynamic", "int8"), "keras": ("float32",), "fake": ("float32",)}
+
+
+class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One conversion to LiteRT. task: its module may define layers of the model. model: a `.keras` file.
+
+    representative: a `.npy` file of samples [sample, *shape], for int8 only. out: the file to write.
+    """
+
+    task: str
+    model: str
+    quantisation: str
+    representative: str | None
+    out: str
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    error: str | None = None
+
+
+class Converter:
+    """A child process that converts. Start it early: it loads TensorFlow while the caller does other things.
+
+    Use it as a context manager, from the thread that made it or, one call at a time, from any other.
+    """
+
+    def __init__(self) -> None:
+        self._process = self._started()
+
+    def convert(self, conversion: Conversion) -> None:
+        """Write `conversion.out`. Raises ModelError with the reason, and is then ready for the next one."""
+        if self._process.poll() is not None:
+            self._process = self._started()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(msgspec.json.encode(conversion) + b"\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            raise ModelError(f"{conversion.quantisation}: {_death(self._process.wait(), conversion)}")
+        error = msgspec.json.decode(line, type=_Reply).error
+        if error is not None:
+            raise ModelError(f"{conversion.quantisation}: {error}")
+
+    def close(self) -> None:
+        """End the child."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _started() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            guarded([sys.executable, "-m", "cloud.export"]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=quiet_environment(),
+        )
+
+
+def quiet_environment(threads: int | None = None) -> dict[str, str]:
+    """This process's environment, for a child that uses TensorFlow: without its chatter, on that many threads."""
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    if threads is not None:
+        limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+        environment |= dict.fromkeys(limits, str(threads))
+    return environment
+
+
+def check_quantisation(runtime: str, quantisation: str) -> None:
+    """Raises ModelError where a runtime has no such quantisation."""
+    if quantisation not in QUANTISATIONS.get(runtime, ("float32",)):
+        offered = ", ".join(QUANTISATIONS.get(runtime, ("float32",)))
+        raise ModelError(f"{runtime} models are not made in {quantisation}; there is {offered}")
+
+
+def _death(status: int, conversion: Conversion) -> str:
+    how = f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+    hint = ": full-integer recurrent layers are not supported by it" if conversion.quantisation == "int8" else ""
+    return f"the converter crashed ({how}){hint}"
+
+
+def main() -> None:
+    """Convert what standard input asks for, a line each, until it ends."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever libraries print must not mix with the replies
+    tracer = _Tracer()
+    for line in sys.stdin.buffer:
+        conversion = msgspec.json.decode(line, type=Conversion)
+        try:
+            _convert(tracer, conversion)
+            reply = _Reply()
+        except Exception as error:  # noqa: BLE001  (the reply is where it goes)
+            first = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
+            reply = _Reply(error=f"{type(error).__name__}: {first.strip()[:500]}")
+        replies.write(msgspec.json.encode(reply) + b"\n")
+        replies.flush()
+
+
+def _convert(tracer: _Tracer, conversion: Conversion) -> None:
+    from cloud.multibatch import merged
+
+    tracer.open(conversion)
+    samples = np.load(conversion.representative, mmap_mode="r") if conversion.representative else None
+    files = {batch: _one_batch(tracer.function(batch), batch, conversion.quantisation, samples) for batch in BATCHES}
+    Path(conversion.out).write_bytes(merged(files))
+
+
+def _one_batch(function: Any, batch: int, quantisation: str, samples: Any) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    if quantisation != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantisation == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantisation == "int8":
+        if samples is None:
+            raise ModelError("full-integer models need representative samples")
+        # Every batch size sees the same samples, hence the same ranges: all of them decide alike.
+        groups = [samples[i : i + batch] for i in range(0, len(samples) - batch + 1, batch)]
+        converter.representative_dataset = lambda: ([np.asarray(group)] for group in groups)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return bytes(converter.convert())
+
+
+class _Tracer:
+    """The graphs of one model, by batch size; kept while its quantisations are made one after another."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._model: Any = None
+        self._traced: dict[int, tuple[Any, Any]] = {}
+
+    def open(self, conversion: Conversion) -> None:
+        import keras
+
+        if conversion.model == self._name:
+            return
+        task_named(conversion.task)
+        model = keras.models.load_model(conversion.model, compile=False, safe_mode=True)
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise ModelError(f"a model has one input and one output, not {len(model.inputs)} and {len(model.outputs)}")
+        self._name, self._model, self._traced = conversion.model, model, {}
+
+    def function(self, batch: int) -> Any:
+        """The concrete function of exactly `batch` samples."""
+        if batch not in self._traced:
+            import tensorflow as tf
+
+            from edgebench.tasks.models import with_batch
+
+            fixed = with_batch(self._model, batch)
+            taken = fixed.inputs[0]
+            spec = tf.TensorSpec(taken.shape, taken.dtype, name="x")
+            function = tf.function(lambda x: fixed(x, training=False), input_signature=[spec])
+            # A function does not keep the weights that it uses: the model has to stay.
+            self._traced[batch] = (fixed, function.get_concrete_function())
+        return self._traced[batch][1]
+
+
+if __name__ == "__main__":
+    main()
