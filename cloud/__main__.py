@@ -77,8 +77,7 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> None:
     )
     plane = ControlPlane(deployment, spec.endpoints, spec.tokens, spec.traces, board, registry, Path(spec.run_dir))
     node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write)
-    data = Path(spec.data) if spec.data is not None else None
-    director = Director(deployment, data, board, plane, registry, node, work_dir, journal.write)
+    director = Director(spec, board, plane, registry, node, work_dir, journal.write)
     runner = web.AppRunner(plane.application(), access_log=None)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=listen_fd)).start()

@@ -7,18 +7,22 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.node import CloudNode
 from cloud.registry import Registry
-from cloud.trainer import Progress, Trained, TrainJob, train
+from cloud.spec import CloudSpec
+from cloud.jobs import Progress, StreamInfo, Trained, TrainJob
+from cloud.trainer import train
 from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.records import Began, Entry, ModelEvent, Modelled, Sourced, Troubled
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
-from edgebench.topology.deployment import Deployment, WorkloadPlan
-from edgebench.topology.model import Rollout
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Rollout, Training
 
 _log = logging.getLogger(__name__)
 _HEADSTART_S = 1.5
@@ -33,8 +37,7 @@ class Director:
 
     def __init__(
         self,
-        deployment: Deployment,
-        data: Path | None,
+        spec: CloudSpec,
         board: Board,
         plane: ControlPlane,
         registry: Registry,
@@ -42,8 +45,8 @@ class Director:
         work_dir: Path,
         write: Callable[[Entry], None],
     ) -> None:
-        self._deployment = deployment
-        self._data = data
+        self._spec = spec
+        self._deployment = spec.deployment
         self._board = board
         self._plane = plane
         self._registry = registry
@@ -51,6 +54,7 @@ class Director:
         self._work_dir = work_dir
         self._write = write
         self._in_use: dict[str, Manifest] = {}
+        self._jobs = 0
 
     async def run(self) -> None:
         """From preparing to the last upload. A failure aborts the run and says why."""
@@ -63,12 +67,14 @@ class Director:
             self._board.abort(str(error))
 
     async def _prepare(self) -> None:
+        self._board.preparing = "the cloud prepares data and first models"
         plans = list(self._deployment.workloads.values())
-        trained = await train(
-            [self._first_job(plan) for plan in plans], on_progress=self._tell_progress, on_done=self._first_done
+        await train(
+            [self._first_job(plan) for plan in plans],
+            on_progress=self._tell_preparing,
+            on_done=lambda trained: self._first_ready(self._deployment.workloads[trained.name], trained),
         )
-        del trained
-        self._board.preparing = "waiting for the nodes to load their models"
+        self._board.preparing = "the nodes load their models"
         try:
             await asyncio.wait_for(self._board.all_ready(), _READY_PATIENCE_S)
         except TimeoutError:
@@ -105,4 +111,100 @@ class Director:
         await asyncio.gather(*rollouts, return_exceptions=True)
 
     def _first_job(self, plan: WorkloadPlan) -> TrainJob:
-        return self._job(plan, plan.train.epochs, plan.train.examples, streams=True)
+        """Make the workload's stream file, and its first model unless that is there already."""
+        targets = (_target(plan),) if plan.model.source == "train" else ()
+        return self._job(plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)))
+
+    def _job(
+        self, plan: WorkloadPlan, how: Training | Rollout, targets: tuple[tuple[str, str], ...], stream_dir: str | None = None
+    ) -> TrainJob:
+        self._jobs += 1
+        return TrainJob(
+            name=plan.name,
+            task=plan.task,
+            data=self._spec.data,
+            size=plan.model.size,
+            seed=self._deployment.seed,
+            out_dir=str(self._work_dir / f"training-{self._jobs}"),
+            targets=targets,
+            epochs=how.epochs,
+            examples=how.examples,
+            stream_dir=stream_dir,
+        )
+
+    def _stream_dir(self, plan: WorkloadPlan) -> Path:
+        return self._work_dir / "streams" / plan.name
+
+    def _tell_preparing(self, progress: Progress) -> None:
+        self._board.preparing = f"the cloud trains {progress.name}: epoch {progress.epoch} of {progress.epochs}"
+
+    def _first_ready(self, plan: WorkloadPlan, trained: Trained) -> None:
+        info = msgspec.json.decode((self._stream_dir(plan) / "stream.json").read_bytes(), type=StreamInfo)
+        self._write(Sourced(plan.name, info.source, info.real))
+        self._plane.streams[plan.name] = self._stream_dir(plan)
+        if trained.files:
+            self._take_up(plan, trained, "trained before the streams began")
+            return
+        manifest = self._found(plan)
+        if manifest.task != plan.task or manifest.input != info.input:
+            raise ModelError(
+                f"{plan.name}: the model {manifest.digest[:12]} is for {manifest.task} with input {manifest.input.shape}, "
+                f"the stream is of {plan.task} with {info.input.shape}: name another $.workloads.{plan.name}.model.source"
+            )
+        self._announce(plan, manifest, "found in the registry")
+
+    def _found(self, plan: WorkloadPlan) -> Manifest:
+        source = plan.model.source
+        if source.startswith("sha256:"):
+            return self._registry.open(source.removeprefix("sha256:"))[1]
+        path = Path(self._spec.topology_dir) / source
+        description = path.with_name(path.name + ".json")
+        try:
+            manifest = msgspec.json.decode(description.read_bytes(), type=Manifest)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ModelError(f"{description}: the description of {path.name} cannot be read: {error}") from error
+        self._registry.put(path, manifest)
+        return manifest
+
+    def _take_up(self, plan: WorkloadPlan, trained: Trained, origin: str) -> None:
+        """Keep a trained model, and announce it if it is better than the one in use."""
+        (file,) = trained.files
+        self._registry.put(Path(file.path), file.manifest)
+        old, new = self._in_use.get(plan.name), file.manifest
+        metric = task_named(plan.task).metric
+        if old is None or new.metrics.get(metric, -1.0) > old.metrics.get(metric, -1.0):
+            self._announce(plan, new, origin)
+            return
+        note = f"not announced: {metric} {new.metrics.get(metric):.4f} is not above {old.metrics.get(metric):.4f}"
+        self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note)))
+        self._board.rollouts[plan.name] = "new model no better"
+
+    def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str) -> None:
+        ready_ns = now_ns()
+        self._node.announce(plan.name, manifest)
+        self._in_use[plan.name] = manifest
+        self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns())))
+
+    async def _roll_out(self, plan: WorkloadPlan, rollout: Rollout, start_ns: int) -> None:
+        await asyncio.sleep(max(0.0, start_ns / NS_PER_S + rollout.at_s - now_s()))
+        self._board.rollouts[plan.name] = "training a better model"
+        try:
+            (trained,) = await train(
+                [self._job(plan, rollout, (_target(plan),))],
+                on_progress=lambda progress: self._tell_rollout(plan, progress),
+                nice=_ROLLOUT_NICE,
+                threads=1,
+            )
+            self._board.rollouts[plan.name] = "rolled out"
+            self._take_up(plan, trained, "trained while the streams ran")
+        except EdgebenchError as error:
+            _log.error("%s: %s", plan.name, error)
+            self._board.rollouts[plan.name] = "training failed"
+            self._write(Troubled(f"the roll-out of {plan.name} failed: {error}"))
+
+    def _tell_rollout(self, plan: WorkloadPlan, progress: Progress) -> None:
+        self._board.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"
+
+
+def _target(plan: WorkloadPlan) -> tuple[str, str]:
+    return plan.model.runtime, plan.model.quantisation

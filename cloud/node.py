@@ -61,7 +61,9 @@ class CloudNode:
         """Make a model of the registry the workload's: use it here, and tell every node. From any one thread."""
         decider = self._deciders.get(workload)
         if decider is not None:
-            decider.use(open_runtime(self._registry.path_of(manifest.digest), manifest), manifest)
+            max_batch = self._deployment.workloads[workload].batch.max_batch
+            runtime = open_runtime(self._registry.path_of(manifest.digest), manifest, warm_for=max_batch)
+            decider.use(runtime, manifest)
         topic = topics.models(self._deployment.run_id, workload)
         self._reactor.call_soon_threadsafe(
             partial(self._connection.publish, topic, msgspec.json.encode(manifest), qos=1, retain=True)

@@ -6,12 +6,18 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import edgebench
+from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
 
+if TYPE_CHECKING:
+    from edgebench.tasks.task import Task
+
 _EXIT_INTERRUPTED = 130
+_STARTED_NS = now_ns()
 
 
 def validate(args: argparse.Namespace) -> int:
@@ -79,10 +85,66 @@ class Command(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
+def run(args: argparse.Namespace) -> int:
+    """Run a topology, and say whether its figures can be trusted."""
+    from edgebench.experiments.run import run_topology
+
+    return run_topology(args, _STARTED_NS)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_topology(parser)
+    parser.add_argument("--out", default="runs", metavar="DIR", help="where run directories go (default: runs)")
+    parser.add_argument("--data", metavar="DIR", help="real data; without it the streams are generated")
+    parser.add_argument("--registry", metavar="DIR", help="the model registry (default: OUT/registry)")
+    parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
+    parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
+    parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
+    parser.add_argument("--json", action="store_true", help="print result.json")
+
+
+def report(args: argparse.Namespace) -> int:
+    """Rebuild result.json and report.html of a run from its records."""
+    from edgebench.experiments.report import report_command
+
+    return report_command(Path(args.run_dir), args.json)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
+    parser.add_argument("--json", action="store_true", help="print result.json")
+
+
+def list_tasks(args: argparse.Namespace) -> int:
+    """List the built-in tasks."""
+    import msgspec
+
+    from edgebench import tasks
+
+    table = [{"name": name, **_about(tasks.task_named(name))} for name in tasks.names()]
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(table)).decode())
+    else:
+        for row in table:
+            print(f"{row['name']:22} {row['scenario']:16} {row['metric']:8} {', '.join(row['sizes'])}")
+    return 0
+
+
+def _about(task: Task) -> dict[str, Any]:
+    return {"scenario": task.scenario, "metric": task.metric, "sizes": list(task.sizes)}
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 # Commands import what they need when they run: `validate` starts fast, and on a machine without the lab's packages.
 COMMANDS = {
     "validate": Command(validate, _add_validate),
     "schema": Command(schema, _add_nothing),
+    "tasks": Command(list_tasks, _add_json),
+    "run": Command(run, _add_run),
+    "report": Command(report, _add_report),
 }
 
 

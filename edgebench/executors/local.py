@@ -19,9 +19,13 @@ from edgebench.errors import FabricError
 from edgebench.executors.processes import Part, start_part, stop_all
 from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.control import ControlClient
-from edgebench.fabric.records import Died, HostUsage, HostUsed, Spool, Troubled, Usage, Used
+from edgebench.executors.wiring import Wiring
+from edgebench.fabric.links import Relay
+from edgebench.fabric.probing import LinkMeasured, probe
+from edgebench.fabric.records import Died, HostUsage, HostUsed, Linked, LinkObserved, Spool, Troubled, Usage, Used
+from edgebench.fabric.relay import LinkCounters
 from edgebench.fabric.slices import Endpoints, LiveState
-from edgebench.topology.deployment import Deployment
+from edgebench.topology.deployment import Deployment, LinkPlan
 
 _TICK_S = 0.1
 _LIVE_EVERY_S = 0.5
@@ -35,8 +39,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LocalOptions:
-    """broker_url: an external broker, login included. traces: see CloudSpec."""
+    """broker_url: an external broker, login included. traces and topology_dir: see CloudSpec."""
 
+    topology_dir: Path
     run_dir: Path
     registry_dir: Path
     data: Path | None
@@ -57,6 +62,8 @@ class LocalRun:
         self._brokers: list[EmbeddedBroker] = []
         self._parts: list[Part] = []
         self._node_parts: list[Part] = []
+        self._relay: Relay | None = None
+        self._observed: list[LinkObserved] = []
         self._control_url = ""
         self._watcher_token = secrets.token_urlsafe(24)
         self._last_cpu = psutil.cpu_times()
@@ -117,7 +124,8 @@ class LocalRun:
         with control:
             host, port = control.getsockname()
             self._control_url = f"http://{host}:{port}"
-            endpoints = self._endpoints(brokers)
+            wiring = Wiring(self.deployment, brokers, self._options.broker_url is not None, self._control_url)
+            endpoints = wiring.endpoints(self._start_relay(wiring, tell))
             tell("starting the cloud")
             tokens = self._start_cloud(control, endpoints)
         self._start_nodes(tokens)
@@ -135,19 +143,19 @@ class LocalRun:
             urls[site] = broker.url
         return urls
 
-    def _endpoints(self, brokers: dict[str, str]) -> dict[str, Endpoints]:
-        one_broker = self._options.broker_url is not None
-        cloud = self.deployment.cloud
-        endpoints = {}
-        for node in self.deployment.nodes.values():
-            match node.tier:
-                case "cloud":
-                    endpoints[node.name] = Endpoints(brokers[cloud], self._control_url, one_broker=one_broker)
-                case "edge":
-                    endpoints[node.name] = Endpoints(brokers[node.name], self._control_url, brokers[cloud], one_broker)
-                case "device":
-                    endpoints[node.name] = Endpoints(brokers[node.parent or cloud], self._control_url, one_broker=one_broker)
-        return endpoints
+    def _start_relay(self, wiring: Wiring, tell: Tell) -> Callable[[str], tuple[str, int]]:
+        """Emulate the shaped links, and measure them before anything else runs. Returns where each route listens."""
+        shaped = tuple(link for link in self.deployment.links.values() if link.shaped)
+        measured: dict[str, LinkMeasured] = {}
+        if shaped:
+            self._relay = Relay.start(shaped, wiring.routes(), seed=self.deployment.seed, log_dir=self._logs)
+            self._parts.append(Part("link relay", self._relay.process, log=self._logs / "relay.log"))
+            tell("measuring the links")
+            measured = probe(self._relay)
+        self._observed = [_observed(link, measured.get(link.name)) for link in self.deployment.links.values()]
+        self._spool.write(*map(Linked, self._observed))
+        relay = self._relay
+        return relay.address if relay is not None else lambda _route: ("", 0)
 
     def _start_cloud(self, control: socket.socket, endpoints: dict[str, Endpoints]) -> dict[tuple[str, ...], str]:
         tokens = {nodes: secrets.token_urlsafe(24) for nodes in self._hosting()}
@@ -156,6 +164,7 @@ class LocalRun:
             endpoints=endpoints,
             tokens={token: list(nodes) for nodes, token in tokens.items()} | {self._watcher_token: [WATCHER]},
             traces=self._options.traces,
+            topology_dir=str(self._options.topology_dir),
             run_dir=str(self._options.run_dir),
             registry_dir=str(self._options.registry_dir),
             data=str(self._options.data) if self._options.data is not None else None,
@@ -230,8 +239,23 @@ class LocalRun:
                 continue
             self._spool.write(Used([part.name], Usage(now_ns(), cpu.user + cpu.system, memory.rss)))
 
+    def _note_counters(self, counters: dict[str, LinkCounters] | None) -> None:
+        for link in self._observed:
+            if counters is not None and link.name in counters:
+                count = counters[link.name]
+                counted = msgspec.structs.replace(
+                    link,
+                    up_bytes=count.up_bytes,
+                    down_bytes=count.down_bytes,
+                    up_messages=count.up_messages,
+                    down_messages=count.down_messages,
+                )
+                self._spool.write(Linked(counted))
+
     def _stop(self) -> None:
         stop_all(self._node_parts, patience_s=_STOP_PATIENCE_S)
+        if self._relay is not None:
+            self._note_counters(self._relay.stop())
         stop_all([part for part in self._parts if part not in self._node_parts], patience_s=_STOP_PATIENCE_S)
         for broker in self._brokers:
             broker.stop()
@@ -244,6 +268,30 @@ def _live(client: ControlClient) -> LiveState | None:
         return client.state()
     except FabricError:  # it is starting, busy or dying; its process tells which
         return None
+
+
+def _observed(link: LinkPlan, measured: LinkMeasured | None) -> LinkObserved:
+    requested = {
+        "latency_ms": link.latency_ms,
+        "jitter_ms": link.jitter_ms,
+        "up_mbit_s": link.up_mbit_s,
+        "down_mbit_s": link.down_mbit_s,
+    }
+    seen: dict[str, float | None] = {}
+    if measured is not None:
+        seen = {
+            "latency_ms": measured.up_delay_ms,
+            "down_latency_ms": measured.down_delay_ms,
+            "jitter_ms": measured.up_jitter_ms,
+            "down_jitter_ms": measured.down_jitter_ms,
+            "up_mbit_s": measured.up_mbit_s,
+            "down_mbit_s": measured.down_mbit_s,
+        }
+    return LinkObserved(link.name, _known(requested), _known(seen), None, None, None, None)
+
+
+def _known(figures: dict[str, float | None]) -> dict[str, float]:
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -12,16 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import psutil
 
 from edgebench import tasks
 from edgebench.clock import now_ns, utc_now
-from edgebench.errors import EXIT_INVALID_RUN, EdgebenchError
+from edgebench.errors import EdgebenchError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.experiments.collect import COMMAND_SPOOL, collect
 from edgebench.experiments.progress import RunProgress
-from edgebench.experiments.report import print_summary, write_report
+from edgebench.experiments.report import report_command
 from edgebench.experiments.rundir import TOPOLOGY, create_run_dir, write_atomically, write_deployment
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Opened, Spool, Troubled
@@ -32,22 +31,7 @@ from edgebench.topology.model import Topology, Trace
 _FINISHED = b"finished\n"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `edgebench run` besides those that name the topology."""
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where run directories go (default: runs)"
-    )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="real data; without it the streams are generated")
-    parser.add_argument("--registry", type=Path, metavar="DIR", help="the model registry (default: OUT/registry)")
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
-    parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
-    parser.add_argument(
-        "--broker", metavar="URL", help="an external broker for all tiers: mqtt://[user:password@]host[:port]"
-    )
-    parser.add_argument("--json", action="store_true", help="print result.json")
-
-
-def run(args: argparse.Namespace, command_started_ns: int) -> int:
+def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     """Run a topology. Exit status 0 for a valid run, 1 for an invalid one."""
     overrides = list(args.set)
     if args.seed is not None:
@@ -57,30 +41,27 @@ def run(args: argparse.Namespace, command_started_ns: int) -> int:
     topology = load(args.file, overrides)
     check(topology, args.file, tasks=tasks.names())
     refuse_unenforceable(topology, args.file, executor=args.executor)
-    data = _data_folder(args.data, topology, Path(args.file))
+    data = _data_folder(Path(args.data) if args.data else None, topology, Path(args.file))
     broker_url = args.broker or topology.broker.url
     if broker_url is not None:
         parse_broker_url(broker_url)
-    run_dir = create_run_dir(args.out, topology.name, utc_now())
+    out = Path(args.out)
+    run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
     deployment = resolve(
         topology, run_id=run_dir.name, executor=args.executor, data=None if data is None else str(data)
     )
     shutil.copyfile(args.file, run_dir / TOPOLOGY)
     write_deployment(run_dir, deployment)
     options = LocalOptions(
+        topology_dir=Path(args.file).resolve().parent,
         run_dir=run_dir,
-        registry_dir=args.registry or args.out / "registry",
+        registry_dir=Path(args.registry or out / "registry").resolve(),
         data=data,
         broker_url=broker_url,
         traces=_traces(topology, Path(args.file)),
     )
     _execute(deployment, options, command_started_ns)
-    result = write_report(run_dir)
-    if args.json:
-        print(msgspec.json.format(msgspec.json.encode(result)).decode())
-    else:
-        print_summary(result)
-    return 0 if result["verdict"]["valid"] else EXIT_INVALID_RUN
+    return report_command(run_dir, args.json)
 
 
 def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> None:

@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 _CHUNK_BYTES = 1 << 18
 _DOWNLOAD_TRIES = 8
+_MAKING_PATIENCE_S = 900.0
 
 
 class ControlClient:
@@ -45,17 +46,20 @@ class ControlClient:
         """Hand a finished spool over."""
         self._request("PUT", f"/v1/records/{urllib.parse.quote(name)}", path.read_bytes())
 
-    def download(self, url: str, target: Path) -> Path:
-        """Fetch a file of the control plane to `target`, resuming after an interruption; waits while it is being made."""
-        deadline_s = now_s() + 600.0
+    def download(self, path: str, target: Path) -> Path:
+        """Fetch a file of the control plane to `target`; waits while the cloud is still making it."""
+        deadline_s = now_s() + _MAKING_PATIENCE_S
         while True:
-            status, body = self._ask("GET", url)
-            if status == 200:
-                temporary = target.with_suffix(".part")
-                temporary.write_bytes(body)
-                return temporary.replace(target)
-            if status != 503 or now_s() > deadline_s:
-                raise FabricError(f"{self.url}{url}: the cloud answers {status}: {_first_line(body)}")
+            response = self._send("GET", path)
+            if response.status == 200:
+                partial = target.with_suffix(".part")
+                with partial.open("wb") as file:
+                    while chunk := response.read(_CHUNK_BYTES):
+                        file.write(chunk)
+                return partial.replace(target)
+            body = response.read()
+            if response.status != 503 or now_s() > deadline_s:
+                raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(body)}")
             sleep_s(0.2)
 
     def close(self) -> None:
@@ -65,19 +69,23 @@ class ControlClient:
             self._connection = None
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        status, answer = self._ask(method, path, body)
-        if status != 200:
-            raise FabricError(f"{self.url}{path}: the cloud answers {status}: {_first_line(answer)}")
+        response = self._send(method, path, body)
+        try:
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise FabricError(f"{self.url}: the cloud breaks off: {error}") from error
+        if response.status != 200:
+            raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(answer)}")
         return answer
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def _send(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
             if self._connection is None:
                 self._connection = connect(self.url, _TIMEOUT_S)
             self._connection.request(method, path, body, headers)
-            response = self._connection.getresponse()
-            return response.status, response.read()
+            return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise FabricError(f"{self.url}: the cloud does not answer: {error}") from error

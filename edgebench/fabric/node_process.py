@@ -175,7 +175,8 @@ class NodeProcess:
                     base_url = self.plan.endpoints[node].models
                     fetch_model(base_url, self._token, manifest.digest, manifest.size_bytes, path)
                     self._fetched_ns[workload, manifest.digest] = now_ns()
-                runtime = open_runtime(path, manifest)
+                batch = 1 if node in self.plan.shares else self.plan.workloads[workload].batch.max_batch
+                runtime = open_runtime(path, manifest, warm_for=batch)
                 opened.add((node, workload, manifest.digest))
                 if self._on_model is not None:
                     self._on_model(workload, runtime, manifest)
