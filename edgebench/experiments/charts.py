@@ -18,6 +18,7 @@ from edgebench.experiments import stats
 from edgebench.experiments.figures import Result, WorkloadFigures
 from edgebench.experiments.result import since_start_s
 from edgebench.experiments.samples import HOPS, Samples, ms
+from edgebench.experiments.wording import metric_name
 from edgebench.fabric.records import Observations
 
 SERIES = 6
@@ -47,7 +48,7 @@ def hop_chart(result: Result) -> Chart | None:
         }
         for hop in HOPS
     ]
-    layout = _layout(90 + 40 * len(shown), "mean ms from due time to arrival")
+    layout = _layout(110 + 36 * len(shown), "mean ms from due time to arrival")
     layout |= {"barmode": "stack", "bargap": 0.35}
     layout["legend"] |= {"traceorder": "normal"}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "zeroline": False}
@@ -85,12 +86,13 @@ def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, sp
                 "name": "lost",
                 "x": [_short((float(each) + 0.5) * width_s) for each in lost],
                 "y": [0.0] * len(lost),
+                "cliponaxis": False,
                 "customdata": counts.tolist(),
                 "marker": {"color": "--bad", "symbol": "x", "size": 8},
                 "hovertemplate": "%{x} s: %{customdata} lost<extra></extra>",
             }
         )
-    layout = _layout(190, "s from the start of the streams", "ms")
+    layout = _layout(200, "s from the start of the streams", "ms")
     layout["xaxis"] |= {"range": [0, _short(span_s)]}
     figures = result.workloads[name]
     layout["shapes"], layout["annotations"] = _marks(name, result, figures, max(p99))
@@ -120,9 +122,9 @@ def throughput_chart(result: Result, samples: dict[str, Samples], start_ns: int,
 
 
 def quality_chart(figures: WorkloadFigures) -> Chart | None:
-    """Each model of a workload that was announced: its quality on held-out data beside the quality in the stream."""
+    """Where there is more than one model: the quality of each on held-out data beside its quality in the stream."""
     shown = [model for model in figures.models if model.announced or model.n]
-    if not any(model.quality.value is not None or model.validated is not None for model in shown):
+    if len(shown) < 2 or not any(model.quality.value is not None for model in shown):
         return None
     labels = [html.escape(f"{model.digest[:8]} {model.origin}") for model in shown]
     stream = [
@@ -162,7 +164,7 @@ def quality_chart(figures: WorkloadFigures) -> Chart | None:
             "hovertemplate": "%{y}: %{x:.3f} on held-out data<extra></extra>",
         },
     ]
-    layout = _layout(110 + 34 * len(shown), figures.quality.metric)
+    layout = _layout(110 + 34 * len(shown), metric_name(figures.quality.metric))
     layout["xaxis"] |= {"showgrid": True, "zeroline": False}
     layout["yaxis"] |= {
         "categoryorder": "array",
@@ -234,16 +236,27 @@ def _marks(
     annotations: list[dict[str, Any]] = []
     for rollout in result.rollouts:
         times = [node.swapped_s for node in rollout.nodes.values()] if rollout.workload == name else []
-        shapes += [_rule("x", at) for at in sorted({round(at, 2) for at in times})]
+        shapes += [_rule("x", at) for at in _apart(sorted(times), result.duration_s / 200)]
         if times:
             text = f"swap to {rollout.digest[:8]}"
-            annotations.append(_note(text, x=_short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="bottom"))
+            annotations.append(
+                _note(text, x=_short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="top", xshift=4)
+            )
     # A deadline far above what happened would press the curves flat.
     if figures.deadline_ms is not None and figures.deadline_ms <= 2 * highest_ms:
         shapes.append(_rule("y", figures.deadline_ms))
         text = f"deadline {figures.deadline_ms:g} ms"
         annotations.append(_note(text, x=1.0, xref="paper", y=figures.deadline_ms, xanchor="right", yanchor="bottom"))
     return shapes, annotations
+
+
+def _apart(times: list[float], least_s: float) -> list[float]:
+    """The sorted times without those that would be drawn on top of the one before."""
+    kept: list[float] = []
+    for at in times:
+        if not kept or at - kept[-1] >= least_s:
+            kept.append(_short(at))
+    return kept
 
 
 def _rule(axis: str, at: float) -> dict[str, Any]:
@@ -284,12 +297,12 @@ def _layout(height_px: int, x_title: str, y_title: str = "") -> dict[str, Any]:
     axis = {"gridcolor": "--rule", "linecolor": "--rule", "zerolinecolor": "--rule", "automargin": True, "ticks": ""}
     return {
         "height": height_px,
-        "margin": {"l": 8, "r": 8, "t": 30, "b": 8},
+        "margin": {"l": 8, "r": 12, "t": 36, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "--ink-soft", "size": 12, "family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.25, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         "hovermode": "closest",
         "xaxis": {**axis, "title": {"text": html.escape(x_title), "font": {"size": 11}}, "showgrid": False},
         "yaxis": {**axis, "title": {"text": html.escape(y_title), "font": {"size": 11}}, "rangemode": "tozero"},

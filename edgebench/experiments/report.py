@@ -68,7 +68,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
             wording.ms(each.latency_ms.p50 if each.latency_ms else None),
             wording.ms(each.latency_ms.p99 if each.latency_ms else None),
             wording.number(each.throughput_hz, 1),
-            f"{each.quality.metric} {wording.quality(each.quality.value)}",
+            f"{wording.metric_name(each.quality.metric)} {wording.quality(each.quality.value)}",
         )
     console.print(table)
     for rollout in result.rollouts:
@@ -76,7 +76,11 @@ def print_summary(result: Result, console: Console | None = None) -> None:
             swapped = max(node.swapped_s for node in rollout.nodes.values())
             models = {model.digest: model for model in result.workloads[rollout.workload].models}
             held = models[rollout.digest].validated
-            metric = f", {held.metric} {wording.quality(held.value)} on held-out data" if held is not None else ""
+            metric = (
+                f", {wording.metric_name(held.metric)} {wording.quality(held.value)} on held-out data"
+                if held is not None
+                else ""
+            )
             console.print(
                 f"{rollout.workload}: model {rollout.digest[:8]} on {wording.things(len(rollout.nodes), 'node')} "
                 f"from {swapped:.1f} s on{metric}",
@@ -127,6 +131,7 @@ def _html(run: Run, result: Result) -> str:
                 "real": each.quality.real,
                 "figure": figures.add(charts.quality_chart(each)),
                 "table": view.model_table(each),
+                "swaps": view.swap_table(name, result),
                 "lines": view.model_lines(name, result),
             }
             for name, each in result.workloads.items()

@@ -18,10 +18,10 @@ from edgebench.experiments.figures import (
     WorkloadFigures,
 )
 from edgebench.experiments.samples import HOPS
-from edgebench.experiments.wording import NONE, count, ms, number, quality, size, things
+from edgebench.experiments.wording import NONE, count, metric_name, ms, number, quality, size, things
 from edgebench.topology.deployment import Deployment
 
-LINKS_SHOWN = 20
+ROWS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def tiles(result: Result) -> list[Tile]:
     workloads = result.workloads
     decided, scheduled = (sum(getattr(each, key) for each in workloads.values()) for key in ("decided", "scheduled"))
     lost, again = (sum(getattr(each, key) for each in workloads.values()) for key in ("lost", "duplicated"))
-    found = [Tile("Decided", f"{decided:,} of {scheduled:,}", f"{lost:,} lost, {again:,} duplicated")]
+    found = [Tile("Decided", f"{decided:,}", f"of {scheduled:,} due; {lost:,} lost, {again:,} duplicated")]
     slowest = max(
         ((each.latency_ms.p99, name) for name, each in workloads.items() if each.latency_ms is not None), default=None
     )
@@ -154,7 +154,7 @@ def quality_table(result: Result) -> Table:
                 NONE if each.deadline_ms is None else f"{each.deadline_ms:g}",
                 number(each.throughput_hz, 1),
                 count(each.quality.n),
-                f"{each.quality.metric} {quality(each.quality.value, each.quality.interval)}",
+                f"{metric_name(each.quality.metric)} {quality(each.quality.value, each.quality.interval)}",
             )
             for name, each in result.workloads.items()
         ),
@@ -182,7 +182,7 @@ def hop_table(result: Result) -> Table:
 
 def model_table(figures: WorkloadFigures) -> Table:
     """The models of one workload."""
-    metric = figures.quality.metric
+    metric = metric_name(figures.quality.metric)
     return Table(
         ("Model", "Origin", "Runtime", "From s", "Size", "Decisions", f"{metric} in the stream", f"{metric} held out"),
         tuple(
@@ -210,10 +210,29 @@ def model_lines(name: str, result: Result) -> list[str]:
             lines.append(f"{model.digest[:8]}: {model.note}")
         if not model.announced and model.origin != "unknown":
             lines.append(f"{model.digest[:8]} was not announced: the nodes went on with the model that they had.")
-    for rollout in result.rollouts:
-        if rollout.workload == name:
-            lines += _rollout_lines(rollout)
-    return lines
+    return lines + [_rollout_line(rollout) for rollout in result.rollouts if rollout.workload == name]
+
+
+def swap_table(name: str, result: Result) -> Table:
+    """Each node's change to a later model of one workload, and what went on around it."""
+    rows = [
+        (node, rollout.digest[:8], *_swap(swap))
+        for rollout in result.rollouts
+        if rollout.workload == name
+        for node, swap in list(rollout.nodes.items())[:ROWS_SHOWN]
+    ]
+    columns = (
+        "Node",
+        "Model",
+        "Fetched s",
+        "Swapped s",
+        "Lost",
+        "Longest pause",
+        "elsewhere",
+        "Longest wait",
+        "elsewhere",
+    )
+    return Table(columns, tuple(rows), text=2)
 
 
 def link_tables(result: Result) -> tuple[Table, Table]:
@@ -230,7 +249,7 @@ def link_tables(result: Result) -> tuple[Table, Table]:
         "Messages down",
     )
     rows = tuple(_link(name, link) for name, link in result.links.items())
-    return Table(columns, rows[:LINKS_SHOWN]), Table(columns, rows[LINKS_SHOWN:])
+    return Table(columns, rows[:ROWS_SHOWN]), Table(columns, rows[ROWS_SHOWN:])
 
 
 def process_table(result: Result) -> Table:
@@ -299,32 +318,24 @@ def host_table(result: Result) -> Table:
     return Table(("What", "Value"), host + tuple(result.versions.items()), text=2)
 
 
-def _rollout_lines(rollout: RolloutFigures) -> list[str]:
-    short = rollout.digest[:8]
-    head = f"{short} was ready at {rollout.ready_s:.1f} s and announced at {rollout.announced_s:.1f} s"
+def _rollout_line(rollout: RolloutFigures) -> str:
+    head = f"{rollout.digest[:8]} was ready at {rollout.ready_s:.1f} s and announced at {rollout.announced_s:.1f} s"
     if not rollout.nodes:
-        return [f"{head}; no node swapped it in before the run ended."]
-    if len(rollout.nodes) > LINKS_SHOWN:
-        first, last = (pick(node.swapped_s for node in rollout.nodes.values()) for pick in (min, max))
-        lost = max(node.lost for node in rollout.nodes.values())
-        return [
-            f"{head}; {len(rollout.nodes):,} nodes swapped from {first:.2f} to {last:.2f} s; {lost} lost around a swap."
-        ]
-    return [f"{head}."] + [_swap_line(name, node) for name, node in rollout.nodes.items()]
+        return f"{head}; no node swapped it in before the run ended."
+    first, last = (pick(node.swapped_s for node in rollout.nodes.values()) for pick in (min, max))
+    return f"{head}; {things(len(rollout.nodes), 'node')} swapped it in, from {first:.2f} to {last:.2f} s."
 
 
-def _swap_line(name: str, node: NodeSwap) -> str:
-    line = f"{name} swapped at {node.swapped_s:.2f} s: {things(node.lost, 'sample')} lost in the second around it"
-    if node.pause_ms is not None and node.usual_pause_p99_ms is not None:
-        line += (
-            f"; longest pause between decisions {ms(node.pause_ms)} ms "
-            f"(elsewhere p99 {ms(node.usual_pause_p99_ms)}, max {ms(node.usual_pause_max_ms)})"
-        )
-    if node.waited_ms is not None and node.usual_waited_p99_ms is not None:
-        line += (
-            f"; longest wait in the queue {ms(node.waited_ms, 2)} ms (elsewhere p99 {ms(node.usual_waited_p99_ms, 2)})"
-        )
-    return line + "."
+def _swap(swap: NodeSwap) -> tuple[str, ...]:
+    return (
+        f"{swap.fetched_s:.2f}",
+        f"{swap.swapped_s:.2f}",
+        count(swap.lost),
+        ms(swap.pause_ms),
+        f"{ms(swap.usual_pause_p99_ms)}, max {ms(swap.usual_pause_max_ms)}",
+        ms(swap.waited_ms, 2),
+        ms(swap.usual_waited_p99_ms, 2),
+    )
 
 
 def _pair(hops: Hops, hop: str) -> str:

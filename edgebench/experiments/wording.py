@@ -41,6 +41,11 @@ def quality(value: float | None, interval: tuple[float, float] | None = None) ->
     return f"{value:.3f}" if interval is None else f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
+def metric_name(metric: str) -> str:
+    """Write a metric as the literature does."""
+    return {"auroc": "AUROC", "auprc": "AUPRC"}.get(metric, metric)
+
+
 def things(number: int, singular: str) -> str:
     """Say how many there are of something that takes a plural s."""
     return f"{number:,} {singular}{'' if number == 1 else 's'}"
