@@ -18,7 +18,7 @@ from edgebench.experiments import stats
 from edgebench.experiments.figures import Result, WorkloadFigures
 from edgebench.experiments.result import since_start_s
 from edgebench.experiments.samples import HOPS, Samples, ms
-from edgebench.experiments.wording import metric_name
+from edgebench.experiments.wording import metric_name, process_name
 from edgebench.fabric.records import Observations
 
 SERIES = 6
@@ -26,6 +26,7 @@ _MOST_BINS = 100
 _SAMPLES_A_BIN = 25
 _MOST_POINTS = 400
 _MB = 1e6
+_SHARE_BEFORE = 0.1
 
 Chart = dict[str, Any]
 
@@ -194,7 +195,7 @@ def cpu_chart(observations: Observations, span_s: float) -> Chart | None:
             if after.at_ns > before.at_ns
         ]
         at, busy = _thinned([at for at, _ in steps], [cores for _, cores in steps])
-        data.append(_line(process, at, busy, _series(place), hover="%{x} s: %{y:.2f} cores"))
+        data.append(_line(_label(observations, process), at, busy, _series(place), hover="%{x} s: %{y:.2f} cores"))
     return _over_time(data, "cores busy", span_s)
 
 
@@ -207,7 +208,7 @@ def memory_chart(observations: Observations, span_s: float) -> Chart | None:
             [since_start_s(observations, sample.at_ns) for sample in usage],
             [sample.rss_bytes / _MB for sample in usage],
         )
-        data.append(_line(process, at, used, _series(place), hover="%{x} s: %{y:.0f} MB"))
+        data.append(_line(_label(observations, process), at, used, _series(place), hover="%{x} s: %{y:.0f} MB"))
     return _over_time(data, "MB resident", span_s)
 
 
@@ -227,6 +228,10 @@ def bin_width_s(count: int, span_s: float) -> float:
 def _busiest(observations: Observations) -> list[str]:
     seen = [process for process, usage in observations.usage.items() if usage]
     return sorted(seen, key=lambda process: (-observations.usage[process][-1].cpu_s, process))[:SERIES]
+
+
+def _label(observations: Observations, process: str) -> str:
+    return process_name(process, observations.hosts_of.get(process, []))
 
 
 def _marks(
@@ -275,7 +280,9 @@ def _over_time(data: list[dict[str, Any]], unit: str, span_s: float) -> Chart | 
         return None
     layout = _layout(230, "s from the start of the streams", unit)
     times = [at for trace in data for at in trace["x"]]
-    layout["xaxis"] |= {"range": [min([0.0, *times]), max([span_s, *times])]}
+    # Preparing may have taken longer than the streams; only its end is shown.
+    earliest = max(min([0.0, *times]), -_SHARE_BEFORE * span_s)
+    layout["xaxis"] |= {"range": [_short(earliest), max([span_s, *times])]}
     return {"data": data, "layout": layout}
 
 

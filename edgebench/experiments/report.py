@@ -50,7 +50,6 @@ def report_command(run_dir: Path, as_json: bool) -> int:
 def print_summary(result: Result, console: Console | None = None) -> None:
     """Print what matters most: a table that fits 80 columns, the roll-outs, and the verdict with its reasons."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -93,8 +92,10 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print("[green]valid[/green]", highlight=False)
         return
     console.print("[bold red]invalid[/bold red]", highlight=False)
+    reasons = Table.grid(padding=(0, 1))
     for reason in result.verdict.reasons:
-        console.print(f"  [red]·[/red] {escape(reason)}", highlight=False)
+        reasons.add_row(Text(" ·", style="red"), Text(reason))
+    console.print(reasons)
 
 
 def _html(run: Run, result: Result) -> str:

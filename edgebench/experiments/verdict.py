@@ -16,7 +16,7 @@ SLIP_SHARE = 0.01
 SLIP_LEAST_SAMPLES = 5
 FULL_BUSY = 0.97
 FULL_SHARE = 0.5
-FULL_SLIP_P95_MS = 8.0
+WAITING_SLIP_P95_MS = 8.0
 STOLEN_SHARE = 0.10
 LINK_SHARE = 0.10
 LINK_LATENCY_MS = 1.0
@@ -106,7 +106,7 @@ def _generator(name: str, figures: WorkloadFigures) -> Iterator[str]:
     elif _slipped(slip, figures.scheduled):
         yield (
             f"{name}: the load generator slipped its schedule: {slip.over} of {_samples(figures.scheduled)} were "
-            f"taken more than {slip.limit:g} ms late (p99 {slip.p99:.1f} ms; at most {SLIP_SHARE:.0%} may be); "
+            f"taken more than {slip.limit:g} ms late (p99 {slip.p99:,.1f} ms; at most {SLIP_SHARE:.0%} may be); "
             "lower the rate, use fewer devices, or free the machine"
         )
 
@@ -120,16 +120,18 @@ def _host(workloads: dict[str, WorkloadFigures], host_use: HostUse | None) -> It
         return
     slips = [figures.slip_ms.p95 for figures in workloads.values() if figures.slip_ms is not None]
     worst = max(slips, default=0.0)
-    if host_use.full > FULL_SHARE and worst > FULL_SLIP_P95_MS:
+    if worst <= WAITING_SLIP_P95_MS:
+        return
+    waiting = f"and the schedule slipped by {worst:,.1f} ms at p95 (limit {WAITING_SLIP_P95_MS:g} ms)"
+    if host_use.full > FULL_SHARE:
         yield (
             f"the host was saturated: every core was busy for {host_use.full:.0%} of the time (limit {FULL_SHARE:.0%}) "
-            f"and the schedule slipped by {worst:.1f} ms at p95 (limit {FULL_SLIP_P95_MS:g} ms); "
-            "use fewer nodes or a lower rate, or free the machine"
+            f"{waiting}; use fewer nodes or a lower rate, or free the machine"
         )
     if host_use.stolen > STOLEN_SHARE:
         yield (
             f"the host lost {host_use.stolen:.0%} of its CPU time to other guests of its hardware "
-            f"(limit {STOLEN_SHARE:.0%}); run it again at a quieter time"
+            f"(limit {STOLEN_SHARE:.0%}) {waiting}; run it again at a quieter time"
         )
 
 
@@ -155,7 +157,7 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
         yield f"{name}: {made}, a model that was never announced"
     if figures.bound is not None and not figures.bound.met and figures.latency_ms is not None:
         found, asked = figures.latency_ms.p99, figures.bound.p99_ms
-        yield f"{name}: p99 {found:.1f} ms misses the bound of {asked:g} ms; lower the rate"
+        yield f"{name}: p99 {found:,.1f} ms misses the bound of {asked:g} ms; lower the rate"
 
 
 def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
@@ -166,25 +168,30 @@ def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
 
 
 def _link(name: str, link: LinkFigures) -> Iterator[str]:
-    for key, asked in link.requested.items():
-        found = link.measured.get(key)
-        if found is None or key == "jitter_ms":
-            continue
-        if key == "latency_ms":
-            limit = LINK_LATENCY_MS + LINK_SHARE * asked + LINK_JITTER_SHARE * link.requested.get("jitter_ms", 0.0)
-            unit = "ms"
-        else:
-            limit = LINK_SHARE * asked
-            unit = "Mbit/s"
-        if abs(found - asked) > limit:
-            yield (
-                f"link {name}: {_field(key)} measured {found:.4g} {unit} where {asked:g} was asked for "
-                f"(limit ±{limit:.3g}); free the machine, or ask for what it can emulate"
-            )
+    asked_ms, jitter_ms = link.requested.get("latency_ms"), link.requested.get("jitter_ms", 0.0)
+    for key, found in link.measured.items():
+        if key in ("latency_ms", "down_latency_ms") and asked_ms is not None:
+            limit_ms = LINK_LATENCY_MS + LINK_SHARE * asked_ms + LINK_JITTER_SHARE * jitter_ms
+            yield from _off(name, key, asked_ms, found, limit_ms, "ms")
+        elif key in ("up_mbit_s", "down_mbit_s") and key in link.requested:
+            asked = link.requested[key]
+            yield from _off(name, key, asked, found, LINK_SHARE * asked, "Mbit/s")
 
 
-def _field(key: str) -> str:
-    return {"latency_ms": "one-way latency", "up_mbit_s": "rate up", "down_mbit_s": "rate down"}.get(key, key)
+def _off(name: str, key: str, asked: float, found: float, limit: float, unit: str) -> Iterator[str]:
+    if abs(found - asked) > limit:
+        yield (
+            f"link {name}: {_FIELDS[key]} measured {found:.4g} {unit} where {asked:g} was asked for "
+            f"(limit ±{limit:.3g}); free the machine, or ask for what it can emulate"
+        )
+
+
+_FIELDS = {
+    "latency_ms": "one-way latency",
+    "down_latency_ms": "one-way latency down",
+    "up_mbit_s": "rate up",
+    "down_mbit_s": "rate down",
+}
 
 
 def _samples(count: int) -> str:

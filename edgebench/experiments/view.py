@@ -18,7 +18,7 @@ from edgebench.experiments.figures import (
     WorkloadFigures,
 )
 from edgebench.experiments.samples import HOPS
-from edgebench.experiments.wording import NONE, count, metric_name, ms, number, quality, size, things
+from edgebench.experiments.wording import NONE, count, metric_name, ms, number, process_name, quality, size, things
 from edgebench.topology.deployment import Deployment
 
 ROWS_SHOWN = 20
@@ -270,11 +270,6 @@ def process_table(result: Result) -> Table:
     )
 
 
-def process_name(name: str, nodes: list[str]) -> str:
-    """A process is called after its first node."""
-    return f"{name} and {len(nodes) - 1} more" if len(nodes) > 1 else name
-
-
 def trust_table(result: Result) -> Table:
     """What the verdict rests on."""
     return Table(
@@ -353,7 +348,10 @@ def _validated(model: ModelUse) -> str:
 def _slip(slip: Slip | None, scheduled: int) -> tuple[str, str]:
     if slip is None:
         return NONE, NONE
-    return f"{slip.p50:.1f} / {slip.p95:.1f} / {slip.p99:.1f}", f"{slip.over:,} of {scheduled:,} by {slip.limit:g} ms"
+    return (
+        f"{slip.p50:,.1f} / {slip.p95:,.1f} / {slip.p99:,.1f}",
+        f"{slip.over:,} of {scheduled:,} by over {slip.limit:g} ms",
+    )
 
 
 def _adequacy(figures: WorkloadFigures, adequacy: Adequacy | None) -> tuple[str, ...]:

@@ -46,6 +46,11 @@ def metric_name(metric: str) -> str:
     return {"auroc": "AUROC", "auprc": "AUPRC"}.get(metric, metric)
 
 
+def process_name(name: str, nodes: list[str]) -> str:
+    """A process is called after its first node."""
+    return f"{name} and {len(nodes) - 1} more" if len(nodes) > 1 else name
+
+
 def things(number: int, singular: str) -> str:
     """Say how many there are of something that takes a plural s."""
     return f"{number:,} {singular}{'' if number == 1 else 's'}"

@@ -90,9 +90,14 @@ def test_a_host_that_is_late_but_not_full_was_not_saturated() -> None:
     assert _verdict(_host(0.8), _slipped(30, 9)).valid
 
 
-def test_a_host_whose_time_is_stolen_makes_a_run_invalid() -> None:
-    assert _one(_verdict(_host(0.5, 0.12))).startswith("the host lost 12% of its CPU time to other guests")
-    assert _verdict(_host(0.5, 0.08)).valid
+def test_a_host_that_is_late_because_its_time_is_stolen_makes_a_run_invalid() -> None:
+    late = _slipped(30, 9)
+    assert _one(_verdict(_host(0.5, 0.12), late)).startswith("the host lost 12% of its CPU time to other guests")
+    assert _verdict(_host(0.5, 0.08), late).valid
+
+
+def test_stolen_time_that_kept_nobody_waiting_does_not() -> None:
+    assert _verdict(_host(0.5, 0.3)).valid
 
 
 def test_dropped_samples_are_counted_by_reason() -> None:
@@ -158,6 +163,11 @@ def test_a_latency_may_be_off_by_1_ms_a_tenth_and_a_quarter_of_the_jitter(found:
     # 20 ms with 2 ms of jitter: 1 + 2 + 0.5 ms.
     asked = {"latency_ms": 20.0, "jitter_ms": 2.0}
     assert _verdict(_link(asked, {"latency_ms": found, "jitter_ms": 9.0})).valid is valid
+
+
+def test_the_latency_down_is_held_against_the_same_request() -> None:
+    observed = _link({"latency_ms": 20.0}, {"latency_ms": 20.0, "down_latency_ms": 25.0, "down_jitter_ms": 9.0})
+    assert _one(_verdict(observed)).startswith("link ward-0 -> cloud: one-way latency down measured 25 ms where 20")
 
 
 def test_a_rate_may_be_off_by_a_tenth() -> None:
