@@ -131,8 +131,8 @@ class Reactor:
             timeout_s = max(0.0, (self._timers[0][0] - now_ns()) / NS_PER_S)
         if self._set_fd is None:
             return self._selector.select(timeout_s)
-        if timeout_s > 0:
-            select.select([self._set_fd], [], [], timeout_s)
+        if timeout_s > 0 and not select.select([self._set_fd], [], [], timeout_s)[0]:
+            return []
         return self._selector.select(0)
 
     def _fire_timers(self) -> None:

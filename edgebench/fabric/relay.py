@@ -25,6 +25,7 @@ from edgebench.fabric.shaping import Lane, Pipe, jitter_draws
 from edgebench.topology.deployment import LinkPlan
 
 _BACKLOG = 1024
+_DESCRIPTORS = 65_536
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,10 +187,17 @@ def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
             relay.reactor.stop()
 
 
+def _allow_descriptors() -> None:
+    """A thousand links take three thousand descriptors; the limit one starts with is mostly 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     """Serve until told to stop."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _allow_descriptors()
     stdin = _Stdin()
     first: list[bytes] | None = []
     while first == []:

@@ -15,7 +15,9 @@ _NS_PER_BYTE_AT_1_MBIT_S = 8000.0
 _DRAWS = 1024
 _MIN_PIECE_BYTES = 512
 _MAX_PIECE_BYTES = 64 * 1024
-_PIECE_NS = 2 * NS_PER_MS
+_PIECE_NS = 10 * NS_PER_MS
+_PIECE_AMONG_MANY_NS = NS_PER_MS // 2
+_RESERVED_TYPES = (0, 15)
 _UNLIMITED_PENDING_BYTES = 4 * 1024 * 1024
 
 WINDOW_NS = 100 * NS_PER_MS
@@ -84,15 +86,16 @@ def _slowest_ns_per_byte(lanes: tuple[Lane, ...]) -> float:
 
 
 def piece_bytes(lanes: tuple[Lane, ...]) -> int:
-    """How much moves as one: what the slowest lane carries in 2 ms, within bounds.
+    """How much moves as one: what the slowest lane carries in 0.5 ms, or in 10 ms where it is the only one.
 
-    A piece is stored and forwarded at each hop as a packet is, so it is small where a rate is; a message's last byte
-    arrives on time whatever the size of the pieces.
+    A message's last byte crosses one lane on time whatever the size of its pieces, and large ones cost less. At each
+    further lane a piece is stored and forwarded as a packet is, so there it has to be small.
     """
     slowest = _slowest_ns_per_byte(lanes)
     if slowest == 0.0:
         return _MAX_PIECE_BYTES
-    return min(max(int(_PIECE_NS / slowest), _MIN_PIECE_BYTES), _MAX_PIECE_BYTES)
+    piece_ns = _PIECE_NS if len(lanes) == 1 else _PIECE_AMONG_MANY_NS
+    return min(max(int(piece_ns / slowest), _MIN_PIECE_BYTES), _MAX_PIECE_BYTES)
 
 
 def pending_bytes_bound(lanes: tuple[Lane, ...]) -> int:
@@ -135,7 +138,7 @@ class PublishCounter:
                 self._left = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(self._header[1:]))
                 self._publish = self._header[0] >> 4 == 3
                 self._header.clear()
-            elif len(self._header) == 5:
+            elif len(self._header) == 5 or self._header[0] >> 4 in _RESERVED_TYPES:
                 self._broken = True
         return ended
 
