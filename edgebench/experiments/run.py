@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,13 +70,13 @@ def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: 
     spool.write(Opened(command_started_ns, _host()))
     progress = RunProgress(deployment, options.run_dir)
     local = LocalRun(deployment, options, spool)
-    with _undertaker(options.run_dir), progress:
+    with _undertaker(options.run_dir), progress, _interrupted_once():
         try:
             with local.running(progress.tell):
                 _list_processes(options.run_dir, local)
                 local.watch(progress.show)
-        except KeyboardInterrupt:
-            spool.write(Troubled("interrupted by Ctrl-C"))
+        except KeyboardInterrupt as interrupt:
+            spool.write(Troubled(f"interrupted by {interrupt}"))
         except EdgebenchError as error:
             spool.write(Troubled(str(error)))
         progress.tell("writing the report")
@@ -100,6 +101,24 @@ def _undertaker(run_dir: Path) -> Iterator[None]:
                 process.stdin.write(_FINISHED)
                 process.stdin.close()
         process.wait()
+
+
+@contextlib.contextmanager
+def _interrupted_once() -> Iterator[None]:
+    """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins."""
+    names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal"}
+
+    def interrupt(number: int, _frame: object) -> None:
+        for each in names:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(names[signal.Signals(number)])
+
+    before = {each: signal.signal(each, interrupt) for each in names}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _list_processes(run_dir: Path, local: LocalRun) -> None:

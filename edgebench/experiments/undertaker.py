@@ -27,7 +27,11 @@ def main(argv: list[str]) -> int:
     if sys.stdin.buffer.read():
         return 0
     logging.basicConfig(filename=run_dir / "logs" / "undertaker.log", level=logging.INFO)
-    bury(run_dir)
+    try:
+        bury(run_dir)
+    except Exception:
+        logging.exception("the run could not be closed")
+        raise
     return 0
 
 
@@ -53,10 +57,10 @@ def _end_processes(run_dir: Path) -> None:
         pid, created = line.split()
         try:
             process = psutil.Process(int(pid))
+            if process.create_time() == float(created):  # else another has the number by now
+                processes.append(process)
         except psutil.NoSuchProcess:
             continue
-        if process.create_time() == float(created):  # else another has the number by now
-            processes.append(process)
     until_s = now_s() + _PATIENCE_S
     while any(map(_lives, processes)) and now_s() < until_s:
         sleep_s(_POLL_S)
@@ -67,7 +71,10 @@ def _end_processes(run_dir: Path) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

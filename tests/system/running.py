@@ -1,0 +1,115 @@
+"""Running whole topologies as a user would: through the command line, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from edgebench.clock import now_s, sleep_s
+
+RUN_PATIENCE_S = 150.0
+
+SMALL = """\
+schema: 1
+name: small
+seed: 3
+duration_s: 4
+nodes:
+  cloud: {tier: cloud}
+  ward:  {tier: edge, count: 2, parent: cloud}
+  bed:   {tier: device, count: 4, parent: ward}
+workloads:
+  watch: {task: icu-death, source: bed, load: {kind: fixed, rate_hz: 10}, model: {runtime: fake}}
+"""
+"""Four devices on two wards for four seconds, 160 samples, without training: what most tests need."""
+
+
+def command(topology: Path, out: Path, *more: str) -> list[str]:
+    """The command that runs a topology."""
+    return [sys.executable, "-m", "edgebench.cli", "run", str(topology), "--out", str(out), *more]
+
+
+def run(tmp_path: Path, text: str, *more: str) -> tuple[int, dict[str, Any], Path]:
+    """Run a topology to its end: exit status, result.json, run directory."""
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(text)
+    done = subprocess.run(
+        command(topology, tmp_path / "runs", "--json", *more), capture_output=True, text=True, timeout=RUN_PATIENCE_S
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout), run_dir_of(tmp_path / "runs")
+
+
+def run_dir_of(out: Path) -> Path:
+    """The newest run directory."""
+    return sorted(path for path in out.iterdir() if (path / "deployment.json").exists())[-1]
+
+
+class Streaming:
+    """A run in mid-stream. `parts` are all the processes below the command."""
+
+    def __init__(self, process: subprocess.Popen[str], out: Path) -> None:
+        self.process = process
+        self.run_dir = run_dir_of(out)
+        self.parts = psutil.Process(process.pid).children(recursive=True)
+
+    def part(self, *words: str) -> psutil.Process:
+        """The one process whose command line has all these words (the first, where several have)."""
+        for part in self.parts:
+            line = " ".join(part.cmdline())
+            if all(word in line for word in words):
+                return part
+        raise AssertionError(f"no process of the run has {words} in its command line")
+
+    def end(self) -> tuple[int, dict[str, Any]]:
+        """Wait for the end: exit status and result.json."""
+        self.process.communicate(timeout=RUN_PATIENCE_S)
+        return self.process.returncode, json.loads((self.run_dir / "result.json").read_text())
+
+    def left(self) -> list[str]:
+        """Command lines of the processes that outlived the run."""
+        _, alive = psutil.wait_procs(self.parts, timeout=10.0)
+        return [" ".join(part.cmdline()) for part in alive if part.status() != psutil.STATUS_ZOMBIE]
+
+
+@contextmanager
+def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Iterator[Streaming]:
+    """A run that has recorded at least so many decisions; it is ended at the end whatever happens."""
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(text)
+    out = tmp_path / "runs"
+    process = subprocess.Popen(
+        command(topology, out, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        _wait_for_rows(process, out, decided)
+        yield Streaming(process, out)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.communicate(timeout=30.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def _wait_for_rows(process: subprocess.Popen[str], out: Path, decided: int) -> None:
+    from edgebench.fabric.records import Rows, read_spool
+
+    until_s = now_s() + RUN_PATIENCE_S
+    while now_s() < until_s:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        spools = out.glob("*/work/bed-*/records.spool") if out.exists() else iter(())
+        rows = sum(len(entry.rows) for path in spools for entry in read_spool(path) if isinstance(entry, Rows))
+        if rows >= decided:
+            return
+        sleep_s(0.1)
+    raise AssertionError("the streams did not begin")

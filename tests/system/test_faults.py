@@ -1,0 +1,97 @@
+"""Parts that are killed in mid-run: the verdict names them, what was recorded is kept, and nothing is left running."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgebench.experiments.rundir import load_run
+from edgebench.clock import now_s, sleep_s
+from tests.system.running import SMALL, Streaming, streaming
+
+LONG = SMALL.replace("duration_s: 4", "duration_s: 60")
+
+
+def check_ended_well(run: Streaming, result: dict[str, Any], *names: str) -> None:
+    """The verdict has a reason with all these words, at least 40 decisions were kept, no process was left."""
+    assert result["verdict"]["valid"] is False
+    reasons = result["verdict"]["reasons"]
+    assert any(all(name in reason for name in names) for reason in reasons), reasons
+    assert result["workloads"]["watch"]["decided"] >= 40
+    assert load_run(run.run_dir).records.num_rows >= 40
+    assert (run.run_dir / "report.html").is_file()
+    assert run.left() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("edge_node", "ward-0"), ("ward-0", "signal 9")),
+        (("nats-server", "broker-ward-1"), ("broker of ward-1", "signal 9")),
+        (("-m cloud",), ("cloud", "signal 9")),
+        (("device_agent", "bed-0"), ("device agent of bed-0, bed-2", "signal 9")),
+    ],
+    ids=["edge node", "broker", "cloud", "device agent"],
+)
+def test_a_part_killed_in_mid_run_is_named_in_the_verdict(
+    tmp_path: Path, words: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    with streaming(tmp_path, LONG) as run:
+        run.part(*words).kill()
+        status, result = run.end()
+        assert status == 1
+        check_ended_well(run, result, *named)
+
+
+def test_a_relay_killed_in_mid_run_is_named_in_the_verdict(tmp_path: Path) -> None:
+    shaped = LONG + "links:\n  - {between: [bed, ward], latency_ms: 1}\n"
+    with streaming(tmp_path, shaped) as run:
+        run.part("edgebench.fabric.relay").kill()
+        status, result = run.end()
+        assert status == 1
+        check_ended_well(run, result, "link relay", "signal 9")
+
+
+def test_the_command_itself_killed_in_mid_run_still_gets_a_verdict(tmp_path: Path) -> None:
+    with streaming(tmp_path, LONG) as run:
+        run.process.kill()
+        run.process.wait()
+        assert run.left() == []
+        _, result = run.end()
+        check_ended_well(run, result, "edgebench itself was killed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path, number: signal.Signals) -> None:
+    with streaming(tmp_path, LONG) as run:
+        began_s = now_s()
+        run.process.send_signal(number)
+        status, result = run.end()
+        assert now_s() - began_s < 30.0
+        assert status == 1
+        check_ended_well(run, result, "interrupted")
+
+
+def test_ctrl_c_while_the_run_is_being_prepared_leaves_nothing_running(tmp_path: Path) -> None:
+    import subprocess
+
+    import psutil
+
+    from tests.system.running import command, run_dir_of
+
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(LONG)
+    process = subprocess.Popen(command(topology, tmp_path / "runs"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not list((tmp_path / "runs").glob("*/work/cloud")):
+        assert process.poll() is None
+        sleep_s(0.05)
+    parts = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60.0)
+    assert process.returncode == 1
+    _, alive = psutil.wait_procs(parts, timeout=10.0)
+    assert [part.cmdline() for part in alive if part.status() != psutil.STATUS_ZOMBIE] == []
+    assert (run_dir_of(tmp_path / "runs") / "result.json").is_file()
