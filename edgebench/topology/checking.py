@@ -12,8 +12,8 @@ from edgebench.topology.checking_nodes import check_links, check_nodes
 from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.loading import names_a_file
 from edgebench.topology.model import Broker, Fault, Federated, ModelChoice, Topology, Trace, Workload
-from edgebench.topology.suggest import did_you_mean
 from edgebench.topology.trace import read_trace
+from edgebench.topology.wording import did_you_mean, one_line
 
 Problem = tuple[str, str]
 
@@ -43,7 +43,7 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> No
             problems += _check_fault(topology, f"$.faults[{index}]", fault)
     problems += _check_broker(topology.broker)
     if problems:
-        raise TopologyError([f"{file}: {path}: {problem}" for path, problem in problems])
+        raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in problems])
 
 
 def _check_data(topology: Topology) -> Iterator[Problem]:

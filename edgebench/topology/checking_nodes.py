@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgebench.topology.expand import names_of
 from edgebench.topology.model import Link, NodeGroup, Tier, Topology
 from edgebench.topology.profiles import PROFILES
-from edgebench.topology.suggest import choice_of, did_you_mean
+from edgebench.topology.wording import choice_of, did_you_mean
 
 Problem = tuple[str, str]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.topology.model import Topology
-from edgebench.topology.suggest import did_you_mean
+from edgebench.topology.wording import did_you_mean, one_line
 
 Problem = tuple[str, str]
 
@@ -64,7 +64,7 @@ def refuse_unenforceable(topology: Topology, file: str | Path, *, executor: str)
     if executor not in ENFORCED:
         raise EdgebenchError(f"--executor {executor}: no such executor{did_you_mean(executor, ENFORCED)}")
     problems = [
-        f"{file}: {path}: the {executor} executor cannot enforce {problem}"
+        one_line(f"{file}: {path}: the {executor} executor cannot enforce {problem}")
         for feature, find in _FEATURES.items()
         if feature not in ENFORCED[executor]
         for path, problem in find(topology)

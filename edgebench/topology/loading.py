@@ -12,7 +12,7 @@ from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
 from edgebench.topology.overrides import Override, apply_overrides, json_path
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.strict_yaml import Value, YamlError, parse
-from edgebench.topology.suggest import did_you_mean
+from edgebench.topology.wording import did_you_mean, one_line
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
@@ -28,7 +28,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     try:
         topology = typed(document)
     except ShapeError as error:
-        raise TopologyError([_line(path, error, applied)]) from error
+        raise TopologyError([one_line(_line(path, error, applied))]) from error
     return _with_absolute_paths(topology, path.absolute().parent)
 
 
@@ -42,11 +42,11 @@ def _document(path: Path) -> dict[str, Value]:
         raise TopologyError([f"{path}: is a folder (name a topology file in it)"]) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise TopologyError([f"{path}: cannot be read: {reason}"]) from error
+        raise TopologyError([one_line(f"{path}: cannot be read: {reason}")]) from error
     try:
         document = parse(source)
     except YamlError as error:
-        raise TopologyError([f"{path}: {error}"]) from error
+        raise TopologyError([one_line(f"{path}: {error}")]) from error
     if document is None:
         raise TopologyError([f"{path}: line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"])
     if not isinstance(document, dict):

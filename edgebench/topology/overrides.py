@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgebench.errors import TopologyError
 from edgebench.topology.strict_yaml import Value, YamlError, parse
-from edgebench.topology.suggest import did_you_mean
+from edgebench.topology.wording import did_you_mean, one_line
 
 _STEP = re.compile(r"\.?([^.\[\]=]+)|\[(\d+)\]")
 _NAMED = {"nodes": "node", "workloads": "workload"}
@@ -48,19 +48,19 @@ def _parsed(setting: str) -> Override:
     path, equals, text = setting.partition("=")
     path = path.strip().removeprefix("$.")
     if not equals or not path:
-        raise TopologyError([f"--set {setting}: no path=value (write, for example, --set duration_s=10)"])
+        raise _wrong(f"--set {setting}: no path=value (write, for example, --set duration_s=10)")
     steps: list[str] = []
     at = 0
     while at < len(path):
         match = _STEP.match(path, at)
         if match is None or (at == 0 and path[0] in ".["):
-            raise TopologyError([f"--set {path}: not a path (write, for example, links[0].latency_ms)"])
+            raise _wrong(f"--set {path}: not a path (write, for example, links[0].latency_ms)")
         steps.append(match[1] or match[2])
         at = match.end()
     try:
         value = parse(text)
     except YamlError as error:
-        raise TopologyError([f"--set {path}: value {text!r}: {str(error).partition(': ')[2]}"]) from error
+        raise _wrong(f"--set {path}: value {text!r}: {str(error).partition(': ')[2]}") from error
     return Override(path, tuple(steps), value)
 
 
@@ -89,21 +89,25 @@ def _apply(document: dict[str, Value], override: Override) -> Override:
                     made = made or json_path(walked)
                 here = here[step]
         else:
-            raise TopologyError([f"{override.label}: {json_path(walked)} is {here!r}, it has no '{step}'"])
+            raise _wrong(f"{override.label}: {json_path(walked)} is {here!r}, it has no '{step}'")
     return Override(override.text, override.steps, override.value, made or json_path(walked))
 
 
 def _index(override: Override, items: list[Value], walked: list[str | int], step: str) -> int:
     if not (step.isascii() and step.isdigit()):
-        raise TopologyError([f"{override.label}: {json_path(walked)} is a list, '{step}' is no index into it"])
+        raise _wrong(f"{override.label}: {json_path(walked)} is a list, '{step}' is no index into it")
     if int(step) >= len(items):
-        raise TopologyError([f"{override.label}: {json_path(walked)} has {len(items)} entries, there is no [{step}]"])
+        raise _wrong(f"{override.label}: {json_path(walked)} has {len(items)} entries, there is no [{step}]")
     return int(step)
 
 
 def _refuse_unknown_name(override: Override, here: dict[str, Value], walked: list[str | int]) -> None:
     if len(walked) == 2 and walked[0] in _NAMED:
         word, name = _NAMED[str(walked[0])], str(walked[1])
-        raise TopologyError([f"{override.label}: no {word} '{name}'{did_you_mean(name, here)}"])
+        raise _wrong(f"{override.label}: no {word} '{name}'{did_you_mean(name, here)}")
     if len(walked) == 1 and str(walked[0]) in ("links", "federated", "faults"):
-        raise TopologyError([f"{override.label}: {json_path(walked)} has 0 entries"])
+        raise _wrong(f"{override.label}: {json_path(walked)} has 0 entries")
+
+
+def _wrong(problem: str) -> TopologyError:
+    return TopologyError([one_line(problem)])

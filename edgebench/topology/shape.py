@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from edgebench.topology.model import Topology
 from edgebench.topology.strict_yaml import Value
-from edgebench.topology.suggest import did_you_mean
+from edgebench.topology.wording import did_you_mean
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|(\[\.\.\.\])")
@@ -200,7 +200,7 @@ def _is_name(text: str) -> bool:
 
 def _shown(value: Value) -> str:
     if isinstance(value, str):
-        return f"'{value if len(value) <= 80 else value[:77] + '…'}'".replace("\n", "\\n")
+        return f"'{value if len(value) <= 80 else value[:77] + '…'}'"
     return "nothing" if value is None else str(value)
 
 

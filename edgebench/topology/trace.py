@@ -23,6 +23,8 @@ def read_trace(path: str | Path) -> list[float]:
         raise TopologyError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise TopologyError([f"{path}: not text (write one time in s a line)"]) from error
+    except ValueError as error:
+        raise TopologyError([f"{path}: cannot be read: {error}"]) from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     times = [(number, _time(path, number, line)) for number, line in numbered if line and not line.startswith("#")]
     if not times:

@@ -224,6 +224,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited(("icu-death", "icu-deaths")),
         "$.workloads.risk.task: no task 'icu-deaths' (did you mean 'icu-death'?)",
     ),
+    "task with a line break": (
+        edited(("icu-death", '"icu-\\ndeath"')),
+        "$.workloads.risk.task: no task 'icu-\\ndeath' (did you mean 'icu-death'?)",
+    ),
     "unlike any task": (edited(("icu-death", "lunch")), f"$.workloads.risk.task: no task 'lunch' {TASKS}"),
     "unknown source": (
         edited(("source: bed", "source: bet")),

@@ -1,4 +1,4 @@
-"""Did you mean …?"""
+"""How error messages are worded."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def choice_of(names: Sequence[str]) -> str:
     """` (known: a, b)`, or nothing where there are none or too many."""
     return f" (known: {', '.join(names)})" if 0 < len(names) <= _MAX_LISTED else ""
+
+
+def one_line(problem: str) -> str:
+    """The problem with line breaks and other control characters from the user's own text escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in problem)
