@@ -28,7 +28,6 @@ _STAMPS = 100
 _MIN_STAMPS = 10
 _STAMPING_NS = NS_PER_S
 _SPACING_NS = 5 * NS_PER_MS
-_ENOUGH_STAMPS = 50
 _RATE_S = 0.3
 _MIN_RATE_BYTES = 8 * 512
 _MAX_RATE_BYTES = 32 * 1024 * 1024
@@ -77,7 +76,7 @@ def probe(relay: Relay) -> dict[str, LinkMeasured]:
             for number, each in enumerate(probes):
                 each.stamp_both(now_ns() + number * _SPACING_NS // len(probes))
             _until(reactor, "delay probes", probes, lambda end: end.stamps_awaited == 0)
-            if all(len(undisturbed(end.flights, heartbeat.stalls)) >= _ENOUGH_STAMPS for end in _ends(probes)):
+            if all(each.delays_are_steady(heartbeat.stalls) for each in probes):
                 break
         for wave in waves([each.plan for each in probes]):
             flooding = [each for each in probes if each.plan in wave]
@@ -245,6 +244,7 @@ class _Probe:
     def __init__(self, reactor: Reactor, plan: LinkPlan, address: tuple[str, int], sink: socket.socket) -> None:
         self.plan = plan
         self._reactor = reactor
+        self._enough = 0
         child = socket.create_connection(address)
         sink.settimeout(_PATIENCE_S)
         parent, _ = sink.accept()
@@ -256,6 +256,7 @@ class _Probe:
         slowest_ns = max(_stamp_ns(self.plan.up_mbit_s), _stamp_ns(self.plan.down_mbit_s))
         spacing_ns = max(_SPACING_NS, round(2 * self.plan.jitter_ms * NS_PER_MS), round(4 * slowest_ns))
         count = min(max(_STAMPING_NS // spacing_ns, _MIN_STAMPS), _STAMPS)
+        self._enough = count // 2
         for end in (self.child, self.parent):
             end.stamps_awaited += count
             for number in range(count):
@@ -273,6 +274,10 @@ class _Probe:
                 receiver.flood_awaited = size_bytes
                 sender.flood(size_bytes)
 
+    def delays_are_steady(self, stalls: Sequence[Span]) -> bool:
+        """Whether half as many stamps as one try sends came through undisturbed, each way."""
+        return all(len(undisturbed(end.flights, stalls)) >= self._enough for end in (self.child, self.parent))
+
     def rates_are_steady(self, stalls: Sequence[Span]) -> bool:
         """Whether both directions' last floods gave enough to go by."""
         return all(
@@ -281,8 +286,11 @@ class _Probe:
         )
 
     def measured(self, stalls: Sequence[Span]) -> LinkMeasured:
-        up_flights, up_steady = _or_all(undisturbed(self.parent.flights, stalls), self.parent.flights)
-        down_flights, down_steady = _or_all(undisturbed(self.child.flights, stalls), self.child.flights)
+        # Even a few undisturbed ones tell more of the link; quartiles need two.
+        up_flights, down_flights = (
+            clean if len(clean := undisturbed(end.flights, stalls)) >= _MIN_STAMPS // 2 else end.flights
+            for end in (self.parent, self.child)
+        )
         up_delay_ms, up_jitter_ms = delay_and_jitter(up_flights, _stamp_ns(self.plan.up_mbit_s))
         down_delay_ms, down_jitter_ms = delay_and_jitter(down_flights, _stamp_ns(self.plan.down_mbit_s))
         return LinkMeasured(
@@ -292,7 +300,7 @@ class _Probe:
             down_jitter_ms=down_jitter_ms,
             up_mbit_s=_rate(self.parent.points, stalls),
             down_mbit_s=_rate(self.child.points, stalls),
-            steady=up_steady and down_steady and self.rates_are_steady(stalls),
+            steady=self.delays_are_steady(stalls) and self.rates_are_steady(stalls),
         )
 
     def close(self) -> None:
@@ -303,11 +311,6 @@ class _Probe:
 
 def _stamp_ns(rate: float | None) -> float:
     return 0.0 if rate is None else _STAMP.size * 8000.0 / rate
-
-
-def _or_all(undisturbed_flights: list[Span], flights: list[Span]) -> tuple[list[Span], bool]:
-    steady = len(undisturbed_flights) >= _MIN_STAMPS
-    return (undisturbed_flights if steady else flights), steady
 
 
 def _rate(points: list[Span], stalls: Sequence[Span]) -> float | None:
