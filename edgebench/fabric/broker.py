@@ -20,7 +20,7 @@ from edgebench.errors import FabricError
 from edgebench.fabric.guard import guarded
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
-MAX_QOS1_FILTERS = 16
+MAX_QOS1_FILTERS = 64
 """How many topic filters one connection can subscribe to with QoS 1; see `_CONFIGURATION`."""
 
 _START_S = 20.0
