@@ -26,19 +26,23 @@ def cache_dir() -> Path:
 
 
 def cached(name: str, version: int, files: Sequence[Path], parse: Callable[[], Arrays]) -> Arrays:
-    """What `parse` gives, from the cache where the same `files` were parsed before.
+    """What `parse` gives of `files` (at least one), from the cache where the same `files` were parsed before.
 
     Files count as the same when names, sizes and modification times are. `version` changes with the
-    meaning of the arrays. An archive that cannot be read is parsed anew.
+    meaning of the arrays. An archive that cannot be read is parsed anew; one that is out of date is replaced.
 
     Raises DataError where the cache cannot be written.
     """
-    path = cache_dir() / f"{name}-{_key(version, files)}.npz"
+    place = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:8]
+    path = cache_dir() / f"{name}-{place}-{_key(version, files)}.npz"
     kept = _read(path)
     if kept is not None:
         return kept
     arrays = parse()
     _write(path, arrays)
+    for outdated in path.parent.glob(f"{name}-{place}-*.npz"):
+        if outdated != path:
+            outdated.unlink(missing_ok=True)
     return arrays
 
 
@@ -52,7 +56,7 @@ def _key(version: int, files: Sequence[Path]) -> str:
 
 def _read(path: Path) -> Arrays | None:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         # Absent or damaged; both are mended by parsing.

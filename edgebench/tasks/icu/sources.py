@@ -54,7 +54,7 @@ def load(outcome: Outcome, data: Path) -> Dataset:
         folder = next((f for f in _places(data, source.folder) if _tells(f, source)), None)
         if folder is not None:
             return source.load(folder)
-    raise DataError(f"{data}: no data for {outcome}; put there {_choices(outcome)}")
+    raise DataError(f"{data}: no data for icu-{outcome}; put there {_choices(outcome)}")
 
 
 def _choices(outcome: Outcome) -> str:
