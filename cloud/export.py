@@ -25,6 +25,8 @@ BATCHES = (1, 8, 32)
 """The batch sizes of every exported file."""
 REPRESENTATIVE_SAMPLES = 128
 """For full-integer models: enough to see the range of every tensor, and a multiple of each batch size."""
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+"""Environment of a process that uses TensorFlow: on the processor, and without chatter."""
 QUANTISATIONS = {"litert": ("float32", "float16", "dynamic", "int8"), "keras": ("float32",), "fake": ("float32",)}
 
 
@@ -100,13 +102,8 @@ class Converter:
 
 
 def quiet_environment(threads: int | None = None) -> dict[str, str]:
-    """This process's environment, for a child that uses TensorFlow: without its chatter, on that many threads."""
-    environment = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "KERAS_BACKEND": "tensorflow",
-        "CUDA_VISIBLE_DEVICES": "-1",
-    }
+    """This process's environment, for a child that uses TensorFlow on that many threads."""
+    environment = {**os.environ, **QUIET}
     if threads is not None:
         limits = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
         environment |= dict.fromkeys(limits, str(threads))

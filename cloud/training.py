@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter,
 from cloud.jobs import Progress, StreamInfo, Trained, TrainedFile, TrainJob
 from cloud.registry import digest_of
 from edgebench.clock import now_s
+from edgebench.errors import ModelError
 from edgebench.inference.fake import FakeModel
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
@@ -40,6 +41,20 @@ def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
     return info
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A freshly trained model, saved in `keras_file`. parameters: 0 where the targets need no model (fake ones)."""
+
+    job: TrainJob
+    task: Task
+    dataset: Dataset
+    keras_file: Path
+    parameters: int
+    outputs: int
+    epochs: int
+    train_s: float
+
+
 def do_jobs(jobs: Sequence[TrainJob], report: Report) -> None:
     """Do the jobs in their order; `report` is called from this thread and from the exporting one."""
     for job in jobs:
@@ -55,11 +70,9 @@ def do_jobs(jobs: Sequence[TrainJob], report: Report) -> None:
                 task, key = task_named(job.task), (job.task, job.data, job.seed)
                 if key not in loaded:
                     loaded = {key: task.load(Path(job.data) if job.data else None, seed=job.seed)}
-                dataset = loaded[key]
                 if job.stream_dir is not None:
-                    write_streams(task, dataset, Path(job.stream_dir))
-                candidate = _Candidate(job, task, dataset, report)
-                exports.append(pool.submit(partial(_export, candidate, converter, report)))
+                    write_streams(task, loaded[key], Path(job.stream_dir))
+                exports.append(pool.submit(_export, fitted(job, task, loaded[key], report), converter, report))
             for export in exports:
                 export.result()
     finally:
@@ -67,116 +80,103 @@ def do_jobs(jobs: Sequence[TrainJob], report: Report) -> None:
             converter.close()
 
 
-def _export(candidate: _Candidate, converter: Converter | None, report: Report) -> None:
-    report(candidate.exported(converter))
+def _export(model: Fitted, converter: Converter | None, report: Report) -> None:
+    files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in model.job.targets)
+    report(Trained(model.job.name, files))
 
 
-class _Candidate:
-    """A model of a job, freshly trained."""
+def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitted:
+    """Train the model of a job, unless none of its targets needs one."""
+    out_dir = Path(job.out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    keras_file = out_dir / "model.keras"
+    epochs = 0
 
-    def __init__(self, job: TrainJob, task: Task, dataset: Dataset, report: Report) -> None:
-        self._job = job
-        self._task = task
-        self._dataset = dataset
-        self._out_dir = Path(job.out_dir)
-        self._out_dir.mkdir(parents=True, exist_ok=True)
-        self._epochs = 0
-        self._parameters = 0
-        self._outputs = dataset.valid.y.shape[1]
-        self._keras_file = self._out_dir / "model.keras"
-        self._train_s = 0.0
-        start_s = now_s()
-        if any(runtime != "fake" for runtime, _ in job.targets):
-            model = task.fit(
-                job.size,
-                dataset,
-                seed=job.seed,
-                epochs=job.epochs,
-                examples=job.examples,
-                progress=lambda epoch: self._tell(epoch, report),
-            )
-            self._train_s = now_s() - start_s
-            self._parameters = int(model.count_params())
-            self._outputs = int(model.output_shape[-1])
-            model.save(self._keras_file)
+    def tell(epoch: Epoch) -> None:
+        nonlocal epochs
+        epochs = epoch.epoch
+        report(Progress(job.name, epoch.epoch, epoch.epochs, _defined(epoch.loss), _defined(epoch.quality)))
 
-    def _tell(self, epoch: Epoch, report: Report) -> None:
-        self._epochs = epoch.epoch
-        report(Progress(self._job.name, epoch.epoch, epoch.epochs, _defined(epoch.loss), _defined(epoch.quality)))
-
-    def exported(self, converter: Converter | None) -> Trained:
-        """The files of all targets, evaluated."""
-        return Trained(self._job.name, tuple(self._file(converter, *target) for target in self._job.targets))
-
-    def _file(self, converter: Converter | None, runtime: str, quantisation: str) -> TrainedFile:
-        path = self._written(converter, runtime, quantisation)
-        undescribed = Manifest(
-            digest=digest_of(path),
-            size_bytes=path.stat().st_size,
-            task=self._job.task,
-            model_size=self._job.size,
-            runtime=runtime,
-            quantisation=quantisation,
-            input=self._dataset.spec,
-            outputs=self._outputs,
-            batches=BATCHES,
-            parameters=self._parameters,
-            data_source=self._dataset.source,
-            real=self._dataset.real,
-            examples=examples_used(self._dataset.train, self._job.examples),
-            epochs=self._epochs,
-            seed=self._job.seed,
-            evaluated_on="valid",
-            metrics={},
-            train_s=self._train_s,
-        )
-        valid = self._dataset.valid
-        metrics = defined(self._task.score(outputs_of(path, undescribed, valid.x), valid.y))
-        return TrainedFile(str(path), msgspec.structs.replace(undescribed, metrics=metrics))
-
-    def _written(self, converter: Converter | None, runtime: str, quantisation: str) -> Path:
-        if runtime == "keras":
-            return self._keras_file
-        if runtime == "fake":
-            path = self._out_dir / "model.fake.json"
-            path.write_bytes(msgspec.json.encode(FakeModel()))
-            return path
-        assert converter is not None
-        path = self._out_dir / f"model.{quantisation}.tflite"
-        samples = representative(self._dataset.train, self._out_dir, self._job.seed) if quantisation == "int8" else None
-        converter.convert(Conversion(self._job.task, str(self._keras_file), quantisation, samples, str(path)))
-        return path
+    if all(runtime == "fake" for runtime, _ in job.targets):
+        return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0)
+    start_s = now_s()
+    model = task.fit(job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
+    train_s = now_s() - start_s
+    model.save(keras_file)
+    parameters, outputs = int(model.count_params()), int(model.output_shape[-1])
+    return Fitted(job, task, dataset, keras_file, parameters, outputs, epochs, train_s)
 
 
-def examples_used(split: Split, examples: int | None) -> int:
-    """How many groups (patients, subjects) a training takes from a split."""
-    available = len(np.unique(split.group))
-    return available if examples is None else min(examples, available)
+def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisation: str) -> TrainedFile:
+    """The file of a model for one target, evaluated on the split `valid` by running it.
 
-
-def representative(split: Split, directory: Path, seed: int) -> str:
-    """A file of samples to calibrate full-integer models with, drawn from a split."""
-    rows = rng_for(seed, "representative").choice(
-        len(split), REPRESENTATIVE_SAMPLES, replace=len(split) < REPRESENTATIVE_SAMPLES
+    converter: for LiteRT only. Raises ModelError where there is no such file to be had.
+    """
+    path = _written(model, converter, runtime, quantisation)
+    job, dataset = model.job, model.dataset
+    undescribed = Manifest(
+        digest=digest_of(path),
+        size_bytes=path.stat().st_size,
+        task=job.task,
+        model_size=job.size,
+        runtime=runtime,
+        quantisation=quantisation,
+        input=dataset.spec,
+        outputs=model.outputs,
+        batches=BATCHES,
+        parameters=model.parameters,
+        data_source=dataset.source,
+        real=dataset.real,
+        examples=_examples_used(dataset.train, job.examples),
+        epochs=model.epochs,
+        seed=job.seed,
+        evaluated_on="valid",
+        metrics={},
+        train_s=model.train_s,
     )
-    path = directory / "representative.npy"
-    np.save(path, split.x[np.sort(rows)], allow_pickle=False)
-    return str(path)
+    metrics = model.task.score(outputs_of(path, undescribed, dataset.valid.x), dataset.valid.y)
+    defined = {name: value for name, value in metrics.items() if np.isfinite(value)}
+    return TrainedFile(str(path), msgspec.structs.replace(undescribed, metrics=defined))
 
 
 def outputs_of(path: Path, manifest: Manifest, x: NDArray[Any]) -> NDArray[np.float32]:
     """Outputs float32 [sample, output] of a model file for samples [sample, *shape]."""
-    runtime = open_runtime(path, manifest, warm_for=min(len(x), BATCHES[-1]))
+    at_once = manifest.batches[-1]
+    runtime = open_runtime(path, manifest)
     try:
-        parts = [runtime.infer(x[i : i + BATCHES[-1]]) for i in range(0, len(x), BATCHES[-1])]
+        return np.concatenate([runtime.infer(x[i : i + at_once]) for i in range(0, len(x), at_once)])
     finally:
         runtime.close()
-    return np.concatenate(parts)
 
 
-def defined(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics that have a value; one label only leaves most of them undefined."""
-    return {name: value for name, value in metrics.items() if np.isfinite(value)}
+def _written(model: Fitted, converter: Converter | None, runtime: str, quantisation: str) -> Path:
+    check_quantisation(runtime, quantisation)
+    if runtime == "keras":
+        return model.keras_file
+    out_dir = model.keras_file.parent
+    if runtime == "fake":
+        path = out_dir / "model.fake.json"
+        path.write_bytes(msgspec.json.encode(FakeModel()))
+        return path
+    if converter is None:
+        raise ModelError("a LiteRT file takes a converter")
+    path = out_dir / f"model.{quantisation}.tflite"
+    samples = _representative(model.dataset.train, out_dir, model.job.seed) if quantisation == "int8" else None
+    converter.convert(Conversion(model.job.task, str(model.keras_file), quantisation, samples, str(path)))
+    return path
+
+
+def _examples_used(split: Split, examples: int | None) -> int:
+    available = len(np.unique(split.group))
+    return available if examples is None else min(examples, available)
+
+
+def _representative(split: Split, directory: Path, seed: int) -> str:
+    rng = rng_for(seed, "representative")
+    rows = np.sort(rng.choice(len(split), REPRESENTATIVE_SAMPLES, replace=len(split) < REPRESENTATIVE_SAMPLES))
+    path = directory / "representative.npy"
+    np.save(path, split.x[rows], allow_pickle=False)
+    return str(path)
 
 
 def _defined(value: float) -> float | None:

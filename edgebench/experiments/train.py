@@ -1,0 +1,308 @@
+"""`edgebench train`: train a task's models, evaluate them on the test split, export them, and keep them.
+
+Quality is a matter of luck too, so each model is trained from several seeds, on the same data. What is exported and
+kept is the model of the seed that did best on the split `valid`; the test split chooses nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+import numpy as np
+
+from edgebench.clock import now_ns
+from edgebench.errors import EdgebenchError, ModelError
+from edgebench.inference.runtime import open_runtime
+from edgebench.inference.spec import Manifest
+from edgebench.seeds import rng_for
+from edgebench.tasks import task_named
+from edgebench.tasks.task import Dataset, Size, Task
+
+if TYPE_CHECKING:
+    from cloud.export import Converter
+    from cloud.jobs import TrainedFile
+    from cloud.training import Fitted
+
+_DATA_SEED = 0
+_LATENCY_CALLS = 300
+_LATENCY_WARM_UP_CALLS = 20
+_DYNAMIC_MAY_LOSE = 0.005
+_EXPORTS = ("float32", "float16", "dynamic", "int8")
+
+Tell = Callable[[str], None]
+
+
+class DataResult(msgspec.Struct, frozen=True):
+    """Where the data comes from, and how many samples each split has."""
+
+    source: str
+    real: bool
+    n_train: int
+    n_test: int
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A metric over the seeds; std is that of the sample (n − 1), 0 for one seed."""
+
+    mean: float
+    std: float
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """A LiteRT file, run on the test split. latency_us: median of a single sample's inference on this machine."""
+
+    bytes: int
+    metrics: dict[str, float]
+    latency_us: float
+
+
+class NotExported(msgspec.Struct, frozen=True):
+    """Why there is no such file."""
+
+    error: str
+
+
+class ModelResult(msgspec.Struct, frozen=True):
+    """One size. intervals: 95 % bootstrap, of the exported seed's model. train_s: mean of a training."""
+
+    parameters: int
+    metrics: dict[str, Spread]
+    intervals: dict[str, tuple[float, float]]
+    train_s: float
+    exports: dict[str, Exported | NotExported]
+
+
+class BaselineResult(msgspec.Struct, frozen=True):
+    """The classical model, fitted on the same data."""
+
+    name: str
+    metrics: dict[str, float]
+
+
+class TrainResult(msgspec.Struct, frozen=True):
+    """What `edgebench train --json` prints. All metrics are on the test split."""
+
+    task: str
+    data: DataResult
+    seeds: int
+    models: dict[str, ModelResult]
+    baseline: BaselineResult
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `edgebench train`."""
+    parser.add_argument("task", metavar="TASK", help="a built-in task, or module:attribute")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="the data set's folder (none: generated data)")
+    parser.add_argument("--seeds", metavar="N", type=int, default=3, help="train each model from N seeds (3)")
+    parser.add_argument("--size", choices=get_args(Size), help="train this size only (light and heavy)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the light model here, its manifest to FILE.json"
+    )
+    parser.add_argument("--registry", metavar="DIR", type=Path, help="put each size's model into this registry")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, print the result, keep the models; the exit status."""
+    from rich.console import Console
+
+    from cloud.export import QUIET
+
+    if args.seeds < 1:
+        raise EdgebenchError(f"--seeds {args.seeds}: at least 1")
+    sizes: tuple[Size, ...] = (args.size,) if args.size else ("light", "heavy")
+    os.environ.update(QUIET)
+    os.environ.update(QUIET)
+    with (
+        Console(stderr=True).status("loading") as status,
+        tempfile.TemporaryDirectory(prefix="edgebench-train-") as work,
+    ):
+        result, files = train_task(
+            args.task, args.data, sizes, seeds=args.seeds, work_dir=Path(work), tell=status.update
+        )
+        keep(files, out=args.out, registry=args.registry)
+    if args.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(result)).decode() + "\n")
+    else:
+        _print_tables(result)
+    return 0
+
+
+def train_task(
+    name: str, data: Path | None, sizes: Sequence[Size], *, seeds: int, work_dir: Path, tell: Tell
+) -> tuple[TrainResult, dict[str, TrainedFile]]:
+    """Train the sizes from seeds 0 … n − 1; the figures, and for each size the LiteRT file to keep (in `work_dir`).
+
+    Raises DataError, and ModelError where not even a float32 file can be made.
+    """
+    from cloud.export import Converter
+
+    task = task_named(name)
+    for size in sizes:
+        if size not in task.sizes:
+            raise EdgebenchError(f"{name} has no size '{size}'; it has {', '.join(task.sizes)}")
+    with Converter() as converter:
+        tell("loading the data")
+        dataset = task.load(data, seed=_DATA_SEED)
+        models: dict[str, ModelResult] = {}
+        files: dict[str, TrainedFile] = {}
+        for size in sizes:
+            models[size], files[size] = _one_size(name, task, dataset, size, seeds, work_dir / size, converter, tell)
+        tell("fitting the baseline")
+        baseline = task.baseline(dataset, seed=_DATA_SEED)
+    about = DataResult(dataset.source, dataset.real, len(dataset.train), len(dataset.test))
+    told = BaselineResult(baseline.name, dict(baseline.metrics))
+    return TrainResult(name, about, seeds, models, told), files
+
+
+def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | None) -> None:
+    """Write the light model (or the only one) to `out` and its manifest beside it; put all into the registry."""
+    from cloud.registry import Registry
+
+    if out is not None:
+        chosen = files.get("light") or next(iter(files.values()))
+        shutil.copyfile(chosen.path, out)
+        described = msgspec.json.format(msgspec.json.encode(chosen.manifest))
+        out.with_name(out.name + ".json").write_bytes(described)
+    if registry is not None:
+        store = Registry(registry)
+        for file in files.values():
+            store.put(Path(file.path), file.manifest)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation."""
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+
+
+def choice(files: dict[str, TrainedFile], metric: str) -> TrainedFile:
+    """The file to keep: `dynamic`, which is the smallest that every model has, unless it loses more than 0.005 of the
+    metric on `valid` against `float32`, or could not be made."""
+    plain = files["float32"]
+    small = files.get("dynamic", plain)
+    lost = plain.manifest.metrics.get(metric, np.nan) - small.manifest.metrics.get(metric, np.nan)
+    return plain if lost > _DYNAMIC_MAY_LOSE else small
+
+
+def _one_size(
+    name: str, task: Task, dataset: Dataset, size: Size, seeds: int, work_dir: Path, converter: Converter, tell: Tell
+) -> tuple[ModelResult, TrainedFile]:
+    from cloud.training import file_for, outputs_of
+
+    scores: list[dict[str, float]] = []
+    models: list[tuple[float, Fitted, np.ndarray]] = []
+    for seed in range(seeds):
+        model = _fitted(name, task, dataset, size, seed, seeds, work_dir / str(seed), tell)
+        saved = file_for(model, None, "keras", "float32")
+        outputs = outputs_of(Path(saved.path), saved.manifest, dataset.test.x)
+        scores.append(task.score(outputs, dataset.test.y))
+        models.append((saved.manifest.metrics.get(task.metric, -np.inf), model, outputs))
+    _, best, outputs = max(models, key=lambda entry: entry[0])
+    tell(f"{size}: bootstrap intervals")
+    intervals = task.intervals(outputs, dataset.test.y, seed=_DATA_SEED)
+    exports, files = _exports(task, dataset, best, size, converter, tell)
+    if "float32" not in files:
+        failed = exports["float32"]
+        raise ModelError(f"{name}, {size}: {failed.error if isinstance(failed, NotExported) else 'no float32 file'}")
+    result = ModelResult(
+        parameters=best.parameters,
+        metrics={metric: spread([score[metric] for score in scores]) for metric in scores[0]},
+        intervals=intervals,
+        train_s=float(np.mean([model.train_s for _, model, _ in models])),
+        exports=exports,
+    )
+    return result, choice(files, task.metric)
+
+
+def _fitted(
+    name: str, task: Task, dataset: Dataset, size: Size, seed: int, seeds: int, work_dir: Path, tell: Tell
+) -> Fitted:
+    from cloud.jobs import Progress, Trained, TrainJob
+    from cloud.training import fitted
+
+    def report(event: Progress | Trained) -> None:
+        if isinstance(event, Progress):
+            quality = "–" if event.quality is None else f"{event.quality:.3f}"
+            done = f"epoch {event.epoch} of {event.epochs}, {task.metric} {quality} on valid"
+            tell(f"{size}, seed {seed + 1} of {seeds}: {done}")
+
+    tell(f"{size}, seed {seed + 1} of {seeds}")
+    targets = (("keras", "float32"),)
+    job = TrainJob(name=size, task=name, data=None, size=size, seed=seed, out_dir=str(work_dir), targets=targets)
+    return fitted(job, task, dataset, report)
+
+
+def _exports(
+    task: Task, dataset: Dataset, model: Fitted, size: str, converter: Converter, tell: Tell
+) -> tuple[dict[str, Exported | NotExported], dict[str, TrainedFile]]:
+    from cloud.training import file_for, outputs_of
+
+    exports: dict[str, Exported | NotExported] = {}
+    files: dict[str, TrainedFile] = {}
+    for quantisation in _EXPORTS:
+        tell(f"{size}: exporting and evaluating {quantisation}")
+        try:
+            file = file_for(model, converter, "litert", quantisation)
+        except ModelError as error:
+            exports[quantisation] = NotExported(str(error))
+            continue
+        path = Path(file.path)
+        metrics = task.score(outputs_of(path, file.manifest, dataset.test.x), dataset.test.y)
+        latency_us = single_sample_us(path, file.manifest, dataset)
+        exports[quantisation] = Exported(file.manifest.size_bytes, metrics, latency_us)
+        files[quantisation] = file
+    return exports, files
+
+
+def single_sample_us(path: Path, manifest: Manifest, dataset: Dataset) -> float:
+    """Median time in µs in which the model decides one sample of the test split."""
+    rows = rng_for(_DATA_SEED, "latency").integers(0, len(dataset.test), _LATENCY_CALLS)
+    runtime = open_runtime(path, manifest)
+    for row in rows[:_LATENCY_WARM_UP_CALLS]:
+        runtime.infer(dataset.test.x[row : row + 1])
+    spent_ns = []
+    for row in rows:
+        x = dataset.test.x[row : row + 1]
+        start_ns = now_ns()
+        runtime.infer(x)
+        spent_ns.append(now_ns() - start_ns)
+    runtime.close()
+    return float(np.median(spent_ns)) / 1_000
+
+
+def _print_tables(result: TrainResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    kind = "real" if result.data.real else "generated"
+    console = Console()
+    console.print(
+        f"{result.task} on {kind} data ({result.data.source}): {result.data.n_train} samples to train on, "
+        f"{result.data.n_test} to test on, {result.seeds} seeds"
+    )
+    quality = Table("model", "metric", "mean ± std", "95 % interval", "parameters", "training", title="Test split")
+    for size, model in result.models.items():
+        for metric, value in model.metrics.items():
+            low, high = model.intervals[metric]
+            about = (f"{model.parameters:,}", f"{model.train_s:.1f} s")
+            quality.add_row(size, metric, f"{value.mean:.3f} ± {value.std:.3f}", f"{low:.3f} to {high:.3f}", *about)
+    for metric, found in result.baseline.metrics.items():
+        quality.add_row(result.baseline.name, metric, f"{found:.3f}", "", "", "")
+    console.print(quality)
+    exports = Table("model", "LiteRT file", "bytes", "metrics", "one sample", title="Exports, run on the test split")
+    for size, model in result.models.items():
+        for quantisation, export in model.exports.items():
+            if isinstance(export, NotExported):
+                exports.add_row(size, quantisation, "–", export.error, "–")
+                continue
+            metrics = ", ".join(f"{metric} {found:.3f}" for metric, found in export.metrics.items())
+            exports.add_row(size, quantisation, f"{export.bytes:,}", metrics, f"{export.latency_us:.0f} µs")
+    console.print(exports)

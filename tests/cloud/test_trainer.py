@@ -1,0 +1,171 @@
+"""The trainer's child process, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from cloud.jobs import StreamInfo, TrainJob
+from cloud.trainer import train, train_now
+from edgebench.clock import now_s, sleep_s
+from edgebench.errors import DataError, ModelError
+from edgebench.tasks.task import Dataset
+from tests.cloud.tiny import TASK
+from tests.cloud.trained import LIGHT_TARGETS, Session, tiny_session
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return tiny_session(tmp_path_factory)
+
+
+def job(tmp_path: Path, task: str, data: str | None = None, target: tuple[str, str] = ("keras", "float32")) -> TrainJob:
+    return TrainJob(
+        name="w",
+        task=f"tests.cloud.tiny:{task}",
+        data=data,
+        size="light",
+        seed=0,
+        out_dir=str(tmp_path),
+        targets=(target,),
+    )
+
+
+def test_each_epoch_of_each_job_is_reported(session: Session) -> None:
+    assert [(p.name, p.epoch, p.epochs) for p in session.progress] == [
+        ("light-job", 1, 2),
+        ("light-job", 2, 2),
+        ("heavy-job", 1, 1),
+    ]
+    assert all(p.quality is not None and 0 <= p.quality <= 1 for p in session.progress)
+
+
+def test_a_job_yields_a_file_a_target_with_a_manifest_that_describes_it(session: Session) -> None:
+    assert [(f.manifest.runtime, f.manifest.quantisation) for f in session.light.files] == list(LIGHT_TARGETS)
+    for file in session.light.files:
+        manifest = file.manifest
+        assert manifest.size_bytes == Path(file.path).stat().st_size
+        assert (manifest.input.dtype, manifest.input.shape, manifest.outputs) == ("float32", (6, 3), 1)
+        assert (manifest.examples, manifest.seed, manifest.evaluated_on) == (100, 3, "valid")
+        assert (manifest.data_source, manifest.real) == ("tiny", False)
+        if manifest.runtime != "fake":
+            assert manifest.parameters == (18 + 1) * 8 + (8 + 1) * 1
+            assert manifest.epochs == 2
+    # 300 training samples of 2 a group: all 150 groups.
+    assert session.heavy.files[0].manifest.examples == 150
+
+
+def test_the_metrics_of_a_file_are_near_those_of_the_model_it_was_made_of(session: Session) -> None:
+    last = [p for p in session.progress if p.name == "light-job"][-1]
+    assert last.quality is not None
+    for runtime, quantisation in LIGHT_TARGETS[:-1]:
+        metrics = session.file("light", runtime, quantisation).manifest.metrics
+        assert metrics["auroc"] == pytest.approx(last.quality, abs=0.05 if quantisation == "int8" else 0.01)
+
+
+def test_the_stream_files_are_the_test_split(session: Session) -> None:
+    expected = tiny_data().test
+    for name, array in (("x", expected.x), ("y", expected.y), ("group", expected.group)):
+        kept = np.load(session.streams / f"{name}.npy", mmap_mode="r")
+        np.testing.assert_array_equal(kept, array)
+    info = msgspec.json.decode((session.streams / "stream.json").read_bytes(), type=StreamInfo)
+    assert (info.samples, info.input.shape, info.source, info.real) == (70, (6, 3), "tiny", False)
+
+
+def tiny_data() -> Dataset:
+    return TASK.load(None, seed=3)
+
+
+def test_a_job_without_targets_only_writes_the_streams(tmp_path: Path) -> None:
+    wanted = msgspec.structs.replace(job(tmp_path, "CRASHING"), targets=(), stream_dir=str(tmp_path / "s"))
+    (trained,) = train_now([wanted])
+    assert trained.files == ()
+    assert np.load(tmp_path / "s" / "x.npy").shape == (70, 6, 3)
+
+
+def test_data_that_is_absent_is_a_data_error_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        train_now([job(tmp_path, "TASK", data="/nowhere")])
+    assert str(caught.value) == "/nowhere: no tiny data set; leave --data out"
+
+
+def test_an_exception_in_the_training_is_a_model_error_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        train_now([job(tmp_path, "FAILING")])
+    assert str(caught.value) == "training failed: ValueError: cannot learn this"
+
+
+def test_a_crash_of_the_training_is_a_model_error_with_its_signal_and_last_words(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        train_now([job(tmp_path, "CRASHING")])
+    assert "signal 6, SIGABRT" in str(caught.value)
+    assert "the ground gives way" in str(caught.value)
+
+
+def test_a_quantisation_that_a_runtime_lacks_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="keras models are not made in int8; there is float32"):
+        train_now([job(tmp_path, "CRASHING", target=("keras", "int8"))])
+
+
+def test_cancelling_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("TINY_PID_FILE", str(pid_file))
+
+    async def cancelled() -> None:
+        training = asyncio.create_task(train([job(tmp_path, "SLOW")]))
+        while not pid_file.exists() or not pid_file.read_text():
+            assert not training.done(), training.result()
+            await asyncio.sleep(0.02)
+        training.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await training
+
+    asyncio.run(cancelled())
+    assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own watch over orphans is Linux's")
+def test_the_child_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _SLOW_PARENT, str(tmp_path)],
+        env={**os.environ, "TINY_PID_FILE": str(pid_file), "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        _until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        trainer = psutil.Process(int(pid_file.read_text()))
+    finally:
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+    gone, alive = psutil.wait_procs([trainer], timeout=10)
+    assert not alive
+    assert gone
+
+
+_SLOW_PARENT = """
+import sys
+from pathlib import Path
+from cloud.trainer import train_now
+from tests.cloud.test_trainer import job
+train_now([job(Path(sys.argv[1]), "SLOW")])
+"""
+
+
+def _until(condition: object, within_s: float = 60.0) -> None:
+    assert callable(condition)
+    end_s = now_s() + within_s
+    while not condition():
+        assert now_s() < end_s, "it did not happen"
+        sleep_s(0.02)

@@ -1,0 +1,100 @@
+"""A user's own task, small enough to be learned in no time, and two that misbehave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.clock import sleep_s
+from edgebench.errors import DataError
+from edgebench.seeds import rng_for
+from edgebench.tasks.metrics import binary_intervals, binary_metrics
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Size, Split
+
+if TYPE_CHECKING:
+    import keras
+
+NAME = "tests.cloud.tiny:TASK"
+STEPS, FEATURES = 6, 3
+
+
+@dataclass(frozen=True)
+class TinyTask:
+    """Is the mean of a 6 × 3 sample above zero? `light` is a dense network, `heavy` a recurrent one."""
+
+    name: str = NAME
+    scenario: str = "test"
+    metric: str = "auroc"
+    sizes: tuple[Size, ...] = ("light", "heavy")
+    fitting: Literal["sound", "crash", "error", "slow"] = "sound"
+
+    def load(self, data: Path | None, *, seed: int) -> Dataset:
+        if data is not None:
+            raise DataError(f"{data}: no tiny data set; leave --data out")
+        rng = rng_for(seed, "tiny")
+        splits = {}
+        for first, (name, size) in enumerate((("train", 300), ("valid", 60), ("test", 70))):
+            x = rng.normal(size=(size, STEPS, FEATURES)).astype(np.float32)
+            y = (x.mean(axis=(1, 2)) > 0).astype(np.float32)[:, None]
+            splits[name] = Split(x=x, y=y, group=np.arange(size, dtype=np.int64) // 2 + 1_000 * first)
+        return Dataset(source="tiny", real=False, features=("a", "b", "c"), **splits)
+
+    def fit(
+        self,
+        size: Size,
+        dataset: Dataset,
+        *,
+        seed: int,
+        epochs: int | None = None,
+        examples: int | None = None,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> keras.Model:
+        if self.fitting == "slow":
+            Path(os.environ["TINY_PID_FILE"]).write_text(str(os.getpid()))
+            sleep_s(60)
+        if self.fitting == "crash":
+            os.write(2, b"the ground gives way\n")
+            os.abort()
+        if self.fitting == "error":
+            raise ValueError("cannot\nlearn this")
+        import keras
+
+        keras.utils.set_random_seed(seed)
+        inside: list[Any] = (
+            [keras.layers.Flatten(), keras.layers.Dense(8, activation="tanh")]
+            if size == "light"
+            else [keras.layers.LSTM(4)]
+        )
+        model = keras.Sequential(
+            [keras.Input((STEPS, FEATURES), name="sample"), *inside, keras.layers.Dense(1, activation="sigmoid")]
+        )
+        model.compile(keras.optimizers.Adam(0.03), "binary_crossentropy")
+        for epoch in range(1, (epochs or 3) + 1):
+            history = model.fit(dataset.train.x, dataset.train.y, batch_size=50, epochs=1, verbose=0)
+            quality = self.score(model.predict(dataset.valid.x, verbose=0), dataset.valid.y)["auroc"]
+            if progress is not None:
+                progress(Epoch(epoch=epoch, epochs=epochs or 3, loss=history.history["loss"][0], quality=quality))
+        return model
+
+    def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+        return binary_metrics(outputs, labels)
+
+    def intervals(
+        self, outputs: NDArray[np.float32], labels: NDArray[np.float32], *, seed: int
+    ) -> dict[str, tuple[float, float]]:
+        return binary_intervals(outputs, labels, seed=seed)
+
+    def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
+        return Baseline("the mean itself", self.score(dataset.test.x.mean(axis=(1, 2)), dataset.test.y))
+
+
+TASK = TinyTask()
+CRASHING = TinyTask(name="tests.cloud.tiny:CRASHING", fitting="crash")
+FAILING = TinyTask(name="tests.cloud.tiny:FAILING", fitting="error")
+SLOW = TinyTask(name="tests.cloud.tiny:SLOW", fitting="slow")

@@ -1,0 +1,76 @@
+"""The tiny task's models, trained and exported once for all tests of a session."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cloud.jobs import Progress, Trained, TrainedFile, TrainJob
+from cloud.trainer import train_now
+from tests.cloud.tiny import NAME
+
+LIGHT_TARGETS = (
+    ("litert", "float32"),
+    ("litert", "float16"),
+    ("litert", "dynamic"),
+    ("litert", "int8"),
+    ("keras", "float32"),
+    ("fake", "float32"),
+)
+HEAVY_TARGETS = (("litert", "float32"), ("litert", "dynamic"), ("keras", "float32"))
+
+
+class Session(NamedTuple):
+    """What one run of the trainer with two jobs brought."""
+
+    progress: tuple[Progress, ...]
+    light: Trained
+    heavy: Trained
+    streams: Path
+
+    def file(self, size: str, runtime: str, quantisation: str) -> TrainedFile:
+        trained = self.light if size == "light" else self.heavy
+        wanted = (runtime, quantisation)
+        return next(f for f in trained.files if (f.manifest.runtime, f.manifest.quantisation) == wanted)
+
+
+def tiny_session(factory: pytest.TempPathFactory) -> Session:
+    """Trains on the first call."""
+    return _trained(factory.getbasetemp())
+
+
+@cache
+def _trained(base: Path) -> Session:
+    folder = base / "tiny-session"
+    progress: list[Progress] = []
+    light, heavy = train_now(
+        [
+            TrainJob(
+                name="light-job",
+                task=NAME,
+                data=None,
+                size="light",
+                seed=3,
+                epochs=2,
+                examples=100,
+                out_dir=str(folder / "light"),
+                targets=LIGHT_TARGETS,
+                stream_dir=str(folder / "streams"),
+            ),
+            TrainJob(
+                name="heavy-job",
+                task=NAME,
+                data=None,
+                size="heavy",
+                seed=3,
+                epochs=1,
+                out_dir=str(folder / "heavy"),
+                targets=HEAVY_TARGETS,
+            ),
+        ],
+        on_progress=progress.append,
+    )
+    return Session(tuple(progress), light, heavy, folder / "streams")
