@@ -17,6 +17,9 @@ from edgebench.inference.spec import TensorSpec
 
 VERSION = 1
 _ENVELOPE_OVERHEAD_BYTES = 4096
+_LARGEST_RATIO = 4
+"""A payload of more than so many times the tensor's bytes is not even decoded; a wrong dtype is still called one."""
+
 _JSON_BYTES_PER_VALUE = 40
 _LARGEST_SEQ = 1 << 40
 
@@ -128,7 +131,7 @@ class SampleReader:
 
     def envelope(self, payload: bytes | memoryview) -> tuple[Sample, NDArray[Any]]:
         """An envelope and its tensor (a view), of the spec and finite. Raises RejectedError."""
-        if len(payload) > self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
+        if len(payload) > _LARGEST_RATIO * self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
             raise RejectedError("too-large")
         try:
             sample = _sample.decode(payload)

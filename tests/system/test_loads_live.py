@@ -1,0 +1,49 @@
+"""All kinds of load at once, on live nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.system.running import run
+
+TOPOLOGY = """\
+schema: 1
+name: loads
+seed: 3
+duration_s: 4
+nodes:
+  cloud: {tier: cloud}
+  ward:  {tier: edge, parent: cloud}
+  bed:   {tier: device, count: 2, parent: ward}
+workloads:
+  fixed:   {task: icu-death, source: bed, load: {kind: fixed, rate_hz: 5}, model: {runtime: fake}}
+  trace:   {task: icu-death, source: bed, load: {kind: trace, file: trace.txt}, model: {runtime: fake}}
+  single:  {task: icu-death, source: bed, load: {kind: single-stream}, model: {runtime: fake}}
+  multi:   {task: icu-death, source: bed, load: {kind: multi-stream, samples: 4}, model: {runtime: fake}}
+  offline: {task: icu-death, source: bed, load: {kind: offline, samples: 300}, model: {runtime: fake}, qos: 0}
+"""
+
+
+def test_each_kind_of_load_issues_what_it_promises(tmp_path: Path) -> None:
+    (tmp_path / "trace.txt").write_text("0.5\n0.75\n3.0\n9.0\n")
+    _, result, _ = run(tmp_path, TOPOLOGY)
+    figures = result["workloads"]
+    assert figures["fixed"]["scheduled"] == 2 * 5 * 4
+    assert figures["trace"]["scheduled"] == 2 * 3
+    assert figures["offline"]["scheduled"] == 2 * 300
+    assert figures["single"]["scheduled"] > 10
+    assert figures["multi"]["scheduled"] % 4 == 0
+    for name, each in figures.items():
+        assert each["decided"] == each["scheduled"], name
+        assert each["lost"] == each["duplicated"] == 0, name
+
+
+def test_a_closed_loop_never_has_more_than_one_query_open(tmp_path: Path) -> None:
+    from edgebench.experiments.rundir import load_run
+
+    (tmp_path / "trace.txt").write_text("0.5\n")
+    _, _, run_dir = run(tmp_path, TOPOLOGY)
+    table = load_run(run_dir).records.to_pylist()
+    for device in ("bed-0", "bed-1"):
+        rows = sorted((r for r in table if r["node"] == device and r["workload"] == "single"), key=lambda r: r["seq"])
+        assert all(later["captured_ns"] >= earlier["arrived_ns"] for earlier, later in zip(rows, rows[1:], strict=False))

@@ -1,0 +1,71 @@
+"""The same work on each tier, over a slow uplink: hops and bytes show where it was done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.system.running import SMALL, faults_of, run
+
+UPLINK = SMALL + "links:\n  - {between: [ward, cloud], latency_ms: 20, rate_mbit_s: 20}\n  - {between: [bed, ward], latency_ms: 2}\n"
+SAMPLE_BYTES = 48 * 76 * 4
+SENT = 160
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """One run a tier."""
+    found = {}
+    for tier in ("device", "edge", "cloud"):
+        _, result, _ = run(tmp_path_factory.mktemp(tier), UPLINK, "--set", f"workloads.watch.place.infer={tier}")
+        assert faults_of(result) == []
+        found[tier] = result
+    return found
+
+
+def hop(result: dict[str, Any], name: str) -> float:
+    return float(result["workloads"]["watch"]["hops_ms"][name]["p50"])
+
+
+def bytes_of(result: dict[str, Any], group: str) -> int:
+    return sum(link["bytes"] for name, link in result["links"].items() if name.startswith(group))
+
+
+def test_every_sample_is_decided_once_on_every_tier(results: dict[str, dict[str, Any]]) -> None:
+    for tier, result in results.items():
+        figures = result["workloads"]["watch"]
+        counts = [figures[key] for key in ("scheduled", "decided", "lost", "duplicated", "reordered", "rejected")]
+        assert counts == [SENT, SENT, 0, 0, 0, 0], tier
+
+
+def test_the_way_to_the_decider_grows_by_the_links_in_between(results: dict[str, dict[str, Any]]) -> None:
+    assert hop(results["device"], "uplink") == 0.0
+    assert 2.0 <= hop(results["edge"], "uplink") < hop(results["cloud"], "uplink")
+    # 2 ms and 20 ms of latency, and 14.6 kB at 20 Mbit/s.
+    assert hop(results["cloud"], "uplink") >= 2.0 + 20.0 + SAMPLE_BYTES * 8 / 20e6 * 1e3
+    assert hop(results["edge"], "downlink") >= 2.0
+    assert hop(results["cloud"], "downlink") >= 22.0
+
+
+def test_samples_cross_only_the_links_below_their_decider(results: dict[str, dict[str, Any]]) -> None:
+    samples = SENT * SAMPLE_BYTES
+    assert bytes_of(results["device"], "bed") < 0.01 * samples
+    assert bytes_of(results["device"], "ward") < 0.01 * samples
+    assert samples < bytes_of(results["edge"], "bed") < 1.05 * samples
+    assert bytes_of(results["edge"], "ward") < 0.01 * samples
+    assert samples < bytes_of(results["cloud"], "bed") < 1.05 * samples
+    assert samples < bytes_of(results["cloud"], "ward") < 1.05 * samples
+
+
+def test_the_links_count_a_message_up_and_a_message_down_for_each_sample(results: dict[str, dict[str, Any]]) -> None:
+    for tier, expected in (("edge", 0), ("cloud", SENT)):
+        uplinks = [link for name, link in results[tier]["links"].items() if name.startswith("ward")]
+        assert expected <= sum(link["messages"] for link in uplinks) - expected < expected + 40, tier
+
+
+def test_what_was_asked_of_the_uplink_stands_beside_what_was_measured(results: dict[str, dict[str, Any]]) -> None:
+    uplink = results["cloud"]["links"]["ward-0 -> cloud"]
+    assert uplink["requested"] == {"latency_ms": 20.0, "jitter_ms": 0.0, "up_mbit_s": 20.0, "down_mbit_s": 20.0}
+    assert uplink["measured"].keys() >= {"latency_ms", "down_latency_ms", "up_mbit_s", "down_mbit_s"}
+    assert uplink["measured"]["latency_ms"] >= 20.0
