@@ -59,6 +59,7 @@ class Converter:
     def convert(self, conversion: Conversion) -> None:
         """Write `conversion.out`. Raises ModelError with the reason, and is then ready for the next one."""
         if self._process.poll() is not None:
+            self.close()
             self._process = self._started()
         assert self._process.stdin is not None
         assert self._process.stdout is not None

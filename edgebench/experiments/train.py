@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(result)).decode() + "\n")
     else:
-        _print_tables(result)
+        print_tables(result)
     return 0
 
 
@@ -278,7 +278,8 @@ def single_sample_us(path: Path, manifest: Manifest, dataset: Dataset) -> float:
     return float(np.median(spent_ns)) / 1_000
 
 
-def _print_tables(result: TrainResult) -> None:
+def print_tables(result: TrainResult) -> None:
+    """Print the figures for people."""
     from rich.console import Console
     from rich.table import Table
 

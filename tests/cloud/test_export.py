@@ -1,0 +1,57 @@
+"""Conversion in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.export import Conversion, Converter, check_quantisation
+from edgebench.errors import ModelError
+from tests.cloud.tiny import NAME
+from tests.cloud.trained import Session, tiny_session
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return tiny_session(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def converter() -> Iterator[Converter]:
+    with Converter() as converter:
+        yield converter
+
+
+def conversion(session: Session, tmp_path: Path, size: str, quantisation: str) -> Conversion:
+    samples = tmp_path / "samples.npy"
+    np.save(samples, np.load(session.streams / "x.npy")[:64])
+    model = session.file(size, "keras", "float32").path
+    return Conversion(NAME, model, quantisation, str(samples), str(tmp_path / f"{quantisation}.tflite"))
+
+
+def test_a_crash_of_the_converter_is_an_error_and_the_next_conversion_works(
+    session: Session, converter: Converter, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        converter.convert(conversion(session, tmp_path, "heavy", "int8"))
+    expected = "int8: the converter crashed (signal 11, SIGSEGV): full-integer recurrent layers are not supported by it"
+    assert str(caught.value) == expected
+    converter.convert(conversion(session, tmp_path, "heavy", "float16"))
+    assert (tmp_path / "float16.tflite").stat().st_size > 1_000
+
+
+def test_a_model_that_does_not_load_is_an_error_in_one_line(converter: Converter, tmp_path: Path) -> None:
+    (tmp_path / "broken.keras").write_bytes(b"nonsense")
+    broken = Conversion(NAME, str(tmp_path / "broken.keras"), "float32", None, str(tmp_path / "out"))
+    with pytest.raises(ModelError, match=r"^float32: ValueError: .*broken\.keras") as caught:
+        converter.convert(broken)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_runtime_is_offered_only_the_quantisations_that_it_has() -> None:
+    check_quantisation("litert", "int8")
+    with pytest.raises(ModelError, match="fake models are not made in dynamic; there is float32"):
+        check_quantisation("fake", "dynamic")

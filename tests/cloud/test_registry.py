@@ -1,0 +1,166 @@
+"""The model registry: what is put in comes out unharmed, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cloud.registry import Registry, digest_of
+from edgebench.errors import ModelError
+from edgebench.inference.spec import Manifest, TensorSpec
+
+
+def described(content: bytes, digest: str | None = None) -> Manifest:
+    return Manifest(
+        digest=digest or hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        task="t",
+        model_size="light",
+        runtime="fake",
+        quantisation="float32",
+        input=TensorSpec("float32", (2,)),
+        outputs=1,
+        batches=(1,),
+        parameters=0,
+        data_source="made up",
+        real=False,
+        examples=0,
+        epochs=0,
+        seed=0,
+        evaluated_on="valid",
+        metrics={"auroc": 0.5},
+        train_s=0.0,
+    )
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def put(registry: Registry, tmp_path: Path, content: bytes) -> Manifest:
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    manifest = described(content)
+    assert registry.put(path, manifest) == manifest.digest
+    return manifest
+
+
+def test_digest_is_the_sha256_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert digest_of(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_put_comes_out_with_its_manifest(registry: Registry, tmp_path: Path) -> None:
+    manifest = put(registry, tmp_path, b"weights")
+    path, found = registry.open(manifest.digest)
+    assert path.read_bytes() == b"weights"
+    assert found == manifest
+    assert registry.path_of(manifest.digest) == path
+    assert registry.manifests() == (manifest,)
+
+
+def test_putting_again_mends_a_damaged_file(registry: Registry, tmp_path: Path) -> None:
+    manifest = put(registry, tmp_path, b"weights")
+    registry.path_of(manifest.digest).write_bytes(b"Weights")
+    with pytest.raises(ModelError, match=f"{manifest.digest}.model: damaged"):
+        registry.open(manifest.digest)
+    put(registry, tmp_path, b"weights")
+    assert registry.open(manifest.digest)[0].read_bytes() == b"weights"
+
+
+def test_a_truncated_file_is_an_error_that_names_it(registry: Registry, tmp_path: Path) -> None:
+    manifest = put(registry, tmp_path, b"weights")
+    registry.path_of(manifest.digest).write_bytes(b"weig")
+    with pytest.raises(ModelError, match=r"\.model: damaged: 4 bytes where 7 are described"):
+        registry.open(manifest.digest)
+
+
+def test_a_file_that_is_not_the_one_described_is_refused_and_leaves_nothing(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"other!!")
+    with pytest.raises(ModelError, match="damaged"):
+        registry.put(path, described(b"weights"))
+    assert registry.manifests() == ()
+    assert list((tmp_path / "registry").iterdir()) == []
+
+
+def test_a_damaged_manifest_is_an_error_that_names_it(registry: Registry, tmp_path: Path) -> None:
+    manifest = put(registry, tmp_path, b"weights")
+    (tmp_path / "registry" / f"{manifest.digest}.json").write_text("{")
+    with pytest.raises(ModelError, match=f"{manifest.digest}.json: damaged manifest"):
+        registry.manifests()
+
+
+def test_a_model_without_a_manifest_is_not_there_yet(registry: Registry, tmp_path: Path) -> None:
+    manifest = put(registry, tmp_path, b"weights")
+    (tmp_path / "registry" / f"{manifest.digest}.json").unlink()
+    with pytest.raises(ModelError, match="no model"):
+        registry.path_of(manifest.digest)
+
+
+def test_a_prefix_finds_the_one_model_that_it_begins(registry: Registry, tmp_path: Path) -> None:
+    manifest = put(registry, tmp_path, b"weights")
+    assert registry.find(manifest.digest[:8]) == manifest
+    assert registry.find("sha256:" + manifest.digest) == manifest
+    with pytest.raises(ModelError, match="no model ffff0000"):
+        registry.find("ffff0000")
+    with pytest.raises(ModelError, match="at least 4 hex digits"):
+        registry.find(manifest.digest[:3])
+
+
+def test_a_prefix_of_two_models_is_an_error(registry: Registry, tmp_path: Path) -> None:
+    # Manifests alone decide what a prefix means; two with one beginning are quicker written than found.
+    for end in ("0", "1"):
+        manifest = described(b"", digest="abcd" + end * 60)
+        (tmp_path / "registry" / f"{manifest.digest}.json").write_bytes(msgspec.json.encode(manifest))
+    with pytest.raises(ModelError, match="abcd is short for 2 models: abcd00000000, abcd11111111"):
+        registry.find("abcd")
+
+
+@pytest.mark.parametrize(
+    "trick", ["../../etc/passwd", "a" * 63, "A" * 64, "", "a" * 60 + "/../", "*" * 64, "\x00" * 64]
+)
+def test_nothing_but_a_digest_becomes_a_path(registry: Registry, tmp_path: Path, trick: str) -> None:
+    for call in (registry.path_of, registry.open, registry.manifest, registry.find):
+        with pytest.raises(ModelError):
+            call(trick)
+    with pytest.raises(ModelError):
+        registry.stage(trick, 0, b"x")
+    assert list((tmp_path / "registry").iterdir()) == []
+
+
+def test_a_file_comes_in_pieces_and_goes_on_where_it_stopped(registry: Registry, tmp_path: Path) -> None:
+    manifest = described(b"weights")
+    assert registry.stage(manifest.digest, 0, b"weig") == 4
+    assert Registry(tmp_path / "registry").stage(manifest.digest, 0, b"") == 4
+    with pytest.raises(ModelError, match="a piece for byte 6, but 4 are here"):
+        registry.stage(manifest.digest, 6, b"s")
+    assert registry.stage(manifest.digest, 2, b"ights") == 7
+    assert registry.manifests() == ()
+    assert registry.commit(manifest) == manifest.digest
+    assert registry.open(manifest.digest)[0].read_bytes() == b"weights"
+
+
+def test_pieces_that_do_not_make_the_model_are_forgotten(registry: Registry) -> None:
+    manifest = described(b"weights")
+    registry.stage(manifest.digest, 0, b"wrights")
+    with pytest.raises(ModelError, match="damaged"):
+        registry.commit(manifest)
+    assert registry.stage(manifest.digest, 0, b"") == 0
+
+
+def test_many_writers_of_one_model_leave_it_whole(registry: Registry, tmp_path: Path) -> None:
+    content = b"w" * 300_000
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    manifest = described(content)
+    with ThreadPoolExecutor(8) as pool:
+        digests = list(pool.map(lambda _: Registry(tmp_path / "registry").put(path, manifest), range(24)))
+    assert set(digests) == {manifest.digest}
+    assert registry.open(manifest.digest)[0].read_bytes() == content
+    assert sorted(p.suffix for p in (tmp_path / "registry").iterdir()) == [".json", ".model"]

@@ -1,0 +1,198 @@
+"""`edgebench train` on a user's own task."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from cloud.jobs import TrainedFile
+from cloud.registry import Registry
+from edgebench.errors import DataError, EdgebenchError
+from edgebench.experiments.train import (
+    BaselineResult,
+    DataResult,
+    Exported,
+    ModelResult,
+    NotExported,
+    Spread,
+    TrainResult,
+    add_arguments,
+    choice,
+    print_tables,
+    run,
+    spread,
+)
+from edgebench.inference.runtime import open_runtime
+from edgebench.inference.spec import Manifest, TensorSpec
+from tests.cloud.tiny import NAME, TASK
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Trained(NamedTuple):
+    result: dict[str, Any]
+    out: Path
+    registry: Path
+
+
+@pytest.fixture(scope="module")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def trained(patch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Both sizes from two seeds, once for all tests of this module."""
+    folder = tmp_path_factory.mktemp("train")
+    out, registry = folder / "light.model", folder / "registry"
+    with pytest.MonkeyPatch.context() as context:
+        printed = _Captured(context)
+        status = run(_arguments(NAME, "--seeds", "2", "--out", str(out), "--registry", str(registry), "--json"))
+    assert status == 0
+    return Trained(json.loads(printed.text()), out, registry)
+
+
+class _Captured:
+    """Standard output, kept; capsys lives shorter than a module."""
+
+    def __init__(self, context: pytest.MonkeyPatch) -> None:
+        self._buffer = io.StringIO()
+        context.setattr("sys.stdout", self._buffer)
+
+    def text(self) -> str:
+        return self._buffer.getvalue()
+
+
+def _arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_the_json_has_the_agreed_keys(trained: Trained) -> None:
+    result = trained.result
+    assert set(result) == {"task", "data", "seeds", "models", "baseline"}
+    assert result["data"] == {"source": "tiny", "real": False, "n_train": 300, "n_test": 70}
+    assert (result["task"], result["seeds"]) == (NAME, 2)
+    assert set(result["models"]) == {"light", "heavy"}
+    for model in result["models"].values():
+        assert set(model) == {"parameters", "metrics", "intervals", "train_s", "exports"}
+        assert set(model["metrics"]) == {"auroc", "auprc"}
+        assert set(model["metrics"]["auroc"]) == {"mean", "std"}
+        low, high = model["intervals"]["auroc"]
+        assert 0 <= low <= high <= 1
+        assert set(model["exports"]) == {"float32", "float16", "dynamic", "int8"}
+    assert result["models"]["light"]["parameters"] == 161
+    # The label is whether the mean is above zero: the mean itself must rank perfectly.
+    assert result["baseline"] == {"name": "the mean itself", "metrics": {"auroc": 1.0, "auprc": 1.0}}
+
+
+def test_an_export_has_size_metrics_and_latency(trained: Trained) -> None:
+    for export in trained.result["models"]["light"]["exports"].values():
+        assert set(export) == {"bytes", "metrics", "latency_us"}
+        assert export["bytes"] > 1_000
+        assert export["latency_us"] > 0
+        assert export["metrics"]["auroc"] > 0.5
+
+
+def test_a_quantisation_that_crashes_the_converter_is_recorded_and_the_others_are_made(trained: Trained) -> None:
+    exports = trained.result["models"]["heavy"]["exports"]
+    assert "the converter crashed (signal 11, SIGSEGV)" in exports["int8"]["error"]
+    assert all("bytes" in exports[quantisation] for quantisation in ("float32", "float16", "dynamic"))
+
+
+def test_out_holds_the_light_model_beside_its_manifest(trained: Trained) -> None:
+    manifest = msgspec.json.decode(trained.out.with_name("light.model.json").read_bytes(), type=Manifest)
+    assert manifest.digest == hashlib.sha256(trained.out.read_bytes()).hexdigest()
+    assert (manifest.model_size, manifest.runtime, manifest.evaluated_on) == ("light", "litert", "valid")
+    assert manifest.quantisation in {"dynamic", "float32"}
+    test = TASK.load(None, seed=0).test
+    outputs = open_runtime(trained.out, manifest).infer(test.x)
+    reported = trained.result["models"]["light"]["exports"][manifest.quantisation]["metrics"]
+    assert TASK.score(outputs, test.y)["auroc"] == pytest.approx(reported["auroc"], abs=1e-3)
+
+
+def test_the_registry_holds_a_model_of_each_size(trained: Trained) -> None:
+    registry = Registry(trained.registry)
+    assert sorted(m.model_size for m in registry.manifests()) == ["heavy", "light"]
+    for manifest in registry.manifests():
+        registry.open(manifest.digest)
+
+
+def test_the_table_says_what_the_data_is_and_why_an_export_is_absent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    exports = {"float32": Exported(5_000, {"auroc": 0.81}, 73.4), "int8": NotExported("int8: no")}
+    light = ModelResult(161, {"auroc": Spread(0.82, 0.004)}, {"auroc": (0.79, 0.85)}, 2.0, exports)
+    baseline = BaselineResult("the mean itself", {"auroc": 0.843})
+    print_tables(TrainResult("t", DataResult("tiny", False, 300, 70), 3, {"light": light}, baseline))
+    printed = capsys.readouterr().out
+    assert "generated data (tiny)" in printed
+    for part in ("0.820 ± 0.004", "0.790 to 0.850", "the mean itself", "0.843", "5,000", "73 µs", "int8: no"):
+        assert part in printed
+
+
+def test_wrong_arguments_are_errors_of_one_line(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(EdgebenchError, match="--seeds 0: at least 1"):
+        run(_arguments(NAME, "--seeds", "0"))
+    with pytest.raises(EdgebenchError, match="has no size 'published'; it has light, heavy"):
+        run(_arguments(NAME, "--size", "published"))
+    with pytest.raises(DataError, match="no tiny data set"):
+        run(_arguments(NAME, "--data", str(tmp_path)))
+
+
+def test_spread_is_mean_and_sample_deviation() -> None:
+    found = spread([1.0, 2.0, 3.0])
+    assert (found.mean, found.std) == (2.0, 1.0)
+    assert spread([0.5]).std == 0.0
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "chosen"), [(0.796, "dynamic"), (0.9, "dynamic"), (0.79, "float32"), (None, "float32")]
+)
+def test_the_smaller_file_is_kept_unless_it_decides_worse(dynamic: float | None, chosen: str) -> None:
+    files = {"float32": _file("float32", 0.8)}
+    if dynamic is not None:
+        files["dynamic"] = _file("dynamic", dynamic)
+    assert choice(files, "auroc").manifest.quantisation == chosen
+
+
+def _file(quantisation: str, auroc: float) -> TrainedFile:
+    manifest = Manifest(
+        digest="0" * 64,
+        size_bytes=0,
+        task=NAME,
+        model_size="light",
+        runtime="litert",
+        quantisation=quantisation,
+        input=TensorSpec("float32", (6, 3)),
+        outputs=1,
+        batches=(1,),
+        parameters=0,
+        data_source="tiny",
+        real=False,
+        examples=0,
+        epochs=0,
+        seed=0,
+        evaluated_on="valid",
+        metrics={"auroc": auroc},
+        train_s=0.0,
+    )
+    return TrainedFile("nowhere", manifest)
+
+
+def test_spread_of_undefined_metrics_is_undefined() -> None:
+    assert np.isnan(spread([float("nan"), 0.5]).mean)
