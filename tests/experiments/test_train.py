@@ -135,7 +135,8 @@ def test_the_table_says_what_the_data_is_and_why_an_export_is_absent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
-    exports = {"float32": Exported(5_000, {"auroc": 0.81}, 73.4), "int8": NotExported("int8: no")}
+    exports: dict[str, Exported | NotExported] = {"float32": Exported(5_000, {"auroc": 0.81}, 73.4)}
+    exports["int8"] = NotExported("int8: no")
     light = ModelResult(161, {"auroc": Spread(0.82, 0.004)}, {"auroc": (0.79, 0.85)}, 2.0, exports)
     baseline = BaselineResult("the mean itself", {"auroc": 0.843})
     print_tables(TrainResult("t", DataResult("tiny", False, 300, 70), 3, {"light": light}, baseline))
