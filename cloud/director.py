@@ -11,10 +11,10 @@ import msgspec
 
 from cloud.board import Board
 from cloud.control import ControlPlane
+from cloud.jobs import Progress, StreamInfo, Trained, TrainJob
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.spec import CloudSpec
-from cloud.jobs import Progress, StreamInfo, Trained, TrainJob
 from cloud.trainer import train
 from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import EdgebenchError, ModelError
@@ -107,7 +107,8 @@ class Director:
         for task in rollouts:
             if not task.done():
                 task.cancel()
-                self._write(Troubled(f"the {task.get_name()} was still training at the end: raise duration_s or train less"))
+                why = "was still training at the end: raise duration_s or train less"
+                self._write(Troubled(f"the {task.get_name()} {why}"))
         await asyncio.gather(*rollouts, return_exceptions=True)
 
     def _first_job(self, plan: WorkloadPlan) -> TrainJob:
@@ -116,7 +117,11 @@ class Director:
         return self._job(plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)))
 
     def _job(
-        self, plan: WorkloadPlan, how: Training | Rollout, targets: tuple[tuple[str, str], ...], stream_dir: str | None = None
+        self,
+        plan: WorkloadPlan,
+        how: Training | Rollout,
+        targets: tuple[tuple[str, str], ...],
+        stream_dir: str | None = None,
     ) -> TrainJob:
         self._jobs += 1
         return TrainJob(
@@ -148,8 +153,8 @@ class Director:
         manifest = self._found(plan)
         if manifest.task != plan.task or manifest.input != info.input:
             raise ModelError(
-                f"{plan.name}: the model {manifest.digest[:12]} is for {manifest.task} with input {manifest.input.shape}, "
-                f"the stream is of {plan.task} with {info.input.shape}: name another $.workloads.{plan.name}.model.source"
+                f"$.workloads.{plan.name}.model.source: {manifest.digest[:12]} is for {manifest.task} with input "
+                f"{manifest.input.shape}, the stream is of {plan.task} with {info.input.shape} (name another)"
             )
         self._announce(plan, manifest, "found in the registry")
 

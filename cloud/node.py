@@ -65,9 +65,7 @@ class CloudNode:
             runtime = open_runtime(self._registry.path_of(manifest.digest), manifest, warm_for=max_batch)
             decider.use(runtime, manifest)
         topic = topics.models(self._deployment.run_id, workload)
-        self._reactor.call_soon_threadsafe(
-            partial(self._connection.publish, topic, msgspec.json.encode(manifest), qos=1, retain=True)
-        )
+        self._connection.publish(topic, msgspec.json.encode(manifest), qos=1, retain=True)
 
     def _run(self) -> None:
         self._connection.start()

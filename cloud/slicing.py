@@ -12,7 +12,9 @@ def slice_for(
     deployment: Deployment, nodes: list[str], endpoints: dict[str, Endpoints], traces: dict[str, list[float]]
 ) -> Slice:
     """The slice of one process's nodes. `nodes` must be names of the deployment."""
-    below = {device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, set(nodes))}
+    below = {
+        device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, set(nodes))
+    }
     workloads = {plan.name: _cut(plan, below) for plan in deployment.workloads.values() if below & plan.deciders.keys()}
     shares: dict[str, dict[str, Share]] = {}
     for plan in deployment.workloads.values():

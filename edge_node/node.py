@@ -151,9 +151,7 @@ class EdgeNode:
             body = bytes(answer.body)
             if not wire.is_plain(body):
                 decision = wire.decode_decision(body)
-                body = wire.encode(
-                    msgspec.structs.replace(decision, return_in_ns=return_in_ns, return_out_ns=now_ns())
-                )
+                body = wire.encode(msgspec.structs.replace(decision, return_in_ns=return_in_ns, return_out_ns=now_ns()))
         except (wire.RejectedError, msgspec.DecodeError) as error:
             _log.error("%s: an answer of the cloud cannot be read: %s", workload, error)
             return

@@ -17,9 +17,9 @@ from cloud.spec import CloudSpec
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.executors.processes import Part, start_part, stop_all
+from edgebench.executors.wiring import Wiring
 from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.control import ControlClient
-from edgebench.executors.wiring import Wiring
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import LinkMeasured, probe
 from edgebench.fabric.records import Died, HostUsage, HostUsed, Linked, LinkObserved, Spool, Troubled, Usage, Used

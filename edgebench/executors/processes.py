@@ -1,4 +1,4 @@
-"""Child processes with a name, a log file and a lifeline: standard input, whose end tells them that nobody needs them."""
+"""Child processes with a name, a log file and a lifeline: when their standard input ends, nobody needs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _LAST_WORDS_BYTES = 4096
 class Part:
     """One process of a run. nodes: those that it hosts, empty for a broker or a relay."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], *, nodes: Iterable[str] = (), log: Path | None = None) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], *, nodes: Iterable[str] = (), log: Path | None = None
+    ) -> None:
         self.name = name
         self.nodes = list(nodes)
         self.process = process
@@ -42,7 +44,14 @@ class Part:
 
 
 def start_part(
-    name: str, module: str, arguments: list[str], *, log: Path, token: str, nodes: Iterable[str] = (), pass_fds: tuple[int, ...] = ()
+    name: str,
+    module: str,
+    arguments: list[str],
+    *,
+    log: Path,
+    token: str,
+    nodes: Iterable[str] = (),
+    pass_fds: tuple[int, ...] = (),
 ) -> Part:
     """Start a Python program of ours in a session of its own, so that Ctrl-C reaches it only through us."""
     with log.open("ab") as output:

@@ -34,8 +34,8 @@ class Wiring(NamedTuple):
             via = self._shaped(node.name, hops=1)
             if via:
                 broker = parse_broker_url(self.brokers[node.parent])
-                protocol = "opaque" if broker.tls else "mqtt"
-                routes.append(Route(_route(_MQTT, node.name), via, broker.host, broker.port, protocol))
+                name = _route(_MQTT, node.name)
+                routes.append(Route(name, via, broker.host, broker.port, "opaque" if broker.tls else "mqtt"))
             via = self._shaped(node.name, hops=2) if node.tier == "edge" or self._loads_models(node.name) else ()
             if via:
                 control = urlsplit(self.control_url)

@@ -17,8 +17,8 @@ from edgebench.fabric.records import (
     HostUsed,
     Linked,
     LinkObserved,
-    Modelled,
     ModelEvent,
+    Modelled,
     Observations,
     Opened,
     Progress,
@@ -100,24 +100,29 @@ class _Gathered:
             case Closed(nodes=nodes, versions=versions):
                 self._closed.update(nodes)
                 self._versions.update(versions)
-            case Modelled(event=event):
-                self._models.append(event)
-            case Sourced():
-                self._sources[entry.workload] = entry
-            case Began():
-                self._began = entry
-            case Troubled(reason=reason):
-                self._trouble.append(reason)
+            case _:
+                self._take_of_run(entry)
+
+    def _take_of_run(self, entry: Entry) -> None:
+        match entry:
             case Opened():
                 self._opened = entry
-            case HostUsed(usage=host_usage):
-                self._host_usage.append(host_usage)
+            case Began():
+                self._began = entry
+            case Sourced():
+                self._sources[entry.workload] = entry
+            case Modelled(event=event):
+                self._models.append(event)
             case Linked(link=link):
                 self._links[link.name] = link
+            case HostUsed(usage=usage):
+                self._host_usage.append(usage)
             case Died(death=death):
                 self._deaths.setdefault(death.part, death)
-            case Rows():
-                raise AssertionError("rows go to the table")
+            case Troubled(reason=reason):
+                self._trouble.append(reason)
+            case _:
+                raise AssertionError(f"{type(entry).__name__} is no entry of a run")
 
     def observations(self) -> Observations:
         """What was gathered."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from edgebench import tasks
-from edgebench.clock import now_ns, utc_now
+from edgebench.clock import utc_now
 from edgebench.errors import EdgebenchError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.experiments.collect import COMMAND_SPOOL, collect

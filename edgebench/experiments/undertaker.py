@@ -14,6 +14,7 @@ import psutil
 
 from edgebench.clock import now_s, sleep_s
 
+_log = logging.getLogger(__name__)
 _PATIENCE_S = 15.0
 _POLL_S = 0.1
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
     try:
         bury(run_dir)
     except Exception:
-        logging.exception("the run could not be closed")
+        _log.exception("the run could not be closed")
         raise
     return 0
 
@@ -66,7 +67,7 @@ def _end_processes(run_dir: Path) -> None:
         sleep_s(_POLL_S)
     for process in processes:
         if _lives(process):
-            logging.warning("killing %d, which did not stop", process.pid)
+            _log.warning("killing %d, which did not stop", process.pid)
             process.kill()
 
 

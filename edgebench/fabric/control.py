@@ -36,7 +36,9 @@ class ControlClient:
 
     def beat(self, heartbeat: Heartbeat) -> RunState:
         """Report, and learn how the run stands."""
-        return msgspec.json.decode(self._request("POST", "/v1/heartbeat", msgspec.json.encode(heartbeat)), type=RunState)
+        return msgspec.json.decode(
+            self._request("POST", "/v1/heartbeat", msgspec.json.encode(heartbeat)), type=RunState
+        )
 
     def state(self) -> LiveState:
         """How the run stands, for watchers."""

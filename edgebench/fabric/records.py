@@ -51,7 +51,7 @@ class Tally(msgspec.Struct):
 
     scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
     (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.
-    rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples that came as plain JSON.
+    rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples in plain JSON.
     """
 
     scheduled: int = 0
@@ -231,7 +231,19 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
 
 
 Entry = (
-    Progress | Rows | Swapped | Used | Closed | Modelled | Sourced | Began | Troubled | Opened | HostUsed | Linked | Died
+    Progress
+    | Rows
+    | Swapped
+    | Used
+    | Closed
+    | Modelled
+    | Sourced
+    | Began
+    | Troubled
+    | Opened
+    | HostUsed
+    | Linked
+    | Died
 )
 
 
@@ -270,11 +282,10 @@ def read_spool(path: Path) -> Iterator[Entry]:
 class Observations(msgspec.Struct, frozen=True):
     """All that a run directory knows besides its deployment and its sample rows; `observations.json`.
 
-    started_ns..ended_ns: the time in which samples were due. first_decision_s: from the start of the command.
-    tallies: node -> workload -> counts. hosts_of: process -> the nodes that it hosts; `usage` is by process.
-    closed: nodes that ended in good order. data_sources: workload -> the source of its stream, `real_data` the workloads
-    whose stream is not generated. trouble: reasons that make the run invalid whatever the figures say (an interrupt, a
-    failed roll-out, …).
+    started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
+    the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
+    the source of its stream, `real_data` the workloads whose stream is not generated. trouble: reasons that make the
+    run invalid whatever the figures say (an interrupt, a failed roll-out, …).
     """
 
     started_ns: int | None

@@ -15,9 +15,9 @@ Phase = Literal["preparing", "running", "ending", "aborted"]
 class Endpoints(msgspec.Struct, frozen=True):
     """Where a node reaches things, through the emulated links where there are any.
 
-    broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for an
-    edge. models: base URL (HTTP) of the registry. one_broker: `broker` serves all sites and the cloud, so an edge has to
-    name its devices; on a broker of its own it takes whatever comes, by one filter a workload.
+    broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for
+    an edge. models: base URL (HTTP) of the registry. one_broker: `broker` serves all sites and the cloud, so an edge
+    has to name its devices; on a broker of its own it takes whatever comes, by one filter a workload.
     """
 
     broker: str
@@ -50,8 +50,10 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
-    """A process to the cloud, twice a second: it is there; whether it is ready to start; whether it has drained; and the sums of its
-    nodes' counts by workload."""
+    """A process to the cloud, twice a second: it is there, it is ready to start or not, it has drained or not.
+
+    totals: the sums of its nodes' counts by workload.
+    """
 
     nodes: list[str]
     ready: bool

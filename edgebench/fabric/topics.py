@@ -1,11 +1,11 @@
 """The names on the wire.
 
-A device publishes `…/sample` at its site's broker and gets `…/decision` there. An edge passes cloud-placed work on at the
-cloud's broker under its own name, as `…/forward`, and gets `…/answer`: so the same names serve when one broker is both.
+A device publishes `…/sample` at its site's broker and gets `…/decision` there. An edge passes cloud-placed work on
+at the cloud's broker under its own name, as `…/forward`, and gets `…/answer`: so the same names serve when one
+broker is both.
 """
 
 from __future__ import annotations
-
 
 ANY = "+"
 """Stands for every node in a topic that is subscribed to."""

@@ -8,7 +8,9 @@ from device_agent.loads import open_loop, query_size
 from edgebench.topology.model import Fixed, Load, MultiStream, Offline, Poisson, Server, SingleStream, Trace
 
 
-def due(load: Load, *, seed: int = 1, device: str = "bed-0", duration_s: float = 10.0, trace_s: list[float] | None = None) -> list[int]:
+def due(
+    load: Load, *, seed: int = 1, device: str = "bed-0", duration_s: float = 10.0, trace_s: list[float] | None = None
+) -> list[int]:
     return list(open_loop(load, seed=seed, device=device, workload="w", duration_s=duration_s, trace_s=trace_s or []))
 
 

@@ -14,8 +14,8 @@ from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch, ModelChoice, Poisson, Queue, Training
 
 PLAN = WorkloadPlan(
-    name="w", task="t", sources=("bed",), deciders={"bed-0": "ward"}, place="edge", load=Poisson(rate_hz=1.0), deadline_ms=None,
-    model=ModelChoice(), train=Training(), rollout=(), batch=Batch(max_batch=2), queue=Queue(), qos=1,
+    name="w", task="t", sources=("bed",), deciders={"bed-0": "ward"}, place="edge", load=Poisson(rate_hz=1.0),
+    deadline_ms=None, model=ModelChoice(), train=Training(), rollout=(), batch=Batch(max_batch=2), queue=Queue(), qos=1,
 )  # fmt: skip
 MANIFEST = Manifest(
     digest="d" * 64, size_bytes=1, task="t", model_size="light", runtime="fake", quantisation="float32",
@@ -53,7 +53,11 @@ def test_a_decision_carries_the_digest_and_the_stamps_of_its_way() -> None:
     swaps: list[str] = []
     tally = Tally()
     decider = Decider(
-        "ward", PLAN, tally, reply=lambda origin, body: replies.append((origin, body)), on_swap=lambda m: swaps.append(m.digest)
+        "ward",
+        PLAN,
+        tally,
+        reply=lambda origin, body: replies.append((origin, body)),
+        on_swap=lambda m: swaps.append(m.digest),
     )
     decider.use(FakeRuntime(), MANIFEST)
     decider.decide(Origin("bed-0", 5, 6), envelope(0))

@@ -13,9 +13,13 @@ SPEC = TensorSpec("float32", (2, 3))
 READER = wire.SampleReader(SPEC)
 
 
-def envelope(x: NDArray[np.float32], seq: int = 0, dtype: str = "float32", shape: tuple[int, ...] | None = None) -> bytes:
+def envelope(
+    x: NDArray[np.float32], seq: int = 0, dtype: str = "float32", shape: tuple[int, ...] | None = None
+) -> bytes:
     payload = np.ascontiguousarray(x).data.cast("B")
-    return wire.encode(wire.Sample(wire.VERSION, seq, 10, 20, 30, dtype, x.shape if shape is None else shape, (1.0,), payload))
+    return wire.encode(
+        wire.Sample(wire.VERSION, seq, 10, 20, 30, dtype, x.shape if shape is None else shape, (1.0,), payload)
+    )
 
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -23,7 +27,13 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 def test_an_envelope_gives_back_the_tensor_and_its_stamps() -> None:
     sample, x = READER.envelope(envelope(X, seq=7))
-    assert (sample.seq, sample.scheduled_ns, sample.captured_ns, sample.sent_ns, sample.label) == (7, 10, 20, 30, (1.0,))
+    assert (sample.seq, sample.scheduled_ns, sample.captured_ns, sample.sent_ns, sample.label) == (
+        7,
+        10,
+        20,
+        30,
+        (1.0,),
+    )
     np.testing.assert_array_equal(x, X)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.records import Rows, read_spool
 
 RUN_PATIENCE_S = 150.0
 
@@ -48,14 +49,14 @@ def run(tmp_path: Path, text: str, *more: str) -> tuple[int, dict[str, Any], Pat
 
 
 def faults_of(result: dict[str, Any]) -> list[str]:
-    """The verdict's reasons that are not the machine's: tests also run where a run cannot have the machine to itself."""
+    """The verdict's reasons that are not the machine's, since a test cannot have the machine to itself."""
     of_the_machine = ("slipped its schedule", "the host ", "link ")
     return [reason for reason in result["verdict"]["reasons"] if not any(words in reason for words in of_the_machine)]
 
 
 def run_dir_of(out: Path) -> Path:
     """The newest run directory."""
-    return sorted(path for path in out.iterdir() if (path / "deployment.json").exists())[-1]
+    return max(path for path in out.iterdir() if (path / "deployment.json").exists())
 
 
 class Streaming:
@@ -92,7 +93,11 @@ def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Itera
     topology.write_text(text)
     out = tmp_path / "runs"
     process = subprocess.Popen(
-        command(topology, out, *more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command(topology, out, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     try:
         _wait_for_rows(process, out, decided)
@@ -108,8 +113,6 @@ def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Itera
 
 
 def _wait_for_rows(process: subprocess.Popen[str], out: Path, decided: int) -> None:
-    from edgebench.fabric.records import Rows, read_spool
-
     until_s = now_s() + RUN_PATIENCE_S
     while now_s() < until_s:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""

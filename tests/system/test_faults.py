@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from edgebench.experiments.rundir import load_run
 from edgebench.clock import now_s, sleep_s
-from tests.system.running import SMALL, Streaming, streaming
+from edgebench.experiments.rundir import load_run
+from tests.system.running import SMALL, Streaming, command, run_dir_of, streaming
 
 LONG = SMALL.replace("duration_s: 4", "duration_s: 60")
 
@@ -76,12 +78,6 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path, number: signa
 
 
 def test_ctrl_c_while_the_run_is_being_prepared_leaves_nothing_running(tmp_path: Path) -> None:
-    import subprocess
-
-    import psutil
-
-    from tests.system.running import command, run_dir_of
-
     topology = tmp_path / "topology.yaml"
     topology.write_text(LONG)
     process = subprocess.Popen(command(topology, tmp_path / "runs"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
+from edgebench.experiments.rundir import load_run
 from tests.system.running import run
 
 TOPOLOGY = """\
@@ -39,11 +41,10 @@ def test_each_kind_of_load_issues_what_it_promises(tmp_path: Path) -> None:
 
 
 def test_a_closed_loop_never_has_more_than_one_query_open(tmp_path: Path) -> None:
-    from edgebench.experiments.rundir import load_run
-
     (tmp_path / "trace.txt").write_text("0.5\n")
     _, _, run_dir = run(tmp_path, TOPOLOGY)
     table = load_run(run_dir).records.to_pylist()
     for device in ("bed-0", "bed-1"):
-        rows = sorted((r for r in table if r["node"] == device and r["workload"] == "single"), key=lambda r: r["seq"])
-        assert all(later["captured_ns"] >= earlier["arrived_ns"] for earlier, later in zip(rows, rows[1:], strict=False))
+        mine = [row for row in table if row["node"] == device and row["workload"] == "single"]
+        mine.sort(key=lambda row: row["seq"])
+        assert all(later["captured_ns"] >= earlier["arrived_ns"] for earlier, later in pairwise(mine))

@@ -8,7 +8,14 @@ import pytest
 
 from tests.system.running import SMALL, faults_of, run
 
-UPLINK = SMALL + "links:\n  - {between: [ward, cloud], latency_ms: 20, rate_mbit_s: 20}\n  - {between: [bed, ward], latency_ms: 2}\n"
+UPLINK = (
+    SMALL
+    + """\
+links:
+  - {between: [bed, ward], latency_ms: 2}
+  - {between: [ward, cloud], latency_ms: 20, rate_mbit_s: 20}
+"""
+)
 SAMPLE_BYTES = 48 * 76 * 4
 SENT = 160
 

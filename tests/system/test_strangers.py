@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric import topics, wire
@@ -69,7 +70,8 @@ def test_a_plain_json_sample_from_mosquitto_pub_gets_its_decision(tmp_path: Path
     with streaming(tmp_path, LONG, "--broker", url(broker)) as live:
         run_id = live.run_dir.name
         listener = subprocess.Popen(
-            ["mosquitto_sub", *login, "-t", topics.decision(run_id, "bed-1", "watch"), "-W", "20"], stdout=subprocess.PIPE
+            ["mosquitto_sub", *login, "-t", topics.decision(run_id, "bed-1", "watch"), "-W", "20"],
+            stdout=subprocess.PIPE,
         )
         sleep_s(0.5)
         message = json.dumps({"values": np.zeros(SHAPE).tolist(), "id": "from outside"})
@@ -97,8 +99,10 @@ def rubbish() -> Iterator[bytes]:
     rng = rng_for(1, "rubbish")
     good = np.zeros(SHAPE, np.float32)
 
-    def envelope(x: np.ndarray, dtype: str = "float32", shape: tuple[int, ...] = SHAPE) -> bytes:  # type: ignore[type-arg]
-        return wire.encode(wire.Sample(wire.VERSION, 0, 1, 2, 3, dtype, shape, None, np.ascontiguousarray(x).data.cast("B")))
+    def envelope(x: np.ndarray, dtype: str = "float32", shape: tuple[int, ...] = SHAPE) -> bytes:
+        return wire.encode(
+            wire.Sample(wire.VERSION, 0, 1, 2, 3, dtype, shape, None, np.ascontiguousarray(x).data.cast("B"))
+        )
 
     not_finite = good.copy()
     not_finite[7, 7] = np.nan
@@ -112,7 +116,7 @@ def rubbish() -> Iterator[bytes]:
 
 @contextmanager
 def connected(port: int) -> Iterator[paho.Client]:
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "stranger")
+    client = paho.Client(CallbackAPIVersion.VERSION2, "stranger")
     client.username_pw_set("lab", "s3cret")
     client.connect("127.0.0.1", port)
     client.loop_start()
