@@ -150,6 +150,8 @@ def train_task(
         if size not in task.sizes:
             raise EdgebenchError(f"{name} has no size '{size}'; it has {', '.join(task.sizes)}")
     with Converter() as converter:
+        tell("loading Keras")
+        _load_keras_quietly()
         tell("loading the data")
         dataset = task.load(data, seed=_DATA_SEED)
         models: dict[str, ModelResult] = {}
@@ -276,6 +278,18 @@ def single_sample_us(path: Path, manifest: Manifest, dataset: Dataset) -> float:
         spent_ns.append(now_ns() - start_ns)
     runtime.close()
     return float(np.median(spent_ns)) / 1_000
+
+
+def _load_keras_quietly() -> None:
+    """TensorFlow writes greetings straight to descriptor 2 while it loads, whatever its log level is."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def print_tables(result: TrainResult) -> None:

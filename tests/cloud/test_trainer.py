@@ -57,11 +57,11 @@ def test_a_job_yields_a_file_a_target_with_a_manifest_that_describes_it(session:
     for file in session.light.files:
         manifest = file.manifest
         assert manifest.size_bytes == Path(file.path).stat().st_size
-        assert (manifest.input.dtype, manifest.input.shape, manifest.outputs) == ("float32", (6, 3), 1)
+        assert (manifest.input.dtype, manifest.input.shape, manifest.outputs) == ("float32", (8, 3), 1)
         assert (manifest.examples, manifest.seed, manifest.evaluated_on) == (100, 3, "valid")
         assert (manifest.data_source, manifest.real) == ("tiny", False)
         if manifest.runtime != "fake":
-            assert manifest.parameters == (18 + 1) * 8 + (8 + 1) * 1
+            assert manifest.parameters == (24 + 1) * 8 + (8 + 1) * 1
             assert manifest.epochs == 2
     # 300 training samples of 2 a group: all 150 groups.
     assert session.heavy.files[0].manifest.examples == 150
@@ -81,7 +81,7 @@ def test_the_stream_files_are_the_test_split(session: Session) -> None:
         kept = np.load(session.streams / f"{name}.npy", mmap_mode="r")
         np.testing.assert_array_equal(kept, array)
     info = msgspec.json.decode((session.streams / "stream.json").read_bytes(), type=StreamInfo)
-    assert (info.samples, info.input.shape, info.source, info.real) == (70, (6, 3), "tiny", False)
+    assert (info.samples, info.input.shape, info.source, info.real) == (70, (8, 3), "tiny", False)
 
 
 def tiny_data() -> Dataset:
@@ -92,7 +92,7 @@ def test_a_job_without_targets_only_writes_the_streams(tmp_path: Path) -> None:
     wanted = msgspec.structs.replace(job(tmp_path, "CRASHING"), targets=(), stream_dir=str(tmp_path / "s"))
     (trained,) = train_now([wanted])
     assert trained.files == ()
-    assert np.load(tmp_path / "s" / "x.npy").shape == (70, 6, 3)
+    assert np.load(tmp_path / "s" / "x.npy").shape == (70, 8, 3)
 
 
 def test_data_that_is_absent_is_a_data_error_in_one_line(tmp_path: Path) -> None:

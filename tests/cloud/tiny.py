@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import keras
 
 NAME = "tests.cloud.tiny:TASK"
-STEPS, FEATURES = 6, 3
+STEPS, FEATURES = 8, 3
 
 
 @dataclass(frozen=True)
 class TinyTask:
-    """Is the mean of a 6 × 3 sample above zero? `light` is a dense network, `heavy` a recurrent one."""
+    """Is the mean of a 8 × 3 sample above zero? `light` is a dense network, `heavy` a recurrent one."""
 
     name: str = NAME
     scenario: str = "test"

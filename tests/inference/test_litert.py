@@ -110,8 +110,8 @@ def test_a_file_that_is_no_model_is_an_error_that_names_it(session: Session, tmp
 
 def test_a_file_of_another_shape_than_its_manifest_says_is_refused(session: Session) -> None:
     file = session.file("light", "litert", "float32")
-    wrong = msgspec.structs.replace(file.manifest, input=TensorSpec("float32", (6, 4)))
-    with pytest.raises(ModelError, match=r"takes float32 \(1, 6, 3\), where its manifest says float32 \(1, 6, 4\)"):
+    wrong = msgspec.structs.replace(file.manifest, input=TensorSpec("float32", (8, 4)))
+    with pytest.raises(ModelError, match=r"takes float32 \(1, 8, 3\), where its manifest says float32 \(1, 8, 4\)"):
         LiteRtRuntime(Path(file.path), wrong)
     wrong = msgspec.structs.replace(file.manifest, outputs=2)
     with pytest.raises(ModelError, match="gives 1 values, where its manifest says 2"):
