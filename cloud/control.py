@@ -62,11 +62,15 @@ class ControlPlane:
 
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._nodes_behind(request)
+        return await handler(request)
+
+    def _nodes_behind(self, request: web.Request) -> list[str]:
+        """The nodes that the request's token speaks for; without a known token the request ends here."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
         for token, nodes in self._tokens.items():
             if hmac.compare_digest(given, token.encode()):
-                request["nodes"] = nodes
-                return await handler(request)
+                return nodes
         raise web.HTTPUnauthorized(text="no such token")
 
     async def _health(self, _request: web.Request) -> web.Response:
@@ -117,12 +121,11 @@ class ControlPlane:
                     raise web.HTTPRequestEntityTooLarge(_LARGEST_UPLOAD_BYTES, size_bytes)
                 file.write(chunk)
         partial.replace(directory / f"{name}.spool")
-        self._board.uploaded(request["nodes"])
+        self._board.uploaded(self._nodes_behind(request))
         return web.Response(text="kept")
 
-    @staticmethod
-    def _check_speaks_for(request: web.Request, nodes: list[str]) -> None:
-        strangers = set(nodes) - set(request["nodes"])
+    def _check_speaks_for(self, request: web.Request, nodes: list[str]) -> None:
+        strangers = set(nodes) - set(self._nodes_behind(request))
         if strangers or not nodes:
             raise web.HTTPForbidden(text=f"this token does not speak for {', '.join(sorted(strangers)) or 'no node'}")
 

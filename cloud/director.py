@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,7 +163,7 @@ class Director:
         source = plan.model.source
         if source.startswith("sha256:"):
             return self._registry.open(source.removeprefix("sha256:"))[1]
-        path = Path(self._spec.topology_dir) / source
+        path = Path(source)
         description = path.with_name(path.name + ".json")
         try:
             manifest = msgspec.json.decode(description.read_bytes(), type=Manifest)
@@ -186,6 +187,7 @@ class Director:
 
     def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str) -> None:
         ready_ns = now_ns()
+        keep_model(self._registry, manifest, Path(self._spec.run_dir) / "models")
         self._node.announce(plan.name, manifest)
         self._in_use[plan.name] = manifest
         self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns())))
@@ -209,6 +211,13 @@ class Director:
 
     def _tell_rollout(self, plan: WorkloadPlan, progress: Progress) -> None:
         self._board.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"
+
+
+def keep_model(registry: Registry, manifest: Manifest, directory: Path) -> None:
+    """Put a copy of a registry's model, and its manifest, into a run's own directory, which is to stand alone."""
+    directory.mkdir(exist_ok=True)
+    shutil.copyfile(registry.path_of(manifest.digest), directory / f"{manifest.digest}.model")
+    (directory / f"{manifest.digest}.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def _target(plan: WorkloadPlan) -> tuple[str, str]:

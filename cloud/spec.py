@@ -10,13 +10,12 @@ from edgebench.topology.deployment import Deployment
 
 class CloudSpec(msgspec.Struct, frozen=True):
     """tokens: token -> the nodes that it speaks for. data: where real data is, None for generated data.
-    traces: workload -> due times in s of a trace load. topology_dir: what paths of model files are relative to."""
+    traces: workload -> due times in s of a trace load."""
 
     deployment: Deployment
     endpoints: dict[str, Endpoints]
     tokens: dict[str, list[str]]
     traces: dict[str, list[float]]
-    topology_dir: str
     run_dir: str
     registry_dir: str
     data: str | None

@@ -39,9 +39,8 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LocalOptions:
-    """broker_url: an external broker, login included. traces and topology_dir: see CloudSpec."""
+    """broker_url: an external broker, login included. traces: see CloudSpec."""
 
-    topology_dir: Path
     run_dir: Path
     registry_dir: Path
     data: Path | None
@@ -164,7 +163,6 @@ class LocalRun:
             endpoints=endpoints,
             tokens={token: list(nodes) for nodes, token in tokens.items()} | {self._watcher_token: [WATCHER]},
             traces=self._options.traces,
-            topology_dir=str(self._options.topology_dir),
             run_dir=str(self._options.run_dir),
             registry_dir=str(self._options.registry_dir),
             data=str(self._options.data) if self._options.data is not None else None,

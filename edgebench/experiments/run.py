@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from edgebench import tasks
@@ -27,7 +28,7 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Opened, Spool, Troubled
 from edgebench.topology import check, load, read_trace, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.model import Topology, Trace
+from edgebench.topology.model import Broker, Topology, Trace
 
 _FINISHED = b"finished\n"
 
@@ -42,10 +43,10 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     topology = load(args.file, overrides)
     check(topology, args.file, tasks=tasks.names())
     refuse_unenforceable(topology, args.file, executor=args.executor)
-    data = _data_folder(Path(args.data) if args.data else None, topology, Path(args.file))
-    broker_url = args.broker or topology.broker.url
-    if broker_url is not None:
-        parse_broker_url(broker_url)
+    data = _data_folder(args, topology)
+    if args.broker is not None:
+        parse_broker_url(args.broker)
+        topology = msgspec.structs.replace(topology, broker=Broker(url=args.broker))
     out = Path(args.out)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
     deployment = resolve(
@@ -54,12 +55,11 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     shutil.copyfile(args.file, run_dir / TOPOLOGY)
     write_deployment(run_dir, deployment)
     options = LocalOptions(
-        topology_dir=Path(args.file).resolve().parent,
         run_dir=run_dir,
         registry_dir=Path(args.registry or out / "registry").resolve(),
         data=data,
-        broker_url=broker_url,
-        traces=_traces(topology, Path(args.file)),
+        broker_url=topology.broker.url,
+        traces=_traces(topology),
     )
     _execute(deployment, options, command_started_ns)
     return report_command(run_dir, args.json)
@@ -126,17 +126,19 @@ def _list_processes(run_dir: Path, local: LocalRun) -> None:
     write_atomically(run_dir / "work" / "processes", "\n".join(lines).encode())
 
 
-def _data_folder(given: Path | None, topology: Topology, file: Path) -> Path | None:
-    folder = given if given is not None else (file.parent / topology.data if topology.data is not None else None)
-    if folder is not None and not folder.is_dir():
-        place = "--data" if given is not None else f"{file}: $.data"
-        raise EdgebenchError(f"{place}: {folder} is not a folder")
-    return folder.resolve() if folder is not None else None
+def _data_folder(args: argparse.Namespace, topology: Topology) -> Path | None:
+    place, given = ("--data", args.data) if args.data is not None else (f"{args.file}: $.data", topology.data)
+    if given is None:
+        return None
+    folder = Path(given).resolve()
+    if not folder.is_dir():
+        raise EdgebenchError(f"{place}: {given} is not a folder")
+    return folder
 
 
-def _traces(topology: Topology, file: Path) -> dict[str, list[float]]:
+def _traces(topology: Topology) -> dict[str, list[float]]:
     return {
-        name: list(read_trace(file.parent / workload.load.file))
+        name: read_trace(Path(workload.load.file))
         for name, workload in topology.workloads.items()
         if isinstance(workload.load, Trace)
     }

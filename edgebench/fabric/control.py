@@ -7,6 +7,7 @@ import http.client
 import logging
 import urllib.parse
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 
@@ -69,6 +70,14 @@ class ControlClient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         response = self._send(method, path, body)
@@ -133,6 +142,8 @@ def _resume(base_url: str, token: str, digest: str, size_bytes: int, partial: Pa
     try:
         connection.request("GET", f"/v1/models/{digest}", headers=headers)
         response = connection.getresponse()
+        if 400 <= response.status < 500:
+            raise ModelError(f"model {digest[:12]} is not to be had from {base_url}: {_first_line(response.read())}")
         if response.status not in (200, 206):
             raise http.client.HTTPException(f"status {response.status}")
         with partial.open("ab" if response.status == 206 else "wb") as file:

@@ -105,6 +105,7 @@ class ModelServer(Generic[T]):
 
     def _serve(self) -> None:
         self._has_model.wait()
+        self._take_next_model()
         while True:
             first = self._queue.get()
             if first is None:

@@ -19,7 +19,6 @@ Problem = tuple[str, str]
 
 _USERS_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _RESERVED_WORKLOADS = ("models",)
 """Names that stand in the same place of an MQTT topic."""
 
@@ -150,12 +149,12 @@ def _check_broker(broker: Broker) -> Iterator[Problem]:
     if broker.url is not None:
         problem = _problem_of_url(broker.url)
         if problem:
-            yield "$.broker.url", f"{problem} (write mqtt://[user:password@]host[:port], or mqtts:// for TLS)"
+            yield "$.broker.url", f"{problem} (write mqtt://host[:port], or mqtts:// for TLS)"
         if broker.listen != Broker().listen:
             yield "$.broker.listen", "has no effect with broker.url (remove one of the two)"
-    elif broker.listen not in _LOOPBACK:
+    elif broker.listen != Broker().listen:
         mend = "(use 127.0.0.1, or give broker.url)"
-        yield "$.broker.listen", f"'{broker.listen}' is not loopback, and the embedded broker has no encryption {mend}"
+        yield "$.broker.listen", f"'{broker.listen}' is not 127.0.0.1, and the embedded broker has no encryption {mend}"
 
 
 def _problem_of_url(url: str) -> str | None:
@@ -173,6 +172,6 @@ def _problem_of_url(url: str) -> str | None:
         return "port 0"
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         return "something follows the port"
-    if parts.password is not None and not parts.username:
-        return "a password but no user"
+    if parts.password is not None:
+        return "holds a password, and a run directory keeps the topology as it is: give the URL by --broker instead"
     return None

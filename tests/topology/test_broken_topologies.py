@@ -14,7 +14,7 @@ TOP = "schema: 1\n"
 WORKLOAD = "    task: icu-death\n"
 TASKS = "(known: icu-death, icu-decompensation, icu-heart-failure)"
 NAME_RULE = "is no name (use a-z, 0-9 and '-', at most 63 characters, '-' neither first nor last)"
-URL_FORM = "(write mqtt://[user:password@]host[:port], or mqtts:// for TLS)"
+URL_FORM = "(write mqtt://host[:port], or mqtts:// for TLS)"
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n" for before, after in zip("abcdef", "bcdefg", strict=True)
 )
@@ -291,7 +291,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "listening beyond loopback": (
         SOUND + "broker: {listen: 0.0.0.0}\n",
         (
-            "$.broker.listen: '0.0.0.0' is not loopback, and the embedded broker has no encryption"
+            "$.broker.listen: '0.0.0.0' is not 127.0.0.1, and the embedded broker has no encryption"
             " (use 127.0.0.1, or give broker.url)"
         ),
     ),
@@ -302,6 +302,11 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "broker with a bad port": (
         SOUND + "broker: {url: 'mqtt://ann:secret@host:70000'}\n",
         f"$.broker.url: the host or port cannot be read {URL_FORM}",
+    ),
+    "broker with a password": (
+        SOUND + "broker: {url: 'mqtt://ann:secret@host'}\n",
+        "$.broker.url: holds a password, and a run directory keeps the topology as it is: give the URL by --broker"
+        f" instead {URL_FORM}",
     ),
     "broker without a host": (SOUND + "broker: {url: 'mqtt://:1883'}\n", f"$.broker.url: no host {URL_FORM}"),
 }

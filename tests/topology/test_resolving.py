@@ -7,6 +7,7 @@ import pytest
 
 from edgebench.topology import check, load, resolve
 from edgebench.topology.deployment import Deployment, LinkPlan
+from edgebench.topology.model import Broker
 from tests.topology.sound import SOUND, edited
 
 TASKS = ("icu-death",)
@@ -106,7 +107,10 @@ def test_several_groups_feed_a_workload_in_the_order_they_are_named(tmp_path: Pa
 
 
 def test_the_deployment_holds_no_login(tmp_path: Path) -> None:
-    deployment = resolved(tmp_path, SOUND + "broker: {url: 'mqtt://ann:secret@host:1884'}\n")
+    file = tmp_path / "small.yaml"
+    file.write_text(SOUND)
+    broker = Broker(url="mqtt://ann:secret@host:1884")
+    deployment = resolve(msgspec.structs.replace(load(file), broker=broker), run_id="r", executor="local")
 
     assert deployment.broker_url == "mqtt://host:1884"
     assert b"secret" not in msgspec.json.encode(deployment)
