@@ -1,0 +1,100 @@
+"""What the documentation shows: topologies that validate, commands that parse, files that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgebench import cli, tasks
+from edgebench.topology import check, load, refuse_unenforceable, resolve
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+CODE = re.compile(r"`([^`\n]+)`")
+OURS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"runs", "build", "dist"}
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Fenced blocks: what stands behind the fence, and the text."""
+    for match in FENCE.finditer(page.read_text()):
+        yield match[1].strip(), match[2]
+
+
+def topologies() -> list[object]:
+    return [
+        pytest.param(text, id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, (kind, text) in enumerate(blocks(page))
+        if kind == "yaml topology"
+    ]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Shown command lines of ours, as `edgebench` would see them."""
+    found = []
+    for _, text in blocks(page):
+        for line in text.splitlines():
+            words = shlex.split(line) if line.startswith(("edgebench ", "scripts/run ")) else []
+            if words:
+                found.append(["run", *words[1:]] if words[0] == "scripts/run" else words[1:])
+    return found
+
+
+def all_commands() -> list[object]:
+    return [pytest.param(words, id=" ".join(words)) for page in PAGES for words in commands(page)]
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    text = FENCE.sub("", page.read_text())
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("text", topologies())
+def test_a_topology_that_is_shown_can_be_run(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "shown.yaml"
+    file.write_text(text)
+    topology = load(file, [])
+    check(topology, file, tasks=tasks.names())
+    refuse_unenforceable(topology, file, executor="local")
+    assert resolve(topology, run_id="shown", executor="local").workloads
+
+
+def test_the_readme_shows_a_topology_and_commands() -> None:
+    readme = ROOT / "README.md"
+    assert any(kind == "yaml topology" for kind, _ in blocks(readme))
+    assert ["run", "topologies/icu-ward.yaml"] in commands(readme)
+
+
+@pytest.mark.parametrize("words", all_commands())
+def test_a_command_that_is_shown_parses(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    args = cli._parser().parse_args(words)
+    file = getattr(args, "file", None)
+    if file is not None:
+        monkeypatch.chdir(ROOT)
+        topology = load(file, args.set)
+        check(topology, file, tasks=tasks.names())
+        refuse_unenforceable(topology, file, executor=args.executor)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_file_names_of_a_page_lead_somewhere(page: Path) -> None:
+    for name in re.findall(r"^scripts/\w+", page.read_text(), re.MULTILINE):
+        assert (ROOT / name).exists(), f"{page.name} runs {name}"
+    text = FENCE.sub("", page.read_text())
+    for target, anchor in LINK.findall(text):
+        if "://" in target:
+            continue
+        to = page.parent / target if target else page
+        assert to.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in headings(to), f"{page.name} links to {target}#{anchor}"
+    for code in CODE.findall(text):
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", code) and code.split("/")[0] in OURS:
+            assert (ROOT / code).exists(), f"{page.name} names {code}"
