@@ -38,7 +38,7 @@ class KerasRuntime:
         """Release the model."""
         del self._model, self.infer
 
-    def _run(self, batch: int, x: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ARG002  (one size at a time is a compiled one)
+    def _run(self, batch: int, x: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray(self._model.predict_on_batch(x), np.float32)
 
 
