@@ -115,6 +115,19 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print result.json")
 
 
+def train(args: argparse.Namespace) -> int:
+    """Train a task's models, score them beside a classical baseline, export and keep them."""
+    from edgebench.experiments.train import run as run_training
+
+    return run_training(args)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    from edgebench.experiments.train import add_arguments
+
+    add_arguments(parser)
+
+
 def list_tasks(args: argparse.Namespace) -> int:
     """List the built-in tasks."""
     import msgspec
@@ -145,6 +158,7 @@ COMMANDS = {
     "tasks": Command(list_tasks, _add_json),
     "run": Command(run, _add_run),
     "report": Command(report, _add_report),
+    "train": Command(train, _add_train),
 }
 
 
