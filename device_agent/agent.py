@@ -24,14 +24,16 @@ from edgebench.inference.runtime import Runtime
 from edgebench.inference.serving import ModelServer, Request, Served
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import Batch
+from edgebench.topology.model import Batch, Offline
 
 _log = logging.getLogger(__name__)
 _DRAIN_QUIET_S = 5.0
 _CLOSED_LOOP_PATIENCE_S = 10.0
 _TICK_S = 0.25
-_AGAINST_OVERRUN = 256
+_AGAINST_OVERRUN = 64
 """Samples sent in one turn of the loop at most, so that decisions are read meanwhile."""
+_BACKED_UP_S = 0.001
+"""How soon an offline load looks again whether its connection takes more."""
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -60,6 +62,7 @@ class Stream:
         self._highest_decided = -1
         self._offsets: Iterator[int] = iter(())
         self._query_size = query_size(plan.load)
+        self._all_at_once = isinstance(plan.load, Offline)
         self._start_ns = 0
         self._end_ns = 0
         self.exhausted = False
@@ -129,7 +132,9 @@ class Stream:
     def lost_rows(self) -> list[SampleRecord]:
         """Rows of the samples that never got a decision; they no longer wait."""
         rows = [
-            SampleRecord(self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, list(p.label))
+            SampleRecord(
+                self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, list(p.label)
+            )
             for seq, p in self.pending.items()
         ]
         self.pending.clear()
@@ -150,6 +155,11 @@ class Stream:
         self._agent.process.reactor.call_at(self._start_ns + offset_ns, partial(self._fire, offset_ns))
 
     def _fire(self, offset_ns: int | None) -> None:
+        if self._all_at_once and self._agent.connections[self.device].backed_up:
+            # Everything is due already: what the network does not take yet stays with the sensor, or the
+            # acknowledgements of decisions would queue behind it all, and the memory would hold it all.
+            self._agent.process.reactor.call_later(_BACKED_UP_S, partial(self._fire, offset_ns))
+            return
         now = now_ns()
         for _ in range(_AGAINST_OVERRUN):
             if offset_ns is None or self._start_ns + offset_ns > now:
@@ -179,7 +189,15 @@ class Stream:
             return
         sent_ns = now_ns()
         sample = wire.Sample(
-            wire.VERSION, seq, scheduled_ns, captured_ns, sent_ns, self._sensor.dtype, self._sensor.shape, label, x.data.cast("B")
+            wire.VERSION,
+            seq,
+            scheduled_ns,
+            captured_ns,
+            sent_ns,
+            self._sensor.dtype,
+            self._sensor.shape,
+            label,
+            x.data.cast("B"),
         )
         envelope = wire.encode(sample)
         self.pending[seq] = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label)
@@ -228,7 +246,10 @@ class DeviceAgent:
         self._waiting_for &= qos_of.keys() | self.servers.keys()
         self.process.ready = not self._waiting_for
         self.process.run(
-            on_phase=self._phase_changed, on_abort=self._write_lost, before_flush=self._hand_over_rows, on_model=self._model_ready
+            on_phase=self._phase_changed,
+            on_abort=self._write_lost,
+            before_flush=self._hand_over_rows,
+            on_model=self._model_ready,
         )
         for connection in self.connections.values():
             connection.close()

@@ -12,8 +12,10 @@ from edgebench.seeds import rng_for
 from edgebench.topology.model import Fixed, Load, MultiStream, Offline, Poisson, Server, SingleStream, Trace
 
 
-def open_loop(load: Load, *, seed: int, device: str, workload: str, duration_s: float, trace_s: list[float]) -> Iterator[int]:
-    """Due times in ns from the start of the run, ascending, below the duration; each device has its own stream of chance.
+def open_loop(
+    load: Load, *, seed: int, device: str, workload: str, duration_s: float, trace_s: list[float]
+) -> Iterator[int]:
+    """Due times in ns from the start of the run, ascending, below the duration; each device has its own chance.
 
     trace_s: the times of a Trace load. A closed loop has none: it yields nothing.
     """

@@ -1,4 +1,4 @@
-"""Deciding a workload's samples at a node: take in, check, queue, decide, reply. The same at every edge and in the cloud."""
+"""Deciding a workload's samples at a node: take in, check, queue, decide, reply. The same at any edge and the cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgebench.topology.deployment import WorkloadPlan
 
 
 class Origin(NamedTuple):
-    """Where a sample comes from, and when the edge that passed it on took it in and sent it on (None: not passed on)."""
+    """Where a sample comes from, and when the edge that passed it on took it in and sent it on (None: none did)."""
 
     device: str
     forward_in_ns: int | None = None
@@ -143,4 +143,3 @@ class Decider:
 
     def _dropped(self, _request: Request[_Asked], reason: str) -> None:
         self._tally.dropped[reason] = self._tally.dropped.get(reason, 0) + 1
-

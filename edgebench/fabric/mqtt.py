@@ -6,9 +6,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
 
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
@@ -26,7 +28,8 @@ class Connection:
     """One MQTT 3.1.1 session that reconnects by itself.
 
     All callbacks run in the reactor's thread. `publish` may be called from any thread; everything else only from the
-    reactor's. QoS 1 messages published while the broker is away are kept, at most `_MOST_QUEUED`, and sent when it is back.
+    reactor's. QoS 1 messages published while the broker is away are kept, at most `_MOST_QUEUED`, and sent when it is
+    back.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Connection:
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
         """Hand a message over; False where the queue for an absent broker is full (the message is not taken)."""
         info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        # Not left to `_write_wanted`, which paho omits for what one thread publishes just as another ends its writing.
+        self._ask_flush()
         # Without a connection paho still queues at QoS 1; at QoS 0 the message is gone.
         return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS or (info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0)
 
@@ -92,6 +97,11 @@ class Connection:
     def connected(self) -> bool:
         """Whether the broker has accepted the connection."""
         return self._client.is_connected()
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether messages wait for the connection to take more."""
+        return self._client.want_write()
 
     def close(self) -> None:
         """Say goodbye (so no will is published) and disconnect."""
@@ -120,7 +130,7 @@ class Connection:
         _log.warning("broker %s:%d: %s; trying again in %.1f s", self._broker.host, self._broker.port, why, delay_s)
         self._reactor.call_later(delay_s, self._connect)
 
-    def _connected(self, _client: object, _userdata: object, _flags: object, code: paho.ReasonCode, _p: object) -> None:
+    def _connected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if code.is_failure:
             _log.error("broker %s:%d refuses the connection: %s", self._broker.host, self._broker.port, code)
             return
@@ -136,7 +146,7 @@ class Connection:
         if mid is not None:
             self._awaited_acks.add(mid)
 
-    def _subscribed(self, _client: object, _userdata: object, mid: int, codes: list[paho.ReasonCode], _p: object) -> None:
+    def _subscribed(self, _client: object, _userdata: object, mid: int, codes: list[ReasonCode], _p: object) -> None:
         for code in codes:
             if code.is_failure:
                 _log.error("broker %s:%d refuses a subscription: %s", self._broker.host, self._broker.port, code)
@@ -144,22 +154,25 @@ class Connection:
         if not self._awaited_acks and self._on_up is not None:
             self._on_up()
 
-    def _disconnected(self, _client: object, _userdata: object, _flags: object, code: paho.ReasonCode, _p: object) -> None:
+    def _disconnected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if not self._closing:
             self._retry(str(code))
 
     def _received(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
-        self._on_message(message.topic, message.payload)
+        self._on_message(message.topic, message.payload)  # type: ignore[arg-type]
 
-    def _socket_opened(self, _client: object, _userdata: object, sock: socket.socket) -> None:
+    def _socket_opened(self, _client: object, _userdata: object, sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reactor.watch(sock, READ, self._ready)
 
-    def _socket_closed(self, _client: object, _userdata: object, sock: socket.socket) -> None:
+    def _socket_closed(self, _client: object, _userdata: object, sock: Any) -> None:
         self._reactor.unwatch(sock)
 
-    def _write_wanted(self, _client: object, _userdata: object, _sock: socket.socket) -> None:
-        # Called within `publish`, in whatever thread that was. One flush serves all that is published until it runs.
+    def _write_wanted(self, _client: object, _userdata: object, _sock: object) -> None:
+        self._ask_flush()
+
+    def _ask_flush(self) -> None:
+        # From any thread. One flush serves all that is published until it runs.
         if not self._flush_asked:
             self._flush_asked = True
             self._reactor.call_soon_threadsafe(self._flush)

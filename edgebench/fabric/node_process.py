@@ -80,9 +80,9 @@ class NodeProcess:
     ) -> None:
         """Serve until `finish` or an abort.
 
-        on_phase: at each change. on_abort: when the run breaks off (a signal, the parent's end, the cloud's word): write
-        down what is known. before_flush: hand finished rows to `write`. on_model (in the fetcher's thread): a model that
-        was announced, verified and warmed up.
+        on_phase: at each change. on_abort: when the run breaks off (a signal, the parent's end, the cloud's word):
+        write down what is known. before_flush: hand finished rows to `write`. on_model (in the fetcher's thread): a
+        model that was announced, verified and warmed up.
         """
         self._before_flush = before_flush
         self._on_model = on_model
@@ -233,7 +233,9 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     """
     parser = argparse.ArgumentParser(prog=program)
     parser.add_argument("--cloud", required=True, metavar="URL", help="the control plane, e.g. http://192.0.2.1:8080")
-    parser.add_argument("--node", required=True, action="append", metavar="NAME", help="a node to host; may be repeated")
+    parser.add_argument(
+        "--node", required=True, action="append", metavar="NAME", help="a node to host; may be repeated"
+    )
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and fetched models")
     parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
     args = parser.parse_args(argv)
@@ -251,7 +253,9 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     return 0
 
 
-def join_run(control_url: str, nodes: list[str], token: str, *, patience_s: float = 60.0) -> tuple[ControlClient, Slice]:
+def join_run(
+    control_url: str, nodes: list[str], token: str, *, patience_s: float = 60.0
+) -> tuple[ControlClient, Slice]:
     """Fetch the slice of these nodes; waits for the cloud to come up."""
     client = ControlClient(control_url, token)
     waited_s = 0.0

@@ -55,9 +55,9 @@ class LiteRtRuntime:
             interpreter = self._interpreter
             interpreter.set_tensor(self._input, x)
             interpreter.invoke()
-            return interpreter.get_tensor(self._output)  # type: ignore[no-any-return]
+            return interpreter.get_tensor(self._output)
         signature = self._signatures.get(batch) or self._signature(batch)
-        return signature(x=x)["y"]  # type: ignore[no-any-return]
+        return signature(x=x)["y"]
 
     def _signature(self, batch: int) -> Any:
         if self._signature_owner is None:

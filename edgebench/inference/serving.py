@@ -150,7 +150,7 @@ class ModelServer(Generic[T]):
         x = requests[0].x[np.newaxis] if len(requests) == 1 else np.stack([request.x for request in requests])
         try:
             outputs = runtime.infer(x)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # Whatever a runtime raises, the samples are accounted for and the stream goes on; the verdict names it.
             _log.exception("the model %s failed on a batch of %d", manifest.digest[:12], len(requests))
             for request in requests:
