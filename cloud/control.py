@@ -53,7 +53,7 @@ class ControlPlane:
         app = web.Application(middlewares=[self._authenticated], client_max_size=_UPLOAD_CHUNK_BYTES)
         app.router.add_get("/v1/health", self._health)
         app.router.add_get("/v1/state", self._state)
-        app.router.add_get("/v1/slice", self._slice)
+        app.router.add_post("/v1/slice", self._slice)
         app.router.add_post("/v1/heartbeat", self._heartbeat)
         app.router.add_get("/v1/models/{digest}", self._model)
         app.router.add_get("/v1/streams/{workload}/{name}", self._stream)
@@ -80,7 +80,10 @@ class ControlPlane:
         return _json(self._board.live())
 
     async def _slice(self, request: web.Request) -> web.Response:
-        nodes = request.query.getall("node", [])
+        try:
+            nodes = msgspec.json.decode(await request.read(), type=list[str])
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, nodes)
         return _json(slice_for(self._deployment, nodes, self._endpoints, self._traces))
 

@@ -16,7 +16,7 @@ from cloud.jobs import Progress, StreamInfo, Trained, TrainJob
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.spec import CloudSpec
-from cloud.trainer import train
+from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.records import Began, Entry, ModelEvent, Modelled, Sourced, Troubled
@@ -55,6 +55,7 @@ class Director:
         self._work_dir = work_dir
         self._write = write
         self._in_use: dict[str, Manifest] = {}
+        self._trainer = Trainer()
         self._jobs = 0
 
     async def run(self) -> None:
@@ -66,11 +67,13 @@ class Director:
             _log.error("%s", error)
             self._write(Troubled(str(error)))
             self._board.abort(str(error))
+        finally:
+            await self._trainer.close()
 
     async def _prepare(self) -> None:
         self._board.preparing = "the cloud prepares data and first models"
         plans = list(self._deployment.workloads.values())
-        await train(
+        await self._trainer.train(
             [self._first_job(plan) for plan in plans],
             on_progress=self._tell_preparing,
             on_done=lambda trained: self._first_ready(self._deployment.workloads[trained.name], trained),
@@ -87,6 +90,8 @@ class Director:
         end_ns = start_ns + int(self._deployment.duration_s * NS_PER_S)
         self._write(Began(start_ns, end_ns))
         self._board.start(start_ns)
+        if not any(plan.rollout for plan in self._deployment.workloads.values()):
+            await self._trainer.close()
         rollouts = [
             asyncio.create_task(self._roll_out(plan, rollout, start_ns), name=f"roll-out of {plan.name}")
             for plan in self._deployment.workloads.values()
@@ -196,11 +201,10 @@ class Director:
         await asyncio.sleep(max(0.0, start_ns / NS_PER_S + rollout.at_s - now_s()))
         self._board.rollouts[plan.name] = "training a better model"
         try:
-            (trained,) = await train(
+            (trained,) = await self._trainer.train(
                 [self._job(plan, rollout, (_target(plan),))],
                 on_progress=lambda progress: self._tell_rollout(plan, progress),
                 nice=_ROLLOUT_NICE,
-                threads=1,
             )
             self._board.rollouts[plan.name] = "rolled out"
             self._take_up(plan, trained, "trained while the streams ran")

@@ -56,6 +56,11 @@ class Converter:
     def __init__(self) -> None:
         self._process = self._started()
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
     def convert(self, conversion: Conversion) -> None:
         """Write `conversion.out`. Raises ModelError with the reason, and is then ready for the next one."""
         if self._process.poll() is not None:

@@ -100,7 +100,7 @@ class _Buffers:
     """Constant data, equal content kept once. The first buffer is by convention the empty one."""
 
     def __init__(self, schema: Any) -> None:
-        class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+        class AlignedBuffer(schema.BufferT):
             """The generated code packs data unaligned; kernels may ask for the alignment of the schema."""
 
             def Pack(self, builder: Any) -> Any:  # noqa: N802

@@ -33,7 +33,7 @@ def _inner_loop(
 ) -> tuple[Any, Any, Any]:
     batch, steps, features = sequences.shape
     if mask is not None or training or steps % _STEPS_A_TURN:
-        return own_loop(sequences, initial_state, mask, training)  # type: ignore[no-any-return]
+        return own_loop(sequences, initial_state, mask, training)
     turns = steps // _STEPS_A_TURN
     by_turn = ops.reshape(ops.transpose(sequences, (1, 0, 2)), (turns, _STEPS_A_TURN, batch, features))
 

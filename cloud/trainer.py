@@ -1,6 +1,7 @@
 """Training beside the streams: a child process trains, exports and evaluates, and reports each step as a line of JSON.
 
-`train` is the parent's side, `python -m cloud.trainer` the child's; what the child does is in `cloud.training`.
+`Trainer` is the parent's side, `python -m cloud.trainer` the child's; what the child does is in `cloud.training`.
+The child stays for further jobs: loading a training framework takes longer than training a small model.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 import msgspec
 
@@ -19,8 +21,6 @@ from cloud.export import quiet_environment
 from cloud.jobs import Progress, Trained, TrainJob
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.guard import guarded
-
-__all__ = ["Progress", "TrainJob", "Trained", "train", "train_now"]
 
 _LINE_LIMIT_BYTES = 1 << 24
 _KEPT_STDERR_LINES = 50
@@ -36,68 +36,121 @@ class _Request(msgspec.Struct, frozen=True):
     nice: int
 
 
-_Event = Progress | Trained | _Failed
+class _Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """All jobs of a request are done."""
 
 
-async def train(
-    jobs: Sequence[TrainJob],
-    *,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_done: Callable[[Trained], None] | None = None,
-    nice: int = 0,
-    threads: int | None = None,
-) -> tuple[Trained, ...]:
-    """Do the jobs in a child process; what came of each, in their order.
+_Event = Progress | Trained | _Failed | _Finished
 
-    `on_done` is called as each one ends, perhaps out of order. nice: lowers the child's priority. threads: of the
-    training framework; None for as many as there are cores. The child ends with this process, and when the call is
-    cancelled. Raises DataError for data that is absent or malformed, ModelError for any other failure, in one line.
+
+class Trainer:
+    """A child process that trains; started by the first `train`, and again after it died. Use it by `async with`.
+
+    It ends with this process, whatever ends that.
     """
-    process = await asyncio.create_subprocess_exec(
-        *guarded([sys.executable, "-m", "cloud.trainer"]),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=quiet_environment(threads),
-        limit=_LINE_LIMIT_BYTES,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    last_words: deque[str] = deque(maxlen=_KEPT_STDERR_LINES)
-    listening = asyncio.create_task(_gather_lines(process.stderr, last_words), name="trainer-stderr")
-    done: dict[str, Trained] = {}
-    try:
-        process.stdin.write(msgspec.json.encode(_Request(tuple(jobs), nice)) + b"\n")
-        process.stdin.close()
-        async for line in process.stdout:
-            event = msgspec.json.decode(line, type=_Event)
-            if isinstance(event, Progress):
-                if on_progress is not None:
-                    on_progress(event)
-            elif isinstance(event, Trained):
-                done[event.name] = event
-                if on_done is not None:
-                    on_done(event)
-            else:
-                raise (DataError if event.about_data else ModelError)(event.reason)
-        status = await process.wait()
-        await listening
-        if status != 0 or len(done) != len(jobs):
-            raise ModelError(_death(status, last_words))
-    finally:
-        if process.returncode is None:
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_words: deque[str] = deque(maxlen=_KEPT_STDERR_LINES)
+        self._listening: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def train(
+        self,
+        jobs: Sequence[TrainJob],
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_done: Callable[[Trained], None] | None = None,
+        nice: int = 0,
+    ) -> tuple[Trained, ...]:
+        """Do the jobs; what came of each, in their order. Calls wait for one another.
+
+        `on_done` is called as each job ends, perhaps out of order. nice: the child's priority from now on; it can only
+        be lowered. A cancelled call ends the child. Raises DataError for data that is absent or malformed, ModelError
+        for any other failure, in one line.
+        """
+        async with self._one_at_a_time:
+            process = await self._started()
+            try:
+                return await self._do(process, _Request(tuple(jobs), nice), on_progress, on_done)
+            except BaseException:
+                await self.close()
+                raise
+
+    async def close(self) -> None:
+        """End the child."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
             process.kill()
             await process.wait()
-        listening.cancel()
-    return tuple(done[job.name] for job in jobs)
+        if self._listening is not None:
+            await self._listening
+
+    async def __aenter__(self) -> Trainer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                *guarded([sys.executable, "-m", "cloud.trainer"]),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=quiet_environment(),
+                limit=_LINE_LIMIT_BYTES,
+            )
+            assert self._process.stderr is not None
+            self._last_words.clear()
+            gathering = _gather_lines(self._process.stderr, self._last_words)
+            self._listening = asyncio.create_task(gathering, name="trainer-stderr")
+        return self._process
+
+    async def _do(
+        self,
+        process: asyncio.subprocess.Process,
+        request: _Request,
+        on_progress: Callable[[Progress], None] | None,
+        on_done: Callable[[Trained], None] | None,
+    ) -> tuple[Trained, ...]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        done: dict[str, Trained] = {}
+        process.stdin.write(msgspec.json.encode(request) + b"\n")
+        async for line in process.stdout:
+            event = msgspec.json.decode(line, type=_Event)
+            match event:
+                case Progress():
+                    if on_progress is not None:
+                        on_progress(event)
+                case Trained():
+                    done[event.name] = event
+                    if on_done is not None:
+                        on_done(event)
+                case _Finished():
+                    return tuple(done[job.name] for job in request.jobs)
+                case _Failed():
+                    raise (DataError if event.about_data else ModelError)(event.reason)
+        status = await process.wait()
+        if self._listening is not None:
+            await self._listening
+        raise ModelError(_death(status, self._last_words))
 
 
 def train_now(
     jobs: Sequence[TrainJob], *, on_progress: Callable[[Progress], None] | None = None
 ) -> tuple[Trained, ...]:
-    """`train`, for callers without an event loop."""
-    return asyncio.run(train(jobs, on_progress=on_progress))
+    """`Trainer.train`, for callers without an event loop."""
+
+    async def once() -> tuple[Trained, ...]:
+        async with Trainer() as trainer:
+            return await trainer.train(jobs, on_progress=on_progress)
+
+    return asyncio.run(once())
 
 
 async def _gather_lines(stream: asyncio.StreamReader, lines: deque[str]) -> None:
@@ -113,7 +166,7 @@ def _death(status: int, last_words: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """Do the jobs that standard input describes; exit status 1, and the reason as the last event, where one fails."""
+    """Do the jobs of each request on standard input, until that ends; a job that fails is an event with the reason."""
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print must not mix with the events
 
@@ -122,21 +175,26 @@ def main() -> int:
         events.write(msgspec.json.encode(event) + b"\n")
         events.flush()
 
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=_Request)
-    os.nice(request.nice)
-    from cloud.training import do_jobs
+    from cloud.training import Workshop
 
-    try:
-        do_jobs(request.jobs, emit)
-    except Exception as error:  # noqa: BLE001  (the event is where it goes)
-        traceback.print_exc()
-        text = " ".join(str(error).split())
-        known = isinstance(error, EdgebenchError)
-        emit(
-            _Failed(text if known else f"training failed: {type(error).__name__}: {text}", isinstance(error, DataError))
-        )
-        return 1
+    with Workshop() as workshop:
+        for line in sys.stdin.buffer:
+            request = msgspec.json.decode(line, type=_Request)
+            workshop.lower_priority(request.nice)
+            try:
+                workshop.do(request.jobs, emit)
+            except Exception as error:  # noqa: BLE001  (the event is where it goes)
+                traceback.print_exc()
+                emit(_failure(error))
+            else:
+                emit(_Finished())
     return 0
+
+
+def _failure(error: Exception) -> _Failed:
+    text = " ".join(str(error).split())
+    known = isinstance(error, EdgebenchError)
+    return _Failed(text if known else f"training failed: {type(error).__name__}: {text}", isinstance(error, DataError))
 
 
 if __name__ == "__main__":

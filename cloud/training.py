@@ -1,16 +1,17 @@
 """The work of the trainer's child process: load, train, export, evaluate.
 
-A child does a list of jobs, since loading a training framework takes longer than training a small model; models are
-exported in a further child while the next one trains.
+Models are exported in a further child while the next one trains.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -55,29 +56,59 @@ class Fitted:
     train_s: float
 
 
-def do_jobs(jobs: Sequence[TrainJob], report: Report) -> None:
-    """Do the jobs in their order; `report` is called from this thread and from the exporting one."""
-    for job in jobs:
-        for runtime, quantisation in job.targets:
-            check_quantisation(runtime, quantisation)
-    converts = any(runtime == "litert" for job in jobs for runtime, _ in job.targets)
-    converter = Converter() if converts else None
-    loaded: dict[tuple[str, str | None, int], Dataset] = {}
-    try:
+class Workshop:
+    """Does one list of jobs after another. What it loads for one, the converter above all, serves the next."""
+
+    def __init__(self) -> None:
+        self._converter: Converter | None = None
+        self._loaded: dict[tuple[str, str | None, int], Dataset] = {}
+
+    def do(self, jobs: Sequence[TrainJob], report: Report) -> None:
+        """Do the jobs in their order; `report` is called from this thread and from the exporting one."""
+        for job in jobs:
+            for runtime, quantisation in job.targets:
+                check_quantisation(runtime, quantisation)
+        if self._converter is None and any(runtime == "litert" for job in jobs for runtime, _ in job.targets):
+            self._converter = Converter()
         with ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
             exports: list[Future[None]] = []
             for job in jobs:
-                task, key = task_named(job.task), (job.task, job.data, job.seed)
-                if key not in loaded:
-                    loaded = {key: task.load(Path(job.data) if job.data else None, seed=job.seed)}
+                task, dataset = task_named(job.task), self._dataset(job)
                 if job.stream_dir is not None:
-                    write_streams(task, loaded[key], Path(job.stream_dir))
-                exports.append(pool.submit(_export, fitted(job, task, loaded[key], report), converter, report))
+                    write_streams(task, dataset, Path(job.stream_dir))
+                exports.append(pool.submit(_export, fitted(job, task, dataset, report), self._converter, report))
             for export in exports:
                 export.result()
-    finally:
-        if converter is not None:
-            converter.close()
+
+    def lower_priority(self, nice: int) -> None:
+        """Be this nice from now on, with all threads that there are; less nice than before is not to be had."""
+        for thread in _threads_of(os.getpid(), *([] if self._converter is None else [self._converter.pid])):
+            if os.getpriority(os.PRIO_PROCESS, thread) < nice:
+                os.setpriority(os.PRIO_PROCESS, thread, nice)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._converter is not None:
+            self._converter.close()
+
+    def _dataset(self, job: TrainJob) -> Dataset:
+        key = (job.task, job.data, job.seed)
+        if key not in self._loaded:
+            self._loaded = {key: task_named(job.task).load(Path(job.data) if job.data else None, seed=job.seed)}
+        return self._loaded[key]
+
+
+def _threads_of(*processes: int) -> list[int]:
+    """Thread ids, since Linux keeps a priority for each thread; elsewhere the processes themselves."""
+    found: list[int] = []
+    for process in processes:
+        folder = Path(f"/proc/{process}/task")
+        found += [int(entry.name) for entry in folder.iterdir()] if folder.is_dir() else [process]
+    return found
 
 
 def _export(model: Fitted, converter: Converter | None, report: Report) -> None:

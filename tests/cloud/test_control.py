@@ -94,7 +94,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_a_node_gets_its_slice_by_its_token_and_no_other(served: Served) -> None:
     with served.client("bed-token") as client:
         assert list(client.slice_of(["bed-0", "bed-1"]).nodes) == ["bed-0", "bed-1"]
-        with pytest.raises(FabricError, match="403.*ward"):
+        with pytest.raises(FabricError, match=r"403.*ward"):
             client.slice_of(["ward"])
     with served.client("guess") as stranger, pytest.raises(FabricError, match="401"):
         stranger.state()
@@ -165,6 +165,6 @@ def test_records_are_kept_under_the_name_that_the_token_speaks_for(served: Serve
         client.upload_records("ward", spool)
         with pytest.raises(FabricError, match="403"):
             client.upload_records("bed-0", spool)
-        with pytest.raises(FabricError, match="40[34]"):
+        with pytest.raises(FabricError, match=r"40[34]"):
             client.upload_records("../ward", spool)
     assert (tmp_path / "uploads" / "ward.spool").read_bytes() == spool.read_bytes()

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from cloud.jobs import StreamInfo, TrainJob
-from cloud.trainer import train, train_now
+from cloud.trainer import Trainer, train_now
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import DataError, ModelError
 from edgebench.tasks.task import Dataset
@@ -119,18 +119,48 @@ def test_a_quantisation_that_a_runtime_lacks_is_refused_before_anything_is_train
         train_now([job(tmp_path, "CRASHING", target=("keras", "int8"))])
 
 
+def test_one_child_serves_one_request_after_another_and_lowers_its_priority_when_asked(tmp_path: Path) -> None:
+    async def twice() -> list[tuple[int, int]]:
+        seen = []
+        async with Trainer() as trainer:
+            for nice in (0, 5):
+                wanted = msgspec.structs.replace(job(tmp_path, "CRASHING"), targets=(), stream_dir=str(tmp_path / "s"))
+                await trainer.train([wanted], nice=nice)
+                (child,) = psutil.Process().children()
+                seen.append((child.pid, child.nice()))
+        return seen
+
+    (first, own), (second, lowered) = asyncio.run(twice())
+    assert first == second
+    assert lowered == max(own, 5)
+    assert psutil.Process().children() == []
+
+
+def test_after_a_crash_the_next_request_gets_a_new_child(tmp_path: Path) -> None:
+    async def crash_then_go_on() -> int:
+        async with Trainer() as trainer:
+            with pytest.raises(ModelError):
+                await trainer.train([job(tmp_path, "CRASHING")])
+            wanted = msgspec.structs.replace(job(tmp_path, "CRASHING"), targets=(), stream_dir=str(tmp_path / "s"))
+            return len(await trainer.train([wanted]))
+
+    assert asyncio.run(crash_then_go_on()) == 1
+
+
 def test_cancelling_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid_file = tmp_path / "pid"
     monkeypatch.setenv("TINY_PID_FILE", str(pid_file))
 
     async def cancelled() -> None:
-        training = asyncio.create_task(train([job(tmp_path, "SLOW")]))
-        while not pid_file.exists() or not pid_file.read_text():
-            assert not training.done(), training.result()
-            await asyncio.sleep(0.02)
-        training.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await training
+        async with Trainer() as trainer:
+            training = asyncio.create_task(trainer.train([job(tmp_path, "SLOW")]))
+            while not pid_file.exists() or not pid_file.read_text():
+                assert not training.done(), training.result()
+                await asyncio.sleep(0.02)
+            training.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await training
+            assert not psutil.pid_exists(int(pid_file.read_text()))
 
     asyncio.run(cancelled())
     assert not psutil.pid_exists(int(pid_file.read_text()))
