@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,12 +44,23 @@ def check_each_ward_swaps_once(run_dir: Path) -> None:
         assert sum(one != other for one, other in pairwise(digests)) == 1, ward
 
 
+def check_rebuilt_identically(run_dir: Path) -> None:
+    """`edgebench report` makes the same result and report from the records alone."""
+    made = [run_dir / "result.json", run_dir / "report.html"]
+    before = [path.read_bytes() for path in made]
+    for path in made:
+        path.unlink()
+    subprocess.run([sys.executable, "-m", "edgebench.cli", "report", str(run_dir)], capture_output=True, check=False)
+    assert [path.read_bytes() for path in made] == before
+
+
 @pytest.mark.timeout(400)
 def test_the_ward_runs_on_generated_patients(tmp_path: Path) -> None:
     _, result, run_dir = run(tmp_path, (ROOT / "topologies" / "icu-ward.yaml").read_text())
     check_main_job(result, run_dir)
     assert all(figures["quality"]["real"] is False for figures in result["workloads"].values())
     assert "generated" in (run_dir / "report.html").read_text()
+    check_rebuilt_identically(run_dir)
 
 
 @pytest.mark.timeout(600)
