@@ -32,8 +32,7 @@ class ControlClient:
 
     def slice_of(self, nodes: list[str]) -> Slice:
         """The deployment slice of these nodes. Raises FabricError where the cloud does not answer, or refuses."""
-        query = urllib.parse.urlencode([("node", node) for node in nodes])
-        return msgspec.json.decode(self._request("GET", f"/v1/slice?{query}"), type=Slice)
+        return msgspec.json.decode(self._request("POST", "/v1/slice", msgspec.json.encode(nodes)), type=Slice)
 
     def beat(self, heartbeat: Heartbeat) -> RunState:
         """Report, and learn how the run stands."""
