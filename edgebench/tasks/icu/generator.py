@@ -26,20 +26,21 @@ Outcome = Literal["death", "decompensation", "heart-failure"]
 STAYS = {"train": 3_000, "valid": 800, "test": 1_000}
 _AHEAD = 24
 _HOURS = STEPS + _AHEAD
+_DECLINE_H = 30
 
 # Baseline, spread between patients, effect of severity, effect of heart failure, noise, chance of being charted.
 _VITALS = {
-    "Diastolic blood pressure": (62, 9, -3.2, 3.5, 6, 0.9),
-    "Fraction inspired oxygen": (0.4, 0.1, 0.045, 0.0, 0.04, 0.15),
-    "Glucose": (135, 28, 9, 0, 18, 0.25),
-    "Heart Rate": (84, 13, 6.0, 0, 5, 0.95),
+    "Diastolic blood pressure": (64, 11, -3.0, 1.5, 7, 0.9),
+    "Fraction inspired oxygen": (0.4, 0.1, 0.05, 0.0, 0.04, 0.15),
+    "Glucose": (135, 28, 11, 0, 18, 0.25),
+    "Heart Rate": (84, 14, 6.0, 0, 5, 0.95),
     "Height": (170, 10, 0, 0, 0.3, 0.01),
-    "Oxygen saturation": (96.8, 1.3, -0.6, 0, 0.9, 0.92),
-    "Respiratory rate": (18.5, 3.2, 1.3, 0, 2.3, 0.92),
-    "Systolic blood pressure": (122, 15, -6.0, -5, 9, 0.9),
-    "Temperature": (36.9, 0.4, 0.13, 0, 0.25, 0.3),
+    "Oxygen saturation": (96.3, 1.6, -0.6, 0, 0.9, 0.92),
+    "Respiratory rate": (18.5, 3.6, 1.4, 0, 2.3, 0.92),
+    "Systolic blood pressure": (124, 19, -5.5, -2.5, 9, 0.9),
+    "Temperature": (36.9, 0.4, 0.2, 0, 0.25, 0.3),
     "Weight": (81, 17, 0, 0, 0.5, 0.15),
-    "pH": (7.39, 0.045, -0.024, 0, 0.02, 0.12),
+    "pH": (7.39, 0.04, -0.028, 0, 0.02, 0.12),
 }
 
 
@@ -60,7 +61,7 @@ def stays(outcome: Outcome, count: int, rng: np.random.Generator) -> tuple[NDArr
     severity, dies_at_h = _course(count, rng)
     failing = (rng.random(count) < 0.3).astype(float)
     ahead = severity[:, STEPS:].mean(axis=1)
-    dead = rng.random(count) < 1 / (1 + np.exp(-3.0 * (ahead - 1.9)))
+    dead = rng.random(count) < 1 / (1 + np.exp(-3.0 * (ahead - 2.2)))
     grid = _charted(severity[:, :STEPS], failing, rng)
     labels = {
         "death": dead,
@@ -74,7 +75,7 @@ def _course(count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], 
     """Severity [stay, hour] over the observed hours and those ahead, and the hour of death of those who decline."""
     hour = np.arange(_HOURS)[None, :]
     level = rng.normal(0, 0.8, (count, 1))
-    drift = rng.normal(0, 0.9, (count, 1))
+    drift = rng.normal(0, 0.8, (count, 1))
     wander = np.empty((count, _HOURS))
     wander[:, 0] = rng.normal(0, 0.5, count)
     steps = rng.normal(0, 0.5 * np.sqrt(1 - 0.9**2), (count, _HOURS))
@@ -85,9 +86,9 @@ def _course(count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], 
         peak = rng.uniform(0, 60, (count, 1))
         height = rng.uniform(0.8, 2.5, (count, 1)) * (rng.random((count, 1)) < 0.5)
         severity += height * np.exp(-(((hour - peak) / 5) ** 2))
-    onset = np.where(rng.random((count, 1)) < 0.45, rng.uniform(24, 96, (count, 1)), np.inf)
+    onset = np.where(rng.random((count, 1)) < 0.4, rng.uniform(18, 60, (count, 1)), np.inf)
     severity += np.clip((hour - onset) / 8, 0, 3)
-    return severity, onset[:, 0] + 20
+    return severity, onset[:, 0] + _DECLINE_H
 
 
 def _charted(
@@ -99,10 +100,10 @@ def _charted(
     heart = failing[:, None]
     night = np.clip(np.cos(2 * np.pi * (hour - rng.uniform(0, 24, (count, 1))) / 24), 0, 1) ** 2
     own = {
-        "Heart Rate": -0.65 * 6.0 * severity * heart,
-        "Oxygen saturation": -1.6 * night * heart,
-        "Respiratory rate": 3.0 * night * heart,
-        "Weight": rng.normal(0, 0.012, (count, 1)) * hour + 0.03 * hour * heart,
+        "Heart Rate": -0.6 * 6.0 * severity * heart,
+        "Oxygen saturation": -1.1 * night * heart,
+        "Respiratory rate": 2.0 * night * heart,
+        "Weight": rng.normal(0, 0.02, (count, 1)) * hour + 0.02 * hour * heart,
     }
     values: dict[str, NDArray[np.float64]] = {}
     grid = np.full((count, steps, len(VARIABLES)), np.nan, np.float32)

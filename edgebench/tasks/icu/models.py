@@ -3,9 +3,9 @@
 Every one takes raw samples float32 [batch, 48, feature], normalises inside and gives a probability
 float32 [batch, 1]. All layers convert to LiteRT with built-in operations at a fixed batch size.
 
-Light and heavy blend, in log-odds, a linear part and learned members in equal shares. The linear part sees
-summaries of the 48 hours and is fitted convexly; the members are trained by gradient, each on its own loss. With a
-few hundred positive patients their errors differ enough that the blend is better than either.
+Light and heavy blend, in log-odds, a linear part and members. The linear part sees summaries of the 48 hours and
+is fitted convexly; the members, recurrent and not, are trained by gradient, each on its own loss. Their errors differ, so
+the blend is better than either, but the members need many patients: their share grows with the number of positive ones.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ CONGESTIVE_HEART_FAILURE = 8
 
 _BOUND = 5.0
 """Normalised inputs are cut here: one mistyped laboratory value must not decide."""
+_EVEN_AT = 500
+"""Positive patients at which members and linear part weigh the same."""
 _CHUNK = 512
 
 
@@ -66,9 +68,16 @@ def build(size: Size, shape: PublishedShape, train: Split) -> Network:
             _log_odds("overview", digest, start),
         ]
     joined = ops.concatenate(members, axis=-1) if len(members) > 1 else members[0]
-    blend = (linear(summary) + ops.mean(joined, axis=1, keepdims=True)) / 2
+    share = members_share(train)
+    blend = (1 - share) * linear(summary) + share * ops.mean(joined, axis=1, keepdims=True)
     model = keras.Model(inputs, layers.Activation("sigmoid", name="probability")(blend), name=size)
     return Network(model, keras.Model(inputs, layers.Activation("sigmoid")(joined)))
+
+
+def members_share(train: Split) -> float:
+    """The members' part of the blend, from 0 to 1."""
+    positive = len(np.unique(train.group[train.y[:, 0] > 0]))
+    return positive / (positive + _EVEN_AT)
 
 
 def _normalised(inputs: Any, x: NDArray[np.float32]) -> Any:
