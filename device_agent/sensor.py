@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,26 @@ from edgebench.fabric.slices import Share
 
 
 class StreamFile:
-    """The samples of a workload, memory-mapped, so that a thousand devices in one process share one copy.
+    """The samples of a workload, read from the file one at a time, so that they never fill a device's memory.
 
-    x: [sample, *shape]; y: float32 [sample, label]; group: int64 [sample].
+    dtype, shape: of one sample. y: float32 [sample, label]; group: int64 [sample].
     """
 
     def __init__(self, directory: Path) -> None:
-        self.x: NDArray[Any] = np.load(directory / "x.npy", mmap_mode="r", allow_pickle=False)
+        x = np.load(directory / "x.npy", mmap_mode="r", allow_pickle=False)
+        self.dtype: np.dtype[Any] = x.dtype
+        self.shape: tuple[int, ...] = x.shape[1:]
+        self._offset = x.offset
+        self._row_bytes = x[:1].nbytes
+        self._fd = os.open(directory / "x.npy", os.O_RDONLY)
+        weakref.finalize(self, os.close, self._fd)
         self.y: NDArray[np.float32] = np.load(directory / "y.npy", allow_pickle=False)
         self._group: NDArray[np.int64] = np.load(directory / "group.npy", allow_pickle=False)
+
+    def row(self, index: int) -> NDArray[Any]:
+        """A sample [*shape]."""
+        raw = os.pread(self._fd, self._row_bytes, self._offset + index * self._row_bytes)
+        return np.frombuffer(raw, self.dtype).reshape(self.shape)
 
     def rows_of(self, share: Share) -> NDArray[np.int64]:
         """Indices of the samples of every `share.of`-th group, from `share.index` on, in the order of the file.
@@ -45,11 +58,11 @@ class Sensor:
         self._stream = stream
         self._rows = stream.rows_of(share)
         self._next = 0
-        self.dtype = str(stream.x.dtype)
-        self.shape = stream.x.shape[1:]
+        self.dtype = str(stream.dtype)
+        self.shape = stream.shape
 
     def capture(self) -> tuple[NDArray[Any], tuple[float, ...]]:
-        """The next sample [*shape], contiguous, and its label."""
-        row = self._rows[self._next]
+        """The next sample [*shape] and its label."""
+        row = int(self._rows[self._next])
         self._next = (self._next + 1) % len(self._rows)
-        return np.ascontiguousarray(self._stream.x[row]), tuple(self._stream.y[row].tolist())
+        return self._stream.row(row), tuple(self._stream.y[row].tolist())

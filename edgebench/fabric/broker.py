@@ -34,6 +34,7 @@ _PACKET_IDS = 65535
 # - ack_wait, write_deadline, js_api_timeout: a stalled machine must not cause duplicates or cut connections.
 # - max_pending: how much may wait for one slow subscriber before it is cut off.
 # - max_buffered_*: how much QoS 1 traffic may wait for the store before it is refused.
+# - default_max_consumers: each QoS 1 filter is a consumer, and there is one for each device.
 # - sync_interval: the store goes away with the run, so it never has to wait for the disk.
 # - consumer_memory_storage: a session lasts no longer than the broker, and QoS 1 costs less.
 _CONFIGURATION = """\
@@ -50,6 +51,7 @@ jetstream {{
   max_buffered_msgs: 1000000
   max_buffered_size: 1GB
   sync_interval: "24h"
+  limits {{ default_max_consumers: -1 }}
 }}
 mqtt {{
   listen: "127.0.0.1:-1"

@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -18,6 +19,7 @@ from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
 _log = logging.getLogger(__name__)
 _KEEPALIVE_S = 30
 _HOUSEKEEPING_S = 5.0
+_RESUBSCRIBE_S = 1.0
 _RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
 
@@ -49,7 +51,7 @@ class Connection:
         self._on_message = on_message
         self._on_up = on_up
         self._subscriptions: list[tuple[str, int]] = []
-        self._awaited_acks: set[int] = set()
+        self._awaited_acks: dict[int, list[tuple[str, int]]] = {}
         self._flush_asked = False
         self._closing = False
         self._attempt = 0
@@ -144,15 +146,25 @@ class Connection:
     def _send_subscriptions(self, subscriptions: list[tuple[str, int]]) -> None:
         _, mid = self._client.subscribe(subscriptions)
         if mid is not None:
-            self._awaited_acks.add(mid)
+            self._awaited_acks[mid] = subscriptions
 
     def _subscribed(self, _client: object, _userdata: object, mid: int, codes: list[ReasonCode], _p: object) -> None:
-        for code in codes:
-            if code.is_failure:
-                _log.error("broker %s:%d refuses a subscription: %s", self._broker.host, self._broker.port, code)
-        self._awaited_acks.discard(mid)
+        asked = self._awaited_acks.pop(mid, [])
+        refused = [subscription for subscription, code in zip(asked, codes, strict=False) if code.is_failure]
+        if refused:
+            where = f"{self._broker.host}:{self._broker.port}"
+            _log.error(
+                "broker %s refuses to subscribe %s; asking again", where, ", ".join(topic for topic, _ in refused)
+            )
+            self._awaited_acks[-mid] = refused
+            self._reactor.call_later(_RESUBSCRIBE_S, partial(self._ask_again, -mid))
         if not self._awaited_acks and self._on_up is not None:
             self._on_up()
+
+    def _ask_again(self, key: int) -> None:
+        refused = self._awaited_acks.pop(key, None)
+        if refused is not None and self._client.is_connected():
+            self._send_subscriptions(refused)
 
     def _disconnected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if not self._closing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import queue
@@ -11,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -156,8 +158,15 @@ class NodeProcess:
                 if state.phase == "aborted":
                     self.reactor.call_soon_threadsafe(self._abort)
                 else:
-                    self.reactor.call_soon_threadsafe(lambda state=state: on_phase(state))  # type: ignore[misc]
+                    self.reactor.call_soon_threadsafe(partial(self._enter, state, on_phase))
             self._ended.wait(_HEARTBEAT_S)
+
+    def _enter(self, state: RunState, on_phase: Callable[[RunState], None]) -> None:
+        if state.phase == "running":
+            # What is set up by now stays to the end. A collection that visits all of it would hold the streams up.
+            gc.collect()
+            gc.freeze()
+        on_phase(state)
 
     def _totals(self) -> dict[str, Tally]:
         return add_tallies(list(self.tallies.values()))
