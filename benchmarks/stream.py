@@ -88,7 +88,7 @@ class Size:
 
 
 FULL = Size(rounds=5, samples=20_000, closed_s=4.0, devices=1000, many_s=20.0)
-QUICK = Size(rounds=1, samples=200, closed_s=0.5, devices=20, many_s=2.0)
+QUICK = Size(rounds=1, samples=200, closed_s=0.5, devices=20, many_s=3.0)
 
 
 class Bench:

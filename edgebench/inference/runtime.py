@@ -20,8 +20,9 @@ class Runtime(Protocol):
     def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Outputs [n, output] for samples [n, *shape] of the manifest's dtype, n ≥ 1.
 
-        More samples than the largest batch size are decided in several batches. The first call with a larger n than
-        before prepares and times the batch sizes that it needs: warm a model up with the largest n that will come.
+        x is the caller's, and may change once this returns. More samples than the largest batch size are decided in
+        several batches. The first call with a larger n than before prepares and times the batch sizes that it needs:
+        warm a model up with the largest n that will come.
         """
         ...
 

@@ -65,6 +65,7 @@ class ModelServer(Generic[T]):
         self._submitted = 0
         self._dropped = 0
         self._done = 0
+        self._room: NDArray[Any] | None = None
         self._thread = threading.Thread(target=self._serve, name=f"serve-{name}", daemon=True)
         self._thread.start()
 
@@ -110,15 +111,17 @@ class ModelServer(Generic[T]):
             first = self._queue.get()
             if first is None:
                 return
-            requests = self._gather(first)
+            requests, x = self._gather(first)
             model = self._take_next_model()
             if model is None:  # stopped before the first model came
                 return
-            self._decide(model, requests)
+            self._decide(model, requests, x)
             self._done += len(requests)
 
-    def _gather(self, first: Request[T]) -> list[Request[T]]:
+    def _gather(self, first: Request[T]) -> tuple[list[Request[T]], NDArray[Any]]:
+        """A batch, and its tensor [request, *shape], which stands until the next is gathered."""
         requests = [first]
+        x = first.x[np.newaxis]
         until_ns = first.received_ns + int(self._batch.max_wait_ms * 1e6)
         while len(requests) < self._batch.max_batch:
             try:
@@ -129,8 +132,19 @@ class ModelServer(Generic[T]):
             if request is None:
                 self._queue.put(None)  # decide these first; the end is seen again
                 break
+            if len(requests) == 1:
+                x = self._laid_out(first.x)
+            # Each sample is laid out as it comes: while others are awaited, and fresh from the network.
+            x[len(requests)] = request.x
             requests.append(request)
-        return requests
+        return requests, x[: len(requests)]
+
+    def _laid_out(self, first: NDArray[Any]) -> NDArray[Any]:
+        """Room for a whole batch, the same each time, with its first sample in it."""
+        if self._room is None or self._room.shape[1:] != first.shape or self._room.dtype != first.dtype:
+            self._room = np.empty((self._batch.max_batch, *first.shape), first.dtype)
+        self._room[0] = first
+        return self._room
 
     def _take_next_model(self) -> tuple[Runtime, Manifest] | None:
         if self._next is None:
@@ -144,10 +158,9 @@ class ModelServer(Generic[T]):
             self._on_swap(self._current[1])
         return self._current
 
-    def _decide(self, model: tuple[Runtime, Manifest], requests: list[Request[T]]) -> None:
+    def _decide(self, model: tuple[Runtime, Manifest], requests: list[Request[T]], x: NDArray[Any]) -> None:
         runtime, manifest = model
         started_ns = now_ns()
-        x = requests[0].x[np.newaxis] if len(requests) == 1 else np.stack([request.x for request in requests])
         try:
             outputs = runtime.infer(x)
         except Exception:  # noqa: BLE001
