@@ -9,7 +9,7 @@ from edgebench.tasks.metrics import binary_metrics
 from edgebench.tasks.task import Baseline, Dataset
 
 NAME = "logistic regression on summaries of the same features"
-_STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
+_STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 
 
 def fit_baseline(dataset: Dataset) -> Baseline:

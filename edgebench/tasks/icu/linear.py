@@ -12,10 +12,13 @@ _STEPS = 30
 _SMALL = 1e-6
 
 
-def fit_linear(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+def fit_linear(
+    x: NDArray[np.float32], y: NDArray[np.float32], *, weight: float = 1.0
+) -> tuple[NDArray[np.float64], float]:
     """Weights [feature] and bias of the most probable model of labels y [sample] from standardised x [sample, feature].
 
-    Each weight has the prior variance `PRIOR_VARIANCE` / feature; the bias is free.
+    Each weight has the prior variance `PRIOR_VARIANCE` / feature; the bias is free. `weight` is how much each sample
+    counts: less than 1 where several samples say nearly the same.
     """
     samples, features = x.shape
     design = np.concatenate([x, np.ones((samples, 1))], axis=1, dtype=np.float64)
@@ -24,8 +27,8 @@ def fit_linear(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[
     found = np.append(np.zeros(features), np.log(share / (1 - share)))
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-(design @ found)))
-        slope = design.T @ (p - y) + precision * found
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(precision)
+        slope = weight * (design.T @ (p - y)) + precision * found
+        curvature = weight * (design * (p * (1 - p))[:, None]).T @ design + np.diag(precision)
         step = np.linalg.solve(curvature, slope)
         found -= step
         if np.abs(step).max() < _SMALL:

@@ -4,8 +4,9 @@ Every one takes raw samples float32 [batch, 48, feature], normalises inside and 
 float32 [batch, 1]. All layers convert to LiteRT with built-in operations at a fixed batch size.
 
 Light and heavy blend, in log-odds, a linear part and members. The linear part sees summaries of the 48 hours and
-is fitted convexly; the members, recurrent and not, are trained by gradient, each on its own loss. Their errors differ, so
-the blend is better than either, but the members need many patients: their share grows with the number of positive ones.
+is fitted convexly; the members, recurrent and not, are trained by gradient, each on its own loss. Their errors
+differ, so the blend is better than either, but the members need many patients: their share grows with the number of
+positive ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CONGESTIVE_HEART_FAILURE = 8
 
 _BOUND = 5.0
 """Normalised inputs are cut here: one mistyped laboratory value must not decide."""
-_EVEN_AT = 500
+_EVEN_AT = 1_000
 """Positive patients at which members and linear part weigh the same."""
 _CHUNK = 512
 
@@ -104,7 +105,9 @@ def _summarised(inputs: Any, steps: Any, x: NDArray[np.float32]) -> Any:
 
 
 def _linear(inputs: Any, summary: Any, train: Split) -> Any:
-    weight, bias = fit_linear(outputs_of(keras.Model(inputs, summary), train.x), train.y[:, 0])
+    # All the samples of a patient together count as one: they are hours of one illness.
+    counted = len(np.unique(train.group)) / len(train)
+    weight, bias = fit_linear(outputs_of(keras.Model(inputs, summary), train.x), train.y[:, 0], weight=counted)
     layer = layers.Dense(1, name="linear")
     layer.build((None, len(weight)))
     layer.set_weights([weight[:, None].astype(np.float32), np.array([bias], np.float32)])

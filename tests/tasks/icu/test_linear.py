@@ -27,6 +27,16 @@ def test_features_without_information_leave_the_share_of_positives() -> None:
     assert 1 / (1 + np.exp(-bias)) == pytest.approx(0.25)
 
 
+def test_samples_that_say_the_same_twice_count_half() -> None:
+    rng = rng_for(2, "test")
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    y = (rng.random(60) < 0.4).astype(np.float32)
+    once, bias = fit_linear(x, y)
+    twice, bias_of_twice = fit_linear(np.repeat(x, 2, axis=0), np.repeat(y, 2), weight=0.5)
+    assert twice == pytest.approx(once)
+    assert bias_of_twice == pytest.approx(bias)
+
+
 def test_one_label_alone_gives_a_finite_model() -> None:
     weight, bias = fit_linear(np.ones((5, 2), np.float32), np.zeros(5, np.float32))
     assert np.isfinite([*weight, bias]).all()
