@@ -19,7 +19,6 @@ from edgebench.errors import ModelError
 from edgebench.inference.spec import Manifest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
 def digest_of(path: Path) -> str:
@@ -78,23 +77,6 @@ class Registry:
         """All that is there, in the order of the digests. Raises ModelError where one is damaged."""
         digests = sorted(path.stem for path in self._root.glob("*.json") if _DIGEST.fullmatch(path.stem))
         return tuple(self.manifest(digest) for digest in digests)
-
-    def find(self, prefix: str) -> Manifest:
-        """The one model whose digest begins so (4 hex digits or more, `sha256:` before them or not).
-
-        Raises ModelError where there is none, or more than one.
-        """
-        digits = prefix.removeprefix("sha256:").lower()
-        if not _PREFIX.fullmatch(digits):
-            raise ModelError(f"'{prefix}': a digest is at least 4 hex digits")
-        found = sorted(path.stem for path in self._root.glob(f"{digits}*.json") if _DIGEST.fullmatch(path.stem))
-        if not found:
-            raise ModelError(f"{self._root}: no model {digits}")
-        if len(found) > 1:
-            raise ModelError(
-                f"{self._root}: {digits} is short for {len(found)} models: {', '.join(d[:12] for d in found)}"
-            )
-        return self.manifest(found[0])
 
     def stage(self, digest: str, offset: int, chunk: bytes) -> int:
         """Add a piece of a file that comes in pieces; how many bytes of it are here now.

@@ -11,7 +11,7 @@ from edgebench.errors import TopologyError
 from edgebench.topology.checking_nodes import check_links, check_nodes
 from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.loading import names_a_file
-from edgebench.topology.model import Broker, Fault, Federated, ModelChoice, Topology, Trace, Workload
+from edgebench.topology.model import Batch, Broker, Fault, Federated, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.trace import read_trace
 from edgebench.topology.wording import did_you_mean, one_line
 
@@ -63,14 +63,40 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
         except TopologyError as error:
             yield f"{path}.load.file", str(error)
     yield from _check_model(f"{path}.model", workload.model)
+    yield from _check_is_used(path, workload)
     for index, rollout in enumerate(workload.rollout):
         at = f"{path}.rollout[{index}]"
         if workload.model.source != "train":
             yield at, f"rolls a trained model out, but model.source is '{workload.model.source}' (set it to train)"
+        elif workload.model.runtime == "fake":
+            yield at, "rolls a trained model out, but a model of runtime 'fake' learns nothing (remove one of the two)"
         if rollout.at_s >= topology.duration_s:
             yield f"{at}.at_s", f"{rollout.at_s:g} s is not within the run of {topology.duration_s:g} s"
-    if workload.model.source != "train" and (workload.train.epochs or workload.train.examples):
-        yield f"{path}.train", f"has no effect with model.source '{workload.model.source}' (remove one of the two)"
+
+
+def _check_is_used(path: str, workload: Workload) -> Iterator[Problem]:
+    """Fields that nothing would read, given what another field says."""
+    model = workload.model
+    plain = ModelChoice()
+    other: list[str] = []
+    because = ""
+    if model.source != "train":
+        other = [name for name in ("size", "runtime", "quantisation") if getattr(model, name) != getattr(plain, name)]
+        because = f"model.source '{model.source}'"
+    elif model.runtime == "fake":
+        other = [name for name in ("size", "quantisation") if getattr(model, name) != getattr(plain, name)]
+        because = "model.runtime 'fake'"
+    unused = [f"model.{name}" for name in other]
+    if because and workload.train != Training():
+        unused.append("train")
+    for field in unused:
+        yield f"{path}.{field}", f"has no effect with {because} (remove one of the two)"
+    if workload.place.infer == "device":
+        if workload.batch != Batch():
+            mend = "a device decides its samples one by one (remove one of the two)"
+            yield f"{path}.batch", f"has no effect with place.infer 'device': {mend}"
+        if workload.qos == 0:
+            yield f"{path}.qos", "has no effect with place.infer 'device': no sample travels (remove one of the two)"
 
 
 def _check_sources(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:

@@ -17,9 +17,16 @@ Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$(?!\n)", max_length=63)]
-Positive = Annotated[float, Meta(gt=0)]
-NonNegative = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
+# Far from any use; what lies within neither overflows a clock in ns nor, by a slip of the pen, fills a machine.
+DurationS = Annotated[float, Meta(gt=0, le=604_800)]
+TimeS = Annotated[float, Meta(ge=0, le=604_800)]
+DelayMs = Annotated[float, Meta(ge=0, le=60_000)]
+BoundMs = Annotated[float, Meta(gt=0, le=604_800_000)]
+RateHz = Annotated[float, Meta(ge=1e-6, le=1e6)]
+RateMbitS = Annotated[float, Meta(ge=0.001, le=1e6)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Samples = Annotated[int, Meta(ge=1, le=10**7)]
+Epochs = Annotated[int, Meta(ge=1, le=10**5)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,11 +53,11 @@ class Link(Strict, frozen=True):
     """
 
     between: tuple[Name, Name]
-    latency_ms: NonNegative = 0.0
-    jitter_ms: NonNegative = 0.0
-    rate_mbit_s: Positive | None = None
-    up_mbit_s: Positive | None = None
-    down_mbit_s: Positive | None = None
+    latency_ms: DelayMs = 0.0
+    jitter_ms: DelayMs = 0.0
+    rate_mbit_s: RateMbitS | None = None
+    up_mbit_s: RateMbitS | None = None
+    down_mbit_s: RateMbitS | None = None
     loss_percent: Annotated[float, Meta(ge=0, lt=100)] = 0.0
     shared: bool = False
 
@@ -58,13 +65,13 @@ class Link(Strict, frozen=True):
 class Fixed(Strict, frozen=True, tag="fixed", tag_field="kind"):
     """A sample every 1 / `rate_hz` s on each device, each device with its own seeded phase."""
 
-    rate_hz: Positive
+    rate_hz: RateHz
 
 
 class Poisson(Strict, frozen=True, tag="poisson", tag_field="kind"):
     """Exponential gaps with mean 1 / `rate_hz` s on each device."""
 
-    rate_hz: Positive
+    rate_hz: RateHz
 
 
 class Trace(Strict, frozen=True, tag="trace", tag_field="kind"):
@@ -80,20 +87,20 @@ class SingleStream(Strict, frozen=True, tag="single-stream", tag_field="kind"):
 class MultiStream(Strict, frozen=True, tag="multi-stream", tag_field="kind"):
     """MLPerf: a query of `samples` samples at once, the next query when all of the last are decided."""
 
-    samples: Count = 8
+    samples: Samples = 8
 
 
 class Server(Strict, frozen=True, tag="server", tag_field="kind"):
     """MLPerf: Poisson arrivals on each device and a bound on the p99 that the run must meet to be valid."""
 
-    rate_hz: Positive
-    p99_ms: Positive
+    rate_hz: RateHz
+    p99_ms: BoundMs
 
 
 class Offline(Strict, frozen=True, tag="offline", tag_field="kind"):
     """MLPerf: all `samples` of a device are due at the start; what counts is the throughput."""
 
-    samples: Count
+    samples: Samples
 
 
 Load = Fixed | Poisson | Trace | SingleStream | MultiStream | Server | Offline
@@ -121,15 +128,15 @@ class ModelChoice(Strict, frozen=True):
 class Training(Strict, frozen=True):
     """How the first model is trained. `examples` counts patients (subjects, tracks); none means all."""
 
-    epochs: Count | None = None
+    epochs: Epochs | None = None
     examples: Count | None = None
 
 
 class Rollout(Strict, frozen=True):
     """Train another model while the streams run, and announce it if it is better on held-out data."""
 
-    at_s: NonNegative
-    epochs: Count | None = None
+    at_s: TimeS
+    epochs: Epochs | None = None
     examples: Count | None = None
 
 
@@ -137,13 +144,13 @@ class Batch(Strict, frozen=True):
     """The deciding node takes what has arrived, at most `max_batch`, waiting at most `max_wait_ms` for more."""
 
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 8
-    max_wait_ms: NonNegative = 0.0
+    max_wait_ms: DelayMs = 0.0
 
 
 class Queue(Strict, frozen=True):
     """Samples that wait for the model at the deciding node; what is dropped is counted and named."""
 
-    max_samples: Count = 4096
+    max_samples: Samples = 4096
     when_full: WhenFull = "drop-oldest"
 
 
@@ -153,7 +160,7 @@ class Workload(Strict, frozen=True):
     task: str
     source: Name | tuple[Name, ...]
     load: Load
-    deadline_ms: Positive | None = None
+    deadline_ms: BoundMs | None = None
     place: Place = Place()
     model: ModelChoice = ModelChoice()
     train: Training = Training()
@@ -182,20 +189,20 @@ class Federated(Strict, frozen=True):
     rounds: Count
     strategy: Strategy = Strategy()
     aggregate: tuple[Literal["edge", "cloud"], ...] = ("cloud",)
-    local_epochs: Count = 1
+    local_epochs: Epochs = 1
     batch_size: Count = 32
     fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    deadline_s: Positive | None = None
+    deadline_s: DurationS | None = None
 
 
 class Fault(Strict, frozen=True):
     """Something that breaks `at_s` into the run, for `for_s` (none: for good). Exactly one of `link` and `node`."""
 
-    at_s: NonNegative
+    at_s: TimeS
     kind: Literal["down", "kill", "pause"]
     link: str | None = None
     node: Name | None = None
-    for_s: Positive | None = None
+    for_s: DurationS | None = None
 
 
 class Broker(Strict, frozen=True):
@@ -213,7 +220,7 @@ class Topology(Strict, frozen=True):
     nodes: Annotated[dict[Name, NodeGroup], Meta(min_length=1)]
     workloads: Annotated[dict[Name, Workload], Meta(min_length=1)]
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
-    duration_s: Positive = 30.0
+    duration_s: DurationS = 30.0
     data: str | None = None
     links: tuple[Link, ...] = ()
     broker: Broker = Broker()

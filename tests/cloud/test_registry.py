@@ -6,7 +6,6 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cloud.registry import Registry, digest_of
@@ -103,30 +102,11 @@ def test_a_model_without_a_manifest_is_not_there_yet(registry: Registry, tmp_pat
         registry.path_of(manifest.digest)
 
 
-def test_a_prefix_finds_the_one_model_that_it_begins(registry: Registry, tmp_path: Path) -> None:
-    manifest = put(registry, tmp_path, b"weights")
-    assert registry.find(manifest.digest[:8]) == manifest
-    assert registry.find("sha256:" + manifest.digest) == manifest
-    with pytest.raises(ModelError, match="no model ffff0000"):
-        registry.find("ffff0000")
-    with pytest.raises(ModelError, match="at least 4 hex digits"):
-        registry.find(manifest.digest[:3])
-
-
-def test_a_prefix_of_two_models_is_an_error(registry: Registry, tmp_path: Path) -> None:
-    # Manifests alone decide what a prefix means; two with one beginning are quicker written than found.
-    for end in ("0", "1"):
-        manifest = described(b"", digest="abcd" + end * 60)
-        (tmp_path / "registry" / f"{manifest.digest}.json").write_bytes(msgspec.json.encode(manifest))
-    with pytest.raises(ModelError, match="abcd is short for 2 models: abcd00000000, abcd11111111"):
-        registry.find("abcd")
-
-
 @pytest.mark.parametrize(
     "trick", ["../../etc/passwd", "a" * 63, "A" * 64, "", "a" * 60 + "/../", "*" * 64, "\x00" * 64]
 )
 def test_nothing_but_a_digest_becomes_a_path(registry: Registry, tmp_path: Path, trick: str) -> None:
-    for call in (registry.path_of, registry.open, registry.manifest, registry.find):
+    for call in (registry.path_of, registry.open, registry.manifest):
         with pytest.raises(ModelError):
             call(trick)
     with pytest.raises(ModelError):

@@ -15,6 +15,7 @@ WORKLOAD = "    task: icu-death\n"
 TASKS = "(known: icu-death, icu-decompensation, icu-heart-failure)"
 NAME_RULE = "is no name (use a-z, 0-9 and '-', at most 63 characters, '-' neither first nor last)"
 URL_FORM = "(write mqtt://host[:port], or mqtts:// for TLS)"
+DIGEST = f"sha256:{'0' * 64}"
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n" for before, after in zip("abcdef", "bcdefg", strict=True)
 )
@@ -113,6 +114,38 @@ SHAPES: dict[str, tuple[str | bytes, str]] = {
     "batch too large": (
         edited((WORKLOAD, WORKLOAD + "    batch: {max_batch: 257}\n")),
         "$.workloads.risk.batch.max_batch: 257 is not a whole number <= 256",
+    ),
+    "more than a week": (
+        edited(("duration_s: 10", "duration_s: 604801")),
+        "$.duration_s: 604801 is not a number <= 604800",
+    ),
+    "rate that no machine has": (
+        edited(("rate_hz: 2", "rate_hz: 1e300")),
+        "$.workloads.risk.load.rate_hz: 1e+300 is not a number <= 1000000",
+    ),
+    "rate of next to nothing": (
+        edited(("rate_hz: 2", "rate_hz: 1e-300")),
+        "$.workloads.risk.load.rate_hz: 1e-300 is not a number >= 1e-06",
+    ),
+    "too many samples": (
+        edited(("{kind: fixed, rate_hz: 2}", "{kind: offline, samples: 10000001}")),
+        "$.workloads.risk.load.samples: 10000001 is not a whole number <= 10000000",
+    ),
+    "latency of minutes": (
+        edited(("latency_ms: 2}", "latency_ms: 60001}")),
+        "$.links[0].latency_ms: 60001 is not a number <= 60000",
+    ),
+    "link faster than any": (
+        edited(("latency_ms: 2}", "rate_mbit_s: 1e7}")),
+        "$.links[0].rate_mbit_s: 10000000.0 is not a number <= 1000000",
+    ),
+    "epochs without end": (
+        edited((WORKLOAD, WORKLOAD + "    train: {epochs: 1000000}\n")),
+        "$.workloads.risk.train.epochs: 1000000 is not a whole number <= 100000",
+    ),
+    "fault after a week": (
+        SOUND + "faults: [{at_s: 1e9, kind: kill, node: bed-0}]\n",
+        "$.faults[0].at_s: 1000000000.0 is not a number <= 604800",
     ),
 }
 
@@ -257,6 +290,42 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited((WORKLOAD, WORKLOAD + "    model: {source: 'sha256:ab'}\n")),
         "$.workloads.risk.model.source: 'sha256:ab' is no digest (write sha256: and 64 digits of 0-9 a-f)",
     ),
+    "batches and QoS on a device": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: device}\n    batch: {max_batch: 4}\n    qos: 0\n")),
+        (
+            "$.workloads.risk.batch: has no effect with place.infer 'device':"
+            " a device decides its samples one by one (remove one of the two)\n"
+            "$.workloads.risk.qos: has no effect with place.infer 'device': no sample travels (remove one of the two)"
+        ),
+    ),
+    "a named model and the choice of another": (
+        edited((WORKLOAD, WORKLOAD + f"    model: {{size: heavy, runtime: keras, source: '{DIGEST}'}}\n")),
+        (
+            f"$.workloads.risk.model.size: has no effect with model.source '{DIGEST}' (remove one of the two)\n"
+            f"$.workloads.risk.model.runtime: has no effect with model.source '{DIGEST}' (remove one of the two)"
+        ),
+    ),
+    "a named model and a number format": (
+        edited((WORKLOAD, WORKLOAD + f"    model: {{quantisation: int8, source: '{DIGEST}'}}\n")),
+        f"$.workloads.risk.model.quantisation: has no effect with model.source '{DIGEST}' (remove one of the two)",
+    ),
+    "a fake model that is to learn": (
+        edited(
+            (
+                WORKLOAD,
+                WORKLOAD
+                + "    model: {runtime: fake, size: heavy, quantisation: int8}\n"
+                + "    train: {examples: 5}\n    rollout: [{at_s: 1}]\n",
+            )
+        ),
+        (
+            "$.workloads.risk.model.size: has no effect with model.runtime 'fake' (remove one of the two)\n"
+            "$.workloads.risk.model.quantisation: has no effect with model.runtime 'fake' (remove one of the two)\n"
+            "$.workloads.risk.train: has no effect with model.runtime 'fake' (remove one of the two)\n"
+            "$.workloads.risk.rollout[0]: rolls a trained model out,"
+            " but a model of runtime 'fake' learns nothing (remove one of the two)"
+        ),
+    ),
     "fault on an unknown link": (
         SOUND + "faults: [{at_s: 1, kind: down, link: ward-2 -> cloud}]\n",
         "$.faults[0].link: no link 'ward-2 -> cloud' (did you mean 'ward-1 -> cloud'?)",
@@ -305,8 +374,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
     ),
     "broker with a password": (
         SOUND + "broker: {url: 'mqtt://ann:secret@host'}\n",
-        "$.broker.url: holds a password, and a run directory keeps the topology as it is: give the URL by --broker"
-        f" instead {URL_FORM}",
+        (
+            "$.broker.url: holds a password, and a run directory keeps the topology as it is: give the URL by --broker"
+            f" instead {URL_FORM}"
+        ),
     ),
     "broker without a host": (SOUND + "broker: {url: 'mqtt://:1883'}\n", f"$.broker.url: no host {URL_FORM}"),
 }
@@ -431,9 +502,9 @@ def test_a_roll_out_wants_a_model_that_is_trained(tmp_path: Path, capsys: pytest
 
     assert main(["validate", str(file)]) == 2
     assert capsys.readouterr().err == (
+        f"{file}: $.workloads.risk.train: has no effect with model.source '{digest}' (remove one of the two)\n"
         f"{file}: $.workloads.risk.rollout[0]: rolls a trained model out,"
         f" but model.source is '{digest}' (set it to train)\n"
-        f"{file}: $.workloads.risk.train: has no effect with model.source '{digest}' (remove one of the two)\n"
     )
 
 

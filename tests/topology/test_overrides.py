@@ -109,4 +109,4 @@ def test_a_mistake_of_the_file_stays_the_files_own(small: Path) -> None:
     with pytest.raises(TopologyError) as caught:
         load(small, ["duration_s=5", "workloads.risk.qos=0"])
 
-    assert caught.value.problems == [f"{small}: $.workloads.risk.load.rate_hz: 0 is not a number > 0"]
+    assert caught.value.problems == [f"{small}: $.workloads.risk.load.rate_hz: 0 is not a number >= 1e-06"]
