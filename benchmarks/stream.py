@@ -23,9 +23,12 @@ edge_overhead_ratio: edge time over the bare interpreter call, the greater of th
 edge_overhead: by batch size (1: single-stream load, 32: multi-stream load of 32, both QoS 0): `ratio`, `ratios`, and
     the medians `edge_us`, `bare_us`.
 agent_one_device_mb: most memory that a device agent with one device at 10 Hz ever had (RSS, all of it, in 10^6 bytes).
-agent_1000_devices: one agent process with `devices` devices at 1 Hz each: `cores` it kept busy while they streamed,
-    `slip_p99_ms` (from the time a sample was due to its capture), `mb` (most memory), `decided`, `lost`, `valid` (the
-    verdict on that run), and `edge_cores`, what their one edge node used.
+agent_1000_devices: one agent process with `devices` devices at 1 Hz each, QoS 0: `cores` it kept busy while they
+    streamed, `slip_p99_ms` (from the time a sample was due to its capture), `mb` (most memory), `decided`, `lost`,
+    `latency_p50_ms`, `valid` (the verdict on that run), and what the rest of the site used: `edge_cores`,
+    `broker_cores`. They all share the machine.
+agent_1000_devices_qos_1: the same with QoS 1. The embedded broker then walks over all subscribers at each
+    acknowledgement; see docs/performance.md.
 start_to_first_decision_s: from the start of the command `edgebench run` to the arrival of the first decision, with the
     model in the registry: the median of the runs with one device (`starts_s` lists them).
 samples, rounds, host: what was done, and where; `host.stolen` is the share of CPU time that other guests took.
@@ -87,7 +90,7 @@ class Size:
     many_s: float
 
 
-FULL = Size(rounds=5, samples=20_000, closed_s=4.0, devices=1000, many_s=20.0)
+FULL = Size(rounds=3, samples=20_000, closed_s=4.0, devices=1000, many_s=20.0)
 QUICK = Size(rounds=1, samples=200, closed_s=0.5, devices=20, many_s=3.0)
 
 
@@ -157,7 +160,10 @@ class Bench:
             where = [url.host, str(url.port), str(qos)]
             model = str(self._directory / f"bare-{batch}.tflite")
             with subprocess.Popen(
-                [*loop, "decide", *where, model, str(batch)], stdout=subprocess.PIPE, text=True
+                [*loop, "decide", *where, model, str(batch)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
             ) as decider:
                 if decider.stdout is None or decider.stdout.readline() != "ready\n":
                     raise SystemExit("the bare loop did not start")
@@ -181,6 +187,7 @@ def throughput(bench: Bench, size: Size, qos: int) -> dict[str, Any]:
         bare.append(bench.bare(qos=qos, batch=1, query=size.samples, seconds=0.0)[0])
         result = bench.system(f"{{kind: offline, samples: {size.samples}}}", qos=qos, duration_s=1.0)
         system.append(result["workloads"]["watch"]["throughput_hz"])
+        _tell(f"QoS {qos}: system {system[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
     return _compared(system, bare, "system_hz", "bare_hz", digits=0)
 
 
@@ -196,6 +203,7 @@ def overhead(bench: Bench, size: Size, batch: int) -> dict[str, Any]:
         if watch["mean_batch"] != batch:
             raise SystemExit(f"batches of {watch['mean_batch']} where {batch} was meant")
         edge.append(watch["hops_ms"]["infer"]["p50"] * 1e3)
+        _tell(f"batch {batch}: edge {edge[-1]:,.1f} µs, bare call {bare[-1]:,.1f} µs")
     return _compared(edge, bare, "edge_us", "bare_us", digits=1)
 
 
@@ -205,10 +213,10 @@ def one_device(bench: Bench, size: Size) -> float:
     return float(_process_of(result, "device")["rss_mb"])
 
 
-def many_devices(bench: Bench, size: Size) -> dict[str, Any]:
+def many_devices(bench: Bench, size: Size, qos: int) -> dict[str, Any]:
     """What many devices cost one agent."""
-    result = bench.system("{kind: fixed, rate_hz: 1}", qos=1, duration_s=size.many_s, devices=size.devices)
-    watch, agent, edge = result["workloads"]["watch"], _process_of(result, "device"), _process_of(result, "edge")
+    result = bench.system("{kind: fixed, rate_hz: 1}", qos=qos, duration_s=size.many_s, devices=size.devices)
+    watch, agent = result["workloads"]["watch"], _process_of(result, "device")
     return {
         "devices": size.devices,
         "cores": agent["busy_cores"],
@@ -216,8 +224,10 @@ def many_devices(bench: Bench, size: Size) -> dict[str, Any]:
         "mb": agent["rss_mb"],
         "decided": watch["decided"],
         "lost": watch["lost"],
+        "latency_p50_ms": watch["latency_ms"]["p50"],
         "valid": result["verdict"]["valid"],
-        "edge_cores": edge["busy_cores"],
+        "edge_cores": _process_of(result, "edge")["busy_cores"],
+        "broker_cores": _process_of(result, "broker of edge")["busy_cores"],
     }
 
 
@@ -229,7 +239,7 @@ def measured(size: Size) -> dict[str, Any]:
         by_qos = {f"qos_{qos}": throughput(bench, size, qos) for qos in (0, 1)}
         by_batch = {f"batch_{batch}": overhead(bench, size, batch) for batch in (1, 32)}
         one_device_mb = one_device(bench, size)
-        many = many_devices(bench, size)
+        many = [many_devices(bench, size, qos) for qos in (0, 1)]
     after = psutil.cpu_times()
     stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
     return {
@@ -238,13 +248,18 @@ def measured(size: Size) -> dict[str, Any]:
         "edge_overhead_ratio": max(figures["ratio"] for figures in by_batch.values()),
         "edge_overhead": by_batch,
         "agent_one_device_mb": one_device_mb,
-        "agent_1000_devices": many,
+        "agent_1000_devices": many[0],
+        "agent_1000_devices_qos_1": many[1],
         "start_to_first_decision_s": round(statistics.median(bench.starts_s), 2),
         "starts_s": [round(start_s, 2) for start_s in bench.starts_s],
         "samples": size.samples,
         "rounds": size.rounds,
         "host": {"cores": os.cpu_count(), "stolen": round(stolen_s / (sum(after) - sum(before)), 4)},
     }
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _compared(
