@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
+_LAB_PACKAGES = (
+    *("aiohttp", "duckdb", "flatbuffers", "jinja2", "keras", "nats_server", "plotly", "psutil", "pyarrow", "rich"),
+    *("scipy", "sklearn", "tensorflow"),
+)
+"""Modules that a base install lacks."""
+_SIZES = ("light", "heavy", "published")
 
 
 def validate(args: argparse.Namespace) -> int:
@@ -89,6 +95,9 @@ def run(args: argparse.Namespace) -> int:
     """Run a topology, and say whether its figures can be trusted."""
     from edgebench.experiments.run import run_topology
 
+    _check_folder("--out", Path(args.out))
+    if args.registry is not None:
+        _check_folder("--registry", Path(args.registry))
     return run_topology(args, _STARTED_NS)
 
 
@@ -119,13 +128,24 @@ def train(args: argparse.Namespace) -> int:
     """Train a task's models, score them beside a classical baseline, export and keep them."""
     from edgebench.experiments.train import run as run_training
 
+    # Training takes minutes; whether its result can be kept is known now.
+    if args.out is not None:
+        _check_file("--out", args.out)
+    if args.registry is not None:
+        _check_folder("--registry", args.registry)
     return run_training(args)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    from edgebench.experiments.train import add_arguments
-
-    add_arguments(parser)
+    parser.add_argument("task", metavar="TASK", help="a built-in task, or module:attribute")
+    parser.add_argument("--data", metavar="DIR", type=Path, help="the data set's folder (none: generated data)")
+    parser.add_argument("--seeds", metavar="N", type=int, default=3, help="train each model from N seeds (3)")
+    parser.add_argument("--size", choices=_SIZES, help="train this size only (light and heavy)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the light model here, its manifest to FILE.json"
+    )
+    parser.add_argument("--registry", metavar="DIR", type=Path, help="put each size's model into this registry")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def list_tasks(args: argparse.Namespace) -> int:
@@ -149,6 +169,25 @@ def _about(task: Task) -> dict[str, Any]:
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _check_file(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise EdgebenchError(f"{option} {path}: is a folder (name a file)")
+    if not path.parent.is_dir():
+        raise EdgebenchError(f"{option} {path}: no folder {path.parent} (make it first)")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise EdgebenchError(f"{option} {path}: may not be written (name another)")
+
+
+def _check_folder(option: str, path: Path) -> None:
+    """A folder that is there, or that can be made, and that may be written to. Raises EdgebenchError."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        named = "is a file" if there == path else f"{there} is a file"
+        raise EdgebenchError(f"{option} {path}: {named} (name a folder)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise EdgebenchError(f"{option} {path}: {there} may not be written to (name another folder)")
 
 
 # Commands import what they need when they run: `validate` starts fast, and on a machine without the lab's packages.
@@ -183,6 +222,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of stdout has gone (`| head`): no one is left to tell, and Python must not try at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"edgebench {args.command}: {where}{error.strerror or error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _LAB_PACKAGES:
+            raise
+        mend = "pip install 'edgebench[lab]'"
+        print(f"edgebench {args.command}: needs the lab packages, {package} is absent: {mend}", file=sys.stderr)
+        return EXIT_USER_ERROR
     return status
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -71,7 +71,7 @@ class NotExported(msgspec.Struct, frozen=True):
 
 
 class ModelResult(msgspec.Struct, frozen=True):
-    """One size. intervals: 95 % bootstrap, of the exported seed's model. train_s: mean of a training."""
+    """One size. intervals: 95 % bootstrap over patients, of the exported seed's model. train_s: mean of a training."""
 
     parameters: int
     metrics: dict[str, Spread]
@@ -97,19 +97,6 @@ class TrainResult(msgspec.Struct, frozen=True):
     baseline: BaselineResult
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `edgebench train`."""
-    parser.add_argument("task", metavar="TASK", help="a built-in task, or module:attribute")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="the data set's folder (none: generated data)")
-    parser.add_argument("--seeds", metavar="N", type=int, default=3, help="train each model from N seeds (3)")
-    parser.add_argument("--size", choices=get_args(Size), help="train this size only (light and heavy)")
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="write the light model here, its manifest to FILE.json"
-    )
-    parser.add_argument("--registry", metavar="DIR", type=Path, help="put each size's model into this registry")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def run(args: argparse.Namespace) -> int:
     """Train, print the result, keep the models; the exit status."""
     from rich.console import Console
@@ -119,7 +106,6 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds < 1:
         raise EdgebenchError(f"--seeds {args.seeds}: at least 1")
     sizes: tuple[Size, ...] = (args.size,) if args.size else ("light", "heavy")
-    os.environ.update(QUIET)
     os.environ.update(QUIET)
     with (
         Console(stderr=True).status("loading") as status,
@@ -209,7 +195,7 @@ def _one_size(
         models.append((saved.manifest.metrics.get(task.metric, -np.inf), model, outputs))
     _, best, outputs = max(models, key=lambda entry: entry[0])
     tell(f"{size}: bootstrap intervals")
-    intervals = task.intervals(outputs, dataset.test.y, seed=_DATA_SEED)
+    intervals = task.intervals(outputs, dataset.test.y, seed=_DATA_SEED, group=dataset.test.group)
     exports, files = _exports(task, dataset, best, size, converter, tell)
     if "float32" not in files:
         failed = exports["float32"]

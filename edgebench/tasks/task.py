@@ -106,9 +106,14 @@ class Task(Protocol):
         ...
 
     def intervals(
-        self, outputs: NDArray[np.float32], labels: NDArray[np.float32], *, seed: int
+        self,
+        outputs: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        *,
+        seed: int,
+        group: NDArray[np.int64] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """95 % bootstrap intervals of the same metrics."""
+        """95 % bootstrap intervals of the same metrics; with `group` [sample] whole groups are drawn, not samples."""
         ...
 
     def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:

@@ -86,9 +86,14 @@ class TinyTask:
         return binary_metrics(outputs, labels)
 
     def intervals(
-        self, outputs: NDArray[np.float32], labels: NDArray[np.float32], *, seed: int
+        self,
+        outputs: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        *,
+        seed: int,
+        group: NDArray[np.int64] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        return binary_intervals(outputs, labels, seed=seed)
+        return binary_intervals(outputs, labels, seed=seed, group=group)
 
     def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
         return Baseline("the mean itself", self.score(dataset.test.x.mean(axis=(1, 2)), dataset.test.y))

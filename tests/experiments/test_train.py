@@ -17,6 +17,7 @@ import pytest
 
 from cloud.jobs import TrainedFile
 from cloud.registry import Registry
+from edgebench.cli import COMMANDS
 from edgebench.errors import DataError, EdgebenchError
 from edgebench.experiments.train import (
     BaselineResult,
@@ -26,7 +27,6 @@ from edgebench.experiments.train import (
     NotExported,
     Spread,
     TrainResult,
-    add_arguments,
     choice,
     print_tables,
     run,
@@ -77,7 +77,7 @@ class _Captured:
 
 def _arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    COMMANDS["train"].add_arguments(parser)
     return parser.parse_args(words)
 
 
