@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
@@ -13,13 +14,16 @@ from aiohttp import web
 from cloud.board import Board
 from cloud.registry import Registry
 from cloud.slicing import slice_for
-from edgebench.errors import EdgebenchError
-from edgebench.fabric.slices import Endpoints, Heartbeat
+from edgebench.errors import EdgebenchError, ModelError
+from edgebench.fabric.slices import Endpoints, Heartbeat, Staged
+from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment
 
 _log = logging.getLogger(__name__)
 _LARGEST_UPLOAD_BYTES = 1 << 32
+_LARGEST_MODEL_BYTES = 1 << 30
 _UPLOAD_CHUNK_BYTES = 1 << 20
+_OFFSET_DIGITS = 12
 _STREAM_FILES = frozenset({"x.npy", "y.npy", "group.npy"})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,6 +60,9 @@ class ControlPlane:
         app.router.add_post("/v1/slice", self._slice)
         app.router.add_post("/v1/heartbeat", self._heartbeat)
         app.router.add_get("/v1/models/{digest}", self._model)
+        app.router.add_get("/v1/models/{digest}/upload", self._model_staged)
+        app.router.add_put("/v1/models/{digest}", self._model_piece)
+        app.router.add_post("/v1/models/{digest}", self._model_described)
         app.router.add_get("/v1/streams/{workload}/{name}", self._stream)
         app.router.add_put("/v1/records/{name}", self._records)
         return app
@@ -102,11 +109,57 @@ class ControlPlane:
             raise web.HTTPNotFound(text=str(error)) from None
         return web.FileResponse(path)
 
+    async def _model_staged(self, request: web.Request) -> web.Response:
+        digest = request.match_info["digest"]
+        try:
+            _, manifest = await asyncio.to_thread(self._registry.open, digest)
+        except ModelError:
+            # Absent, or damaged, which an upload mends.
+            return _json(Staged(self._stage(digest, 0, b""), kept=False))
+        return _json(Staged(manifest.size_bytes, kept=True))
+
+    async def _model_piece(self, request: web.Request) -> web.Response:
+        """The file from byte `offset` on; what arrives is kept, even where the transfer breaks off."""
+        digest, text = request.match_info["digest"], request.query.get("offset", "")
+        if not text.isascii() or not text.isdigit() or len(text) > _OFFSET_DIGITS:
+            raise web.HTTPBadRequest(text="offset is no number of bytes")
+        offset = int(text)
+        have_bytes = self._stage(digest, offset, b"")
+        async for chunk in request.content.iter_chunked(_UPLOAD_CHUNK_BYTES):
+            if offset + len(chunk) > _LARGEST_MODEL_BYTES:
+                raise web.HTTPRequestEntityTooLarge(_LARGEST_MODEL_BYTES, offset + len(chunk))
+            have_bytes = self._stage(digest, offset, chunk)
+            offset += len(chunk)
+        return _json(Staged(have_bytes, kept=False))
+
+    async def _model_described(self, request: web.Request) -> web.Response:
+        """The manifest of a file that is here whole: it is checked and kept, or forgotten."""
+        digest = request.match_info["digest"]
+        try:
+            manifest = msgspec.json.decode(await request.read(), type=Manifest)
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        if manifest.digest != digest:
+            raise web.HTTPBadRequest(text="the manifest is of another model")
+        try:
+            await asyncio.to_thread(self._registry.commit, manifest)
+        except ModelError as error:
+            raise web.HTTPUnprocessableEntity(text=str(error)) from None
+        return _json(Staged(manifest.size_bytes, kept=True))
+
+    def _stage(self, digest: str, offset: int, chunk: bytes) -> int:
+        try:
+            return self._registry.stage(digest, offset, chunk)
+        except ModelError as error:
+            raise web.HTTPConflict(text=str(error)) from None
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         workload, name = request.match_info["workload"], request.match_info["name"]
         if workload not in self._deployment.workloads or name not in _STREAM_FILES:
             raise web.HTTPNotFound(text=f"no stream file {workload}/{name}")
         if workload not in self.streams:
+            if self._board.phase == "aborted":
+                raise web.HTTPGone(text=f"the run is aborted: {self._board.reason}")
             raise web.HTTPServiceUnavailable(text="the stream file is still being made")
         return web.FileResponse(self.streams[workload] / name)
 

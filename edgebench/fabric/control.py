@@ -13,13 +13,19 @@ import msgspec
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError, ModelError
-from edgebench.fabric.slices import Heartbeat, LiveState, RunState, Slice
+from edgebench.fabric.slices import Heartbeat, LiveState, RunState, Slice, Staged
+from edgebench.inference.spec import Manifest
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 _CHUNK_BYTES = 1 << 18
-_DOWNLOAD_TRIES = 8
+_TRIES = 8
+_DOWNLOAD_TRIES = 4
 _MAKING_PATIENCE_S = 900.0
+
+
+class _BrokenOff(FabricError):
+    """The connection failed, which another try may mend; an answer that is a refusal is a plain FabricError."""
 
 
 class ControlClient:
@@ -49,20 +55,45 @@ class ControlClient:
         self._request("PUT", f"/v1/records/{urllib.parse.quote(name)}", path.read_bytes())
 
     def download(self, path: str, target: Path) -> Path:
-        """Fetch a file of the control plane to `target`; waits while the cloud is still making it."""
+        """Fetch a file of the control plane to `target`; waits while the cloud is still making it.
+
+        Raises FabricError where the cloud refuses, or several tries break off before the file is whole.
+        """
         deadline_s = now_s() + _MAKING_PATIENCE_S
+        broken_off = 0
         while True:
-            response = self._send("GET", path)
-            if response.status == 200:
-                partial = target.with_suffix(".part")
-                with partial.open("wb") as file:
-                    while chunk := response.read(_CHUNK_BYTES):
-                        file.write(chunk)
-                return partial.replace(target)
-            body = response.read()
-            if response.status != 503 or now_s() > deadline_s:
-                raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(body)}")
-            sleep_s(0.2)
+            try:
+                if self._downloaded(path, target):
+                    return target
+            except _BrokenOff as error:
+                broken_off += 1
+                if broken_off == _DOWNLOAD_TRIES:
+                    raise
+                _log.warning("%s; trying again", error)
+            if now_s() > deadline_s:
+                raise FabricError(f"{self.url}{path}: the cloud did not make it in {_MAKING_PATIENCE_S:.0f} s")
+            sleep_s(0.2 * 2**broken_off)
+
+    def _downloaded(self, path: str, target: Path) -> bool:
+        """One try; False while the file is still being made."""
+        response = self._send("GET", path)
+        if response.status != 200:
+            body = self._body(response)
+            if response.status == 503:
+                return False
+            raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(body)}")
+        partial = target.with_suffix(".part")
+        expected, size_bytes = response.length, 0
+        with partial.open("wb") as file:
+            while chunk := self._body(response, _CHUNK_BYTES):
+                size_bytes += len(chunk)
+                file.write(chunk)
+        # A read of so many bytes ends at a lost connection as it does at the end of the file.
+        if expected is not None and size_bytes != expected:
+            self.close()
+            raise _BrokenOff(f"{self.url}{path}: the transfer breaks off at {size_bytes} of {expected} bytes")
+        partial.replace(target)
+        return True
 
     def close(self) -> None:
         """Drop the connection."""
@@ -80,14 +111,17 @@ class ControlClient:
 
     def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
         response = self._send(method, path, body)
-        try:
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise FabricError(f"{self.url}: the cloud breaks off: {error}") from error
+        answer = self._body(response)
         if response.status != 200:
             raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(answer)}")
         return answer
+
+    def _body(self, response: http.client.HTTPResponse, most_bytes: int | None = None) -> bytes:
+        try:
+            return response.read(most_bytes)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise _BrokenOff(f"{self.url}: the cloud breaks off: {error}") from error
 
     def _send(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
         headers = {"Authorization": f"Bearer {self._token}"}
@@ -98,7 +132,7 @@ class ControlClient:
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise FabricError(f"{self.url}: the cloud does not answer: {error}") from error
+            raise _BrokenOff(f"{self.url}: the cloud does not answer: {error}") from error
 
 
 def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
@@ -116,7 +150,7 @@ def fetch_model(base_url: str, token: str, digest: str, size_bytes: int, target:
     """
     partial = target.with_suffix(".part")
     error: Exception | None = None
-    for attempt in range(_DOWNLOAD_TRIES):
+    for attempt in range(_TRIES):
         if attempt:
             sleep_s(min(2.0, 0.1 * 2**attempt))
         try:
@@ -152,6 +186,61 @@ def _resume(base_url: str, token: str, digest: str, size_bytes: int, partial: Pa
             raise http.client.IncompleteRead(b"", size_bytes - _size(partial))
     finally:
         connection.close()
+
+
+def upload_model(base_url: str, token: str, path: Path, manifest: Manifest) -> None:
+    """Put a model into the registry behind a control plane; a broken transfer goes on where it left off.
+
+    SHA-256 is compared here before, and there after the transfer; what does not fit there is sent once more.
+    Raises ModelError where the file is not the one described, is refused, or does not get through.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if (digest, path.stat().st_size) != (manifest.digest, manifest.size_bytes):
+        raise ModelError(f"{path}: is not the model {manifest.digest[:12]} that its manifest describes")
+    error: Exception | None = None
+    for attempt in range(_TRIES):
+        if attempt:
+            sleep_s(min(2.0, 0.1 * 2**attempt))
+        connection = connect(base_url, _TIMEOUT_S)
+        try:
+            _upload_rest(connection, token, path, manifest)
+            return
+        except (OSError, http.client.HTTPException) as caught:
+            _log.warning("model %s: the upload broke off: %s", digest[:12], caught)
+            error = caught
+        finally:
+            connection.close()
+    raise ModelError(f"model {digest[:12]} cannot be put into {base_url}: {error}")
+
+
+def _upload_rest(connection: http.client.HTTPConnection, token: str, path: Path, manifest: Manifest) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    place = f"/v1/models/{manifest.digest}"
+
+    def answer() -> bytes:
+        response = connection.getresponse()
+        body = response.read()
+        if response.status == 200:
+            return body
+        problem = f"status {response.status}: {_first_line(body)}"
+        # 422: what arrived is another file, and is forgotten. 409: there is less than this side thought.
+        if response.status in (409, 422) or response.status >= 500:
+            raise http.client.HTTPException(problem)
+        raise ModelError(f"model {manifest.digest[:12]} is refused: {problem}")
+
+    connection.request("GET", f"{place}/upload", headers=headers)
+    there = msgspec.json.decode(answer(), type=Staged)
+    if there.kept:
+        return
+    if there.have_bytes < manifest.size_bytes:
+        with path.open("rb") as file:
+            file.seek(there.have_bytes)
+            rest = {"Content-Length": str(manifest.size_bytes - there.have_bytes)}
+            connection.request("PUT", f"{place}?offset={there.have_bytes}", file, headers | rest)
+            answer()
+    connection.request("POST", place, msgspec.json.encode(manifest), headers)
+    answer()
 
 
 def _size(path: Path) -> int:

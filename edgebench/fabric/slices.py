@@ -80,3 +80,10 @@ class LiveState(msgspec.Struct, frozen=True):
     totals: dict[str, Tally]
     rollouts: dict[str, str] = {}
     reason: str | None = None
+
+
+class Staged(msgspec.Struct, frozen=True):
+    """How far the upload of a model has come. kept: it is in the registry, whole and described."""
+
+    have_bytes: int
+    kept: bool

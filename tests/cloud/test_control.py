@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -17,11 +18,12 @@ from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.registry import Registry
 from edgebench.errors import FabricError, ModelError
-from edgebench.fabric.control import ControlClient, fetch_model
+from edgebench.fabric.control import ControlClient, fetch_model, upload_model
 from edgebench.fabric.slices import Endpoints, Heartbeat
-from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
+from tests.cloud.cutting import Cutting
+from tests.manifests import manifest, manifest_of
 
 TOPOLOGY = Topology(
     schema=1,
@@ -41,6 +43,7 @@ class Served:
     url: str
     board: Board
     plane: ControlPlane
+    registry: Registry
     run_dir: Path
     digest: str
 
@@ -55,14 +58,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     registry = Registry(tmp_path / "registry")
     (tmp_path / "model").write_bytes(MODEL)
     digest = hashlib.sha256(MODEL).hexdigest()
-    registry.put(
-        tmp_path / "model",
-        Manifest(
-            digest=digest, size_bytes=len(MODEL), task="t", model_size="light", runtime="fake", quantisation="float32",
-            input=TensorSpec("float32", (1,)), outputs=1, batches=(1,), parameters=0, data_source="generated",
-            real=False, examples=0, epochs=0, seed=0, evaluated_on="valid", metrics={}, train_s=0.0,
-        ),
-    )  # fmt: skip
+    registry.put(tmp_path / "model", manifest_of(MODEL))
     loop = asyncio.new_event_loop()
     ready = threading.Event()
     made: list[Served] = []
@@ -77,7 +73,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host, port = runner.addresses[0][:2]
-        made.append(Served(f"http://{host}:{port}", board, plane, tmp_path, digest))
+        made.append(Served(f"http://{host}:{port}", board, plane, registry, tmp_path, digest))
         ready.set()
         return runner
 
@@ -168,3 +164,118 @@ def test_records_are_kept_under_the_name_that_the_token_speaks_for(served: Serve
         with pytest.raises(FabricError, match=r"40[34]"):
             client.upload_records("../ward", spool)
     assert (tmp_path / "uploads" / "ward.spool").read_bytes() == spool.read_bytes()
+
+
+def test_a_download_that_breaks_off_is_tried_again(served: Served, tmp_path: Path) -> None:
+    content = b"numbers" * 100_000
+    (tmp_path / "x.npy").write_bytes(content)
+    served.plane.streams["w"] = tmp_path
+    with Cutting(served.url, down_bytes=300_000) as cutting, ControlClient(cutting.url, "bed-token") as client:
+        assert client.download("/v1/streams/w/x.npy", tmp_path / "copy.npy").read_bytes() == content
+        assert cutting.connections == 2
+
+
+def test_a_download_that_always_breaks_off_is_an_error_and_leaves_no_file(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"numbers" * 100_000)
+    served.plane.streams["w"] = tmp_path
+    with (
+        Cutting(served.url, down_bytes=300_000, cuts=100) as cutting,
+        ControlClient(cutting.url, "bed-token") as client,
+        pytest.raises(FabricError, match="breaks off"),
+    ):
+        client.download("/v1/streams/w/x.npy", tmp_path / "copy.npy")
+    assert not (tmp_path / "copy.npy").exists()
+
+
+NEW = bytes(reversed(range(256))) * 8000
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    """A model that the registry does not have."""
+    path = tmp_path / "new.model"
+    path.write_bytes(NEW)
+    return path
+
+
+def test_a_model_is_put_into_the_registry_once(served: Served, new: Path) -> None:
+    described = manifest_of(NEW, metrics={"auroc": 0.5})
+    with Cutting(served.url) as wire:
+        upload_model(wire.url, "ward-token", new, described)
+        sent = wire.up_bytes
+        upload_model(wire.url, "ward-token", new, described)
+    path, kept = served.registry.open(described.digest)
+    assert (path.read_bytes(), kept) == (NEW, described)
+    assert len(NEW) < sent <= wire.up_bytes < len(NEW) + 10_000
+
+
+def test_an_upload_that_breaks_off_goes_on_where_it_left_off(served: Served, new: Path) -> None:
+    described = manifest_of(NEW)
+    with Cutting(served.url, up_bytes=1_200_000) as cutting:
+        upload_model(cutting.url, "ward-token", new, described)
+        assert cutting.connections == 2
+    assert served.registry.open(described.digest)[0].read_bytes() == NEW
+
+
+def test_what_is_there_is_not_sent_again(served: Served, new: Path) -> None:
+    described = manifest_of(NEW)
+    served.registry.stage(described.digest, 0, NEW[:1_500_000])
+    with Cutting(served.url) as wire:
+        upload_model(wire.url, "ward-token", new, described)
+    assert served.registry.open(described.digest)[0].read_bytes() == NEW
+    assert wire.up_bytes < len(NEW) - 1_500_000 + 10_000
+
+
+def test_a_file_that_is_not_the_one_described_is_not_sent(served: Served, new: Path) -> None:
+    with pytest.raises(ModelError, match="is not the model"):
+        upload_model(served.url, "ward-token", new, manifest_of(b"other"))
+
+
+def test_pieces_that_are_not_the_model_are_found_out_and_the_whole_is_sent_again(served: Served, new: Path) -> None:
+    described = manifest_of(NEW)
+    served.registry.stage(described.digest, 0, bytes(len(NEW)))
+    status, body = _asked(served, "POST", described.digest, msgspec.json.encode(described))
+    assert status == 422
+    assert "its SHA-256 is" in body
+    served.registry.stage(described.digest, 0, bytes(len(NEW)))
+    upload_model(served.url, "ward-token", new, described)
+    assert served.registry.open(described.digest)[0].read_bytes() == NEW
+
+
+def test_a_stranger_puts_no_model_into_the_registry(served: Served, new: Path) -> None:
+    with pytest.raises(ModelError, match="401"):
+        upload_model(served.url, "guess", new, manifest_of(NEW))
+
+
+@pytest.mark.parametrize("trick", ["..%2F..%2Fetc%2Fpasswd", "a" * 63, "A" * 64, "%00" * 64])
+def test_no_name_but_a_digest_is_uploaded_to(served: Served, trick: str) -> None:
+    before = sorted(served.run_dir.rglob("*"))
+    assert _asked(served, "GET", f"{trick}/upload")[0] == 409
+    assert _asked(served, "PUT", f"{trick}?offset=0", b"content")[0] == 409
+    assert _asked(served, "POST", trick, msgspec.json.encode(manifest(digest="../x")))[0] == 400
+    assert sorted(served.run_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("offset=5", 409), ("offset=-1", 400), ("offset=" + "9" * 5000, 400), ("", 400)]
+)
+def test_an_offset_that_cannot_be_is_refused(served: Served, query: str, status: int) -> None:
+    assert _asked(served, "PUT", f"{'a' * 64}?{query}", b"content")[0] == status
+
+
+def test_a_model_that_is_too_large_is_refused_by_the_byte_that_is_too_many(
+    served: Served, monkeypatch: pytest.MonkeyPatch, new: Path
+) -> None:
+    monkeypatch.setattr("cloud.control._LARGEST_MODEL_BYTES", 1000)
+    assert _asked(served, "PUT", f"{'a' * 64}?offset=0", bytes(1000))[0] == 200
+    assert _asked(served, "PUT", f"{'a' * 64}?offset=1000", b"x")[0] == 413
+
+
+def _asked(served: Served, method: str, place: str, body: bytes | None = None) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(served.url.removeprefix("http://"), timeout=10.0)
+    try:
+        connection.request(method, f"/v1/models/{place}", body, {"Authorization": "Bearer ward-token"})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
