@@ -67,7 +67,7 @@ class IcuTask:
         seed: int,
         group: NDArray[np.int64] | None = None,
     ) -> dict[str, tuple[float, float]]:
-        """See `Task.intervals`."""
+        """See `Task.intervals`; with `group` [sample] whole patients are drawn, not samples."""
         return binary_intervals(outputs, labels, seed=seed, group=group)
 
     def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:

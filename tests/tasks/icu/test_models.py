@@ -57,15 +57,14 @@ def test_absurd_values_give_a_probability_too(light: keras.Model) -> None:
         assert 0 <= float(output[0, 0]) <= 1
 
 
-def test_more_patients_and_epochs_give_a_better_model(data: Dataset) -> None:
+def test_more_patients_and_epochs_give_a_better_model(data: Dataset, light: keras.Model) -> None:
     task = task_named("icu-decompensation")
     seen: list[Epoch] = []
-    first = task.fit("light", data, seed=1, epochs=1, examples=300)
-    better = task.fit("light", data, seed=1, epochs=3, examples=1_500, progress=seen.append)
-    before, after = (task.score(outputs_of(m, data.test.x), data.test.y)["auroc"] for m in (first, better))
+    better = task.fit("light", data, seed=1, epochs=2, examples=1_000, progress=seen.append)
+    before, after = (task.score(outputs_of(m, data.test.x), data.test.y)["auroc"] for m in (light, better))
     assert before > 0.6
-    assert after > before + 0.02
-    assert [(e.epoch, e.epochs) for e in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert after > before + 0.05
+    assert [(e.epoch, e.epochs) for e in seen] == [(1, 2), (2, 2)]
     # Of a training no longer than the settling time the last epoch is kept.
     valid = task.score(outputs_of(better, data.valid.x), data.valid.y)["auroc"]
     assert valid == pytest.approx(seen[-1].quality, abs=1e-3)
@@ -88,8 +87,11 @@ def test_members_share_the_blend_as_far_as_positive_patients_teach_them() -> Non
 
 
 def test_the_heavy_model_converts_and_its_members_share_it(data: Dataset) -> None:
-    heavy = task_named("icu-decompensation").fit("heavy", data, seed=1, epochs=1, examples=64)
-    assert heavy.count_params() > 40_000
+    network = build("heavy", "lstm-128", data.valid)
+    heavy = network.model
+    assert {layer.name for layer in network.trainee.layers} > {"course", "trend", "overview"}
+    assert network.trainee.output_shape == (None, 3)
+    assert heavy.get_layer("lstm") is network.trainee.get_layer("lstm")
     _check_conversion(heavy, data, 1, quantised=False, tolerance=1e-5)
 
 

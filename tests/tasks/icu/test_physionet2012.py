@@ -107,7 +107,10 @@ def test_a_broken_file_is_named_with_the_mend(folder: Path, file: str, text: str
     assert "\n" not in str(caught.value)
 
 
-def test_the_real_set_has_8000_stays_and_the_published_share_of_deaths(real_data: Path) -> None:
+def test_the_real_set_has_8000_stays_and_the_published_share_of_deaths(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEBENCH_CACHE", str(tmp_path))
     data = task_named("icu-death").load(real_data, seed=1)
     assert (data.source, data.real) == ("PhysioNet Challenge 2012", True)
     assert len(data.train) + len(data.valid) == len(data.test) == 4_000
