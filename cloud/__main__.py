@@ -24,7 +24,7 @@ from cloud.registry import Registry
 from cloud.spec import CloudSpec
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
-from edgebench.fabric.node_process import end_with_stdin, usage_now, versions
+from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, usage_now, versions
 from edgebench.fabric.records import Closed, Entry, Progress, Spool, Used
 
 _FLUSH_S = 0.5
@@ -61,14 +61,16 @@ def main(argv: list[str] | None = None) -> int:
     if args.lifeline:
         end_with_stdin()
     try:
-        asyncio.run(_serve(spec, args.listen_fd, args.work_dir))
+        if not asyncio.run(_serve(spec, args.listen_fd, args.work_dir)):
+            return EXIT_BROKEN_OFF
     except EdgebenchError as error:
         print(f"edge-cloud: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 
 
-async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> None:
+async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
+    """Whether the run came to its end."""
     deployment = spec.deployment
     journal = _Journal(work_dir / "records.spool")
     registry = Registry(Path(spec.registry_dir))
@@ -90,8 +92,10 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> None:
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await course
-        if not course.cancelled():
+        ended = not course.cancelled() and board.phase == "ending"
+        if ended:
             journal.write(Closed([deployment.cloud], now_ns(), versions()))
+        return ended
     finally:
         flushing.cancel()
         node.stop()

@@ -18,6 +18,7 @@ class Board:
         self._ready: set[str] = set()
         self._drained: set[str] = set()
         self._uploaded: set[str] = set()
+        self._told: set[str] = set()
         self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
         self._changed = asyncio.Event()
         self.phase: Phase = "preparing"
@@ -33,6 +34,8 @@ class Board:
         if heartbeat.drained:
             self._drained.update(heartbeat.nodes)
         self._processes[tuple(heartbeat.nodes)] = heartbeat.totals
+        if self.phase == "aborted":
+            self._told.update(heartbeat.nodes)
         self._changed.set()
         return RunState(self.phase, self.start_ns, self.reason)
 
@@ -65,6 +68,10 @@ class Board:
     async def all_uploaded(self) -> None:
         """Return when every node's records are here."""
         await self._until(lambda: self._uploaded >= self._nodes)
+
+    async def all_told(self) -> None:
+        """Return when every node knows that the run is aborted."""
+        await self._until(lambda: self._told >= self._nodes)
 
     def live(self) -> LiveState:
         """What a watcher sees. Totals are those of the devices."""

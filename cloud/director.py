@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from cloud.registry import Registry
 from cloud.spec import CloudSpec
 from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
-from edgebench.errors import EdgebenchError, ModelError
+from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import Began, Entry, ModelEvent, Modelled, Sourced, Troubled
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
@@ -30,6 +32,7 @@ _HEADSTART_S = 1.5
 _READY_PATIENCE_S = 120.0
 _DRAIN_PATIENCE_S = 120.0
 _UPLOAD_PATIENCE_S = 60.0
+_TELLING_PATIENCE_S = 3.0
 _ROLLOUT_NICE = 10
 
 
@@ -65,8 +68,10 @@ class Director:
             await self._stream()
         except EdgebenchError as error:
             _log.error("%s", error)
-            self._write(Troubled(str(error)))
+            self._write(Troubled(str(error), mistake=isinstance(error, DataError)))
             self._board.abort(str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._board.all_told(), _TELLING_PATIENCE_S)
         finally:
             await self._trainer.close()
 
@@ -115,7 +120,10 @@ class Director:
                 task.cancel()
                 why = "was still training at the end: raise duration_s or train less"
                 self._write(Troubled(f"the {task.get_name()} {why}"))
-        await asyncio.gather(*rollouts, return_exceptions=True)
+        for task, outcome in zip(rollouts, await asyncio.gather(*rollouts, return_exceptions=True), strict=True):
+            if isinstance(outcome, Exception):
+                _log.error("%s", task.get_name(), exc_info=outcome)
+                self._write(Troubled(f"the {task.get_name()} failed: {type(outcome).__name__}: {outcome}"))
 
     def _first_job(self, plan: WorkloadPlan) -> TrainJob:
         """Make the workload's stream file, and its first model unless that is there already."""
@@ -183,10 +191,10 @@ class Director:
         self._registry.put(Path(file.path), file.manifest)
         old, new = self._in_use.get(plan.name), file.manifest
         metric = task_named(plan.task).metric
-        if old is None or new.metrics.get(metric, -1.0) > old.metrics.get(metric, -1.0):
+        if old is None or new.metrics.get(metric, -math.inf) > old.metrics.get(metric, -math.inf):
             self._announce(plan, new, origin)
             return
-        note = f"not announced: {metric} {new.metrics.get(metric):.4f} is not above {old.metrics.get(metric):.4f}"
+        note = f"not announced: {metric} {_shown(new, metric)} is not above {_shown(old, metric)}"
         self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note)))
         self._board.rollouts[plan.name] = "new model no better"
 
@@ -207,7 +215,7 @@ class Director:
                 nice=_ROLLOUT_NICE,
             )
             self._board.rollouts[plan.name] = "rolled out"
-            self._take_up(plan, trained, "trained while the streams ran")
+            await asyncio.to_thread(self._take_up, plan, trained, "trained while the streams ran")
         except EdgebenchError as error:
             _log.error("%s: %s", plan.name, error)
             self._board.rollouts[plan.name] = "training failed"
@@ -222,6 +230,11 @@ def keep_model(registry: Registry, manifest: Manifest, directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     shutil.copyfile(registry.path_of(manifest.digest), directory / f"{manifest.digest}.model")
     (directory / f"{manifest.digest}.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def _shown(manifest: Manifest, metric: str) -> str:
+    value = manifest.metrics.get(metric)
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _target(plan: WorkloadPlan) -> tuple[str, str]:

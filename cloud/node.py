@@ -107,7 +107,8 @@ class CloudNode:
     def _reply(self, plan: WorkloadPlan, origin: Origin, body: bytes) -> None:
         answer = wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
         topic = topics.answer(self._deployment.run_id, self._edge_of(origin.device), plan.name)
-        self._connection.publish(topic, answer, qos=plan.qos)
+        if not self._connection.publish(topic, answer, qos=plan.qos):
+            self.tallies[plan.name].drop("not-connected")
 
     def _swapped(self, workload: str, manifest: Manifest) -> None:
         now = now_ns()

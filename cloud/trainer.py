@@ -180,8 +180,8 @@ def main() -> int:
     with Workshop() as workshop:
         for line in sys.stdin.buffer:
             request = msgspec.json.decode(line, type=_Request)
-            workshop.lower_priority(request.nice)
             try:
+                workshop.lower_priority(request.nice)
                 workshop.do(request.jobs, emit)
             except Exception as error:  # noqa: BLE001  (the event is where it goes)
                 traceback.print_exc()

@@ -5,6 +5,7 @@ Models are exported in a further child while the next one trains.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,8 +84,9 @@ class Workshop:
     def lower_priority(self, nice: int) -> None:
         """Be this nice from now on, with all threads that there are; less nice than before is not to be had."""
         for thread in _threads_of(os.getpid(), *([] if self._converter is None else [self._converter.pid])):
-            if os.getpriority(os.PRIO_PROCESS, thread) < nice:
-                os.setpriority(os.PRIO_PROCESS, thread, nice)
+            with contextlib.suppress(ProcessLookupError):  # threads come and go
+                if os.getpriority(os.PRIO_PROCESS, thread) < nice:
+                    os.setpriority(os.PRIO_PROCESS, thread, nice)
 
     def __enter__(self) -> Self:
         return self

@@ -204,7 +204,7 @@ class Stream:
         if self._agent.connections[self.device].publish(self._sample_topic, envelope, qos=self.plan.qos):
             self.tally.sent += 1
         else:
-            self.tally.dropped["not-connected"] = self.tally.dropped.get("not-connected", 0) + 1
+            self.tally.drop("not-connected")
 
 
 class DeviceAgent:
@@ -289,9 +289,9 @@ class DeviceAgent:
         if wire.is_plain(payload):
             return  # the answer to a plain JSON sample that somebody sent in this device's name
         try:
-            decision = wire.decode_decision(payload)
-        except msgspec.DecodeError:
-            stream.tally.rejected["not-a-decision"] = stream.tally.rejected.get("not-a-decision", 0) + 1
+            decision = wire.parse_decision(payload)
+        except wire.RejectedError as rejected:
+            stream.tally.reject(rejected.reason)
             return
         stream.decided(decision, arrived_ns, len(payload))
 
@@ -326,8 +326,7 @@ class DeviceAgent:
             stream.decided(decision, arrived_ns, 0)
 
     def _dropped(self, request: Request[tuple[Stream, int]], reason: str) -> None:
-        dropped = request.about[0].tally.dropped
-        dropped[reason] = dropped.get(reason, 0) + 1
+        request.about[0].tally.drop(reason)
 
     def _phase_changed(self, state: RunState) -> None:
         if state.phase == "running" and state.start_ns is not None:

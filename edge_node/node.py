@@ -86,7 +86,7 @@ class EdgeNode:
                 self._name,
                 plan,
                 tally,
-                reply=partial(self._reply, plan),
+                reply=lambda origin, body: self._reply(plan, origin.device, body),
                 on_swap=partial(self._process.swapped, self._name, plan.name),
             )
         elif in_cloud:
@@ -121,8 +121,9 @@ class EdgeNode:
         if take is not None:
             take(payload)
 
-    def _reply(self, plan: WorkloadPlan, origin: Origin, body: bytes) -> None:
-        self._site.publish(topics.decision(self._run_id, origin.device, plan.name), body, qos=plan.qos)
+    def _reply(self, plan: WorkloadPlan, device: str, body: bytes) -> None:
+        if not self._site.publish(topics.decision(self._run_id, device, plan.name), body, qos=plan.qos):
+            self._process.tally(self._name, plan.name).drop("site-full")
 
     def _forward(self, plan: WorkloadPlan, device: str, payload: bytes) -> None:
         forward_in_ns = now_ns()
@@ -133,7 +134,7 @@ class EdgeNode:
         if self._uplink.publish(topics.forward(self._run_id, self._name, plan.name), body, qos=plan.qos):
             tally.forwarded += 1
         else:
-            tally.dropped["uplink-full"] = tally.dropped.get("uplink-full", 0) + 1
+            tally.drop("uplink-full")
 
     def _from_cloud(self, topic: str, payload: bytes) -> None:
         workload = self._answers.get(topic)
@@ -150,19 +151,22 @@ class EdgeNode:
             answer = wire.parse_answer(payload)
             body = bytes(answer.body)
             if not wire.is_plain(body):
-                decision = wire.decode_decision(body)
+                decision = wire.parse_decision(body)
                 body = wire.encode(msgspec.structs.replace(decision, return_in_ns=return_in_ns, return_out_ns=now_ns()))
-        except (wire.RejectedError, msgspec.DecodeError) as error:
-            _log.error("%s: an answer of the cloud cannot be read: %s", workload, error)
+        except wire.RejectedError as rejected:
+            self._process.tally(self._name, workload).reject(rejected.reason)
             return
-        plan = self._plan.workloads[workload]
-        self._site.publish(topics.decision(self._run_id, answer.origin, workload), body, qos=plan.qos)
+        self._reply(self._plan.workloads[workload], answer.origin, body)
 
     def _announced(self, workload: str, payload: bytes) -> None:
         if workload in self._deciders:
             self._process.announced(self._name, workload, payload)
         elif workload in self._forwarded:
-            self._forwarded[workload].expect(msgspec.json.decode(payload, type=Manifest))
+            try:
+                self._forwarded[workload].expect(wire.parse_manifest(payload))
+            except wire.RejectedError as rejected:
+                _log.error("%s: %s", workload, rejected)
+                return
             self._no_longer_waiting_for(workload)
         else:
             self._site.publish(topics.site_models(self._run_id, self._name, workload), payload, qos=1, retain=True)

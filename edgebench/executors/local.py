@@ -83,7 +83,7 @@ class LocalRun:
         ending_since_s: float | None = None
         try:
             while any(part.process.poll() is None for part in self._node_parts):
-                if self._note_deaths():
+                if self._has_broken(client):
                     return
                 if now_s() >= next_usage_s:
                     next_usage_s += _USAGE_EVERY_S
@@ -93,6 +93,8 @@ class LocalRun:
                     live = _live(client)
                     if live is not None:
                         on_live(live)
+                        if live.phase == "aborted":
+                            return
                         if live.phase == "ending" and ending_since_s is None:
                             ending_since_s = now_s()
                 if ending_since_s is not None and now_s() - ending_since_s > _ENDING_PATIENCE_S:
@@ -100,7 +102,7 @@ class LocalRun:
                     self._spool.write(Troubled(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {', '.join(late)}"))
                     return
                 sleep_s(_TICK_S)
-            self._note_deaths()
+            self._has_broken(client)
         finally:
             client.close()
 
@@ -214,10 +216,15 @@ class LocalRun:
             self._parts.append(part)
             self._node_parts.append(part)
 
-    def _note_deaths(self) -> bool:
+    def _has_broken(self, client: ControlClient) -> bool:
+        """Whether a part has died, or the cloud has called the run off (then parts that end are no news)."""
         deaths = [death for part in self._parts if (death := part.death()) is not None]
-        self._spool.write(*map(Died, deaths))
-        return bool(deaths)
+        if not deaths:
+            return False
+        live = _live(client)
+        if live is None or live.phase != "aborted":
+            self._spool.write(*map(Died, deaths))
+        return True
 
     def _sample_usage(self) -> None:
         times = psutil.cpu_times()
@@ -285,7 +292,8 @@ def _observed(link: LinkPlan, measured: LinkMeasured | None) -> LinkObserved:
             "up_mbit_s": measured.up_mbit_s,
             "down_mbit_s": measured.down_mbit_s,
         }
-    return LinkObserved(link.name, _known(requested), _known(seen), None, None, None, None)
+    steady = measured is None or measured.steady
+    return LinkObserved(link.name, _known(requested), _known(seen), None, None, None, None, steady)
 
 
 def _known(figures: dict[str, float | None]) -> dict[str, float]:

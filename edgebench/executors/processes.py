@@ -27,9 +27,9 @@ class Part:
         self.log = log
 
     def death(self) -> Death | None:
-        """How it died, if it did."""
+        """How it died, if it did. Nodes end by themselves when all is done; a broker or a relay never does."""
         status = self.process.poll()
-        if status is None or status == 0:
+        if status is None or (status == 0 and self.nodes):
             return None
         return Death(self.name, status, now_ns(), self.last_words())
 

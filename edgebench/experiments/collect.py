@@ -86,6 +86,7 @@ class _Gathered:
         self._versions: dict[str, str] = {}
         self._sources: dict[str, Sourced] = {}
         self._trouble: list[str] = []
+        self._mistakes: list[str] = []
 
     def take(self, entry: Entry) -> None:
         """Add an entry."""
@@ -119,8 +120,8 @@ class _Gathered:
                 self._host_usage.append(usage)
             case Died(death=death):
                 self._deaths.setdefault(death.part, death)
-            case Troubled(reason=reason):
-                self._trouble.append(reason)
+            case Troubled(reason=reason, mistake=mistake):
+                (self._mistakes if mistake else self._trouble).append(reason)
             case _:
                 raise AssertionError(f"{type(entry).__name__} is no entry of a run")
 
@@ -143,5 +144,6 @@ class _Gathered:
             versions=dict(sorted(self._versions.items())),
             data_sources={name: sourced.source for name, sourced in self._sources.items()},
             real_data=sorted(name for name, sourced in self._sources.items() if sourced.real),
-            trouble=self._trouble,
+            trouble=[*self._mistakes, *self._trouble],
+            mistakes=self._mistakes,
         )

@@ -159,6 +159,7 @@ class LinkFigures(msgspec.Struct, frozen=True):
     down_messages: int | None
     requested: dict[str, float]
     measured: dict[str, float]
+    steady: bool
 
 
 class NodeFigures(msgspec.Struct, frozen=True):

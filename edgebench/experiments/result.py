@@ -301,6 +301,7 @@ def _links(deployment: Deployment, observations: Observations) -> dict[str, Link
             down_messages=link.down_messages,
             requested=dict(sorted(link.requested.items())),
             measured=dict(sorted(link.measured.items())),
+            steady=link.steady,
         )
         for link in observed
     }

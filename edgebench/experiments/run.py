@@ -10,22 +10,25 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import msgspec
 import psutil
 
+from cloud.registry import Registry
 from edgebench import tasks
 from edgebench.clock import utc_now
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, ModelError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.experiments.collect import COMMAND_SPOOL, collect
 from edgebench.experiments.progress import RunProgress
-from edgebench.experiments.report import report_command
+from edgebench.experiments.report import report_command, write_report
 from edgebench.experiments.rundir import TOPOLOGY, create_run_dir, write_atomically, write_deployment
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Opened, Spool, Troubled
+from edgebench.fabric.mqtt import try_broker
+from edgebench.fabric.records import Observations, Opened, Spool, Troubled
 from edgebench.topology import check, load, read_trace, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Broker, Topology, Trace
@@ -44,10 +47,13 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     check(topology, args.file, tasks=tasks.names())
     refuse_unenforceable(topology, args.file, executor=args.executor)
     data = _data_folder(args, topology)
-    if args.broker is not None:
-        parse_broker_url(args.broker)
-        topology = msgspec.structs.replace(topology, broker=Broker(url=args.broker))
     out = Path(args.out)
+    registry_dir = Path(args.registry or out / "registry").resolve()
+    _check_models(topology, args.file, registry_dir)
+    if args.broker is not None:
+        topology = msgspec.structs.replace(topology, broker=Broker(url=args.broker))
+    if topology.broker.url is not None:
+        _check_broker(topology, topology.broker.url)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
     deployment = resolve(
         topology, run_id=run_dir.name, executor=args.executor, data=None if data is None else str(data)
@@ -56,37 +62,41 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     write_deployment(run_dir, deployment)
     options = LocalOptions(
         run_dir=run_dir,
-        registry_dir=Path(args.registry or out / "registry").resolve(),
+        registry_dir=registry_dir,
         data=data,
         broker_url=topology.broker.url,
         traces=_traces(topology),
     )
-    _execute(deployment, options, command_started_ns)
+    observations = _execute(deployment, options, command_started_ns)
+    if observations.mistakes:
+        write_report(run_dir)
+        raise EdgebenchError("\n".join(observations.mistakes))
     return report_command(run_dir, args.json)
 
 
-def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> None:
+def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> Observations:
     spool = Spool(options.run_dir / COMMAND_SPOOL)
     spool.write(Opened(command_started_ns, _host()))
     progress = RunProgress(deployment, options.run_dir)
     local = LocalRun(deployment, options, spool)
-    with _undertaker(options.run_dir), progress, _interrupted_once():
+    with _undertaker(options.run_dir), progress, _interrupted_once() as no_longer_interrupted:
         try:
             with local.running(progress.tell):
                 _list_processes(options.run_dir, local)
                 local.watch(progress.show)
+                no_longer_interrupted()
         except KeyboardInterrupt as interrupt:
             spool.write(Troubled(f"interrupted by {interrupt}"))
         except EdgebenchError as error:
             spool.write(Troubled(str(error)))
         progress.tell("writing the report")
         spool.close()
-        collect(options.run_dir)
+        return collect(options.run_dir)
 
 
 @contextlib.contextmanager
 def _undertaker(run_dir: Path) -> Iterator[None]:
-    """A process that ends the run and writes its verdict should this one be killed."""
+    """A process that ends the run and writes its verdict should this one be killed, or fail."""
     process = subprocess.Popen(
         [sys.executable, "-m", "edgebench.experiments.undertaker", str(run_dir)],
         stdin=subprocess.PIPE,
@@ -95,27 +105,40 @@ def _undertaker(run_dir: Path) -> Iterator[None]:
     )
     try:
         yield
+        with contextlib.suppress(BrokenPipeError):  # it was killed itself; then there is nothing to tell it
+            _stdin_of(process).write(_FINISHED)
+            _stdin_of(process).flush()
     finally:
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it was killed itself; then there is nothing to tell it
-                process.stdin.write(_FINISHED)
-                process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            _stdin_of(process).close()
         process.wait()
 
 
+def _stdin_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    if process.stdin is None:
+        raise AssertionError("it is started with a pipe")
+    return process.stdin
+
+
 @contextlib.contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins."""
+def _interrupted_once() -> Iterator[Callable[[], None]]:
+    """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins.
+
+    Gives a function that says that this end has begun by itself.
+    """
     names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal"}
 
-    def interrupt(number: int, _frame: object) -> None:
+    def ignore() -> None:
         for each in names:
             signal.signal(each, signal.SIG_IGN)
+
+    def interrupt(number: int, _frame: object) -> None:
+        ignore()
         raise KeyboardInterrupt(names[signal.Signals(number)])
 
     before = {each: signal.signal(each, interrupt) for each in names}
     try:
-        yield
+        yield ignore
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -134,6 +157,27 @@ def _data_folder(args: argparse.Namespace, topology: Topology) -> Path | None:
     if not folder.is_dir():
         raise EdgebenchError(f"{place}: {given} is not a folder")
     return folder
+
+
+def _check_models(topology: Topology, file: str, registry_dir: Path) -> None:
+    """Models that a topology names are looked up before anything starts."""
+    for name, workload in topology.workloads.items():
+        source = workload.model.source
+        if source.startswith("sha256:"):
+            try:
+                Registry(registry_dir).open(source.removeprefix("sha256:"))
+            except ModelError as error:
+                raise EdgebenchError(f"{file}: $.workloads.{name}.model.source: {error} (see --registry)") from error
+
+
+def _check_broker(topology: Topology, url: str) -> None:
+    broker = parse_broker_url(url)
+    if broker.tls and topology.links:
+        raise EdgebenchError(
+            f"{broker.shown}: TLS does not reach across emulated links, whose far end has another name "
+            "(remove $.links, or use mqtt://)"
+        )
+    try_broker(broker)
 
 
 def _traces(topology: Topology) -> dict[str, list[float]]:

@@ -40,9 +40,13 @@ def bury(run_dir: Path) -> None:
     """End the processes of a run whose command is gone, and write its records, result and report."""
     from edgebench.experiments.collect import COMMAND_SPOOL, collect
     from edgebench.experiments.report import write_report
+    from edgebench.experiments.rundir import OBSERVATIONS
     from edgebench.fabric.records import Spool, Troubled
 
     _end_processes(run_dir)
+    if (run_dir / OBSERVATIONS).exists():  # the command was killed after it had collected everything
+        write_report(run_dir)
+        return
     spool = Spool(run_dir / COMMAND_SPOOL)
     spool.write(Troubled("the command edgebench itself was killed"))
     spool.close()

@@ -9,6 +9,7 @@ from edgebench.clock import NS_PER_S
 from edgebench.experiments.figures import HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
 from edgebench.fabric.records import Death, Observations
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Offline
 
 SLIP_LIMIT_MS = 25.0
 SLIP_LIMIT_OF_DEADLINE = 0.05
@@ -37,13 +38,18 @@ def verdict_of(
     host_use: HostUse | None,
 ) -> Verdict:
     """Judge a run by its figures; the reasons come in the order in which they explain each other."""
+    # All samples of an offline load are due at once, so how late they are taken says nothing.
+    scheduled = {
+        name: figures for name, figures in workloads.items() if not isinstance(deployment.workloads[name].load, Offline)
+    }
     reasons = [
         *_deaths(deployment, observations),
         *observations.trouble,
         *_cut_short(deployment, observations),
-        *(reason for name, figures in workloads.items() for reason in _generator(name, figures)),
-        *_host(workloads, host_use),
+        *(reason for name, figures in scheduled.items() for reason in _generator(name, figures)),
+        *_host(scheduled, host_use),
         *(reason for name, figures in workloads.items() for reason in _delivery(name, figures)),
+        *_rollouts(deployment, observations),
         *_links(links),
     ]
     return Verdict(valid=not reasons, reasons=reasons)
@@ -160,6 +166,20 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
         yield f"{name}: p99 {found:,.1f} ms misses the bound of {asked:g} ms; lower the rate"
 
 
+def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[str]:
+    taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
+    for event in observations.models:
+        if event.announced_ns is None or event.workload not in deployment.workloads:
+            continue
+        deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
+        missing = [node for node in deciders if (node, event.workload, event.manifest.digest) not in taken_up]
+        if missing and not observations.deaths and not observations.trouble:
+            yield (
+                f"{event.workload}: {_listed(missing)} never decided with model {event.manifest.digest[:12]}, "
+                "although it was announced; see the logs, or let the run go on for longer after a roll-out"
+            )
+
+
 def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
     reasons = [reason for name, link in links.items() for reason in _link(name, link)]
     yield from reasons[:MOST_LINKS_NAMED]
@@ -168,6 +188,8 @@ def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
 
 
 def _link(name: str, link: LinkFigures) -> Iterator[str]:
+    if not link.steady:
+        return  # what was measured says more of a busy machine than of the link; result and report mark it
     asked_ms, jitter_ms = link.requested.get("latency_ms"), link.requested.get("jitter_ms", 0.0)
     for key, found in link.measured.items():
         if key in ("latency_ms", "down_latency_ms") and asked_ms is not None:

@@ -69,7 +69,7 @@ class Intake:
 
     def reject(self, reason: str) -> None:
         """Count a payload that is no sample."""
-        self._tally.rejected[reason] = self._tally.rejected.get(reason, 0) + 1
+        self._tally.reject(reason)
 
     def _tracker(self, device: str) -> wire.SequenceTracker:
         tracker = self._trackers.get(device)
@@ -142,4 +142,4 @@ class Decider:
         self._tally.decided += len(served.requests)
 
     def _dropped(self, _request: Request[_Asked], reason: str) -> None:
-        self._tally.dropped[reason] = self._tally.dropped.get(reason, 0) + 1
+        self._tally.drop(reason)

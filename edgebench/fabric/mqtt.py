@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,17 +14,52 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edgebench.clock import now_s
+from edgebench.errors import FabricError
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
 
 _log = logging.getLogger(__name__)
 _KEEPALIVE_S = 30
+_CONNECT_S = 2.0
+_TRY_S = 5.0
+_GOODBYE_S = 1.0
 _HOUSEKEEPING_S = 5.0
 _RESUBSCRIBE_S = 1.0
 _RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
 
 Received = Callable[[str, bytes], None]
+
+
+def try_broker(broker: BrokerUrl) -> None:
+    """Connect once and say goodbye. Raises FabricError where the broker is not there, or refuses the login."""
+    answers: list[ReasonCode] = []
+    client = _client(broker, "", clean_session=True)
+    client.on_connect = lambda _client, _userdata, _flags, code, _properties: answers.append(code)
+    try:
+        client.connect(broker.host, broker.port, _KEEPALIVE_S)
+        until_s = now_s() + _TRY_S
+        while not answers and now_s() < until_s:
+            client.loop(0.1)
+    except OSError as error:
+        raise FabricError(f"{broker.shown}: no broker answers there: {error}") from error
+    finally:
+        client.disconnect()
+    if not answers:
+        raise FabricError(f"{broker.shown}: what answers there is no MQTT broker")
+    if answers[0].is_failure:
+        raise FabricError(f"{broker.shown}: the broker refuses the connection: {answers[0]}")
+
+
+def _client(broker: BrokerUrl, client_id: str, *, clean_session: bool) -> paho.Client:
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
+    client.connect_timeout = _CONNECT_S
+    if broker.username is not None:
+        client.username_pw_set(broker.username, broker.password)
+    if broker.tls:
+        client.tls_set_context(ssl.create_default_context())
+    return client
 
 
 class Connection:
@@ -56,10 +92,9 @@ class Connection:
         self._closing = False
         self._attempt = 0
         self._housekeeping: Timer | None = None
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+        client = _client(broker, client_id, clean_session=False)
         client.max_inflight_messages_set(_MOST_QUEUED)
         client.max_queued_messages_set(_MOST_QUEUED)
-        client.connect_timeout = 2.0
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
@@ -67,10 +102,6 @@ class Connection:
         client.on_socket_open = self._socket_opened
         client.on_socket_close = self._socket_closed
         client.on_socket_register_write = self._write_wanted
-        if broker.username is not None:
-            client.username_pw_set(broker.username, broker.password)
-        if broker.tls:
-            client.tls_set_context(ssl.create_default_context())
         if will is not None:
             client.will_set(will[0], will[1], qos=1, retain=True)
         self._client = client
@@ -111,7 +142,9 @@ class Connection:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         self._client.disconnect()
-        while self._client.want_write() and self._client.socket() is not None:
+        until_s = now_s() + _GOODBYE_S
+        while self._client.want_write() and (sock := self._client.socket()) is not None and now_s() < until_s:
+            select.select([], [sock], [], _GOODBYE_S)
             if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
 
@@ -201,6 +234,8 @@ class Connection:
     def _ready(self, events: int) -> None:
         if events & READ:
             self._client.loop_read()
+            while isinstance(tls := self._client.socket(), ssl.SSLSocket) and tls.pending():
+                self._client.loop_read()  # what is decrypted already wakes no selector
         if events & WRITE:
             sock = self._client.socket()
             self._client.loop_write()

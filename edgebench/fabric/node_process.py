@@ -15,10 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from edgebench.clock import now_ns, sleep_s
-from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError
+from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
+from edgebench.fabric import wire
 from edgebench.fabric.control import ControlClient, fetch_model
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import (
@@ -34,7 +33,7 @@ from edgebench.fabric.records import (
     add_tallies,
 )
 from edgebench.fabric.slices import Heartbeat, RunState, Slice
-from edgebench.inference.runtime import Runtime, open_runtime
+from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest
 
 _log = logging.getLogger(__name__)
@@ -43,7 +42,14 @@ _FLUSH_S = 0.5
 _CLOUD_PATIENCE = 60
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
+EXIT_BROKEN_OFF = 3
+"""Exit status of a node process that had to stop before the end of its run; it kept what it had recorded."""
+
 ModelReady = Callable[[str, Runtime, Manifest], None]
+
+
+class RunBrokenOffError(Exception):
+    """The run ended before its time."""
 
 
 class NodeProcess:
@@ -71,6 +77,7 @@ class NodeProcess:
         self._fetched_ns: dict[tuple[str, str], int] = {}
         self._before_flush: Callable[[], None] | None = None
         self._ended = threading.Event()
+        self._finished = False
 
     def run(
         self,
@@ -82,21 +89,23 @@ class NodeProcess:
     ) -> None:
         """Serve until `finish` or an abort.
 
-        on_phase: at each change. on_abort: when the run breaks off (a signal, the parent's end, the cloud's word):
-        write down what is known. before_flush: hand finished rows to `write`. on_model (in the fetcher's thread): a
-        model that was announced, verified and warmed up.
+        Raises RunBrokenOffError after an abort. on_phase: at each change. on_abort: when the run breaks off (a signal,
+        the parent's end, the cloud's word): write down what is known. before_flush: hand
+        finished rows to `write`. on_model (in the fetcher's thread): a model that was announced, verified and warm.
         """
         self._before_flush = before_flush
         self._on_model = on_model
         self._on_abort = on_abort
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self.reactor.call_soon_threadsafe(self._abort))
+            signal.signal(number, lambda _number, _frame: self.reactor.call_from_signal(self._abort))
         threading.Thread(target=self._beat, args=(on_phase,), name="heartbeat", daemon=True).start()
         threading.Thread(target=self._fetch, name="models", daemon=True).start()
         self.reactor.call_later(_FLUSH_S, self._flush_again)
         self.reactor.run()
         self._flush()
         self._spool.close()
+        if not self._finished:
+            raise RunBrokenOffError
 
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node; the same object each time."""
@@ -119,6 +128,7 @@ class NodeProcess:
     def finish(self) -> None:
         """Everything is drained: close the records, upload them, and stop. From the reactor's thread."""
         self._ended.set()
+        self._finished = True
         self._sample_usage()
         self.write(Closed(self.nodes, now_ns(), versions()))
         self._flush()
@@ -176,9 +186,15 @@ class NodeProcess:
         while (item := self._announced.get()) is not None:
             node, workload, body = item
             try:
-                manifest = msgspec.json.decode(body, type=Manifest)
-                if (node, workload, manifest.digest) in opened:
-                    continue  # a retained announcement comes again at every reconnection
+                manifest = wire.parse_manifest(body)
+            except wire.RejectedError as rejected:
+                _log.error("%s: %s", workload, rejected)
+                continue
+            if (node, workload, manifest.digest) in opened:
+                continue  # a retained announcement comes again at every reconnection
+            try:
+                if workload not in self.plan.workloads or manifest.runtime not in BUILT_IN:
+                    raise ModelError("no model for a workload of this node")
                 path = self._work_dir / f"{manifest.digest}.model"
                 if not path.exists():
                     base_url = self.plan.endpoints[node].models
@@ -189,8 +205,9 @@ class NodeProcess:
                 opened.add((node, workload, manifest.digest))
                 if self._on_model is not None:
                     self._on_model(workload, runtime, manifest)
-            except (EdgebenchError, msgspec.DecodeError) as error:
-                _log.error("%s: the announced model is not used: %s", workload, error)
+            except (EdgebenchError, OSError) as error:
+                # The verdict names the roll-out that a node did not take up; the log says why.
+                _log.error("%s: the announced model %s is not used: %s", workload, manifest.digest[:12], error)
 
     def _flush_again(self) -> None:
         self._sample_usage()
@@ -250,12 +267,15 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     token = os.environ.get("EDGEBENCH_TOKEN", "")
+    threading.excepthook = _end_with_thread
     try:
         if args.lifeline:
             end_with_stdin()
         args.work_dir.mkdir(parents=True, exist_ok=True)
         control, plan = join_run(args.cloud, args.node, token)
         host(NodeProcess(plan, control, token, args.work_dir), control, args.work_dir)
+    except RunBrokenOffError:
+        return EXIT_BROKEN_OFF
     except EdgebenchError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -276,6 +296,17 @@ def join_run(
                 raise
             sleep_s(0.1)
             waited_s += 0.1
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """A thread that dies of a mistake of ours takes its process along, so that the verdict knows of it."""
+    name = failure.thread.name if failure.thread is not None else "?"
+    _log.critical(
+        "thread %s died",
+        name,
+        exc_info=(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback),
+    )
+    os._exit(EXIT_BROKEN_OFF)
 
 
 def end_with_stdin() -> None:

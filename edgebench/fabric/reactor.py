@@ -95,6 +95,11 @@ class Reactor:
         if threading.get_ident() != self._thread:
             self._wake()
 
+    def call_from_signal(self, call: Callable[[], None]) -> None:
+        """Call from the reactor's thread as soon as it can; from a signal handler, which may run in that thread."""
+        self._soon.append(call)
+        self._wake()
+
     def stop(self) -> None:
         """Make `run` return; from any thread."""
         self._stopping = True

@@ -65,6 +65,14 @@ class Tally(msgspec.Struct):
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
 
+    def reject(self, reason: str) -> None:
+        """Count one as rejected."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def drop(self, reason: str) -> None:
+        """Count one as dropped."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
 
 def add_tallies(tallies: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
     """Sums by workload over nodes."""
@@ -74,9 +82,9 @@ def add_tallies(tallies: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
             total = sums.setdefault(workload, Tally())
             for field in _PLAIN_COUNTS:
                 setattr(total, field, getattr(total, field) + getattr(tally, field))
-            for reason, n in tally.rejected.items():
+            for reason, n in list(tally.rejected.items()):  # a copy: other threads add reasons
                 total.rejected[reason] = total.rejected.get(reason, 0) + n
-            for reason, n in tally.dropped.items():
+            for reason, n in list(tally.dropped.items()):
                 total.dropped[reason] = total.dropped.get(reason, 0) + n
     return sums
 
@@ -139,7 +147,8 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
 
 class LinkObserved(msgspec.Struct, frozen=True):
     """A link after a run. requested and measured: latency_ms, jitter_ms, up_mbit_s, down_mbit_s (absent: unlimited,
-    or not measured). Bytes are counted where the link is emulated, messages are MQTT PUBLISH packets."""
+    or not measured). steady: False where the machine was too busy to measure it undisturbed. Bytes are counted where
+    the link is emulated, messages are MQTT PUBLISH packets."""
 
     name: str
     requested: dict[str, float]
@@ -148,6 +157,7 @@ class LinkObserved(msgspec.Struct, frozen=True):
     down_bytes: int | None
     up_messages: int | None
     down_messages: int | None
+    steady: bool = True
 
 
 class Death(msgspec.Struct, frozen=True):
@@ -200,9 +210,10 @@ class Began(msgspec.Struct, frozen=True, tag="began"):
 
 
 class Troubled(msgspec.Struct, frozen=True, tag="trouble"):
-    """Something that makes the run invalid whatever its figures say."""
+    """Something that makes the run invalid whatever its figures say. mistake: the user's, so the run never began."""
 
     reason: str
+    mistake: bool = False
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
@@ -305,3 +316,4 @@ class Observations(msgspec.Struct, frozen=True):
     data_sources: dict[str, str]
     trouble: list[str] = []
     real_data: list[str] = []
+    mistakes: list[str] = []

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from edgebench.inference.spec import TensorSpec
+from edgebench.inference.spec import Manifest, TensorSpec
 
 VERSION = 1
 _ENVELOPE_OVERHEAD_BYTES = 4096
@@ -25,7 +25,8 @@ _JSON_BYTES_PER_VALUE = 40
 _LARGEST_SEQ = 1 << 40
 
 Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
-Stamp = Annotated[int, Meta(ge=0)]
+Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Output = Annotated[list[float], Meta(max_length=65_536)]
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
@@ -46,19 +47,19 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     """One output with the digest of the model that made it, and when it passed where (see `records.SampleRecord`)."""
 
     version: int
-    seq: int
+    seq: Sequence
     decider: str
     digest: str
-    output: list[float]
-    batch: int
-    received_ns: int
-    started_ns: int
-    finished_ns: int
-    replied_ns: int
-    forward_in_ns: int | None = None
-    forward_out_ns: int | None = None
-    return_in_ns: int | None = None
-    return_out_ns: int | None = None
+    output: Output
+    batch: Annotated[int, Meta(ge=1, le=65_536)]
+    received_ns: Stamp
+    started_ns: Stamp
+    finished_ns: Stamp
+    replied_ns: Stamp
+    forward_in_ns: Stamp | None = None
+    forward_out_ns: Stamp | None = None
+    return_in_ns: Stamp | None = None
+    return_out_ns: Stamp | None = None
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True):
@@ -108,11 +109,11 @@ _sample = msgspec.msgpack.Decoder(Sample)
 _decision = msgspec.msgpack.Decoder(Decision)
 _forward = msgspec.msgpack.Decoder(Forward)
 _answer = msgspec.msgpack.Decoder(Answer)
+_manifest = msgspec.json.Decoder(Manifest)
 _plain = msgspec.json.Decoder(PlainSample)
 _json = msgspec.json.Encoder()
 
 encode = _encoder.encode
-decode_decision = _decision.decode
 encode_json = _json.encode
 
 
@@ -167,6 +168,25 @@ class SampleReader:
             raise RejectedError("wrong-shape")
         _check_finite(x.ravel())
         return plain, x.reshape(self._spec.shape)
+
+
+def parse_decision(payload: bytes | memoryview) -> Decision:
+    """A decision. Raises RejectedError."""
+    try:
+        decision = _decision.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RejectedError("not-a-decision") from None
+    if decision.version != VERSION:
+        raise RejectedError("wrong-version")
+    return decision
+
+
+def parse_manifest(payload: bytes | memoryview) -> Manifest:
+    """An announced model. Raises RejectedError."""
+    try:
+        return _manifest.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RejectedError("not-a-manifest") from None
 
 
 def parse_forward(payload: bytes | memoryview) -> Forward:

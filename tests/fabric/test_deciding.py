@@ -64,7 +64,7 @@ def test_a_decision_carries_the_digest_and_the_stamps_of_its_way() -> None:
     while not replies:
         pass
     origin, body = replies[0]
-    decision = wire.decode_decision(body)
+    decision = wire.parse_decision(body)
     assert origin.device == "bed-0"
     assert (decision.seq, decision.decider, decision.digest) == (0, "ward", "d" * 64)
     assert (decision.forward_in_ns, decision.forward_out_ns, decision.batch) == (5, 6, 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,43 @@ def test_a_part_killed_in_mid_run_is_named_in_the_verdict(
         status, result = run.end()
         assert status == 1
         check_ended_well(run, result, *named)
+
+
+def test_a_node_that_is_told_to_stop_in_mid_run_is_named_in_the_verdict(tmp_path: Path) -> None:
+    with streaming(tmp_path, LONG) as run:
+        run.part("device_agent", "bed-1").terminate()
+        status, result = run.end()
+        assert status == 1
+        check_ended_well(run, result, "device agent of bed-1, bed-3", "status 3")
+
+
+def test_data_that_is_not_there_is_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(SMALL)
+    (tmp_path / "empty").mkdir()
+    line = command(topology, tmp_path / "runs", "--data", str(tmp_path / "empty"))
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert str(tmp_path / "empty") in last
+    assert "PhysioNet" in last
+    result = json.loads((run_dir_of(tmp_path / "runs") / "result.json").read_text())
+    assert not any("agent" in reason for reason in result["verdict"]["reasons"])
+
+
+def test_a_broker_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(SMALL)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    line = command(topology, tmp_path / "runs", "--broker", f"mqtt://ann:s3cret@127.0.0.1:{port}")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60.0)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "s3cret" not in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_relay_killed_in_mid_run_is_named_in_the_verdict(tmp_path: Path) -> None:
