@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloud.registry import Registry, digest_of
 from edgebench.errors import ModelError
-from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.inference.spec import Manifest
+from tests.manifests import manifest_of
 
 
-def described(content: bytes, digest: str | None = None) -> Manifest:
-    return Manifest(
-        digest=digest or hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        task="t",
-        model_size="light",
-        runtime="fake",
-        quantisation="float32",
-        input=TensorSpec("float32", (2,)),
-        outputs=1,
-        batches=(1,),
-        parameters=0,
-        data_source="made up",
-        real=False,
-        examples=0,
-        epochs=0,
-        seed=0,
-        evaluated_on="valid",
-        metrics={"auroc": 0.5},
-        train_s=0.0,
-    )
+def described(content: bytes, **changes: Any) -> Manifest:
+    return manifest_of(content, metrics={"auroc": 0.5}, **changes)
 
 
 @pytest.fixture

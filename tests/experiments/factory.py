@@ -9,9 +9,10 @@ import msgspec
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.experiments.rundir import records_table
 from edgebench.fabric.records import LinkObserved, ModelEvent, Observations, SampleRecord, Swap, Tally, Usage
-from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.inference.spec import TensorSpec
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Batch, Fixed, ModelChoice, Queue, Training
+from tests.manifests import manifest
 
 START_NS = 1_000 * NS_PER_S
 FIRST, SECOND = "a" * 64, "b" * 64
@@ -104,19 +105,16 @@ def lost(seq: int, due_ms: float, **changes: Any) -> SampleRecord:
 
 
 def model(digest: str, ready_ms: float, announced_ms: float | None, auroc: float) -> ModelEvent:
-    manifest = Manifest(
+    described = manifest(
         digest=digest,
         size_bytes=40_000,
         task="icu-death",
-        model_size="light",
         runtime="litert",
         quantisation="dynamic",
         input=TensorSpec("float32", (48, 76)),
-        outputs=1,
         batches=(1, 8),
         parameters=7_569,
         data_source="generated",
-        real=False,
         examples=300,
         epochs=1,
         seed=7,
@@ -125,7 +123,7 @@ def model(digest: str, ready_ms: float, announced_ms: float | None, auroc: float
         train_s=1.0,
     )
     announced_ns = None if announced_ms is None else at_ms(announced_ms)
-    return ModelEvent("death-risk", "train" if digest == FIRST else "rollout", manifest, at_ms(ready_ms), announced_ns)
+    return ModelEvent("death-risk", "train" if digest == FIRST else "rollout", described, at_ms(ready_ms), announced_ns)
 
 
 def swap(digest: str, fetched_ms: float, swapped_ms: float, node: str = "ward-0") -> Swap:

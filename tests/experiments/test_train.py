@@ -33,8 +33,9 @@ from edgebench.experiments.train import (
     spread,
 )
 from edgebench.inference.runtime import open_runtime
-from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.inference.spec import Manifest
 from tests.cloud.tiny import NAME, TASK
+from tests.manifests import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,21 +115,21 @@ def test_a_quantisation_that_crashes_the_converter_is_recorded_and_the_others_ar
 
 
 def test_out_holds_the_light_model_beside_its_manifest(trained: Trained) -> None:
-    manifest = msgspec.json.decode(trained.out.with_name("light.model.json").read_bytes(), type=Manifest)
-    assert manifest.digest == hashlib.sha256(trained.out.read_bytes()).hexdigest()
-    assert (manifest.model_size, manifest.runtime, manifest.evaluated_on) == ("light", "litert", "valid")
-    assert manifest.quantisation in {"dynamic", "float32"}
+    described = msgspec.json.decode(trained.out.with_name("light.model.json").read_bytes(), type=Manifest)
+    assert described.digest == hashlib.sha256(trained.out.read_bytes()).hexdigest()
+    assert (described.model_size, described.runtime, described.evaluated_on) == ("light", "litert", "valid")
+    assert described.quantisation in {"dynamic", "float32"}
     test = TASK.load(None, seed=0).test
-    outputs = open_runtime(trained.out, manifest).infer(test.x)
-    reported = trained.result["models"]["light"]["exports"][manifest.quantisation]["metrics"]
+    outputs = open_runtime(trained.out, described).infer(test.x)
+    reported = trained.result["models"]["light"]["exports"][described.quantisation]["metrics"]
     assert TASK.score(outputs, test.y)["auroc"] == pytest.approx(reported["auroc"], abs=1e-3)
 
 
 def test_the_registry_holds_a_model_of_each_size(trained: Trained) -> None:
     registry = Registry(trained.registry)
     assert sorted(m.model_size for m in registry.manifests()) == ["heavy", "light"]
-    for manifest in registry.manifests():
-        registry.open(manifest.digest)
+    for kept in registry.manifests():
+        registry.open(kept.digest)
 
 
 def test_the_table_says_what_the_data_is_and_why_an_export_is_absent(
@@ -172,27 +173,8 @@ def test_the_smaller_file_is_kept_unless_it_decides_worse(dynamic: float | None,
 
 
 def _file(quantisation: str, auroc: float) -> TrainedFile:
-    manifest = Manifest(
-        digest="0" * 64,
-        size_bytes=0,
-        task=NAME,
-        model_size="light",
-        runtime="litert",
-        quantisation=quantisation,
-        input=TensorSpec("float32", (8, 3)),
-        outputs=1,
-        batches=(1,),
-        parameters=0,
-        data_source="tiny",
-        real=False,
-        examples=0,
-        epochs=0,
-        seed=0,
-        evaluated_on="valid",
-        metrics={"auroc": auroc},
-        train_s=0.0,
-    )
-    return TrainedFile("nowhere", manifest)
+    plain = manifest(task=NAME, runtime="litert", quantisation=quantisation, metrics={"auroc": auroc})
+    return TrainedFile("nowhere", plain)
 
 
 def test_spread_of_undefined_metrics_is_undefined() -> None:

@@ -15,29 +15,11 @@ from edgebench.errors import ModelError
 from edgebench.inference.batched import BatchPlanner
 from edgebench.inference.fake import FakeRuntime
 from edgebench.inference.runtime import cheapest_split, open_runtime
-from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.inference.spec import TensorSpec
 from tests.cloud.trained import Session, tiny_session
+from tests.manifests import manifest
 
-MANIFEST = Manifest(
-    digest="0" * 64,
-    size_bytes=0,
-    task="t",
-    model_size="light",
-    runtime="fake",
-    quantisation="float32",
-    input=TensorSpec("float32", (2,)),
-    outputs=3,
-    batches=(1, 8, 32),
-    parameters=0,
-    data_source="",
-    real=False,
-    examples=0,
-    epochs=0,
-    seed=0,
-    evaluated_on="valid",
-    metrics={},
-    train_s=0.0,
-)
+MANIFEST = manifest(outputs=3, batches=(1, 8, 32))
 
 
 @pytest.fixture(scope="module")

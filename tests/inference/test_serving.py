@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgebench.clock import now_ns
 from edgebench.inference.serving import ModelServer, Request, Served
-from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.topology.model import Batch, Queue
+from tests.manifests import manifest
 
 
 class Gated:
@@ -37,14 +37,6 @@ class Gated:
 class Failing(Gated):
     def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
         raise RuntimeError("no such op")
-
-
-def manifest(digest: str) -> Manifest:
-    return Manifest(
-        digest=digest, size_bytes=1, task="t", model_size="light", runtime="fake", quantisation="float32",
-        input=TensorSpec("float32", (1,)), outputs=1, batches=(1,), parameters=0, data_source="generated", real=False,
-        examples=0, epochs=0, seed=0, evaluated_on="valid", metrics={}, train_s=0.0,
-    )  # fmt: skip
 
 
 class Bench:
@@ -80,7 +72,7 @@ def test_what_has_arrived_is_decided_together_up_to_the_bound() -> None:
     bench, runtime = Bench(Batch(max_batch=4)), Gated()
     bench.submit(*range(10))
     runtime.gate.set()
-    bench.server.swap(runtime, manifest("a"))
+    bench.server.swap(runtime, manifest(digest="a"))
     bench.server.stop()
     assert runtime.batches == [4, 4, 2]
     assert bench.decided == [(n, float(n), "a") for n in range(10)]
@@ -89,7 +81,7 @@ def test_what_has_arrived_is_decided_together_up_to_the_bound() -> None:
 def test_a_partial_batch_is_flushed_at_its_deadline() -> None:
     bench, runtime = Bench(Batch(max_batch=4, max_wait_ms=30.0)), Gated()
     runtime.gate.set()
-    bench.server.swap(runtime, manifest("a"))
+    bench.server.swap(runtime, manifest(digest="a"))
     bench.submit(1, 2)
     while not bench.server.idle:
         pass
@@ -100,10 +92,10 @@ def test_a_partial_batch_is_flushed_at_its_deadline() -> None:
 
 def test_a_swap_takes_effect_between_two_batches_and_loses_nothing() -> None:
     bench, old, new = Bench(Batch(max_batch=1)), Gated(), Gated(offset=100.0)
-    bench.server.swap(old, manifest("old"))
+    bench.server.swap(old, manifest(digest="old"))
     bench.submit(1, 2, 3)
     assert old.started.wait(10.0)
-    bench.server.swap(new, manifest("new"))
+    bench.server.swap(new, manifest(digest="new"))
     old.gate.set()
     new.gate.set()
     bench.server.stop()
@@ -115,11 +107,11 @@ def test_a_swap_takes_effect_between_two_batches_and_loses_nothing() -> None:
 
 def test_a_model_that_was_overtaken_before_its_first_batch_is_closed() -> None:
     bench, first, second, third = Bench(Batch(max_batch=1)), Gated(), Gated(), Gated()
-    bench.server.swap(first, manifest("1"))
+    bench.server.swap(first, manifest(digest="1"))
     bench.submit(1)
     assert first.started.wait(10.0)
-    bench.server.swap(second, manifest("2"))
-    bench.server.swap(third, manifest("3"))
+    bench.server.swap(second, manifest(digest="2"))
+    bench.server.swap(third, manifest(digest="3"))
     assert second.closed
     first.gate.set()
     third.gate.set()
@@ -132,7 +124,7 @@ def test_a_full_queue_drops_the_oldest_and_says_so() -> None:
     bench, runtime = Bench(Batch(max_batch=1), Queue(max_samples=2, when_full="drop-oldest")), Gated()
     bench.submit(1, 2, 3, 4)
     runtime.gate.set()
-    bench.server.swap(runtime, manifest("a"))
+    bench.server.swap(runtime, manifest(digest="a"))
     bench.server.stop()
     assert bench.dropped == [(1, "queue-full"), (2, "queue-full")]
     assert [about for about, _, _ in bench.decided] == [3, 4]
@@ -142,7 +134,7 @@ def test_a_full_queue_drops_the_newest_where_that_is_the_policy() -> None:
     bench, runtime = Bench(Batch(max_batch=1), Queue(max_samples=2, when_full="drop-newest")), Gated()
     bench.submit(1, 2, 3, 4)
     runtime.gate.set()
-    bench.server.swap(runtime, manifest("a"))
+    bench.server.swap(runtime, manifest(digest="a"))
     bench.server.stop()
     assert bench.dropped == [(3, "queue-full"), (4, "queue-full")]
     assert [about for about, _, _ in bench.decided] == [1, 2]
@@ -150,12 +142,12 @@ def test_a_full_queue_drops_the_newest_where_that_is_the_policy() -> None:
 
 def test_a_model_that_fails_drops_its_batch_by_name_and_the_next_goes_on() -> None:
     bench, good = Bench(Batch(max_batch=1)), Gated()
-    bench.server.swap(Failing(), manifest("bad"))
+    bench.server.swap(Failing(), manifest(digest="bad"))
     bench.submit(1)
     while not bench.dropped:
         pass
     good.gate.set()
-    bench.server.swap(good, manifest("good"))
+    bench.server.swap(good, manifest(digest="good"))
     bench.submit(2)
     bench.server.stop()
     assert bench.dropped == [(1, "inference-failed")]
@@ -168,6 +160,6 @@ def test_it_is_idle_only_when_all_is_decided_or_dropped() -> None:
     bench.submit(1, 2)
     assert not bench.server.idle
     runtime.gate.set()
-    bench.server.swap(runtime, manifest("a"))
+    bench.server.swap(runtime, manifest(digest="a"))
     bench.server.stop()
     assert bench.server.idle
