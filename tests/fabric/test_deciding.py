@@ -9,19 +9,15 @@ from edgebench.fabric import wire
 from edgebench.fabric.deciding import Decider, Intake, Origin
 from edgebench.fabric.records import Tally
 from edgebench.inference.fake import FakeRuntime
-from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch, ModelChoice, Poisson, Queue, Training
+from tests.manifests import manifest
 
 PLAN = WorkloadPlan(
     name="w", task="t", sources=("bed",), deciders={"bed-0": "ward"}, place="edge", load=Poisson(rate_hz=1.0),
     deadline_ms=None, model=ModelChoice(), train=Training(), rollout=(), batch=Batch(max_batch=2), queue=Queue(), qos=1,
 )  # fmt: skip
-MANIFEST = Manifest(
-    digest="d" * 64, size_bytes=1, task="t", model_size="light", runtime="fake", quantisation="float32",
-    input=TensorSpec("float32", (2,)), outputs=1, batches=(1,), parameters=0, data_source="generated", real=False,
-    examples=0, epochs=0, seed=0, evaluated_on="valid", metrics={}, train_s=0.0,
-)  # fmt: skip
+MANIFEST = manifest(digest="d" * 64)
 
 
 def envelope(seq: int, values: tuple[float, float] = (1.0, 2.0)) -> bytes:

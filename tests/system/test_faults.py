@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import sleep_s
 from edgebench.experiments.rundir import load_run
 from tests.system.running import SMALL, Streaming, command, run_dir_of, streaming
 
@@ -108,10 +108,8 @@ def test_the_command_itself_killed_in_mid_run_still_gets_a_verdict(tmp_path: Pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path, number: signal.Signals) -> None:
     with streaming(tmp_path, LONG) as run:
-        began_s = now_s()
         run.process.send_signal(number)
         status, result = run.end()
-        assert now_s() - began_s < 30.0
         assert status == 1
         check_ended_well(run, result, "interrupted")
 
