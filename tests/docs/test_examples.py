@@ -98,3 +98,14 @@ def test_links_and_file_names_of_a_page_lead_somewhere(page: Path) -> None:
     for code in CODE.findall(text):
         if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", code) and code.split("/")[0] in OURS:
             assert (ROOT / code).exists(), f"{page.name} names {code}"
+
+
+def test_every_reason_for_rejecting_or_dropping_is_explained() -> None:
+    page = (ROOT / "docs" / "wire.md").read_text()
+    sources = [
+        path for name in ("edgebench", "cloud", "edge_node", "device_agent") for path in (ROOT / name).rglob("*.py")
+    ]
+    given = re.compile(r"(?:RejectedError|\.reject|\.drop|_on_drop)\([^()\n]*\"([a-z-]+)\"\)")
+    reasons = {reason for path in sources for reason in given.findall(path.read_text())}
+    assert {"too-large", "unknown-origin", "queue-full", "uplink-full"} <= reasons
+    assert sorted(reason for reason in reasons if f"`{reason}`" not in page) == []
