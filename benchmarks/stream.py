@@ -16,10 +16,10 @@ throughput_ratio: decisions/s of the system over those of the bare loop, the les
     else than its steps.
 throughput: by QoS: `ratio`, `ratios` (each pair's), and the medians `system_hz`, `bare_hz`.
 edge_overhead_ratio: edge time over the bare interpreter call, the greater of the two batch sizes. Edge time is the
-    `infer` hop as recorded with every sample: from the batch taken off the queue to its outputs ready as an array (each
-    sample is laid out in the batch as it is taken off, within the `queue` hop). The bare call is `set_tensor`, `invoke`,
-    `get_tensor` on the same network converted for exactly that batch size, with the batch laid out ready; it is timed
-    within the bare loop under the same load, so that both are called by a process that has just woken up.
+    `infer` hop as recorded with every sample: from the batch taken off the queue to its outputs ready as an array (a
+    sample is laid out in the batch as it is taken off, within the `queue` hop). The bare call is `set_tensor`,
+    `invoke`, `get_tensor` on the same network converted for exactly that batch size, with the batch laid out ready; it
+    is timed within the bare loop under the same load, so that both are called by a process that has just woken up.
 edge_overhead: by batch size (1: single-stream load, 32: multi-stream load of 32, both QoS 0): `ratio`, `ratios`, and
     the medians `edge_us`, `bare_us`.
 agent_one_device_mb: most memory that a device agent with one device at 10 Hz ever had (RSS, all of it, in 10^6 bytes).
