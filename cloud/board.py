@@ -19,6 +19,7 @@ class Board:
         self._drained: set[str] = set()
         self._uploaded: set[str] = set()
         self._told: set[str] = set()
+        self._dead: set[str] = set()
         self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
         self._changed = asyncio.Event()
         self.phase: Phase = "preparing"
@@ -44,6 +45,11 @@ class Board:
         self._uploaded.update(nodes)
         self._changed.set()
 
+    def died(self, nodes: Iterable[str]) -> None:
+        """Nobody waits for these nodes any more."""
+        self._dead.update(nodes)
+        self._changed.set()
+
     def start(self, start_ns: int) -> None:
         """Let the streams begin."""
         self.phase, self.start_ns = "running", start_ns
@@ -59,19 +65,19 @@ class Board:
 
     async def all_ready(self) -> None:
         """Return when every node is ready."""
-        await self._until(lambda: self._ready >= self._nodes)
+        await self._until(lambda: self._ready >= self._nodes - self._dead)
 
     async def all_drained(self) -> None:
         """Return when every device has drained."""
-        await self._until(lambda: self._drained >= self._devices)
+        await self._until(lambda: self._drained >= self._devices - self._dead)
 
     async def all_uploaded(self) -> None:
         """Return when every node's records are here."""
-        await self._until(lambda: self._uploaded >= self._nodes)
+        await self._until(lambda: self._uploaded >= self._nodes - self._dead)
 
     async def all_told(self) -> None:
         """Return when every node knows that the run is aborted."""
-        await self._until(lambda: self._told >= self._nodes)
+        await self._until(lambda: self._told >= self._nodes - self._dead)
 
     def live(self) -> LiveState:
         """What a watcher sees. Totals are those of the devices."""

@@ -15,7 +15,9 @@ from cloud.board import Board
 from cloud.registry import Registry
 from cloud.slicing import slice_for
 from edgebench.errors import EdgebenchError, ModelError
-from edgebench.fabric.slices import Endpoints, Heartbeat, Staged
+from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat, Staged
+from edgebench.federated.kit import KIT, MODEL, STEP, STEP_SPEC
+from edgebench.federated.partition import PARTITION_FILES
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment
 
@@ -25,6 +27,7 @@ _LARGEST_MODEL_BYTES = 1 << 30
 _UPLOAD_CHUNK_BYTES = 1 << 20
 _OFFSET_DIGITS = 12
 _STREAM_FILES = frozenset({"x.npy", "y.npy", "group.npy"})
+_KIT_FILES = frozenset({KIT, MODEL, STEP, STEP_SPEC, *PARTITION_FILES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,7 +45,7 @@ class ControlPlane:
         registry: Registry,
         run_dir: Path,
     ) -> None:
-        """tokens: token -> the nodes it speaks for. Stream files appear under `run_dir`/streams/<workload>/."""
+        """tokens: token -> the nodes it speaks for. streams, kits: workload -> the folder of its files, once made."""
         self._deployment = deployment
         self._endpoints = endpoints
         self._tokens = tokens
@@ -51,6 +54,7 @@ class ControlPlane:
         self._registry = registry
         self._run_dir = run_dir
         self.streams: dict[str, Path] = {}
+        self.kits: dict[str, Path] = {}
 
     def application(self) -> web.Application:
         """Routes and checks."""
@@ -64,6 +68,8 @@ class ControlPlane:
         app.router.add_put("/v1/models/{digest}", self._model_piece)
         app.router.add_post("/v1/models/{digest}", self._model_described)
         app.router.add_get("/v1/streams/{workload}/{name}", self._stream)
+        app.router.add_get("/v1/kits/{workload}/{name}", self._kit)
+        app.router.add_post("/v1/dead", self._dead)
         app.router.add_put("/v1/records/{name}", self._records)
         return app
 
@@ -154,14 +160,31 @@ class ControlPlane:
             raise web.HTTPConflict(text=str(error)) from None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
+        return self._made_file(request, self.streams, _STREAM_FILES)
+
+    async def _kit(self, request: web.Request) -> web.StreamResponse:
+        return self._made_file(request, self.kits, _KIT_FILES)
+
+    def _made_file(self, request: web.Request, made: dict[str, Path], names: frozenset[str]) -> web.StreamResponse:
+        """A file that the trainer makes of a workload: not there yet is 503."""
         workload, name = request.match_info["workload"], request.match_info["name"]
-        if workload not in self._deployment.workloads or name not in _STREAM_FILES:
-            raise web.HTTPNotFound(text=f"no stream file {workload}/{name}")
-        if workload not in self.streams:
+        if workload not in self._deployment.workloads or name not in names:
+            raise web.HTTPNotFound(text=f"no such file of a workload: {workload}/{name}")
+        if workload not in made:
             if self._board.phase == "aborted":
                 raise web.HTTPGone(text=f"the run is aborted: {self._board.reason}")
-            raise web.HTTPServiceUnavailable(text="the stream file is still being made")
-        return web.FileResponse(self.streams[workload] / name)
+            raise web.HTTPServiceUnavailable(text="the file is still being made")
+        return web.FileResponse(made[workload] / name)
+
+    async def _dead(self, request: web.Request) -> web.Response:
+        """The executor's word that devices have died: nobody needs to wait for them any more."""
+        try:
+            nodes = msgspec.json.decode(await request.read(), type=list[str])
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        self._check_speaks_for(request, [WATCHER])
+        self._board.died(nodes)
+        return web.Response(text="noted")
 
     async def _records(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]

@@ -1,4 +1,4 @@
-"""The course of a run, as the cloud steers it: first models, start, roll-outs, end."""
+"""The course of a run, as the cloud steers it: first models, start, roll-outs, federations, end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,28 @@ import msgspec
 
 from cloud.board import Board
 from cloud.control import ControlPlane
-from cloud.jobs import Progress, StreamInfo, Trained, TrainJob
+from cloud.federation import Federation, FederationSpec, GlobalModel
+from cloud.jobs import KitOrder, Progress, StreamInfo, Trained, TrainJob, WeighJob
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.spec import CloudSpec
 from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import DataError, EdgebenchError, ModelError
-from edgebench.fabric.records import Began, Entry, ModelEvent, Modelled, Sourced, Troubled
+from edgebench.fabric.records import (
+    Began,
+    Entry,
+    ModelEvent,
+    Modelled,
+    Partitioned,
+    Rounded,
+    RoundScored,
+    Sourced,
+    Troubled,
+)
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
-from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.deployment import FederatedPlan, WorkloadPlan
 from edgebench.topology.model import Rollout, Training
 
 _log = logging.getLogger(__name__)
@@ -34,6 +45,8 @@ _DRAIN_PATIENCE_S = 120.0
 _UPLOAD_PATIENCE_S = 60.0
 _TELLING_PATIENCE_S = 3.0
 _ROLLOUT_NICE = 10
+_ENGINE_PATIENCE_S = 180.0
+"""For a federation to begin: the other engines start a process or two for each client first."""
 
 
 class Director:
@@ -60,12 +73,14 @@ class Director:
         self._in_use: dict[str, Manifest] = {}
         self._trainer = Trainer()
         self._jobs = 0
+        self._federations: dict[str, Federation] = {}
 
     async def run(self) -> None:
         """From preparing to the last upload. A failure aborts the run and says why."""
         try:
-            await self._prepare()
-            await self._stream()
+            async with contextlib.AsyncExitStack() as children:
+                await self._prepare(children)
+                await self._stream()
         except EdgebenchError as error:
             _log.error("%s", error)
             self._write(Troubled(str(error), mistake=isinstance(error, DataError)))
@@ -75,7 +90,7 @@ class Director:
         finally:
             await self._trainer.close()
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, children: contextlib.AsyncExitStack) -> None:
         self._board.preparing = "the cloud prepares data and first models"
         plans = list(self._deployment.workloads.values())
         await self._trainer.train(
@@ -83,6 +98,11 @@ class Director:
             on_progress=self._tell_preparing,
             on_done=lambda trained: self._first_ready(self._deployment.workloads[trained.name], trained),
         )
+        for name, federated in self._deployment.federated.items():
+            self._board.preparing = f"the cloud prepares the federation of {name}"
+            federation = await children.enter_async_context(Federation(self._federation_spec(name, federated)))
+            await asyncio.wait_for(federation.listening(), _ENGINE_PATIENCE_S)
+            self._federations[name] = federation
         self._board.preparing = "the nodes load their models"
         try:
             await asyncio.wait_for(self._board.all_ready(), _READY_PATIENCE_S)
@@ -95,18 +115,24 @@ class Director:
         end_ns = start_ns + int(self._deployment.duration_s * NS_PER_S)
         self._write(Began(start_ns, end_ns))
         self._board.start(start_ns)
-        if not any(plan.rollout for plan in self._deployment.workloads.values()):
+        if not self._federations and not any(plan.rollout for plan in self._deployment.workloads.values()):
             await self._trainer.close()
         rollouts = [
             asyncio.create_task(self._roll_out(plan, rollout, start_ns), name=f"roll-out of {plan.name}")
             for plan in self._deployment.workloads.values()
             for rollout in plan.rollout
         ]
+        federating = [
+            asyncio.create_task(self._federate(name, start_ns), name=f"federation of {name}")
+            for name in self._federations
+        ]
         try:
             wait_s = (end_ns - now_ns()) / NS_PER_S + _DRAIN_PATIENCE_S
             await asyncio.wait_for(self._board.all_drained(), wait_s)
         except TimeoutError:
             self._write(Troubled(f"devices had not drained {_DRAIN_PATIENCE_S:.0f} s after the last sample was due"))
+        # A federation has its rounds, whether or not the streams outlast them.
+        await asyncio.gather(*federating)
         await self._end_rollouts(rollouts)
         self._board.end()
         try:
@@ -128,7 +154,19 @@ class Director:
     def _first_job(self, plan: WorkloadPlan) -> TrainJob:
         """Make the workload's stream file, and its first model unless that is there already."""
         targets = (_target(plan),) if plan.model.source == "train" else ()
-        return self._job(plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)))
+        return self._job(plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)), kit=self._kit_order(plan))
+
+    def _kit_order(self, plan: WorkloadPlan) -> KitOrder | None:
+        federated = self._deployment.federated.get(plan.name)
+        if federated is None or federated.how.app is not None:
+            return None
+        return KitOrder(
+            runtime=federated.how.fit.runtime,
+            batch_size=federated.how.batch_size,
+            partition=federated.how.partition,
+            clients=len(federated.clients),
+            out_dir=str(self._kit_dir(plan.name)),
+        )
 
     def _job(
         self,
@@ -136,6 +174,7 @@ class Director:
         how: Training | Rollout,
         targets: tuple[tuple[str, str], ...],
         stream_dir: str | None = None,
+        kit: KitOrder | None = None,
     ) -> TrainJob:
         self._jobs += 1
         return TrainJob(
@@ -149,7 +188,11 @@ class Director:
             epochs=how.epochs,
             examples=how.examples,
             stream_dir=stream_dir,
+            kit=kit,
         )
+
+    def _kit_dir(self, workload: str) -> Path:
+        return self._work_dir / "kits" / workload
 
     def _stream_dir(self, plan: WorkloadPlan) -> Path:
         return self._work_dir / "streams" / plan.name
@@ -161,6 +204,10 @@ class Director:
         info = msgspec.json.decode((self._stream_dir(plan) / "stream.json").read_bytes(), type=StreamInfo)
         self._write(Sourced(plan.name, info.source, info.real))
         self._plane.streams[plan.name] = self._stream_dir(plan)
+        if trained.kit is not None:
+            how = str(self._deployment.federated[plan.name].how.partition.__struct_config__.tag)
+            self._write(Partitioned(plan.name, how, list(trained.kit.samples), list(trained.kit.groups)))
+            self._plane.kits[plan.name] = self._kit_dir(plan.name)
         if trained.files:
             self._take_up(plan, trained, "trained before the streams began")
             return
@@ -220,6 +267,70 @@ class Director:
             _log.error("%s: %s", plan.name, error)
             self._board.rollouts[plan.name] = "training failed"
             self._write(Troubled(f"the roll-out of {plan.name} failed: {error}"))
+
+    def _federation_spec(self, name: str, plan: FederatedPlan) -> FederationSpec:
+        work_dir = self._work_dir / "federations" / name
+        work_dir.mkdir(parents=True, exist_ok=True)
+        nodes = self._deployment.nodes
+        return FederationSpec(
+            run_id=self._deployment.run_id,
+            cloud=self._deployment.cloud,
+            seed=self._deployment.seed,
+            plan=plan,
+            parents={device: str(nodes[device].parent) for device in plan.clients},
+            broker=self._spec.endpoints[self._deployment.cloud].broker,
+            kit_dir=None if plan.how.app is not None else str(self._kit_dir(name)),
+            journal_dir=str(Path(self._spec.run_dir) / "federated" / name),
+            work_dir=str(work_dir),
+        )
+
+    async def _federate(self, name: str, start_ns: int) -> None:
+        """The rounds of a federation, and the quality and the roll-out of each global model."""
+        how = self._deployment.federated[name].how
+        rounds = "" if how.rounds is None else f" of {how.rounds}"
+        patience_s = how.at_s + how.interval_s + 2 * how.deadline_s + _ENGINE_PATIENCE_S
+        federation = self._federations[name]
+        models: asyncio.Queue[GlobalModel | None] = asyncio.Queue()
+        scoring = asyncio.create_task(self._score_rounds(name, models), name=f"scoring of {name}")
+        federation.go(start_ns)
+        try:
+            events = federation.events()
+            while (event := await asyncio.wait_for(anext(events, None), patience_s)) is not None:
+                if isinstance(event, Rounded):
+                    self._write(event)
+                    self._board.rollouts[name] = f"federated round {event.record.number}{rounds}"
+                elif isinstance(event, GlobalModel):
+                    models.put_nowait(event)
+        except TimeoutError:
+            self._write(Troubled(f"the federation of {name} stood still for {patience_s:.0f} s"))
+        except EdgebenchError as error:
+            _log.error("%s: %s", name, error)
+            self._write(Troubled(f"the federation of {name} failed: {error}"))
+        models.put_nowait(None)
+        await scoring
+
+    async def _score_rounds(self, name: str, models: asyncio.Queue[GlobalModel | None]) -> None:
+        plan, every = self._deployment.workloads[name], self._deployment.federated[name].how.rollout_every
+        while (model := await models.get()) is not None:
+            if self._deployment.federated[name].how.app is not None:
+                continue  # its model is its own: the workload's streams cannot use it
+            self._jobs += 1
+            due = every > 0 and model.number > 0 and model.number % every == 0
+            job = WeighJob(
+                name=name,
+                number=model.number,
+                weights=model.path,
+                targets=(_target(plan),) if due else (),
+                out_dir=str(self._work_dir / f"training-{self._jobs}"),
+            )
+            try:
+                (weighed,) = await self._trainer.train([job], nice=_ROLLOUT_NICE)
+                self._write(RoundScored(name, model.number, weighed.metrics))
+                if due:
+                    await asyncio.to_thread(self._take_up, plan, weighed, f"federated round {model.number}")
+            except EdgebenchError as error:
+                _log.error("%s: round %d: %s", name, model.number, error)
+                self._write(Troubled(f"the model of federated round {model.number} of {name} was not usable: {error}"))
 
     def _tell_rollout(self, plan: WorkloadPlan, progress: Progress) -> None:
         self._board.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import msgspec
 
+from edgebench.federated.kit import KitInfo
 from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.tasks.task import Size
+from edgebench.topology.model import Partition
 
 
-class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class KitOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What federated clients need to learn a job's model on: see `cloud.kits`. out_dir: where it is to be put."""
+
+    runtime: str
+    batch_size: int
+    partition: Partition
+    clients: int
+    out_dir: str
+
+
+class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="train"):
     """One model to train, and the files to make of it.
 
     name: of the workload (or whatever the caller calls it). data: None for generated data. epochs, examples: None for
     what the task holds right. targets: (runtime, quantisation) of each file; none: nothing is trained. out_dir: for the
-    files. stream_dir: where `write_streams` puts the test split; None: nowhere.
+    files. stream_dir: where `write_streams` puts the test split; None: nowhere. kit: the model is to be learned on by
+    federated clients, and stays loaded for `WeighJob`s.
     """
 
     name: str
@@ -26,6 +39,20 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     epochs: int | None = None
     examples: int | None = None
     stream_dir: str | None = None
+    kit: KitOrder | None = None
+
+
+class WeighJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="weigh"):
+    """A federated round's model to be evaluated: the model of the job `name` with the weights of a parcel file.
+
+    number: of the round. targets: as in `TrainJob`; none: it is evaluated only.
+    """
+
+    name: str
+    number: int
+    weights: str
+    targets: tuple[tuple[str, str], ...]
+    out_dir: str
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -46,10 +73,12 @@ class TrainedFile(msgspec.Struct, frozen=True):
 
 
 class Trained(msgspec.Struct, frozen=True, tag="trained"):
-    """A job is done: its files, in the order of its targets."""
+    """A job is done: its files, in the order of its targets. metrics: of a `WeighJob`'s model, on the split `valid`."""
 
     name: str
     files: tuple[TrainedFile, ...]
+    kit: KitInfo | None = None
+    metrics: dict[str, float] = {}
 
 
 class StreamInfo(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ def slice_for(
         workloads=workloads,
         shares=shares,
         traces={name: times for name, times in traces.items() if name in workloads},
+        federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
     )
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 import msgspec
 
 from cloud.export import quiet_environment
-from cloud.jobs import Progress, Trained, TrainJob
+from cloud.jobs import Progress, Trained, TrainJob, WeighJob
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.guard import guarded
 
@@ -32,7 +32,7 @@ class _Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class _Request(msgspec.Struct, frozen=True):
-    jobs: tuple[TrainJob, ...]
+    jobs: tuple[TrainJob | WeighJob, ...]
     nice: int
 
 
@@ -57,7 +57,7 @@ class Trainer:
 
     async def train(
         self,
-        jobs: Sequence[TrainJob],
+        jobs: Sequence[TrainJob | WeighJob],
         *,
         on_progress: Callable[[Progress], None] | None = None,
         on_done: Callable[[Trained], None] | None = None,

@@ -12,14 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter, check_quantisation
-from cloud.jobs import Progress, StreamInfo, Trained, TrainedFile, TrainJob
+from cloud.jobs import Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
 from cloud.registry import digest_of
 from edgebench.clock import now_s
 from edgebench.errors import ModelError
@@ -29,6 +29,9 @@ from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Epoch, Split, Task
+
+if TYPE_CHECKING:
+    from cloud.weighing import Weighing
 
 Report = Callable[[Progress | Trained], None]
 
@@ -63,21 +66,29 @@ class Workshop:
     def __init__(self) -> None:
         self._converter: Converter | None = None
         self._loaded: dict[tuple[str, str | None, int], Dataset] = {}
+        self._federated: dict[str, Fitted] = {}
+        self._weighings: dict[str, Weighing] = {}
 
-    def do(self, jobs: Sequence[TrainJob], report: Report) -> None:
+    def do(self, jobs: Sequence[TrainJob | WeighJob], report: Report) -> None:
         """Do the jobs in their order; `report` is called from this thread and from the exporting one."""
         for job in jobs:
             for runtime, quantisation in job.targets:
                 check_quantisation(runtime, quantisation)
-        if self._converter is None and any(runtime == "litert" for job in jobs for runtime, _ in job.targets):
+        if self._converter is None and any(map(_wants_converter, jobs)):
             self._converter = Converter()
         with ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
             exports: list[Future[None]] = []
             for job in jobs:
+                if isinstance(job, WeighJob):
+                    report(self._weighing(job.name).do(job, self._converter))
+                    continue
                 task, dataset = task_named(job.task), self._dataset(job)
                 if job.stream_dir is not None:
                     write_streams(task, dataset, Path(job.stream_dir))
-                exports.append(pool.submit(_export, fitted(job, task, dataset, report), self._converter, report))
+                model = fitted(job, task, dataset, report)
+                if job.kit is not None:
+                    self._federated[job.name] = model
+                exports.append(pool.submit(_export, model, self._converter, report))
             for export in exports:
                 export.result()
 
@@ -97,6 +108,14 @@ class Workshop:
         if self._converter is not None:
             self._converter.close()
 
+    def _weighing(self, name: str) -> Weighing:
+        # Keras takes seconds to load, and not every run trains.
+        from cloud.weighing import Weighing
+
+        if name not in self._weighings:
+            self._weighings[name] = Weighing(self._federated[name])
+        return self._weighings[name]
+
     def _dataset(self, job: TrainJob) -> Dataset:
         key = (job.task, job.data, job.seed)
         if key not in self._loaded:
@@ -114,8 +133,19 @@ def _threads_of(*processes: int) -> list[int]:
 
 
 def _export(model: Fitted, converter: Converter | None, report: Report) -> None:
-    files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in model.job.targets)
-    report(Trained(model.job.name, files))
+    job = model.job
+    files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
+    kit = None
+    if job.kit is not None:
+        from cloud.kits import write_kit
+
+        kit = write_kit(model.task, model.keras_file, model.dataset.train, job.kit, job.seed, converter)
+    report(Trained(job.name, files, kit))
+
+
+def _wants_converter(job: TrainJob | WeighJob) -> bool:
+    of_kit = isinstance(job, TrainJob) and job.kit is not None and job.kit.runtime == "litert"
+    return of_kit or any(runtime == "litert" for runtime, _ in job.targets)
 
 
 def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitted:

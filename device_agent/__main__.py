@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
+
 from device_agent.agent import DeviceAgent
+from device_agent.learning import Learning
 from device_agent.sensor import Sensor, StreamFile
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
+from edgebench.federated.kit import KIT, KitInfo
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +34,22 @@ def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
         for device, shares in plan.shares.items()
         for workload, share in shares.items()
     }
-    DeviceAgent(process, sensors).run()
+    learning = Learning(process, _kits(control, process, work_dir), work_dir) if plan.federated else None
+    DeviceAgent(process, sensors, learning).run()
+
+
+def _kits(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, Path]:
+    """Fetch the kits of the workloads that the built-in app learns here."""
+    kits = {}
+    for workload, plan in process.plan.federated.items():
+        if plan.how.app is not None or plan.how.engine != "mqtt":
+            continue
+        directory = kits[workload] = work_dir / "kits" / workload
+        directory.mkdir(parents=True, exist_ok=True)
+        control.download(f"/v1/kits/{workload}/{KIT}", directory / KIT)
+        for name in msgspec.json.decode((directory / KIT).read_bytes(), type=KitInfo).files:
+            control.download(f"/v1/kits/{workload}/{name}", directory / name)
+    return kits
 
 
 if __name__ == "__main__":

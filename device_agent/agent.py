@@ -11,6 +11,7 @@ from functools import partial
 
 import msgspec
 
+from device_agent.learning import Learning
 from device_agent.loads import open_loop, query_size
 from device_agent.sensor import Sensor
 from edgebench.clock import NS_PER_S, now_ns
@@ -210,9 +211,12 @@ class Stream:
 class DeviceAgent:
     """All devices of one process."""
 
-    def __init__(self, process: NodeProcess, sensors: dict[tuple[str, str], Sensor]) -> None:
-        """sensors: (device, workload) -> its source of samples."""
+    def __init__(
+        self, process: NodeProcess, sensors: dict[tuple[str, str], Sensor], learning: Learning | None = None
+    ) -> None:
+        """sensors: (device, workload) -> its source of samples. learning: where any of the devices learns."""
         self.process = process
+        self._learning = learning
         self.run_id = process.plan.run_id
         self.rows: list[SampleRecord] = []
         self.connections: dict[str, Connection] = {}
@@ -251,6 +255,8 @@ class DeviceAgent:
             before_flush=self._hand_over_rows,
             on_model=self._model_ready,
         )
+        if self._learning is not None:
+            self._learning.close()
         for connection in self.connections.values():
             connection.close()
 
@@ -268,11 +274,15 @@ class DeviceAgent:
         parent = plan.nodes[device].parent
         if device == next(iter(plan.nodes)) and self.servers and parent is not None:
             connection.subscribe([topics.site_models(self.run_id, parent, workload) for workload in self.servers], 1)
+        if self._learning is not None:
+            self._learning.attach(device, connection)
         self.connections[device] = connection
         connection.start()
 
     def _is_up(self, device: str) -> None:
         self.connections[device].publish(topics.status(self.run_id, device), b"online", qos=1, retain=True)
+        if self._learning is not None:
+            self._learning.reconnected(device)
         self._no_longer_waiting_for(device)
 
     def _no_longer_waiting_for(self, what: str) -> None:
@@ -283,6 +293,8 @@ class DeviceAgent:
         arrived_ns = now_ns()
         stream = self._streams.get(topic)
         if stream is None:
+            if self._learning is not None and self._learning.takes(topic, payload):
+                return
             workload = topic.rsplit("/", 1)[-1]
             self.process.announced(next(iter(self.process.plan.nodes)), workload, payload)
             return

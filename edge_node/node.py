@@ -12,6 +12,7 @@ from functools import partial
 
 import msgspec
 
+from edge_node.federating import Federations
 from edgebench.clock import now_ns
 from edgebench.fabric import topics, wire
 from edgebench.fabric.deciding import Decider, Intake, Origin
@@ -50,6 +51,10 @@ class EdgeNode:
         self._waiting_for = {_SITE, _UPLINK}
         for plan in self._plan.workloads.values():
             self._take_on(plan)
+        one_broker = self._plan.endpoints[self._name].one_broker
+        self._federations = Federations(
+            process, self._name, self._site, self._uplink, process.work_dir, one_broker=one_broker
+        )
 
     def run(self) -> None:
         """Serve until the run ends."""
@@ -58,6 +63,7 @@ class EdgeNode:
         self._process.run(
             on_phase=self._phase_changed, on_abort=lambda: None, before_flush=lambda: None, on_model=self._model_ready
         )
+        self._federations.close()
         self._site.close()
         self._uplink.close()
 
@@ -110,6 +116,10 @@ class EdgeNode:
     def _is_up(self, side: str) -> None:
         connection = self._site if side == _SITE else self._uplink
         connection.publish(topics.status(self._run_id, self._name), b"online", qos=1, retain=True)
+        if side == _SITE:
+            self._federations.site_is_up()
+        else:
+            self._federations.uplink_is_up()
         self._no_longer_waiting_for(side)
 
     def _no_longer_waiting_for(self, what: str) -> None:
@@ -120,6 +130,8 @@ class EdgeNode:
         take = self._samples.get(topic)
         if take is not None:
             take(payload)
+        else:
+            self._federations.takes_from_site(topic, payload)
 
     def _reply(self, plan: WorkloadPlan, device: str, body: bytes) -> None:
         if not self._site.publish(topics.decision(self._run_id, device, plan.name), body, qos=plan.qos):
@@ -144,6 +156,8 @@ class EdgeNode:
         workload = self._models.get(topic)
         if workload is not None:
             self._announced(workload, payload)
+        else:
+            self._federations.takes_from_cloud(topic, payload)
 
     def _answered(self, workload: str, payload: bytes) -> None:
         return_in_ns = now_ns()

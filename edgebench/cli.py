@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
 _LAB_PACKAGES = (
-    *("aiohttp", "duckdb", "flatbuffers", "jinja2", "keras", "nats_server", "plotly", "psutil", "pyarrow", "rich"),
+    *(
+        "aiohttp",
+        "duckdb",
+        "flatbuffers",
+        "flwr",
+        "jinja2",
+        "keras",
+        "nats_server",
+        "plotly",
+        "psutil",
+        "pyarrow",
+        "rich",
+    ),
     *("scipy", "sklearn", "tensorflow"),
 )
 """Modules that a base install lacks."""
@@ -31,12 +43,14 @@ def validate(args: argparse.Namespace) -> int:
     import msgspec
 
     from edgebench import tasks
+    from edgebench.experiments.federated_checks import check_federations
     from edgebench.topology import check, load, refuse_unenforceable, resolve
 
     topology = load(args.file, args.set)
     check(topology, args.file, tasks=tasks.names())
     refuse_unenforceable(topology, args.file, executor=args.executor)
     deployment = resolve(topology, run_id="validate", executor=args.executor)
+    check_federations(deployment, args.file)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(deployment)).decode())
         return 0
@@ -50,6 +64,10 @@ def validate(args: argparse.Namespace) -> int:
         deciders = len(set(workload.deciders.values()))
         where = f"{len(workload.sources)} devices, decided on {deciders} {workload.place} node{'s' * (deciders != 1)}"
         print(f"  workload   {workload.name}: {workload.task}, {where}")
+    for name, plan in deployment.federated.items():
+        how = plan.how
+        what = f"app {how.app}" if how.app is not None else f"{how.rounds} rounds of {how.strategy.name}"
+        print(f"  federated  {name}: {what}, {len(plan.clients)} devices, engine {how.engine}")
     return 0
 
 
@@ -109,6 +127,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
     parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the federated rounds of this run directory"
+    )
     parser.add_argument("--json", action="store_true", help="print result.json")
 
 

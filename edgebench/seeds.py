@@ -7,6 +7,8 @@ disturbing another: `rng_for(seed, "load", "death-risk", "bed-3")`.
 from __future__ import annotations
 
 import hashlib
+import random
+import sys
 
 import numpy as np
 
@@ -20,3 +22,17 @@ def seed_for(seed: int, *purpose: str | int) -> int:
 def rng_for(seed: int, *purpose: str | int) -> np.random.Generator:
     """A NumPy generator seeded by `seed_for`."""
     return np.random.default_rng(seed_for(seed, *purpose))
+
+
+def seed_everything(seed: int, *purpose: str | int) -> None:
+    """Seed the generators that are global to the process, for code of others that draws from them.
+
+    Python's and NumPy's; torch's and Keras's (with its backend's) where they have been imported.
+    """
+    drawn = seed_for(seed, *purpose) % 2**32
+    random.seed(drawn)
+    np.random.seed(drawn)  # noqa: NPY002  (the legacy generator is the one that others use)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(drawn)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(drawn)

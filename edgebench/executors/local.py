@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
 
 from cloud.spec import CloudSpec
-from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.executors.processes import Part, start_part, stop_all
 from edgebench.executors.wiring import Wiring
@@ -22,17 +23,28 @@ from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import LinkMeasured, probe
-from edgebench.fabric.records import Died, HostUsage, HostUsed, Linked, LinkObserved, Spool, Troubled, Usage, Used
+from edgebench.fabric.records import (
+    Died,
+    Faulted,
+    HostUsage,
+    HostUsed,
+    Linked,
+    LinkObserved,
+    Spool,
+    Troubled,
+    Usage,
+    Used,
+)
 from edgebench.fabric.relay import LinkCounters
-from edgebench.fabric.slices import Endpoints, LiveState
+from edgebench.fabric.slices import WATCHER, Endpoints, LiveState
 from edgebench.topology.deployment import Deployment, LinkPlan
+from edgebench.topology.model import Fault
 
 _TICK_S = 0.1
 _LIVE_EVERY_S = 0.5
 _USAGE_EVERY_S = 1.0
 _STOP_PATIENCE_S = 8.0
 _ENDING_PATIENCE_S = 60.0
-WATCHER = "watcher"
 
 Tell = Callable[[str], None]
 
@@ -66,6 +78,8 @@ class LocalRun:
         self._control_url = ""
         self._watcher_token = secrets.token_urlsafe(24)
         self._last_cpu = psutil.cpu_times()
+        self._mourned: set[str] = set()
+        self._faults = _schedule(deployment.faults)
 
     @contextmanager
     def running(self, tell: Tell) -> Iterator[LocalRun]:
@@ -81,10 +95,13 @@ class LocalRun:
         client = ControlClient(self._control_url, self._watcher_token)
         next_live_s = next_usage_s = now_s()
         ending_since_s: float | None = None
+        start_ns: int | None = None
         try:
             while any(part.process.poll() is None for part in self._node_parts):
                 if self._has_broken(client):
                     return
+                if start_ns is not None:
+                    self._bring_faults_about(start_ns)
                 if now_s() >= next_usage_s:
                     next_usage_s += _USAGE_EVERY_S
                     self._sample_usage()
@@ -93,6 +110,7 @@ class LocalRun:
                     live = _live(client)
                     if live is not None:
                         on_live(live)
+                        start_ns = live.start_ns
                         if live.phase == "aborted":
                             return
                         if live.phase == "ending" and ending_since_s is None:
@@ -217,14 +235,35 @@ class LocalRun:
             self._node_parts.append(part)
 
     def _has_broken(self, client: ControlClient) -> bool:
-        """Whether a part has died, or the cloud has called the run off (then parts that end are no news)."""
-        deaths = [death for part in self._parts if (death := part.death()) is not None]
-        if not deaths:
+        """Whether a part has died that the others cannot do without, or the cloud has called the run off.
+
+        A dead device agent is written down, and the run goes on for the others. In a run that was called off, parts
+        that end are no news.
+        """
+        dead = [part for part in self._parts if part.name not in self._mourned and part.death() is not None]
+        if not dead:
             return False
         live = _live(client)
-        if live is None or live.phase != "aborted":
-            self._spool.write(*map(Died, deaths))
-        return True
+        if live is not None and live.phase == "aborted":
+            return True
+        self._spool.write(*(Died(death) for part in dead if (death := part.death()) is not None))
+        self._mourned.update(part.name for part in dead)
+        devices = {device.name for device in self.deployment.of_tier("device")}
+        agents_alive = any(part.process.poll() is None and devices & set(part.nodes) for part in self._node_parts)
+        if not agents_alive or not all(devices.issuperset(part.nodes) and part.nodes for part in dead):
+            return True
+        try:
+            client.mourn([node for part in dead for node in part.nodes])
+        except FabricError:
+            return True
+        return False
+
+    def _bring_faults_about(self, start_ns: int) -> None:
+        while self._faults and (now_ns() - start_ns) / NS_PER_S >= self._faults[0].at_s:
+            fault = self._faults.pop(0)
+            assert self._relay is not None
+            (self._relay.cut if fault.kind == "down" else self._relay.mend)(fault.link)
+            self._spool.write(Faulted(fault.link, fault.kind, now_ns()))
 
     def _sample_usage(self) -> None:
         times = psutil.cpu_times()
@@ -266,6 +305,23 @@ class LocalRun:
             broker.stop()
             if broker.log.exists():
                 shutil.copy(broker.log, self._logs / broker.log.name)
+
+
+class _Timed(NamedTuple):
+    at_s: float
+    kind: str
+    link: str
+
+
+def _schedule(faults: tuple[Fault, ...]) -> list[_Timed]:
+    """When which link is cut and mended, in order."""
+    timed = []
+    for fault in faults:
+        assert fault.link is not None
+        timed.append(_Timed(fault.at_s, "down", fault.link))
+        if fault.for_s is not None:
+            timed.append(_Timed(fault.at_s + fault.for_s, "up", fault.link))
+    return sorted(timed)
 
 
 def _live(client: ControlClient) -> LiveState | None:

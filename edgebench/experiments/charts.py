@@ -43,13 +43,13 @@ def hop_chart(result: Result) -> Chart | None:
             "orientation": "h",
             "name": hop,
             "y": names,
-            "x": [_short(getattr(hops, hop).mean) for _, hops in shown],
+            "x": [short(getattr(hops, hop).mean) for _, hops in shown],
             "marker": {"color": f"--hop-{hop}", "line": {"width": 0}},
             "hovertemplate": "%{y}: " + hop + " %{x:.2f} ms<extra></extra>",
         }
         for hop in HOPS
     ]
-    layout = _layout(110 + 36 * len(shown), "mean ms from due time to arrival")
+    layout = base_layout(110 + 36 * len(shown), "mean ms from due time to arrival")
     layout |= {"barmode": "stack", "bargap": 0.35}
     layout["legend"] |= {"traceorder": "normal"}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "zeroline": False}
@@ -71,12 +71,12 @@ def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, sp
     p99: list[float] = []
     for each in np.unique(bins[decided]):
         middle, high = stats.percentiles(latency_ms[bins[decided] == each], (0.5, 0.99))
-        at.append(_short((float(each) + 0.5) * width_s))
-        p50.append(_short(middle))
-        p99.append(_short(high))
+        at.append(short((float(each) + 0.5) * width_s))
+        p50.append(short(middle))
+        p99.append(short(high))
     data: list[dict[str, Any]] = [
-        _line(f"p99 in {width_s:g} s", at, p99, "--line-strong", hover="%{x} s: p99 %{y:.1f} ms"),
-        _line(f"p50 in {width_s:g} s", at, p50, "--line-soft", hover="%{x} s: p50 %{y:.1f} ms"),
+        line(f"p99 in {width_s:g} s", at, p99, "--line-strong", hover="%{x} s: p99 %{y:.1f} ms"),
+        line(f"p50 in {width_s:g} s", at, p50, "--line-soft", hover="%{x} s: p50 %{y:.1f} ms"),
     ]
     lost, counts = np.unique(bins[~decided], return_counts=True)
     if len(lost):
@@ -85,7 +85,7 @@ def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, sp
                 "type": "scatter",
                 "mode": "markers",
                 "name": "lost",
-                "x": [_short((float(each) + 0.5) * width_s) for each in lost],
+                "x": [short((float(each) + 0.5) * width_s) for each in lost],
                 "y": [0.0] * len(lost),
                 "cliponaxis": False,
                 "customdata": counts.tolist(),
@@ -93,8 +93,8 @@ def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, sp
                 "hovertemplate": "%{x} s: %{customdata} lost<extra></extra>",
             }
         )
-    layout = _layout(200, "s from the start of the streams", "ms")
-    layout["xaxis"] |= {"range": [0, _short(span_s)]}
+    layout = base_layout(200, "s from the start of the streams", "ms")
+    layout["xaxis"] |= {"range": [0, short(span_s)]}
     figures = result.workloads[name]
     layout["shapes"], layout["annotations"] = _marks(name, result, figures, max(p99))
     return {"data": data, "layout": layout}
@@ -112,13 +112,13 @@ def throughput_chart(result: Result, samples: dict[str, Samples], start_ns: int,
         counts, _ = np.histogram(arrived_s, edges)
         # The last bin is whole only by luck; the rate over a part of it would be drawn too low.
         whole = edges[1:] <= span_s + 1e-9
-        at = [_short(float(edge) + width_s / 2) for edge in edges[:-1][whole]]
-        rates = [_short(float(count) / width_s) for count in counts[whole]]
-        data.append(_line(name, at, rates, _series(place), hover="%{x} s: %{y:.1f} decisions/s"))
+        at = [short(float(edge) + width_s / 2) for edge in edges[:-1][whole]]
+        rates = [short(float(count) / width_s) for count in counts[whole]]
+        data.append(line(name, at, rates, _series(place), hover="%{x} s: %{y:.1f} decisions/s"))
     if not data:
         return None
-    layout = _layout(220, "s from the start of the streams", "decisions/s")
-    layout["xaxis"] |= {"range": [0, _short(span_s)]}
+    layout = base_layout(220, "s from the start of the streams", "decisions/s")
+    layout["xaxis"] |= {"range": [0, short(span_s)]}
     return {"data": data, "layout": layout}
 
 
@@ -146,8 +146,8 @@ def quality_chart(figures: WorkloadFigures) -> Chart | None:
             "error_x": {
                 "type": "data",
                 "symmetric": False,
-                "array": [_short(_reach(quality.value, quality.interval, 1)) for _, quality in stream],
-                "arrayminus": [_short(_reach(quality.value, quality.interval, 0)) for _, quality in stream],
+                "array": [short(_reach(quality.value, quality.interval, 1)) for _, quality in stream],
+                "arrayminus": [short(_reach(quality.value, quality.interval, 0)) for _, quality in stream],
                 "color": "--line-strong",
                 "thickness": 1.5,
                 "width": 5,
@@ -165,7 +165,7 @@ def quality_chart(figures: WorkloadFigures) -> Chart | None:
             "hovertemplate": "%{y}: %{x:.3f} on held-out data<extra></extra>",
         },
     ]
-    layout = _layout(110 + 34 * len(shown), metric_name(figures.quality.metric))
+    layout = base_layout(110 + 34 * len(shown), metric_name(figures.quality.metric))
     layout["xaxis"] |= {"showgrid": True, "zeroline": False}
     layout["yaxis"] |= {
         "categoryorder": "array",
@@ -183,7 +183,7 @@ def cpu_chart(observations: Observations, span_s: float) -> Chart | None:
     host = [(since_start_s(observations, use.at_ns), use.busy) for use in observations.host_usage]
     if host and isinstance(cores, int | float):
         at, busy = _thinned([at for at, _ in host], [share * cores for _, share in host])
-        data.append(_line("whole machine", at, busy, "--line-faint", hover="%{x} s: machine %{y:.2f} cores", fill=True))
+        data.append(line("whole machine", at, busy, "--line-faint", hover="%{x} s: machine %{y:.2f} cores", fill=True))
     for place, process in enumerate(_busiest(observations)):
         usage = observations.usage[process]
         steps = [
@@ -195,7 +195,7 @@ def cpu_chart(observations: Observations, span_s: float) -> Chart | None:
             if after.at_ns > before.at_ns
         ]
         at, busy = _thinned([at for at, _ in steps], [cores for _, cores in steps])
-        data.append(_line(_label(observations, process), at, busy, _series(place), hover="%{x} s: %{y:.2f} cores"))
+        data.append(line(_label(observations, process), at, busy, _series(place), hover="%{x} s: %{y:.2f} cores"))
     return _over_time(data, "cores busy", span_s)
 
 
@@ -208,7 +208,7 @@ def memory_chart(observations: Observations, span_s: float) -> Chart | None:
             [since_start_s(observations, sample.at_ns) for sample in usage],
             [sample.rss_bytes / _MB for sample in usage],
         )
-        data.append(_line(_label(observations, process), at, used, _series(place), hover="%{x} s: %{y:.0f} MB"))
+        data.append(line(_label(observations, process), at, used, _series(place), hover="%{x} s: %{y:.0f} MB"))
     return _over_time(data, "MB resident", span_s)
 
 
@@ -237,21 +237,22 @@ def _label(observations: Observations, process: str) -> str:
 def _marks(
     name: str, result: Result, figures: WorkloadFigures, highest_ms: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    shapes: list[dict[str, Any]] = []
+    federated = result.federated.get(name)
+    shapes = [] if federated is None else [_shaded(r.started_s, r.started_s + r.duration_s) for r in federated.rounds]
     annotations: list[dict[str, Any]] = []
     for rollout in result.rollouts:
         times = [node.swapped_s for node in rollout.nodes.values()] if rollout.workload == name else []
-        shapes += [_rule("x", at) for at in _apart(sorted(times), result.duration_s / 200)]
+        shapes += [rule("x", at) for at in _apart(sorted(times), result.duration_s / 200)]
         if times:
             text = f"swap to {rollout.digest[:8]}"
             annotations.append(
-                _note(text, x=_short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="top", xshift=4)
+                note(text, x=short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="top", xshift=4)
             )
     # A deadline far above what happened would press the curves flat.
     if figures.deadline_ms is not None and figures.deadline_ms <= 2 * highest_ms:
-        shapes.append(_rule("y", figures.deadline_ms))
+        shapes.append(rule("y", figures.deadline_ms))
         text = f"deadline {figures.deadline_ms:g} ms"
-        annotations.append(_note(text, x=1.0, xref="paper", y=figures.deadline_ms, xanchor="right", yanchor="bottom"))
+        annotations.append(note(text, x=1.0, xref="paper", y=figures.deadline_ms, xanchor="right", yanchor="bottom"))
     return shapes, annotations
 
 
@@ -260,33 +261,42 @@ def _apart(times: list[float], least_s: float) -> list[float]:
     kept: list[float] = []
     for at in times:
         if not kept or at - kept[-1] >= least_s:
-            kept.append(_short(at))
+            kept.append(short(at))
     return kept
 
 
-def _rule(axis: str, at: float) -> dict[str, Any]:
+def rule(axis: str, at: float) -> dict[str, Any]:
+    """A line across the chart at a place of the axis."""
     line = {"color": "--mark", "width": 1.2, "dash": "dash" if axis == "x" else "dot"}
     if axis == "x":
         return {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper", "line": line}
     return {"type": "line", "y0": at, "y1": at, "x0": 0, "x1": 1, "xref": "paper", "line": line}
 
 
-def _note(text: str, **place: Any) -> dict[str, Any]:
+def note(text: str, **place: Any) -> dict[str, Any]:
+    """A word at a place of the chart."""
     return {"text": html.escape(text), "showarrow": False, "font": {"color": "--mark", "size": 11}, **place}
+
+
+def _shaded(start_s: float, end_s: float) -> dict[str, Any]:
+    """While a federated round goes on."""
+    across = {"type": "rect", "x0": short(start_s), "x1": short(end_s), "y0": 0, "y1": 1, "yref": "paper"}
+    return across | {"fillcolor": "--line-faint", "opacity": 0.35, "line": {"width": 0}, "layer": "below"}
 
 
 def _over_time(data: list[dict[str, Any]], unit: str, span_s: float) -> Chart | None:
     if not any(len(trace["x"]) for trace in data):
         return None
-    layout = _layout(230, "s from the start of the streams", unit)
+    layout = base_layout(230, "s from the start of the streams", unit)
     times = [at for trace in data for at in trace["x"]]
     # Preparing may have taken longer than the streams; only its end is shown.
     earliest = max(min([0.0, *times]), -_SHARE_BEFORE * span_s)
-    layout["xaxis"] |= {"range": [_short(earliest), max([span_s, *times])]}
+    layout["xaxis"] |= {"range": [short(earliest), max([span_s, *times])]}
     return {"data": data, "layout": layout}
 
 
-def _line(name: str, x: list[float], y: list[float], colour: str, *, hover: str, fill: bool = False) -> dict[str, Any]:
+def line(name: str, x: list[float], y: list[float], colour: str, *, hover: str, fill: bool = False) -> dict[str, Any]:
+    """A curve; its single point where there is one only."""
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines" if len(x) > 1 else "markers",
@@ -300,7 +310,8 @@ def _line(name: str, x: list[float], y: list[float], colour: str, *, hover: str,
     return trace | {"fill": "tozeroy", "fillcolor": colour} if fill else trace
 
 
-def _layout(height_px: int, x_title: str, y_title: str = "") -> dict[str, Any]:
+def base_layout(height_px: int, x_title: str, y_title: str = "") -> dict[str, Any]:
+    """What all charts have in common."""
     axis = {"gridcolor": "--rule", "linecolor": "--rule", "zerolinecolor": "--rule", "automargin": True, "ticks": ""}
     return {
         "height": height_px,
@@ -321,8 +332,8 @@ def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
     step = max(1, math.ceil(len(x) / _MOST_POINTS))
     starts = range(0, len(x), step)
     return (
-        [_short(sum(x[start : start + step]) / len(x[start : start + step])) for start in starts],
-        [_short(sum(y[start : start + step]) / len(y[start : start + step])) for start in starts],
+        [short(sum(x[start : start + step]) / len(x[start : start + step])) for start in starts],
+        [short(sum(y[start : start + step]) / len(y[start : start + step])) for start in starts],
     )
 
 
@@ -334,5 +345,6 @@ def _series(place: int) -> str:
     return f"--series-{place % SERIES + 1}"
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """As many digits as a chart shows."""
     return round(value, 4)

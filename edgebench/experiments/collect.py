@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgebench.experiments.rundir import write_observations, write_records
+from edgebench.experiments.rundir import write_observations, write_records, write_rounds
 from edgebench.fabric.records import (
     Began,
     Closed,
     Death,
     Died,
     Entry,
+    Faulted,
     HostUsage,
     HostUsed,
     Linked,
@@ -21,7 +22,11 @@ from edgebench.fabric.records import (
     Modelled,
     Observations,
     Opened,
+    Partitioned,
     Progress,
+    Rounded,
+    RoundRecord,
+    RoundScored,
     Rows,
     SampleRecord,
     Sourced,
@@ -53,6 +58,7 @@ def collect(run_dir: Path) -> Observations:
     write_records(run_dir, _rows(spools_of(run_dir), gathered))
     observations = gathered.observations()
     write_observations(run_dir, observations)
+    write_rounds(run_dir, gathered.rounds)
     for name in (UPLOADS, WORK):
         shutil.rmtree(run_dir / name, ignore_errors=True)
     (run_dir / COMMAND_SPOOL).unlink()
@@ -87,6 +93,10 @@ class _Gathered:
         self._sources: dict[str, Sourced] = {}
         self._trouble: list[str] = []
         self._mistakes: list[str] = []
+        self._partitions: list[Partitioned] = []
+        self._scores: list[RoundScored] = []
+        self._faults: list[Faulted] = []
+        self.rounds: list[RoundRecord] = []
 
     def take(self, entry: Entry) -> None:
         """Add an entry."""
@@ -98,6 +108,12 @@ class _Gathered:
                 self._hosts_of[nodes[0]] = nodes
             case Swapped(swap=swap):
                 self._swaps.append(swap)
+            case Rounded(record=record):
+                self.rounds.append(record)
+            case Partitioned():
+                self._partitions.append(entry)
+            case RoundScored():
+                self._scores.append(entry)
             case Closed(nodes=nodes, versions=versions):
                 self._closed.update(nodes)
                 self._versions.update(versions)
@@ -114,6 +130,8 @@ class _Gathered:
                 self._sources[entry.workload] = entry
             case Modelled(event=event):
                 self._models.append(event)
+            case Faulted():
+                self._faults.append(entry)
             case Linked(link=link):
                 self._links[link.name] = link
             case HostUsed(usage=usage):
@@ -146,4 +164,7 @@ class _Gathered:
             real_data=sorted(name for name, sourced in self._sources.items() if sourced.real),
             trouble=[*self._mistakes, *self._trouble],
             mistakes=self._mistakes,
+            partitions=self._partitions,
+            scores=self._scores,
+            faults=self._faults,
         )

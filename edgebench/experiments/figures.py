@@ -230,6 +230,93 @@ class DeathFigures(msgspec.Struct, frozen=True):
     last_words: str
 
 
+class Phases(msgspec.Struct, frozen=True):
+    """Where the time of a round went, s, along the client that answered last; the parts add up to the round.
+
+    distribute: until that client had the model; wait: until it began to learn; learn; collect: until its reply was
+    back; close: what was still waited for; aggregate: the server's own work.
+    """
+
+    distribute: float
+    wait: float
+    learn: float
+    collect: float
+    close: float
+    aggregate: float
+
+
+class RoundFigures(msgspec.Struct, frozen=True):
+    """One round. clients: those asked; failures: those whose reply did not count, with the reason in `failed`.
+
+    bytes: what travelled between server and clients, with what was sent again. quality: of the model after it, on
+    held-out data. skipped: why the model stayed as it was. site_rounds: rounds of the edges within it. resumed: it was
+    held in the run that this one goes on from.
+    """
+
+    round: int
+    duration_s: float
+    clients: int
+    failures: int
+    bytes_up: int
+    bytes_down: int
+    quality: float | None
+    started_s: float
+    failed: dict[str, str]
+    skipped: str | None
+    phases_s: Phases | None
+    metrics: dict[str, float]
+    epsilon: float | None
+    delta: float | None
+    site_rounds: int
+    resumed: bool
+
+
+class LinkShare(msgspec.Struct, frozen=True):
+    """Bytes of a federation on a link."""
+
+    up_bytes: int
+    down_bytes: int
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """How the training data lies on the clients: samples and groups (patients) of each."""
+
+    how: str
+    samples: dict[str, int]
+    groups: dict[str, int]
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """Latency of the workload's own stream, ms, of n samples."""
+
+    p50: float
+    p99: float
+    n: int
+
+
+class FederatedFigures(msgspec.Struct, frozen=True):
+    """A federation. quality: the metric of the model before the first round and after the last, on held-out data.
+
+    in_rounds, between_rounds: the latency of the workload's samples that were due while a round was going on, and of
+    the others.
+    """
+
+    strategy: str
+    rounds: list[RoundFigures]
+    engine: str
+    mode: str
+    aggregate: list[str]
+    clients: int
+    metric: str
+    real: bool
+    quality_before: float | None
+    quality_after: float | None
+    partition: Shares | None
+    links: dict[str, LinkShare]
+    in_rounds_ms: Beside | None
+    between_rounds_ms: Beside | None
+
+
 class Result(msgspec.Struct, frozen=True):
     """All figures of a run; those from `figures` on are beyond what other tools rely on."""
 
@@ -240,7 +327,7 @@ class Result(msgspec.Struct, frozen=True):
     executor: str
     verdict: Verdict
     workloads: dict[str, WorkloadFigures]
-    federated: dict[str, object]
+    federated: dict[str, FederatedFigures]
     links: dict[str, LinkFigures]
     nodes: dict[str, NodeFigures]
     host: dict[str, str | int | float]

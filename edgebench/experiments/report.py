@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import EXIT_INVALID_RUN
-from edgebench.experiments import charts, view, wording
+from edgebench.experiments import charts, federated_view, view, wording
 from edgebench.experiments.figures import Result
 from edgebench.experiments.result import result_of
 from edgebench.experiments.rundir import REPORT, RESULT, Run, load_run, write_atomically, write_json
@@ -27,7 +27,7 @@ def write_report(run_dir: Path) -> Result:
     Raises EdgebenchError where it is none.
     """
     run = load_run(run_dir)
-    result = result_of(run.deployment, run.observations, run.records)
+    result = result_of(run.deployment, run.observations, run.records, run.rounds)
     write_json(run_dir / RESULT, result)
     write_atomically(run_dir / REPORT, _html(run, result).encode())
     return result
@@ -86,6 +86,8 @@ def print_summary(result: Result, console: Console | None = None) -> None:
                 markup=False,
                 highlight=False,
             )
+    for name, federation in result.federated.items():
+        console.print(f"{name}: {federated_view.strategy_line(federation)}", markup=False, highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
     if result.verdict.valid:
@@ -137,6 +139,7 @@ def _html(run: Run, result: Result) -> str:
             }
             for name, each in result.workloads.items()
         ],
+        federations=_federations(run, result, figures),
         processes_note=f"The charts show the {shown} busiest of {of} processes." if shown < of else "",
         trust_lines=view.trust_lines(result),
         css=Markup(_asset("report.css")),  # noqa: S704 our own files
@@ -144,6 +147,28 @@ def _html(run: Run, result: Result) -> str:
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704
         figures_json=Markup(figures.json()),  # noqa: S704 escaped there
     )
+
+
+def _federations(run: Run, result: Result, figures: _Figures) -> list[dict[str, Any]]:
+    observations = run.observations
+    samples = samples_by_workload(run.records, tuple(run.deployment.workloads))
+    start_ns = observations.started_ns if observations.started_ns is not None else observations.command_started_ns
+    span_s = result.streamed_s if result.streamed_s is not None else result.duration_s
+    return [
+        {
+            "name": name,
+            "real": each.real,
+            "quality": figures.add(
+                federated_view.quality_over_time(name, each, result, samples[name], start_ns, span_s)
+            ),
+            "phases": figures.add(federated_view.phase_chart(each)),
+            "rounds": federated_view.round_table(each),
+            "links": federated_view.link_table(each),
+            "shares": federated_view.share_table(each),
+            "lines": federated_view.lines(each),
+        }
+        for name, each in result.federated.items()
+    ]
 
 
 def _charts(run: Run, result: Result, figures: _Figures) -> dict[str, Any]:

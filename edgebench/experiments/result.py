@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
 from edgebench.experiments import stats
+from edgebench.experiments.federations import federations_of
 from edgebench.experiments.figures import (
     SCHEMA,
     Adequacy,
@@ -34,7 +35,7 @@ from edgebench.experiments.figures import (
 from edgebench.experiments.rollouts import rollouts_of
 from edgebench.experiments.samples import ABSENT, HOPS, Ints, Samples, ms, samples_by_workload
 from edgebench.experiments.verdict import FULL_BUSY, slip_limit_ms, verdict_of
-from edgebench.fabric.records import ModelEvent, Observations, Tally
+from edgebench.fabric.records import ModelEvent, Observations, RoundRecord, Tally
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Task
 from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
@@ -44,8 +45,10 @@ _MB = 1_000_000
 _MOST_FOR_INTERVAL = 100_000
 
 
-def result_of(deployment: Deployment, observations: Observations, records: Any) -> Result:
-    """All figures of a run and the verdict on them. records: a pyarrow table, see `rundir`."""
+def result_of(
+    deployment: Deployment, observations: Observations, records: Any, rounds: Sequence[RoundRecord] = ()
+) -> Result:
+    """All figures of a run and the verdict on them. records: a pyarrow table, rounds: of federations, see `rundir`."""
     samples = samples_by_workload(records, tuple(deployment.workloads))
     workloads = {
         name: _workload(plan, deployment, observations, samples[name]) for name, plan in deployment.workloads.items()
@@ -53,15 +56,16 @@ def result_of(deployment: Deployment, observations: Observations, records: Any) 
     links = _links(deployment, observations)
     host_use = _host_use(observations)
     processes = _processes(deployment, observations)
+    federated = federations_of(deployment, observations, rounds, samples)
     return Result(
         schema=SCHEMA,
         run_id=deployment.run_id,
         name=deployment.name,
         seed=deployment.seed,
         executor=deployment.executor,
-        verdict=verdict_of(deployment, observations, workloads, links, host_use),
+        verdict=verdict_of(deployment, observations, workloads, links, host_use, federated),
         workloads=workloads,
-        federated={},
+        federated=federated,
         links=links,
         nodes=_nodes(deployment, processes),
         host=dict(sorted(observations.host.items())),

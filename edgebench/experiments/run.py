@@ -23,9 +23,17 @@ from edgebench.clock import utc_now
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.experiments.collect import COMMAND_SPOOL, collect
+from edgebench.experiments.federated_checks import check_federations
 from edgebench.experiments.progress import RunProgress
 from edgebench.experiments.report import report_command, write_report
-from edgebench.experiments.rundir import TOPOLOGY, create_run_dir, write_atomically, write_deployment
+from edgebench.experiments.rundir import (
+    FEDERATED,
+    TOPOLOGY,
+    create_run_dir,
+    load_deployment,
+    write_atomically,
+    write_deployment,
+)
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import try_broker
 from edgebench.fabric.records import Observations, Opened, Spool, Troubled
@@ -54,10 +62,14 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
         topology = msgspec.structs.replace(topology, broker=Broker(url=args.broker))
     if topology.broker.url is not None:
         _check_broker(topology, topology.broker.url)
+    where = None if data is None else str(data)
+    check_federations(resolve(topology, run_id="check", executor=args.executor, data=where), args.file)
+    if args.resume is not None:
+        _check_resumable(topology, args.resume)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
-    deployment = resolve(
-        topology, run_id=run_dir.name, executor=args.executor, data=None if data is None else str(data)
-    )
+    deployment = resolve(topology, run_id=run_dir.name, executor=args.executor, data=where)
+    if args.resume is not None:
+        shutil.copytree(args.resume / FEDERATED, run_dir / FEDERATED)
     shutil.copyfile(args.file, run_dir / TOPOLOGY)
     write_deployment(run_dir, deployment)
     options = LocalOptions(
@@ -72,6 +84,24 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
         write_report(run_dir)
         raise EdgebenchError("\n".join(observations.mistakes))
     return report_command(run_dir, args.json)
+
+
+def _check_resumable(topology: Topology, earlier: Path) -> None:
+    """The rounds of an earlier run can be gone on with if they were those of the same federations."""
+    before = load_deployment(earlier)
+    if not topology.federated:
+        raise EdgebenchError(f"--resume {earlier}: this topology has no federated rounds to go on with")
+    if not (earlier / FEDERATED).is_dir():
+        raise EdgebenchError(f"--resume {earlier}: not one federated round was held in it (run without --resume)")
+    if before.seed != topology.seed:
+        raise EdgebenchError(f"--resume {earlier}: its seed is {before.seed}, not {topology.seed} (give --seed)")
+    for how in topology.federated:
+        then = before.federated.get(how.workload)
+        if then is None or msgspec.structs.replace(then.how, rounds=how.rounds) != how:
+            raise EdgebenchError(
+                f"--resume {earlier}: the federation of '{how.workload}' was another one there "
+                "(give the same topology; only the number of rounds may differ)"
+            )
 
 
 def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> Observations:

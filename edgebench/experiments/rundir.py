@@ -13,17 +13,20 @@ from typing import Any, TypeVar
 import msgspec
 
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Observations, SampleRecord
+from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord, SampleRecord
 from edgebench.topology.deployment import Deployment
 
 TOPOLOGY = "topology.yaml"
 DEPLOYMENT = "deployment.json"
 RECORDS = "records.parquet"
+ROUNDS = "rounds.parquet"
 OBSERVATIONS = "observations.json"
 RESULT = "result.json"
 REPORT = "report.html"
 LOGS = "logs"
 MODELS = "models"
+FEDERATED = "federated"
+"""What a federation can be gone on with from: a folder a workload."""
 
 CHUNK_ROWS = 1 << 16
 
@@ -36,12 +39,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. records: a pyarrow table with the columns of `SampleRecord`, in its order."""
+    """A finished run. records: a pyarrow table with the columns of `SampleRecord`, in its order.
+
+    rounds: of its federations, in the order in which they ended; empty where there are none.
+    """
 
     path: Path
     deployment: Deployment
     observations: Observations
     records: Any
+    rounds: list[RoundRecord]
 
 
 def create_run_dir(out: Path, name: str, at: datetime) -> Path:
@@ -107,6 +114,68 @@ def write_records(run_dir: Path, rows: Iterable[SampleRecord]) -> int:
     return written
 
 
+def write_rounds(run_dir: Path, rounds: list[RoundRecord]) -> None:
+    """Write `rounds.parquet`, a row a round with its replies as a list, unless there are none."""
+    if not rounds:
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ordered = sorted(rounds, key=lambda each: (each.ended_ns, each.server))
+    rows = [msgspec.to_builtins(each) for each in ordered]
+    for row, each in zip(rows, ordered, strict=True):
+        row["replies"] = [msgspec.structs.asdict(reply) for reply in each.replies]
+        row["metrics"] = list(each.metrics.items())
+    part = run_dir / (ROUNDS + ".part")
+    pq.write_table(pa.Table.from_pylist(rows, _rounds_schema()), part, compression="zstd")
+    part.replace(run_dir / ROUNDS)
+
+
+def read_rounds(run_dir: Path) -> list[RoundRecord]:
+    """The rounds in a run directory; none where it has no `rounds.parquet`. Raises EdgebenchError."""
+    path = run_dir / ROUNDS
+    if not path.is_file():
+        return []
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+        for row in rows:
+            row["replies"] = tuple(ReplyRecord(**reply) for reply in row["replies"])
+            row["metrics"] = dict(row["metrics"])
+        return [RoundRecord(**row) for row in rows]
+    except (pa.ArrowException, TypeError, KeyError) as error:
+        raise EdgebenchError(f"{path}: not the rounds of a run: {str(error).splitlines()[0]}") from error
+
+
+def _rounds_schema() -> Any:
+    import pyarrow as pa
+
+    stamp, text, size = pa.int64(), pa.string(), pa.int64()
+    reply = pa.struct(
+        [
+            ("node", text),
+            *((name, stamp) for name in ("asked_ns", "delivered_ns", "started_ns", "finished_ns", "arrived_ns")),
+            *((name, size) for name in ("bytes_down", "bytes_up", "examples")),
+            ("error", text),
+        ]
+    )
+    return pa.schema(
+        [
+            *((name, text) for name in ("workload", "server")),
+            *((name, pa.int32()) for name in ("number", "inner")),
+            *((name, stamp) for name in ("started_ns", "gathered_ns", "ended_ns")),
+            ("replies", pa.list_(reply)),
+            ("skipped", text),
+            ("metrics", pa.map_(text, pa.float64())),
+            ("epsilon", pa.float64()),
+            ("delta", pa.float64()),
+            ("resumed", pa.bool_()),
+        ]
+    )
+
+
 def records_table(rows: list[SampleRecord]) -> Any:
     """The rows as a pyarrow table with the schema of `records.parquet`."""
     import pyarrow as pa
@@ -125,19 +194,26 @@ def load_run(path: Path) -> Run:
 
     Raises EdgebenchError where it is none, was cut off before its files were written, or holds files of another kind.
     """
-    if not path.is_dir():
-        raise EdgebenchError(f"{path}: no such run directory (see runs/)")
-    if not (path / DEPLOYMENT).is_file():
-        raise EdgebenchError(f"{path}: not a run directory, it has no {DEPLOYMENT}")
+    deployment = load_deployment(path)
     for name in (OBSERVATIONS, RECORDS):
         if not (path / name).is_file():
             raise EdgebenchError(f"{path}: the run was cut off before it wrote {name}; run it again")
     return Run(
         path=path,
-        deployment=_read_json(path / DEPLOYMENT, Deployment),
+        deployment=deployment,
         observations=_read_json(path / OBSERVATIONS, Observations),
         records=_read_records(path / RECORDS),
+        rounds=read_rounds(path),
     )
+
+
+def load_deployment(path: Path) -> Deployment:
+    """What a run directory says was run. Raises EdgebenchError where it is none."""
+    if not path.is_dir():
+        raise EdgebenchError(f"{path}: no such run directory (see runs/)")
+    if not (path / DEPLOYMENT).is_file():
+        raise EdgebenchError(f"{path}: not a run directory, it has no {DEPLOYMENT}")
+    return _read_json(path / DEPLOYMENT, Deployment)
 
 
 def _read_json(path: Path, kind: type[T]) -> T:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 
 from edgebench.clock import NS_PER_S
-from edgebench.experiments.figures import HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
+from edgebench.experiments.figures import FederatedFigures, HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
 from edgebench.fabric.records import Death, Observations
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline
@@ -36,6 +36,7 @@ def verdict_of(
     workloads: dict[str, WorkloadFigures],
     links: dict[str, LinkFigures],
     host_use: HostUse | None,
+    federated: dict[str, FederatedFigures],
 ) -> Verdict:
     """Judge a run by its figures; the reasons come in the order in which they explain each other."""
     # All samples of an offline load are due at once, so how late they are taken says nothing.
@@ -50,6 +51,7 @@ def verdict_of(
         *_host(scheduled, host_use),
         *(reason for name, figures in workloads.items() for reason in _delivery(name, figures)),
         *_rollouts(deployment, observations),
+        *_federations(deployment, observations, federated),
         *_links(links),
     ]
     return Verdict(valid=not reasons, reasons=reasons)
@@ -178,6 +180,20 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
                 f"{event.workload}: {_listed(missing)} never decided with model {event.manifest.digest[:12]}, "
                 "although it was announced; see the logs, or let the run go on for longer after a roll-out"
             )
+
+
+def _federations(
+    deployment: Deployment, observations: Observations, federated: dict[str, FederatedFigures]
+) -> Iterator[str]:
+    if observations.started_ns is None or observations.trouble:
+        return
+    for name, figures in federated.items():
+        wanted, done = deployment.federated[name].how.rounds, len(figures.rounds)
+        if wanted is not None and done < wanted:
+            yield f"{name}: {done} of {wanted} federated rounds were held; see the cloud's log"
+        if done and all(each.skipped is not None for each in figures.rounds):
+            why = figures.rounds[-1].skipped
+            yield f"{name}: not one of {done} federated rounds gave a model; the last was skipped: {why}"
 
 
 def _links(links: dict[str, LinkFigures]) -> Iterator[str]:

@@ -73,6 +73,14 @@ class Relay:
         """What has crossed each link up to now."""
         return self._ask(Command("counters"), Counters).links
 
+    def cut(self, link: str) -> None:
+        """Break every connection across a link, and let none pass until `mend`."""
+        self._ask(Command("down", link=link), Counters)
+
+    def mend(self, link: str) -> None:
+        """Let connections pass again."""
+        self._ask(Command("up", link=link), Counters)
+
     def stop(self) -> dict[str, LinkCounters] | None:
         """End the relay and all its connections; the final counters, or None where it was dead already."""
         final = None

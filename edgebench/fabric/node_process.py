@@ -68,7 +68,7 @@ class NodeProcess:
         self.drained = False
         self._control = control
         self._token = token
-        self._work_dir = work_dir
+        self.work_dir = work_dir
         self._spool = Spool(work_dir / "records.spool")
         self._entries: list[Entry] = []
         self._entries_lock = threading.Lock()
@@ -195,7 +195,7 @@ class NodeProcess:
             try:
                 if workload not in self.plan.workloads or manifest.runtime not in BUILT_IN:
                     raise ModelError("no model for a workload of this node")
-                path = self._work_dir / f"{manifest.digest}.model"
+                path = self.work_dir / f"{manifest.digest}.model"
                 if not path.exists():
                     base_url = self.plan.endpoints[node].models
                     fetch_model(base_url, self._token, manifest.digest, manifest.size_bytes, path)

@@ -177,6 +177,80 @@ class HostUsage(msgspec.Struct, frozen=True, array_like=True):
     stolen: float
 
 
+class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A request to a federated client, and what came of it; None for a stamp that it never reached.
+
+    delivered: the client has the request whole; started..finished: it learns, by its own clock; arrived: its reply is
+    here whole. bytes_*: what travelled between the two, with what was sent again. error: why the reply does not count.
+    """
+
+    node: str
+    asked_ns: int
+    delivered_ns: int | None
+    started_ns: int | None
+    finished_ns: int | None
+    arrived_ns: int | None
+    bytes_down: int
+    bytes_up: int
+    examples: int | None
+    error: str | None
+
+
+class RoundRecord(msgspec.Struct, frozen=True):
+    """One round of a federation, as the node that ran it saw it: the cloud or, of its own site, an edge.
+
+    number: counts the server's rounds from 1. inner: an edge's round within that of the cloud; 0 at the cloud.
+    skipped: why the model stayed as it was. metrics: the strategy's, such as the mean training loss. epsilon, delta:
+    the privacy spent up to here, where the strategy accounts for it. resumed: it was held in an earlier run, which this
+    one goes on from.
+    """
+
+    workload: str
+    server: str
+    number: int
+    inner: int
+    started_ns: int
+    gathered_ns: int
+    ended_ns: int
+    replies: tuple[ReplyRecord, ...]
+    skipped: str | None = None
+    metrics: dict[str, float] = {}
+    epsilon: float | None = None
+    delta: float | None = None
+    resumed: bool = False
+
+
+class Rounded(msgspec.Struct, frozen=True, tag="round"):
+    """A federated round has ended."""
+
+    record: RoundRecord
+
+
+class Partitioned(msgspec.Struct, frozen=True, tag="partitioned"):
+    """How the training data of a federation lies on its clients: samples and groups of each, in the clients' order."""
+
+    workload: str
+    how: str
+    samples: list[int]
+    groups: list[int]
+
+
+class RoundScored(msgspec.Struct, frozen=True, tag="scored"):
+    """The quality of a round's global model on held-out data, by metric; round 0 is the model that it began with."""
+
+    workload: str
+    number: int
+    metrics: dict[str, float]
+
+
+class Faulted(msgspec.Struct, frozen=True, tag="fault"):
+    """A fault of the topology was brought about: a link is cut, or mended again."""
+
+    link: str
+    kind: str
+    at_ns: int
+
+
 class ModelEvent(msgspec.Struct, frozen=True):
     """A model that the cloud came by. announced_ns is None for one that was not better; `note` says why or how."""
 
@@ -255,6 +329,10 @@ Entry = (
     | HostUsed
     | Linked
     | Died
+    | Rounded
+    | Partitioned
+    | RoundScored
+    | Faulted
 )
 
 
@@ -296,7 +374,8 @@ class Observations(msgspec.Struct, frozen=True):
     started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
     the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
     the source of its stream, `real_data` the workloads whose stream is not generated. trouble: reasons that make the
-    run invalid whatever the figures say (an interrupt, a failed roll-out, …).
+    run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores: of federations.
+    faults: as they were brought about.
     """
 
     started_ns: int | None
@@ -317,3 +396,6 @@ class Observations(msgspec.Struct, frozen=True):
     trouble: list[str] = []
     real_data: list[str] = []
     mistakes: list[str] = []
+    partitions: list[Partitioned] = []
+    scores: list[RoundScored] = []
+    faults: list[Faulted] = []

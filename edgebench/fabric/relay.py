@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+import weakref
 from functools import partial
 from typing import Literal
 
@@ -52,10 +53,12 @@ class RelaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line on stdin. `open` adds routes while the relay runs; `stop` answers with the final counters and ends."""
+    """A line on stdin. `open` adds routes while the relay runs; `down` cuts a link and refuses connections across it
+    until `up`; `stop` answers with the final counters and ends."""
 
-    cmd: Literal["counters", "open", "stop"]
+    cmd: Literal["counters", "open", "down", "up", "stop"]
     routes: tuple[Route, ...] = ()
+    link: str = ""
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -85,6 +88,8 @@ class _Link:
         self.up = up
         self.down = down
         self.connections = 0
+        self.is_cut = False
+        self.open: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     def counters(self) -> LinkCounters:
         opaque = self.up.opaque
@@ -121,6 +126,15 @@ class _RelayProcess:
             ports[route.name] = listener.getsockname()[1]
         return Ports(ports)
 
+    def cut(self, name: str, is_cut: bool) -> None:
+        """Break all connections across a link, and let no new ones pass; or let them pass again."""
+        link = self._links[name]
+        link.is_cut = is_cut
+        if is_cut:
+            for connection in list(link.open):
+                if not connection.closed:
+                    connection.abort()
+
     def counters(self) -> Counters:
         return Counters({name: link.counters() for name, link in self._links.items()})
 
@@ -129,10 +143,13 @@ class _RelayProcess:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionError):
             return  # it went away between the event and now
+        if any(link.is_cut for link in links):
+            client.close()
+            return
         if not route.probe:
             for link in links:
                 link.connections += 1
-        Connection(
+        connection = Connection(
             self.reactor,
             client,
             (route.host, route.port),
@@ -141,6 +158,8 @@ class _RelayProcess:
             counted=not route.probe,
             mqtt=route.protocol == "mqtt",
         )
+        for link in links:
+            link.open.add(connection)
 
 
 def _lane(pipe: Pipe, plan: LinkPlan, seed: int, direction: str) -> Lane:
@@ -182,6 +201,8 @@ def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
         if command.cmd == "open":
             _answer(relay.open(command.routes))
         else:
+            if command.cmd in ("down", "up"):
+                relay.cut(command.link, command.cmd == "down")
             _answer(relay.counters())
         if command.cmd == "stop":
             relay.reactor.stop()

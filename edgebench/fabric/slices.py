@@ -7,7 +7,10 @@ from typing import Literal
 import msgspec
 
 from edgebench.fabric.records import Tally
-from edgebench.topology.deployment import NodePlan, WorkloadPlan
+from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
+
+WATCHER = "watcher"
+"""What the executor is called whose token speaks for no node."""
 
 Phase = Literal["preparing", "running", "ending", "aborted"]
 
@@ -37,6 +40,7 @@ class Slice(msgspec.Struct, frozen=True):
     """The part of a deployment that one process needs: all of its nodes, and the workloads that touch them.
 
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
+    federated: workload -> the whole plan, of those that any of these nodes takes part in.
     """
 
     run_id: str
@@ -47,6 +51,7 @@ class Slice(msgspec.Struct, frozen=True):
     workloads: dict[str, WorkloadPlan]
     shares: dict[str, dict[str, Share]]
     traces: dict[str, list[float]] = {}
+    federated: dict[str, FederatedPlan] = {}
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

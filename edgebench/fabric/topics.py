@@ -44,3 +44,28 @@ def site_models(run_id: str, edge: str, workload: str) -> str:
 def status(run_id: str, node: str) -> str:
     """Retained: `online` or, by last will, `offline`."""
     return f"eb/{run_id}/{node}/status"
+
+
+def fl_down(run_id: str, workload: str, edge: str, node: str) -> str:
+    """Cloud to a federated client, at the cloud's broker: by way of its edge, or the edge itself."""
+    return f"eb/{run_id}/fl/{workload}/{edge}/{node}/down"
+
+
+def fl_up(run_id: str, workload: str, edge: str, node: str) -> str:
+    """The way back of `fl_down`."""
+    return f"eb/{run_id}/fl/{workload}/{edge}/{node}/up"
+
+
+def fl_status(run_id: str, workload: str, edge: str, node: str) -> str:
+    """Retained at the cloud's broker: a device's status, passed on by its edge."""
+    return f"eb/{run_id}/fl/{workload}/{edge}/{node}/status"
+
+
+def fl_site_down(run_id: str, workload: str, device: str) -> str:
+    """Site to a federated client, at the site's broker."""
+    return f"eb/{run_id}/fl/{workload}/{device}/down"
+
+
+def fl_site_up(run_id: str, workload: str, device: str) -> str:
+    """The way back of `fl_site_down`."""
+    return f"eb/{run_id}/fl/{workload}/{device}/up"

@@ -26,19 +26,29 @@ class Split:
 
     x: [sample, *shape] as `Dataset.spec` says; y: float32 [sample, label]; group: int64 [sample], the
     patient (subject, track, …) that a sample comes from. No group stands in two splits of a dataset.
+    key: int64 [sample], the value of `Dataset.natural_key`, where the data set has one.
     """
 
     x: NDArray[Any]
     y: NDArray[np.float32]
     group: NDArray[np.int64]
+    key: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
+    def rows(self, indices: NDArray[np.int64]) -> Split:
+        """The samples with these row numbers, in this order."""
+        key = None if self.key is None else self.key[indices]
+        return Split(x=self.x[indices], y=self.y[indices], group=self.group[indices], key=key)
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a task learns from. `real` is false for generated data, and every figure says so."""
+    """What a task learns from. `real` is false for generated data, and every figure says so.
+
+    natural_key: what sets the groups apart by where they come from (the hospital, say), if the data tells.
+    """
 
     source: str
     real: bool
@@ -46,6 +56,7 @@ class Dataset:
     train: Split
     valid: Split
     test: Split
+    natural_key: str | None = None
 
     @property
     def spec(self) -> TensorSpec:

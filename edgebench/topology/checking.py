@@ -8,10 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgebench.errors import TopologyError
+from edgebench.topology.checking_federated import check_federated
 from edgebench.topology.checking_nodes import check_links, check_nodes
 from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.loading import names_a_file
-from edgebench.topology.model import Batch, Broker, Fault, Federated, ModelChoice, Topology, Trace, Training, Workload
+from edgebench.topology.model import Batch, Broker, Fault, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.trace import read_trace
 from edgebench.topology.wording import did_you_mean, one_line
 
@@ -36,7 +37,7 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> No
     problems += _check_data(topology)
     for name, workload in topology.workloads.items():
         problems += _check_workload(topology, name, workload, tasks)
-    problems += _check_federated(topology)
+    problems += check_federated(topology)
     if nodes_are_sound:
         for index, fault in enumerate(topology.faults):
             problems += _check_fault(topology, f"$.faults[{index}]", fault)
@@ -122,23 +123,6 @@ def _check_model(path: str, model: ModelChoice) -> Iterator[Problem]:
             yield f"{path}.source", f"'{model.source[:80]}' is no digest (write sha256: and 64 digits of 0-9 a-f)"
     elif names_a_file(model) and not Path(model.source).is_file():
         yield f"{path}.source", f"no model file {model.source} (write train, a path, or sha256:<hex>)"
-
-
-def _check_federated(topology: Topology) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, federated in enumerate(topology.federated):
-        yield from _check_one_federated(topology, f"$.federated[{index}]", federated)
-        if federated.workload in seen:
-            yield f"$.federated[{index}].workload", f"'{federated.workload}' is federated twice (remove one)"
-        seen.add(federated.workload)
-
-
-def _check_one_federated(topology: Topology, path: str, federated: Federated) -> Iterator[Problem]:
-    if federated.workload not in topology.workloads:
-        mean = did_you_mean(federated.workload, topology.workloads)
-        yield f"{path}.workload", f"no workload '{federated.workload}'{mean}"
-    if federated.aggregate not in (("cloud",), ("edge", "cloud")):
-        yield f"{path}.aggregate", f"[{', '.join(federated.aggregate)}] cannot be (write [cloud] or [edge, cloud])"
 
 
 def _check_fault(topology: Topology, path: str, fault: Fault) -> Iterator[Problem]:

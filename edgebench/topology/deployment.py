@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgebench.topology.model import Batch, Load, ModelChoice, Queue, Rollout, Tier, Training
+from edgebench.topology.model import Batch, Fault, Federated, Load, ModelChoice, Queue, Rollout, Tier, Training
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,7 +23,10 @@ class NodePlan(Frozen, frozen=True):
 
 
 class LinkPlan(Frozen, frozen=True):
-    """The link from `child` to its `parent`. None as a rate is unlimited; links with one `pipe` share its rates."""
+    """The link from `child` to its `parent`. None as a rate is unlimited; links with one `pipe` share its rates.
+
+    breaks: a fault cuts it, so it is emulated even where it is otherwise perfect.
+    """
 
     child: str
     parent: str
@@ -32,6 +35,7 @@ class LinkPlan(Frozen, frozen=True):
     up_mbit_s: float | None
     down_mbit_s: float | None
     pipe: str
+    breaks: bool = False
 
     @property
     def name(self) -> str:
@@ -41,7 +45,7 @@ class LinkPlan(Frozen, frozen=True):
     @property
     def shaped(self) -> bool:
         """Whether anything at all has to be emulated."""
-        return bool(self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s)
+        return bool(self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s or self.breaks)
 
 
 class WorkloadPlan(Frozen, frozen=True):
@@ -62,6 +66,22 @@ class WorkloadPlan(Frozen, frozen=True):
     qos: int
 
 
+class FederatedPlan(Frozen, frozen=True):
+    """Federated learning of one workload.
+
+    clients: the devices that learn, in the order of their Flower node ids 1, 2, …. edges: edge -> those of its devices.
+    """
+
+    how: Federated
+    clients: tuple[str, ...]
+    edges: dict[str, tuple[str, ...]]
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The cloud's own clients: the edges where they aggregate, else the devices."""
+        return tuple(self.edges) if "edge" in self.how.aggregate else self.clients
+
+
 class Deployment(Frozen, frozen=True):
     """What a run is made of; written to `deployment.json`. Holds no secret and no port."""
 
@@ -76,6 +96,8 @@ class Deployment(Frozen, frozen=True):
     nodes: dict[str, NodePlan]
     links: dict[str, LinkPlan]
     workloads: dict[str, WorkloadPlan]
+    federated: dict[str, FederatedPlan] = {}
+    faults: tuple[Fault, ...] = ()
 
     @property
     def cloud(self) -> str:

@@ -30,22 +30,17 @@ def _cascades(topology: Topology) -> Iterator[Problem]:
             yield f"$.workloads.{name}.place.infer", "place 'cascade' (use device, edge or cloud)"
 
 
-def _federated(topology: Topology) -> Iterator[Problem]:
-    for index, federated in enumerate(topology.federated):
-        yield f"$.federated[{index}]", f"federated learning of '{federated.workload}' (remove it)"
-
-
-def _faults(topology: Topology) -> Iterator[Problem]:
+def _node_faults(topology: Topology) -> Iterator[Problem]:
     for index, fault in enumerate(topology.faults):
-        yield f"$.faults[{index}]", f"fault '{fault.kind}' (remove it)"
+        if fault.node is not None:
+            yield f"$.faults[{index}]", f"fault '{fault.kind}' of a node (remove it)"
 
 
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "profiles": _profiles,
     "link loss": _link_loss,
     "cascade": _cascades,
-    "federated": _federated,
-    "faults": _faults,
+    "node faults": _node_faults,
 }
 
 ENFORCED: dict[str, frozenset[str]] = {"local": frozenset()}

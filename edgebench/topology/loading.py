@@ -18,8 +18,8 @@ from edgebench.topology.wording import did_you_mean, one_line
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file, with `--set` overrides (`path=value`) applied.
 
-    Relative paths inside it (`data`, a trace's `file`, a model's `source`) are taken from the file's own folder and
-    come out absolute. Only its shape is checked; `check` looks at what its fields say of each other.
+    Relative paths inside it (`data`, a trace's `file`, a model's `source`, a Flower `app`) are taken from the file's
+    own folder and come out absolute. Only its shape is checked; `check` looks at what its fields say of each other.
     Raises TopologyError.
     """
     path = Path(path)
@@ -70,6 +70,10 @@ def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
         topology,
         data=None if topology.data is None else str(folder / Path(topology.data).expanduser()),
         workloads={name: _workload(workload, folder) for name, workload in topology.workloads.items()},
+        federated=tuple(
+            federated if federated.app is None else replace(federated, app=str(folder / federated.app))
+            for federated in topology.federated
+        ),
     )
 
 

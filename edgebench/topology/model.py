@@ -182,17 +182,80 @@ class Strategy(Strict, frozen=True):
     args: dict[str, Any] = {}
 
 
+class Iid(Strict, frozen=True, tag="iid", tag_field="kind"):
+    """Groups (patients) are dealt to the devices at random, in equal numbers."""
+
+
+class Dirichlet(Strict, frozen=True, tag="dirichlet", tag_field="kind"):
+    """The shares of each label's groups on the devices are drawn from Dir(alpha): the smaller, the more they differ."""
+
+    alpha: Annotated[float, Meta(ge=1e-3, le=1e6)]
+
+
+class Natural(Strict, frozen=True, tag="natural", tag_field="kind"):
+    """Groups fall to the devices by what sets them apart in the data: the type of intensive care unit, the hospital."""
+
+
+Partition = Iid | Dirichlet | Natural
+
+
+class Fit(Strict, frozen=True):
+    """How a device learns in a round: stochastic gradient descent with momentum.
+
+    runtime: `litert` learns with a graph of the training step that the cloud exports, without a training framework.
+    clip_norm: gradients with a larger norm are scaled down to it; 0: never.
+    """
+
+    runtime: Literal["litert", "keras", "torch"] = "litert"
+    learning_rate: Annotated[float, Meta(gt=0, le=1e3)] = 0.05
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    clip_norm: Annotated[float, Meta(ge=0, le=1e9)] = 1.0
+
+
+class Buffer(Strict, frozen=True):
+    """Asynchronous rounds: aggregate after `updates` replies (none: half the clients), whoever sent them.
+
+    A reply that was begun `s` rounds ago is discounted by (1 + s) ** -staleness_exponent.
+    Source: Nguyen et al. 2022, FedBuff.
+    """
+
+    updates: Count | None = None
+    staleness_exponent: Annotated[float, Meta(ge=0, le=100)] = 0.5
+
+
 class Federated(Strict, frozen=True):
-    """Federated learning of a workload's model beside its stream."""
+    """Federated learning of a workload's model beside its stream, by the devices that are its source.
+
+    app: the folder of a Flower app beside the topology; then it says what is learned and for how many rounds, and
+    `config` overrides its run config. Without it, the workload's own model is learned, for `rounds` rounds.
+    aggregate: `[edge, cloud]` has each edge run `edge_rounds` rounds of its site and answer the cloud as one client.
+    fraction: of the clients, drawn anew for each round. deadline_s: how long a round waits for replies. min_replies:
+    fewer good ones skip a round. max_update_ratio: a reply that changes the model by more than this times the median
+    change is refused. at_s, interval_s: when the first round begins, and the least time from one to the next.
+    rollout_every: the model of every n-th round is announced, if it is better on held-out data; 0: of none.
+    """
 
     workload: Name
-    rounds: Count
+    rounds: Count | None = None
+    app: str | None = None
+    config: dict[str, bool | int | float | str] = {}
     strategy: Strategy = Strategy()
+    mode: Literal["synchronous", "buffered"] = "synchronous"
+    buffer: Buffer = Buffer()
     aggregate: tuple[Literal["edge", "cloud"], ...] = ("cloud",)
+    edge_rounds: Count = 1
     local_epochs: Epochs = 1
-    batch_size: Count = 32
+    batch_size: Annotated[int, Meta(ge=1, le=1024)] = 32
+    partition: Partition = Iid()
+    fit: Fit = Fit()
     fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    deadline_s: DurationS | None = None
+    deadline_s: DurationS = 60.0
+    min_replies: Count = 1
+    max_update_ratio: Annotated[float, Meta(gt=1, le=1e6)] = 5.0
+    engine: Literal["mqtt", "superlink", "ray"] = "mqtt"
+    at_s: TimeS = 0.0
+    interval_s: TimeS = 0.0
+    rollout_every: Annotated[int, Meta(ge=0, le=10**6)] = 1
 
 
 class Fault(Strict, frozen=True):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan
+from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.expand import expand
-from edgebench.topology.model import Link, Topology, Workload
+from edgebench.topology.model import Federated, Link, Topology, Workload
 
 
 def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
@@ -29,6 +29,8 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
         nodes=nodes,
         links={link.name: link for link in _links(topology, nodes)},
         workloads={name: _workload(name, workload, nodes) for name, workload in topology.workloads.items()},
+        federated={how.workload: _federated(how, topology, nodes) for how in topology.federated},
+        faults=topology.faults,
     )
 
 
@@ -39,14 +41,17 @@ def _without_login(url: str) -> str:
 
 def _links(topology: Topology, nodes: dict[str, NodePlan]) -> list[LinkPlan]:
     entries = {link.between: link for link in topology.links}
+    broken = {fault.link for fault in topology.faults}
     return [
-        _link(node, node.parent, nodes[node.parent].group, entries)
+        _link(node, node.parent, nodes[node.parent].group, entries, broken)
         for node in nodes.values()
         if node.parent is not None
     ]
 
 
-def _link(node: NodePlan, parent: str, parent_group: str, entries: dict[tuple[str, str], Link]) -> LinkPlan:
+def _link(
+    node: NodePlan, parent: str, parent_group: str, entries: dict[tuple[str, str], Link], broken: set[str | None]
+) -> LinkPlan:
     groups = (node.group, parent_group)
     link = entries.get(groups, Link(between=groups))
     pair = groups if link.shared else (node.name, parent)
@@ -58,11 +63,25 @@ def _link(node: NodePlan, parent: str, parent_group: str, entries: dict[tuple[st
         up_mbit_s=link.rate_mbit_s if link.up_mbit_s is None else link.up_mbit_s,
         down_mbit_s=link.rate_mbit_s if link.down_mbit_s is None else link.down_mbit_s,
         pipe=" -> ".join(pair),
+        breaks=f"{node.name} -> {parent}" in broken,
     )
 
 
+def _sources(workload: Workload, nodes: dict[str, NodePlan]) -> list[NodePlan]:
+    return [node for group in workload.sources for node in nodes.values() if node.group == group]
+
+
+def _federated(how: Federated, topology: Topology, nodes: dict[str, NodePlan]) -> FederatedPlan:
+    devices = _sources(topology.workloads[how.workload], nodes)
+    edges: dict[str, tuple[str, ...]] = {}
+    for device in devices:
+        assert device.parent is not None
+        edges[device.parent] = (*edges.get(device.parent, ()), device.name)
+    return FederatedPlan(how=how, clients=tuple(device.name for device in devices), edges=edges)
+
+
 def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> WorkloadPlan:
-    sources = [node for group in workload.sources for node in nodes.values() if node.group == group]
+    sources = _sources(workload, nodes)
     return WorkloadPlan(
         name=name,
         task=workload.task,

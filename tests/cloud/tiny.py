@@ -43,7 +43,7 @@ class TinyTask:
             x = rng.normal(size=(size, STEPS, FEATURES)).astype(np.float32)
             y = (x.mean(axis=(1, 2)) > 0).astype(np.float32)[:, None]
             splits[name] = Split(x=x, y=y, group=np.arange(size, dtype=np.int64) // 2 + 1_000 * first)
-        return Dataset(source="tiny", real=False, features=("a", "b", "c"), **splits)
+        return Dataset(source="tiny", real=False, features=("a", "b", "c"), natural_key=None, **splits)
 
     def fit(
         self,

@@ -395,14 +395,11 @@ NOT_LOCAL: dict[str, tuple[str, str]] = {
         edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n")),
         "$.workloads.risk.place.infer: the local executor cannot enforce place 'cascade' (use device, edge or cloud)",
     ),
-    "federated learning and faults": (
-        SOUND
-        + "federated: [{workload: risk, rounds: 2}]\n"
-        + "faults: [{at_s: 1, kind: down, link: ward-0 -> cloud}, {at_s: 2, kind: pause, node: bed-0, for_s: 1}]\n",
+    "faults of nodes": (
+        SOUND + "faults: [{at_s: 1, kind: kill, node: bed-0}, {at_s: 2, kind: pause, node: bed-0, for_s: 1}]\n",
         (
-            "$.federated[0]: the local executor cannot enforce federated learning of 'risk' (remove it)\n"
-            "$.faults[0]: the local executor cannot enforce fault 'down' (remove it)\n"
-            "$.faults[1]: the local executor cannot enforce fault 'pause' (remove it)"
+            "$.faults[0]: the local executor cannot enforce fault 'kill' of a node (remove it)\n"
+            "$.faults[1]: the local executor cannot enforce fault 'pause' of a node (remove it)"
         ),
     ),
 }

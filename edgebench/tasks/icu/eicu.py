@@ -98,6 +98,7 @@ class _Stay:
 
     identifier: int
     person: str
+    hospital: int
     died_at_h: float
     """Hours after admission; infinity for who left hospital alive, NaN where that is not known."""
     failing: bool
@@ -110,7 +111,8 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
 
     Death and heart failure are asked once a stay, of its first 48 hours; decompensation (death within 24 h)
     every sixth hour from the 5th. Heart failure is a diagnosis of it (ICD-9 428, ICD-10 I50). Splits
-    are by person: 60 % train, 15 % valid, 25 % test, and the same whatever the seed.
+    are by person: 60 % train, 15 % valid, 25 % test, and the same whatever the seed. The natural key is the
+    hospital's number, 0 where the table has none.
 
     Raises DataError for an absent or broken file.
     """
@@ -124,7 +126,7 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
     for name, (low, high) in bounds.items():
         chosen = [(s, c) for s, c in zip(stays, constants, strict=True) if low <= place[s.person] < high]
         splits[name] = _split(chosen, outcome, normal)
-    return Dataset(source="eICU", real=True, features=_FEATURES, **splits)
+    return Dataset(source="eICU", real=True, features=_FEATURES, natural_key="hospital", **splits)
 
 
 def _split(stays: list[tuple[_Stay, NDArray[np.float32]]], outcome: Outcome, normal: NDArray[np.float32]) -> Split:
@@ -143,6 +145,7 @@ def _split(stays: list[tuple[_Stay, NDArray[np.float32]]], outcome: Outcome, nor
         x=x,
         y=np.array([label for *_, label in asked], np.float32)[:, None],
         group=np.array([group_of(stay.person) for stay, *_ in asked], np.int64),
+        key=np.array([stay.hospital for stay, *_ in asked], np.int64),
     )
 
 
@@ -178,7 +181,8 @@ def _stays(folder: Path) -> list[_Stay]:
             ).fetchnumpy()
             people = db.execute(
                 """
-                SELECT p.patientunitstayid, uniquepid, unitdischargestatus, unitdischargeoffset / 60.0,
+                SELECT p.patientunitstayid, uniquepid, COALESCE(CAST(hospitalid AS BIGINT), 0),
+                       unitdischargestatus, unitdischargeoffset / 60.0,
                        hospitaldischargestatus, hospitaldischargeoffset / 60.0,
                        patientunitstayid IN (
                            SELECT CAST(patientunitstayid AS BIGINT) FROM read_csv(?, all_varchar = true)
@@ -199,12 +203,13 @@ def _stays(folder: Path) -> list[_Stay]:
         _Stay(
             identifier=identifier,
             person=str(person),
-            died_at_h=_died_at_h(unit_status, unit_end_h, hospital_status, hospital_end_h),
+            hospital=hospital,
+            died_at_h=_died_at_h(unit_status, unit_end_h, status, end_h),
             failing=bool(failing),
             hourly=by_stay[identifier],
             constants=np.array([np.nan if value is None else value for value in constants], np.float32),
         )
-        for identifier, person, unit_status, unit_end_h, hospital_status, hospital_end_h, failing, *constants in people
+        for identifier, person, hospital, unit_status, unit_end_h, status, end_h, failing, *constants in people
         if identifier in by_stay
     ]
 

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.icu.models import PublishedShape, build, outputs_of
+from edgebench.tasks.icu.models import PublishedShape, build
 from edgebench.tasks.metrics import binary_metrics
+from edgebench.tasks.models import outputs_of
 from edgebench.tasks.task import Dataset, Epoch, Size, Split
 
 Progress = Callable[[Epoch], None]
@@ -84,5 +85,4 @@ def first_groups(split: Split, examples: int | None, *, seed: int) -> Split:
     if examples is None:
         return split
     groups = rng_for(seed, "examples").permutation(np.unique(split.group))[:examples]
-    rows = np.flatnonzero(np.isin(split.group, groups))
-    return Split(x=split.x[rows], y=split.y[rows], group=split.group[rows])
+    return split.rows(np.flatnonzero(np.isin(split.group, groups)))

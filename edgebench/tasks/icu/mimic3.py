@@ -83,7 +83,7 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
         "test": test,
     }
     read = {name: _split(name, rows, folder, outcome) for name, rows in splits.items()}
-    return Dataset(source="MIMIC-III benchmark", real=True, features=feature_names(), **read)
+    return Dataset(source="MIMIC-III benchmark", real=True, features=feature_names(), natural_key=None, **read)
 
 
 def _held_out(folder: Path, train: list[_Row], outcome: Outcome) -> set[str]:

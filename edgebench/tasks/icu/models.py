@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.icu.linear import fit_linear
 from edgebench.tasks.icu.published import STEPS
+from edgebench.tasks.models import outputs_of
 from edgebench.tasks.task import Size, Split
 
 PublishedShape = Literal["bilstm-8-lstm-16", "lstm-128", "lstm-256"]
@@ -33,7 +34,6 @@ _BOUND = 5.0
 """Normalised inputs are cut here: one mistyped laboratory value must not decide."""
 _EVEN_AT = 1_000
 """Positive patients at which members and linear part weigh the same."""
-_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,3 @@ def _published(shape: PublishedShape, steps: Any) -> Any:
         return layers.Dense(1, activation="sigmoid", name="probability")(layers.LSTM(128)(steps))
     every = layers.Dense(PHENOTYPES, activation="sigmoid", name="phenotypes")(layers.LSTM(256)(steps))
     return every[:, CONGESTIVE_HEART_FAILURE : CONGESTIVE_HEART_FAILURE + 1]
-
-
-def outputs_of(model: keras.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The model's outputs [sample, output], without compiling it first, which takes longer than a few runs."""
-    chunks = [model(x[start : start + _CHUNK], training=False) for start in range(0, len(x), _CHUNK)]
-    return np.concatenate([ops.convert_to_numpy(chunk) for chunk in chunks])

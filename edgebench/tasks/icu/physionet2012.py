@@ -72,13 +72,16 @@ CHANNELS = (
 # Charted at intervals too short to be two states of the patient: an hour's amount is their sum.
 _SUMMED = ("Urine",)
 _UNITS = ("coronary care", "cardiac surgery", "medical", "surgical")
+_DESCRIPTORS = ("Age", "Gender", "Height", "Weight", "ICUType")
+_UNIT_PLACE = _DESCRIPTORS.index("ICUType")
 _CONSTANTS = ("Age", "Gender", "Height", "admission Weight", *(f"unit {unit}" for unit in _UNITS))
 
 
 def load(folder: Path) -> Dataset:
     """Death in hospital from the first 48 hours; set a is split into train and valid, set b is the test split.
 
-    x: float32 [stay, 48, 119]: 37 variables and 8 constants; a group is a RecordID.
+    x: float32 [stay, 48, 119]: 37 variables and 8 constants; a group is a RecordID, and its natural key the type of
+    the unit, 1 to 4 as the files number them, 0 where they do not say.
 
     Raises DataError for an absent or broken file.
     """
@@ -97,18 +100,20 @@ def load(folder: Path) -> Dataset:
         source="PhysioNet Challenge 2012",
         real=True,
         features=feature_names(CHANNELS, _CONSTANTS),
-        train=_rows(a, np.flatnonzero(~held_out)),
-        valid=_rows(a, np.flatnonzero(held_out)),
+        train=a.rows(np.flatnonzero(~held_out)),
+        valid=a.rows(np.flatnonzero(held_out)),
         test=b,
+        natural_key="ICU type",
     )
 
 
 def _split(arrays: Arrays, x: NDArray[np.float32]) -> Split:
-    return Split(x=x, y=arrays["died"].astype(np.float32)[:, None], group=arrays["record"].astype(np.int64))
-
-
-def _rows(split: Split, rows: NDArray[np.int64]) -> Split:
-    return Split(x=split.x[rows], y=split.y[rows], group=split.group[rows])
+    return Split(
+        x=x,
+        y=arrays["died"].astype(np.float32)[:, None],
+        group=arrays["record"].astype(np.int64),
+        key=np.nan_to_num(arrays["constant"][:, _UNIT_PLACE], nan=0.0).astype(np.int64),
+    )
 
 
 def _read_set(folder: Path, name: str) -> Arrays:
@@ -190,8 +195,8 @@ def _descriptors(
     columns: Mapping[str, NDArray[Any]], stay: NDArray[np.int64], at_admission: NDArray[np.bool_], stays: int
 ) -> NDArray[np.float32]:
     """Age, gender, height, weight and unit of each stay; NaN where unknown, which the files write as -1."""
-    found = np.full((stays, 5), np.nan, np.float32)
-    for place, name in enumerate(("Age", "Gender", "Height", "Weight", "ICUType")):
+    found = np.full((stays, len(_DESCRIPTORS)), np.nan, np.float32)
+    for place, name in enumerate(_DESCRIPTORS):
         rows = np.flatnonzero(at_admission & (columns["parameter"] == name) & (columns["value"] >= 0))
         # Backwards, so that of two rows the first one, which is the descriptor, is kept.
         found[stay[rows[::-1]], place] = columns["value"][rows[::-1]]
@@ -228,8 +233,8 @@ def _grid(arrays: Arrays) -> NDArray[np.float32]:
 
 def _constants(arrays: Arrays) -> NDArray[np.float32]:
     described = arrays["constant"]
-    sound = described[:, :4].copy()
+    sound = described[:, :_UNIT_PLACE].copy()
     sound[:, 2][(sound[:, 2] < 120) | (sound[:, 2] > 230)] = np.nan
     sound[:, 3][(sound[:, 3] < 20) | (sound[:, 3] > 350)] = np.nan
-    unit = (described[:, 4:5] == np.arange(1, len(_UNITS) + 1)).astype(np.float32)
+    unit = (described[:, _UNIT_PLACE, None] == np.arange(1, len(_UNITS) + 1)).astype(np.float32)
     return np.concatenate([sound, unit], axis=1)

@@ -27,13 +27,15 @@ def _status(person: int) -> tuple[str, str, int]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    header = ("patientunitstayid", "unitdischargestatus", "unitdischargeoffset")
+    header = ("patientunitstayid", "hospitalid", "unitdischargestatus", "unitdischargeoffset")
     patients = [",".join([*header, "hospitaldischargestatus", "hospitaldischargeoffset", "uniquepid"])]
     diagnoses = ["diagnosisid,patientunitstayid,diagnosisstring,icd9code"]
     stays = [(1_000 + person, person) for person in range(PEOPLE)] + [(2_000 + person, person) for person in range(9)]
     for stay, person in stays:
         unit, hospital, end = _status(person)
-        patients.append(f"{stay},{unit},{end},{hospital},{end},00{person}-1")
+        # The second stay of who has two was in another hospital; of person 1 no hospital is told.
+        place = "" if person == 1 else 60 + person % 5 + stay // 2_000
+        patients.append(f"{stay},{place},{unit},{end},{hospital},{end},00{person}-1")
         code = ('"428.0, I50.9"', '"401.9, I10"', '"584.28, N17"')[person % 3]
         diagnoses.append(f"{stay},{stay},x,{code}")
     for name, rows in (("patient", patients), ("diagnosis", diagnoses)):
@@ -92,6 +94,19 @@ def test_death_is_told_by_the_end_of_the_stay(folder: Path) -> None:
     assert all(labels[group_of(f"00{person}-1")] == {float(person % 3 == 0)} for person in range(PEOPLE))
 
 
+def test_the_natural_key_is_the_hospital_of_the_stay(folder: Path) -> None:
+    data = eicu.load(folder, "decompensation")
+    assert data.natural_key == "hospital"
+    found: dict[int, set[int]] = {}
+    for split in _splits(data):
+        assert split.key is not None
+        for group, key in zip(split.group.tolist(), split.key.tolist(), strict=True):
+            found.setdefault(group, set()).add(key)
+    assert found[group_of("0059-1")] == {64}
+    assert found[group_of("004-1")] == {64, 65}
+    assert found[group_of("001-1")] == {0}
+
+
 def test_decompensation_is_asked_every_sixth_hour_and_is_death_within_24_hours(folder: Path) -> None:
     data = eicu.load(folder, "decompensation")
     hour = data.features.index("hours since admission")
@@ -147,5 +162,7 @@ def test_the_real_demo_is_split_by_person_and_finite(real_data: Path) -> None:
     groups = [set(split.group.tolist()) for split in _splits(failure)]
     assert len(groups[0] | groups[1] | groups[2]) == sum(len(group) for group in groups)
     assert all(np.isfinite(split.x).all() for split in _splits(failure))
+    hospitals = [split.key for split in _splits(failure) if split.key is not None]
+    assert len(np.unique(np.concatenate(hospitals))) == 185
     again = task_named("icu-heart-failure").load(real_data / "eicu-demo", seed=2)
     assert np.array_equal(failure.test.group, again.test.group)

@@ -16,7 +16,9 @@ def test_generated_stays_have_the_published_shape_and_say_what_they_are(outcome:
     data = generate(outcome, seed=1)
     assert (data.source, data.real, data.spec.dtype, data.spec.shape) == ("generated", False, "float32", (48, 76))
     assert len(data.features) == 76
+    assert data.natural_key is None
     for split in (data.train, data.valid, data.test):
+        assert split.key is None
         assert np.isfinite(split.x).all()
         assert split.y.shape == (len(split), 1)
         assert 0.05 < split.y.mean() < 0.45

@@ -60,6 +60,8 @@ def _course(data: Dataset, name: str, sample: int = 0) -> list[float]:
 def test_death_is_asked_of_the_first_48_hours(make: Maker) -> None:
     data = mimic3.load(_death(make), "death")
     assert (data.source, data.real, data.spec.shape) == ("MIMIC-III benchmark", True, (48, 76))
+    assert data.natural_key is None
+    assert data.test.key is None
     assert _course(data, "Heart Rate") == [90] * 3 + [100] * 45
     assert _course(data, "mask->Heart Rate") == [1, 0, 0, 1] + [0] * 44
     assert _course(data, "Glascow coma scale total->15") == [1] * 48

@@ -9,9 +9,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from edgebench.tasks import task_named
 from edgebench.tasks.icu.fit import first_groups
-from edgebench.tasks.icu.models import build, members_share, outputs_of
+from edgebench.tasks.icu.models import build, members_share
 from edgebench.tasks.icu.task import IcuTask
-from edgebench.tasks.models import with_batch
+from edgebench.tasks.models import outputs_of, with_batch
 from edgebench.tasks.task import Dataset, Epoch, Split
 
 # TensorFlow's converter warns of its own coming changes.
@@ -72,9 +72,11 @@ def test_more_patients_and_epochs_give_a_better_model(data: Dataset, light: kera
 
 def test_examples_are_whole_patients_of_a_seeded_shuffle() -> None:
     group = np.repeat(np.arange(10), 3)
-    split = Split(np.zeros((30, 48, 1), np.float32), np.zeros((30, 1), np.float32), group)
+    split = Split(np.zeros((30, 48, 1), np.float32), np.zeros((30, 1), np.float32), group, key=group + 50)
     one, again, more = (first_groups(split, count, seed=2) for count in (4, 4, 6))
     assert len(one) == 12
+    assert one.key is not None
+    assert np.array_equal(one.key, one.group + 50)
     assert set(one.group) == set(again.group) < set(more.group)
     assert len(first_groups(split, 99, seed=2)) == 30
     assert set(first_groups(split, 4, seed=3).group) != set(one.group)

@@ -72,11 +72,31 @@ def test_set_b_is_the_test_split_and_set_a_the_others(folder: Path) -> None:
     assert len(data.valid) > 0
 
 
+def test_the_natural_key_is_the_type_of_the_unit_and_goes_with_its_patient(folder: Path) -> None:
+    for record, unit in ((901, "1"), (902, "-1")):
+        text = STAY.format(record=record).replace("ICUType,3", f"ICUType,{unit}")
+        (folder / "set-b" / f"{record}.txt").write_text(text)
+    held_out = folder / "set-a" / "107.txt"
+    held_out.write_text(held_out.read_text().replace("ICUType,3", "ICUType,4"))
+    data = physionet2012.load(folder)
+    assert data.natural_key == "ICU type"
+    assert data.test.key is not None
+    assert data.test.key.tolist() == [3, 1, 0] + [3] * 37
+    by_record: dict[int, int] = {}
+    for split in (data.train, data.valid):
+        assert split.key is not None
+        by_record |= dict(zip(split.group.tolist(), split.key.tolist(), strict=True))
+    assert by_record == dict.fromkeys(range(100, 140), 3) | {107: 4}
+
+
 def test_the_second_load_comes_from_the_cache_and_is_equal(folder: Path) -> None:
     first, second = physionet2012.load(folder), physionet2012.load(folder)
     assert len(list((folder / "cache").glob("physionet2012-*.npz"))) == 2
     assert np.array_equal(first.train.x, second.train.x)
     assert np.array_equal(first.train.y, second.train.y)
+    assert first.train.key is not None
+    assert second.train.key is not None
+    assert np.array_equal(first.train.key, second.train.key)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +138,5 @@ def test_the_real_set_has_8000_stays_and_the_published_share_of_deaths(
     assert all(np.isfinite(split.x).all() for split in (data.train, data.valid, data.test))
     assert not set(data.train.group) & set(data.valid.group)
     assert (np.diff(data.test.group) > 0).all()
+    assert data.test.key is not None
+    assert np.bincount(data.test.key).tolist() == [0, 590, 782, 1_436, 1_192]

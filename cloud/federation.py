@@ -1,0 +1,139 @@
+"""A federation beside the streams: a child process runs the server's side, and tells of each round as a line of JSON.
+
+`Federation` is the parent's side, `python -m cloud.federator` the child's. A child of its own, since a Flower app is
+somebody's own code, and aggregating a large model must not hold the streams up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+import msgspec
+
+from edgebench.errors import DataError, ModelError
+from edgebench.fabric.guard import guarded
+from edgebench.fabric.records import Rounded
+from edgebench.topology.deployment import FederatedPlan
+
+_LINE_LIMIT_BYTES = 1 << 26
+_STOP_S = 5.0
+
+
+class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the child is told. parents: client -> the edge above it. broker: MQTT URL of the cloud's.
+
+    kit_dir: of the built-in app's kit, with the weights that the first round begins with; None with an app.
+    journal_dir: where rounds are written down; what it holds already is not done again. work_dir: for what passes
+    through.
+    """
+
+    run_id: str
+    cloud: str
+    seed: int
+    plan: FederatedPlan
+    parents: dict[str, str]
+    broker: str
+    kit_dir: str | None
+    journal_dir: str
+    work_dir: str
+
+
+class Go(msgspec.Struct, frozen=True, tag="go"):
+    """To the child, once the streams have their start."""
+
+    start_ns: int
+
+
+class Listening(msgspec.Struct, frozen=True, tag="listening"):
+    """From the child: it is connected, and waits for `Go`."""
+
+
+class GlobalModel(msgspec.Struct, frozen=True, tag="model"):
+    """The model after a round (0: before the first), as a parcel of arrays."""
+
+    number: int
+    path: str
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """All rounds are done."""
+
+
+class FailedFederation(msgspec.Struct, frozen=True, tag="failed"):
+    """It cannot go on. about_data: the user's mistake."""
+
+    reason: str
+    about_data: bool = False
+
+
+FederationEvent = Listening | Rounded | GlobalModel | Finished | FailedFederation
+
+
+class Federation:
+    """The child process of one federated workload; use it by `async with`.
+
+    It ends with this process, whatever ends that.
+    """
+
+    def __init__(self, spec: FederationSpec) -> None:
+        self._spec = spec
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Federation:
+        self._process = await asyncio.create_subprocess_exec(
+            *guarded([sys.executable, "-m", "cloud.federator"]),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_LIMIT_BYTES,
+        )
+        self._say(self._spec)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        # It has children of its own to end, where another engine than ours runs the federation.
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def go(self, start_ns: int) -> None:
+        """Let the rounds begin, counted from `start_ns`."""
+        self._say(Go(start_ns))
+
+    async def listening(self) -> None:
+        """Return when the child is ready for `go`. Raises ModelError or DataError with why it never will be."""
+        async for event in self.events():
+            if isinstance(event, Listening):
+                return
+        raise ModelError("the federation ended before it began")
+
+    async def events(self) -> AsyncIterator[FederationEvent]:
+        """What happens, up to the end. Raises ModelError or DataError where the federation fails."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            event = msgspec.json.decode(line, type=FederationEvent)
+            if isinstance(event, FailedFederation):
+                raise (DataError if event.about_data else ModelError)(event.reason)
+            yield event
+            if isinstance(event, Finished | Listening):
+                return
+        status = await self._process.wait()
+        how = f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        raise ModelError(f"its process ended before its work did ({how}); see the cloud's log")
+
+    def _say(self, what: FederationSpec | Go) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(what) + b"\n")

@@ -1,0 +1,277 @@
+"""The process that runs the server's side of a federation: `python -m cloud.federator` (see `cloud.federation`)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from cloud.federation import (
+    FailedFederation,
+    FederationEvent,
+    FederationSpec,
+    Finished,
+    GlobalModel,
+    Go,
+    Listening,
+)
+from edgebench.clock import NS_PER_S, now_ns, sleep_s
+from edgebench.errors import DataError, EdgebenchError
+from edgebench.fabric import topics
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import ReplyRecord, Rounded, RoundRecord
+from edgebench.federated.content import Array, Arrays, Head, arrays_in, pack, read_parcel, write_parcel
+from edgebench.federated.courier import Courier
+from edgebench.federated.flower.apps import load_app, run_server_app
+from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.events import Learned, Outcome, RoundSeen
+from edgebench.federated.flower.grid import MqttGrid
+from edgebench.federated.flower.observed import ObservedGrid
+from edgebench.federated.kit import INITIAL
+from edgebench.seeds import seed_for
+
+_CONNECT_S = 30.0
+
+
+class Wire:
+    """The federation's connection to the cloud's broker, in a thread of its own, and the courier that uses it."""
+
+    def __init__(self, spec: FederationSpec) -> None:
+        self._spec = spec
+        workload = spec.plan.how.workload
+        self._edge_of = {node: spec.parents.get(node, node) for node in spec.plan.asked}
+        self._reactor = Reactor()
+        self._up = threading.Event()
+        self._connection = Connection(
+            self._reactor,
+            parse_broker_url(spec.broker),
+            f"{spec.run_id}-{spec.cloud}-fl-{workload}",
+            on_message=self._received,
+            on_up=self._is_up,
+        )
+        down = {node: topics.fl_down(spec.run_id, workload, edge, node) for node, edge in self._edge_of.items()}
+        self._node_of = {topics.fl_up(spec.run_id, workload, edge, node): node for node, edge in self._edge_of.items()}
+        self._status_of = {
+            topics.fl_status(spec.run_id, workload, edge, node): [node] for node, edge in self._edge_of.items()
+        }
+        for node, edge in self._edge_of.items():
+            self._status_of.setdefault(topics.status(spec.run_id, edge), []).append(node)
+        self.courier = Courier(
+            self._reactor,
+            lambda node, datagram: self._connection.publish(down[node], datagram, qos=0),
+            Path(spec.work_dir),
+            backed_up=lambda: self._connection.backed_up,
+        )
+        hops = (spec.run_id, workload, topics.ANY, topics.ANY)
+        self._connection.subscribe([topics.fl_up(*hops)], 0)
+        self._connection.subscribe([topics.fl_status(*hops), topics.status(spec.run_id, topics.ANY)], 1)
+        self._thread = threading.Thread(target=self._run, name="federation-mqtt", daemon=True)
+
+    @contextmanager
+    def connected(self) -> Iterator[Courier]:
+        """Be connected. Raises EdgebenchError where the broker does not answer."""
+        self._thread.start()
+        try:
+            if not self._up.wait(_CONNECT_S):
+                raise EdgebenchError(f"the cloud's broker did not answer in {_CONNECT_S:.0f} s")
+            yield self.courier
+        finally:
+            for end in (self.courier.close, self._connection.close, self._reactor.stop):
+                self._reactor.call_soon_threadsafe(end)
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._connection.start()
+        self._reactor.run()
+
+    def _is_up(self) -> None:
+        self._up.set()
+        self.courier.reconnected()
+
+    def _received(self, topic: str, payload: bytes) -> None:
+        node = self._node_of.get(topic)
+        if node is not None:
+            self.courier.feed(node, payload)
+            return
+        for each in self._status_of.get(topic, ()):
+            self.courier.peer_status(each, online=payload == b"online")
+
+
+class Pace:
+    """When rounds may begin: the first `at_s` after the streams' start, each at least `interval_s` after the last."""
+
+    def __init__(self, start_ns: int, at_s: float, interval_s: float) -> None:
+        self._next_ns = start_ns + int(at_s * NS_PER_S)
+        self._interval_ns = int(interval_s * NS_PER_S)
+
+    def wait(self) -> None:
+        """Return when the next round may begin."""
+        sleep_s(max(0.0, (self._next_ns - now_ns()) / NS_PER_S))
+        self._next_ns = max(self._next_ns, now_ns() - self._interval_ns) + self._interval_ns
+
+
+class Reporter:
+    """Turns what the app's grid sees into events."""
+
+    def __init__(self, spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
+        self._spec = spec
+        self._emit = emit
+        self._seen: RoundSeen | None = None
+        self._dir = Path(spec.work_dir)
+
+    def round_of_app(self, seen: RoundSeen) -> None:
+        """A round of an app of the user's own, whose aggregation nobody sees."""
+        if seen.kind.partition(".")[0] == "train":
+            self._emit(Rounded(self._record(seen, seen.ended_ns)))
+
+    def round_of_built_in(self, seen: RoundSeen) -> None:
+        """A round whose model is still to be made."""
+        self._seen = seen
+
+    def learned(self, learned: Learned) -> None:
+        """The model after a round of the built-in app."""
+        if self._seen is not None:
+            record = self._record(self._seen, now_ns())
+            privacy = learned.privacy
+            self._emit(
+                Rounded(
+                    msgspec.structs.replace(
+                        record,
+                        skipped=learned.skipped or record.skipped,
+                        metrics={name: float(value) for name, value in learned.metrics.items() if _is_number(value)},
+                        epsilon=None if privacy is None else privacy.epsilon,
+                        delta=None if privacy is None else privacy.delta,
+                    )
+                )
+            )
+            self._seen = None
+        path = self._dir / f"round-{learned.round}.parcel"
+        write_parcel(path, pack(Head(message_id="", kind="model"), {"arrays": Arrays(learned.arrays)}))
+        self._emit(GlobalModel(learned.round, str(path)))
+
+    def _record(self, seen: RoundSeen, ended_ns: int) -> RoundRecord:
+        plan = self._spec.plan
+        return RoundRecord(
+            workload=plan.how.workload,
+            server=self._spec.cloud,
+            number=seen.round,
+            inner=0,
+            started_ns=seen.started_ns,
+            gathered_ns=seen.ended_ns,
+            ended_ns=ended_ns,
+            replies=tuple(_reply(plan.asked[outcome.node - 1], outcome, seen) for outcome in seen.outcomes),
+            skipped=seen.skipped,
+            resumed=seen.replayed,
+        )
+
+
+def _reply(node: str, outcome: Outcome, seen: RoundSeen) -> ReplyRecord:
+    stamps = outcome.stamps
+    return ReplyRecord(
+        node=node,
+        asked_ns=stamps.sent_ns or seen.started_ns,
+        delivered_ns=stamps.received_ns or stamps.delivered_ns,
+        started_ns=stamps.started_ns,
+        finished_ns=stamps.finished_ns,
+        arrived_ns=stamps.arrived_ns,
+        bytes_down=stamps.bytes_down or 0,
+        bytes_up=stamps.bytes_up or 0,
+        examples=None if outcome.examples is None else int(outcome.examples),
+        error=outcome.error,
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def main() -> int:
+    """Run the federation that the first line on standard input describes, from the second line on."""
+    events = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever an app prints must not mix with the events
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
+    emitting = threading.Lock()
+
+    def emit(event: FederationEvent) -> None:
+        with emitting:
+            events.write(msgspec.json.encode(event) + b"\n")
+            events.flush()
+
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=FederationSpec)
+    try:
+        _federate(spec, emit)
+    except Exception as error:  # noqa: BLE001  (the event is where it goes)
+        traceback.print_exc()
+        text = " ".join(str(error).split())
+        known = isinstance(error, EdgebenchError)
+        reason = text if known else f"{type(error).__name__}: {text}"
+        emit(FailedFederation(reason, about_data=isinstance(error, DataError)))
+    else:
+        emit(Finished())
+    return 0
+
+
+def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
+    with Wire(spec).connected() as courier:
+        emit(Listening())
+        line = sys.stdin.buffer.readline()
+        if not line:
+            return
+        start_ns = msgspec.json.decode(line, type=Go).start_ns
+        how = spec.plan.how
+        pace = Pace(start_ns, how.at_s, how.interval_s)
+        reporter = Reporter(spec, emit)
+        state_dir = Path(spec.journal_dir) / "state"
+        grid = ObservedGrid(
+            MqttGrid(
+                courier,
+                spec.plan.asked,
+                run_id=seed_for(0, "run", spec.run_id),
+                deadline_s=how.deadline_s,
+                before_asking=partial(courier.wait_online, spec.plan.asked, how.min_replies),
+            ),
+            seed=spec.seed,
+            deadline_s=how.deadline_s,
+            min_replies=how.min_replies,
+            on_round=reporter.round_of_built_in if how.app is None else reporter.round_of_app,
+        )
+        if how.app is not None:
+            pace.wait()
+            run_server_app(load_app(Path(how.app)).configured(how.config), grid, state_dir=state_dir)
+            return
+        run_built_in(
+            grid,
+            how,
+            _initial(spec),
+            seed=spec.seed,
+            on_model=reporter.learned,
+            before_round=lambda _number: pace.wait(),
+            state_dir=state_dir,
+        )
+
+
+def _initial(spec: FederationSpec) -> dict[str, Array]:
+    """The weights that the first round begins with; those of the first start, where this is a later one."""
+    kept = Path(spec.journal_dir) / INITIAL
+    if not kept.exists():
+        assert spec.kit_dir is not None
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(spec.kit_dir) / INITIAL, kept)
+    return dict(arrays_in(read_parcel(kept).content))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Making the kit by which federated clients learn a model on (see `edgebench.federated.kit`)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import keras
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.export import Converter, StepConversion
+from cloud.jobs import KitOrder
+from edgebench.errors import ModelError
+from edgebench.federated.content import Array, Arrays, Head, pack, write_parcel
+from edgebench.federated.kit import INITIAL, KIT, MODEL, STEP, STEP_SPEC, KitInfo
+from edgebench.federated.partition import PARTITION_FILES, partition, write_partitions
+from edgebench.tasks.task import Split, Task
+
+
+def write_kit(
+    task: Task, keras_file: Path, train: Split, order: KitOrder, seed: int, converter: Converter | None
+) -> KitInfo:
+    """Write the kit of a trained model. Raises DataError where its data cannot be partitioned so, ModelError where its
+    training step does not convert."""
+    directory = Path(order.out_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    parts = partition(train, order.partition, order.clients, seed)
+    write_partitions(train, parts, directory)
+    loss = getattr(task, "loss", None)
+    if loss is None:
+        raise ModelError(
+            f"task {task.name} has no `loss`, so its models cannot learn on (see edgebench.tasks.task.Task)"
+        )
+    if order.runtime == "litert":
+        if converter is None:
+            raise ModelError("a training step takes a converter")
+        out = str(directory / STEP)
+        conversion = StepConversion(task=task.name, model=str(keras_file), loss=loss, batch=order.batch_size, out=out)
+        converter.convert_step(conversion)
+        files: tuple[str, ...] = (STEP, STEP_SPEC, *PARTITION_FILES)
+    else:
+        shutil.copyfile(keras_file, directory / MODEL)
+        files = (MODEL, *PARTITION_FILES)
+    write_weights(directory / INITIAL, weights_of(keras.models.load_model(keras_file, compile=False, safe_mode=True)))
+    info = KitInfo(
+        runtime=order.runtime,
+        files=files,
+        samples=tuple(map(len, parts)),
+        groups=tuple(len(np.unique(train.group[rows])) for rows in parts),
+    )
+    (directory / KIT).write_bytes(msgspec.json.format(msgspec.json.encode(info)))
+    return info
+
+
+def weights_of(model: keras.Model) -> dict[str, NDArray[np.float32]]:
+    """The trainable weights of a model by the paths of their variables, in the model's order."""
+    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables}
+
+
+def write_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
+    """Write weights as the parcel of a global model."""
+    arrays = Arrays({name: Array.of(weight) for name, weight in weights.items()})
+    write_parcel(path, pack(Head(message_id="", kind="model"), {"arrays": arrays}))
+
+
+def set_weights(model: keras.Model, weights: dict[str, NDArray[np.float32]]) -> None:
+    """Give a model these trainable weights. Raises ModelError where they are another model's."""
+    variables = {variable.path: variable for variable in model.trainable_variables}
+    if variables.keys() != weights.keys():
+        raise ModelError(f"weights of another model: {', '.join(sorted(variables.keys() ^ weights.keys())[:3])}, …")
+    for name, variable in variables.items():
+        if tuple(variable.shape) != weights[name].shape:
+            raise ModelError(f"weights of another model: {name} has shape {weights[name].shape}, not {variable.shape}")
+        variable.assign(weights[name])

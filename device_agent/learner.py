@@ -1,0 +1,133 @@
+"""The process that learns for the devices of an agent: `python -m device_agent.learner`.
+
+The first line on standard input is a `LearnerSpec`, each one after it a `LearnJob`; each job is answered by a line with
+its outcome. One job at a time: the memory is that of one client, however many devices the agent hosts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import now_ns
+from edgebench.federated.content import Bytes, Content, ContentError, Head, Parcel, pack, read_parcel, write_parcel
+
+NICE = 10
+"""Sensing comes first: the learner takes what it leaves."""
+
+Answer = Callable[[Parcel], Parcel]
+
+
+class BuiltIn(msgspec.Struct, frozen=True, tag="built-in"):
+    """Clients of the built-in app learn from a kit. seed: of the run."""
+
+    kit_dir: str
+    runtime: str
+
+
+class App(msgspec.Struct, frozen=True, tag="app"):
+    """Clients of a Flower app of the user's own. clients: how many there are in all."""
+
+    path: str
+    config: dict[str, bool | int | float | str]
+    clients: int
+    run_id: int
+
+
+class LearnerSpec(msgspec.Struct, frozen=True):
+    """What to learn, by workload."""
+
+    seed: int
+    workloads: dict[str, BuiltIn | App]
+
+
+class LearnJob(msgspec.Struct, frozen=True):
+    """A request of the server to a client. node: its Flower node id. request, reply: files."""
+
+    workload: str
+    node: int
+    request: str
+    reply: str
+    received_ns: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The reply is in its file. error: what it says went wrong."""
+
+    error: str | None
+
+
+def main() -> int:
+    """Do the jobs on standard input until it ends."""
+    outcomes = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever an app prints must not mix with the outcomes
+    os.nice(NICE)
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=LearnerSpec)
+    clients: dict[tuple[str, int], Answer] = {}
+    for line in sys.stdin.buffer:
+        job = msgspec.json.decode(line, type=LearnJob)
+        error = _do(job, spec, clients)
+        outcomes.write(msgspec.json.encode(Done(error)) + b"\n")
+        outcomes.flush()
+    return 0
+
+
+def _do(job: LearnJob, spec: LearnerSpec, clients: dict[tuple[str, int], Answer]) -> str | None:
+    """Write the reply to a request, whatever it is, and return its error."""
+    started_ns = now_ns()
+    head, content = Head(message_id="", kind="train"), {}
+    try:
+        request = read_parcel(Path(job.request))
+        head = request.head
+        key = (job.workload, job.node)
+        if key not in clients:
+            clients[key] = _client(spec, job)
+        reply = clients[key](request)
+        error, content = reply.head.error, reply.content
+    except ContentError as wrong:
+        error = str(wrong)
+    except Exception as failure:  # noqa: BLE001  (the reply is where it goes)
+        traceback.print_exc()
+        error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+    write_reply(job, head, content, error, started_ns)
+    return error
+
+
+def write_reply(job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int) -> None:
+    """Write the reply's file."""
+    stamps: dict[str, int | float | str] = {
+        "received_ns": job.received_ns,
+        "started_ns": started_ns,
+        "finished_ns": now_ns(),
+    }
+    head = Head(
+        message_id=f"re-{request.message_id}",
+        kind=request.kind,
+        group=request.group,
+        reply_to=request.message_id,
+        error=error,
+        meta=stamps,
+    )
+    buffers: list[Bytes] = pack(head, {} if error is not None else content)
+    write_parcel(Path(job.reply), buffers)
+
+
+def _client(spec: LearnerSpec, job: LearnJob) -> Answer:
+    workload = spec.workloads[job.workload]
+    # A device that learns by LiteRT has room neither for Flower nor for Keras.
+    if isinstance(workload, BuiltIn):
+        from device_agent.built_in import client_of
+
+        return client_of(workload, job.node, spec.seed)
+    from device_agent.apps import client_of as app_client_of
+
+    return app_client_of(workload, job.node, spec.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""What only Flower can say of a topology's federations: is there such a strategy, does it take these arguments?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.topology.deployment import Deployment, FederatedPlan
+from edgebench.topology.wording import one_line
+
+
+def check_federations(deployment: Deployment, file: str | Path) -> None:
+    """Check strategies, and apps of the user's own. Raises one TopologyError with all problems."""
+    problems = []
+    for index, plan in enumerate(deployment.federated.values()):
+        try:
+            _check(plan)
+        except EdgebenchError as error:
+            field = "strategy" if plan.how.app is None else "app"
+            problems.append(one_line(f"{file}: $.federated[{index}].{field}: {error}"))
+    if problems:
+        raise TopologyError(problems)
+
+
+def _check(plan: FederatedPlan) -> None:
+    how = plan.how
+    if how.app is not None:
+        from edgebench.federated.flower.apps import load_app
+
+        load_app(Path(how.app)).configured(how.config)
+    elif how.mode != "buffered":
+        from edgebench.federated.flower.strategies import check_strategy
+
+        name, by_edges = how.strategy.name, "edge" in how.aggregate
+        if by_edges and name.startswith("DifferentialPrivacyClientSide"):
+            raise EdgebenchError(f"'{name}' clips on devices, which edges hide from it (use the server-side one)")
+        fraction = 1.0 if by_edges else how.fraction
+        check_strategy(name, how.strategy.args, clients=len(plan.asked), fraction=fraction)

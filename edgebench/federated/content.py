@@ -1,0 +1,221 @@
+"""What a federated message carries: named records of arrays, metrics and settings, and the bytes they travel as.
+
+It holds all that a Flower `RecordDict` can hold, without Flower, so that devices and edges need neither its memory nor
+its internals. A parcel is `EBF1`, the length of its head, the head (MessagePack), and the raw arrays one after another:
+an array can be used from a memory-mapped file without a copy, and a message of 100 MB is never in memory twice.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+RAW = "raw"
+"""Array data in C order, little-endian. Other kinds of data (Flower calls them `stype`) are carried as they are."""
+
+_MAGIC = b"EBF1"
+_HEAD_AT = 8
+_LARGEST_HEAD_BYTES = 1 << 26
+
+Setting = Any
+"""int, float, str, bytes, bool, or a list of one of them; MessagePack tells them apart."""
+Bytes = bytes | memoryview
+
+
+class ContentError(Exception):
+    """Bytes that are no parcel, or an array that is not what it claims to be; the message says what is wrong."""
+
+
+class Array(msgspec.Struct, frozen=True):
+    """One array. data: raw bytes, or what `kind` says."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: Bytes
+    kind: str = RAW
+
+    @staticmethod
+    def of(array: NDArray[Any]) -> Array:
+        """An array as it is in memory; copied only where it is not in C order and little-endian."""
+        plain = np.ascontiguousarray(array)
+        if plain.dtype.byteorder == ">":
+            plain = plain.astype(plain.dtype.newbyteorder("<"))
+        # A memoryview cannot be cast to bytes where a dimension is 0.
+        data = memoryview(plain.data).cast("B") if plain.size else b""
+        return Array(str(plain.dtype), tuple(array.shape), data)
+
+    def numpy(self) -> NDArray[Any]:
+        """A read-only view of the data, [*shape]. Raises ContentError where data, dtype and shape do not agree."""
+        if self.kind != RAW:
+            raise ContentError(f"array data of kind '{self.kind}', not {RAW}")
+        try:
+            view = np.frombuffer(self.data, dtype=np.dtype(self.dtype)).reshape(self.shape)
+        except (ValueError, TypeError) as error:
+            raise ContentError(f"array of {self.dtype} {self.shape}: {error}") from None
+        view.flags.writeable = False
+        return view
+
+
+class Arrays(msgspec.Struct, frozen=True, tag="arrays"):
+    """A record of arrays: a model, mostly."""
+
+    items: dict[str, Array]
+
+
+class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
+    """A record of numbers and lists of numbers."""
+
+    items: dict[str, int | float | list[int | float]]
+
+
+class Config(msgspec.Struct, frozen=True, tag="config"):
+    """A record of settings."""
+
+    items: dict[str, Setting]
+
+
+Record = Arrays | Metrics | Config
+Content = dict[str, Record]
+"""Records by name, in an order that is kept."""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a parcel says of itself.
+
+    message_id: names a request; a reply repeats it in `reply_to`. kind: Flower's message type: `train`, `evaluate`,
+    `query`, or one of these with `.action`. group: the round, in most strategies. error: why there is no content.
+    meta: stamps and the like, which no app sees.
+    """
+
+    message_id: str
+    kind: str
+    group: str = ""
+    reply_to: str = ""
+    error: str | None = None
+    meta: dict[str, int | float | str] = {}
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """A message: its head and, unless that tells an error, its content."""
+
+    head: Head
+    content: Content
+
+
+class _Spot(msgspec.Struct, frozen=True, array_like=True):
+    """Where an array's data lies among the raw bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    kind: str
+    start: int
+    size: int
+
+
+class _ArraysOut(msgspec.Struct, frozen=True, tag="arrays"):
+    items: dict[str, _Spot]
+
+
+class _Front(msgspec.Struct, frozen=True):
+    head: Head
+    records: dict[str, _ArraysOut | Metrics | Config]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Front)
+
+
+def pack(head: Head, content: Mapping[str, Record]) -> list[Bytes]:
+    """The buffers of a parcel, in the order in which they travel; array data is not copied."""
+    body: list[Bytes] = []
+    at = 0
+    records: dict[str, _ArraysOut | Metrics | Config] = {}
+    for name, record in content.items():
+        if not isinstance(record, Arrays):
+            records[name] = record
+            continue
+        spots = {}
+        for key, array in record.items.items():
+            size = len(array.data)
+            spots[key] = _Spot(array.dtype, array.shape, array.kind, at, size)
+            body.append(array.data)
+            at += size
+        records[name] = _ArraysOut(spots)
+    front = _encoder.encode(_Front(head, records))
+    return [_MAGIC + len(front).to_bytes(_HEAD_AT - len(_MAGIC), "big") + front, *body]
+
+
+def unpack(data: Bytes | mmap.mmap) -> Parcel:
+    """The parcel in these bytes, whose arrays are views of them. Raises ContentError."""
+    view = memoryview(data)
+    if len(view) < _HEAD_AT or bytes(view[: len(_MAGIC)]) != _MAGIC:
+        raise ContentError("not a federated message")
+    size = int.from_bytes(view[len(_MAGIC) : _HEAD_AT], "big")
+    if size > _LARGEST_HEAD_BYTES or _HEAD_AT + size > len(view):
+        raise ContentError("a federated message that is cut off")
+    try:
+        front = _decoder.decode(view[_HEAD_AT : _HEAD_AT + size])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ContentError(f"not a federated message: {error}") from None
+    body = view[_HEAD_AT + size :]
+    return Parcel(front.head, {name: _read(record, body) for name, record in front.records.items()})
+
+
+def _read(record: _ArraysOut | Metrics | Config, body: memoryview) -> Record:
+    if not isinstance(record, _ArraysOut):
+        return record
+    items = {}
+    for key, spot in record.items.items():
+        if spot.start < 0 or spot.size < 0 or spot.start + spot.size > len(body):
+            raise ContentError(f"array '{key}' lies outside of its message")
+        items[key] = Array(spot.dtype, spot.shape, body[spot.start : spot.start + spot.size], spot.kind)
+    return Arrays(items)
+
+
+def write_parcel(path: Path, buffers: list[Bytes]) -> int:
+    """Write a packed parcel to a file and return its size in bytes."""
+    with path.open("wb") as file:
+        for buffer in buffers:
+            file.write(buffer)
+        return file.tell()
+
+
+def read_parcel(path: Path) -> Parcel:
+    """The parcel in a file, mapped into memory: its arrays stay valid, and the file's room in use, while they live.
+
+    Raises ContentError.
+    """
+    with path.open("rb") as file:
+        try:
+            return unpack(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except ValueError as error:  # an empty file cannot be mapped
+            raise ContentError(f"not a federated message: {error}") from None
+
+
+def arrays_in(content: Content) -> dict[str, Array]:
+    """The arrays of the first record of arrays; empty where there is none."""
+    return next((record.items for record in content.values() if isinstance(record, Arrays)), {})
+
+
+def metrics_in(content: Content) -> dict[str, int | float | list[int | float]]:
+    """The numbers of the first record of metrics; empty where there is none."""
+    return next((record.items for record in content.values() if isinstance(record, Metrics)), {})
+
+
+def configs_in(content: Content) -> dict[str, Setting]:
+    """All settings of all records of settings, later ones over earlier ones."""
+    return {
+        key: value for record in content.values() if isinstance(record, Config) for key, value in record.items.items()
+    }
+
+
+def numpy_arrays(content: Content) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and view of each array of `arrays_in`. Raises ContentError."""
+    for name, array in arrays_in(content).items():
+        yield name, array.numpy()

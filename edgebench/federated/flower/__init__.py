@@ -1,0 +1,13 @@
+"""The bridge to Flower: its strategies, its apps, its engines. Flower is imported in this package only.
+
+messages: between Flower's messages and parcels. grid: Flower's `Grid` over a courier, and in one process. observed: the
+grid that every engine's is wrapped in: seeds, order, checks, figures. journal, replay: going on after a crash.
+strategies, built_in, buffered: the app that comes with edgebench. apps: any other. events: what is told of rounds.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Flower reports each start to its makers unless told not to, and reads this when it is imported.
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")

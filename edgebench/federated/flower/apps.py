@@ -1,0 +1,253 @@
+"""Any Flower app, unmodified: its ServerApp over any grid, and its ClientApp for one client after another."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import msgspec
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import ServerApp
+
+from edgebench.clock import now_ns
+from edgebench.errors import EdgebenchError
+from edgebench.federated.content import Bytes, ContentError, Head, Parcel, pack
+from edgebench.federated.flower.grid import identity
+from edgebench.federated.flower.journal import Journal
+from edgebench.federated.flower.messages import ERROR_CODE, SERVER_NODE, to_message, to_parcel
+from edgebench.federated.flower.observed import ObservedGrid
+from edgebench.seeds import seed_everything
+from edgebench.topology.wording import did_you_mean, one_line
+
+Value = bool | int | float | str
+_App = TypeVar("_App", ServerApp, ClientApp)
+
+
+class FlowerApp(msgspec.Struct, frozen=True):
+    """A Flower app in a folder. server_ref, client_ref: `module:attribute`. run_config: its defaults, by dotted key."""
+
+    folder: str
+    name: str
+    server_ref: str
+    client_ref: str
+    run_config: dict[str, Value]
+
+    def configured(self, overrides: Mapping[str, Value]) -> FlowerApp:
+        """The app with other settings. Raises EdgebenchError for a setting that it does not have."""
+        for key in overrides:
+            if key not in self.run_config:
+                raise EdgebenchError(
+                    f"{self.folder}: the app has no setting '{key}' in [tool.flwr.app.config]"
+                    f"{did_you_mean(key, self.run_config)}"
+                )
+        return msgspec.structs.replace(self, run_config={**self.run_config, **overrides})
+
+
+def load_app(folder: Path) -> FlowerApp:
+    """The Flower app in a folder, as its pyproject.toml describes it; none of its code runs. Raises EdgebenchError."""
+    path = folder / "pyproject.toml"
+    try:
+        project = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise EdgebenchError(f"{folder}: no Flower app: there is no pyproject.toml") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise EdgebenchError(f"{path}: {one_line(str(error))}") from None
+    app = _table(path, project, "tool.flwr.app", needed=True)
+    components = _table(path, project, "tool.flwr.app.components", needed=True)
+    server_ref, client_ref = (_reference(folder, components, part) for part in ("serverapp", "clientapp"))
+    name = _table(path, project, "project").get("name")
+    return FlowerApp(
+        folder=str(folder.resolve()),
+        name=name if isinstance(name, str) else folder.name,
+        server_ref=server_ref,
+        client_ref=client_ref,
+        run_config=_flat(path, app.get("config", {})),
+    )
+
+
+def server_app(app: FlowerApp) -> ServerApp:
+    """Import the app's ServerApp. Raises EdgebenchError."""
+    return _imported(app, app.server_ref, ServerApp)
+
+
+def client_app(app: FlowerApp) -> ClientApp:
+    """Import the app's ClientApp. Raises EdgebenchError."""
+    return _imported(app, app.client_ref, ClientApp)
+
+
+def run_server_app(app: FlowerApp, grid: ObservedGrid, *, state_dir: Path | None = None) -> None:
+    """Run the app's ServerApp to its end. state_dir: where to keep what a restart goes on from.
+
+    An app with Flower's deprecated strategies sums replies up as they come, and cannot be resumed: it starts anew.
+    Raises EdgebenchError where the app cannot be imported; whatever the app raises comes through.
+    """
+    run_id = grid.run.run_id
+    with identity(run_id, SERVER_NODE):
+        serve = server_app(app)
+        grid.seed_anew()  # frameworks that have just been imported were not there to be seeded
+        grid.one_by_one = serve._main is None
+        if state_dir is not None and not grid.one_by_one:
+            grid.resume(Journal(state_dir))
+        context = Context(
+            run_id=run_id,
+            node_id=SERVER_NODE,
+            node_config={},
+            state=RecordDict(),
+            run_config=dict(app.run_config),
+        )
+        try:
+            serve(grid, context)
+        finally:
+            grid.finish()
+
+
+class ClientRunner:
+    """One client of an app. Its context lives as long as it does; several may share a process and a ClientApp.
+
+    Before each message the process's generators are seeded from the run's seed, the node, and the message's group and
+    kind: what a client makes of it does not depend on who else was called before.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        *,
+        run_id: int,
+        node_id: int,
+        clients: int,
+        run_config: Mapping[str, Value],
+        seed: int,
+    ) -> None:
+        """node_id: from 1. clients: how many there are, which share the data by their partition-id, node_id − 1."""
+        self._app = app
+        self._run_id = run_id
+        self._node_id = node_id
+        self._seed = seed
+        self.context = Context(
+            run_id=run_id,
+            node_id=node_id,
+            node_config={"partition-id": node_id - 1, "num-partitions": clients},
+            state=RecordDict(),
+            run_config=dict(run_config),
+        )
+
+    def answer(self, request: Parcel) -> list[Bytes]:
+        """The reply, packed; whatever goes wrong is an error in it."""
+        reply = self.reply(request)
+        return pack(reply.head, reply.content)
+
+    def reply(self, request: Parcel) -> Parcel:
+        """The reply; whatever goes wrong is an error in it."""
+        started_ns = now_ns()
+        head = request.head
+        try:
+            message = to_message(request, run_id=self._run_id, src=SERVER_NODE, dst=self._node_id)
+            reply = call_client(self._app, message, self.context, seed=self._seed)
+            reply.metadata.__dict__["_message_id"] = f"{head.message_id}-{self._node_id}"
+            return to_parcel(reply, started_ns=started_ns, finished_ns=now_ns())
+        except ContentError as error:
+            return self._failed(head, started_ns, ErrorCode.UNKNOWN, str(error))
+
+    def _failed(self, head: Head, started_ns: int, code: int, reason: str) -> Parcel:
+        """A request that is no Flower message, or a reply that cannot travel."""
+        return Parcel(
+            Head(
+                message_id=f"{head.message_id}-{self._node_id}",
+                kind=head.kind,
+                group=head.group,
+                reply_to=head.message_id,
+                error=reason,
+                meta={ERROR_CODE: code, "started_ns": started_ns, "finished_ns": now_ns()},
+            ),
+            {},
+        )
+
+
+def call_client(app: ClientApp, message: Message, context: Context, *, seed: int) -> Message:
+    """Have a ClientApp answer, as the node of its context; what it raises is an error in the reply, as in Flower."""
+    about = message.metadata
+    seed_everything(seed, "client", context.node_id, about.group_id, about.message_type)
+    with identity(about.run_id, context.node_id):
+        try:
+            reply = app(message, context)
+            if not isinstance(reply, Message):
+                raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (the reply is where it goes)
+            reason = one_line(f"{type(error).__name__}: {error}")
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+    reply.metadata.__dict__["_reply_to_message_id"] = about.message_id
+    return reply
+
+
+def _table(path: Path, project: Mapping[str, Any], name: str, *, needed: bool = False) -> Mapping[str, Any]:
+    found: Any = project
+    for part in name.split("."):
+        found = found.get(part, {}) if isinstance(found, Mapping) else {}
+    if not isinstance(found, Mapping) or (needed and not found):
+        raise EdgebenchError(f"{path}: no table [{name}], which makes a Flower app of it")
+    return found
+
+
+def _reference(folder: Path, components: Mapping[str, Any], part: str) -> str:
+    """`module:attribute` of one of the app's two halves."""
+    path = folder / "pyproject.toml"
+    reference = components.get(part)
+    if reference is None:
+        raise EdgebenchError(f'{path}: [tool.flwr.app.components] has no {part} (write {part} = "module:app")')
+    module, colon, attribute = reference.partition(":") if isinstance(reference, str) else ("", "", "")
+    names = [*module.split("."), *attribute.split(".")]
+    if not colon or not all(name.isidentifier() for name in names):
+        raise EdgebenchError(f'{path}: {part} is {reference!r}, not a reference "module:attribute"')
+    place = folder.joinpath(*module.split("."))
+    if folder.joinpath(names[0]).is_dir() and not (place.with_suffix(".py").is_file() or place.is_dir()):
+        raise EdgebenchError(f"{path}: {part} is {reference!r}, but there is no {place.with_suffix('.py')}")
+    return str(reference)
+
+
+def _flat(path: Path, config: Any, prefix: str = "") -> dict[str, Value]:
+    """Settings by dotted key, as Flower hands them to an app."""
+    if not isinstance(config, Mapping):
+        raise EdgebenchError(f"{path}: [tool.flwr.app.config] is no table")
+    flat: dict[str, Value] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(path, value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            flat[f"{prefix}{key}"] = value
+        else:
+            raise EdgebenchError(f"{path}: setting '{prefix}{key}' is neither a number, a text, nor true or false")
+    return flat
+
+
+def _imported(app: FlowerApp, reference: str, kind: type[_App]) -> _App:
+    module_name, _, attribute = reference.partition(":")
+    if sys.path[0] != app.folder:
+        sys.path.insert(0, app.folder)
+    try:
+        found: Any = importlib.import_module(module_name)
+        _check_origin(app, found)
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except EdgebenchError:
+        raise
+    except Exception as error:
+        # Whatever the app's own code raises as it is imported.
+        raise EdgebenchError(f"{app.folder}: {reference}: {one_line(f'{type(error).__name__}: {error}')}") from error
+    if not isinstance(found, kind):
+        raise EdgebenchError(f"{app.folder}: {reference} is of type {type(found).__name__}, not {kind.__name__}")
+    return found
+
+
+def _check_origin(app: FlowerApp, module: ModuleType) -> None:
+    """A process imports a name once, whatever folder comes first."""
+    own = Path(app.folder, *module.__name__.split("."))
+    there = Path(module.__file__ or "").resolve()
+    if own.with_suffix(".py").is_file() and own.with_suffix(".py") != there:
+        raise EdgebenchError(f"{own}.py: another module has this name: {there} (give yours a name of its own)")

@@ -1,0 +1,96 @@
+"""The client of a job, as Flower's own engines run it: the clients of the built-in app, or any app's."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+
+import msgspec
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.clientapp import ClientApp
+
+from edgebench.clock import now_ns
+from edgebench.federated.content import ContentError, Parcel
+from edgebench.federated.flower.apps import call_client, client_app
+from edgebench.federated.flower.jobs import Job, Nodes
+from edgebench.federated.flower.messages import SERVER_NODE, between, to_message, to_parcel
+from edgebench.federated.flower.numbered import PLACE, RECORD, WHO
+
+JOB = "job"
+"""The setting that names a job's file, where an engine starts clients in processes of their own."""
+
+
+class EngineClient(ClientApp):
+    """Answers as the node of its place would, on any engine. job: None where the run config names its file."""
+
+    def __init__(self, job: Job | None = None) -> None:
+        super().__init__()
+        self._job = job
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer a message of the engine's."""
+        started_ns = now_ns()
+        place = context.node_config[PLACE]
+        assert isinstance(place, int)
+        if message.metadata.message_type == WHO:
+            return _outward(Message(RecordDict({RECORD: ConfigRecord({PLACE: place})}), reply_to=message), message)
+        job = self._job or job_at(str(context.run_config[JOB]))
+        inward = _inward(message, place + 1)
+        if job.app is None:
+            assert job.nodes is not None
+            reply = _answered(_node(msgspec.json.encode(job.nodes), place + 1, job.clients), inward)
+        else:
+            own = Context(
+                run_id=context.run_id,
+                node_id=place + 1,
+                node_config={PLACE: place, "num-partitions": job.clients},
+                state=context.state,
+                run_config=dict(job.app.run_config),
+            )
+            reply = call_client(client_app(job.app), inward, own, seed=job.seed)
+            context.state = own.state
+        if reply.has_content():
+            records = dict(reply.content.items())
+            records[RECORD] = ConfigRecord({"started_ns": started_ns, "finished_ns": now_ns()})
+            reply.content = RecordDict(records)
+        return _outward(reply, message)
+
+
+@lru_cache(maxsize=1)
+def job_at(path: str) -> Job:
+    """The job in a file."""
+    return msgspec.json.decode(Path(path).read_bytes(), type=Job)
+
+
+@cache
+def _node(nodes: bytes, node_id: int, clients: int) -> Callable[[Parcel], Parcel]:
+    made = msgspec.json.decode(nodes, type=Nodes)
+    module, _, function = made.factory.partition(":")
+    node: Callable[[Parcel], Parcel] = getattr(importlib.import_module(module), function)(
+        node_id, clients, made.settings
+    )
+    return node
+
+
+def _answered(node: Callable[[Parcel], Parcel], message: Message) -> Message:
+    about = message.metadata
+    reply = node(to_parcel(message, node=about.dst_node_id))
+    try:
+        return to_message(reply, run_id=about.run_id, src=about.dst_node_id, dst=SERVER_NODE)
+    except ContentError as error:
+        raise ValueError(str(error)) from None
+
+
+def _inward(message: Message, node_id: int) -> Message:
+    """The message as it would be without an engine: from the server to a node."""
+    return make_message(metadata=between(message.metadata, SERVER_NODE, node_id), content=message.content)
+
+
+def _outward(reply: Message, message: Message) -> Message:
+    """The reply as the engine wants it: to the message that it has sent."""
+    if reply.has_error():
+        return Message(reply.error, reply_to=message)
+    return Message(reply.content, reply_to=message)

@@ -1,0 +1,90 @@
+"""The federated entries of a topology: does each have what it needs, and is every field of it read?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgebench.topology.model import Federated, Strategy, Topology
+from edgebench.topology.wording import did_you_mean
+
+Problem = tuple[str, str]
+
+_OF_BUILT_IN = (
+    *("rounds", "strategy", "mode", "buffer", "local_epochs", "batch_size", "partition", "fit", "fraction"),
+    *("max_update_ratio", "rollout_every"),
+)
+"""What the built-in app reads; a Flower app of one's own decides all of it itself."""
+
+
+def check_federated(topology: Topology) -> Iterator[Problem]:
+    """All federated entries."""
+    seen: set[str] = set()
+    for index, federated in enumerate(topology.federated):
+        path = f"$.federated[{index}]"
+        yield from _check_entry(topology, path, federated)
+        if federated.workload in seen:
+            yield f"{path}.workload", f"'{federated.workload}' is federated twice (remove one)"
+        seen.add(federated.workload)
+
+
+def _check_entry(topology: Topology, path: str, federated: Federated) -> Iterator[Problem]:
+    if federated.workload not in topology.workloads:
+        mean = did_you_mean(federated.workload, topology.workloads)
+        yield f"{path}.workload", f"no workload '{federated.workload}'{mean}"
+    if federated.aggregate not in (("cloud",), ("edge", "cloud")):
+        yield f"{path}.aggregate", f"[{', '.join(federated.aggregate)}] cannot be (write [cloud] or [edge, cloud])"
+    if federated.at_s >= topology.duration_s:
+        yield f"{path}.at_s", f"{federated.at_s:g} s is not within the run of {topology.duration_s:g} s"
+    for field, because in _unused(federated):
+        yield f"{path}.{field}", f"has no effect {because} (remove one of the two)"
+    yield from _check_app(topology, path, federated)
+    if "edge" in federated.aggregate:
+        if federated.app is not None:
+            yield f"{path}.aggregate", "edges aggregate for the built-in app only (write [cloud], or remove app)"
+        if federated.engine != "mqtt":
+            yield f"{path}.aggregate", f"the engine {federated.engine} knows no edges (write [cloud], or engine: mqtt)"
+    if federated.mode == "buffered" and federated.strategy != Strategy():
+        yield f"{path}.strategy", "mode 'buffered' has its own way to aggregate (remove one of the two)"
+
+
+def _check_app(topology: Topology, path: str, federated: Federated) -> Iterator[Problem]:
+    """What the built-in app wants of the workload, or a Flower app of its folder."""
+    if federated.app is not None:
+        if not (Path(federated.app) / "pyproject.toml").is_file():
+            yield f"{path}.app", f"no Flower app: {federated.app} has no pyproject.toml (name the folder of one)"
+        return
+    if federated.rounds is None:
+        yield path, "field 'rounds' is missing (give it, or the app that knows it)"
+    workload = topology.workloads.get(federated.workload)
+    if workload is None:
+        return
+    if workload.model.source != "train":
+        yield (
+            f"$.workloads.{federated.workload}.model.source",
+            f"'{workload.model.source}' cannot learn on: a federated model is trained here first (set it to train)",
+        )
+    elif workload.model.runtime == "fake":
+        yield f"$.workloads.{federated.workload}.model.runtime", "a model of runtime 'fake' learns nothing (use litert)"
+
+
+def _unused(federated: Federated) -> Iterator[tuple[str, str]]:
+    plain = Federated(workload=federated.workload)
+
+    def is_set(field: str) -> bool:
+        return getattr(federated, field) != getattr(plain, field)
+
+    if federated.app is not None:
+        for field in _OF_BUILT_IN:
+            if is_set(field):
+                yield field, "with an app, which decides it"
+    elif federated.config:
+        yield "config", "without an app"
+    if federated.mode != "buffered" and is_set("buffer"):
+        yield "buffer", "without mode: buffered"
+    if federated.mode == "buffered":
+        for field in ("fraction", "min_replies"):
+            if is_set(field):
+                yield field, "with mode: buffered"
+    if "edge" not in federated.aggregate and is_set("edge_rounds"):
+        yield "edge_rounds", "without aggregate: [edge, cloud]"

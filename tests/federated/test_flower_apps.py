@@ -1,0 +1,343 @@
+"""Flower apps that know nothing of edgebench."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from edgebench.errors import EdgebenchError
+from edgebench.federated.content import Config, Head, Metrics, Parcel, unpack
+from edgebench.federated.flower.apps import ClientRunner, client_app, load_app, run_server_app
+from edgebench.federated.flower.events import RoundSeen
+from edgebench.federated.flower.grid import LocalGrid
+from edgebench.federated.flower.observed import ObservedGrid
+
+PROJECT = """
+[project]
+name = "tiny"
+version = "1.0"
+
+[tool.flwr.app]
+publisher = "us"
+
+[tool.flwr.app.components]
+serverapp = "{name}_server:app"
+clientapp = "{name}_client:app"
+
+[tool.flwr.app.config]
+rounds = 2
+deep.step = 0.5
+"""
+
+SERVER = """
+import random
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+import numpy as np
+
+app = ServerApp()
+seen = {}
+
+@app.main()
+def main(grid, context):
+    seen["context"] = context
+    strategy = FedAvg(fraction_train=0.5)
+    result = strategy.start(grid, ArrayRecord([np.zeros(2)]), num_rounds=context.run_config["rounds"])
+    seen["model"] = result.arrays["0"].numpy()
+    seen["evaluated"] = dict(result.evaluate_metrics_clientapp)
+    asked = [Message(RecordDict(), node, "query.count") for node in grid.get_node_ids()]
+    seen["counts"] = [dict(reply.content["config"]) for reply in grid.send_and_receive(asked)]
+    seen["drawn"] = random.random()
+"""
+
+CLIENT = """
+import random
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+import numpy as np
+
+calls = []
+
+def counting(message, context, call_next):
+    calls.append((message.metadata.message_type, context.node_config["partition-id"]))
+    return call_next(message, context)
+
+app = ClientApp(mods=[counting])
+
+@app.train()
+def train(message, context):
+    state = context.state.setdefault("state", ConfigRecord({"calls": 0}))
+    state["calls"] += 1
+    step = context.run_config["deep.step"] * (context.node_config["partition-id"] + 1) + random.random()
+    array = message.content["arrays"]["0"].numpy() + step
+    metrics = MetricRecord({"num-examples": 1, "drawn": float(np.random.random())})
+    return Message(RecordDict({"arrays": ArrayRecord([array]), "metrics": metrics}), reply_to=message)
+
+@app.evaluate()
+def evaluate(message, context):
+    return Message(RecordDict({"m": MetricRecord({"num-examples": 1, "x": 1.0})}), reply_to=message)
+
+@app.query("count")
+def count(message, context):
+    state = context.state.get("state", ConfigRecord({"calls": 0}))
+    told = ConfigRecord({"calls": state["calls"], "of": context.node_config["num-partitions"]})
+    return Message(RecordDict({"config": told}), reply_to=message)
+"""
+
+
+def write_app(folder: Path, name: str, *, server: str = SERVER, client: str = CLIENT, project: str = PROJECT) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(project.format(name=name))
+    (folder / f"{name}_server.py").write_text(server)
+    (folder / f"{name}_client.py").write_text(client)
+    return folder
+
+
+def run(
+    folder: Path, clients: int, *, seed: int = 5, overrides: Mapping[str, Any] | None = None, **how: Any
+) -> list[RoundSeen]:
+    app = load_app(folder).configured(overrides or {})
+    runners = [
+        ClientRunner(client_app(app), run_id=9, node_id=node, clients=clients, run_config=app.run_config, seed=seed)
+        for node in range(1, clients + 1)
+    ]
+    rounds: list[RoundSeen] = []
+    grid = ObservedGrid(
+        LocalGrid([runner.reply for runner in runners], run_id=9), seed=seed, deadline_s=60, on_round=rounds.append
+    )
+    run_server_app(app, grid, **how)
+    return rounds
+
+
+def seen_by(name: str) -> dict[str, Any]:
+    import sys
+
+    found: dict[str, Any] = sys.modules[f"{name}_server"].__dict__["seen"]
+    return found
+
+
+def test_an_app_runs_unmodified_with_its_settings_its_mods_and_all_its_kinds_of_messages(tmp_path: Path) -> None:
+    rounds = run(write_app(tmp_path, "whole"), 4, overrides={"deep.step": 1.0})
+    seen = seen_by("whole")
+    assert seen["context"].run_config == {"rounds": 2, "deep.step": 1.0}
+    assert seen["context"].run_id == 9
+    assert [(one.kind, one.round, len(one.outcomes), one.failures) for one in rounds] == [
+        ("train", 1, 2, 0),
+        ("evaluate", 1, 4, 0),
+        ("train", 2, 2, 0),
+        ("evaluate", 2, 4, 0),
+        ("query.count", 1, 4, 0),
+    ]
+    assert sum(each["calls"] for each in seen["counts"]) == 4
+    assert {each["of"] for each in seen["counts"]} == {4}
+    assert [dict(metrics) for metrics in seen["evaluated"].values()] == [{"x": 1.0}] * 2
+
+
+def test_chance_of_server_and_clients_comes_from_the_seed(tmp_path: Path) -> None:
+    folder = write_app(tmp_path, "chance")
+
+    def outcome(seed: int) -> tuple[bytes, float, list[list[int]]]:
+        rounds = run(folder, 4, seed=seed)
+        seen = seen_by("chance")
+        return seen["model"].tobytes(), seen["drawn"], [[each.node for each in one.outcomes] for one in rounds]
+
+    assert outcome(1) == outcome(1)
+    assert outcome(1) != outcome(2)
+
+
+def test_a_clients_chance_does_not_depend_on_who_was_called_before() -> None:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        drawn = float(np.random.rand())  # noqa: NPY002  (what an app may well do)
+        return Message(RecordDict({"m": MetricRecord({"drawn": drawn})}), reply_to=message)
+
+    def drawn(runner: ClientRunner, group: str) -> Any:
+        reply = unpack(b"".join(runner.answer(Parcel(Head(message_id="1", kind="train", group=group), {}))))
+        metrics = reply.content["m"]
+        assert isinstance(metrics, Metrics)
+        return metrics.items["drawn"]
+
+    def runners() -> list[ClientRunner]:
+        return [ClientRunner(app, run_id=1, node_id=node, clients=2, run_config={}, seed=3) for node in (1, 2)]
+
+    first, second = runners()
+    forward = [drawn(first, "1"), drawn(second, "1"), drawn(first, "2")]
+    first, second = runners()
+    second_1 = drawn(second, "1")
+    assert [drawn(first, "1"), second_1, drawn(first, "2")] == forward
+    assert len(set(forward)) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise RuntimeError('no\\ndata')", "RuntimeError: no\\ndata"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("return 5", "the ClientApp returned int, not a Message"),
+        ("return Message(RecordDict({'a': UNFIT}), reply_to=message)", "cannot travel"),
+    ],
+)
+def test_what_an_app_does_wrong_is_an_error_in_its_reply(tmp_path: Path, body: str, reason: str) -> None:
+    unfit = ArrayRecord({"w": Array("f", (1,), "raw", b"x")})
+    scope: dict[str, Any] = {"app": ClientApp(), "Message": Message, "RecordDict": RecordDict, "UNFIT": unfit}
+    exec(f"@app.train()\ndef train(message, context):\n    {body}\n", scope)
+    runner = ClientRunner(scope["app"], run_id=1, node_id=1, clients=1, run_config={}, seed=1)
+    reply = runner.reply(Parcel(Head(message_id="m", kind="train"), {}))
+    assert reply.head.reply_to == "m"
+    assert reply.head.error is not None
+    assert reason in reply.head.error
+    assert "\n" not in reply.head.error
+
+
+def test_a_request_that_no_flower_app_could_get_is_answered_with_an_error() -> None:
+    runner = ClientRunner(ClientApp(), run_id=1, node_id=1, clients=1, run_config={}, seed=1)
+    for request in (
+        Parcel(Head(message_id="m", kind="nonsense"), {}),
+        Parcel(Head(message_id="m", kind="train"), {"c": Config({"x": None})}),
+        Parcel(Head(message_id="m", kind="train"), {}),
+    ):
+        assert runner.reply(request).head.error is not None
+
+
+PUSHING = """
+from flwr.app import Message, RecordDict
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+seen = {}
+
+@app.main()
+def main(grid, context):
+    nodes = list(grid.get_node_ids())
+    ids = list(grid.push_messages([Message(RecordDict(), node, "query.count") for node in nodes]))
+    replies = []
+    for message_id in ids[:-1]:
+        replies += grid.pull_messages([message_id])
+    seen["told"] = [reply.content["config"]["of"] for reply in replies]
+    seen["matched"] = [reply.metadata.reply_to_message_id for reply in replies] == ids[:-1]
+"""
+
+
+def test_rounds_of_an_app_that_pushes_and_pulls_are_told_too_and_replayed(tmp_path: Path) -> None:
+    folder = write_app(tmp_path / "app", "pushing", server=PUSHING)
+    (once,) = run(folder, 3, state_dir=tmp_path / "state")
+    assert [outcome.error for outcome in once.outcomes] == [None, None, "its reply was not asked for"]
+    assert not once.replayed
+    assert seen_by("pushing") == {"told": [3, 3], "matched": True}
+    seen_by("pushing").clear()
+    (again,) = run(folder, 3, state_dir=tmp_path / "state")
+    assert again.replayed
+    assert seen_by("pushing") == {"told": [3, 3], "matched": True}
+
+
+def test_a_server_app_that_is_started_again_is_served_what_it_was_told(tmp_path: Path) -> None:
+    import sys
+
+    folder = write_app(tmp_path / "app", "again")
+    run(folder, 4, state_dir=tmp_path / "state")
+    before = seen_by("again")["model"]
+    calls = sys.modules["again_client"].__dict__["calls"]
+    n_calls = len(calls)
+    rounds = run(folder, 4, state_dir=tmp_path / "state")
+    assert all(one.replayed for one in rounds)
+    assert len(calls) == n_calls
+    assert seen_by("again")["model"].tobytes() == before.tobytes()
+
+
+OLD_SERVER = """
+from flwr.server import ServerApp, ServerAppComponents, ServerConfig
+from flwr.server.strategy import FedAvg
+
+app = ServerApp(server_fn=lambda context: ServerAppComponents(strategy=FedAvg(), config=ServerConfig(2)))
+"""
+
+OLD_CLIENT = """
+import numpy as np
+from flwr.client import ClientApp, NumPyClient
+
+class Client(NumPyClient):
+    def get_parameters(self, config):
+        return [np.zeros(3)]
+    def fit(self, parameters, config):
+        return [parameter + 1 for parameter in parameters], 1, {}
+    def evaluate(self, parameters, config):
+        return 0.5, 1, {}
+
+app = ClientApp(client_fn=lambda context: Client().to_client())
+"""
+
+
+def test_an_app_with_flowers_deprecated_strategies_runs_too(tmp_path: Path) -> None:
+    folder = write_app(tmp_path, "old", server=OLD_SERVER, client=OLD_CLIENT)
+    rounds = run(folder, 3)
+    assert [(one.kind, one.round, [outcome.node for outcome in one.outcomes], one.failures) for one in rounds[1:]] == [
+        ("train", 1, [1, 2, 3], 0),
+        ("evaluate", 1, [1, 2, 3], 0),
+        ("train", 2, [1, 2, 3], 0),
+        ("evaluate", 2, [1, 2, 3], 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("project", "reason"),
+    [
+        (None, "no Flower app: there is no pyproject.toml"),
+        ("[project", "pyproject.toml: "),
+        ("[project]\nname = 'x'", "no table [tool.flwr.app], which makes a Flower app of it"),
+        ("[tool.flwr.app]\npublisher = 'x'", "no table [tool.flwr.app.components]"),
+        ("[tool.flwr.app.components]\nserverapp = 'a:b'", 'has no clientapp (write clientapp = "module:app")'),
+        (
+            "[tool.flwr.app.components]\nserverapp = 'ab'\nclientapp = 'a:b'",
+            "serverapp is 'ab', not a reference \"module:attribute\"",
+        ),
+        (
+            "[tool.flwr.app.components]\nserverapp = 'pack.server:b'\nclientapp = 'a:b'",
+            "serverapp is 'pack.server:b', but there is no ",
+        ),
+        (
+            "[tool.flwr.app.components]\nserverapp = 'a:b'\nclientapp = 'a:b'\n[tool.flwr.app.config]\nx.y = [1]",
+            "setting 'x.y' is neither a number, a text, nor true or false",
+        ),
+    ],
+)
+def test_what_a_folder_lacks_to_be_an_app_is_named(tmp_path: Path, project: str | None, reason: str) -> None:
+    (tmp_path / "pack").mkdir()
+    if project is not None:
+        (tmp_path / "pyproject.toml").write_text(project)
+    with pytest.raises(EdgebenchError) as caught:
+        load_app(tmp_path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_override_of_a_setting_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    app = load_app(write_app(tmp_path, "settings"))
+    assert app.name == "tiny"
+    with pytest.raises(EdgebenchError, match=r"no setting 'round'.*did you mean 'rounds'"):
+        app.configured({"round": 3})
+
+
+def test_an_app_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
+    for name, server, reason in (
+        ("absent", "import no_such_module", "No module named 'no_such_module'"),
+        ("other", "app = 3", "of type int, not ServerApp"),
+        ("nothing", "", "has no attribute 'app'"),
+    ):
+        with pytest.raises(EdgebenchError) as caught:
+            run(write_app(tmp_path / name, name, server=server), 1)
+        assert reason in str(caught.value)
+    first, second = (write_app(tmp_path / which, "same") for which in ("one", "two"))
+    run(first, 2)
+    with pytest.raises(EdgebenchError, match="another module has this name"):
+        run(second, 2)

@@ -1,0 +1,198 @@
+"""Flower's grid over a courier: who is asked, what is told, and what becomes of those that do not answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array as FlowerArray
+from flwr.app import ArrayRecord, Message, RecordDict
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.reactor import Reactor
+from edgebench.federated.answerer import Answerer, Asked
+from edgebench.federated.content import Bytes, Parcel, pack, unpack
+from edgebench.federated.courier import Courier, Reply, Request
+from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.events import RoundSeen
+from edgebench.federated.flower.grid import LocalGrid, MqttGrid, identity, stamps_of
+from edgebench.federated.flower.observed import ObservedGrid
+from edgebench.topology.model import Federated
+from tests.federated.flower_nodes import Node, adding, weights
+
+
+class Peers:
+    """A courier, and clients that it reaches without a network. None: one that takes requests and never answers."""
+
+    def __init__(self, nodes: Sequence[Node | bytes | None], tmp_path: Path) -> None:
+        self.reactor = Reactor()
+        self.nodes = nodes
+        self.names = [f"bed-{index}" for index in range(len(nodes))]
+        self.courier = Courier(self.reactor, self._down, tmp_path / "server", backed_up=lambda: False)
+        self.answerers = {
+            name: Answerer(
+                self.reactor,
+                partial(self._up, name),
+                tmp_path / name,
+                on_request=partial(self._asked, name),
+                on_cancelled=lambda _asked: None,
+                backed_up=lambda: False,
+            )
+            for name in self.names
+        }
+
+    def _down(self, peer: str, datagram: bytes) -> bool:
+        self.reactor.call_soon_threadsafe(partial(self.answerers[peer].feed, datagram))
+        return True
+
+    def _up(self, peer: str, datagram: bytes) -> bool:
+        self.reactor.call_soon_threadsafe(partial(self.courier.feed, peer, datagram))
+        return True
+
+    def _asked(self, name: str, asked: Asked) -> None:
+        node = self.nodes[self.names.index(name)]
+        if node is None:
+            return
+        reply: list[Bytes] = [node] if isinstance(node, bytes) else _packed(node, asked.received.parcel())
+        self.answerers[name].answer(asked, reply)
+
+
+def _packed(node: Node, request: Parcel) -> list[Bytes]:
+    reply = node(request)
+    return pack(reply.head, reply.content)
+
+
+@contextmanager
+def reached(nodes: Sequence[Node | bytes | None], tmp_path: Path) -> Iterator[Peers]:
+    peers = Peers(nodes, tmp_path)
+    thread = threading.Thread(target=peers.reactor.run, name="reactor")
+    thread.start()
+    try:
+        yield peers
+    finally:
+        peers.reactor.call_soon_threadsafe(peers.courier.close)
+        peers.reactor.call_soon_threadsafe(peers.reactor.stop)
+        thread.join()
+        peers.reactor.close()
+
+
+def grid_over(peers: Peers, deadline_s: float = 30.0) -> MqttGrid:
+    return MqttGrid(peers.courier, peers.names, run_id=3, deadline_s=deadline_s)
+
+
+def learned(grid: LocalGrid | MqttGrid, **how: Any) -> tuple[dict[str, bytes], list[RoundSeen]]:
+    rounds: list[RoundSeen] = []
+    plan = Federated(workload="w", rounds=3, **how)
+    observed = ObservedGrid(grid, seed=7, deadline_s=plan.deadline_s, on_round=rounds.append)
+    model = run_built_in(observed, plan, weights(a=1.0), seed=7, on_model=lambda _model: None)
+    return {name: bytes(array.data) for name, array in model.items()}, rounds
+
+
+NODES = [adding(0.1 * index, examples=index + 1) for index in range(5)]
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "buffered"])
+def test_over_a_courier_all_goes_as_in_one_process(mode: str, tmp_path: Path) -> None:
+    with reached(NODES, tmp_path) as peers:
+        model, rounds = learned(grid_over(peers), mode=mode)
+    if mode == "synchronous":
+        assert model == learned(LocalGrid(NODES, run_id=3))[0]
+    assert [(seen.round, seen.failures, seen.skipped) for seen in rounds] == [(1, 0, None), (2, 0, None), (3, 0, None)]
+    for outcome in rounds[-1].outcomes:
+        stamps = outcome.stamps
+        assert stamps.sent_ns is not None
+        assert stamps.delivered_ns is not None
+        assert stamps.arrived_ns is not None
+        assert stamps.sent_ns < stamps.arrived_ns
+        assert stamps.bytes_down is not None
+        assert stamps.bytes_up is not None
+        assert stamps.bytes_down > 0 < stamps.bytes_up
+
+
+def test_silent_absent_and_confused_clients_are_failures_and_the_round_ends(tmp_path: Path) -> None:
+    with reached([adding(1), None, adding(1), b"rubbish", adding(1)], tmp_path) as peers:
+        peers.reactor.call_soon_threadsafe(partial(peers.courier.peer_status, "bed-2", online=False))
+        until_s = now_s() + 20
+        grid = grid_over(peers)
+        with identity(3, 0):
+            while True:  # a peer may be away for a moment before its requests fail
+                (reply,) = grid.send_and_receive([Message(RecordDict(), 3, "train")], timeout=1)
+                if reply.has_error() and reply.error.reason == "offline":
+                    break
+                assert now_s() < until_s
+                sleep_s(0.1)
+        _, rounds = learned(grid, deadline_s=1.0)
+    errors = {outcome.node: outcome.error for outcome in rounds[0].outcomes}
+    assert errors == {1: None, 2: "no reply within 1 s", 3: "offline", 4: "not a federated message", 5: None}
+    assert [outcome.examples for outcome in rounds[0].outcomes] == [1, None, None, None, 1]
+
+
+def test_pushed_messages_fail_when_they_are_later_than_the_deadline(tmp_path: Path) -> None:
+    with reached([adding(1), None], tmp_path) as peers, identity(3, 0):
+        grid = grid_over(peers, deadline_s=0.3)
+        arrays = ArrayRecord({"a": FlowerArray(np.zeros(2, np.float32))})
+        message_ids = grid.push_messages([Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)])
+        replies: dict[int, Message] = {}
+        until_s = now_s() + 20
+        while len(replies) < 2:
+            assert now_s() < until_s
+            grid.wait_any(message_ids, 0.1)
+            replies |= {reply.metadata.src_node_id: reply for reply in grid.pull_messages(message_ids)}
+    assert replies[1].content["arrays"]["a"].numpy().tolist() == [1.0, 1.0]  # type: ignore[union-attr]
+    assert replies[2].error.reason == "no reply within 0.3 s"
+    assert replies[1].metadata.reply_to_message_id == message_ids[0]
+    assert stamps_of(replies[1]).bytes_up is not None
+    assert grid.pull_messages(message_ids) == []
+
+
+class Counter:
+    """Takes requests and does not carry them."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def submit(self, requests: Sequence[Request]) -> list[str]:
+        self.requests += requests
+        return [request.head.message_id for request in requests]
+
+    def wait(self, message_ids: Collection[str], timeout_s: float, *, enough: int | None = None) -> None: ...
+
+    def take(self, message_ids: Collection[str]) -> list[Reply]:
+        return []
+
+    def give_up(self, message_ids: Collection[str], reason: str) -> None: ...
+
+
+def test_what_goes_to_many_is_converted_once_and_carried_by_reference() -> None:
+    counter = Counter()
+    grid = MqttGrid(counter, ["a", "b"], run_id=3, deadline_s=1)
+    array = FlowerArray(np.arange(1000, dtype=np.float32))
+    record = RecordDict({"arrays": ArrayRecord({"w": array})})
+    with identity(3, 0):
+        grid.push_messages([Message(record, node, "train", group_id="5") for node in (1, 2)])
+    first, second = counter.requests
+    assert [request.peer for request in counter.requests] == ["a", "b"]
+    assert first.buffers[1] is second.buffers[1]
+    assert isinstance(first.buffers[1], memoryview)
+    parcel = unpack(b"".join(second.buffers))
+    assert parcel.head == second.head
+    assert (parcel.head.kind, parcel.head.group, parcel.head.meta["run_id"], parcel.head.meta["node"]) == (
+        "train",
+        "5",
+        3,
+        2,
+    )
+    assert first.head.message_id != second.head.message_id
+
+
+def test_there_is_no_node_beyond_the_last() -> None:
+    grid = LocalGrid([adding(1)], run_id=3)
+    assert grid.get_node_ids() == [1]
+    with identity(3, 0), pytest.raises(ValueError, match="there is no node 2"):
+        grid.send_and_receive([Message(RecordDict(), 2, "train")])

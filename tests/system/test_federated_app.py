@@ -1,0 +1,137 @@
+"""A Flower app on a topology: its server beside the cloud, its clients on the devices, over the streams' own links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.records import Rounded, read_spool
+from tests.system.running import SMALL, Streaming, faults_of, run, streaming
+
+APP = Path(__file__).parent / "apps" / "adding"
+SHARE = (1 * 1 + 2 * 2 + 3 * 3 + 4 * 4) / (1 + 2 + 3 + 4)
+"""What a round adds with all four clients: their numbers, weighted by as many examples."""
+
+
+def federated(text: str, **config: Any) -> str:
+    settings = ", ".join(f"{name.replace('_', '-')}: {value!r}" for name, value in config.items())
+    return text + f"federated:\n  - {{workload: watch, app: {APP}, config: {{{settings}}}, deadline_s: 20}}\n"
+
+
+def rounds_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    rounds: list[dict[str, Any]] = result["federated"]["watch"]["rounds"]
+    return rounds
+
+
+def wait_for_rounds(streaming_run: Streaming, count: int) -> None:
+    """Until so many rounds have been written down."""
+    until_s = now_s() + 60.0
+    spool = streaming_run.run_dir / "work" / "cloud" / "records.spool"
+    while sum(isinstance(entry, Rounded) for entry in read_spool(spool)) < count:
+        assert now_s() < until_s
+        assert streaming_run.process.poll() is None
+        sleep_s(0.05)
+
+
+def test_an_app_runs_on_the_devices_while_they_stream(tmp_path: Path) -> None:
+    out = tmp_path / "model.npy"
+    status, result, run_dir = run(tmp_path, federated(SMALL, rounds=3, out=str(out)))
+    assert faults_of(result) == []
+    assert status == 0 or not result["verdict"]["valid"]
+    assert np.load(out) == pytest.approx(np.full(1000, 3 * SHARE), rel=1e-6)
+    rounds = rounds_of(result)
+    assert [each["round"] for each in rounds] == [1, 2, 3]
+    assert [(each["clients"], each["failures"], each["skipped"]) for each in rounds] == [(4, 0, None)] * 3
+    assert all(each["bytes_down"] >= 4 * 4000 and each["bytes_up"] >= 4 * 4000 for each in rounds)
+    assert result["workloads"]["watch"]["decided"] == 160
+    assert "Federated learning" in (run_dir / "report.html").read_text()
+
+
+def test_phases_of_a_round_add_up_to_it(tmp_path: Path) -> None:
+    _, result, _ = run(tmp_path, federated(SMALL, rounds=2, takes_s=0.3))
+    for each in rounds_of(result):
+        phases = each["phases_s"]
+        assert sum(phases.values()) == pytest.approx(each["duration_s"], abs=1e-4)
+        assert phases["learn"] >= 0.3
+
+
+def test_a_client_that_fails_is_named_and_the_others_make_the_model(tmp_path: Path) -> None:
+    out = tmp_path / "model.npy"
+    _, result, _ = run(tmp_path, federated(SMALL, rounds=2, garbage="3", out=str(out)))
+    share = (1 + 4 + 16) / (1 + 2 + 4)
+    assert np.load(out) == pytest.approx(np.full(1000, 2 * share), rel=1e-6)
+    for each in rounds_of(result):
+        assert each["failures"] == 1
+        assert list(each["failed"]) == ["bed-2"]
+        assert "nothing to say" in each["failed"]["bed-2"]
+
+
+TWO_AGENTS = """\
+schema: 1
+name: small
+seed: 3
+duration_s: 25
+nodes:
+  cloud: {tier: cloud}
+  ward:  {tier: edge, parent: cloud}
+  bed:   {tier: device, count: 2, parent: ward}
+  cot:   {tier: device, count: 2, parent: ward}
+workloads:
+  watch: {task: icu-death, source: [bed, cot], load: {kind: fixed, rate_hz: 10}, model: {runtime: fake}}
+"""
+
+
+def test_a_device_killed_in_mid_round_is_named_and_the_round_ends(tmp_path: Path) -> None:
+    out = tmp_path / "model.npy"
+    with streaming(tmp_path, federated(TWO_AGENTS, rounds=4, takes_s=1.0, out=str(out))) as run_:
+        wait_for_rounds(run_, 1)
+        run_.part("device_agent", "cot-0").kill()
+        status, result = run_.end()
+        assert status == 1
+        assert run_.left() == []
+    assert any("cot-0" in reason and "signal 9" in reason for reason in result["verdict"]["reasons"])
+    rounds = rounds_of(result)
+    assert len(rounds) == 4
+    assert rounds[0]["failures"] == 0
+    assert {"cot-0", "cot-1"} <= set(rounds[-1]["failed"])
+    assert rounds[-1]["failed"]["cot-0"] == "offline"
+    assert rounds[-1]["duration_s"] < 15
+    assert np.isfinite(np.load(out)).all()
+    assert result["workloads"]["watch"]["decided"] >= 400
+
+
+def test_an_uplink_cut_in_mid_round_skips_that_round_and_no_other(tmp_path: Path) -> None:
+    out = tmp_path / "model.npy"
+    text = TWO_AGENTS.replace("duration_s: 25", "duration_s: 12")
+    text += "faults: [{at_s: 2, kind: down, link: ward -> cloud, for_s: 4}]\n"
+    _, result, _ = run(tmp_path, federated(text, rounds=6, takes_s=0.4, out=str(out)))
+    assert faults_of(result) == []
+    rounds = rounds_of(result)
+    skipped = [each for each in rounds if each["skipped"] is not None]
+    assert len(skipped) == 1
+    assert set(skipped[0]["failed"].values()) == {"offline"}
+    assert [each["failures"] for each in rounds if each["skipped"] is None] == [0] * 5
+    assert np.load(out) == pytest.approx(np.full(1000, 5 * SHARE), rel=1e-5)
+
+
+def test_a_run_is_gone_on_with_after_the_cloud_was_killed(tmp_path: Path) -> None:
+    out = tmp_path / "model.npy"
+    text = federated(TWO_AGENTS, rounds=5, takes_s=0.5, out=str(out))
+    with streaming(tmp_path, text) as run_:
+        wait_for_rounds(run_, 2)
+        run_.part("-m cloud ").kill()
+        run_.end()
+        assert run_.left() == []
+        earlier = run_.run_dir
+    assert not out.exists()
+    kept = len(list((earlier / "federated" / "watch" / "state").glob("*.ebf")))
+    assert kept >= 2
+    _, result, run_dir = run(tmp_path, text, "--resume", str(earlier), "--duration-s", "8")
+    assert faults_of(result) == []
+    assert np.load(out) == pytest.approx(np.full(1000, 5 * SHARE), rel=1e-6)
+    assert [each["resumed"] for each in rounds_of(result)] == [True] * kept + [False] * (5 - kept)
+    assert len(list((run_dir / "federated" / "watch" / "state").glob("*.ebf"))) == 5
