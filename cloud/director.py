@@ -282,6 +282,7 @@ class Director:
             kit_dir=None if plan.how.app is not None else str(self._kit_dir(name)),
             journal_dir=str(Path(self._spec.run_dir) / "federated" / name),
             work_dir=str(work_dir),
+            log_dir=str(Path(self._spec.run_dir) / "logs"),
         )
 
     async def _federate(self, name: str, start_ns: int) -> None:

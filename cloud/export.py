@@ -17,9 +17,11 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 
-from edgebench.errors import ModelError
+from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.guard import guarded
+from edgebench.federated.learner import StepSpec
 from edgebench.tasks import task_named
+from edgebench.tasks.task import Loss
 
 BATCHES = (1, 8, 32)
 """The batch sizes of every exported file."""
@@ -30,7 +32,7 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "CUDA_VISIB
 QUANTISATIONS = {"litert": ("float32", "float16", "dynamic", "int8"), "keras": ("float32",), "fake": ("float32",)}
 
 
-class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="model"):
     """One conversion to LiteRT. task: its module may define layers of the model. model: a `.keras` file.
 
     representative: a `.npy` file of samples [sample, *shape], for int8 only. out: the file to write.
@@ -40,6 +42,19 @@ class Conversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     quantisation: str
     representative: str | None
+    out: str
+
+
+class StepConversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="step"):
+    """The conversion of a model's training step. task, model: as in `Conversion`. batch: samples a step.
+
+    out: the `.tflite` file to write; what the step takes is written beside it, to the same name with `.json`.
+    """
+
+    task: str
+    model: str
+    loss: Loss
+    batch: int
     out: str
 
 
@@ -63,22 +78,33 @@ class Converter:
 
     def convert(self, conversion: Conversion) -> None:
         """Write `conversion.out`. Raises ModelError with the reason, and is then ready for the next one."""
+        self._ask(conversion)
+
+    def convert_step(self, conversion: StepConversion) -> StepSpec:
+        """Write `conversion.out` and the file beside it, whose content is returned.
+
+        Raises ModelError with the reason, mostly the operations that LiteRT lacks; it is then ready for the next one.
+        """
+        self._ask(conversion)
+        return msgspec.json.decode(_beside(conversion).read_bytes(), type=StepSpec)
+
+    def _ask(self, request: Conversion | StepConversion) -> None:
         if self._process.poll() is not None:
             self.close()
             self._process = self._started()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(msgspec.json.encode(conversion) + b"\n")
+            self._process.stdin.write(msgspec.json.encode(request) + b"\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except BrokenPipeError:
             line = b""
         if not line:
-            raise ModelError(f"{conversion.quantisation}: {_death(self._process.wait(), conversion)}")
+            raise ModelError(_death(self._process.wait(), request))
         error = msgspec.json.decode(line, type=_Reply).error
         if error is not None:
-            raise ModelError(f"{conversion.quantisation}: {error}")
+            raise ModelError(error)
 
     def close(self) -> None:
         """End the child."""
@@ -123,10 +149,18 @@ def check_quantisation(runtime: str, quantisation: str) -> None:
         raise ModelError(f"{runtime} models are not made in {quantisation}; there is {offered}")
 
 
-def _death(status: int, conversion: Conversion) -> str:
+def _death(status: int, request: Conversion | StepConversion) -> str:
     how = f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-    hint = ": full-integer recurrent layers are not supported by it" if conversion.quantisation == "int8" else ""
-    return f"the converter crashed ({how}){hint}"
+    hint = ": full-integer recurrent layers are not supported by it" if _what(request) == "int8" else ""
+    return f"{_what(request)}: the converter crashed ({how}){hint}"
+
+
+def _what(request: Conversion | StepConversion) -> str:
+    return request.quantisation if isinstance(request, Conversion) else "training step"
+
+
+def _beside(conversion: StepConversion) -> Path:
+    return Path(conversion.out).with_suffix(".json")
 
 
 def main() -> None:
@@ -135,13 +169,18 @@ def main() -> None:
     os.dup2(2, 1)  # whatever libraries print must not mix with the replies
     tracer = _Tracer()
     for line in sys.stdin.buffer:
-        conversion = msgspec.json.decode(line, type=Conversion)
+        request = msgspec.json.decode(line, type=Conversion | StepConversion)
         try:
-            _convert(tracer, conversion)
+            if isinstance(request, Conversion):
+                _convert(tracer, request)
+            else:
+                _convert_step(tracer, request)
             reply = _Reply()
+        except EdgebenchError as error:
+            reply = _Reply(error=str(error))
         except Exception as error:  # noqa: BLE001  (the reply is where it goes)
             first = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
-            reply = _Reply(error=f"{type(error).__name__}: {first.strip()[:500]}")
+            reply = _Reply(error=f"{_what(request)}: {type(error).__name__}: {first.strip()[:500]}")
         replies.write(msgspec.json.encode(reply) + b"\n")
         replies.flush()
 
@@ -149,10 +188,18 @@ def main() -> None:
 def _convert(tracer: _Tracer, conversion: Conversion) -> None:
     from cloud.multibatch import merged
 
-    tracer.open(conversion)
+    tracer.open(conversion.task, conversion.model)
     samples = np.load(conversion.representative, mmap_mode="r") if conversion.representative else None
     files = {batch: _one_batch(tracer.function(batch), batch, conversion.quantisation, samples) for batch in BATCHES}
     Path(conversion.out).write_bytes(merged(files))
+
+
+def _convert_step(tracer: _Tracer, conversion: StepConversion) -> None:
+    from cloud.stepping import training_step
+
+    graph, spec = training_step(tracer.open(conversion.task, conversion.model), conversion.loss, conversion.batch)
+    Path(conversion.out).write_bytes(graph)
+    _beside(conversion).write_bytes(msgspec.json.format(msgspec.json.encode(spec)))
 
 
 def _one_batch(function: Any, batch: int, quantisation: str, samples: Any) -> bytes:
@@ -181,16 +228,18 @@ class _Tracer:
         self._model: Any = None
         self._traced: dict[int, tuple[Any, Any]] = {}
 
-    def open(self, conversion: Conversion) -> None:
+    def open(self, task: str, path: str) -> Any:
+        """The Keras model at `path`."""
         import keras
 
-        if conversion.model == self._name:
-            return
-        task_named(conversion.task)
-        model = keras.models.load_model(conversion.model, compile=False, safe_mode=True)
+        if path == self._name:
+            return self._model
+        task_named(task)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ModelError(f"a model has one input and one output, not {len(model.inputs)} and {len(model.outputs)}")
-        self._name, self._model, self._traced = conversion.model, model, {}
+        self._name, self._model, self._traced = path, model, {}
+        return model
 
     def function(self, batch: int) -> Any:
         """The concrete function of exactly `batch` samples."""

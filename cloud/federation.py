@@ -40,6 +40,7 @@ class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     kit_dir: str | None
     journal_dir: str
     work_dir: str
+    log_dir: str
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):

@@ -32,17 +32,20 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import ReplyRecord, Rounded, RoundRecord
-from edgebench.federated.content import Array, Arrays, Head, arrays_in, pack, read_parcel, write_parcel
+from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.courier import Courier
 from edgebench.federated.flower.apps import load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.chatter import into_our_log
 from edgebench.federated.flower.events import Learned, Outcome, RoundSeen
 from edgebench.federated.flower.grid import MqttGrid
+from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.federated.kit import INITIAL
 from edgebench.seeds import seed_for
 
 _CONNECT_S = 30.0
+_NICE = 10
 
 
 class Wire:
@@ -109,41 +112,34 @@ class Wire:
             self.courier.peer_status(each, online=payload == b"online")
 
 
-class Pace:
-    """When rounds may begin: the first `at_s` after the streams' start, each at least `interval_s` after the last."""
+class Course:
+    """Tells of a federation's rounds and models, and paces them: the first begins `at_s` after the streams' start, each
+    at least `interval_s` after the last."""
 
-    def __init__(self, start_ns: int, at_s: float, interval_s: float) -> None:
-        self._next_ns = start_ns + int(at_s * NS_PER_S)
-        self._interval_ns = int(interval_s * NS_PER_S)
+    def __init__(self, spec: FederationSpec, emit: Callable[[FederationEvent], None], start_ns: int) -> None:
+        self._spec = spec
+        self._emit = emit
+        self._seen: RoundSeen | None = None
+        self._next_ns = start_ns + int(spec.plan.how.at_s * NS_PER_S)
+        self._interval_ns = int(spec.plan.how.interval_s * NS_PER_S)
 
-    def wait(self) -> None:
+    def before_round(self, _number: int) -> None:
         """Return when the next round may begin."""
         sleep_s(max(0.0, (self._next_ns - now_ns()) / NS_PER_S))
         self._next_ns = max(self._next_ns, now_ns() - self._interval_ns) + self._interval_ns
 
-
-class Reporter:
-    """Turns what the app's grid sees into events."""
-
-    def __init__(self, spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
-        self._spec = spec
-        self._emit = emit
-        self._seen: RoundSeen | None = None
-        self._dir = Path(spec.work_dir)
-
-    def round_of_app(self, seen: RoundSeen) -> None:
-        """A round of an app of the user's own, whose aggregation nobody sees."""
-        if seen.kind.partition(".")[0] == "train":
+    def on_round(self, seen: RoundSeen) -> None:
+        """A round's replies are there."""
+        if self._spec.plan.how.app is None:
+            self._seen = seen  # it ends when its model is made
+        elif seen.kind.partition(".")[0] == "train":
             self._emit(Rounded(self._record(seen, seen.ended_ns)))
 
-    def round_of_built_in(self, seen: RoundSeen) -> None:
-        """A round whose model is still to be made."""
-        self._seen = seen
-
-    def learned(self, learned: Learned) -> None:
+    def on_model(self, learned: Learned) -> None:
         """The model after a round of the built-in app."""
         if self._seen is not None:
             record = self._record(self._seen, now_ns())
+            self._seen = None
             privacy = learned.privacy
             self._emit(
                 Rounded(
@@ -156,8 +152,7 @@ class Reporter:
                     )
                 )
             )
-            self._seen = None
-        path = self._dir / f"round-{learned.round}.parcel"
+        path = Path(self._spec.work_dir) / f"round-{learned.round}.parcel"
         write_parcel(path, pack(Head(message_id="", kind="model"), {"arrays": Arrays(learned.arrays)}))
         self._emit(GlobalModel(learned.round, str(path)))
 
@@ -225,16 +220,15 @@ def main() -> int:
 
 
 def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
+    into_our_log()
+    if spec.plan.how.engine != "mqtt":
+        _federate_elsewhere(spec, emit)
+        return
     with Wire(spec).connected() as courier:
-        emit(Listening())
-        line = sys.stdin.buffer.readline()
-        if not line:
+        course = _begin(spec, emit)
+        if course is None:
             return
-        start_ns = msgspec.json.decode(line, type=Go).start_ns
         how = spec.plan.how
-        pace = Pace(start_ns, how.at_s, how.interval_s)
-        reporter = Reporter(spec, emit)
-        state_dir = Path(spec.journal_dir) / "state"
         grid = ObservedGrid(
             MqttGrid(
                 courier,
@@ -246,31 +240,75 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
             seed=spec.seed,
             deadline_s=how.deadline_s,
             min_replies=how.min_replies,
-            on_round=reporter.round_of_built_in if how.app is None else reporter.round_of_app,
+            on_round=course.on_round,
         )
+        state_dir = Path(spec.journal_dir) / "state"
         if how.app is not None:
-            pace.wait()
+            course.before_round(1)
             run_server_app(load_app(Path(how.app)).configured(how.config), grid, state_dir=state_dir)
             return
         run_built_in(
             grid,
             how,
-            _initial(spec),
+            arrays_in(read_parcel(_initial(spec)).content),
             seed=spec.seed,
-            on_model=reporter.learned,
-            before_round=lambda _number: pace.wait(),
+            on_model=course.on_model,
+            before_round=course.before_round,
             state_dir=state_dir,
         )
 
 
-def _initial(spec: FederationSpec) -> dict[str, Array]:
+def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
+    """By an engine of Flower's, whose clients are processes beside this one."""
+    # Those processes learn, too, and take their share of the machine from the streams.
+    os.nice(_NICE)
+    how = spec.plan.how
+    if how.fit.runtime == "torch":
+        os.environ["KERAS_BACKEND"] = "torch"
+    course = _begin(spec, emit)
+    if course is None:
+        return
+    job = Job(
+        clients=len(spec.plan.clients),
+        seed=spec.seed,
+        deadline_s=how.deadline_s,
+        min_replies=how.min_replies,
+        state_dir=str(Path(spec.journal_dir) / "state"),
+    )
+    if how.app is not None:
+        job = msgspec.structs.replace(job, app=load_app(Path(how.app)).configured(how.config))
+        course.before_round(1)
+    else:
+        settings = {"kit_dir": spec.kit_dir, "seed": spec.seed}
+        nodes = Nodes("edgebench.federated.kit:engine_client", settings)
+        job = msgspec.structs.replace(job, how=how, initial=str(_initial(spec)), nodes=nodes)
+    if how.engine == "ray":
+        from edgebench.federated.flower.simulation import run_on_ray
+
+        run_on_ray(job, course)
+    else:
+        from edgebench.federated.flower.superlink import run_on_superlink
+
+        run_on_superlink(job, course, log_dir=Path(spec.log_dir))
+
+
+def _begin(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> Course | None:
+    """Wait for the word to begin; None where it never comes."""
+    emit(Listening())
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return None
+    return Course(spec, emit, msgspec.json.decode(line, type=Go).start_ns)
+
+
+def _initial(spec: FederationSpec) -> Path:
     """The weights that the first round begins with; those of the first start, where this is a later one."""
     kept = Path(spec.journal_dir) / INITIAL
     if not kept.exists():
         assert spec.kit_dir is not None
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(spec.kit_dir) / INITIAL, kept)
-    return dict(arrays_in(read_parcel(kept).content))
+    return kept
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ def write_kit(
         files = (MODEL, *PARTITION_FILES)
     write_weights(directory / INITIAL, weights_of(keras.models.load_model(keras_file, compile=False, safe_mode=True)))
     info = KitInfo(
+        task=task.name,
+        loss=loss,
         runtime=order.runtime,
         files=files,
         samples=tuple(map(len, parts)),

@@ -8,15 +8,22 @@ from device_agent.learner import Answer, App
 from edgebench.federated.flower.apps import ClientRunner, client_app, load_app
 
 
-def client_of(app: App, node: int, seed: int) -> Answer:
-    """What answers for one client. Raises EdgebenchError where the app cannot be imported."""
-    configured = load_app(Path(app.path)).configured(app.config)
-    runner = ClientRunner(
-        client_app(configured),
-        run_id=app.run_id,
-        node_id=node,
-        clients=app.clients,
-        run_config=configured.run_config,
-        seed=seed,
-    )
-    return runner.reply
+class AppClients:
+    """The clients of one app, which share its code. Raises EdgebenchError where that cannot be imported."""
+
+    def __init__(self, app: App, seed: int) -> None:
+        self._app = app
+        self._seed = seed
+        self._configured = load_app(Path(app.path)).configured(app.config)
+        self._client_app = client_app(self._configured)
+
+    def client(self, node: int) -> Answer:
+        """What answers for one of them; it has a context of its own."""
+        return ClientRunner(
+            self._client_app,
+            run_id=self._app.run_id,
+            node_id=node,
+            clients=self._app.clients,
+            run_config=self._configured.run_config,
+            seed=self._seed,
+        ).reply

@@ -68,26 +68,23 @@ def main() -> int:
     os.dup2(2, 1)  # whatever an app prints must not mix with the outcomes
     os.nice(NICE)
     spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=LearnerSpec)
-    clients: dict[tuple[str, int], Answer] = {}
+    clients = _Clients(spec)
     for line in sys.stdin.buffer:
         job = msgspec.json.decode(line, type=LearnJob)
-        error = _do(job, spec, clients)
+        error = _do(job, clients)
         outcomes.write(msgspec.json.encode(Done(error)) + b"\n")
         outcomes.flush()
     return 0
 
 
-def _do(job: LearnJob, spec: LearnerSpec, clients: dict[tuple[str, int], Answer]) -> str | None:
+def _do(job: LearnJob, clients: _Clients) -> str | None:
     """Write the reply to a request, whatever it is, and return its error."""
     started_ns = now_ns()
     head, content = Head(message_id="", kind="train"), {}
     try:
         request = read_parcel(Path(job.request))
         head = request.head
-        key = (job.workload, job.node)
-        if key not in clients:
-            clients[key] = _client(spec, job)
-        reply = clients[key](request)
+        reply = clients.of(job.workload, job.node)(request)
         error, content = reply.head.error, reply.content
     except ContentError as wrong:
         error = str(wrong)
@@ -117,16 +114,32 @@ def write_reply(job: LearnJob, request: Head, content: Content, error: str | Non
     write_parcel(Path(job.reply), buffers)
 
 
-def _client(spec: LearnerSpec, job: LearnJob) -> Answer:
-    workload = spec.workloads[job.workload]
-    # A device that learns by LiteRT has room neither for Flower nor for Keras.
-    if isinstance(workload, BuiltIn):
-        from device_agent.built_in import client_of
+class _Clients:
+    """What answers for each client, made when it is first asked."""
 
-        return client_of(workload, job.node, spec.seed)
-    from device_agent.apps import client_of as app_client_of
+    def __init__(self, spec: LearnerSpec) -> None:
+        self._spec = spec
+        self._known: dict[tuple[str, int], Answer] = {}
+        self._of_workload: dict[str, Callable[[int], Answer]] = {}
 
-    return app_client_of(workload, job.node, spec.seed)
+    def of(self, workload: str, node: int) -> Answer:
+        """For one client. Raises EdgebenchError where its app or its kit cannot be used."""
+        if workload not in self._of_workload:
+            self._of_workload[workload] = self._opened(self._spec.workloads[workload])
+        key = (workload, node)
+        if key not in self._known:
+            self._known[key] = self._of_workload[workload](node)
+        return self._known[key]
+
+    def _opened(self, workload: BuiltIn | App) -> Callable[[int], Answer]:
+        # A device that learns by LiteRT has room neither for Flower nor for Keras.
+        if isinstance(workload, BuiltIn):
+            from device_agent.built_in import BuiltInClients
+
+            return BuiltInClients(workload, self._spec.seed).client
+        from device_agent.apps import AppClients
+
+        return AppClients(workload, self._spec.seed).client
 
 
 if __name__ == "__main__":

@@ -6,7 +6,19 @@ and the training data with the samples of each client (`partition.PARTITION_FILE
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
 import msgspec
+
+from edgebench.federated.client import BuiltInClient
+from edgebench.federated.content import Parcel
+from edgebench.federated.learner import Stepper
+from edgebench.federated.partition import PartitionFile
+from edgebench.tasks import task_named
+from edgebench.tasks.task import Loss
 
 KIT = "kit.json"
 MODEL = "model.keras"
@@ -19,10 +31,42 @@ INITIAL = "initial.parcel"
 class KitInfo(msgspec.Struct, frozen=True):
     """What is in a kit, and how the training data lies on the clients.
 
-    files: what a client fetches. samples, groups: of each client, in their order.
+    files: what a client fetches. samples, groups: of each client, in their order. task: its module may define layers.
     """
 
+    task: str
+    loss: Loss
     runtime: str
     files: tuple[str, ...]
     samples: tuple[int, ...]
     groups: tuple[int, ...]
+
+
+def open_stepper(directory: Path, info: KitInfo) -> Stepper:
+    """The training step of the kit in a folder, for the runtime that it was made for. Raises ModelError."""
+    # Each brings its framework along, and a device has one of them at most.
+    if info.runtime == "litert":
+        from edgebench.federated.litert_stepper import LiteRtStepper
+
+        return LiteRtStepper(directory / STEP)
+    task_named(info.task)
+    if info.runtime == "torch":
+        from edgebench.federated.torch_stepper import torch_stepper_for_keras
+
+        return torch_stepper_for_keras(directory / MODEL, info.loss)
+    from edgebench.federated.keras_stepper import KerasStepper
+
+    return KerasStepper(directory / MODEL, info.loss)
+
+
+@cache
+def open_clients(directory: Path) -> BuiltInClient:
+    """All clients of the kit in a folder; in one process there is one of it."""
+    info = msgspec.json.decode((directory / KIT).read_bytes(), type=KitInfo)
+    return BuiltInClient(partial(open_stepper, directory, info), PartitionFile(directory))
+
+
+def engine_client(node: int, clients: int, settings: dict[str, Any]) -> Callable[[Parcel], Parcel]:
+    """One client, for the engines of Flower. settings: `kit_dir`, and `seed`, of the run."""
+    del clients  # the kit knows
+    return partial(open_clients(Path(settings["kit_dir"])).answer, node=node, seed=settings["seed"])

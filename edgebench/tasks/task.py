@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Size = Literal["light", "heavy", "published"]
 """`light` runs at the edge, `heavy` in the cloud; `published` is the shape of the literature."""
 
+Loss = Literal["binary_crossentropy", "sparse_categorical_crossentropy", "mean_squared_error"]
+"""What learning makes small: of probabilities for 0 or 1, of probabilities by class for a class number, of values."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -89,6 +92,8 @@ class Task(Protocol):
     metric: str
     """The key of `score` that models are compared by; larger is better."""
     sizes: tuple[Size, ...]
+    loss: Loss
+    """Of the model's outputs, when its devices learn it on. A task without it cannot be learned federatedly."""
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """The data set found under `data`, or a generated one where `data` is None.

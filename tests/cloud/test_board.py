@@ -51,3 +51,16 @@ def test_live_totals_count_each_sample_once_though_edges_count_too() -> None:
     board.beat(Heartbeat(["ward"], ready=True, drained=False, totals={"w": Tally(decided=7)}))
     totals = board.live().totals["w"]
     assert (totals.scheduled, totals.decided) == (8, 7)
+
+
+def test_nobody_waits_for_the_dead() -> None:
+    async def course() -> None:
+        board = Board(devices=["bed-0", "bed-1"], edges=["ward"])
+        board.beat(Heartbeat(["bed-0"], ready=True, drained=True))
+        waiting = asyncio.create_task(board.all_drained())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        board.died(["bed-1"])
+        await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(course())

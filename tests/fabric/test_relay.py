@@ -293,3 +293,35 @@ def test_a_broken_specification_is_refused_by_name(
 ) -> None:
     with pytest.raises(FabricError, match=complaint):
         Relay.start(links, [route], seed=1, log_dir=tmp_path)
+
+
+def test_a_link_that_is_cut_breaks_its_connections_and_takes_none_until_it_is_mended(
+    server: Server, tmp_path: Path
+) -> None:
+    routes = [server.route(BED, name="near"), server.route(BED, WARD, name="far")]
+    with Relay.start([link(BED), link(WARD)], routes, seed=1, log_dir=tmp_path) as relay:
+        far, near = (socket.create_connection(relay.address(name), timeout=WAIT_S) for name in ("far", "near"))
+        with far, near, closing(server.accept()) as one, closing(server.accept()) as other:
+            relay.cut(WARD)
+            assert _is_over(far)
+            near.sendall(b"still here")
+            ended, alive = (one, other) if _is_over(one, 0.2) else (other, one)
+            assert _is_over(ended)
+            assert alive.recv(10) == b"still here"
+            with socket.create_connection(relay.address("far"), timeout=WAIT_S) as refused:
+                assert _is_over(refused)
+            relay.mend(WARD)
+            with socket.create_connection(relay.address("far"), timeout=WAIT_S) as again, closing(server.accept()) as end:
+                again.sendall(b"back")
+                assert end.recv(4) == b"back"
+
+
+def _is_over(connection: socket.socket, within_s: float = WAIT_S) -> bool:
+    """Whether a connection ends, by a reset or in good order, within a time."""
+    connection.settimeout(within_s)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False

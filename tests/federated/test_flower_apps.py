@@ -103,7 +103,13 @@ def write_app(folder: Path, name: str, *, server: str = SERVER, client: str = CL
 
 
 def run(
-    folder: Path, clients: int, *, seed: int = 5, overrides: Mapping[str, Any] | None = None, **how: Any
+    folder: Path,
+    clients: int,
+    *,
+    seed: int = 5,
+    overrides: Mapping[str, Any] | None = None,
+    deadline_s: float = 60,
+    state_dir: Path | None = None,
 ) -> list[RoundSeen]:
     app = load_app(folder).configured(overrides or {})
     runners = [
@@ -112,9 +118,12 @@ def run(
     ]
     rounds: list[RoundSeen] = []
     grid = ObservedGrid(
-        LocalGrid([runner.reply for runner in runners], run_id=9), seed=seed, deadline_s=60, on_round=rounds.append
+        LocalGrid([runner.reply for runner in runners], run_id=9),
+        seed=seed,
+        deadline_s=deadline_s,
+        on_round=rounds.append,
     )
-    run_server_app(app, grid, **how)
+    run_server_app(app, grid, state_dir=state_dir)
     return rounds
 
 
@@ -254,6 +263,18 @@ def test_a_server_app_that_is_started_again_is_served_what_it_was_told(tmp_path:
     assert len(calls) == n_calls
     assert seen_by("again")["model"].tobytes() == before.tobytes()
 
+
+def test_an_app_that_waits_for_more_clients_than_there_are_is_ended(tmp_path: Path) -> None:
+    server = SERVER.replace("strategy.start(", "waiting(").replace("app = ServerApp()", WAITING + "\napp = ServerApp()")
+    with pytest.raises(EdgebenchError, match="more clients than there are: 1"):
+        run(write_app(tmp_path, "waiting", server=server), 1, deadline_s=0.2)
+
+
+WAITING = """
+def waiting(grid, *arguments, **settings):
+    while len(list(grid.get_node_ids())) < 2:
+        pass
+"""
 
 OLD_SERVER = """
 from flwr.server import ServerApp, ServerAppComponents, ServerConfig

@@ -36,9 +36,8 @@ def check_ended_well(run: Streaming, result: dict[str, Any], *names: str) -> Non
         (("edge_node", "ward-0"), ("ward-0", "signal 9")),
         (("nats-server", "broker-ward-1"), ("broker of ward-1", "signal 9")),
         (("-m cloud",), ("cloud", "signal 9")),
-        (("device_agent", "bed-0"), ("device agent of bed-0, bed-2", "signal 9")),
     ],
-    ids=["edge node", "broker", "cloud", "device agent"],
+    ids=["edge node", "broker", "cloud"],
 )
 def test_a_part_killed_in_mid_run_is_named_in_the_verdict(
     tmp_path: Path, words: tuple[str, ...], named: tuple[str, ...]
@@ -50,12 +49,28 @@ def test_a_part_killed_in_mid_run_is_named_in_the_verdict(
         check_ended_well(run, result, *named)
 
 
-def test_a_node_that_is_told_to_stop_in_mid_run_is_named_in_the_verdict(tmp_path: Path) -> None:
-    with streaming(tmp_path, LONG) as run:
-        run.part("device_agent", "bed-1").terminate()
+@pytest.mark.parametrize(
+    ("end", "how"), [("kill", "was killed by signal 9"), ("terminate", "status 3")], ids=["killed", "told to stop"]
+)
+def test_a_device_agent_that_ends_in_mid_run_is_named_and_the_others_go_on(tmp_path: Path, end: str, how: str) -> None:
+    with streaming(tmp_path, SMALL.replace("duration_s: 4", "duration_s: 8")) as run:
+        getattr(run.part("device_agent", "bed-1"), end)()
         status, result = run.end()
         assert status == 1
-        check_ended_well(run, result, "device agent of bed-1, bed-3", "status 3")
+        check_ended_well(run, result, "device agent of bed-1, bed-3", how)
+        per_node = load_run(run.run_dir).records["node"].to_pylist()
+        # Two of four devices, each with its 80 samples.
+        assert (per_node.count("bed-0"), per_node.count("bed-2")) == (80, 80)
+
+
+def test_without_any_device_agent_a_run_ends(tmp_path: Path) -> None:
+    with streaming(tmp_path, LONG) as run:
+        for agent in [run.part("device_agent", device) for device in ("bed-0", "bed-1")]:
+            agent.kill()
+        status, result = run.end()
+        assert status == 1
+        check_ended_well(run, result, "device agent of bed-0, bed-2", "signal 9")
+        check_ended_well(run, result, "device agent of bed-1, bed-3", "signal 9")
 
 
 def test_data_that_is_not_there_is_one_line_and_leaves_nothing_running(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from edgebench.clock import now_ns
+from edgebench.clock import now_ns, now_s
+from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Array, Content, Parcel, arrays_in
 from edgebench.federated.flower.events import Outcome, RoundSeen
 from edgebench.federated.flower.grid import NodeGrid, stamps_of
@@ -36,6 +37,8 @@ Check = Callable[[Mapping[str, Array], Sequence[Parcel]], Mapping[int, str]]
 """(arrays that were sent, replies with content) -> index of a reply that must not be aggregated: why."""
 
 _TRAIN = "train"
+_IDLE_CALLS = 20
+"""Flower's strategies ask once a second whether there are enough nodes."""
 
 
 class _Open(msgspec.Struct):
@@ -79,6 +82,8 @@ class ObservedGrid(Grid):
         self._lock = threading.Lock()
         self._exchanges = 0
         self._drawn = -1
+        self._idle_calls = 0
+        self._idle_since_s = 0.0
         self._rounds: dict[str, int] = {}
         self._ordinal = 0
         self._pushed: dict[str, Pushed] = {}
@@ -115,11 +120,20 @@ class ObservedGrid(Grid):
         return self._inner.create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def get_node_ids(self) -> list[int]:
-        """All nodes. Whoever asks is about to draw from them, so chance begins anew."""
+        """All nodes. Whoever asks is about to draw from them, so chance begins anew.
+
+        Raises EdgebenchError where an app does nothing but ask: it waits for more nodes than will ever be there.
+        """
         if self._drawn != self._exchanges:
             self._drawn = self._exchanges
+            self._idle_calls, self._idle_since_s = 0, now_s()
             self._seed_for("cohort")
-        return sorted(self._inner.get_node_ids())
+        nodes = sorted(self._inner.get_node_ids())
+        self._idle_calls += 1
+        waits = self._idle_calls > _IDLE_CALLS and now_s() > self._idle_since_s + self._deadline_s
+        if waits and not self._pushed and not self.one_by_one:
+            raise EdgebenchError(f"the app waits for more clients than there are: {len(nodes)} (see its min_*_nodes)")
+        return nodes
 
     def get_nodes(self) -> list[NodeInfo]:
         """All nodes, with what else is known of them."""

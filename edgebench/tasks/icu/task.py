@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.icu.generator import Outcome, generate
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Size
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, Size
 
 if TYPE_CHECKING:
     import keras
@@ -31,6 +31,7 @@ class IcuTask:
     scenario: str = "icu"
     metric: str = "auroc"
     sizes: tuple[Size, ...] = ("light", "heavy", "published")
+    loss: Loss = "binary_crossentropy"
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """See `Task.load`. Real data is split in the same way whatever the seed."""

@@ -1,0 +1,40 @@
+"""The two halves of a job, as Flower loads them in the processes that a SuperLink and its SuperNodes start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from edgebench.errors import EdgebenchError
+from edgebench.federated.flower.clients import JOB, EngineClient, job_at
+from edgebench.federated.flower.jobs import serve
+from edgebench.federated.flower.telling import Teller
+from edgebench.topology.wording import one_line
+
+SOCKET = "socket"
+"""The setting that names the socket of whoever has started the job."""
+
+
+def server_app() -> ServerApp:
+    """The server's half."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        teller = Teller(Path(str(context.run_config[SOCKET])))
+        try:
+            serve(job_at(str(context.run_config[JOB])), grid, teller)
+        except Exception as error:
+            reason = str(error) if isinstance(error, EdgebenchError) else f"{type(error).__name__}: {error}"
+            teller.failed(one_line(reason))
+            raise
+        teller.done()
+
+    return app
+
+
+def client_app() -> EngineClient:
+    """The half of every client."""
+    return EngineClient()

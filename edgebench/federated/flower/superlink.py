@@ -1,0 +1,297 @@
+"""Flower's deployment on this machine: a SuperLink, and a SuperNode for each client, with TLS and node authentication.
+
+Each message starts a process of its own there, as Flower has it. All that it needs lies in a private directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.guard import guarded
+from edgebench.federated.flower.clients import JOB
+from edgebench.federated.flower.entry import SOCKET
+from edgebench.federated.flower.jobs import Job, Listener
+from edgebench.federated.flower.keys import Tls, make_node_key, make_tls
+from edgebench.federated.flower.telling import Hearing
+
+_ADDRESS = "127.0.0.1"
+_NAME = "edgebench"
+_START_S = 120.0
+_STOP_S = 5.0
+_POLL_S = 0.1
+
+_PROJECT = """
+[project]
+name = "edgebench-job"
+version = "1.0.0"
+description = "A federation of edgebench"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "edgebench"
+
+[tool.flwr.app.components]
+serverapp = "edgebench_job:server_app"
+clientapp = "edgebench_job:client_app"
+
+[tool.flwr.app.config]
+{job_key} = {job}
+{socket_key} = {socket}
+"""
+_MODULE = """
+from edgebench.federated.flower import entry
+
+server_app = entry.server_app()
+client_app = entry.client_app()
+"""
+_CONNECTIONS = """
+[superlink]
+default = "{name}"
+
+[superlink.{name}]
+address = "{address}:{port}"
+root-certificates = {authority}
+"""
+
+
+class _Process:
+    """One of the processes, and its log."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                guarded(list(command)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(environment),
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raises EdgebenchError where it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            raise EdgebenchError(f"engine superlink: {self.name} has ended with status {status}: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "no output"
+
+
+def run_on_superlink(job: Job, listener: Listener, *, log_dir: Path) -> None:
+    """Run a job to its end, on a SuperLink and SuperNodes that live as long as it does; their logs stay in `log_dir`.
+
+    Call it from a thread that lasts: on Linux the processes die with it. Raises EdgebenchError.
+    """
+    log_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        # Short, since the address of a socket may have 107 bytes.
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebench-")))
+        hearing = stack.enter_context(Hearing(directory / "s"))
+        deployment = stack.enter_context(_deployed(directory, job.clients, log_dir))
+        project = _write_project(directory, job)
+        deployment.command("run", str(project), _NAME)
+        until_s = now_s() + _START_S
+        while not hearing.hear(listener, _POLL_S):
+            deployment.check()
+            if not hearing.has_begun and now_s() > until_s:
+                raise EdgebenchError(f"engine superlink: the ServerApp has not begun: {deployment.last_words()}")
+
+
+class _Deployment:
+    """The running processes, and how to speak with them."""
+
+    def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
+        self._environment = environment
+        self._log_dir = log_dir
+        self._processes: list[_Process] = []
+
+    def start(self, name: str, command: Sequence[str], **environment: str) -> _Process:
+        """Start one of Flower's programs."""
+        path = self._log_dir / f"{name}.log"
+        started = _Process(name, command, path, {**self._environment, **environment})
+        self._processes.append(started)
+        return started
+
+    def check(self) -> None:
+        """Raises EdgebenchError where one has ended."""
+        for process in self._processes:
+            process.check()
+
+    def last_words(self) -> str:
+        """Of the SuperLink."""
+        return self._processes[0].last_words()
+
+    def command(self, *arguments: str) -> None:
+        """Call `flwr`. Raises EdgebenchError where it fails."""
+        done = subprocess.run(
+            guarded([_program("flwr"), *arguments]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(self._environment),
+            timeout=_START_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip(" ╭╮╰╯─│")]
+            said = " ".join(line.strip(" │") for line in lines[-3:])
+            raise EdgebenchError(f"engine superlink: flwr {arguments[0]} fails: {said}")
+
+    def stop(self) -> None:
+        """End all, and all that they have started."""
+        families: list[psutil.Process] = []
+        for process in self._processes:
+            try:
+                family = psutil.Process(process.process.pid)
+                families += [*family.children(recursive=True), family]
+            except psutil.NoSuchProcess:
+                continue
+        for process in self._processes:
+            if process.process.poll() is None:
+                process.process.terminate()
+        _, alive = psutil.wait_procs(families, timeout=_STOP_S)
+        for left in alive:
+            try:
+                left.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(alive, timeout=_STOP_S)
+        for process in self._processes:
+            process.process.wait()
+
+
+@contextmanager
+def _deployed(directory: Path, clients: int, log_dir: Path) -> Iterator[_Deployment]:
+    """A SuperLink with as many SuperNodes as there are clients, each at its place; the SuperNodes may not be up yet."""
+    tls = make_tls(directory)
+    home = directory / "home"
+    home.mkdir()
+    port, *node_ports = _free_ports(clients + 1)
+    (home / "config.toml").write_text(
+        _CONNECTIONS.format(name=_NAME, address=_ADDRESS, port=port, authority=_quoted(tls.authority))
+    )
+    deployment = _Deployment(_environment(home), log_dir)
+    try:
+        link = deployment.start("superlink", _link_command(port, tls))
+        _wait_for(link, port)
+        for place, node_port in enumerate(node_ports):
+            name = f"supernode-{place}"
+            private, public = make_node_key(directory, name)
+            deployment.command("supernode", "register", str(public), _NAME)
+            # A home of its own: SuperNodes that unpack one app into one folder at a time get into each other's way.
+            node_home = directory / name
+            node_home.mkdir()
+            deployment.start(
+                name, _node_command(port, node_port, place, clients, private, tls), FLWR_HOME=str(node_home)
+            )
+        yield deployment
+    finally:
+        deployment.stop()
+
+
+def _link_command(port: int, tls: Tls) -> list[str]:
+    return [
+        _program("flower-superlink"),
+        *("--host", _ADDRESS, "--port", str(port)),
+        *_tls_arguments(tls),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+    ]
+
+
+def _node_command(port: int, own_port: int, place: int, clients: int, key: Path, tls: Tls) -> list[str]:
+    return [
+        _program("flower-supernode"),
+        *("--superlink", f"{_ADDRESS}:{port}", "--root-certificates", str(tls.authority)),
+        *("--auth-supernode-private-key", str(key)),
+        *("--host", _ADDRESS, "--port", str(own_port)),
+        *_tls_arguments(tls),
+        *("--node-config", f"partition-id={place} num-partitions={clients}"),
+    ]
+
+
+def _tls_arguments(tls: Tls) -> list[str]:
+    return [
+        *("--ssl-ca-certfile", str(tls.authority)),
+        *("--ssl-certfile", str(tls.certificate)),
+        *("--ssl-keyfile", str(tls.key)),
+    ]
+
+
+def _write_project(directory: Path, job: Job) -> Path:
+    """A Flower project that has nothing in it but the way to ours."""
+    path = directory / "job.json"
+    path.write_bytes(msgspec.json.encode(job))
+    project = directory / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        _PROJECT.format(job_key=JOB, job=_quoted(path), socket_key=SOCKET, socket=_quoted(directory / "s"))
+    )
+    (project / "edgebench_job.py").write_text(_MODULE)
+    return project
+
+
+def _environment(home: Path) -> dict[str, str]:
+    scripts = sysconfig.get_path("scripts")
+    here = f"{_ADDRESS},localhost"
+    return {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "NO_PROXY": here,
+        "no_proxy": here,
+    }
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=sysconfig.get_path("scripts"))
+    if found is None:
+        raise EdgebenchError(f"engine superlink: no {name} in {sysconfig.get_path('scripts')} (pip install flwr)")
+    return found
+
+
+def _wait_for(link: _Process, port: int) -> None:
+    until_s = now_s() + _START_S
+    while True:
+        link.check()
+        try:
+            socket.create_connection((_ADDRESS, port), _POLL_S).close()
+        except OSError:
+            if now_s() > until_s:
+                raise EdgebenchError(f"engine superlink: it does not come up: {link.last_words()}") from None
+            sleep_s(_POLL_S)
+        else:
+            return
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        open_now = [stack.enter_context(socket.create_server((_ADDRESS, 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in open_now]
+
+
+def _quoted(path: Path) -> str:
+    return msgspec.json.encode(str(path)).decode()

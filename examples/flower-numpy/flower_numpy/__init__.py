@@ -1,0 +1,1 @@
+"""Linear regression by gradient descent: each client has its own share of the same relation, and its own noise."""

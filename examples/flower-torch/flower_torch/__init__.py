@@ -1,0 +1,1 @@
+"""Two rings around one centre: each client sees a sector of them, and together they see all."""
