@@ -40,8 +40,9 @@ from edgebench.federated.flower.chatter import into_our_log
 from edgebench.federated.flower.events import Learned, Outcome, RoundSeen
 from edgebench.federated.flower.grid import MqttGrid
 from edgebench.federated.flower.jobs import Job, Nodes
+from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
-from edgebench.federated.kit import INITIAL
+from edgebench.federated.kit import INITIAL, STEP, STEP_SPEC
 from edgebench.seeds import seed_for
 
 _CONNECT_S = 30.0
@@ -149,6 +150,7 @@ class Course:
                         metrics={name: float(value) for name, value in learned.metrics.items() if _is_number(value)},
                         epsilon=None if privacy is None else privacy.epsilon,
                         delta=None if privacy is None else privacy.delta,
+                        model=digest_of({"arrays": Arrays(learned.arrays)}),
                     )
                 )
             )
@@ -307,7 +309,10 @@ def _initial(spec: FederationSpec) -> Path:
     if not kept.exists():
         assert spec.kit_dir is not None
         kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path(spec.kit_dir) / INITIAL, kept)
+        # With its training step, and the data that the topology names, a run's models can be computed again.
+        for name in (STEP, STEP_SPEC, INITIAL):
+            if (Path(spec.kit_dir) / name).exists():
+                shutil.copyfile(Path(spec.kit_dir) / name, kept.parent / name)
     return kept
 
 

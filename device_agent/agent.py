@@ -375,3 +375,5 @@ class DeviceAgent:
         if self.rows:
             rows, self.rows = self.rows, []
             self.process.write(Rows(rows))
+        if self._learning is not None:
+            self._learning.note_usage()

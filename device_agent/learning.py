@@ -26,7 +26,8 @@ from edgebench.clock import now_ns
 from edgebench.fabric import topics
 from edgebench.fabric.guard import guarded
 from edgebench.fabric.mqtt import Connection
-from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.node_process import NodeProcess, usage_of
+from edgebench.fabric.records import Used
 from edgebench.federated.answerer import Answerer, Asked
 from edgebench.federated.content import ContentError, Head, read_parcel
 from edgebench.federated.kit import KIT, KitInfo
@@ -107,6 +108,13 @@ class Learning:
         for client in self._of_device.get(device, ()):
             client.answerer.reconnected()
 
+    def note_usage(self) -> None:
+        """Write down what the process that learns uses, if there is one now."""
+        pid = self._learner.pid
+        usage = None if pid is None else usage_of(pid)
+        if usage is not None:
+            self._process.write(Used([f"learner of {self._process.nodes[0]}"], usage))
+
     def close(self) -> None:
         """End the child; what it was doing is nobody's concern any more."""
         self._learner.close()
@@ -131,6 +139,12 @@ class _Learner:
         self._cancelled: set[int] = set()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child."""
+        child = self._child
+        return None if child is None else child.pid
 
     def put(self, job: _Job) -> None:
         """Queue a job."""

@@ -233,11 +233,11 @@ class _SiteRound(NamedTuple):
             errors[sound[index][0].peer] = reason
         good = [(reply, parcel) for reply, parcel in sound if errors[reply.peer] is None]
         records = tuple(_record(device, replies.get(device), errors[device], started_ns) for device in cohort)
-        number = int(self.head.group) if self.head.group.isdigit() else 0
+        number = config.get("server-round")
         record = RoundRecord(
             workload=self.site.plan.how.workload,
             server=self.site.edge,
-            number=number,
+            number=number if isinstance(number, int) else 0,
             inner=self.inner,
             started_ns=started_ns,
             gathered_ns=gathered_ns,
@@ -284,12 +284,16 @@ def _record(device: str, reply: Reply | None, error: str | None, started_ns: int
     if reply is None:
         return ReplyRecord(device, started_ns, None, None, None, None, 0, 0, None, error)
     meta = {} if reply.parcel is None else reply.parcel.head.meta
-    stamps = {name: value for name in ("started_ns", "finished_ns") if isinstance(value := meta.get(name), int)}
+    stamps = {
+        name: value
+        for name in ("received_ns", "started_ns", "finished_ns")
+        if isinstance(value := meta.get(name), int)
+    }
     examples = None if error is not None or reply.parcel is None else _examples(reply.parcel)
     return ReplyRecord(
         node=device,
         asked_ns=reply.submitted_ns,
-        delivered_ns=reply.delivered_ns,
+        delivered_ns=stamps.get("received_ns", reply.delivered_ns),
         started_ns=stamps.get("started_ns"),
         finished_ns=stamps.get("finished_ns"),
         arrived_ns=reply.received_ns,

@@ -134,6 +134,7 @@ def phase_chart(figures: FederatedFigures) -> Chart | None:
     shown = base_layout(240, "round", "s, along the client that answered last")
     shown |= {"barmode": "stack", "bargap": 0.35}
     shown["xaxis"] |= {"type": "category"}
+    shown["legend"] |= {"traceorder": "normal"}
     return {"data": data, "layout": shown}
 
 

@@ -88,6 +88,7 @@ def _round(
         epsilon=record.epsilon,
         delta=record.delta,
         site_rounds=sum(each.number == record.number for each in of_sites),
+        model=record.model,
         resumed=record.resumed,
     )
 

@@ -41,6 +41,9 @@ _HEARTBEAT_S = 0.5
 _FLUSH_S = 0.5
 _CLOUD_PATIENCE = 60
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_UTIME = 11
+"""Where user and system time stand in /proc/PID/stat, behind the name."""
 
 EXIT_BROKEN_OFF = 3
 """Exit status of a node process that had to stop before the end of its run; it kept what it had recorded."""
@@ -232,11 +235,24 @@ def usage_now() -> Usage:
     """This process's use of the machine so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     try:
-        resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
-        rss_bytes = resident_pages * _PAGE_BYTES
+        rss_bytes = _resident_bytes("self")
     except OSError:  # no /proc: macOS, where ru_maxrss is in bytes and the best there is
         rss_bytes = used.ru_maxrss
     return Usage(now_ns(), used.ru_utime + used.ru_stime, rss_bytes)
+
+
+def usage_of(pid: int) -> Usage | None:
+    """Another process's use of the machine so far; None where it has ended, or the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[_UTIME]) + int(fields[_UTIME + 1])
+        return Usage(now_ns(), ticks / _TICKS_PER_S, _resident_bytes(pid))
+    except (OSError, IndexError):
+        return None
+
+
+def _resident_bytes(process: int | str) -> int:
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def versions() -> dict[str, str]:

@@ -68,6 +68,7 @@ class Buffered:
         self._idle = dict.fromkeys(nodes, 0.0)
         self._asked: dict[str, _Asked] = {}
         self._round = 0
+        self._sent = 0
         self._version = 0
         self._models: dict[int, dict[str, Array]] = {}
         self._updates: list[_Update] = []
@@ -137,7 +138,9 @@ class Buffered:
         records = to_records({"arrays": Arrays(self._model)})
         records["config"] = ConfigRecord({**self._config, "server-round": self._round + 1})
         messages = [Message(records, node, _TRAIN) for node in nodes]
-        for message_id, node in zip(self._grid.send(messages), nodes, strict=True):
+        self._sent += 1
+        message_ids = self._grid.send(messages, group=str(self._sent))
+        for message_id, node in zip(message_ids, nodes, strict=True):
             self._asked[message_id] = _Asked(node, self._version)
             del self._idle[node]
 

@@ -143,11 +143,12 @@ class ObservedGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send them on their way; together they are a round."""
         messages = list(messages)
-        message_ids = self.send(messages)
-        if messages:
-            opened = self._opened(messages[0].metadata)
-            nodes = [message.metadata.dst_node_id for message in messages]
-            opened.waiting |= zip(message_ids, nodes, strict=True)
+        if not messages:
+            return []
+        opened = self._opened(messages[0].metadata)
+        message_ids = self.send(messages, group=str(opened.number))
+        nodes = [message.metadata.dst_node_id for message in messages]
+        opened.waiting |= zip(message_ids, nodes, strict=True)
         return message_ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
@@ -157,10 +158,10 @@ class ObservedGrid(Grid):
             self._note(reply)
         return replies
 
-    def send(self, messages: Sequence[Message]) -> list[str]:
+    def send(self, messages: Sequence[Message], *, group: str) -> list[str]:
         """As `push_messages`, but no round of its own: for an app that tells of its rounds itself."""
         self._exchanges += 1
-        pushed = self._prepared(messages)
+        pushed = self._prepared(messages, group)
         live = [message for message, one in zip(messages, pushed, strict=True) if not self._script.knows(one)]
         live_ids = iter(self._inner.push_messages(live) if live else [])
         message_ids = [again(one.ordinal) if self._script.knows(one) else next(live_ids) for one in pushed]
@@ -198,8 +199,8 @@ class ObservedGrid(Grid):
             self._exchanges += 1
             if not messages:
                 return []
-            pushed = self._prepared(messages)
             opened = self._opened(messages[0].metadata)
+            pushed = self._prepared(messages, str(opened.number))
         sent = to_content(messages[0].content)
         replies = self._exchanged(messages, pushed, timeout_s)
         del messages
@@ -235,13 +236,13 @@ class ObservedGrid(Grid):
         self._script.write(pushed, answered)
         return sorted(answered, key=_by_node)
 
-    def _prepared(self, messages: Sequence[Message]) -> list[Pushed]:
-        """Number them, in the journal and for their clients, whose chance depends on the group."""
+    def _prepared(self, messages: Sequence[Message], group: str) -> list[Pushed]:
+        """Number them for the journal; those without a group get this one, on which their clients' chance depends."""
         digests: dict[int, str] = {}
         pushed = []
         for message in messages:
             about = message.metadata
-            about.group_id = about.group_id or str(self._exchanges)
+            about.group_id = about.group_id or group
             key = id(message.content)
             if self._script.is_kept and key not in digests:
                 digests[key] = digest_of(to_content(message.content))

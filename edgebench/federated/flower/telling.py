@@ -5,8 +5,12 @@ The answer comes when the listener has done with it, so that pacing works across
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import socket
 import struct
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,11 +28,16 @@ _LARGEST_BYTES = 1 << 40
 
 
 class Teller:
-    """The listener of a job whose own listener is in another process."""
+    """The listener of a job whose own listener is in another process; when that is gone, this process is killed.
+
+    Flower's processes do end when their parents have, but may take minutes over it.
+    """
 
     def __init__(self, address: Path) -> None:
+        self._over = False
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(address))
+        threading.Thread(target=self._watch, name="teller-watch", daemon=True).start()
 
     def on_round(self, seen: RoundSeen) -> None:
         """A round is over."""
@@ -46,11 +55,20 @@ class Teller:
 
     def done(self) -> None:
         """The job is over."""
+        self._over = True
         self._tell("done", {})
 
     def failed(self, reason: str) -> None:
         """The job has ended otherwise."""
+        self._over = True
         self._tell("failed", {"event": Config({"reason": reason})})
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket, getattr(select, "POLLRDHUP", 0) | select.POLLHUP)
+        poll.poll()
+        if not self._over:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _tell(self, kind: str, content: Content) -> None:
         buffers = pack(Head(message_id="", kind=kind), content)
