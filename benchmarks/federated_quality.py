@@ -20,6 +20,8 @@ local_auroc: of a client that is left alone: the mean over the clients, each fro
     number of epochs as in the federation.
 federated_below_central: central minus federated, of the means; federated_above_local: federated minus local.
 rounds_auroc: of the global model after each round, the mean over the seeds.
+local_rounds_auroc: of the clients' own models after as many epochs, the mean over clients and seeds: where it falls, a
+    client learns its few patients by heart, and would do better to stop.
 clients: of the last seed, for each: `rows`, `positive` (share), `local_auroc`.
 refused: replies that the guard refused, over all seeds.
 settings, data: what was done, to what; `data.scored_on` is the split.
@@ -73,12 +75,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """AUROC by what was trained, of one seed. rounds: after each; local: of each client."""
+    """AUROC by what was trained, of one seed. rounds: after each; local: [client][round]."""
 
     start: float
     rounds: list[float]
     central: float
-    local: list[float]
+    local: list[list[float]]
     refused: int
 
 
@@ -167,12 +169,12 @@ def outcome(
         start=federation.auroc(start),
         rounds=[federation.auroc(each) for each in rounds],
         central=auroc_of(central, task, scored),
-        local=[federation.auroc(federation.learned(start, [node])[-1]) for node in nodes],
+        local=[[federation.auroc(each) for each in federation.learned(start, [node])] for node in nodes],
         refused=federation.refused,
     )
     _tell(
         f"seed {seed}: start {found.start:.4f}, federated {' '.join(f'{each:.4f}' for each in found.rounds)}, "
-        f"central {found.central:.4f}, local {statistics.mean(found.local):.4f}"
+        f"central {found.central:.4f}, local {' '.join(f'{each:.4f}' for each in _means(found.local))}"
     )
     return found
 
@@ -193,7 +195,7 @@ def measured(folder: Path | None, settings: Settings, seeds: Sequence[int], scor
         ]
     federated = _spread([each.rounds[-1] for each in found])
     central = _spread([each.central for each in found])
-    local = _spread([statistics.mean(each.local) for each in found])
+    local = _spread([_means(each.local)[-1] for each in found])
     parts = describe(data.train, parts_of(data, seeds[-1]))
     return {
         "start_auroc": _spread([each.start for each in found]),
@@ -202,12 +204,11 @@ def measured(folder: Path | None, settings: Settings, seeds: Sequence[int], scor
         "local_auroc": local,
         "federated_below_central": round(central["mean"] - federated["mean"], 4),
         "federated_above_local": round(federated["mean"] - local["mean"], 4),
-        "rounds_auroc": [
-            round(statistics.mean(each), 4) for each in zip(*(each.rounds for each in found), strict=True)
-        ],
+        "rounds_auroc": [round(each, 4) for each in _means([each.rounds for each in found])],
+        "local_rounds_auroc": [round(each, 4) for each in _means([_means(each.local) for each in found])],
         "clients": [
-            {"rows": part.rows, "positive": round(part.label_shares[1], 4), "local_auroc": round(auroc, 4)}
-            for part, auroc in zip(parts, found[-1].local, strict=True)
+            {"rows": part.rows, "positive": round(part.label_shares[1], 4), "local_auroc": round(aurocs[-1], 4)}
+            for part, aurocs in zip(parts, found[-1].local, strict=True)
         ],
         "refused": sum(each.refused for each in found),
         "settings": asdict(settings),
@@ -221,6 +222,11 @@ def measured(folder: Path | None, settings: Settings, seeds: Sequence[int], scor
             "seeds": list(seeds),
         },
     }
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The mean of each column."""
+    return [statistics.mean(column) for column in zip(*rows, strict=True)]
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ convert.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 def plain(y: Tensor, xs: Sequence[Tensor]) -> Tensor:
-    """y again, in the operations that LiteRT runs fastest and that `gradients` can differentiate.
+    """The same y, in the operations that LiteRT runs fastest and that `gradients` can differentiate.
 
     y: computed from xs in the graph that is being built. Only what depends on xs is computed anew.
     """
@@ -243,7 +243,7 @@ def _elu(op: Operation, dy: Tensor) -> list[Tensor]:
 
 _RULES: dict[str, Callable[[Operation, Tensor], list[Tensor] | None]] = {
     "AvgPool": _by(_mean),
-    "BiasAdd": lambda op, dy: [dy, tf.reduce_sum(dy, axis=list(range(dy.shape.rank - 1)))],
+    "BiasAdd": lambda _, dy: [dy, tf.reduce_sum(dy, axis=list(range(dy.shape.rank - 1)))],
     "Elu": _elu,
     "LeakyRelu": _leaky_relu,
     "MaxPool": _by(_largest),

@@ -30,7 +30,10 @@ _TOLD = 3
 
 
 def training_step(model: keras.Model, loss: Loss, batch: int) -> tuple[bytes, StepSpec]:
-    """The graph, and what it takes. Raises ModelError that names the operations which LiteRT lacks, and their layers."""
+    """The graph, and what it takes.
+
+    Raises ModelError that names the operations which LiteRT lacks, and the layers that need them.
+    """
     spec = _spec(model, loss, batch)
     fixed = with_batch(model, batch)
     for layer in fixed._flatten_layers():

@@ -217,7 +217,8 @@ class _SiteRound(NamedTuple):
     ) -> tuple[list[tuple[Reply, Parcel]], RoundRecord]:
         """The good replies, by node id, and the record of all."""
         started_ns = now_ns()
-        group = f"{self.head.group}.{self.inner}"
+        # The first round of a site is the one that the cloud would have held itself: the same batches, the same learning.
+        group = self.head.group if self.inner == 1 else f"{self.head.group}.{self.inner}"
         cohort = self.site.cohort(group)
         requests = [self._request(device, group, config) for device in cohort]
         message_ids = courier.submit(requests)

@@ -1,4 +1,4 @@
-"""Learning on a client's own data: the loop that every runtime shares, and what a training step of each has to offer."""
+"""Learning on a client's own data: the loop that every runtime shares, and what a training step has to offer."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ class _KerasModule(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self._infer = partial(model, training=False)  # not as a module: its parameters have other names
-        for name, variable in zip(unique_names(v.path for v in model.trainable_variables), model.trainable_variables):
+        variables = model.trainable_variables
+        for name, variable in zip(unique_names(each.path for each in variables), variables, strict=True):
             self.register_parameter(name, variable.value)
 
     def forward(self, x: torch.Tensor) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -31,6 +32,9 @@ NUMPY_APP = ROOT / "examples" / "flower-numpy"
 CLIENTS = 3
 SEED = 11
 STEP = 0.1
+
+_NO_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+ENGINES = [pytest.param("ray", marks=_NO_RAY), "superlink"]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -62,7 +66,7 @@ def course(rounds: list[RoundSeen]) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("engine", ["ray", "superlink"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_any_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp_path: Path) -> None:
     there, here = tmp_path / "there.npy", tmp_path / "here.npy"
     app = load_app(NUMPY_APP).configured({"num-server-rounds": 2, "fraction-train": 0.67, "save-to": str(there)})
@@ -85,7 +89,7 @@ def test_any_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp
         assert outcome.stamps.finished_ns is not None
 
 
-@pytest.mark.parametrize("engine", ["ray", "superlink"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp_path: Path) -> None:
     how = Federated(workload="w", rounds=2)
     first = tmp_path / "first.ebf"

@@ -42,7 +42,7 @@ def test_the_torch_example_tells_the_rings_apart_and_is_repeatable(
     torch = pytest.importorskip("torch")
     learned("flower-torch", tmp_path / "first.pt")
     accuracies = [float(found) for found in re.findall(r"accuracy ([\d.]+)", capsys.readouterr().out)]
-    assert len(accuracies) == 6
+    assert len(accuracies) == 9
     assert accuracies[-1] > 0.9
     learned("flower-torch", tmp_path / "second.pt")
     first, second = (torch.load(tmp_path / name, weights_only=True) for name in ("first.pt", "second.pt"))

@@ -78,6 +78,8 @@ class NumberedGrid(NodeGrid):
             for message in messages
         ]
         message_ids = list(self._inner.push_messages(outward))
+        if len(message_ids) != len(messages):
+            raise EdgebenchError("the engine does not take the messages of a round: they are too large for it")
         for message, message_id in zip(messages, message_ids, strict=True):
             message.metadata.__dict__["_message_id"] = message_id
         self._sent_ns |= dict.fromkeys(message_ids, now_ns())

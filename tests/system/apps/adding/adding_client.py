@@ -16,6 +16,6 @@ def train(message: Message, context: Context) -> Message:
     number = int(context.node_config["partition-id"]) + 1
     if str(number) == str(context.run_config["garbage"]):
         raise ValueError("this client has nothing to say")
-    arrays = [array + number for array in message.content["arrays"].to_numpy_ndarrays()]
+    arrays = [array + number for array in message.content.array_records["arrays"].to_numpy_ndarrays()]
     metrics = MetricRecord({"num-examples": number, "loss": 1.0 / number})
     return Message(RecordDict({"arrays": ArrayRecord(arrays), "metrics": metrics}), reply_to=message)
