@@ -150,6 +150,7 @@ class Course:
                         metrics={name: float(value) for name, value in learned.metrics.items() if _is_number(value)},
                         epsilon=None if privacy is None else privacy.epsilon,
                         delta=None if privacy is None else privacy.delta,
+                        no_epsilon=None if privacy is None else privacy.reason,
                         model=digest_of({"arrays": Arrays(learned.arrays)}),
                     )
                 )

@@ -217,7 +217,7 @@ class _SiteRound(NamedTuple):
     ) -> tuple[list[tuple[Reply, Parcel]], RoundRecord]:
         """The good replies, by node id, and the record of all."""
         started_ns = now_ns()
-        # The first round of a site is the one that the cloud would have held itself: the same batches, the same learning.
+        # The first round of a site is the one that the cloud would have held itself: the same batches, the same models.
         group = self.head.group if self.inner == 1 else f"{self.head.group}.{self.inner}"
         cohort = self.site.cohort(group)
         requests = [self._request(device, group, config) for device in cohort]
@@ -286,9 +286,7 @@ def _record(device: str, reply: Reply | None, error: str | None, started_ns: int
         return ReplyRecord(device, started_ns, None, None, None, None, 0, 0, None, error)
     meta = {} if reply.parcel is None else reply.parcel.head.meta
     stamps = {
-        name: value
-        for name in ("received_ns", "started_ns", "finished_ns")
-        if isinstance(value := meta.get(name), int)
+        name: value for name in ("received_ns", "started_ns", "finished_ns") if isinstance(value := meta.get(name), int)
     }
     examples = None if error is not None or reply.parcel is None else _examples(reply.parcel)
     return ReplyRecord(

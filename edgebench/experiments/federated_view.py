@@ -70,6 +70,9 @@ def lines(figures: FederatedFigures) -> list[str]:
         before, after = quality(figures.quality_before), quality(figures.quality_after)
         metric = metric_name(figures.metric)
         found.append(f"{metric} on held-out data: {before} before the first round, {after} after the last.")
+    unstated = next((each.no_epsilon for each in figures.rounds if each.no_epsilon is not None), None)
+    if unstated is not None:
+        found.append(f"No epsilon is stated: {unstated}.")
     for each in figures.rounds:
         if each.skipped is not None:
             found.append(f"Round {each.round} was skipped: {each.skipped}.")

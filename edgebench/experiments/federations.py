@@ -87,6 +87,7 @@ def _round(
         metrics={name: round(value, 6) for name, value in sorted(record.metrics.items()) if math.isfinite(value)},
         epsilon=record.epsilon,
         delta=record.delta,
+        no_epsilon=record.no_epsilon,
         site_rounds=sum(each.number == record.number for each in of_sites),
         model=record.model,
         resumed=record.resumed,

@@ -249,8 +249,9 @@ class RoundFigures(msgspec.Struct, frozen=True):
     """One round. clients: those asked; failures: those whose reply did not count, with the reason in `failed`.
 
     bytes: what travelled between server and clients, with what was sent again. quality: of the model after it, on
-    held-out data. skipped: why the model stayed as it was. site_rounds: rounds of the edges within it. model: SHA-256 of
-    its arrays, the same for two runs that learned the same. resumed: it was held in the run that this one goes on from.
+    held-out data. skipped: why the model stayed as it was. no_epsilon: why a private strategy states none. site_rounds:
+    rounds of the edges within it. model: SHA-256 of its arrays, the same for two runs that learned the same. resumed:
+    it was held in the run that this one goes on from.
     """
 
     round: int
@@ -267,6 +268,7 @@ class RoundFigures(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
     epsilon: float | None
     delta: float | None
+    no_epsilon: str | None
     site_rounds: int
     model: str | None
     resumed: bool

@@ -171,6 +171,7 @@ def _rounds_schema() -> Any:
             ("metrics", pa.map_(text, pa.float64())),
             ("epsilon", pa.float64()),
             ("delta", pa.float64()),
+            ("no_epsilon", text),
             ("model", text),
             ("resumed", pa.bool_()),
         ]

@@ -201,8 +201,8 @@ class RoundRecord(msgspec.Struct, frozen=True):
 
     number: counts the server's rounds from 1. inner: an edge's round within that of the cloud; 0 at the cloud.
     skipped: why the model stayed as it was. metrics: the strategy's, such as the mean training loss. epsilon, delta:
-    the privacy spent up to here, where the strategy accounts for it. model: SHA-256 of the global model's arrays.
-    resumed: it was held in an earlier run, which this one goes on from.
+    the privacy spent up to here, where the strategy accounts for it; no_epsilon: why it does not. model: SHA-256 of the
+    global model's arrays. resumed: it was held in an earlier run, which this one goes on from.
     """
 
     workload: str
@@ -217,6 +217,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
     metrics: dict[str, float] = {}
     epsilon: float | None = None
     delta: float | None = None
+    no_epsilon: str | None = None
     model: str | None = None
     resumed: bool = False
 

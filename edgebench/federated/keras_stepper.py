@@ -97,7 +97,7 @@ class _Trained(keras.Model):
     """A model in training that computes what it computes when it infers."""
 
     def __init__(self, model: Any, loss: Callable[[Any, Any], Any]) -> None:
-        super().__init__()
+        super().__init__(name="trained")
         self._model = model
         self._each = loss
 

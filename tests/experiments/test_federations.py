@@ -24,7 +24,9 @@ ROWS = [factory.row(seq, 1_000 + 10 * seq) for seq in range(100)]
 
 def deployment(**how: Any) -> Deployment:
     plan = FederatedPlan(
-        how=Federated(**{"workload": "death-risk", "rounds": 2, **how}), clients=("bed-0",), edges={"ward-0": ("bed-0",)}
+        how=Federated(**{"workload": "death-risk", "rounds": 2, **how}),
+        clients=("bed-0",),
+        edges={"ward-0": ("bed-0",)},
     )
     return msgspec.structs.replace(factory.deployment(), federated={"death-risk": plan})
 
@@ -165,5 +167,10 @@ def test_a_report_shows_rounds_links_and_quality_over_time(tmp_path: Path) -> No
     rundir.write_rounds(tmp_path, [held(1)])
     assert write_report(tmp_path).federated["death-risk"].quality_after == 0.8
     page = (tmp_path / rundir.REPORT).read_text()
-    for words in ("Federated learning", "Bytes of the federation by link", "0.700 before the first round", "distribute"):
+    for words in (
+        "Federated learning",
+        "Bytes of the federation by link",
+        "0.700 before the first round",
+        "distribute",
+    ):
         assert words in page

@@ -311,7 +311,8 @@ def test_a_link_that_is_cut_breaks_its_connections_and_takes_none_until_it_is_me
             with socket.create_connection(relay.address("far"), timeout=WAIT_S) as refused:
                 assert _is_over(refused)
             relay.mend(WARD)
-            with socket.create_connection(relay.address("far"), timeout=WAIT_S) as again, closing(server.accept()) as end:
+            again = socket.create_connection(relay.address("far"), timeout=WAIT_S)
+            with again, closing(server.accept()) as end:
                 again.sendall(b"back")
                 assert end.recv(4) == b"back"
 

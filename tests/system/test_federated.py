@@ -131,9 +131,7 @@ def test_edges_that_aggregate_save_the_uplink_what_their_devices_share(flat: Fou
         each_for_itself, together = (federation(found[0])["links"][link] for found in (flat, by_edges))
         assert together["up_bytes"] / each_for_itself["up_bytes"] == pytest.approx(0.5, rel=0.02)
         assert together["down_bytes"] / each_for_itself["down_bytes"] == pytest.approx(0.5, rel=0.02)
-    (of_bed,) = {
-        round(federation(found[0])["links"]["bed-0 -> ward-0"]["up_bytes"], -3) for found in (flat, by_edges)
-    }
+    (of_bed,) = {round(federation(found[0])["links"]["bed-0 -> ward-0"]["up_bytes"], -3) for found in (flat, by_edges)}
     assert of_bed > 0
     counted = by_edges[0]["links"]["ward-0 -> cloud"]["up_bytes"]
     assert counted > federation(by_edges[0])["links"]["ward-0 -> cloud"]["up_bytes"]

@@ -55,7 +55,10 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
 }
 SHAPES: dict[str, tuple[str, str]] = {
-    "an unknown partition": (SOUND + ENTRY % ", partition: {kind: even}", "$.federated[0].partition.kind: 'even' is not"),
+    "an unknown partition": (
+        SOUND + ENTRY % ", partition: {kind: even}",
+        "$.federated[0].partition.kind: 'even' is not",
+    ),
     "a partition without its parameter": (
         SOUND + ENTRY % ", partition: {kind: dirichlet}",
         "$.federated[0].partition: field 'alpha' is missing",
@@ -109,7 +112,6 @@ def test_a_folder_without_an_app_is_told(tmp_path: Path) -> None:
 def test_a_model_of_the_registry_cannot_learn_on(tmp_path: Path) -> None:
     source = "sha256:" + "0" * 64
     named = SOUND.replace("task: icu-death", f"task: icu-death\n    model: {{source: '{source}'}}")
-    assert problems_of(named + ENTRY % "", tmp_path) == [
-        f"$.workloads.risk.model.source: '{source}' cannot learn on: a federated model is trained here first "
-        "(set it to train)"
-    ]
+    where, mend = "$.workloads.risk.model.source", "(set it to train)"
+    problem = f"{where}: '{source}' cannot learn on: a federated model is trained here first {mend}"
+    assert problems_of(named + ENTRY % "", tmp_path) == [problem]

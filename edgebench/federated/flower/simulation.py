@@ -26,6 +26,8 @@ def run_on_ray(job: Job, listener: Listener, *, cpus: int | None = None) -> None
     # A dashboard, statistics for its makers, and `uv` in the place of this interpreter: none of these.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    # Its agents look for a server that has been killed for a minute, and then end.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     # Else Ray keeps the GPUs from every process that it gives none.
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from flwr.server.superlink.fleet.vce.backend import BackendConfig

@@ -12,7 +12,7 @@ app = ClientApp()
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    time.sleep(float(context.run_config["takes-s"]))  # noqa: TID251  (an app of a user's own)
+    time.sleep(float(context.run_config["takes-s"]))
     number = int(context.node_config["partition-id"]) + 1
     if str(number) == str(context.run_config["garbage"]):
         raise ValueError("this client has nothing to say")
