@@ -45,6 +45,7 @@ _DRAIN_PATIENCE_S = 120.0
 _UPLOAD_PATIENCE_S = 60.0
 _TELLING_PATIENCE_S = 3.0
 _ROLLOUT_NICE = 10
+_TOO_LATE = "the streams were over"
 _ENGINE_PATIENCE_S = 180.0
 """For a federation to begin: the other engines start a process or two for each client first."""
 
@@ -74,6 +75,7 @@ class Director:
         self._trainer = Trainer()
         self._jobs = 0
         self._federations: dict[str, Federation] = {}
+        self._streams_end_ns: int | None = None
 
     async def run(self) -> None:
         """From preparing to the last upload. A failure aborts the run and says why."""
@@ -113,6 +115,7 @@ class Director:
     async def _stream(self) -> None:
         start_ns = now_ns() + int(_HEADSTART_S * NS_PER_S)
         end_ns = start_ns + int(self._deployment.duration_s * NS_PER_S)
+        self._streams_end_ns = end_ns
         self._write(Began(start_ns, end_ns))
         self._board.start(start_ns)
         if not self._federations and not any(plan.rollout for plan in self._deployment.workloads.values()):
@@ -238,6 +241,9 @@ class Director:
         self._registry.put(Path(file.path), file.manifest)
         old, new = self._in_use.get(plan.name), file.manifest
         metric = task_named(plan.task).metric
+        if self._streams_end_ns is not None and now_ns() > self._streams_end_ns:
+            self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, "not announced: " + _TOO_LATE)))
+            return
         if old is None or new.metrics.get(metric, -math.inf) > old.metrics.get(metric, -math.inf):
             self._announce(plan, new, origin)
             return

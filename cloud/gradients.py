@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+# TensorFlow's public `tf.gradients` walks the whole graph for each operation that it is asked about.
+from tensorflow.python.framework.ops import get_gradient_function
+
 Tensor = Any
 Operation = Any
 
@@ -132,9 +135,15 @@ def _product(op: Operation, a: Tensor, b: Tensor) -> Tensor | None:
     # LiteRT runs a batch of one product several times as fast as the product: XNNPACK takes variable factors only so.
     if op.get_attr("transpose_a") or op.get_attr("transpose_b"):
         return None
-    (rows, depth), columns = a.shape, b.shape[1]
-    product = tf.matmul(tf.reshape(a, [1, rows, depth]), tf.reshape(b, [1, depth, columns]))
-    return tf.reshape(product, [rows, columns])
+    return tf.reshape(tf.matmul(_batch_of_one(a), _batch_of_one(b)), [a.shape[0], b.shape[1]])
+
+
+def _batch_of_one(a: Tensor) -> Tensor:
+    # A recurrent layer multiplies by the same kernel again and again: its derivatives are added up before the reshape.
+    shape = [1, *a.shape]
+    made = (op.outputs[0] for op in a.consumers() if op.type == "Reshape" and op.outputs[0].shape == shape)
+    found = next(made, None)
+    return tf.reshape(a, shape) if found is None else found
 
 
 def _convolution(op: Operation, x: Tensor, kernel: Tensor) -> Tensor | None:
@@ -159,17 +168,17 @@ def _backward(op: Operation, dys: Sequence[Tensor]) -> Iterable[tuple[Tensor, Te
     dxs = rule(op, dys[0]) if rule is not None else None
     if dxs is not None:
         return zip(op.inputs, dxs, strict=True)
-    # Each input once: TensorFlow gives the whole derivative to each mention of it.
-    inputs = list({x.ref(): x for x in op.inputs}.values())
-    given = [(y, dy) for y, dy in zip(op.outputs, dys, strict=True) if dy is not None]
-    outputs, dys = zip(*given, strict=True)
+    full = [tf.zeros(y.shape, y.dtype) if dy is None else dy for y, dy in zip(op.outputs, dys, strict=True)]
     try:
-        dxs = tf.gradients(outputs, inputs, dys, stop_gradients=inputs)
+        derivative = get_gradient_function(op)
     except LookupError as error:
         raise NoDerivative(f"the derivative of {op.type}", op.name) from error
+    dxs = derivative(op, *full) if derivative is not None else [None] * len(op.inputs)
+    # Of one input TensorFlow gives the derivative itself.
+    dxs = dxs if isinstance(dxs, list | tuple) else [dxs]
     if any(isinstance(dx, tf.IndexedSlices) for dx in dxs):
         raise NoDerivative(f"the sparse derivative of {op.type}", op.name)
-    return zip(inputs, dxs, strict=True)
+    return zip(op.inputs, dxs, strict=True)
 
 
 def _by(same: Callable[[Operation], Tensor]) -> Callable[[Operation, Tensor], list[Tensor]]:

@@ -23,6 +23,8 @@ LINK_SHARE = 0.10
 LINK_LATENCY_MS = 1.0
 LINK_JITTER_SHARE = 0.25
 MOST_LINKS_NAMED = 5
+ROLLOUT_S = 5.0
+"""A model that is announced later than this before the end of the streams need not have been taken up any more."""
 
 
 def slip_limit_ms(deadline_ms: float | None) -> float:
@@ -172,6 +174,8 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
     for event in observations.models:
         if event.announced_ns is None or event.workload not in deployment.workloads:
+            continue
+        if event.announced_ns > (observations.ended_ns or event.announced_ns) - ROLLOUT_S * NS_PER_S:
             continue
         deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
         missing = [node for node in deciders if (node, event.workload, event.manifest.digest) not in taken_up]

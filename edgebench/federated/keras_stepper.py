@@ -107,7 +107,8 @@ class _Trained(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        return ops.sum(sample_weight * self._each(y, y_pred)) / ops.sum(sample_weight)
+        labels, weight = ops.convert_to_tensor(y), ops.convert_to_tensor(sample_weight)  # torch gets arrays
+        return ops.sum(weight * self._each(labels, y_pred)) / ops.sum(weight)
 
 
 class _Update(keras.optimizers.Optimizer):

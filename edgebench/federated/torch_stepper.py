@@ -36,6 +36,7 @@ class TorchStepper:
         state = module.state_dict(keep_vars=True)
         self._state = {name: entry for name, entry in state.items() if entry.is_floating_point()}
         self.names = tuple(self._state)
+        self._device = next(module.parameters()).device
         self._learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._anchors = [torch.zeros_like(parameter) for parameter in self._learned]
         self._velocities = [torch.zeros_like(parameter) for parameter in self._learned]
@@ -54,7 +55,7 @@ class TorchStepper:
 
     def step(self, x: NDArray[Any], y: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
         """See `Stepper`."""
-        samples, labels, weights = (torch.from_numpy(np.ascontiguousarray(each)) for each in (x, y, weight))
+        samples, labels, weights = (torch.from_numpy(each).to(self._device) for each in (x, y, weight))
         loss = (weights * self._loss(self._module(samples), labels)).sum() / weights.sum()
         gradients = torch.autograd.grad(loss, self._learned, allow_unused=True, materialize_grads=True)
         with torch.no_grad():
@@ -63,7 +64,7 @@ class TorchStepper:
 
     def weights(self) -> list[NDArray[np.float32]]:
         """See `Stepper`."""
-        return [entry.detach().numpy().astype(np.float32) for entry in self._state.values()]
+        return [entry.detach().cpu().numpy().astype(np.float32) for entry in self._state.values()]
 
     def _update(self, gradients: tuple[torch.Tensor, ...]) -> None:
         plan = self._plan
@@ -71,7 +72,7 @@ class TorchStepper:
             gradient + plan.proximal_mu * (parameter - anchor)
             for gradient, parameter, anchor in zip(gradients, self._learned, self._anchors, strict=True)
         ]
-        norm = torch.sqrt(sum((g.square().sum() for g in pulled), start=torch.zeros(())))
+        norm = torch.sqrt(sum((g.square().sum() for g in pulled), start=torch.zeros((), device=self._device)))
         scale = plan.clip_norm / norm if 0 < plan.clip_norm < norm else 1.0
         for g, parameter, velocity in zip(pulled, self._learned, self._velocities, strict=True):
             velocity.mul_(plan.momentum).add_(scale * g)

@@ -1,0 +1,313 @@
+"""Federated rounds: their time, memory, scale and bytes, each beside a reference, on this machine, in one run.
+
+    python benchmarks/federated.py [--json] [--quick] [--part round|memory|scale|large|hierarchy]
+
+The system is `edgebench run`: brokers, cloud, edges and agents as processes of their own, while the devices stream at a
+low rate; without emulated links unless stated, and all on loopback. `--quick` does next to nothing, to see that it
+runs; its figures mean little. `--part` does one part.
+
+Keys of the printed object, by part. MB are 10^6 bytes. Memory is the most that was seen during a run; of PSS, a page
+that n processes share is 1/n in each.
+
+round: one Flower app (`federated_app`: its clients add to an array of `values` float32), timed by its own clock: it
+    writes down the time at the end of each round. The first round of a run is left out.
+  system_s, superlink_s, bare_s, bytes_s: the median round of edgebench; of Flower's SuperLink as it installs; of the
+    app in one process, its clients called one by one (`LocalGrid`); and the time that a round's bytes take through two
+    brokers and a relay between them, and back, by paho alone (see `federated_reference.py`).
+  round_vs_superlink_ratio: system_s / superlink_s.
+  round_vs_bare_ratio: system / (bare + bytes), the median of the turns' (`bare_ratios`).
+  client_mb, superlink_client_mb: `pss` and `rss` of all processes of the client side over the number of clients: the
+    device agent and its learner; SuperNodes and what they start.
+  phases_ms: where a round's time goes, as in result.json: the median of each phase, in the last turn.
+memory: an agent with the built-in app (icu-death, LiteRT).
+  agent_rss_mb, learner_rss_mb, together_rss_mb, together_pss_mb: with one device.
+  each_further_client_mb: `pss` and `rss` of what `devices` devices in one agent take beyond one, by their number less
+    one. each_further_wanted_mb: 5 MB and three times the model.
+scale: so many clients of one agent at one edge, each with 96 samples and one local epoch (icu-death, light, LiteRT).
+  round_s: by number of clients, the median of the rounds after the first; client_ms: that by the number of clients.
+  growth_exponent: the slope of log(round_s) over log(clients), by least squares; a round that grows linearly has 1.
+  ray_round_s, round_vs_ray_ratio: the same with engine: ray, and round_s over it, by number of clients.
+large: the app of `round` with an array of `model_mb` and one device, over a link of `mbit_s` between edge and cloud.
+  down_s, up_s: the medians of the rounds after the first, from asking to delivery, and from the end of learning to
+    arrival, as in result.json. link_s: what the link's rate alone takes for either. round_s: by the app's clock.
+  peak_rss_mb: of edge, agent, learner and federation (the cloud's process), the most that each ever had.
+  growth_mb: that, less the same with an array of 0.4 MB.
+hierarchy: `devices` devices on two edges (icu-death), aggregated by the cloud alone (`flat`), and by the edges first
+    (`hierarchical`), on the same links.
+  uplink_bytes_ratio: bytes from edges to cloud, hierarchical over flat; downlink_bytes_ratio: from cloud to edges.
+  flat, hierarchical: `up_mb`, `down_mb`, `quality` of the last model on held-out data, `round_s`.
+  quality_difference: of the two, hierarchical less flat.
+host: `cores`; `stolen`, the share of CPU time that other guests took; `load_before`, the load average as it began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.federated_bench import MB, Bench
+
+CLIENTS = 4
+BYTES_EACH = 4
+"""Of a float32."""
+SMALL_VALUES = 100_000
+LINK_MBIT_S = 400.0
+FURTHER_CLIENT_MB = 5.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done. turns: of `round`, without the SuperLink. Rounds, devices and clients are those of a run."""
+
+    turns: int
+    rounds: int
+    superlink_rounds: int
+    devices: int
+    clients: tuple[int, ...]
+    ray_clients: tuple[int, ...]
+    learned_rounds: int
+    large_values: int
+    site_devices: int
+
+
+FULL = Size(
+    turns=3,
+    rounds=40,
+    superlink_rounds=4,
+    devices=50,
+    clients=(4, 16, 64, 256, 1000),
+    ray_clients=(4, 64, 256),
+    learned_rounds=5,
+    large_values=25_000_000,
+    site_devices=4,
+)
+QUICK = Size(
+    turns=1,
+    rounds=4,
+    superlink_rounds=2,
+    devices=3,
+    clients=(2, 4),
+    ray_clients=(2,),
+    learned_rounds=2,
+    large_values=1_000_000,
+    site_devices=2,
+)
+
+
+def round_part(bench: Bench, size: Size) -> dict[str, Any]:
+    """One app on four engines."""
+    bare_s, bytes_s, systems = [], [], []
+    for _ in range(size.turns):
+        bare_s.append(bench.app_alone("app", SMALL_VALUES, size.rounds, clients=CLIENTS).round_s)
+        bytes_s.append(bench.bytes_alone(BYTES_EACH * SMALL_VALUES, size.rounds, clients=CLIENTS))
+        systems.append(bench.app_on_system(SMALL_VALUES, size.rounds, clients=CLIENTS, duration_s=8.0, every_s=1.0))
+        _tell(f"round: system {systems[-1].round_s:.4f} s, bare {bare_s[-1]:.4f} s, bytes {bytes_s[-1]:.4f} s")
+    superlink = bench.app_alone("superlink", SMALL_VALUES, size.superlink_rounds, clients=CLIENTS)
+    _tell(f"round: SuperLink {superlink.round_s:.2f} s")
+    system_s = statistics.median(each.round_s for each in systems)
+    ratios = [each.round_s / (bare + wire) for each, bare, wire in zip(systems, bare_s, bytes_s, strict=True)]
+    phases = [each["phases_s"] for each in systems[-1].figures["rounds"][1:]]
+    return {
+        "round_vs_superlink_ratio": round(system_s / superlink.round_s, 5),
+        "round_vs_bare_ratio": round(statistics.median(ratios), 3),
+        "bare_ratios": _rounded(ratios, 3),
+        "system_s": round(system_s, 5),
+        "superlink_s": round(superlink.round_s, 3),
+        "bare_s": round(statistics.median(bare_s), 5),
+        "bytes_s": round(statistics.median(bytes_s), 5),
+        "client_mb": _each(max(run.watch.most_pss for run in systems), max(run.watch.most_rss for run in systems)),
+        "superlink_client_mb": _each(superlink.watch.most_pss, superlink.watch.most_rss),
+        "phases_ms": {
+            name: round(statistics.median(each[name] for each in phases) * 1e3, 2) for name in sorted(phases[0])
+        },
+        "clients": CLIENTS,
+        "values": SMALL_VALUES,
+        "rounds": size.rounds,
+        "superlink_rounds": size.superlink_rounds,
+    }
+
+
+def memory_part(bench: Bench, size: Size) -> dict[str, Any]:
+    """One device in an agent, and many."""
+    how = f"rounds: {size.learned_rounds}, rollout_every: 0"
+    figures, one = bench.system(how, devices=1, duration_s=8.0)
+    _, many = bench.system(how, devices=size.devices, duration_s=8.0)
+    model_mb = statistics.median(each["bytes_down"] for each in figures["rounds"]) / MB
+    further = size.devices - 1
+    _tell(f"memory: {one.most_pss:.1f} MB with one device, {many.most_pss:.1f} MB with {size.devices}")
+    return {
+        "agent_rss_mb": round(one.rss["agent"], 1),
+        "learner_rss_mb": round(one.rss["learner"], 1),
+        "together_rss_mb": round(one.most_rss, 1),
+        "together_pss_mb": round(one.most_pss, 1),
+        "each_further_client_mb": {
+            "pss": round((many.most_pss - one.most_pss) / further, 3),
+            "rss": round((many.most_rss - one.most_rss) / further, 3),
+        },
+        "each_further_wanted_mb": round(FURTHER_CLIENT_MB + 3 * model_mb, 2),
+        "devices": size.devices,
+        "model_mb": round(model_mb, 3),
+    }
+
+
+def scale_part(bench: Bench, size: Size) -> dict[str, Any]:
+    """More and more clients."""
+    round_s = {clients: _learned_s(bench, clients, size, "mqtt") for clients in size.clients}
+    ray_s = {clients: _learned_s(bench, clients, size, "ray") for clients in size.ray_clients}
+    return {
+        "growth_exponent": round(growth_exponent(round_s), 3),
+        "round_s": _by_clients(round_s, 4),
+        "client_ms": _by_clients({clients: 1e3 * s / clients for clients, s in round_s.items()}, 2),
+        "round_vs_ray_ratio": _by_clients({clients: round_s[clients] / s for clients, s in ray_s.items()}, 3),
+        "ray_round_s": _by_clients(ray_s, 4),
+        "rounds": size.learned_rounds,
+    }
+
+
+def _learned_s(bench: Bench, clients: int, size: Size, engine: str) -> float:
+    how = f"rounds: {size.learned_rounds}, rollout_every: 0, engine: {engine}"
+    figures, _ = bench.system(
+        how, task=f"federated_task:CLIENTS_{clients}", devices=clients, duration_s=5.0, rate_hz=0.1, every_s=5.0
+    )
+    median_s = statistics.median(each["duration_s"] for each in figures["rounds"][1:])
+    _tell(f"scale: {clients} clients, {engine}: {median_s:.3f} s a round")
+    return median_s
+
+
+def growth_exponent(round_s: Mapping[int, float]) -> float:
+    """The slope of log(seconds) over log(clients) by least squares. round_s: by number of clients, two at least."""
+    clients, seconds = (list(map(math.log, each)) for each in (round_s.keys(), round_s.values()))
+    return statistics.linear_regression(clients, seconds).slope
+
+
+def large_part(bench: Bench, size: Size) -> dict[str, Any]:
+    """A large model over a link, and who has to hold it."""
+    links = f"[{{between: [edge, cloud], latency_ms: 1, rate_mbit_s: {LINK_MBIT_S}}}]"
+    large, small = (
+        bench.app_on_system(values, 4, clients=1, duration_s=8.0, links=links, every_s=0.25)
+        for values in (size.large_values, SMALL_VALUES)
+    )
+    model_mb = BYTES_EACH * size.large_values / MB
+    phases = [each["phases_s"] for each in large.figures["rounds"][1:]]
+    peaks = {part: (peak, peak - small.watch.peak_rss[part]) for part, peak in large.watch.peak_rss.items()}
+    _tell(f"large: {large.round_s:.2f} s a round with {model_mb:g} MB")
+    return {
+        "down_s": round(statistics.median(each["distribute"] for each in phases), 3),
+        "up_s": round(statistics.median(each["collect"] for each in phases), 3),
+        "link_s": round(8 * model_mb / LINK_MBIT_S, 3),
+        "round_s": round(large.round_s, 3),
+        "peak_rss_mb": {part: round(peak, 1) for part, (peak, _) in peaks.items()},
+        "growth_mb": {part: round(growth, 1) for part, (_, growth) in peaks.items()},
+        "model_mb": model_mb,
+        "mbit_s": LINK_MBIT_S,
+    }
+
+
+def hierarchy_part(bench: Bench, size: Size) -> dict[str, Any]:
+    """Edges that aggregate for their sites, and edges that pass everything on."""
+    links = "[{between: [edge, cloud], latency_ms: 10, rate_mbit_s: 20}]"
+    found = {}
+    for name, aggregate in (("flat", "[cloud]"), ("hierarchical", "[edge, cloud]")):
+        how = f"rounds: {size.learned_rounds}, rollout_every: 0, aggregate: {aggregate}"
+        figures, _ = bench.system(how, edges=2, devices=2 * size.site_devices, duration_s=8.0, links=links)
+        uplinks = [share for link, share in figures["links"].items() if link.endswith(" -> cloud")]
+        found[name] = {
+            "up_mb": round(sum(share["up_bytes"] for share in uplinks) / MB, 3),
+            "down_mb": round(sum(share["down_bytes"] for share in uplinks) / MB, 3),
+            "quality": figures["quality_after"],
+            "round_s": round(statistics.median(each["duration_s"] for each in figures["rounds"][1:]), 3),
+        }
+        _tell(f"hierarchy: {name}: {found[name]['up_mb']} MB up, quality {found[name]['quality']}")
+    flat, hierarchical = found["flat"], found["hierarchical"]
+    return {
+        "uplink_bytes_ratio": round(hierarchical["up_mb"] / flat["up_mb"], 4),
+        "downlink_bytes_ratio": round(hierarchical["down_mb"] / flat["down_mb"], 4),
+        "quality_difference": round(hierarchical["quality"] - flat["quality"], 4),
+        **found,
+        "devices": 2 * size.site_devices,
+        "rounds": size.learned_rounds,
+    }
+
+
+PARTS: dict[str, Callable[[Bench, Size], dict[str, Any]]] = {
+    "round": round_part,
+    "memory": memory_part,
+    "scale": scale_part,
+    "large": large_part,
+    "hierarchy": hierarchy_part,
+}
+
+
+def measured(size: Size, parts: Sequence[str]) -> dict[str, Any]:
+    """These parts."""
+    before, load = psutil.cpu_times(), os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="edgebench-federated-") as directory:
+        bench = Bench(Path(directory))
+        found: dict[str, Any] = {part: PARTS[part](bench, size) for part in parts}
+    after = psutil.cpu_times()
+    stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
+    stolen = round(stolen_s / (sum(after) - sum(before)), 4)
+    return {**found, "host": {"cores": os.cpu_count(), "stolen": stolen, "load_before": round(load, 2)}}
+
+
+def wanted(figures: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """What is wanted of a figure, by part and key."""
+    bounds = {
+        ("round", "round_vs_superlink_ratio"): "≤ 0.01",
+        ("round", "round_vs_bare_ratio"): "≤ 2",
+        ("memory", "together_rss_mb"): "≤ 100",
+        ("memory", "each_further_client_mb"): f"≤ {figures.get('memory', {}).get('each_further_wanted_mb')}",
+        ("scale", "growth_exponent"): "≤ 1",
+        ("hierarchy", "quality_difference"): "within 0.01",
+    }
+    if "hierarchy" in figures:
+        bounds["hierarchy", "uplink_bytes_ratio"] = f"{2 / figures['hierarchy']['devices']:g}"
+    return bounds
+
+
+def _by_clients(values: Mapping[int, float], digits: int) -> dict[str, float]:
+    return {str(clients): round(value, digits) for clients, value in values.items()}
+
+
+def _each(pss: float, rss: float) -> dict[str, float]:
+    return {"pss": round(pss / CLIENTS, 1), "rss": round(rss / CLIENTS, 1)}
+
+
+def _rounded(values: Sequence[float], digits: int) -> list[float]:
+    return [round(value, digits) for value in values]
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Federated rounds beside references; see the top of this file.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="next to nothing, to see that it runs")
+    parser.add_argument("--part", choices=list(PARTS), help="one part only")
+    args = parser.parse_args()
+    figures = measured(QUICK if args.quick else FULL, [args.part] if args.part else list(PARTS))
+    if args.json:
+        print(json.dumps(figures, indent=2))
+        return
+    bounds = wanted(figures)
+    for part, found in figures.items():
+        for key, value in found.items():
+            print(f"{part:10} {key:26} {json.dumps(value)}  {bounds.get((part, key), '')}".rstrip())
+
+
+if __name__ == "__main__":
+    main()
