@@ -61,12 +61,13 @@ class Watch(threading.Thread):
     """Looks at the memory of the processes below one, time and again.
 
     most_pss, most_rss: of the processes with `words` in their command lines and all that they started, together, MB.
+    most_alone: of the same on a machine of their own: what is private to each and, once, what most is shared by one.
     rss, peak_rss: of each of `PARTS`, the most that was seen, and the most that it ever had by the kernel's count, MB.
     """
 
     def __init__(self, pid: int, words: str, every_s: float) -> None:
         super().__init__(name="watch", daemon=True)
-        self.most_pss = self.most_rss = 0.0
+        self.most_pss = self.most_rss = self.most_alone = 0.0
         self.rss: dict[str, float] = {}
         self.peak_rss: dict[str, float] = {}
         self._pid = pid
@@ -85,23 +86,24 @@ class Watch(threading.Thread):
         self.join()
 
     def _look(self) -> None:
-        pss = rss = 0.0
-        together: set[int] = set()
+        together: dict[int, dict[str, float]] = {}
         for process in _below(self._pid):  # parents come before their children
             try:
                 line = " ".join(process.cmdline()) + " "
                 if self._words in line or process.ppid() in together:
-                    together.add(process.pid)
-                    rollup = _fields(process.pid, "smaps_rollup")
-                    pss += rollup["Pss"]
-                    rss += rollup["Rss"]
+                    together[process.pid] = _fields(process.pid, "smaps_rollup")
                 for part in [part for part, words in PARTS.items() if words in line]:
                     status = _fields(process.pid, "status")
                     self.rss[part] = max(self.rss.get(part, 0.0), status["VmRSS"])
                     self.peak_rss[part] = max(self.peak_rss.get(part, 0.0), status["VmHWM"])
             except (psutil.Error, OSError, KeyError):  # it has ended meanwhile
                 continue
-        self.most_pss, self.most_rss = max(self.most_pss, pss), max(self.most_rss, rss)
+        all_of_them = [each for each in together.values() if each]
+        shared = [each["Shared_Clean"] + each["Shared_Dirty"] for each in all_of_them]
+        rss = sum(each["Rss"] for each in all_of_them)
+        self.most_rss = max(self.most_rss, rss)
+        self.most_pss = max(self.most_pss, sum(each["Pss"] for each in all_of_them))
+        self.most_alone = max(self.most_alone, rss - sum(shared) + max(shared, default=0.0))
 
 
 def _below(pid: int) -> list[psutil.Process]:

@@ -47,7 +47,7 @@ _TELLING_PATIENCE_S = 3.0
 _ROLLOUT_NICE = 10
 _TOO_LATE = "the streams were over"
 _ENGINE_PATIENCE_S = 180.0
-"""For a federation to begin: the other engines start a process or two for each client first."""
+"""For the first round of a federation: the other engines start a process or two for each client first."""
 
 
 class Director:
@@ -76,6 +76,8 @@ class Director:
         self._jobs = 0
         self._federations: dict[str, Federation] = {}
         self._streams_end_ns: int | None = None
+        # One model after another: whether one is better is asked of the one in use.
+        self._taking_up = asyncio.Lock()
 
     async def run(self) -> None:
         """From preparing to the last upload. A failure aborts the run and says why."""
@@ -103,7 +105,10 @@ class Director:
         for name, federated in self._deployment.federated.items():
             self._board.preparing = f"the cloud prepares the federation of {name}"
             federation = await children.enter_async_context(Federation(self._federation_spec(name, federated)))
-            await asyncio.wait_for(federation.listening(), _ENGINE_PATIENCE_S)
+            try:
+                await asyncio.wait_for(federation.listening(), _READY_PATIENCE_S)
+            except TimeoutError:
+                raise ModelError(f"the federation of {name} was not ready after {_READY_PATIENCE_S:.0f} s") from None
             self._federations[name] = federation
         self._board.preparing = "the nodes load their models"
         try:
@@ -135,7 +140,7 @@ class Director:
         except TimeoutError:
             self._write(Troubled(f"devices had not drained {_DRAIN_PATIENCE_S:.0f} s after the last sample was due"))
         # A federation has its rounds, whether or not the streams outlast them.
-        await asyncio.gather(*federating)
+        self._note_failures(federating, await asyncio.gather(*federating, return_exceptions=True))
         await self._end_rollouts(rollouts)
         self._board.end()
         try:
@@ -149,7 +154,10 @@ class Director:
                 task.cancel()
                 why = "was still training at the end: raise duration_s or train less"
                 self._write(Troubled(f"the {task.get_name()} {why}"))
-        for task, outcome in zip(rollouts, await asyncio.gather(*rollouts, return_exceptions=True), strict=True):
+        self._note_failures(rollouts, await asyncio.gather(*rollouts, return_exceptions=True))
+
+    def _note_failures(self, tasks: list[asyncio.Task[None]], outcomes: list[BaseException | None]) -> None:
+        for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 _log.error("%s", task.get_name(), exc_info=outcome)
                 self._write(Troubled(f"the {task.get_name()} failed: {type(outcome).__name__}: {outcome}"))
@@ -268,7 +276,8 @@ class Director:
                 nice=_ROLLOUT_NICE,
             )
             self._board.rollouts[plan.name] = "rolled out"
-            await asyncio.to_thread(self._take_up, plan, trained, "trained while the streams ran")
+            async with self._taking_up:
+                await asyncio.to_thread(self._take_up, plan, trained, "trained while the streams ran")
         except EdgebenchError as error:
             _log.error("%s: %s", plan.name, error)
             self._board.rollouts[plan.name] = "training failed"
@@ -319,10 +328,10 @@ class Director:
     async def _score_rounds(self, name: str, models: asyncio.Queue[GlobalModel | None]) -> None:
         plan, every = self._deployment.workloads[name], self._deployment.federated[name].how.rollout_every
         while (model := await models.get()) is not None:
-            if self._deployment.federated[name].how.app is not None:
-                continue  # its model is its own: the workload's streams cannot use it
             self._jobs += 1
-            due = every > 0 and model.number > 0 and model.number % every == 0
+            # Of the models that an earlier run has learned, only the one that this run goes on from is of use to it.
+            superseded = model.resumed and not models.empty()
+            due = every > 0 and model.number > 0 and model.number % every == 0 and not superseded
             job = WeighJob(
                 name=name,
                 number=model.number,
@@ -334,10 +343,13 @@ class Director:
                 (weighed,) = await self._trainer.train([job], nice=_ROLLOUT_NICE)
                 self._write(RoundScored(name, model.number, weighed.metrics))
                 if due:
-                    await asyncio.to_thread(self._take_up, plan, weighed, f"federated round {model.number}")
+                    async with self._taking_up:
+                        await asyncio.to_thread(self._take_up, plan, weighed, f"federated round {model.number}")
             except EdgebenchError as error:
                 _log.error("%s: round %d: %s", name, model.number, error)
                 self._write(Troubled(f"the model of federated round {model.number} of {name} was not usable: {error}"))
+            finally:
+                await asyncio.to_thread(_discard, Path(model.path), Path(job.out_dir))
 
     def _tell_rollout(self, plan: WorkloadPlan, progress: Progress) -> None:
         self._board.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"
@@ -348,6 +360,12 @@ def keep_model(registry: Registry, manifest: Manifest, directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     shutil.copyfile(registry.path_of(manifest.digest), directory / f"{manifest.digest}.model")
     (directory / f"{manifest.digest}.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def _discard(weights: Path, out_dir: Path) -> None:
+    """What a round's model was made of; the registry has what is worth keeping."""
+    weights.unlink(missing_ok=True)
+    shutil.rmtree(out_dir, ignore_errors=True)
 
 
 def _shown(manifest: Manifest, metric: str) -> str:

@@ -20,7 +20,8 @@ from edgebench.fabric.records import Rounded
 from edgebench.topology.deployment import FederatedPlan
 
 _LINE_LIMIT_BYTES = 1 << 26
-_STOP_S = 5.0
+_STOP_S = 12.0
+"""An engine of Flower's has processes of its own, which get 5 s to end in good order, and 5 s more."""
 
 
 class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,10 +55,14 @@ class Listening(msgspec.Struct, frozen=True, tag="listening"):
 
 
 class GlobalModel(msgspec.Struct, frozen=True, tag="model"):
-    """The model after a round (0: before the first), as a parcel of arrays."""
+    """The model after a round (0: before the first), as a parcel of arrays, which is the reader's to delete.
+
+    resumed: an earlier run has learned it.
+    """
 
     number: int
     path: str
+    resumed: bool = False
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):

@@ -67,11 +67,11 @@ class Wire:
         )
         down = {node: topics.fl_down(spec.run_id, workload, edge, node) for node, edge in self._edge_of.items()}
         self._node_of = {topics.fl_up(spec.run_id, workload, edge, node): node for node, edge in self._edge_of.items()}
-        self._status_of = {
-            topics.fl_status(spec.run_id, workload, edge, node): [node] for node, edge in self._edge_of.items()
-        }
+        # A client can be reached where neither it nor its edge is known to be away.
+        self._away: set[str] = set()
+        self._status_of = {topics.status(spec.run_id, edge): edge for edge in self._edge_of.values()}
         for node, edge in self._edge_of.items():
-            self._status_of.setdefault(topics.status(spec.run_id, edge), []).append(node)
+            self._status_of[topics.fl_status(spec.run_id, workload, edge, node)] = node
         self.courier = Courier(
             self._reactor,
             lambda node, datagram: self._connection.publish(down[node], datagram, qos=0),
@@ -109,8 +109,16 @@ class Wire:
         if node is not None:
             self.courier.feed(node, payload)
             return
-        for each in self._status_of.get(topic, ()):
-            self.courier.peer_status(each, online=payload == b"online")
+        who = self._status_of.get(topic)
+        if who is None:
+            return
+        if payload == b"online":
+            self._away.discard(who)
+        else:
+            self._away.add(who)
+        for node, edge in self._edge_of.items():
+            if who in (node, edge):
+                self.courier.peer_status(node, online=self._away.isdisjoint((node, edge)))
 
 
 class Course:
@@ -127,13 +135,13 @@ class Course:
     def before_round(self, _number: int) -> None:
         """Return when the next round may begin."""
         sleep_s(max(0.0, (self._next_ns - now_ns()) / NS_PER_S))
-        self._next_ns = max(self._next_ns, now_ns() - self._interval_ns) + self._interval_ns
+        self._next_ns = max(self._next_ns, now_ns()) + self._interval_ns
 
     def on_round(self, seen: RoundSeen) -> None:
         """A round's replies are there."""
         if self._spec.plan.how.app is None:
             self._seen = seen  # it ends when its model is made
-        elif seen.kind.partition(".")[0] == "train":
+        else:
             self._emit(Rounded(self._record(seen, seen.ended_ns)))
 
     def on_model(self, learned: Learned) -> None:
@@ -157,13 +165,14 @@ class Course:
             )
         path = Path(self._spec.work_dir) / f"round-{learned.round}.parcel"
         write_parcel(path, pack(Head(message_id="", kind="model"), {"arrays": Arrays(learned.arrays)}))
-        self._emit(GlobalModel(learned.round, str(path)))
+        self._emit(GlobalModel(learned.round, str(path), learned.replayed))
 
     def _record(self, seen: RoundSeen, ended_ns: int) -> RoundRecord:
         plan = self._spec.plan
         return RoundRecord(
             workload=plan.how.workload,
             server=self._spec.cloud,
+            kind=seen.kind,
             number=seen.round,
             inner=0,
             started_ns=seen.started_ns,
@@ -184,8 +193,8 @@ def _reply(node: str, outcome: Outcome, seen: RoundSeen) -> ReplyRecord:
         started_ns=stamps.started_ns,
         finished_ns=stamps.finished_ns,
         arrived_ns=stamps.arrived_ns,
-        bytes_down=stamps.bytes_down or 0,
-        bytes_up=stamps.bytes_up or 0,
+        bytes_down=stamps.bytes_down,
+        bytes_up=stamps.bytes_up,
         examples=None if outcome.examples is None else int(outcome.examples),
         error=outcome.error,
     )
@@ -201,6 +210,7 @@ def main() -> int:
     os.dup2(2, 1)  # whatever an app prints must not mix with the events
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
+    threading.excepthook = _end_with_thread
     emitting = threading.Lock()
 
     def emit(event: FederationEvent) -> None:
@@ -220,6 +230,12 @@ def main() -> int:
     else:
         emit(Finished())
     return 0
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """Without the thread that does its MQTT, no reply would ever come, and the clients would be blamed."""
+    traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    os._exit(1)
 
 
 def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:

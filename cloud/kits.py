@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import msgspec
@@ -15,6 +16,7 @@ from cloud.jobs import KitOrder
 from edgebench.errors import ModelError
 from edgebench.federated.content import Array, Arrays, Head, pack, write_parcel
 from edgebench.federated.kit import INITIAL, KIT, MODEL, STEP, STEP_SPEC, KitInfo
+from edgebench.federated.learner import unique_names
 from edgebench.federated.partition import PARTITION_FILES, partition, write_partitions
 from edgebench.tasks.task import Split, Task
 
@@ -58,7 +60,7 @@ def write_kit(
 
 def weights_of(model: keras.Model) -> dict[str, NDArray[np.float32]]:
     """The trainable weights of a model by the paths of their variables, in the model's order."""
-    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables}
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model).items()}
 
 
 def write_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
@@ -69,10 +71,15 @@ def write_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
 
 def set_weights(model: keras.Model, weights: dict[str, NDArray[np.float32]]) -> None:
     """Give a model these trainable weights. Raises ModelError where they are another model's."""
-    variables = {variable.path: variable for variable in model.trainable_variables}
+    variables = _variables(model)
     if variables.keys() != weights.keys():
         raise ModelError(f"weights of another model: {', '.join(sorted(variables.keys() ^ weights.keys())[:3])}, …")
     for name, variable in variables.items():
         if tuple(variable.shape) != weights[name].shape:
             raise ModelError(f"weights of another model: {name} has shape {weights[name].shape}, not {variable.shape}")
         variable.assign(weights[name])
+
+
+def _variables(model: keras.Model) -> dict[str, Any]:
+    names = unique_names(variable.path for variable in model.trainable_variables)
+    return dict(zip(names, model.trainable_variables, strict=True))

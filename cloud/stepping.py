@@ -109,8 +109,13 @@ def _in_the_way(model: keras.Model, operations: Iterable[tuple[str, str]]) -> st
     layers = {layer.name for layer in model._flatten_layers()}
     told: dict[str, None] = {}
     for what, name in operations:
-        # A layer's operations, and their derivatives, have its name in theirs.
-        layer = next((part for part in reversed(name.split("/")) if part in layers), None)
+        layer = next((part for part in map(_scope, reversed(name.split("/"))) if part in layers), None)
         told[what if layer is None else f"{what} (layer '{layer}')"] = None
     needed = ", ".join([*told][:_TOLD]) + (", …" if len(told) > _TOLD else "")
     return f"the training step needs {needed}, which LiteRT lacks; use fit: {{runtime: keras}}"
+
+
+def _scope(part: str) -> str:
+    # A layer's operations, and their derivatives, have its name in theirs, but with a number: Keras opens each scope
+    # once before it computes in it.
+    return re.sub(r"_\d+$", "", part)

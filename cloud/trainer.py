@@ -31,6 +31,14 @@ class _Failed(msgspec.Struct, frozen=True, tag="failed"):
     about_data: bool
 
 
+class _JobFailedError(Exception):
+    """The child says why a job came to nothing; it goes on."""
+
+    def __init__(self, error: EdgebenchError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Request(msgspec.Struct, frozen=True):
     jobs: tuple[TrainJob | WeighJob, ...]
     nice: int
@@ -73,6 +81,8 @@ class Trainer:
             process = await self._started()
             try:
                 return await self._do(process, _Request(tuple(jobs), nice), on_progress, on_done)
+            except _JobFailedError as failed:
+                raise failed.error from None  # the child is as good as before, and keeps what it has loaded
             except BaseException:
                 await self.close()
                 raise
@@ -134,7 +144,7 @@ class Trainer:
                 case _Finished():
                     return tuple(done[job.name] for job in request.jobs)
                 case _Failed():
-                    raise (DataError if event.about_data else ModelError)(event.reason)
+                    raise _JobFailedError((DataError if event.about_data else ModelError)(event.reason))
         status = await process.wait()
         if self._listening is not None:
             await self._listening

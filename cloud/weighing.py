@@ -34,7 +34,8 @@ class Weighing:
             out_dir.mkdir(parents=True, exist_ok=True)
             keras_file = out_dir / "model.keras"
             self._keras.save(keras_file)
-            model = dataclasses.replace(self._model, keras_file=keras_file)
+            # How long the devices have learned is in the records of the rounds.
+            model = dataclasses.replace(self._model, keras_file=keras_file, epochs=0, train_s=0.0)
             files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
         defined = {name: value for name, value in metrics.items() if np.isfinite(value)}
         return Trained(job.name, files, metrics=defined)

@@ -15,7 +15,16 @@ from pathlib import Path
 import msgspec
 
 from edgebench.clock import now_ns
-from edgebench.federated.content import Bytes, Content, ContentError, Head, Parcel, pack, read_parcel, write_parcel
+from edgebench.federated.content import (
+    Content,
+    ContentError,
+    Head,
+    Parcel,
+    pack,
+    read_parcel,
+    reply_head,
+    write_parcel,
+)
 
 NICE = 10
 """Sensing comes first: the learner takes what it leaves."""
@@ -24,7 +33,7 @@ Answer = Callable[[Parcel], Parcel]
 
 
 class BuiltIn(msgspec.Struct, frozen=True, tag="built-in"):
-    """Clients of the built-in app learn from a kit. seed: of the run."""
+    """Clients of the built-in app learn from the kit in a folder. runtime: the one that it was made for."""
 
     kit_dir: str
     runtime: str
@@ -40,7 +49,7 @@ class App(msgspec.Struct, frozen=True, tag="app"):
 
 
 class LearnerSpec(msgspec.Struct, frozen=True):
-    """What to learn, by workload."""
+    """What to learn, by workload. seed: of the run."""
 
     seed: int
     workloads: dict[str, BuiltIn | App]
@@ -97,21 +106,9 @@ def _do(job: LearnJob, clients: _Clients) -> str | None:
 
 def write_reply(job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int) -> None:
     """Write the reply's file."""
-    stamps: dict[str, int | float | str] = {
-        "received_ns": job.received_ns,
-        "started_ns": started_ns,
-        "finished_ns": now_ns(),
-    }
-    head = Head(
-        message_id=f"re-{request.message_id}",
-        kind=request.kind,
-        group=request.group,
-        reply_to=request.message_id,
-        error=error,
-        meta=stamps,
-    )
-    buffers: list[Bytes] = pack(head, {} if error is not None else content)
-    write_parcel(Path(job.reply), buffers)
+    stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
+    head = reply_head(request, error, stamps)
+    write_parcel(Path(job.reply), pack(head, {} if error is not None else content))
 
 
 class _Clients:

@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from device_agent.learner import BuiltIn, Done, LearnerSpec, LearnJob, write_reply
+from device_agent.learner import Done, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
 from edgebench.fabric.guard import guarded
+from edgebench.fabric.node_process import usage_of
+from edgebench.fabric.records import Usage
 from edgebench.federated.answerer import Answerer, Asked
 from edgebench.federated.content import ContentError, Head, read_parcel
 
@@ -45,16 +47,33 @@ class Request(NamedTuple):
 
 
 class LearnerProcess:
-    """A thread that hands one job after another to a child process, which it starts, and watches."""
+    """A thread that hands one job after another to a child process, which it starts, and watches.
 
-    def __init__(self, spec: LearnerSpec, directory: Path, on_learned: Callable[[Request, Path], None]) -> None:
+    The child starts with the first job, and again after it died, or was killed over a job that nobody wants any more.
+    """
+
+    def __init__(
+        self,
+        spec: LearnerSpec,
+        directory: Path,
+        on_learned: Callable[[Request, Path], None],
+        *,
+        keras_backend: str | None = None,
+    ) -> None:
+        """on_learned: called from the thread. keras_backend: None leaves the choice to what is learned."""
         self._spec = spec
         self._dir = directory
         self._on_learned = on_learned
+        self._environment = _ENVIRONMENT if keras_backend is None else {**_ENVIRONMENT, "KERAS_BACKEND": keras_backend}
         self._jobs: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._cancelled: set[int] = set()
-        self._child: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
+        # Both threads'. Transfers, whose identifiers are drawn by the server, tell the jobs apart.
+        self._lock = threading.Lock()
+        self._wanted: set[int] = set()
+        self._running: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._child_used: Usage | None = None
+        self._ended_cpu_s = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -62,24 +81,40 @@ class LearnerProcess:
         child = self._child
         return None if child is None else child.pid
 
+    def usage(self) -> Usage | None:
+        """What the children have used so far, those that have ended included; None before the first."""
+        with self._lock:
+            if self._child is not None:
+                self._child_used = usage_of(self._child.pid) or self._child_used
+            if self._child_used is not None:
+                used = self._child_used
+                return Usage(used.at_ns, self._ended_cpu_s + used.cpu_s, used.rss_bytes)
+            return Usage(now_ns(), self._ended_cpu_s, 0) if self._ended_cpu_s else None
+
     def put(self, job: Request) -> None:
         """Queue a job."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
             self._thread.start()
+        with self._lock:
+            self._wanted.add(job.asked.transfer_id)
         self._jobs.put(job)
 
     def cancel(self, asked: Asked) -> None:
-        """Do not begin with it, if it still waits."""
-        self._cancelled.add(asked.transfer_id)
+        """Do not begin with it, or end it: an app that hangs must not keep the other devices from learning."""
+        with self._lock:
+            self._wanted.discard(asked.transfer_id)
+            if self._running == asked.transfer_id and self._child is not None:
+                self._child.kill()
 
     def close(self) -> None:
-        """End thread and child."""
+        """End thread and child; what waits is not begun."""
         if self._thread is not None:
+            with self._lock:
+                self._wanted.clear()
+                if self._child is not None:
+                    self._child.kill()
             self._jobs.put(None)
-            child = self._child
-            if child is not None:
-                child.kill()
             self._thread.join()
 
     def _run(self) -> None:
@@ -87,14 +122,25 @@ class LearnerProcess:
             queued = self._jobs.get()
             if queued is None:
                 break
-            if queued.asked.transfer_id in self._cancelled:
-                self._cancelled.discard(queued.asked.transfer_id)
+            if not self._is_wanted(queued):
                 continue
-            self._on_learned(queued, self._do(queued, number))
+            reply = self._do(queued, number)
+            with self._lock:
+                wanted = queued.asked.transfer_id in self._wanted
+                self._wanted.discard(queued.asked.transfer_id)
+            if wanted:
+                self._on_learned(queued, reply)
+            else:
+                reply.unlink(missing_ok=True)
         if self._child is not None:
             self._end(self._child)
 
+    def _is_wanted(self, queued: Request) -> bool:
+        with self._lock:
+            return queued.asked.transfer_id in self._wanted
+
     def _do(self, queued: Request, number: int) -> Path:
+        """The file of the reply, which is there if that is wanted."""
         received = queued.asked.received
         request = received.path
         if request is None:
@@ -103,17 +149,22 @@ class LearnerProcess:
         reply = self._dir / f"{number}.reply"
         job = LearnJob(queued.workload, queued.node, str(request), str(reply), queued.asked.received_ns)
         started_ns = now_ns()
-        failure = self._asked_child(job)
-        if failure is not None:
+        failure = self._asked_child(queued, job)
+        if failure is not None and self._is_wanted(queued):
             _log.error("%s, node %d: %s", queued.workload, queued.node, failure)
             write_reply(job, _head_of(request), {}, failure, started_ns)
         if received.path is None:
             request.unlink()
         return reply
 
-    def _asked_child(self, job: LearnJob) -> str | None:
+    def _asked_child(self, queued: Request, job: LearnJob) -> str | None:
         """Have the child write the reply; why it could not, where it died over it."""
-        child = self._child = self._child or self._started()
+        child = self._child or self._started()
+        with self._lock:
+            self._child = child
+            if queued.asked.transfer_id not in self._wanted:
+                return "called off"
+            self._running = queued.asked.transfer_id
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -122,12 +173,14 @@ class LearnerProcess:
             line = child.stdout.readline()
         except BrokenPipeError:
             line = b""
-        if line:
-            failure = msgspec.json.decode(line, type=Done).error
-            if failure is not None:
-                _log.warning("%s, node %d: %s", job.workload, job.node, failure)
+        with self._lock:
+            self._running = None
+            killed = queued.asked.transfer_id not in self._wanted
+        if line and not killed:
+            error = msgspec.json.decode(line, type=Done).error
+            if error is not None:
+                _log.warning("%s, node %d: %s", job.workload, job.node, error)
             return None
-        self._child = None
         status = self._end(child)
         how = (
             f"was killed by signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"ended with {status}"
@@ -139,25 +192,24 @@ class LearnerProcess:
             guarded([sys.executable, "-m", "device_agent.learner"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **_ENVIRONMENT, "KERAS_BACKEND": _backend(self._spec)},
+            env={**os.environ, **self._environment},
         )
         assert child.stdin is not None
         child.stdin.write(msgspec.json.encode(self._spec) + b"\n")
         child.stdin.flush()
         return child
 
-    @staticmethod
-    def _end(child: subprocess.Popen[bytes]) -> int:
+    def _end(self, child: subprocess.Popen[bytes]) -> int:
         for stream in (child.stdin, child.stdout):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+        with self._lock:
+            # The system forgets them with the wait.
+            used = usage_of(child.pid) or self._child_used
+            self._ended_cpu_s += 0.0 if used is None else used.cpu_s
+            self._child = self._child_used = None
         return child.wait()
-
-
-def _backend(spec: LearnerSpec) -> str:
-    runtimes = {each.runtime for each in spec.workloads.values() if isinstance(each, BuiltIn)}
-    return "torch" if "torch" in runtimes else "tensorflow"
 
 
 def _head_of(request: Path) -> Head:

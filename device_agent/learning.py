@@ -1,6 +1,7 @@
 """Federated learning on an agent's devices: requests come in, a child process learns, replies go out.
 
-The child starts with the first request, and again after it died. Sensing goes on meanwhile, in this process.
+Sensing goes on meanwhile, in this process. Keras has one backend in a process, so that workloads which need different
+ones have a child each.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from device_agent.learner import App, BuiltIn, LearnerSpec
 from device_agent.learner_process import LearnerProcess, Request
 from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection
-from edgebench.fabric.node_process import NodeProcess, usage_of
-from edgebench.fabric.records import Used
+from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.records import Usage, Used
 from edgebench.federated.answerer import Answerer, Asked
 from edgebench.federated.kit import KIT, KitInfo
 from edgebench.seeds import seed_for
@@ -41,12 +42,20 @@ class Learning:
         self._clients: dict[str, _Client] = {}
         self._of_device: dict[str, list[_Client]] = {}
         plan = process.plan
-        workloads = {
-            name: _learned(each, kits.get(name), plan.run_id)
-            for name, each in plan.federated.items()
-            if each.how.engine == "mqtt"
-        }
-        self._learner = LearnerProcess(LearnerSpec(plan.seed, workloads), self._dir, self._learned)
+        by_backend: dict[str | None, dict[str, BuiltIn | App]] = {}
+        for name, each in plan.federated.items():
+            if each.how.engine == "mqtt":
+                learned = _learned(each, kits.get(name), plan.run_id)
+                by_backend.setdefault(_keras_backend(learned), {})[name] = learned
+        self._learners: list[LearnerProcess] = []
+        self._learner_of: dict[str, LearnerProcess] = {}
+        for backend, workloads in by_backend.items():
+            directory = self._dir / (backend or "any")
+            directory.mkdir(exist_ok=True)
+            spec = LearnerSpec(plan.seed, workloads)
+            learner = LearnerProcess(spec, directory, self._learned, keras_backend=backend)
+            self._learners.append(learner)
+            self._learner_of.update(dict.fromkeys(workloads, learner))
 
     def attach(self, device: str, connection: Connection) -> None:
         """Let a device take part, by a connection that is not started yet."""
@@ -60,7 +69,7 @@ class Learning:
                 partial(_publish, connection, topics.fl_site_up(run_id, name, device)),
                 self._dir,
                 on_request=partial(self._asked, down),
-                on_cancelled=self._learner.cancel,
+                on_cancelled=self._learner_of[name].cancel,
                 backed_up=lambda: connection.backed_up,
             )
             self._clients[down] = _Client(name, plan.clients.index(device) + 1, answerer)
@@ -81,21 +90,26 @@ class Learning:
             client.answerer.reconnected()
 
     def note_usage(self) -> None:
-        """Write down what the process that learns uses, if there is one now."""
-        pid = self._learner.pid
-        usage = None if pid is None else usage_of(pid)
-        if usage is not None:
-            self._process.write(Used([f"learner of {self._process.nodes[0]}"], usage))
+        """Write down what the processes that learn have used, once there has been one."""
+        usages = [usage for learner in self._learners if (usage := learner.usage()) is not None]
+        if usages:
+            used = Usage(
+                max(usage.at_ns for usage in usages),
+                sum(usage.cpu_s for usage in usages),
+                sum(usage.rss_bytes for usage in usages),
+            )
+            self._process.write(Used([f"learner of {self._process.nodes[0]}"], used))
 
     def close(self) -> None:
-        """End the child; what it was doing is nobody's concern any more."""
-        self._learner.close()
+        """End the children; what they were doing is nobody's concern any more."""
+        for learner in self._learners:
+            learner.close()
         for client in self._clients.values():
             client.answerer.close()
 
     def _asked(self, topic: str, asked: Asked) -> None:
         client = self._clients[topic]
-        self._learner.put(Request(client.workload, client.node, asked, client.answerer))
+        self._learner_of[client.workload].put(Request(client.workload, client.node, asked, client.answerer))
 
     def _learned(self, request: Request, reply: Path) -> None:
         self._process.reactor.call_soon_threadsafe(partial(request.answerer.answer, request.asked, reply))
@@ -106,6 +120,13 @@ def _learned(plan: FederatedPlan, kit: Path | None, run_id: str) -> BuiltIn | Ap
         return BuiltIn(str(kit), msgspec.json.decode((kit / KIT).read_bytes(), type=KitInfo).runtime)
     assert plan.how.app is not None
     return App(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
+
+
+def _keras_backend(learned: BuiltIn | App) -> str | None:
+    """What Keras must run on; an app of the user's own chooses for itself, and LiteRT needs no Keras."""
+    if isinstance(learned, BuiltIn):
+        return {"torch": "torch", "keras": "tensorflow"}.get(learned.runtime)
+    return None
 
 
 def _publish(connection: Connection, topic: str, datagram: bytes) -> bool:

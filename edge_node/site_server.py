@@ -238,6 +238,7 @@ class _SiteRound(NamedTuple):
         record = RoundRecord(
             workload=self.site.plan.how.workload,
             server=self.site.edge,
+            kind="train",
             number=number if isinstance(number, int) else 0,
             inner=self.inner,
             started_ns=started_ns,

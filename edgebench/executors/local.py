@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 import socket
@@ -43,7 +44,7 @@ from edgebench.topology.model import Fault
 _TICK_S = 0.1
 _LIVE_EVERY_S = 0.5
 _USAGE_EVERY_S = 1.0
-_STOP_PATIENCE_S = 8.0
+_STOP_PATIENCE_S = 15.0
 _ENDING_PATIENCE_S = 60.0
 
 Tell = Callable[[str], None]
@@ -314,13 +315,18 @@ class _Timed(NamedTuple):
 
 
 def _schedule(faults: tuple[Fault, ...]) -> list[_Timed]:
-    """When which link is cut and mended, in order."""
-    timed = []
-    for fault in faults:
+    """When which link is cut and mended, in order; faults of one link that meet are one."""
+    cuts: dict[str, list[tuple[float, float]]] = {}
+    for fault in sorted(faults, key=lambda fault: fault.at_s):
         assert fault.link is not None
-        timed.append(_Timed(fault.at_s, "down", fault.link))
-        if fault.for_s is not None:
-            timed.append(_Timed(fault.at_s + fault.for_s, "up", fault.link))
+        until_s = math.inf if fault.for_s is None else fault.at_s + fault.for_s
+        of_link = cuts.setdefault(fault.link, [])
+        if of_link and fault.at_s <= of_link[-1][1]:
+            of_link[-1] = (of_link[-1][0], max(of_link[-1][1], until_s))
+        else:
+            of_link.append((fault.at_s, until_s))
+    timed = [_Timed(at_s, "down", link) for link, of_link in cuts.items() for at_s, _ in of_link]
+    timed += [_Timed(end_s, "up", link) for link, of_link in cuts.items() for _, end_s in of_link if end_s < math.inf]
     return sorted(timed)
 
 

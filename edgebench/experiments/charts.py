@@ -238,8 +238,14 @@ def _marks(
     name: str, result: Result, figures: WorkloadFigures, highest_ms: float
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     federated = result.federated.get(name)
-    shapes = [] if federated is None else [_shaded(r.started_s, r.started_s + r.duration_s) for r in federated.rounds]
-    annotations: list[dict[str, Any]] = []
+    rounds = [] if federated is None else federated.rounds
+    held = [(r.started_s, r.duration_s) for r in rounds if r.started_s is not None and r.duration_s is not None]
+    shapes = [_shaded(start_s, start_s + took_s) for start_s, took_s in held]
+    shapes += [rule("x", short(fault.at_s)) for fault in result.faults]
+    annotations: list[dict[str, Any]] = [
+        note(f"{fault.link} {fault.kind}", x=short(fault.at_s), y=0.0, yref="paper", xanchor="left", yanchor="bottom")
+        for fault in result.faults
+    ]
     for rollout in result.rollouts:
         times = [node.swapped_s for node in rollout.nodes.values()] if rollout.workload == name else []
         shapes += [rule("x", at) for at in _apart(sorted(times), result.duration_s / 200)]

@@ -57,8 +57,8 @@ def collect(run_dir: Path) -> Observations:
     gathered = _Gathered()
     write_records(run_dir, _rows(spools_of(run_dir), gathered))
     observations = gathered.observations()
-    write_observations(run_dir, observations)
     write_rounds(run_dir, gathered.rounds)
+    write_observations(run_dir, observations)
     for name in (UPLOADS, WORK):
         shutil.rmtree(run_dir / name, ignore_errors=True)
     (run_dir / COMMAND_SPOOL).unlink()

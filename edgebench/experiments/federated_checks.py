@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from edgebench.errors import EdgebenchError, TopologyError
@@ -24,6 +25,10 @@ def check_federations(deployment: Deployment, file: str | Path) -> None:
 
 def _check(plan: FederatedPlan) -> None:
     how = plan.how
+    _check_installed(plan)
+    fewest = min([len(plan.asked), *map(len, plan.edges.values())]) if "edge" in how.aggregate else len(plan.asked)
+    if how.min_replies > fewest:
+        raise EdgebenchError(f"min_replies {how.min_replies} is more than the {fewest} that are asked (lower it)")
     if how.app is not None:
         from edgebench.federated.flower.apps import load_app
 
@@ -36,3 +41,11 @@ def _check(plan: FederatedPlan) -> None:
             raise EdgebenchError(f"'{name}' clips on devices, which edges hide from it (use the server-side one)")
         fraction = 1.0 if by_edges else how.fraction
         check_strategy(name, how.strategy.args, clients=len(plan.asked), fraction=fraction)
+
+
+def _check_installed(plan: FederatedPlan) -> None:
+    """What a federation needs besides the lab's packages is found out before anything starts."""
+    if plan.how.engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise EdgebenchError("engine ray needs Ray, which is not installed (pip install 'edgebench[ray]')")
+    if plan.how.app is None and plan.how.fit.runtime == "torch" and importlib.util.find_spec("torch") is None:
+        raise EdgebenchError("fit.runtime torch needs torch, which is not installed (pip install 'edgebench[torch]')")

@@ -36,7 +36,7 @@ def round_table(figures: FederatedFigures) -> Table:
                 count(each.failures),
                 size(each.bytes_down),
                 size(each.bytes_up),
-                "skipped" if each.skipped is not None else quality(each.quality),
+                "skipped" if each.skipped is not None else quality(each.quality) + ("*" if each.resumed else ""),
                 *((number(each.epsilon, 2),) if with_epsilon else ()),
             )
             for each in figures.rounds
@@ -70,6 +70,9 @@ def lines(figures: FederatedFigures) -> list[str]:
         before, after = quality(figures.quality_before), quality(figures.quality_after)
         metric = metric_name(figures.metric)
         found.append(f"{metric} on held-out data: {before} before the first round, {after} after the last.")
+    resumed = sum(each.resumed for each in figures.rounds)
+    if resumed:
+        found.append(f"*: {things(resumed, 'round')} held by the run that this one goes on from.")
     unstated = next((each.no_epsilon for each in figures.rounds if each.no_epsilon is not None), None)
     if unstated is not None:
         found.append(f"No epsilon is stated: {unstated}.")
@@ -91,29 +94,29 @@ def quality_over_time(
     name: str, figures: FederatedFigures, result: Result, samples: Samples, start_ns: int, span_s: float
 ) -> Chart | None:
     """The quality of each round's model on held-out data, and that of the stream's decisions by time."""
-    rounds = [each for each in figures.rounds if each.quality is not None]
+    ended = [(each, end) for each in figures.rounds if (end := _end_s(each)) is not None]
+    rounds = [(each.quality, end) for each, end in ended if each.quality is not None]
     data: list[dict[str, Any]] = []
     at, value = _in_stream(name, result, samples, start_ns, span_s)
     if at:
         data.append(line("in the stream", at, value, "--line-strong", hover="%{x} s: %{y:.3f} in the stream"))
     if rounds:
-        ends = [short(each.started_s + each.duration_s) for each in rounds]
+        ends = [short(end) for _, end in rounds]
         before = [] if figures.quality_before is None else [figures.quality_before]
         x = [0.0, *ends] if before else ends
-        y = [*before, *(each.quality for each in rounds if each.quality is not None)]
+        y = [*before, *(value for value, _ in rounds)]
         marker = {"color": "--series-1", "symbol": "diamond-open", "size": 9}
         held = line("on held-out data", x, y, "--series-1", hover="%{y:.3f}")
         data.append(held | {"mode": "lines+markers", "marker": marker})
     if not data:
         return None
     shown = base_layout(260, "s from the start of the streams", metric_name(figures.metric))
-    shown["xaxis"] |= {"range": [0, short(max(span_s, *(e.started_s + e.duration_s for e in figures.rounds), 0.0))]}
+    shown["xaxis"] |= {"range": [0, short(max([span_s, *(end for _, end in ended)]))]}
     shown["yaxis"] |= {"rangemode": "normal"}
-    shown["shapes"] = [rule("x", short(each.started_s + each.duration_s)) for each in _apart(figures.rounds, span_s)]
+    shown["shapes"] = [rule("x", short(end)) for _, end in _apart(ended, span_s)]
     shown["annotations"] = [
-        note(f"round {each.round}", x=short(each.started_s + each.duration_s), y=1.0, yref="paper", xanchor="left")
-        | {"yanchor": "top", "xshift": 3}
-        for each in _apart(figures.rounds, span_s, share=12)
+        note(f"round {each.round}", x=short(end), y=1.0, yref="paper", xanchor="left") | {"yanchor": "top", "xshift": 3}
+        for each, end in _apart(ended, span_s, share=12)
     ]
     return {"data": data, "layout": shown}
 
@@ -163,13 +166,21 @@ def _in_stream(
     return at, value
 
 
-def _apart(rounds: list[RoundFigures], span_s: float, share: int = 100) -> list[RoundFigures]:
+def _end_s(figures: RoundFigures) -> float | None:
+    """When a round ended; None where it was in an earlier run."""
+    if figures.started_s is None or figures.duration_s is None:
+        return None
+    return figures.started_s + figures.duration_s
+
+
+def _apart(
+    ended: list[tuple[RoundFigures, float]], span_s: float, share: int = 100
+) -> list[tuple[RoundFigures, float]]:
     """Rounds whose ends are drawn apart from one another."""
-    kept: list[RoundFigures] = []
-    for each in rounds:
-        ended = each.started_s + each.duration_s
-        if not kept or ended - (kept[-1].started_s + kept[-1].duration_s) >= span_s / share:
-            kept.append(each)
+    kept: list[tuple[RoundFigures, float]] = []
+    for each, end in ended:
+        if not kept or end - kept[-1][1] >= span_s / share:
+            kept.append((each, end))
     return kept
 
 

@@ -38,17 +38,18 @@ def strategy_name(plan: FederatedPlan) -> str:
 def _federation(
     plan: FederatedPlan, deployment: Deployment, observations: Observations, rounds: list[RoundRecord], samples: Samples
 ) -> FederatedFigures:
-    workload = next(iter([r.workload for r in rounds]), plan.how.workload)
+    workload = plan.how.workload
     metric = task_named(deployment.workloads[workload].task).metric
     scores = {
         score.number: score.metrics[metric]
         for score in observations.scores
         if score.workload == workload and metric in score.metrics
     }
+    held_here = [r for r in rounds if not r.resumed]
     own = sorted((r for r in rounds if r.server == deployment.cloud), key=lambda r: (r.number, r.ended_ns))
     of_sites = [r for r in rounds if r.server != deployment.cloud]
-    figures = [_round(r, scores, of_sites, observations) for r in own]
-    in_rounds, between = _latencies(own, samples)
+    figures = [_round(r, scores, of_sites, observations) for r in own if r.kind.partition(".")[0] == "train"]
+    in_rounds, between = _latencies([r for r in held_here if r.server == deployment.cloud], samples)
     return FederatedFigures(
         strategy=strategy_name(plan),
         rounds=figures,
@@ -58,10 +59,10 @@ def _federation(
         clients=len(plan.clients),
         metric=metric,
         real=workload in observations.real_data,
-        quality_before=_quality(scores, 0),
+        quality_before=_quality(scores, min(scores, default=0)),
         quality_after=_quality(scores, max(scores, default=0)) if len(scores) > 1 else None,
         partition=_shares(plan, observations, workload),
-        links=_links(deployment, rounds) if plan.how.engine == "mqtt" else {},
+        links=_links(deployment, held_here) if plan.how.engine == "mqtt" else {},
         in_rounds_ms=in_rounds,
         between_rounds_ms=between,
     )
@@ -74,16 +75,16 @@ def _round(
     failed = {reply.node: reply.error for reply in record.replies if reply.error is not None}
     return RoundFigures(
         round=record.number,
-        duration_s=_s(record.ended_ns - record.started_ns),
+        duration_s=None if record.resumed else _s(record.ended_ns - record.started_ns),
         clients=len(record.replies),
-        failures=len(failed),
-        bytes_up=sum(reply.bytes_up for reply in record.replies),
-        bytes_down=sum(reply.bytes_down for reply in record.replies),
+        failures=sum(reply.error is not None for reply in record.replies),
+        bytes_up=_total(record, [reply.bytes_up for reply in record.replies]),
+        bytes_down=_total(record, [reply.bytes_down for reply in record.replies]),
         quality=_quality(scores, record.number),
-        started_s=_s(record.started_ns - start_ns),
+        started_s=None if record.resumed else _s(record.started_ns - start_ns),
         failed=failed,
         skipped=record.skipped,
-        phases_s=_phases(record),
+        phases_s=None if record.resumed else _phases(record),
         metrics={name: round(value, 6) for name, value in sorted(record.metrics.items()) if math.isfinite(value)},
         epsilon=record.epsilon,
         delta=record.delta,
@@ -92,6 +93,12 @@ def _round(
         model=record.model,
         resumed=record.resumed,
     )
+
+
+def _total(record: RoundRecord, counts: list[int | None]) -> int | None:
+    """The sum; None where the engine does not tell, or an earlier run sent them."""
+    known = [count for count in counts if count is not None]
+    return None if record.resumed or (counts and not known) else sum(known)
 
 
 def _phases(record: RoundRecord) -> Phases | None:
@@ -133,8 +140,8 @@ def _links(deployment: Deployment, rounds: list[RoundRecord]) -> dict[str, LinkS
     for record in rounds:
         for reply in record.replies:
             for link in _between(deployment, reply.node, record.server):
-                up[link] += reply.bytes_up
-                down[link] += reply.bytes_down
+                up[link] += reply.bytes_up or 0
+                down[link] += reply.bytes_down or 0
     return {link: LinkShare(up[link], down[link]) for link in deployment.links if up[link] or down[link]}
 
 

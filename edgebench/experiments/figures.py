@@ -230,6 +230,14 @@ class DeathFigures(msgspec.Struct, frozen=True):
     last_words: str
 
 
+class FaultFigures(msgspec.Struct, frozen=True):
+    """A fault of the topology as it was brought about: a link goes `down`, or `up` again."""
+
+    link: str
+    kind: str
+    at_s: float
+
+
 class Phases(msgspec.Struct, frozen=True):
     """Where the time of a round went, s, along the client that answered last; the parts add up to the round.
 
@@ -248,20 +256,21 @@ class Phases(msgspec.Struct, frozen=True):
 class RoundFigures(msgspec.Struct, frozen=True):
     """One round. clients: those asked; failures: those whose reply did not count, with the reason in `failed`.
 
-    bytes: what travelled between server and clients, with what was sent again. quality: of the model after it, on
+    bytes: what travelled between server and clients, with what was sent again; None where the engine does not tell.
+    quality: of the model after it, on
     held-out data. skipped: why the model stayed as it was. no_epsilon: why a private strategy states none. site_rounds:
     rounds of the edges within it. model: SHA-256 of its arrays, the same for two runs that learned the same. resumed:
-    it was held in the run that this one goes on from.
+    it was held in the run that this one goes on from, and its times and bytes were that run's.
     """
 
     round: int
-    duration_s: float
+    duration_s: float | None
     clients: int
     failures: int
-    bytes_up: int
-    bytes_down: int
+    bytes_up: int | None
+    bytes_down: int | None
     quality: float | None
-    started_s: float
+    started_s: float | None
     failed: dict[str, str]
     skipped: str | None
     phases_s: Phases | None
@@ -343,4 +352,5 @@ class Result(msgspec.Struct, frozen=True):
     processes: dict[str, ProcessFigures]
     host_use: HostUse | None
     deaths: list[DeathFigures]
+    faults: list[FaultFigures]
     rejected_elsewhere: dict[str, int]

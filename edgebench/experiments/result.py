@@ -18,6 +18,7 @@ from edgebench.experiments.figures import (
     Adequacy,
     Bound,
     DeathFigures,
+    FaultFigures,
     Hops,
     HostUse,
     Latency,
@@ -78,6 +79,9 @@ def result_of(
         processes=processes,
         host_use=host_use,
         deaths=_deaths(observations),
+        faults=[
+            FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns)) for each in observations.faults
+        ],
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
     )
 

@@ -65,7 +65,7 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     where = None if data is None else str(data)
     check_federations(resolve(topology, run_id="check", executor=args.executor, data=where), args.file)
     if args.resume is not None:
-        _check_resumable(topology, args.resume)
+        _check_resumable(resolve(topology, run_id="check", executor=args.executor, data=where), args.resume)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
     deployment = resolve(topology, run_id=run_dir.name, executor=args.executor, data=where)
     if args.resume is not None:
@@ -86,22 +86,31 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     return report_command(run_dir, args.json)
 
 
-def _check_resumable(topology: Topology, earlier: Path) -> None:
-    """The rounds of an earlier run can be gone on with if they were those of the same federations."""
+def _check_resumable(deployment: Deployment, earlier: Path) -> None:
+    """The rounds of an earlier run can be gone on with if they were those of the same federations on the same data."""
     before = load_deployment(earlier)
-    if not topology.federated:
+    if not deployment.federated:
         raise EdgebenchError(f"--resume {earlier}: this topology has no federated rounds to go on with")
     if not (earlier / FEDERATED).is_dir():
         raise EdgebenchError(f"--resume {earlier}: not one federated round was held in it (run without --resume)")
-    if before.seed != topology.seed:
-        raise EdgebenchError(f"--resume {earlier}: its seed is {before.seed}, not {topology.seed} (give --seed)")
-    for how in topology.federated:
-        then = before.federated.get(how.workload)
-        if then is None or msgspec.structs.replace(then.how, rounds=how.rounds) != how:
+    if before.seed != deployment.seed:
+        raise EdgebenchError(f"--resume {earlier}: its seed is {before.seed}, not {deployment.seed} (give --seed)")
+    if before.data != deployment.data:
+        raise EdgebenchError(f"--resume {earlier}: its data was {before.data}, not {deployment.data} (give --data)")
+    for name, plan in deployment.federated.items():
+        if _what_is_learned(before, name, plan.how.rounds) != _what_is_learned(deployment, name, plan.how.rounds):
             raise EdgebenchError(
-                f"--resume {earlier}: the federation of '{how.workload}' was another one there "
+                f"--resume {earlier}: the federation of '{name}' was another one there "
                 "(give the same topology; only the number of rounds may differ)"
             )
+
+
+def _what_is_learned(deployment: Deployment, workload: str, rounds: int | None) -> tuple[object, ...] | None:
+    plan, learned = deployment.federated.get(workload), deployment.workloads.get(workload)
+    if plan is None or learned is None:
+        return None
+    how = msgspec.structs.replace(plan.how, rounds=rounds)
+    return how, plan.clients, plan.edges, learned.task, learned.model, learned.train
 
 
 def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> Observations:

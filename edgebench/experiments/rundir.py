@@ -163,7 +163,7 @@ def _rounds_schema() -> Any:
     )
     return pa.schema(
         [
-            *((name, text) for name in ("workload", "server")),
+            *((name, text) for name in ("workload", "server", "kind")),
             *((name, pa.int32()) for name in ("number", "inner")),
             *((name, stamp) for name in ("started_ns", "gathered_ns", "ended_ns")),
             ("replies", pa.list_(reply)),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.experiments.figures import FederatedFigures, HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
-from edgebench.fabric.records import Death, Observations
+from edgebench.fabric.records import Death, ModelEvent, Observations
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline
 
@@ -24,7 +24,8 @@ LINK_LATENCY_MS = 1.0
 LINK_JITTER_SHARE = 0.25
 MOST_LINKS_NAMED = 5
 ROLLOUT_S = 5.0
-"""A model that is announced later than this before the end of the streams need not have been taken up any more."""
+"""A model that is announced later than this before the end of the streams, or before the next model, need not have been
+taken up any more."""
 
 
 def slip_limit_ms(deadline_ms: float | None) -> float:
@@ -175,7 +176,9 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
     for event in observations.models:
         if event.announced_ns is None or event.workload not in deployment.workloads:
             continue
-        if event.announced_ns > (observations.ended_ns or event.announced_ns) - ROLLOUT_S * NS_PER_S:
+        # The next one that was announced may have come before the node had a sample for this one.
+        used_by_ns = min([observations.ended_ns or event.announced_ns, *_later(event, observations)])
+        if event.announced_ns > used_by_ns - ROLLOUT_S * NS_PER_S:
             continue
         deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
         missing = [node for node in deciders if (node, event.workload, event.manifest.digest) not in taken_up]
@@ -186,13 +189,26 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
             )
 
 
+def _later(event: ModelEvent, observations: Observations) -> list[int]:
+    """When later models of the same workload were announced."""
+    return [
+        other.announced_ns
+        for other in observations.models
+        if other.workload == event.workload
+        and other.announced_ns is not None
+        and event.announced_ns is not None
+        and other.announced_ns > event.announced_ns
+    ]
+
+
 def _federations(
     deployment: Deployment, observations: Observations, federated: dict[str, FederatedFigures]
 ) -> Iterator[str]:
     if observations.started_ns is None or observations.trouble:
         return
     for name, figures in federated.items():
-        wanted, done = deployment.federated[name].how.rounds, len(figures.rounds)
+        wanted = deployment.federated[name].how.rounds
+        done = max((each.round for each in figures.rounds), default=0)
         if wanted is not None and done < wanted:
             yield f"{name}: {done} of {wanted} federated rounds were held; see the cloud's log"
         if done and all(each.skipped is not None for each in figures.rounds):

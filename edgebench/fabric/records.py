@@ -181,7 +181,8 @@ class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
     """A request to a federated client, and what came of it; None for a stamp that it never reached.
 
     delivered: the client has the request whole; started..finished: it learns, by its own clock; arrived: its reply is
-    here whole. bytes_*: what travelled between the two, with what was sent again. error: why the reply does not count.
+    here whole. bytes_*: what travelled between the two, with what was sent again; None where that is not known. error:
+    why the reply does not count.
     """
 
     node: str
@@ -190,8 +191,8 @@ class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
     started_ns: int | None
     finished_ns: int | None
     arrived_ns: int | None
-    bytes_down: int
-    bytes_up: int
+    bytes_down: int | None
+    bytes_up: int | None
     examples: int | None
     error: str | None
 
@@ -199,7 +200,8 @@ class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
 class RoundRecord(msgspec.Struct, frozen=True):
     """One round of a federation, as the node that ran it saw it: the cloud or, of its own site, an edge.
 
-    number: counts the server's rounds from 1. inner: an edge's round within that of the cloud; 0 at the cloud.
+    kind: `train`, or what an app of the user's own asks besides. number: counts the server's rounds of the kind from 1.
+    inner: an edge's round within that of the cloud; 0 at the cloud.
     skipped: why the model stayed as it was. metrics: the strategy's, such as the mean training loss. epsilon, delta:
     the privacy spent up to here, where the strategy accounts for it; no_epsilon: why it does not. model: SHA-256 of the
     global model's arrays. resumed: it was held in an earlier run, which this one goes on from.
@@ -207,6 +209,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
 
     workload: str
     server: str
+    kind: str
     number: int
     inner: int
     started_ns: int

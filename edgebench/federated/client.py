@@ -17,11 +17,11 @@ from edgebench.federated.content import (
     Arrays,
     Content,
     ContentError,
-    Head,
     Metrics,
     Parcel,
     arrays_in,
     configs_in,
+    reply_head,
 )
 from edgebench.federated.learner import LocalPlan, Stepper, fit
 from edgebench.federated.partition import PartitionFile
@@ -79,16 +79,8 @@ class BuiltInClient:
             error = _one_line(wrong)
         except Exception as failure:  # noqa: BLE001  (a runtime may raise anything; the reply is where it goes)
             error = f"{type(failure).__name__}: {_one_line(failure)}"
-        head = request.head
-        reply = Head(
-            message_id=f"re-{head.message_id}",
-            kind=head.kind,
-            group=head.group,
-            reply_to=head.message_id,
-            error=error,
-            meta={"started_ns": started_ns, "finished_ns": now_ns()},
-        )
-        return Parcel(reply, content)
+        stamps = {"started_ns": started_ns, "finished_ns": now_ns()}
+        return Parcel(reply_head(request.head, error, stamps), content)
 
     def _learned(self, request: Parcel, node: int, seed: int) -> Content:
         if request.head.kind != "train":

@@ -219,3 +219,15 @@ def numpy_arrays(content: Content) -> Iterator[tuple[str, NDArray[Any]]]:
     """Name and view of each array of `arrays_in`. Raises ContentError."""
     for name, array in arrays_in(content).items():
         yield name, array.numpy()
+
+
+def reply_head(request: Head, error: str | None, stamps: Mapping[str, int]) -> Head:
+    """The head of a reply to the request with this head. stamps: times in ns of the replying side's clock, by name."""
+    return Head(
+        message_id=f"re-{request.message_id}",
+        kind=request.kind,
+        group=request.group,
+        reply_to=request.message_id,
+        error=error,
+        meta=dict(stamps),
+    )

@@ -12,7 +12,7 @@ Problem = tuple[str, str]
 
 _OF_BUILT_IN = (
     *("rounds", "strategy", "mode", "buffer", "local_epochs", "batch_size", "partition", "fit", "fraction"),
-    *("max_update_ratio", "rollout_every"),
+    *("max_update_ratio", "rollout_every", "interval_s"),
 )
 """What the built-in app reads; a Flower app of one's own decides all of it itself."""
 

@@ -1,4 +1,4 @@
-"""Training steps as LiteRT graphs: which networks convert, that they learn as Keras does, and what is said otherwise."""
+"""Training steps as LiteRT graphs: which networks convert, that they learn as Keras does, and what is said if not."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def recurrent(*inside: keras.layers.Layer) -> keras.Model:
 
 
 def woven() -> keras.Model:
-    """What layers do not do: an input used twice, parts of a tensor, and weights that a loss does not depend on."""
+    """What a chain of layers does not do: a tensor that is used several times, and parts of one."""
     inputs = keras.Input((6,))
     hidden = layers.Dense(8, activation="tanh")(inputs)
     left, right = ops.split(hidden * hidden, 2, axis=1)
@@ -90,7 +90,7 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
     "max pooling, same": lambda: pooled(layers.MaxPooling2D((2, 3), strides=(2, 1), padding="same")),
     "average pooling, valid": lambda: pooled(layers.AveragePooling2D(2)),
     "average pooling, same": lambda: pooled(layers.AveragePooling2D(3, strides=2, padding="same")),
-    "global max pooling": lambda: keras.Sequential([*pooled(layers.GlobalMaxPooling2D()).layers]),
+    "global max pooling": lambda: pooled(layers.GlobalMaxPooling2D()),
     "convolution, same": lambda: convolved(kernel_size=(2, 3), padding="same"),
     "convolution, valid": lambda: convolved(kernel_size=3),
     "convolution, same, stride 2": lambda: convolved(kernel_size=3, padding="same", strides=2),
@@ -106,7 +106,6 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
         ]
     ),
     "elu": lambda: activated("elu"),
-    "gelu": lambda: activated("gelu"),
     "leaky relu": lambda: activated("leaky_relu"),
     "relu6": lambda: activated("relu6"),
     "silu": lambda: activated("silu"),
@@ -165,6 +164,18 @@ def test_what_is_not_trainable_is_no_weight_and_stays(converter: Converter, tmp_
     asked = conversion(model, tmp_path)
     assert converter.convert_step(asked).names == ("head/kernel", "head/bias")
     assert_learns_as_keras_does(converter, asked)
+
+
+def test_weights_without_a_slope_stay(converter: Converter, tmp_path: Path) -> None:
+    inputs = keras.Input((6,))
+    cut_off = ops.stop_gradient(layers.Dense(3)(inputs))
+    asked = conversion(keras.Model(inputs, layers.Dense(2)(cut_off)), tmp_path)
+    spec = converter.convert_step(asked)
+    weights = initial_weights(Path(asked.model))
+    x, y = np.ones((BATCH, 6), np.float32), np.ones((BATCH, *spec.label_shape), np.float32)
+    done = fit(LiteRtStepper(Path(asked.out)), weights, x, y, PLAN, seed=5)
+    stayed = [np.array_equal(before, after) for before, after in zip(weights, done.weights, strict=True)]
+    assert stayed == [True, True, False, False]
 
 
 def test_operations_in_the_way_are_named_with_their_layer(converter: Converter, tmp_path: Path) -> None:

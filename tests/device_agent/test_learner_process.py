@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,34 @@ from device_agent.learner import App, LearnerSpec
 from device_agent.learner_process import LearnerProcess, Request
 from edgebench.clock import now_s, sleep_s
 from edgebench.federated.answerer import Asked
-from edgebench.federated.content import Array, Arrays, Head, Parcel, arrays_in, pack, read_parcel
+from edgebench.federated.content import Array, Arrays, Head, Parcel, arrays_in, metrics_in, pack, read_parcel
 from edgebench.federated.payload import Received
 
 APP = Path(__file__).parents[1] / "system" / "apps" / "adding"
 WAIT_S = 60.0
+HANGING = """
+import os
+from pathlib import Path
+from threading import Event
+
+from flwr.app import Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+app = ClientApp()
+
+
+@app.train()
+def train(message, context):
+    node = int(context.node_config["partition-id"]) + 1
+    with (Path(__file__).parent / "begun").open("a") as file:
+        file.write(f"{node}\\n")
+    if node == 1:
+        Event().wait()
+    sum(range(3_000_000))
+    number = int(os.environ.get("KERAS_BACKEND", "none") == context.run_config["out"])
+    return Message(RecordDict({"metrics": MetricRecord({"number": number})}), reply_to=message)
+"""
+"""Node 1 never answers; the others burn some processor time, and say whether Keras runs on `out`."""
 
 
 def asked(number: int, payload: bytes | None = None) -> Asked:
@@ -42,6 +66,11 @@ class Bench(NamedTuple):
         _, path = self.answers.get(timeout=WAIT_S)
         return read_parcel(path)
 
+    def used(self) -> float:
+        usage = self.process.usage()
+        assert usage is not None
+        return usage.cpu_s
+
     def child(self) -> psutil.Process:
         until_s = now_s() + WAIT_S
         while self.process.pid is None:
@@ -50,15 +79,48 @@ class Bench(NamedTuple):
         return psutil.Process(self.process.pid)
 
 
+def wait_for(path: Path, text: str) -> None:
+    until_s = now_s() + WAIT_S
+    while not path.exists() or path.read_text() != text:
+        assert now_s() < until_s
+        sleep_s(0.01)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Path:
+    """An app that hangs for its first client."""
+    app = shutil.copytree(APP, tmp_path / "app")
+    (app / "adding_client.py").write_text(HANGING)
+    return app
+
+
+def bench_of(app: Path, directory: Path, config: dict[str, Any], keras_backend: str | None = None) -> Bench:
+    answers: queue.SimpleQueue[tuple[Request, Path]] = queue.SimpleQueue()
+    spec = LearnerSpec(seed=1, workloads={"watch": App(str(app), config, clients=4, run_id=5)})
+    return Bench(
+        LearnerProcess(
+            spec, directory, lambda request, path: answers.put((request, path)), keras_backend=keras_backend
+        ),
+        answers,
+    )
+
+
 @pytest.fixture
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     """Four clients of the adding app; `takes_s` by an indirect parameter."""
-    config: dict[str, Any] = {"takes-s": getattr(request, "param", 0.0)}
-    answers: queue.SimpleQueue[tuple[Request, Path]] = queue.SimpleQueue()
-    spec = LearnerSpec(seed=1, workloads={"watch": App(str(APP), config, clients=4, run_id=5)})
-    process = LearnerProcess(spec, tmp_path, lambda request, path: answers.put((request, path)))
-    yield Bench(process, answers)
-    process.close()
+    made = bench_of(APP, tmp_path, {"takes-s": getattr(request, "param", 0.0)})
+    yield made
+    made.process.close()
+
+
+@pytest.fixture
+def hung(hanging: Path, tmp_path: Path) -> Iterator[Bench]:
+    """A learner that hangs over a request of node 1, whose number is 1."""
+    made = bench_of(hanging, tmp_path, {"out": "none"})
+    made.ask(1, node=1)
+    wait_for(hanging / "begun", "1\n")
+    yield made
+    made.process.close()
 
 
 def test_one_child_learns_for_many_devices_one_after_another(bench: Bench) -> None:
@@ -110,3 +172,48 @@ def test_closing_ends_the_child_whatever_it_is_doing(bench: Bench) -> None:
     child = bench.child()
     bench.process.close()
     assert not child.is_running()
+
+
+def test_a_request_that_is_called_off_while_it_is_done_ends_and_the_next_one_is_answered(hung: Bench) -> None:
+    first = hung.child()
+    hung.ask(2, node=2)
+    hung.process.cancel(asked(1))
+    assert hung.reply().head.reply_to == "m-2"
+    assert not first.is_running()
+    assert hung.answers.empty()
+
+
+def test_what_waits_when_it_is_closed_is_not_begun(hung: Bench, hanging: Path) -> None:
+    child = hung.child()
+    for number in (2, 3):
+        hung.ask(number, node=number)
+    hung.process.close()
+    assert not child.is_running()
+    assert hung.process.pid is None
+    assert (hanging / "begun").read_text() == "1\n"
+    assert hung.answers.empty()
+
+
+def test_what_a_child_has_used_is_not_forgotten_with_it(hung: Bench) -> None:
+    assert hung.process.usage() is not None
+    first = hung.used()
+    hung.process.cancel(asked(1))
+    hung.ask(2, node=2)
+    hung.reply()
+    second = hung.used()
+    assert second - first > 0.1  # the second child has imported an app, too
+    hung.child().kill()
+    hung.ask(3, node=3)
+    hung.reply()
+    assert hung.used() >= second
+
+
+@pytest.mark.parametrize("backend", [None, "torch"])
+def test_keras_is_told_its_backend_only_where_that_is_known(
+    hanging: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str | None
+) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    bench = bench_of(hanging, tmp_path, {"out": backend or "none"}, backend)
+    bench.ask(1, node=2)
+    assert metrics_in(bench.reply().content) == {"number": 1}
+    bench.process.close()

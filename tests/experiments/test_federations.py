@@ -42,6 +42,7 @@ def held(number: int = 1, *replies: ReplyRecord, **changes: Any) -> RoundRecord:
     record = RoundRecord(
         workload="death-risk",
         server="cloud",
+        kind="train",
         number=number,
         inner=0,
         started_ns=at_ms(1_000),

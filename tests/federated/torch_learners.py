@@ -1,4 +1,4 @@
-"""Learns with torch what `learning` describes: `python -m tests.federated.torch_learners DIR`, with KERAS_BACKEND=torch.
+"""Learns with torch what `learning` describes: `KERAS_BACKEND=torch python -m tests.federated.torch_learners DIR`.
 
 DIR has the Keras files. It writes `<runtime>-<case>.npz`, the weights, and prints what it found of `STEPS_BY_HAND`, by
 runtime, as JSON.
