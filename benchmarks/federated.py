@@ -71,7 +71,7 @@ FURTHER_CLIENT_MB = 5.0
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done. turns: of `round`, without the SuperLink. Rounds, devices and clients are those of a run."""
+    """How much is done. turns: of `round`, without the SuperLink. All else is of a run; duration_s: of its streams."""
 
     turns: int
     rounds: int
@@ -82,6 +82,7 @@ class Size:
     learned_rounds: int
     large_values: int
     site_devices: int
+    duration_s: float
 
 
 FULL = Size(
@@ -94,6 +95,7 @@ FULL = Size(
     learned_rounds=5,
     large_values=25_000_000,
     site_devices=4,
+    duration_s=8.0,
 )
 QUICK = Size(
     turns=1,
@@ -105,6 +107,7 @@ QUICK = Size(
     learned_rounds=2,
     large_values=1_000_000,
     site_devices=2,
+    duration_s=2.0,
 )
 
 
@@ -114,7 +117,9 @@ def round_part(bench: Bench, size: Size) -> dict[str, Any]:
     for _ in range(size.turns):
         bare_s.append(bench.app_alone("app", SMALL_VALUES, size.rounds, clients=CLIENTS).round_s)
         bytes_s.append(bench.bytes_alone(BYTES_EACH * SMALL_VALUES, size.rounds, clients=CLIENTS))
-        systems.append(bench.app_on_system(SMALL_VALUES, size.rounds, clients=CLIENTS, duration_s=8.0, every_s=1.0))
+        systems.append(
+            bench.app_on_system(SMALL_VALUES, size.rounds, clients=CLIENTS, duration_s=size.duration_s, every_s=1.0)
+        )
         _tell(f"round: system {systems[-1].round_s:.4f} s, bare {bare_s[-1]:.4f} s, bytes {bytes_s[-1]:.4f} s")
     superlink = bench.app_alone("superlink", SMALL_VALUES, size.superlink_rounds, clients=CLIENTS)
     _tell(f"round: SuperLink {superlink.round_s:.2f} s")
@@ -145,7 +150,8 @@ def memory_part(bench: Bench, size: Size) -> dict[str, Any]:
     """One device in an agent, and many."""
     how = f"rounds: {size.learned_rounds}, rollout_every: 0"
     (figures, one), (_, many) = (
-        bench.system(how, task=f"{WARD}{devices}", devices=devices, duration_s=8.0) for devices in (1, size.devices)
+        bench.system(how, task=f"{WARD}{devices}", devices=devices, duration_s=size.duration_s)
+        for devices in (1, size.devices)
     )
     model_mb = statistics.median(each["bytes_down"] for each in figures["rounds"]) / MB
     further = size.devices - 1
@@ -182,7 +188,9 @@ def scale_part(bench: Bench, size: Size) -> dict[str, Any]:
 
 def _learned_s(bench: Bench, clients: int, size: Size, engine: str) -> float:
     how = f"rounds: {size.learned_rounds}, rollout_every: 0, engine: {engine}"
-    figures, _ = bench.system(how, task=f"{WARD}{clients}", devices=clients, duration_s=5.0, rate_hz=0.1, every_s=5.0)
+    figures, _ = bench.system(
+        how, task=f"{WARD}{clients}", devices=clients, duration_s=size.duration_s, rate_hz=0.1, every_s=5.0
+    )
     median_s = statistics.median(each["duration_s"] for each in figures["rounds"][1:])
     _tell(f"scale: {clients} clients, {engine}: {median_s:.3f} s a round")
     return median_s
@@ -198,7 +206,7 @@ def large_part(bench: Bench, size: Size) -> dict[str, Any]:
     """A large model over a link, and who has to hold it."""
     links = f"[{{between: [edge, cloud], latency_ms: 1, rate_mbit_s: {LINK_MBIT_S}}}]"
     large, small = (
-        bench.app_on_system(values, 4, clients=1, duration_s=8.0, links=links, every_s=0.25)
+        bench.app_on_system(values, 4, clients=1, duration_s=size.duration_s, links=links, every_s=0.25)
         for values in (size.large_values, SMALL_VALUES)
     )
     model_mb = BYTES_EACH * size.large_values / MB
@@ -223,7 +231,7 @@ def hierarchy_part(bench: Bench, size: Size) -> dict[str, Any]:
     found = {}
     for name, aggregate in (("flat", "[cloud]"), ("hierarchical", "[edge, cloud]")):
         how = f"rounds: {size.learned_rounds}, rollout_every: 0, aggregate: {aggregate}"
-        figures, _ = bench.system(how, edges=2, devices=2 * size.site_devices, duration_s=8.0, links=links)
+        figures, _ = bench.system(how, edges=2, devices=2 * size.site_devices, duration_s=size.duration_s, links=links)
         uplinks = [share for link, share in figures["links"].items() if link.endswith(" -> cloud")]
         found[name] = {
             "up_mb": round(sum(share["up_bytes"] for share in uplinks) / MB, 3),

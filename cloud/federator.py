@@ -42,7 +42,7 @@ from edgebench.federated.flower.grid import MqttGrid
 from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
-from edgebench.federated.kit import INITIAL, STEP, STEP_SPEC
+from edgebench.federated.kit import INITIAL, KIT, STEP, STEP_SPEC, KitInfo
 from edgebench.seeds import seed_for
 
 _CONNECT_S = 30.0
@@ -274,6 +274,7 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
             on_model=course.on_model,
             before_round=course.before_round,
             state_dir=state_dir,
+            most_examples=_most_examples(spec),
         )
 
 
@@ -300,7 +301,9 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
     else:
         settings = {"kit_dir": spec.kit_dir, "seed": spec.seed}
         nodes = Nodes("edgebench.federated.kit:engine_client", settings)
-        job = msgspec.structs.replace(job, how=how, initial=str(_initial(spec)), nodes=nodes)
+        job = msgspec.structs.replace(
+            job, how=how, initial=str(_initial(spec)), nodes=nodes, most_examples=_most_examples(spec)
+        )
     if how.engine == "ray":
         from edgebench.federated.flower.simulation import run_on_ray
 
@@ -318,6 +321,17 @@ def _begin(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> Cou
     if not line:
         return None
     return Course(spec, emit, msgspec.json.decode(line, type=Go).start_ns)
+
+
+def _most_examples(spec: FederationSpec) -> dict[int, int]:
+    """How many samples each client has, by node id; an edge that aggregates has those of its site."""
+    assert spec.kit_dir is not None
+    info = msgspec.json.decode((Path(spec.kit_dir) / KIT).read_bytes(), type=KitInfo)
+    own = dict(zip(spec.plan.clients, info.samples, strict=True))
+    return {
+        node: sum(own[device] for device in spec.plan.edges.get(name, (name,)))
+        for node, name in enumerate(spec.plan.asked, 1)
+    }
 
 
 def _initial(spec: FederationSpec) -> Path:

@@ -19,6 +19,7 @@ from tensorflow.python.framework.ops import get_gradient_function
 
 Tensor = Any
 Operation = Any
+_LOWEST = float(np.finfo(np.float32).min)
 
 
 class NoDerivative(Exception):
@@ -28,9 +29,6 @@ class NoDerivative(Exception):
         super().__init__(f"no derivative of {name}: {what}")
         self.what = what
         self.name = name
-
-
-_LOWEST = float(np.finfo(np.float32).min)
 
 
 def plain(y: Tensor, xs: Sequence[Tensor]) -> Tensor:

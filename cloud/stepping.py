@@ -36,7 +36,7 @@ def training_step(model: keras.Model, loss: Loss, batch: int) -> tuple[bytes, St
     """
     spec = _spec(model, loss, batch)
     fixed = with_batch(model, batch)
-    for layer in fixed._flatten_layers():
+    for layer in fixed._flatten_layers():  # those inside of wrappers and models, too
         if isinstance(layer, keras.layers.RNN):
             layer.unroll = True  # LiteRT has no derivative of a loop, and runs one more slowly than its steps
     try:
@@ -109,13 +109,14 @@ def _in_the_way(model: keras.Model, operations: Iterable[tuple[str, str]]) -> st
     layers = {layer.name for layer in model._flatten_layers()}
     told: dict[str, None] = {}
     for what, name in operations:
-        layer = next((part for part in map(_scope, reversed(name.split("/"))) if part in layers), None)
+        scopes = [each for part in reversed(name.split("/")) for each in (_unnumbered(part), part)]
+        layer = next((scope for scope in scopes if scope in layers), None)
         told[what if layer is None else f"{what} (layer '{layer}')"] = None
     needed = ", ".join([*told][:_TOLD]) + (", …" if len(told) > _TOLD else "")
     return f"the training step needs {needed}, which LiteRT lacks; use fit: {{runtime: keras}}"
 
 
-def _scope(part: str) -> str:
+def _unnumbered(part: str) -> str:
     # A layer's operations, and their derivatives, have its name in theirs, but with a number: Keras opens each scope
     # once before it computes in it.
     return re.sub(r"_\d+$", "", part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from device_agent.sensor import Sensor, StreamFile
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
 from edgebench.federated.kit import KIT, KitInfo
+from edgebench.federated.partition import PARTITION_FILES, fetch_parts
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
 
 
 def _kits(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, Path]:
-    """Fetch the kits of the workloads that the built-in app learns here."""
+    """Fetch the kits of the workloads that the built-in app learns here, with the data of the clients here."""
     kits = {}
     for workload, plan in process.plan.federated.items():
         if plan.how.app is not None or plan.how.engine != "mqtt":
@@ -48,8 +50,15 @@ def _kits(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[
         directory.mkdir(parents=True, exist_ok=True)
         control.download(f"/v1/kits/{workload}/{KIT}", directory / KIT)
         for name in msgspec.json.decode((directory / KIT).read_bytes(), type=KitInfo).files:
-            control.download(f"/v1/kits/{workload}/{name}", directory / name)
+            if name not in PARTITION_FILES:
+                control.download(f"/v1/kits/{workload}/{name}", directory / name)
+        parts = [index for index, device in enumerate(plan.clients) if device in process.nodes]
+        fetch_parts(parts, directory, partial(_fetch_range, control, workload, directory))
     return kits
+
+
+def _fetch_range(control: ControlClient, workload: str, directory: Path, name: str, start: int, end: int) -> None:
+    control.download_range(f"/v1/kits/{workload}/{name}", directory / name, start, end)
 
 
 if __name__ == "__main__":

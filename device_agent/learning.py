@@ -24,6 +24,9 @@ from edgebench.federated.kit import KIT, KitInfo
 from edgebench.seeds import seed_for
 from edgebench.topology.deployment import FederatedPlan
 
+_BACKENDS = {"torch": "torch", "keras": "tensorflow"}
+"""What Keras runs on, by runtime of the built-in app."""
+
 
 class _Client(NamedTuple):
     workload: str
@@ -32,7 +35,7 @@ class _Client(NamedTuple):
 
 
 class Learning:
-    """All federated clients of one agent. Everything but the learner's thread runs in the reactor's."""
+    """All federated clients of one agent. Everything but the learners' threads runs in the reactor's."""
 
     def __init__(self, process: NodeProcess, kits: Mapping[str, Path], work_dir: Path) -> None:
         """kits: workload -> its folder, of those that the built-in app learns."""
@@ -42,14 +45,14 @@ class Learning:
         self._clients: dict[str, _Client] = {}
         self._of_device: dict[str, list[_Client]] = {}
         plan = process.plan
-        by_backend: dict[str | None, dict[str, BuiltIn | App]] = {}
-        for name, each in plan.federated.items():
-            if each.how.engine == "mqtt":
-                learned = _learned(each, kits.get(name), plan.run_id)
-                by_backend.setdefault(_keras_backend(learned), {})[name] = learned
+        learned = {
+            name: _learned(each, kits.get(name), plan.run_id)
+            for name, each in plan.federated.items()
+            if each.how.engine == "mqtt"
+        }
         self._learners: list[LearnerProcess] = []
         self._learner_of: dict[str, LearnerProcess] = {}
-        for backend, workloads in by_backend.items():
+        for backend, workloads in by_keras_backend(learned).items():
             directory = self._dir / (backend or "any")
             directory.mkdir(exist_ok=True)
             spec = LearnerSpec(plan.seed, workloads)
@@ -115,18 +118,23 @@ class Learning:
         self._process.reactor.call_soon_threadsafe(partial(request.answerer.answer, request.asked, reply))
 
 
+def by_keras_backend(workloads: Mapping[str, BuiltIn | App]) -> dict[str | None, dict[str, BuiltIn | App]]:
+    """The workloads that can be learned in one process, by what Keras must run on there.
+
+    None: an app of the user's own chooses for itself, and LiteRT needs no Keras.
+    """
+    found: dict[str | None, dict[str, BuiltIn | App]] = {}
+    for name, learned in workloads.items():
+        backend = _BACKENDS.get(learned.runtime) if isinstance(learned, BuiltIn) else None
+        found.setdefault(backend, {})[name] = learned
+    return found
+
+
 def _learned(plan: FederatedPlan, kit: Path | None, run_id: str) -> BuiltIn | App:
     if kit is not None:
         return BuiltIn(str(kit), msgspec.json.decode((kit / KIT).read_bytes(), type=KitInfo).runtime)
     assert plan.how.app is not None
     return App(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
-
-
-def _keras_backend(learned: BuiltIn | App) -> str | None:
-    """What Keras must run on; an app of the user's own chooses for itself, and LiteRT needs no Keras."""
-    if isinstance(learned, BuiltIn):
-        return {"torch": "torch", "keras": "tensorflow"}.get(learned.runtime)
-    return None
 
 
 def _publish(connection: Connection, topic: str, datagram: bytes) -> bool:

@@ -34,13 +34,12 @@ def _check(plan: FederatedPlan) -> None:
 
         load_app(Path(how.app)).configured(how.config)
     elif how.mode != "buffered":
-        from edgebench.federated.flower.strategies import check_strategy
+        from edgebench.federated.flower.strategies import check_strategy, cloud_fraction
 
-        name, by_edges = how.strategy.name, "edge" in how.aggregate
-        if by_edges and name.startswith("DifferentialPrivacyClientSide"):
+        name = how.strategy.name
+        if "edge" in how.aggregate and name.startswith("DifferentialPrivacyClientSide"):
             raise EdgebenchError(f"'{name}' clips on devices, which edges hide from it (use the server-side one)")
-        fraction = 1.0 if by_edges else how.fraction
-        check_strategy(name, how.strategy.args, clients=len(plan.asked), fraction=fraction)
+        check_strategy(name, how.strategy.args, clients=len(plan.asked), fraction=cloud_fraction(how))
 
 
 def _check_installed(plan: FederatedPlan) -> None:

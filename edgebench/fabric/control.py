@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import logging
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -63,12 +64,27 @@ class ControlClient:
 
         Raises FabricError where the cloud refuses, or several tries break off before the file is whole.
         """
+        partial = target.with_suffix(".part")
+        self._fetch(path, lambda: self._downloaded(path, partial))
+        return partial.replace(target)
+
+    def download_range(self, path: str, target: Path, start: int, end: int) -> None:
+        """Fetch bytes `start` to `end` (or to its last) of a file of the control plane to the same place in `target`.
+
+        That gets the length of the whole; what is never fetched is a hole, which takes no room. Raises FabricError as
+        `download` does.
+        """
+        target.touch()
+        self._fetch(path, lambda: self._downloaded(path, target, (start, end)))
+
+    def _fetch(self, path: str, fetch: Callable[[], bool]) -> None:
+        """Try until it is fetched."""
         deadline_s = now_s() + _MAKING_PATIENCE_S
         broken_off = 0
         while True:
             try:
-                if self._downloaded(path, target):
-                    return target
+                if fetch():
+                    return
             except _BrokenOff as error:
                 broken_off += 1
                 if broken_off == _DOWNLOAD_TRIES:
@@ -78,17 +94,19 @@ class ControlClient:
                 raise FabricError(f"{self.url}{path}: the cloud did not make it in {_MAKING_PATIENCE_S:.0f} s")
             sleep_s(0.2 * 2**broken_off)
 
-    def _downloaded(self, path: str, target: Path) -> bool:
+    def _downloaded(self, path: str, target: Path, extent: tuple[int, int] | None = None) -> bool:
         """One try; False while the file is still being made."""
-        response = self._send("GET", path)
-        if response.status != 200:
+        response = self._send("GET", path, extent=extent)
+        if response.status != (200 if extent is None else 206):
             body = self._body(response)
             if response.status == 503:
                 return False
             raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(body)}")
-        partial = target.with_suffix(".part")
         expected, size_bytes = response.length, 0
-        with partial.open("wb") as file:
+        with target.open("wb" if extent is None else "r+b") as file:
+            if extent is not None:
+                file.truncate(_whole_bytes(response))
+                file.seek(extent[0])
             while chunk := self._body(response, _CHUNK_BYTES):
                 size_bytes += len(chunk)
                 file.write(chunk)
@@ -96,7 +114,6 @@ class ControlClient:
         if expected is not None and size_bytes != expected:
             self.close()
             raise _BrokenOff(f"{self.url}{path}: the transfer breaks off at {size_bytes} of {expected} bytes")
-        partial.replace(target)
         return True
 
     def close(self) -> None:
@@ -127,8 +144,12 @@ class ControlClient:
             self.close()
             raise _BrokenOff(f"{self.url}: the cloud breaks off: {error}") from error
 
-    def _send(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, extent: tuple[int, int] | None = None
+    ) -> http.client.HTTPResponse:
         headers = {"Authorization": f"Bearer {self._token}"}
+        if extent is not None:
+            headers["Range"] = f"bytes={extent[0]}-{extent[1] - 1}"
         try:
             if self._connection is None:
                 self._connection = connect(self.url, _TIMEOUT_S)
@@ -245,6 +266,11 @@ def _upload_rest(connection: http.client.HTTPConnection, token: str, path: Path,
             answer()
     connection.request("POST", place, msgspec.json.encode(manifest), headers)
     answer()
+
+
+def _whole_bytes(response: http.client.HTTPResponse) -> int:
+    """The length of the file that a response holds a range of: `Content-Range: bytes 0-99/12345`."""
+    return int((response.getheader("Content-Range") or "").rpartition("/")[2])
 
 
 def _size(path: Path) -> int:

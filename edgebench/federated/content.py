@@ -8,7 +8,10 @@ an array can be used from a memory-mapped file without a copy, and a message of 
 from __future__ import annotations
 
 import mmap
+import resource
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,14 @@ from numpy.typing import NDArray
 RAW = "raw"
 """Array data in C order, little-endian. Other kinds of data (Flower calls them `stype`) are carried as they are."""
 
+STAMPS = ("received_ns", "started_ns", "finished_ns")
+"""What a client says in its reply's `meta` of its own clock."""
+
 _MAGIC = b"EBF1"
 _HEAD_AT = 8
 _LARGEST_HEAD_BYTES = 1 << 26
+_DESCRIPTORS = 1 << 16
+"""Linux maps no more files than that into a process."""
 
 Setting = Any
 """int, float, str, bytes, bool, or a list of one of them; MessagePack tells them apart."""
@@ -54,9 +62,11 @@ class Array(msgspec.Struct, frozen=True):
         """A read-only view of the data, [*shape]. Raises ContentError where data, dtype and shape do not agree."""
         if self.kind != RAW:
             raise ContentError(f"array data of kind '{self.kind}', not {RAW}")
+        if any(size < 0 for size in self.shape):  # NumPy takes it for what is left over
+            raise ContentError(f"array of {self.dtype} {self.shape}")
         try:
             view = np.frombuffer(self.data, dtype=np.dtype(self.dtype)).reshape(self.shape)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, SyntaxError) as error:
             raise ContentError(f"array of {self.dtype} {self.shape}: {error}") from None
         view.flags.writeable = False
         return view
@@ -189,13 +199,34 @@ def write_parcel(path: Path, buffers: list[Bytes]) -> int:
 def read_parcel(path: Path) -> Parcel:
     """The parcel in a file, mapped into memory: its arrays stay valid, and the file's room in use, while they live.
 
-    Raises ContentError.
+    Before Python 3.13 each file that is mapped holds a descriptor. Raises ContentError, and OSError where the file is
+    not there or there are too many.
     """
     with path.open("rb") as file:
         try:
-            return unpack(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return unpack(_mapped(file.fileno()))
         except ValueError as error:  # an empty file cannot be mapped
             raise ContentError(f"not a federated message: {error}") from None
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, trackfd=False)
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+
+
+def allow_descriptors() -> None:
+    """Let this process have as many descriptors as it may: most systems give it 1,024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a limit besides the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def stamps_in(meta: Mapping[str, Any]) -> dict[str, int]:
+    """Those of `STAMPS` that a client tells, and that are times in ns: a peer may say anything."""
+    return {name: value for name in STAMPS if type(value := meta.get(name)) is int and 0 <= value < 1 << 63}
 
 
 def arrays_in(content: Content) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """A server's side of federated messages: requests go to peers, and a worker thread waits for their replies.
 
 The worker calls `submit`, `wait`, `take` and `give_up`; all else runs in the reactor's thread. A request ends in one of
-three ways: with a reply, with an error, or given up by the worker, who then hears no more of it.
+three ways: with a reply, with an error, or given up by the worker, who is told what has gone and come until then.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import msgspec
 
 from edgebench.clock import now_ns
 from edgebench.fabric.reactor import Timer
-from edgebench.federated.content import Bytes, ContentError, Head, Parcel
+from edgebench.federated.content import Bytes, ContentError, Head, Parcel, allow_descriptors
 from edgebench.federated.exchange import Exchange, Transfer
 from edgebench.federated.payload import Received
 
 OFFLINE = "offline"
 REFUSED = "refused"
 GARBAGE = "garbage"
+UNREADABLE = "unreadable"
 ERROR = "error"
 CLOSED = "closed"
 
@@ -54,8 +55,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a request: `error` is None if the reply has content.
 
     parcel: None where none came; if it came from a file, its arrays are mapped from it. down_bytes, up_bytes: payload
-    bytes that were sent and that came, those of resumed transfers that went twice included. The stamps are this
-    side's; those of the peer are in the parcel's head.
+    bytes that were sent and that came until the request ended, those of resumed transfers that went twice included,
+    whether it became a reply or not. The stamps are this side's; those of the peer are in the parcel's head.
     """
 
     peer: str
@@ -79,6 +80,7 @@ class _Open:
         self.submitted_ns = now_ns()
         self.delivered_ns: int | None = None
         self.transfer: Transfer | None = None
+        self.up_bytes = 0
 
 
 class _End(NamedTuple):
@@ -100,7 +102,8 @@ class Courier:
 
     late: replies that came, or began to, after their request had ended. unexpected: datagrams of replies to nothing.
     failed: requests that ended without content, those given up apart, by kind: `offline`, `refused` by the peer,
-    `garbage` (a reply that is no parcel, or to another message), `error` (that the peer's reply tells), `closed`.
+    `garbage` (a reply that is no parcel, or to another message), `unreadable` (a reply whose file cannot be mapped),
+    `error` (that the peer's reply tells), `closed`.
     """
 
     def __init__(
@@ -112,7 +115,8 @@ class Courier:
         backed_up: Callable[[], bool],
     ) -> None:
         """send(peer, datagram): False where there is no connection. backed_up: whether the connection has not yet taken
-        what was sent. spool_dir: large replies come in there."""
+        what was sent. spool_dir: large replies come in there. The process may open more files from now on."""
+        allow_descriptors()
         self.late = 0
         self.unexpected = 0
         self.failed: dict[str, int] = {}
@@ -130,11 +134,13 @@ class Courier:
         self._open: dict[str, _Open] = {}
         self._by_transfer: dict[tuple[str, int], _Open] = {}
         self._ended: dict[tuple[str, int], bool] = {}
-        self._offline: dict[str, Timer] = {}
+        self._away: dict[str, Timer] = {}
         self._status_changed = threading.Condition()
-        # Both threads'.
+        # Both threads'. Offline is who was away over the grace; who has just gone may be there again in a moment.
+        self._offline: set[str] = set()
+        self._closed = False
         self._lock = threading.Lock()
-        self._unanswered: set[str] = set()
+        self._unanswered: dict[str, _Open] = {}
         self._ends: dict[str, _End] = {}
         self._waiters: list[_Waiter] = []
 
@@ -146,7 +152,10 @@ class Courier:
     # For the worker.
 
     def submit(self, requests: Sequence[Request]) -> list[str]:
-        """Send requests, and return their message ids. The buffers may not change until the replies are there."""
+        """Send requests, and return their message ids. The buffers may not change until the replies are there.
+
+        After `close` they end at once.
+        """
         opened = [_Open(request) for request in requests]
         message_ids = [request.message_id for request in opened]
         with self._lock:
@@ -154,14 +163,18 @@ class Courier:
                 message_id in self._unanswered or message_id in self._ends for message_id in message_ids
             ):
                 raise ValueError("two requests have one message id")
-            self._unanswered.update(message_ids)
-        self._reactor.call_soon_threadsafe(partial(self._begin, opened))
+            self._unanswered.update(zip(message_ids, opened, strict=True))
+            closed = self._closed
+        if closed:
+            self._end_closed(opened)
+        else:
+            self._reactor.call_soon_threadsafe(partial(self._begin, opened))
         return message_ids
 
     def wait(self, message_ids: Collection[str], timeout_s: float, *, enough: int | None = None) -> None:
         """Wait until all of these requests have ended, or `enough` of them that have not been taken, or time is up."""
         with self._lock:
-            unanswered = self._unanswered.intersection(message_ids)
+            unanswered = {message_id for message_id in message_ids if message_id in self._unanswered}
             lacking = len(unanswered)
             if enough is not None:
                 lacking = min(lacking, enough - sum(message_id in self._ends for message_id in message_ids))
@@ -175,8 +188,12 @@ class Courier:
 
     def wait_online(self, peers: Collection[str], enough: int, timeout_s: float) -> None:
         """Wait until so many of these peers are there, or time is up: without them a round would fail at once."""
+
+        def there() -> bool:
+            return self._closed or sum(peer not in self._offline for peer in peers) >= enough
+
         with self._status_changed:
-            self._status_changed.wait_for(lambda: sum(peer not in self._offline for peer in peers) >= enough, timeout_s)
+            self._status_changed.wait_for(there, timeout_s)
 
     def take(self, message_ids: Collection[str]) -> list[Reply]:
         """The ends of those of these requests that have ended, each handed out once."""
@@ -184,18 +201,28 @@ class Courier:
             ends = [self._ends.pop(message_id) for message_id in message_ids if message_id in self._ends]
         return [self._reply(end) for end in ends]
 
-    def give_up(self, message_ids: Collection[str], reason: str) -> None:
-        """Wait for these no more; the peers are told. A reply that comes later counts as late, and goes nowhere."""
+    def give_up(self, message_ids: Collection[str], reason: str) -> list[Reply]:
+        """Wait for these no more; the peers are told. A reply that comes later counts as late, and goes nowhere.
+
+        Returns what has gone and come for those that have not been taken, with `reason` as error.
+        """
+        given_up = []
         with self._lock:
             for message_id in message_ids:
-                if message_id in self._unanswered:
-                    self._unanswered.remove(message_id)
-                    self._tell_waiters(message_id)
+                request = self._unanswered.pop(message_id, None)
                 end = self._ends.pop(message_id, None)
-                if end is not None and end.received is not None:
-                    self.late += 1
-                    end.received.discard()
-        self._reactor.call_soon_threadsafe(partial(self._call_off, list(message_ids), reason))
+                if request is not None:
+                    self._tell_waiters(message_id)
+                    given_up.append(_reply(request, error=reason, up_bytes=self._carried(request)))
+                elif end is not None:
+                    given_up.append(_reply(end.request, error=reason, up_bytes=_up_bytes(end)))
+                    if end.received is not None:
+                        self.late += 1
+                        end.received.discard()
+            closed = self._closed
+        if not closed:
+            self._reactor.call_soon_threadsafe(partial(self._call_off, list(message_ids), reason))
+        return given_up
 
     # For the reactor's thread.
 
@@ -210,24 +237,31 @@ class Courier:
     def peer_status(self, peer: str, online: bool) -> None:
         """A peer has come, or has gone; until something is heard of it, it is taken to be there."""
         if online:
-            grace = self._offline.pop(peer, None)
+            grace = self._away.pop(peer, None)
             if grace is not None:
                 grace.cancel()
+            self._offline.discard(peer)
             self._exchange.reconnected(peer)
-            with self._status_changed:
-                self._status_changed.notify_all()
-        elif peer not in self._offline:
-            self._offline[peer] = self._reactor.call_later(_GRACE_S, partial(self._stayed_away, peer))
+            self._tell_status()
+        elif peer not in self._away and peer not in self._offline:
+            self._away[peer] = self._reactor.call_later(_GRACE_S, partial(self._stayed_away, peer))
 
     def close(self) -> None:
-        """End all requests that are open; who waits for them waits no more."""
+        """End all requests that are open, and those still to come; who waits for them waits no more."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._unanswered.values())  # some of them may not have begun
         for request in list(self._open.values()):
-            self._fail(request, CLOSED, CLOSED)
-        for timer in self._offline.values():
+            self._close(request, CLOSED)
+        self._end_closed(waiting)
+        for timer in self._away.values():
             timer.cancel()
         self._exchange.close()
+        self._tell_status()
 
     def _begin(self, opened: list[_Open]) -> None:
+        if self._closed:
+            return  # `close` has ended them
         for request in opened:
             self._open[request.message_id] = request
             if request.peer in self._offline:
@@ -265,6 +299,8 @@ class Courier:
             self._fail(request, REFUSED, f"the peer refuses it: {reason}")
 
     def _stayed_away(self, peer: str) -> None:
+        del self._away[peer]
+        self._offline.add(peer)
         for request in [request for request in self._open.values() if request.peer == peer]:
             self._fail(request, OFFLINE, OFFLINE)
 
@@ -284,6 +320,7 @@ class Courier:
         del self._open[request.message_id]
         if request.transfer is None:
             return
+        request.up_bytes = self._carried(request)
         self._exchange.cancel(request.transfer, reason)
         key = (request.peer, request.transfer.transfer_id)
         del self._by_transfer[key]
@@ -296,7 +333,7 @@ class Courier:
         message_id = end.request.message_id
         with self._lock:
             if message_id in self._unanswered:
-                self._unanswered.remove(message_id)
+                del self._unanswered[message_id]
                 self._ends[message_id] = end
                 self._tell_waiters(message_id)
                 return True
@@ -315,7 +352,23 @@ class Courier:
             with self._lock:
                 self.late += 1
 
+    def _tell_status(self) -> None:
+        with self._status_changed:
+            self._status_changed.notify_all()
+
     # For both.
+
+    def _end_closed(self, requests: Sequence[_Open]) -> None:
+        for request in requests:
+            if self._hand_over(_End(request, None, CLOSED, now_ns())):
+                self._count_failed(CLOSED)
+
+    def _carried(self, request: _Open) -> int:
+        """Payload bytes that have come of a reply that is not whole."""
+        if request.transfer is None:
+            return 0
+        # Of a request that is just failing, the exchange has forgotten them.
+        return max(request.up_bytes, self._exchange.carried_bytes(request.peer, request.transfer.transfer_id))
 
     def _tell_waiters(self, message_id: str) -> None:
         for waiter in self._waiters:
@@ -331,26 +384,45 @@ class Courier:
     def _reply(self, end: _End) -> Reply:
         parcel, error = None, end.error
         if end.received is not None:
+            kind = GARBAGE
             try:
                 parcel = end.received.parcel()
             except ContentError as wrong:
                 error = str(wrong)
+            except OSError as failure:
+                kind, error = UNREADABLE, f"its reply cannot be read: {failure.strerror or failure}"
             end.received.discard()  # what is mapped stays
             if parcel is not None and parcel.head.reply_to != end.request.message_id:
                 parcel, error = None, "a reply to another message"
             if parcel is None:
-                self._count_failed(GARBAGE)
+                self._count_failed(kind)
             elif parcel.head.error is not None:
                 error = parcel.head.error
                 self._count_failed(ERROR)
-        return Reply(
-            peer=end.request.peer,
-            message_id=end.request.message_id,
+        return _reply(
+            end.request,
             parcel=parcel,
             error=error,
-            submitted_ns=end.request.submitted_ns,
-            delivered_ns=end.request.delivered_ns,
             received_ns=None if end.received is None else end.at_ns,
-            down_bytes=0 if end.request.transfer is None else end.request.transfer.sent_bytes,
-            up_bytes=0 if end.received is None else end.received.carried_bytes,
+            up_bytes=_up_bytes(end),
         )
+
+
+def _reply(
+    request: _Open, *, error: str | None, up_bytes: int, parcel: Parcel | None = None, received_ns: int | None = None
+) -> Reply:
+    return Reply(
+        peer=request.peer,
+        message_id=request.message_id,
+        parcel=parcel,
+        error=error,
+        submitted_ns=request.submitted_ns,
+        delivered_ns=request.delivered_ns,
+        received_ns=received_ns,
+        down_bytes=0 if request.transfer is None else request.transfer.sent_bytes,
+        up_bytes=up_bytes,
+    )
+
+
+def _up_bytes(end: _End) -> int:
+    return end.request.up_bytes if end.received is None else end.received.carried_bytes

@@ -169,6 +169,11 @@ class Exchange:
         self._drop_incoming(transfer.peer, transfer.transfer_id)
         self._post(transfer.peer, Cancel(transfer.transfer_id, reason[:LONGEST_REASON]))
 
+    def carried_bytes(self, peer: str, transfer_id: int) -> int:
+        """Payload bytes that have come of a transfer whose end `on_received` has not been told; from any thread."""
+        assembly = self._incoming.get(peer, {}).get(transfer_id)
+        return 0 if assembly is None else assembly.carried_bytes
+
     def reconnected(self, peer: str | None = None) -> None:
         """Go on at once with what is unfinished, with one peer or all: the connection is there again."""
         lines = self._lines.values() if peer is None else [self._lines.get(peer, [])]
@@ -234,7 +239,8 @@ class Exchange:
             if not self._send_chunk(transfer) or not transfer.may_send(self._window):
                 self._ready.pop(transfer, None)
         if self._ready:
-            self._pump_timer = self._timers.call_later(0.0, self._pump)
+            # A transfer that failed above may have set the timer for its peer's next one already.
+            self._make_ready(next(iter(self._ready)))
 
     def _send_chunk(self, transfer: Transfer) -> bool:
         """Send the next chunk that the window allows; False where there is none, or no connection."""
@@ -382,13 +388,14 @@ class Exchange:
         return assembly
 
     def _complete(self, peer: str, assembly: Assembly) -> None:
-        del self._incoming[peer][assembly.transfer_id]
         finished = self._finished.setdefault(peer, {})
         finished[assembly.transfer_id] = None
         if len(finished) > _FINISHED_KEPT:
             del finished[next(iter(finished))]
         self._post(peer, Ack(assembly.transfer_id, assembly.lap, assembly.n_chunks, assembly.n_chunks))
         self._on_received(peer, assembly.finish())
+        # Only now: what has come is counted at any time, there or here.
+        self._incoming.get(peer, {}).pop(assembly.transfer_id, None)
 
     def _refuse(self, peer: str, transfer_id: int, reason: str) -> None:
         self._drop_incoming(peer, transfer_id)
@@ -400,12 +407,12 @@ class Exchange:
             assembly.discard()
 
     def _take_cancel(self, peer: str, cancel: Cancel) -> None:
-        self._drop_incoming(peer, cancel.transfer_id)
         transfer = self._outgoing.get((peer, cancel.transfer_id))
         if transfer is not None:
             self._finish(transfer, cancel.reason)
         else:
             self._on_cancelled(peer, cancel.transfer_id, cancel.reason)
+        self._drop_incoming(peer, cancel.transfer_id)
 
     def _post(self, peer: str, datagram: Datagram) -> bool:
         return self._send(peer, encode(datagram))

@@ -7,6 +7,7 @@ memory.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,35 +29,74 @@ from edgebench.federated.content import (
 
 EXAMPLES = "num-examples"
 """The metric that replies are weighted by."""
+UNIFORM = "one"
+"""A metric that is 1 in every reply of the built-in client: weighted by it, all clients count the same."""
 
 _BLOCK = 1 << 18
 """Values looked at at a time: 2 MB of float64."""
 
 
+def check_round(
+    sent: Mapping[str, Array],
+    replies: Sequence[Parcel],
+    max_update_ratio: float | None,
+    *,
+    uniform: bool = False,
+    most_examples: Sequence[int | None] | None = None,
+) -> dict[int, str]:
+    """Which replies to a round must not be aggregated: index -> reason.
+
+    sent: the arrays that were to be trained further. max_update_ratio: how many times the cohort's median update an
+    update may be large; None: the sizes are not compared. uniform: all clients have to count the same. most_examples:
+    how many examples the client of each reply has, in the order of the replies; None where that is not known.
+    """
+    guard = Guard(sent, max_update_ratio)
+    most = [None] * len(replies) if most_examples is None else most_examples
+    wrong = {
+        index: reason
+        for index, (reply, own_most) in enumerate(zip(replies, most, strict=True))
+        if (reason := guard.check(reply, most_examples=own_most)) is not None
+    }
+    if uniform:
+        for index, reply in enumerate(replies):
+            if metrics_in(reply.content).get(UNIFORM) != 1:
+                wrong.setdefault(index, f"metric '{UNIFORM}' is not 1")
+    wrong |= _unlike({index: reply.content for index, reply in enumerate(replies) if index not in wrong})
+    sound = [index for index in range(len(replies)) if index not in wrong]
+    outliers = guard.outliers([replies[index] for index in sound])
+    return wrong | {sound[place]: reason for place, reason in outliers.items()}
+
+
 class Guard:
     """Checks replies to the arrays `sent` that are to be trained further.
 
-    max_update_ratio: how many times the cohort's median update an update may be large.
+    max_update_ratio: how many times the cohort's median update an update may be large; None: as large as it likes.
     """
 
-    def __init__(self, sent: Mapping[str, Array], max_update_ratio: float) -> None:
+    def __init__(self, sent: Mapping[str, Array], max_update_ratio: float | None) -> None:
         self._sent = sent
         self._views = {name: array.numpy() for name, array in sent.items()}
         self._max_update_ratio = max_update_ratio
 
-    def check(self, reply: Parcel) -> str | None:
-        """Why a reply is refused, whatever the others say; None where it is sound."""
+    def check(self, reply: Parcel, *, most_examples: int | None = None) -> str | None:
+        """Why a reply is refused, whatever the others say; None where it is sound.
+
+        most_examples: how many its client has; None where that is not known.
+        """
         if reply.head.error is not None:
             return reply.head.error
         return (
             _wrong_records(reply.content)
             or self._wrong_arrays(arrays_in(reply.content))
             or _wrong_metrics(metrics_in(reply.content))
+            or overstated(metrics_in(reply.content).get(EXAMPLES), most_examples)
             or self._not_finite(reply)
         )
 
     def outliers(self, replies: Sequence[Parcel]) -> dict[int, str]:
         """Which of a cohort's sound replies change the model too much, and by how much: index -> reason."""
+        if self._max_update_ratio is None:
+            return {}
         return too_large([self.update_norm(reply) for reply in replies], self._max_update_ratio)
 
     def update_norm(self, reply: Parcel) -> float:
@@ -96,16 +136,43 @@ class Guard:
 
 
 def too_large(norms: Sequence[float], max_ratio: float) -> dict[int, str]:
-    """Which updates are larger than `max_ratio` times the (lower) median of the cohort's: index -> reason."""
-    if not norms:
+    """Which updates are larger than `max_ratio` times the (lower) median of the cohort's: index -> reason.
+
+    A median of 0 says nothing of how large an update may be: where most have learned nothing, nobody is refused.
+    """
+    median = sorted(norms)[(len(norms) - 1) // 2] if norms else 0.0
+    if median == 0:
         return {}
-    median = sorted(norms)[(len(norms) - 1) // 2]
-    found = {}
-    for index, norm in enumerate(norms):
-        if norm > max_ratio * median:
-            times = norm / median if median else math.inf
-            found[index] = f"its update is {times:.3g} times the median of the cohort's (limit {max_ratio:g})"
-    return found
+    return {
+        index: f"its update is {norm / median:.3g} times the median of the cohort's (limit {max_ratio:g})"
+        for index, norm in enumerate(norms)
+        if norm > max_ratio * median
+    }
+
+
+def overstated(examples: object, most: int | None) -> str | None:
+    """Why a claim to so many examples is refused, of a client that has `most` (None: not known).
+
+    Replies are weighted by what they claim: one client with 10^15 examples would be the mean.
+    """
+    if most is None or not isinstance(examples, int | float) or examples <= most:
+        return None
+    return f"metric '{EXAMPLES}' is {examples}, but its client has {most}"
+
+
+def _unlike(sound: Mapping[int, Mapping[str, Record]]) -> dict[int, str]:
+    """Sound replies whose records or metrics have other names than most: Flower would refuse all for their sake."""
+    names = {
+        index: tuple(
+            (name, tuple(sorted(record.items)) if isinstance(record, Metrics) else ())
+            for name, record in sorted(content.items())
+        )
+        for index, content in sound.items()
+    }
+    if not names:
+        return {}
+    usual = Counter(names.values()).most_common(1)[0][0]
+    return {index: "its records have other names than most" for index, own in names.items() if own != usual}
 
 
 def _wrong_records(content: Mapping[str, Record]) -> str | None:

@@ -77,7 +77,7 @@ def _mean_squared_error(y: Any, given: Any) -> Any:
     return ops.square(y - given)
 
 
-def _a_sample(loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _by_sample(loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def mean(y: Any, given: Any) -> Any:
         each = loss(y, given)
         return ops.mean(each, axis=tuple(range(1, len(each.shape))))
@@ -86,9 +86,9 @@ def _a_sample(loss: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 LOSSES: dict[Loss, Callable[[Any, Any], Any]] = {
-    "binary_crossentropy": _a_sample(_binary_crossentropy),
-    "sparse_categorical_crossentropy": _a_sample(_sparse_categorical_crossentropy),
-    "mean_squared_error": _a_sample(_mean_squared_error),
+    "binary_crossentropy": _by_sample(_binary_crossentropy),
+    "sparse_categorical_crossentropy": _by_sample(_sparse_categorical_crossentropy),
+    "mean_squared_error": _by_sample(_mean_squared_error),
 }
 """Losses [batch] of outputs [batch, *output] for labels [batch, *label]: probabilities, where it is an entropy."""
 

@@ -10,7 +10,7 @@ that a process which learns for a thousand clients holds the data of one.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from edgebench.tasks.task import Split
 from edgebench.topology.model import Dirichlet, Iid, Natural, Partition
 
 PARTITION_FILES = ("x.npy", "y.npy", "starts.npy")
+_HEADER_BYTES = 4096
+"""The head of a file, with its dtype and shape, lies within these."""
 
 Indices = NDArray[np.int64]
 
@@ -178,6 +180,23 @@ def write_partitions(split: Split, parts: Sequence[Indices], directory: Path) ->
     np.save(directory / "starts.npy", starts, allow_pickle=False)
 
 
+def fetch_parts(parts: Collection[int], directory: Path, fetch: Callable[[str, int, int], object]) -> None:
+    """Fetch the files of `write_partitions` to a folder, the rows of these parts (one or more) alone.
+
+    fetch(name, start, end): bring these bytes of a file, which may end sooner, to the same place in the file of that
+    name, and make that as long as the whole. Raises DataError for files that are not of the form.
+    """
+    for name in PARTITION_FILES:
+        fetch(name, 0, _HEADER_BYTES)
+    fetch("starts.npy", 0, (directory / "starts.npy").stat().st_size)
+    held = PartitionFile(directory)
+    wanted = np.array(sorted(set(parts)), np.int64)
+    # Neighbours in one go: an agent may host a thousand clients.
+    for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
+        for name, start, end in held.extents(int(run[0]), int(run[-1])):
+            fetch(name, start, end)
+
+
 class PartitionFile:
     """The parts written by `write_partitions`; `len` is their number.
 
@@ -197,10 +216,19 @@ class PartitionFile:
 
     def part(self, index: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Read a part from the disk: x [sample, *shape] and y float32 [sample, label]. Raises DataError."""
-        if not 0 <= index < len(self):
-            raise DataError(f"{self._directory}: no part {index} among {len(self)}")
-        start, end = int(self._starts[index]), int(self._starts[index + 1])
+        start, end = self._rows(index, index)
         return self._x.read(start, end), self._y.read(start, end)
+
+    def extents(self, first: int, last: int) -> list[tuple[str, int, int]]:
+        """Where these parts lie: name of the file, first byte, and the one after the last. Raises DataError."""
+        start, end = self._rows(first, last)
+        return [("x.npy", *self._x.extent(start, end)), ("y.npy", *self._y.extent(start, end))]
+
+    def _rows(self, first: int, last: int) -> tuple[int, int]:
+        for index in (first, last):
+            if not 0 <= index < len(self):
+                raise DataError(f"{self._directory}: no part {index} among {len(self)}")
+        return int(self._starts[first]), int(self._starts[last + 1])
 
 
 class _Rows:
@@ -214,9 +242,13 @@ class _Rows:
         self._offset = mapped.offset
         self._row_bytes = mapped[:1].nbytes
 
+    def extent(self, start: int, end: int) -> tuple[int, int]:
+        """The bytes of these rows: the first, and the one after the last."""
+        return self._offset + start * self._row_bytes, self._offset + end * self._row_bytes
+
     def read(self, start: int, end: int) -> NDArray[Any]:
         count = (end - start) * (self._row_bytes // self._dtype.itemsize)
-        flat = np.fromfile(self._path, self._dtype, count, offset=self._offset + start * self._row_bytes)
+        flat = np.fromfile(self._path, self._dtype, count, offset=self.extent(start, end)[0])
         if len(flat) < count:
             raise DataError(f"{self._path}: ends before row {end}")
         return flat.reshape(end - start, *self._shape)

@@ -109,7 +109,7 @@ class _KerasModule(nn.Module):
 
 def _binary_crossentropy(given: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     p = given.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-    return _a_sample(-(y * p.log() + (1 - y) * (1 - p).log()))
+    return _by_sample(-(y * p.log() + (1 - y) * (1 - p).log()))
 
 
 def _sparse_categorical_crossentropy(given: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -118,10 +118,10 @@ def _sparse_categorical_crossentropy(given: torch.Tensor, y: torch.Tensor) -> to
 
 
 def _mean_squared_error(given: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return _a_sample((y - given).square())
+    return _by_sample((y - given).square())
 
 
-def _a_sample(losses: torch.Tensor) -> torch.Tensor:
+def _by_sample(losses: torch.Tensor) -> torch.Tensor:
     return losses.flatten(1).mean(dim=1)
 
 

@@ -187,6 +187,32 @@ def test_a_download_that_always_breaks_off_is_an_error_and_leaves_no_file(served
     assert not (tmp_path / "copy.npy").exists()
 
 
+def test_of_a_file_only_the_ranges_that_are_asked_for_are_fetched(served: Served, tmp_path: Path) -> None:
+    content = bytes(range(1, 251)) * 4000
+    (tmp_path / "x.npy").write_bytes(content)
+    served.plane.kits["w"] = tmp_path
+    copy = tmp_path / "copy.npy"
+    with served.client("bed-token") as client:
+        client.download_range("/v1/kits/w/x.npy", copy, 0, 100)
+        client.download_range("/v1/kits/w/x.npy", copy, 500_000, 700_000)
+        client.download_range("/v1/kits/w/x.npy", copy, 999_950, 1_000_100)
+    expected = bytearray(1_000_000)
+    for extent in (slice(0, 100), slice(500_000, 700_000), slice(999_950, 1_000_000)):
+        expected[extent] = content[extent]
+    assert copy.read_bytes() == expected
+    assert copy.stat().st_blocks * 512 < 300_000
+
+
+def test_a_range_that_breaks_off_is_fetched_again(served: Served, tmp_path: Path) -> None:
+    content = bytes(range(1, 251)) * 4000
+    (tmp_path / "x.npy").write_bytes(content)
+    served.plane.kits["w"] = tmp_path
+    with Cutting(served.url, down_bytes=300_000) as cutting, ControlClient(cutting.url, "bed-token") as client:
+        client.download_range("/v1/kits/w/x.npy", tmp_path / "copy.npy", 1, 900_000)
+        assert cutting.connections == 2
+    assert (tmp_path / "copy.npy").read_bytes()[1:900_000] == content[1:900_000]
+
+
 NEW = bytes(reversed(range(256))) * 8000
 
 

@@ -175,3 +175,30 @@ def test_a_report_shows_rounds_links_and_quality_over_time(tmp_path: Path) -> No
         "distribute",
     ):
         assert words in page
+
+
+def test_a_round_of_an_earlier_run_has_no_times_and_no_bytes_here() -> None:
+    resumed = held(1, resumed=True)
+    figures = federation(resumed, held(2))
+    earlier, own = figures.rounds
+    assert (earlier.duration_s, earlier.started_s, earlier.phases_s, earlier.bytes_up) == (None, None, None, None)
+    assert own.duration_s == pytest.approx(0.150)
+    assert figures.links["ward-0 -> cloud"].up_bytes == 5_000
+    assert federated_view.round_table(figures).rows[0][-1].endswith("*")
+    assert result(resumed, held(2)).verdict.valid
+
+
+def test_bytes_that_an_engine_does_not_tell_are_unknown() -> None:
+    (figures,) = federation(held(1, reply(bytes_up=None, bytes_down=None)), engine="ray").rounds
+    assert (figures.bytes_up, figures.bytes_down) == (None, None)
+
+
+def test_what_an_app_asks_besides_training_counts_for_links_but_is_no_round() -> None:
+    figures = federation(held(1), held(1, kind="evaluate"))
+    assert [each.round for each in figures.rounds] == [1]
+    assert figures.links["ward-0 -> cloud"].down_bytes == 8_000
+
+
+def test_a_client_that_fails_twice_in_a_round_fails_twice() -> None:
+    (figures,) = federation(held(1, reply(error="busy"), reply(error="busy"), reply())).rounds
+    assert (figures.clients, figures.failures) == (3, 2)

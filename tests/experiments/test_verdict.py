@@ -223,3 +223,16 @@ def test_decisions_of_a_model_that_was_never_announced_make_a_run_invalid() -> N
     assert _one(_verdict(rows=rows)) == (
         "death-risk: 1 decision was made by bbbbbbbbbbbb, a model that was never announced"
     )
+
+
+def test_a_model_need_not_be_used_that_another_one_superseded_at_once() -> None:
+    third = "c" * 64
+    swaps = [factory.swap(factory.FIRST, -900, -800), factory.swap(third, 2_100, 2_200)]
+
+    def never_used(next_ms: float) -> bool:
+        models = [factory.model(SECOND, 900, 1_000, 0.8), factory.model(third, next_ms - 100, next_ms, 0.9)]
+        observed = factory.observations(ended_ns=at_ms(20_000), models=models, swaps=swaps)
+        return any(f"never decided with model {SECOND[:12]}" in reason for reason in _verdict(observed).reasons)
+
+    assert not never_used(next_ms=2_000)
+    assert never_used(next_ms=10_000)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgebench.federated.content import Array, Arrays, Head, Metrics, Parcel, arrays_in, configs_in
+from edgebench.federated.flower.events import RoundSeen
 
 Node = Callable[[Parcel], Parcel]
 
@@ -22,6 +23,11 @@ def values(model: Mapping[str, Array]) -> dict[str, float]:
     for array in model.values():
         assert len(set(array.numpy().tolist())) == 1
     return {name: float(array.numpy()[0]) for name, array in model.items()}
+
+
+def failures(seen: RoundSeen) -> int:
+    """How many clients contributed nothing."""
+    return sum(outcome.error is not None for outcome in seen.outcomes)
 
 
 def replying(request: Parcel, arrays: Mapping[str, Array], **metrics: Any) -> Parcel:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgebench.clock import now_s
 from edgebench.fabric import topics
 from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.endpoints import parse_broker_url
@@ -191,6 +194,7 @@ def test_large_parcels_go_by_file_and_leave_none_behind(lab: Lab, tmp_path: Path
 
 def test_a_peer_that_is_known_to_be_offline_fails_at_once(lab: Lab) -> None:
     lab.courier.peer_status("bed", online=False)
+    lab.sleep(3.0)
     message_id = lab.ask("bed")
     (reply,) = lab.take(message_id)
     assert (reply.error, reply.parcel, reply.received_ns, reply.down_bytes) == ("offline", None, None, 0)
@@ -209,6 +213,50 @@ def test_a_peer_that_goes_away_fails_after_a_grace(lab: Lab) -> None:
     assert reply.error == "offline"
     assert reply.delivered_ns is not None
     assert lab.courier.failed == {"offline": 1}
+
+
+def test_a_peer_that_has_just_gone_is_asked_all_the_same_and_answers_when_it_is_back(lab: Lab) -> None:
+    bed = lab.clients["bed"]
+    bed.reachable = False
+    lab.courier.peer_status("bed", online=False)
+    message_id = lab.ask("bed")
+    lab.sleep(2.0)
+    assert lab.take(message_id) == []
+    bed.reachable = True
+    lab.courier.peer_status("bed", online=True)
+    lab.carry()
+    bed.answerer.answer(bed.asked[0], answer_to(bed.asked[0]))
+    lab.sleep(5.0)
+    (reply,) = lab.take(message_id)
+    assert value_of(reply) == 2.0
+    assert lab.courier.failed == {}
+
+
+def test_a_peer_that_has_just_gone_and_stays_away_fails_when_its_grace_ends(lab: Lab) -> None:
+    lab.clients["bed"].reachable = False
+    lab.courier.peer_status("bed", online=False)
+    lab.sleep(2.0)
+    message_id = lab.ask("bed")
+    lab.sleep(0.5)
+    assert lab.take(message_id) == []
+    lab.sleep(0.5)
+    (reply,) = lab.take(message_id)
+    assert reply.error == "offline"
+    # A broker may say it once more.
+    lab.courier.peer_status("bed", online=False)
+    assert [reply.error for reply in lab.take(lab.ask("bed"))] == ["offline"]
+
+
+def test_waiting_for_peers_counts_those_that_have_not_stayed_away(lab: Lab) -> None:
+    lab.courier.peer_status("bed", online=False)
+    lab.courier.wait_online(["bed", "chair"], 2, 60.0)
+    lab.sleep(3.0)
+    began_s = now_s()
+    lab.courier.wait_online(["bed", "chair"], 2, 0.01)
+    assert now_s() - began_s >= 0.01
+    lab.courier.wait_online(["bed", "chair"], 1, 60.0)
+    lab.courier.peer_status("bed", online=True)
+    lab.courier.wait_online(["bed", "chair"], 2, 60.0)
 
 
 def test_a_peer_that_comes_back_in_time_goes_on_from_where_it_was(lab: Lab) -> None:
@@ -253,12 +301,50 @@ def test_giving_up_stops_a_reply_on_its_way(lab: Lab) -> None:
     lab.n_let_through = 10
     lab.carry()
     assert len(list(lab.spool_dir.iterdir())) == 1
+    size = next(lab.spool_dir.iterdir()).stat().st_size
+    assert size > 0
     lab.n_let_through = 1_000_000
-    lab.courier.give_up([message_id], "the round is over")
+    (given_up,) = lab.courier.give_up([message_id], "the round is over")
+    assert (given_up.error, given_up.parcel, given_up.received_ns) == ("the round is over", None, None)
+    assert given_up.up_bytes == size
     lab.sleep(10.0)
     assert not list(lab.spool_dir.iterdir())
     assert lab.take(message_id) == []
     assert lab.clock.idle
+
+
+def test_what_a_request_has_cost_is_told_when_it_is_given_up_or_fails(lab: Lab) -> None:
+    sent = [request(peer, peer, LARGE) for peer in ("bed", "chair")]
+    lab.courier.submit(sent)
+    lab.carry()
+    bed, chair = lab.clients["bed"], lab.clients["chair"]
+    (late,) = lab.courier.give_up(["bed"], "no reply within 5 s")
+    assert (late.down_bytes, late.up_bytes) == (sum(map(len, sent[0].buffers)), 0)
+    assert late.delivered_ns is not None
+    assert lab.courier.give_up(["bed"], "once more") == []
+    chair.answerer.answer(chair.asked[0], answer_to(chair.asked[0]))
+    lab.n_let_through = 10
+    lab.carry()
+    size = next(lab.spool_dir.iterdir()).stat().st_size
+    chair.reachable = bed.reachable = False
+    lab.courier.peer_status("chair", online=False)
+    lab.sleep(3.0)
+    (failed,) = lab.take("chair")
+    assert failed.error == "offline"
+    assert (failed.down_bytes, failed.up_bytes) == (sum(map(len, sent[1].buffers)), size)
+
+
+def test_what_has_come_of_a_reply_that_its_client_calls_off_is_told(lab: Lab) -> None:
+    message_id = lab.ask("bed", LARGE)
+    bed = lab.clients["bed"]
+    bed.answerer.answer(bed.asked[0], answer_to(bed.asked[0]))
+    lab.n_let_through = 10
+    lab.carry()
+    size = next(lab.spool_dir.iterdir()).stat().st_size
+    lab.courier.feed("bed", datagrams.encode(Cancel(bed.asked[0].transfer_id, "out of memory")))
+    (reply,) = lab.take(message_id)
+    assert (reply.error, reply.up_bytes) == ("the peer refuses it: out of memory", size)
+    assert not list(lab.spool_dir.iterdir())
 
 
 def test_a_late_reply_is_counted_and_refused_at_its_beginning(lab: Lab, tmp_path: Path) -> None:
@@ -282,9 +368,11 @@ def test_a_late_reply_is_counted_and_refused_at_its_beginning(lab: Lab, tmp_path
 def test_a_reply_that_was_not_taken_before_its_request_was_given_up_is_late(lab: Lab) -> None:
     message_id = lab.ask("bed", LARGE)
     bed = lab.clients["bed"]
-    bed.answerer.answer(bed.asked[0], answer_to(bed.asked[0]))
+    reply_bytes = answer_to(bed.asked[0])
+    bed.answerer.answer(bed.asked[0], reply_bytes)
     lab.carry()
-    lab.courier.give_up([message_id], "the round is over")
+    (given_up,) = lab.courier.give_up([message_id], "the round is over")
+    assert (given_up.error, given_up.up_bytes) == ("the round is over", sum(map(len, reply_bytes)))
     assert lab.take(message_id) == []
     assert lab.courier.late == 1
     assert not list(lab.spool_dir.iterdir())
@@ -374,6 +462,52 @@ def test_closing_ends_what_is_open(lab: Lab) -> None:
     assert reply.error == "closed"
     assert lab.clients["bed"].cancelled == lab.clients["bed"].asked
     assert lab.clock.idle
+
+
+def test_a_request_after_closing_or_just_before_it_ends_at_once(lab: Lab) -> None:
+    before = lab.courier.submit([request("bed", "1")])
+    lab.courier.close()
+    after = lab.courier.submit([request("bed", "2")])
+    lab.courier.wait([*before, *after], 60.0)
+    assert [reply.error for reply in lab.courier.take([*before, *after])] == ["closed", "closed"]
+    lab.carry()
+    assert lab.chunks == []
+    assert lab.courier.failed == {"closed": 2}
+    assert lab.courier.take([*before, *after]) == []
+    lab.courier.wait_online(["bed"], 2, 60.0)
+    assert lab.courier.give_up(after, "no need") == []
+    assert lab.clock.idle
+
+
+@contextmanager
+def descriptors(soft: int) -> Iterator[None]:
+    """No more than these."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_courier_may_have_as_many_replies_in_files_as_the_system_allows(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with descriptors(512):
+        Lab(tmp_path)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65536)
+
+
+def test_a_reply_that_cannot_be_mapped_is_an_error_and_leaves_no_file(lab: Lab) -> None:
+    message_id = lab.ask("bed", LARGE)
+    bed = lab.clients["bed"]
+    bed.answerer.answer(bed.asked[0], answer_to(bed.asked[0]))
+    lab.carry()
+    with descriptors(0):
+        (reply,) = lab.take(message_id)
+    assert reply.error == "its reply cannot be read: Too many open files"
+    assert (reply.parcel, lab.courier.failed) == (None, {"unreadable": 1})
+    assert reply.up_bytes > 4 * LARGE
+    assert not list(lab.spool_dir.iterdir())
 
 
 def test_a_client_that_closes_leaves_no_files(lab: Lab, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
 from edgebench.federated import datagrams
 from edgebench.federated.datagrams import Ack, Cancel, Chunk, Offer
-from edgebench.federated.exchange import CHUNK_BYTES, LARGEST_BYTES
+from edgebench.federated.exchange import CHUNK_BYTES, LARGEST_BYTES, Exchange
 from edgebench.federated.payload import IN_MEMORY_BYTES
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import LinkPlan
@@ -442,6 +442,35 @@ def test_no_more_than_a_burst_is_handed_to_a_connection_that_does_not_take_it(tm
     pair.a.backed_up = False
     pair.clock.sleep(0.032)
     assert len(pair.a.chunks) == 8
+
+
+def test_a_file_that_fails_in_a_burst_does_not_make_the_bursts_twice_as_many(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, chunk_bytes=64 * 1024)
+    n_bursts = 0
+
+    def backed_up() -> bool:
+        nonlocal n_bursts
+        n_bursts += 1
+        return False
+
+    exchange = Exchange(
+        pair.clock,
+        lambda _peer, _datagram: True,
+        tmp_path / "spool",
+        on_received=lambda _peer, _received: None,
+        on_cancelled=lambda _peer, _transfer_id, _reason: None,
+        backed_up=backed_up,
+    )
+    path = tmp_path / "model"
+    path.write_bytes(bytes(100))
+    exchange.send("b", path, lambda _transfer: None)
+    path.write_bytes(b"")
+    whole = [bytes(4 * 64 * 1024)]
+    chunks = [exchange.send(peer, whole, lambda _transfer: None) for peer in ("b", "c", "d")]
+    pair.clock.run_due()
+    assert [transfer.sent_bytes for transfer in chunks] == [4 * 64 * 1024] * 3
+    # The first of a burst of four fails, so twelve chunks take 3 + 4 + 4 + 1.
+    assert n_bursts == 4
 
 
 def test_an_exchange_with_nothing_under_way_has_no_timer(pair: Pair) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgebench.federated.flower.grid import LocalGrid
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Buffer as BufferPlan
 from edgebench.topology.model import Federated, Strategy
-from tests.federated.flower_nodes import Node, adding, failing, listening, replying, values, weights
+from tests.federated.flower_nodes import Node, adding, failing, failures, listening, replying, values, weights
 
 SEED = 7
 FIXED = "DifferentialPrivacyServerSideFixedClipping"
@@ -33,7 +34,13 @@ class Run:
     """A finished run of the built-in app."""
 
     def __init__(
-        self, nodes: Sequence[Node], how: Federated, *, seed: int = SEED, state_dir: Path | None = None
+        self,
+        nodes: Sequence[Node],
+        how: Federated,
+        *,
+        seed: int = SEED,
+        state_dir: Path | None = None,
+        most_examples: Mapping[int, int] | None = None,
     ) -> None:
         self.rounds: list[RoundSeen] = []
         self.models: list[Learned] = []
@@ -41,7 +48,13 @@ class Run:
             LocalGrid(nodes, run_id=3), seed=seed, deadline_s=how.deadline_s, on_round=self.rounds.append
         )
         self.model = run_built_in(
-            self.grid, how, weights(a=1.0, b=-1.0), seed=seed, on_model=self.models.append, state_dir=state_dir
+            self.grid,
+            how,
+            weights(a=1.0, b=-1.0),
+            seed=seed,
+            on_model=self.models.append,
+            state_dir=state_dir,
+            most_examples=most_examples,
         )
 
     @property
@@ -63,7 +76,7 @@ def test_fedavg_is_the_mean_weighted_by_examples_and_every_round_is_told() -> No
         (2, None, False),
     ]
     assert run.models[1].metrics == {"one": 1.0, "train-loss": 0.5}
-    assert [(seen.round, seen.kind, seen.skipped, seen.failures) for seen in run.rounds] == [
+    assert [(seen.round, seen.kind, seen.skipped, failures(seen)) for seen in run.rounds] == [
         (1, "train", None, 0),
         (2, "train", None, 0),
     ]
@@ -269,6 +282,49 @@ def test_a_client_that_would_count_more_than_others_is_refused_where_all_count_t
     greedy: Node = lambda request: replying(request, arrays_in(request.content), one=5)  # noqa: E731
     run = Run([adding(1), greedy], how)
     assert run.errors[0] == {2: "metric 'one' is not 1"}
+
+
+def test_of_a_private_round_the_models_are_all_that_is_told_and_no_update_is_measured_by_the_others() -> None:
+    how = plan(strategy=FIXED, args={"noise_multiplier": 1e-9, "clipping_norm": 1.0})
+    far = Run([adding(0.01), adding(0.01), adding(1000)], how)
+    assert far.errors == [{}, {}]
+    assert [(model.skipped, model.metrics) for model in far.models] == [(None, {})] * 3
+    # Of norm 1 in six weights; the others' is 0.01·√6.
+    assert values_near(far.models[1].arrays)["a"] == pytest.approx(1.0 + (1 / math.sqrt(6) + 0.02) / 3, rel=1e-5)
+    private = [replying_with(loss=value) for value in (0.1, 99.0)]
+    assert [model.metrics for model in Run(private, how).models] == [{}] * 3
+
+
+def replying_with(loss: float) -> Node:
+    return lambda request: replying(request, arrays_in(adding(0.01)(request).content), **{"train-loss": loss})
+
+
+def values_near(model: Mapping[str, Array]) -> dict[str, float]:
+    return {name: float(array.numpy().mean()) for name, array in model.items()}
+
+
+@pytest.mark.parametrize("mode", ["synchronous", "buffered"])
+def test_a_client_that_claims_more_examples_than_it_has_is_refused(mode: str) -> None:
+    greedy = adding(2, examples=10**15)
+    how = plan(mode=mode, buffer=BufferPlan(updates=1))
+    run = Run([adding(1, examples=5), greedy], how, most_examples={1: 5, 2: 40})
+    assert values(run.model) == {"a": 3.0, "b": 1.0}
+    (_, bad) = run.rounds[0].outcomes
+    assert bad.error == "metric 'num-examples' is 1000000000000000, but its client has 40"
+    assert bad.examples is None
+    assert bad.stamps.arrived_ns is not None
+    assert values(Run([adding(1), adding(2)], how, most_examples={2: 1}).models[0].arrays)["a"] == 1.0
+
+
+def test_where_edges_aggregate_the_cloud_asks_each_of_them_in_every_round() -> None:
+    run = Run([adding(1)] * 4, plan(fraction=0.25, aggregate=("edge", "cloud")))
+    assert [[outcome.node for outcome in seen.outcomes] for seen in run.rounds] == [[1, 2, 3, 4]] * 2
+
+
+def test_where_most_have_learned_nothing_whoever_has_counts() -> None:
+    run = Run([adding(0), adding(0), adding(3)], plan(rounds=1))
+    assert run.errors == [{}]
+    assert values(run.model)["a"] == 2.0
 
 
 class Killed(Exception):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, Message, RecordDict
 
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.fabric.reactor import Reactor
 from edgebench.federated.answerer import Answerer, Asked
 from edgebench.federated.content import Bytes, Parcel, pack, unpack
@@ -22,9 +23,10 @@ from edgebench.federated.courier import Courier, Reply, Request
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.events import RoundSeen
 from edgebench.federated.flower.grid import LocalGrid, MqttGrid, identity, stamps_of
+from edgebench.federated.flower.numbered import NumberedGrid
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
-from tests.federated.flower_nodes import Node, adding, weights
+from tests.federated.flower_nodes import Node, adding, failing, failures, replying, weights
 
 
 class Peers:
@@ -103,7 +105,7 @@ def test_over_a_courier_all_goes_as_in_one_process(mode: str, tmp_path: Path) ->
         model, rounds = learned(grid_over(peers), mode=mode)
     if mode == "synchronous":
         assert model == learned(LocalGrid(NODES, run_id=3))[0]
-    assert [(seen.round, seen.failures, seen.skipped) for seen in rounds] == [(1, 0, None), (2, 0, None), (3, 0, None)]
+    assert [(seen.round, failures(seen), seen.skipped) for seen in rounds] == [(1, 0, None), (2, 0, None), (3, 0, None)]
     for outcome in rounds[-1].outcomes:
         stamps = outcome.stamps
         assert stamps.sent_ns is not None
@@ -131,6 +133,14 @@ def test_silent_absent_and_confused_clients_are_failures_and_the_round_ends(tmp_
     errors = {outcome.node: outcome.error for outcome in rounds[0].outcomes}
     assert errors == {1: None, 2: "no reply within 1 s", 3: "offline", 4: "not a federated message", 5: None}
     assert [outcome.examples for outcome in rounds[0].outcomes] == [1, None, None, None, 1]
+    # All but the absent one have taken the model; the silent one in vain.
+    good, silent, absent, confused, _ = [outcome.stamps for outcome in rounds[0].outcomes]
+    assert good.bytes_down is not None
+    assert good.bytes_down > 0
+    assert (silent.bytes_down, silent.bytes_up, silent.arrived_ns) == (good.bytes_down, 0, None)
+    assert silent.delivered_ns is not None
+    assert (absent.bytes_down, absent.bytes_up) == (0, 0)
+    assert (confused.bytes_down, confused.bytes_up) == (good.bytes_down, len(b"rubbish"))
 
 
 def test_pushed_messages_fail_when_they_are_later_than_the_deadline(tmp_path: Path) -> None:
@@ -146,9 +156,64 @@ def test_pushed_messages_fail_when_they_are_later_than_the_deadline(tmp_path: Pa
             replies |= {reply.metadata.src_node_id: reply for reply in grid.pull_messages(message_ids)}
     assert replies[1].content["arrays"]["a"].numpy().tolist() == [1.0, 1.0]  # type: ignore[union-attr]
     assert replies[2].error.reason == "no reply within 0.3 s"
+    assert stamps_of(replies[2]).bytes_down == stamps_of(replies[1]).bytes_down
     assert replies[1].metadata.reply_to_message_id == message_ids[0]
     assert stamps_of(replies[1]).bytes_up is not None
     assert grid.pull_messages(message_ids) == []
+
+
+def test_a_reply_that_the_guard_refuses_has_cost_what_it_has_cost(tmp_path: Path) -> None:
+    poisoned: Node = lambda request: replying(request, weights(a=float("nan")))  # noqa: E731
+    with reached([adding(1), poisoned], tmp_path) as peers:
+        _, rounds = learned(grid_over(peers))
+    good, bad = rounds[0].outcomes
+    assert bad.error == "array 'a' holds values that are not finite"
+    assert (bad.stamps.bytes_down, bad.stamps.bytes_up) == (good.stamps.bytes_down, good.stamps.bytes_up)
+    assert bad.stamps.started_ns == 2
+
+
+@pytest.mark.parametrize("examples", [float("nan"), float("inf"), 1e300, 2**53 + 2, (1 << 64) - 1, -(2**60)])
+def test_stamps_and_examples_that_cannot_be_are_not_taken(examples: float) -> None:
+    def confused(request: Parcel) -> Parcel:
+        reply = replying(request, weights(a=1.0), **{"num-examples": examples})
+        meta: dict[str, int | float | str] = {"received_ns": -1, "started_ns": (1 << 64) - 1, "finished_ns": 3}
+        return Parcel(msgspec.structs.replace(reply.head, meta=meta), reply.content)
+
+    grid = LocalGrid([confused, adding(1, examples=2**53)], run_id=3)
+    rounds: list[RoundSeen] = []
+    observed = ObservedGrid(grid, seed=7, deadline_s=9, on_round=rounds.append)
+    arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+    with identity(3, 0):
+        observed.send_and_receive([Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)])
+    first, second = rounds[0].outcomes
+    assert (first.error, first.examples, second.examples) == (None, None, 2**53)
+    stamps = first.stamps
+    assert (stamps.received_ns, stamps.started_ns, stamps.finished_ns) == (None, None, 3)
+
+
+class OneByOne(LocalGrid):
+    """An engine's grid that hands out one reply at a time."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        super().__init__(nodes, run_id=3)
+        self.pulled_ns: list[int] = []
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        self.pulled_ns.append(now_ns())
+        return super().pull_messages(sorted(message_ids)[:1])
+
+
+def test_replies_of_an_engine_are_stamped_as_they_come() -> None:
+    engine = OneByOne([adding(1), adding(1), failing("asleep")])
+    arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+    with identity(3, 0):
+        grid = NumberedGrid(engine, [1, 2, 3])
+        messages = [Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2, 3)]
+        stamps = [stamps_of(reply) for reply in grid.send_and_receive(messages, timeout=60)]
+    arrived = [stamp.arrived_ns for stamp in stamps if stamp.arrived_ns is not None]
+    first, second, third = engine.pulled_ns
+    assert first <= arrived[0] <= second <= arrived[1] <= third <= arrived[2]
+    assert [(stamp.bytes_down, stamp.bytes_up) for stamp in stamps] == [(None, None)] * 3
 
 
 class Counter:
@@ -166,7 +231,8 @@ class Counter:
     def take(self, message_ids: Collection[str]) -> list[Reply]:
         return []
 
-    def give_up(self, message_ids: Collection[str], reason: str) -> None: ...
+    def give_up(self, message_ids: Collection[str], reason: str) -> list[Reply]:
+        return []
 
 
 def test_what_goes_to_many_is_converted_once_and_carried_by_reference() -> None:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgebench.errors import EdgebenchError
-from edgebench.federated.flower.strategies import PRIVATE, STRATEGIES, check_strategy, cohort_size, make_strategy
+from edgebench.federated.flower.strategies import (
+    PRIVATE,
+    STRATEGIES,
+    check_strategy,
+    cloud_fraction,
+    cohort_size,
+    make_strategy,
+)
+from edgebench.topology.model import Federated
 
 FIXED = "DifferentialPrivacyServerSideFixedClipping"
 ENOUGH = {"noise_multiplier": 1.0, "clipping_norm": 1.0}
@@ -91,7 +100,13 @@ def test_the_cohort_is_as_large_as_flower_makes_it_and_never_empty() -> None:
 
 def test_a_private_strategy_needs_every_sampled_client() -> None:
     made = make_strategy(FIXED, ENOUGH, clients=8, fraction=0.5)
-    assert (made.sampled, made.min_replies, made.uniform) == (4, 4, True)
+    assert (made.min_replies, made.is_private) == (4, True)
+
+
+def test_where_edges_aggregate_the_cloud_asks_all_of_them() -> None:
+    how = Federated(workload="w", rounds=1, fraction=0.3)
+    assert cloud_fraction(how) == 0.3
+    assert cloud_fraction(msgspec.structs.replace(how, aggregate=("edge", "cloud"))) == 1.0
 
 
 def test_all_strategies_of_flower_are_known_or_refused_with_a_reason() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgebench.federated.content import Array, Arrays, Config, Content, Head, Metrics, Parcel, pack, unpack
-from edgebench.federated.guard import Guard, too_large
+from edgebench.federated.guard import Guard, check_round, too_large
 
 NAMES = {"kernel": (2, 3), "bias": (3,)}
 SENT = {name: Array.of(np.zeros(shape, np.float32)) for name, shape in NAMES.items()}
@@ -131,9 +131,10 @@ def test_one_alone_or_none_has_nothing_to_be_measured_by() -> None:
     assert _guard().outliers([]) == {}
 
 
-def test_where_most_learn_nothing_whoever_does_is_refused() -> None:
-    assert too_large([0.0, 0.0, 1.0], 5.0) == {2: "its update is inf times the median of the cohort's (limit 5)"}
+def test_where_most_learn_nothing_nobody_is_measured_by_that() -> None:
+    assert too_large([0.0, 0.0, 1.0], 5.0) == {}
     assert too_large([0.0, 0.0], 5.0) == {}
+    assert list(too_large([0.0, 1.0, 1.0, 6.0], 5.0)) == [3]
 
 
 def test_an_update_too_large_for_its_type_is_refused_too() -> None:
@@ -142,3 +143,37 @@ def test_an_update_too_large_for_its_type_is_refused_too() -> None:
     wide = {"w": Array.of(np.zeros(2))}
     far = [_reply({"w": Array.of(np.full(2, value))}) for value in (1.0, 1e300, 1.0)]
     assert Guard(wide, 5.0).outliers(far) == {1: "its update is inf times the median of the cohort's (limit 5)"}
+
+
+def test_a_client_that_claims_more_examples_than_it_has_is_refused_with_its_figure() -> None:
+    replies = [_reply(num_examples=count) for count in (12, 10**15, 10**15)]
+    reason = "metric 'num-examples' is 1000000000000000, but its client has 40"
+    assert _guard().check(replies[1], most_examples=40) == reason
+    assert _guard().check(replies[0], most_examples=12) is None
+    assert check_round(SENT, replies, 5.0, most_examples=[12, 40, None]) == {1: reason}
+
+
+def test_a_round_is_checked_reply_by_reply_then_among_all_that_are_sound() -> None:
+    replies = [
+        _reply(_weights(1.0)),
+        _reply(_weights(math.nan)),
+        _reply(_weights(1000.0)),
+        _reply(_weights(1.0), extra=1),
+        _reply(_weights(1.5)),
+    ]
+    assert check_round(SENT, replies, 5.0) == {
+        1: "array 'kernel' holds values that are not finite",
+        2: "its update is 667 times the median of the cohort's (limit 5)",
+        3: "its records have other names than most",
+    }
+    assert check_round(SENT, [], 5.0) == {}
+
+
+def test_where_sizes_are_not_compared_a_large_update_is_as_good_as_any() -> None:
+    replies = [_reply(_weights(value)) for value in (1.0, 1e6, 1.0)]
+    assert check_round(SENT, replies, None) == {}
+
+
+def test_where_all_have_to_count_the_same_whoever_does_not_is_refused() -> None:
+    replies = [_reply(one=1), _reply(one=5), _reply()]
+    assert check_round(SENT, replies, 5.0, uniform=True) == {1: "metric 'one' is not 1", 2: "metric 'one' is not 1"}

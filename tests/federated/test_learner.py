@@ -99,7 +99,8 @@ def test_samples_are_read_a_batch_at_a_time(tmp_path: Path) -> None:
 
 def test_without_samples_nothing_is_learned() -> None:
     done = fit(Counting(), [np.array(5, np.float32)], np.zeros(0), np.zeros((0, 1)), plan(3, 2), seed=1)
-    assert (done.steps, done.examples, done.weights[0]) == (0, 0, 5)
+    assert (done.steps, done.examples) == (0, 0)
+    assert done.weights[0] == 5
     assert math.isnan(done.loss)
 
 

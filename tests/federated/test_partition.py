@@ -13,6 +13,7 @@ from edgebench.federated.partition import (
     PartFigures,
     PartitionFile,
     describe,
+    fetch_parts,
     partition,
     write_partitions,
 )
@@ -181,3 +182,37 @@ def test_files_that_are_cut_off_or_of_another_form_are_named(tmp_path: Path) -> 
     (tmp_path / "starts.npy").write_bytes(b"")
     with pytest.raises(DataError, match="not the parts of a data set"):
         PartitionFile(tmp_path)
+
+
+def test_only_the_rows_of_the_wanted_parts_are_fetched_and_neighbours_at_once(tmp_path: Path) -> None:
+    # x: 100 float32 a row.
+    split = Split(
+        np.arange(120_000, dtype=np.float32).reshape(1200, 100), np.ones((1200, 1), np.float32), np.arange(1200)
+    )
+    there, here = tmp_path / "there", tmp_path / "here"
+    write_partitions(split, [np.arange(start, start + 300) for start in (0, 300, 600, 900)], there)
+    here.mkdir()
+    asked = []
+
+    def fetch(name: str, start: int, end: int) -> None:
+        asked.append((name, end - start))
+        whole = (there / name).read_bytes()
+        with (here / name).open("ab") as file:
+            file.truncate(len(whole))
+        with (here / name).open("r+b") as file:
+            file.seek(start)
+            file.write(whole[start:end])
+
+    fetch_parts([3, 0, 1], here, fetch)
+    assert [each for each in asked if each[1] >= 300 * 4 and each[1] != 4096] == [
+        ("x.npy", 600 * 400),
+        ("y.npy", 600 * 4),
+        ("x.npy", 300 * 400),
+        ("y.npy", 300 * 4),
+    ]
+    file = PartitionFile(here)
+    for index in (0, 1, 3):
+        assert np.array_equal(file.part(index)[0], split.x[index * 300 : (index + 1) * 300])
+    assert not file.part(2)[0].any()
+    with pytest.raises(DataError, match="no part 4 among 4"):
+        fetch_parts([4], here, fetch)

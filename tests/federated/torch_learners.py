@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edgebench.federated.keras_stepper import KerasStepper
@@ -39,7 +40,7 @@ def main(directory: Path) -> None:
                 found[runtime] = steps_by_hand(stepper)
                 continue
             done = learned(stepper, case, initial_weights(path))
-            np.savez(directory / f"{runtime}-{name}.npz", **dict(zip(stepper.names, done.weights, strict=True)))
+            _save(directory / f"{runtime}-{name}.npz", stepper.names, done.weights)
     own = nn.Linear(1, 1, bias=False)
     found["own"] = steps_by_hand(TorchStepper(own, lambda given, y: ((given - y) ** 2)[:, 0]))
     _learn_own(directory)
@@ -52,7 +53,12 @@ def _learn_own(directory: Path) -> None:
     stepper = TorchStepper(nn.Sequential(*inner), CASES["dense"].loss)
     weights = [np.ascontiguousarray(weight.T) for weight in initial_weights(directory / "dense.keras")]
     done = learned(stepper, CASES["dense"], weights)
-    np.savez(directory / "own-dense.npz", **dict(zip(stepper.names, [w.T for w in done.weights], strict=True)))
+    _save(directory / "own-dense.npz", stepper.names, [weight.T for weight in done.weights])
+
+
+def _save(path: Path, names: Sequence[str], weights: Sequence[NDArray[np.float32]]) -> None:
+    by_name: dict[str, Any] = dict(zip(names, weights, strict=True))
+    np.savez(path, **by_name)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,6 @@ class FlowerApp(msgspec.Struct, frozen=True):
     """A Flower app in a folder. server_ref, client_ref: `module:attribute`. run_config: its defaults, by dotted key."""
 
     folder: str
-    name: str
     server_ref: str
     client_ref: str
     run_config: dict[str, Value]
@@ -59,13 +58,11 @@ def load_app(folder: Path) -> FlowerApp:
         raise EdgebenchError(f"{folder}: no Flower app: there is no pyproject.toml") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise EdgebenchError(f"{path}: {one_line(str(error))}") from None
-    app = _table(path, project, "tool.flwr.app", needed=True)
-    components = _table(path, project, "tool.flwr.app.components", needed=True)
+    app = _table(path, project, "tool.flwr.app")
+    components = _table(path, project, "tool.flwr.app.components")
     server_ref, client_ref = (_reference(folder, components, part) for part in ("serverapp", "clientapp"))
-    name = _table(path, project, "project").get("name")
     return FlowerApp(
         folder=str(folder.resolve()),
-        name=name if isinstance(name, str) else folder.name,
         server_ref=server_ref,
         client_ref=client_ref,
         run_config=_flat(path, app.get("config", {})),
@@ -186,11 +183,11 @@ def call_client(app: ClientApp, message: Message, context: Context, *, seed: int
     return reply
 
 
-def _table(path: Path, project: Mapping[str, Any], name: str, *, needed: bool = False) -> Mapping[str, Any]:
+def _table(path: Path, project: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found: Any = project
     for part in name.split("."):
         found = found.get(part, {}) if isinstance(found, Mapping) else {}
-    if not isinstance(found, Mapping) or (needed and not found):
+    if not isinstance(found, Mapping) or not found:
         raise EdgebenchError(f"{path}: no table [{name}], which makes a Flower app of it")
     return found
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from edgebench.federated.content import Array, Arrays, Metrics, Parcel, metrics_in
+from edgebench.federated.content import Array, Arrays
 from edgebench.federated.flower.buffered import Buffered
 from edgebench.federated.flower.events import Learned
 from edgebench.federated.flower.grid import identity
 from edgebench.federated.flower.journal import Checkpoint, Journal
 from edgebench.federated.flower.messages import SERVER_NODE, to_content, to_records
 from edgebench.federated.flower.observed import Check, ObservedGrid
-from edgebench.federated.flower.strategies import UNIFORM, make_strategy
-from edgebench.federated.guard import Guard
+from edgebench.federated.flower.strategies import cloud_fraction, make_strategy
+from edgebench.federated.guard import check_round
 from edgebench.topology.model import Federated
 
 _ARRAYS = "arrays"
@@ -32,13 +32,16 @@ def run_built_in(
     on_model: Callable[[Learned], None],
     before_round: Callable[[int], None] = lambda _round: None,
     state_dir: Path | None = None,
+    most_examples: Mapping[int, int] | None = None,
 ) -> dict[str, Array]:
     """Learn for `how.rounds` rounds, and return the last model.
 
     initial: float32 by name. on_model: called with the initial model as round 0, and after each round. before_round:
     called before each round that is not replayed; it may wait. state_dir: where to keep what a restart goes on from.
+    most_examples: how many examples each client has, by node id; who claims more is refused.
     """
     assert how.rounds is not None
+    grid.most_examples = most_examples or {}
     with identity(grid.run.run_id, SERVER_NODE):
         if how.mode == "buffered":
             return Buffered(
@@ -68,10 +71,12 @@ def _rounds(
         how.strategy.name,
         how.strategy.args,
         clients=len(grid.get_node_ids()),
-        fraction=how.fraction,
+        fraction=cloud_fraction(how),
         learning_rate=how.fit.learning_rate,
     )
-    grid.check = guarding(how.max_update_ratio, uniform=strategy.uniform)
+    # A private strategy bounds each update by clipping it. Whether one is refused may not depend on the others' data:
+    # nobody accounts for what that tells.
+    grid.check = guarding(None if strategy.is_private else how.max_update_ratio, uniform=strategy.is_private)
     grid.min_replies = max(how.min_replies, strategy.min_replies)
     replayed = grid.replaying
     model: dict[str, Array] = {}
@@ -121,38 +126,9 @@ def train_config(how: Federated, seed: int) -> dict[str, Any]:
     }
 
 
-def guarding(max_update_ratio: float, *, uniform: bool) -> Check:
-    """The guard of a round. uniform: whether all clients have to count the same."""
-
-    def check(sent: Mapping[str, Array], replies: Sequence[Parcel]) -> dict[int, str]:
-        guard = Guard(sent, max_update_ratio)
-        wrong = {index: reason for index, reply in enumerate(replies) if (reason := guard.check(reply)) is not None}
-        if uniform:
-            for index, reply in enumerate(replies):
-                if metrics_in(reply.content).get(UNIFORM) != 1:
-                    wrong.setdefault(index, f"metric '{UNIFORM}' is not 1")
-        wrong = {**_unlike(replies, wrong), **wrong}
-        sound = [index for index in range(len(replies)) if index not in wrong]
-        outliers = guard.outliers([replies[index] for index in sound])
-        return wrong | {sound[place]: reason for place, reason in outliers.items()}
-
-    return check
-
-
-def _unlike(replies: Sequence[Parcel], wrong: Mapping[int, str]) -> dict[int, str]:
-    """Sound replies whose records or metrics have other names than most: Flower would refuse all for their sake."""
-    names = {
-        index: tuple(
-            (name, tuple(sorted(record.items)) if isinstance(record, Metrics) else ())
-            for name, record in sorted(reply.content.items())
-        )
-        for index, reply in enumerate(replies)
-        if index not in wrong
-    }
-    if not names:
-        return {}
-    usual = Counter(names.values()).most_common(1)[0][0]
-    return {index: "its records have other names than most" for index, own in names.items() if own != usual}
+def guarding(max_update_ratio: float | None, *, uniform: bool) -> Check:
+    """The guard of a round, as `check_round` has it; what clients claim to have is the grid's to check."""
+    return partial(check_round, max_update_ratio=max_update_ratio, uniform=uniform)
 
 
 def _arrays(arrays: ArrayRecord) -> dict[str, Array]:

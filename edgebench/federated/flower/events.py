@@ -52,14 +52,10 @@ class RoundSeen(msgspec.Struct, frozen=True, kw_only=True):
     skipped: str | None = None
     replayed: bool = False
 
-    @property
-    def failures(self) -> int:
-        """How many clients contributed nothing."""
-        return sum(outcome.error is not None for outcome in self.outcomes)
-
 
 class Privacy(msgspec.Struct, frozen=True):
-    """The differential privacy of a client so far. epsilon: None where none can be stated, for `reason`."""
+    """The differential privacy of a client so far, of all models so far. epsilon: None where none can be stated, for
+    `reason`."""
 
     epsilon: float | None
     delta: float | None
@@ -69,8 +65,8 @@ class Privacy(msgspec.Struct, frozen=True):
 class Learned(msgspec.Struct, frozen=True, kw_only=True):
     """The model after a round; round 0 is the one that learning begins with.
 
-    arrays: by name. metrics: means over the clients. skipped: why it is the model of the round before. replayed: it has
-    been told of before the process was started again.
+    arrays: by name. metrics: means over the clients; none where learning is private. skipped: why it is the model of
+    the round before. replayed: it has been told of before the process was started again.
     """
 
     round: int

@@ -18,7 +18,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from edgebench.clock import now_ns, now_s, sleep_s
-from edgebench.federated.content import Content, ContentError, Parcel, pack
+from edgebench.federated.content import Content, ContentError, Parcel, pack, stamps_in
 from edgebench.federated.courier import Reply, Request
 from edgebench.federated.flower.events import Stamps
 from edgebench.federated.flower.messages import SERVER_NODE, error_reply, head_of, to_content, to_message, to_parcel
@@ -40,8 +40,8 @@ class Carrier(Protocol):
     def take(self, message_ids: Collection[str]) -> list[Reply]:
         """What became of those that have ended; each one once."""
 
-    def give_up(self, message_ids: Collection[str], reason: str) -> None:
-        """Wait for these no more."""
+    def give_up(self, message_ids: Collection[str], reason: str) -> list[Reply]:
+        """Wait for these no more. What has gone and come for each that has not been taken."""
 
 
 @contextmanager
@@ -59,13 +59,14 @@ def identity(run_id: int, node_id: int) -> Iterator[None]:
 
 def stamps_of(message: Message) -> Stamps:
     """The way that a reply and its request have come."""
-    stamps = message.__dict__.get(_STAMPS)
+    stamps = message.metadata.__dict__.get(_STAMPS)
     return stamps if isinstance(stamps, Stamps) else Stamps()
 
 
 def stamped(message: Message, stamps: Stamps) -> Message:
     """The reply, with the way that it has come."""
-    message.__dict__[_STAMPS] = stamps
+    # What stands for a reply that is refused has its metadata, and has come the same way.
+    message.metadata.__dict__[_STAMPS] = stamps
     return message
 
 
@@ -170,10 +171,10 @@ class MqttGrid(NodeGrid):
         self._courier.wait(message_ids, timeout_s, enough=1)
 
     def _given_up(self, message_ids: Sequence[str], timeout_s: float) -> list[Message]:
-        reason = f"no reply within {timeout_s:g} s"
-        if message_ids:
-            self._courier.give_up(message_ids, reason)
-        return [error_reply(self._asked.pop(each)[0], ErrorCode.NODE_UNAVAILABLE, reason) for each in message_ids]
+        if not message_ids:
+            return []
+        given_up = self._courier.give_up(message_ids, f"no reply within {timeout_s:g} s")
+        return [self._message(reply) for reply in given_up]
 
     def _message(self, reply: Reply) -> Message:
         request, _ = self._asked.pop(reply.message_id)
@@ -227,11 +228,7 @@ class LocalGrid(NodeGrid):
 
 def received(parcel: Parcel, request: Message, stamps: Stamps) -> Message:
     """The reply in a parcel, or an error that says why it is none."""
-    meta = parcel.head.meta
-    client = {
-        name: value for name in ("received_ns", "started_ns", "finished_ns") if type(value := meta.get(name)) is int
-    }
-    stamps = msgspec.structs.replace(stamps, **client)
+    stamps = msgspec.structs.replace(stamps, **stamps_in(parcel.head.meta))
     try:
         if parcel.head.reply_to != request.metadata.message_id:
             raise ContentError(f"a reply to '{parcel.head.reply_to}', not to '{request.metadata.message_id}'")

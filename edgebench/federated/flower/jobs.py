@@ -30,7 +30,7 @@ class Nodes(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Either the built-in app (`how`, `initial`, a file with the first model, and `nodes`), or an `app`.
 
-    state_dir: where to keep what a restart goes on from.
+    state_dir: where to keep what a restart goes on from. most_examples: how many each client has, by node id.
     """
 
     clients: int
@@ -42,6 +42,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     nodes: Nodes | None = None
     app: FlowerApp | None = None
     state_dir: str | None = None
+    most_examples: dict[int, int] | None = None
 
 
 class Listener(Protocol):
@@ -80,4 +81,5 @@ def serve(job: Job, engine: Grid, listener: Listener) -> None:
         on_model=listener.on_model,
         before_round=listener.before_round,
         state_dir=state_dir,
+        most_examples=job.most_examples,
     )

@@ -118,7 +118,7 @@ def to_message(parcel: Parcel, *, run_id: int, src: int, dst: int) -> Message:
         if head.error is not None:
             code = int(head.meta.get(ERROR_CODE, ErrorCode.CLIENT_APP_RAISED_EXCEPTION))
             return make_message(metadata=about, error=Error(code, head.error or None))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ContentError(f"not a Flower message: {error}") from None
     return make_message(metadata=about, content=to_records(parcel.content))
 

@@ -5,7 +5,7 @@ The clients of a job (`clients.EngineClient`) tell their place when asked, and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -15,6 +15,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.errors import EdgebenchError
+from edgebench.federated.content import stamps_in
 from edgebench.federated.flower.events import Stamps
 from edgebench.federated.flower.grid import NodeGrid, stamped
 from edgebench.federated.flower.messages import SERVER_NODE, between
@@ -93,35 +94,33 @@ class NumberedGrid(NodeGrid):
         """The replies that come within `timeout` s."""
         # Not the engine's own, which looks for replies every 3 s only.
         message_ids = self.push_messages(messages)
-        replies = _polled(self._inner, message_ids, patience_s=timeout)
-        return [self._numbered(reply) for reply in replies]
+        # Each is stamped as it comes, and not when the last one has come.
+        return [self._numbered(reply) for reply in _polled(self._inner, message_ids, patience_s=timeout)]
 
     def _numbered(self, reply: Message) -> Message:
         about = reply.metadata
         about.__dict__["_src_node_id"] = self._nodes_by_id.get(about.src_node_id, about.src_node_id)
         about.dst_node_id = SERVER_NODE
-        told: dict[str, Any] = {}
+        told: Mapping[str, Any] = {}
         if reply.has_content() and RECORD in reply.content:
-            told = dict(reply.content[RECORD])
+            told = reply.content.config_records.get(RECORD, {})
             records = {name: record for name, record in reply.content.items() if name != RECORD}
             reply = make_message(metadata=about, content=RecordDict(records))
         stamps = Stamps(
             sent_ns=self._sent_ns.pop(about.reply_to_message_id, None),
-            started_ns=told.get("started_ns"),
-            finished_ns=told.get("finished_ns"),
             arrived_ns=now_ns(),
+            **stamps_in(told),
         )
         return stamped(reply, stamps)
 
 
-def _polled(grid: Grid, message_ids: Sequence[str], *, patience_s: float | None) -> list[Message]:
+def _polled(grid: Grid, message_ids: Sequence[str], *, patience_s: float | None) -> Iterator[Message]:
+    """The replies as they come, until all are there or the time is over."""
     waiting = set(message_ids)
-    replies: list[Message] = []
     until_s = None if patience_s is None else now_s() + patience_s
     while waiting and (until_s is None or now_s() < until_s):
         found = list(grid.pull_messages(waiting))
-        replies += found
+        yield from found
         waiting -= {reply.metadata.reply_to_message_id for reply in found}
         if not found:
             sleep_s(_POLL_S)
-    return replies

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -30,13 +31,15 @@ from edgebench.federated.flower.grid import NodeGrid, stamps_of
 from edgebench.federated.flower.journal import Journal, digest_of
 from edgebench.federated.flower.messages import error_reply, refused, to_content, to_parcel
 from edgebench.federated.flower.replay import Pushed, Script, again, restored
-from edgebench.federated.guard import EXAMPLES
+from edgebench.federated.guard import EXAMPLES, overstated
 from edgebench.seeds import seed_everything
 
 Check = Callable[[Mapping[str, Array], Sequence[Parcel]], Mapping[int, str]]
 """(arrays that were sent, replies with content) -> index of a reply that must not be aggregated: why."""
 
 _TRAIN = "train"
+_MOST_EXAMPLES = 2**53
+"""Beyond it a float is no count any more."""
 _IDLE_CALLS = 20
 """Flower's strategies ask once a second whether there are enough nodes."""
 
@@ -57,8 +60,9 @@ class ObservedGrid(Grid):
     """Wraps any grid of nodes 1, 2, …
 
     deadline_s: no round waits longer, whatever its app asks for. min_replies: of a training round. check: the guard of
-    training rounds. one_by_one: the app asks each client in a thread of its own, as Flower's deprecated strategies do;
-    what it asks with one kind and group is one round.
+    training rounds. most_examples: by node id, how many examples a client has; who claims more is refused.
+    one_by_one: the app asks each client in a thread of its own, as Flower's deprecated strategies do; what it asks with
+    one kind and group is one round.
     """
 
     one_by_one = False
@@ -78,6 +82,7 @@ class ObservedGrid(Grid):
         self._deadline_s = deadline_s
         self.min_replies = min_replies
         self.check = check
+        self.most_examples: Mapping[int, int] = {}
         self._on_round = on_round
         self._lock = threading.Lock()
         self._exchanges = 0
@@ -185,7 +190,7 @@ class ObservedGrid(Grid):
         if messages:
             self._exchanges += 1
             self.seed_anew()
-        return messages
+        return self._believed(messages)
 
     def wait_any(self, message_ids: Sequence[str], timeout_s: float) -> None:
         """Until one of the replies has come, or the time is over; at most."""
@@ -202,7 +207,7 @@ class ObservedGrid(Grid):
             opened = self._opened(messages[0].metadata)
             pushed = self._prepared(messages, str(opened.number))
         sent = to_content(messages[0].content)
-        replies = self._exchanged(messages, pushed, timeout_s)
+        replies = self._believed(self._exchanged(messages, pushed, timeout_s))
         del messages
         with self._lock:
             skipped = None
@@ -252,6 +257,14 @@ class ObservedGrid(Grid):
             pushed.append(Pushed(self._ordinal, digest, remove_content_from_message(message)))
             self._ordinal += 1
         return pushed
+
+    def _believed(self, replies: Sequence[Message]) -> list[Message]:
+        """The replies, those that claim more examples than their client has as errors."""
+        believed = []
+        for reply in replies:
+            reason = overstated(_examples(reply), self.most_examples.get(reply.metadata.src_node_id))
+            believed.append(reply if reason is None else refused(reply, reason))
+        return believed
 
     def _checked(self, sent: Content, replies: list[Message]) -> list[Message]:
         """The replies, those that the guard refuses as errors."""
@@ -320,17 +333,23 @@ class ObservedGrid(Grid):
 def outcome_of(reply: Message, staleness: int = 0) -> Outcome:
     """What a reply says of its client."""
     error = (reply.error.reason or f"error {reply.error.code}") if reply.has_error() else None
-    examples: int | float | None = None
-    if reply.has_content():
-        said = next((record.get(EXAMPLES) for record in reply.content.metric_records.values()), None)
-        examples = None if isinstance(said, list) else said
+    examples = _examples(reply)
+    is_count = isinstance(examples, int | float) and math.isfinite(examples) and abs(examples) <= _MOST_EXAMPLES
     return Outcome(
         node=reply.metadata.src_node_id,
         error=error,
-        examples=examples,
+        examples=examples if is_count else None,
         staleness=staleness,
         stamps=stamps_of(reply),
     )
+
+
+def _examples(reply: Message) -> int | float | None:
+    """How many examples a reply claims, whatever that is worth; None where it does not say."""
+    if not reply.has_content():
+        return None
+    said = next((record.get(EXAMPLES) for record in reply.content.metric_records.values()), None)
+    return None if isinstance(said, list) else said
 
 
 def _by_node(message: Message) -> int:

@@ -18,6 +18,8 @@ from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 from edgebench.errors import EdgebenchError
 from edgebench.federated.flower.chatter import quietly
 from edgebench.federated.flower.events import Privacy
+from edgebench.federated.guard import UNIFORM
+from edgebench.topology.model import Federated
 from edgebench.topology.wording import choice_of, did_you_mean
 
 STRATEGIES: Mapping[str, type[FedAvg]] = {
@@ -44,8 +46,6 @@ _ADAPTIVE = {
 }
 PRIVATE: Mapping[str, type[Strategy]] = {**_FIXED, **_ADAPTIVE}
 """Strategies that make another one differentially private."""
-UNIFORM = "one"
-"""A metric that is 1 in every reply of the built-in client: weighted by it, all clients count the same."""
 DELTA = 1e-5
 """The delta at which epsilon is stated, unless the topology gives another."""
 
@@ -71,15 +71,15 @@ _KINDS: Mapping[type, tuple[tuple[type, ...], str]] = {
 class BuiltInStrategy(Strategy):
     """A strategy as the built-in app uses it: it keeps the model where a round makes no sound one, and says why.
 
-    sampled: how many clients a round asks. min_replies: with fewer good ones, the strategy makes no model.
+    min_replies: with fewer good ones, the strategy makes no model. privacy: what a private one has come to. Its epsilon
+    is that of the models: so of a private round nothing else may be made of what clients reply. It has no metrics (the
+    mean training loss is exact, and no accountant knows of it), all clients count the same, and none is measured by the
+    others: clipping bounds each update.
     """
 
-    def __init__(
-        self, inner: Strategy, *, sampled: int, min_replies: int, privacy: Callable[[], Privacy] | None
-    ) -> None:
-        self.sampled = sampled
+    def __init__(self, inner: Strategy, *, min_replies: int, privacy: Callable[[], Privacy] | None) -> None:
         self.min_replies = min_replies
-        self.uniform = privacy is not None
+        self.is_private = privacy is not None
         self.skipped: str | None = None
         self.metrics: Mapping[str, Any] = {}
         self.before_round: Callable[[int], None] = lambda _round: None
@@ -107,7 +107,7 @@ class BuiltInStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """The new model and the mean of the clients' metrics; None where there is no sound model, with the reason in
-        `skipped`."""
+        `skipped`. A private strategy has no metrics."""
         self.skipped, self.metrics = None, {}
         try:
             with np.errstate(all="ignore"):  # what comes of it is looked at below
@@ -118,6 +118,8 @@ class BuiltInStrategy(Strategy):
         except ZeroDivisionError:
             self.skipped = "a client's update is zero, which Flower's clipping cannot scale"
             return None, None
+        if self.is_private:
+            metrics = None
         if arrays is None:
             self.skipped = "the strategy made no model of the replies"
             return None, metrics
@@ -154,6 +156,11 @@ def cohort_size(clients: int, fraction: float) -> int:
     return max(int(clients * fraction), 1)
 
 
+def cloud_fraction(how: Federated) -> float:
+    """The share of its clients that the cloud asks in a round: all, where edges aggregate and draw their devices."""
+    return 1.0 if "edge" in how.aggregate else how.fraction
+
+
 def check_strategy(name: str, args: Mapping[str, Any], *, clients: int, fraction: float) -> None:
     """Raises EdgebenchError where `make_strategy` would."""
     make_strategy(name, args, clients=clients, fraction=fraction)
@@ -177,7 +184,7 @@ def make_strategy(
         if sampled < min_replies:
             needed = f"{min_replies} (4 × num_malicious_nodes + 3)"
             raise EdgebenchError(f"strategy Bulyan: a round asks {sampled} clients, and needs {needed}")
-    return BuiltInStrategy(inner, sampled=sampled, min_replies=min_replies, privacy=None)
+    return BuiltInStrategy(inner, min_replies=min_replies, privacy=None)
 
 
 def _plain(name: str, args: Mapping[str, Any], *, fraction: float, learning_rate: float, **more: Any) -> FedAvg:
@@ -220,9 +227,9 @@ def _private(
         except ImportError:
             reason = "the accountant is not installed (pip install dp-accounting)"
     if reason is None:
-        return BuiltInStrategy(inner=made, sampled=sampled, min_replies=sampled, privacy=lambda: _spent(accountant))
+        return BuiltInStrategy(made, min_replies=sampled, privacy=lambda: _spent(accountant))
     unknown = Privacy(None, None, reason)
-    return BuiltInStrategy(inner=made, sampled=sampled, min_replies=sampled, privacy=lambda: unknown)
+    return BuiltInStrategy(made, min_replies=sampled, privacy=lambda: unknown)
 
 
 def _inner(name: str, given: Any) -> tuple[str, Mapping[str, Any]]:

@@ -1,0 +1,280 @@
+"""An edge that runs rounds of its own: with the cloud above it and two beds below, all at one reactor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_node.site_rounds import Asking, Site, SiteError, run_rounds
+from edge_node.site_server import SiteServer
+from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import RoundRecord
+from edgebench.federated.answerer import Answerer, Asked
+from edgebench.federated.content import (
+    Array,
+    Arrays,
+    Bytes,
+    Config,
+    Head,
+    Metrics,
+    Parcel,
+    arrays_in,
+    metrics_in,
+    pack,
+    reply_head,
+)
+from edgebench.federated.courier import Courier, Reply, Request
+from edgebench.topology.deployment import FederatedPlan
+from edgebench.topology.model import Federated
+
+WAIT_S = 30.0
+BEDS = ("bed-0", "bed-1")
+LONG_S = 6000.0
+"""A deadline that no test waits for."""
+
+
+def plan(deadline_s: float, edge_rounds: int = 2) -> FederatedPlan:
+    how = Federated(workload="w", aggregate=("edge", "cloud"), edge_rounds=edge_rounds, deadline_s=deadline_s)
+    return FederatedPlan(how, BEDS, {"ward": BEDS})
+
+
+def question(message_id: str, kind: str = "train") -> Parcel:
+    """Weights that are all 0, in round 1 of the cloud."""
+    weights = Arrays({"w": Array.of(np.zeros(4, np.float32))})
+    head = Head(message_id=message_id, kind=kind, group="1")
+    return Parcel(head, {"arrays": weights, "config": Config({"server-round": 1})})
+
+
+class Bed:
+    """Adds its number (1, 2) to every weight, and has as many examples; unless it is silent, or adds what it likes."""
+
+    def __init__(self, number: int) -> None:
+        self.adds = self.number = float(number)
+        self.silent = False
+        self.groups: list[str] = []
+        self.cancelled = 0
+        self.answerer: Answerer
+
+    def asked(self, asked: Asked) -> None:
+        request = asked.received.parcel()
+        self.groups.append(request.head.group)
+        if not self.silent:
+            self.answerer.answer(asked, self._reply(request))
+
+    def count_cancelled(self, _asked: Asked) -> None:
+        self.cancelled += 1
+
+    def _reply(self, request: Parcel) -> list[Bytes]:
+        weights = arrays_in(request.content)["w"].numpy() + np.float32(self.adds)
+        metrics = Metrics({"num-examples": int(self.number), "train-loss": self.number})
+        return pack(
+            reply_head(request.head, None, {}), {"arrays": Arrays({"w": Array.of(weights)}), "metrics": metrics}
+        )
+
+
+class Ward:
+    """The edge, its beds, and the cloud's courier."""
+
+    def __init__(self, tmp_path: Path, deadline_s: float) -> None:
+        self.reactor = Reactor()
+        self.rounds: list[RoundRecord] = []
+        self.beds = {name: Bed(number) for number, name in enumerate(BEDS, start=1)}
+        for name, bed in self.beds.items():
+            bed.answerer = Answerer(
+                self.reactor,
+                partial(self._up, name),
+                tmp_path / name,
+                on_request=bed.asked,
+                on_cancelled=bed.count_cancelled,
+                backed_up=lambda: False,
+            )
+        (tmp_path / "ward").mkdir()
+        self.server = SiteServer(
+            self.reactor,
+            "ward",
+            plan(deadline_s),
+            7,
+            tmp_path / "ward",
+            to_device=self._down,
+            to_cloud=lambda datagram: self._soon(partial(self.cloud.feed, "ward", datagram)),
+            site_backed_up=lambda: False,
+            uplink_backed_up=lambda: False,
+            on_round=self.rounds.append,
+        )
+        self.cloud = Courier(
+            self.reactor,
+            lambda _edge, datagram: self._soon(partial(self.server.from_cloud, datagram)),
+            tmp_path / "cloud",
+            backed_up=lambda: False,
+        )
+        self.thread = threading.Thread(target=self.reactor.run, name="reactor")
+        self.thread.start()
+
+    def ask(self, message_id: str) -> list[str]:
+        request = question(message_id)
+        return self.cloud.submit([Request("ward", request.head, pack(request.head, request.content))])
+
+    def reply(self, message_ids: Sequence[str]) -> Reply:
+        self.cloud.wait(message_ids, WAIT_S)
+        (reply,) = self.cloud.take(message_ids)
+        return reply
+
+    def close(self) -> None:
+        if not self.thread.is_alive():
+            return
+        self.reactor.stop()
+        self.thread.join()
+        closing = threading.Thread(target=self.server.close, name="closing", daemon=True)
+        closing.start()
+        closing.join(WAIT_S)
+        assert not closing.is_alive()
+        self.reactor.close()
+
+    def _up(self, bed: str, datagram: bytes) -> bool:
+        return self._soon(partial(self.server.from_device, bed, datagram))
+
+    def _down(self, bed: str, datagram: bytes) -> bool:
+        return self._soon(partial(self.beds[bed].answerer.feed, datagram))
+
+    def _soon(self, call: Callable[[], None]) -> bool:
+        self.reactor.call_soon_threadsafe(call)
+        return True
+
+
+def until(happened: Callable[[], bool], what: str) -> None:
+    limit_s = now_s() + WAIT_S
+    while not happened():
+        assert now_s() < limit_s, what
+        sleep_s(0.005)
+
+
+@pytest.fixture
+def ward(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ward]:
+    """The deadline in s by an indirect parameter."""
+    made = Ward(tmp_path, getattr(request, "param", LONG_S))
+    yield made
+    made.close()
+
+
+def test_two_rounds_of_a_site_are_one_reply_to_the_cloud(ward: Ward) -> None:
+    reply = ward.reply(ward.ask("m"))
+    assert reply.parcel is not None
+    # Each round adds (1·1 + 2·2) / 3.
+    assert arrays_in(reply.parcel.content)["w"].numpy().tolist() == pytest.approx([10 / 3] * 4)
+    assert metrics_in(reply.parcel.content) == {"num-examples": 3, "one": 1, "train-loss": pytest.approx(5 / 3)}
+    assert reply.parcel.head.reply_to == "m"
+    assert ward.beds["bed-1"].groups == ["1", "1.2"]
+    assert [(each.server, each.number, each.inner, each.skipped) for each in ward.rounds] == [
+        ("ward", 1, 1, None),
+        ("ward", 1, 2, None),
+    ]
+    assert [(each.node, each.examples, each.error) for each in ward.rounds[0].replies] == [
+        ("bed-0", 1, None),
+        ("bed-1", 2, None),
+    ]
+
+
+def test_what_the_cloud_gives_up_is_over_at_once_and_the_next_request_is_answered(ward: Ward) -> None:
+    for bed in ward.beds.values():
+        bed.silent = True
+    asked = ward.ask("m-1")
+    waiting = ward.ask("m-2")
+    until(lambda: all(bed.groups for bed in ward.beds.values()), "the beds are asked")
+    ward.cloud.give_up(waiting, "late")
+    ward.cloud.give_up(asked, "late")
+    until(lambda: all(bed.cancelled for bed in ward.beds.values()), "the beds are told")
+    for bed in ward.beds.values():
+        bed.silent = False
+    assert ward.reply(ward.ask("m-3")).error is None
+    # One round of the first request, none of the second, two of the third.
+    assert ward.beds["bed-0"].groups == ["1", "1", "1.2"]
+    assert [each.skipped is None for each in ward.rounds] == [False, True, True]
+    assert [each.error for each in ward.rounds[0].replies] == ["the cloud has given it up"] * 2
+    assert all(each.bytes_down for each in ward.rounds[0].replies)
+
+
+def test_closing_waits_for_no_bed(ward: Ward) -> None:
+    for bed in ward.beds.values():
+        bed.silent = True
+    ward.ask("m-1")
+    ward.ask("m-2")
+    until(lambda: all(bed.groups for bed in ward.beds.values()), "the beds are asked")
+    ward.close()
+    assert [each.error for record in ward.rounds for each in record.replies] == ["the edge ends"] * 2
+
+
+@pytest.mark.parametrize("ward", [1.0], indirect=True)
+def test_a_bed_that_does_not_answer_in_its_share_of_the_deadline_is_late(ward: Ward) -> None:
+    ward.beds["bed-0"].silent = True
+    reply = ward.reply(ward.ask("m"))
+    assert reply.parcel is not None
+    assert arrays_in(reply.parcel.content)["w"].numpy().tolist() == [4.0] * 4
+    late, good = ward.rounds[0].replies
+    assert (late.error or "").startswith("no reply within 0.4")
+    assert (late.examples, good.examples) == (None, 2)
+    assert late.bytes_down == good.bytes_down
+    assert late.bytes_up == 0
+
+
+def test_a_reply_that_the_guard_refuses_does_not_count(ward: Ward) -> None:
+    ward.beds["bed-0"].adds = float("nan")
+    reply = ward.reply(ward.ask("m"))
+    assert reply.parcel is not None
+    assert arrays_in(reply.parcel.content)["w"].numpy().tolist() == [4.0] * 4
+    assert ward.rounds[0].replies[0].error == "array 'w' holds values that are not finite"
+
+
+class Unanswered(Asking):
+    """Nobody answers, and no time passes."""
+
+    def __init__(self) -> None:
+        self.called_off = None
+        self.timeouts_s: list[float] = []
+
+    def replies(self, requests: Sequence[Request], timeout_s: float) -> dict[str, Reply]:
+        self.timeouts_s.append(timeout_s)
+        return {request.peer: unanswered(request) for request in requests}
+
+
+def unanswered(request: Request) -> Reply:
+    return Reply(
+        peer=request.peer,
+        message_id=request.head.message_id,
+        parcel=None,
+        error="late",
+        submitted_ns=0,
+        delivered_ns=None,
+        received_ns=None,
+        down_bytes=0,
+        up_bytes=0,
+    )
+
+
+def test_each_round_has_its_share_of_the_time_that_is_left() -> None:
+    asking, records = Unanswered(), list[RoundRecord]()
+    site = Site("ward", plan(LONG_S, edge_rounds=3), 7)
+    until_ns = now_ns() + 3000 * NS_PER_S
+    with pytest.raises(SiteError, match="0 of 2 replies of the site are good, 1 must be"):
+        run_rounds(question("m"), site, asking, until_ns, records.append)
+    assert asking.timeouts_s == pytest.approx([1000, 1500, 3000], rel=0.02)
+    assert [record.skipped is not None for record in records] == [True] * 3
+
+
+def test_no_round_begins_after_the_deadline() -> None:
+    asking, records = Unanswered(), list[RoundRecord]()
+    with pytest.raises(SiteError, match="leaves no time for a round"):
+        run_rounds(question("m"), Site("ward", plan(LONG_S), 7), asking, now_ns(), records.append)
+    assert (asking.timeouts_s, records) == ([], [])
+
+
+def test_an_edge_answers_no_evaluation() -> None:
+    with pytest.raises(SiteError, match="does not answer 'evaluate'"):
+        run_rounds(
+            question("m", "evaluate"), Site("ward", plan(LONG_S), 7), Unanswered(), now_ns(), lambda _record: None
+        )
