@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import ModelError
 from edgebench.federated.learner import LocalPlan, StepSpec, Weights, check_weights
-from edgebench.inference.litert import _interpreter_class
+from edgebench.inference.litert import interpreter_class
 
 
 class LiteRtStepper:
@@ -24,7 +24,7 @@ class LiteRtStepper:
         """Raises ModelError where no LiteRT is installed, or the files are not what they should be."""
         try:
             self.spec = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=StepSpec)
-            self._interpreter: Any = _interpreter_class()(model_path=str(path), num_threads=1)
+            self._interpreter: Any = interpreter_class()(model_path=str(path), num_threads=1)
             self._interpreter.allocate_tensors()
         except (OSError, msgspec.DecodeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: not a training step that runs here: {' '.join(str(error).split())}") from error

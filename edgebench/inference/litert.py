@@ -24,7 +24,7 @@ class LiteRtRuntime:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         """Raises ModelError where no LiteRT is installed, or the file is not what the manifest says."""
-        self._open = _interpreter_class()
+        self._open = interpreter_class()
         self._path = path
         self._smallest = manifest.batches[0]
         self._interpreter = self._loaded()
@@ -77,7 +77,7 @@ class LiteRtRuntime:
         return interpreter
 
 
-def _interpreter_class() -> Any:
+def interpreter_class() -> Any:
     """The interpreter of LiteRT, of its predecessor, or of TensorFlow: the first that is installed."""
     for package in _PACKAGES:
         try:
