@@ -86,7 +86,7 @@ class Size:
 
 
 FULL = Size(
-    turns=3,
+    turns=5,
     rounds=40,
     superlink_rounds=4,
     devices=50,

@@ -36,7 +36,7 @@ from edgebench.fabric.records import (
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import FederatedPlan, WorkloadPlan
-from edgebench.topology.model import Rollout, Training
+from edgebench.topology.model import Dirichlet, Rollout, Training
 
 _log = logging.getLogger(__name__)
 _HEADSTART_S = 1.5
@@ -135,6 +135,17 @@ class Director:
             for name in self._federations
         ]
         try:
+            await self._end_streams(end_ns, federating, rollouts)
+        finally:
+            # In an orderly end they are done; else what becomes of them is no news.
+            for task in (*federating, *rollouts):
+                task.cancel()
+            await asyncio.gather(*federating, *rollouts, return_exceptions=True)
+
+    async def _end_streams(
+        self, end_ns: int, federating: list[asyncio.Task[None]], rollouts: list[asyncio.Task[None]]
+    ) -> None:
+        try:
             wait_s = (end_ns - now_ns()) / NS_PER_S + _DRAIN_PATIENCE_S
             await asyncio.wait_for(self._board.all_drained(), wait_s)
         except TimeoutError:
@@ -216,7 +227,10 @@ class Director:
         self._write(Sourced(plan.name, info.source, info.real))
         self._plane.streams[plan.name] = self._stream_dir(plan)
         if trained.kit is not None:
-            how = str(self._deployment.federated[plan.name].how.partition.__struct_config__.tag)
+            partition = self._deployment.federated[plan.name].how.partition
+            how = str(partition.__struct_config__.tag)
+            if isinstance(partition, Dirichlet):
+                how += f", alpha {partition.alpha:g}"
             self._write(Partitioned(plan.name, how, list(trained.kit.samples), list(trained.kit.groups)))
             self._plane.kits[plan.name] = self._kit_dir(plan.name)
         if trained.files:
@@ -322,8 +336,12 @@ class Director:
         except EdgebenchError as error:
             _log.error("%s: %s", name, error)
             self._write(Troubled(f"the federation of {name} failed: {error}"))
-        models.put_nowait(None)
-        await scoring
+        finally:
+            models.put_nowait(None)
+        try:
+            await scoring
+        finally:
+            scoring.cancel()
 
     async def _score_rounds(self, name: str, models: asyncio.Queue[GlobalModel | None]) -> None:
         plan, every = self._deployment.workloads[name], self._deployment.federated[name].how.rollout_every

@@ -42,6 +42,7 @@ from edgebench.federated.flower.grid import MqttGrid
 from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
+from edgebench.federated.guard import UNIFORM
 from edgebench.federated.kit import INITIAL, KIT, STEP, STEP_SPEC, KitInfo
 from edgebench.seeds import seed_for
 
@@ -154,8 +155,13 @@ class Course:
                 Rounded(
                     msgspec.structs.replace(
                         record,
-                        skipped=learned.skipped or record.skipped,
-                        metrics={name: float(value) for name, value in learned.metrics.items() if _is_number(value)},
+                        # With too few replies the strategy is handed none: that is the reason, not what it made of it.
+                        skipped=record.skipped or learned.skipped,
+                        metrics={
+                            name: float(value)
+                            for name, value in learned.metrics.items()
+                            if _is_number(value) and name != UNIFORM
+                        },
                         epsilon=None if privacy is None else privacy.epsilon,
                         delta=None if privacy is None else privacy.delta,
                         no_epsilon=None if privacy is None else privacy.reason,

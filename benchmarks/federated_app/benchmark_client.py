@@ -11,8 +11,7 @@ app = ClientApp()
 @app.train()
 def train(message: Message, _context: Context) -> Message:
     """Answer a round."""
-    sent = message.content.array_records["arrays"].to_numpy_ndarrays()
-    metrics = MetricRecord({"num-examples": 1})
-    return Message(
-        RecordDict({"arrays": ArrayRecord([array + 1 for array in sent]), "metrics": metrics}), reply_to=message
-    )
+    sent = message.content["arrays"]
+    assert isinstance(sent, ArrayRecord)
+    arrays = ArrayRecord([array + 1 for array in sent.to_numpy_ndarrays()])
+    return Message(RecordDict({"arrays": arrays, "metrics": MetricRecord({"num-examples": 1})}), reply_to=message)

@@ -64,6 +64,13 @@ def lines(figures: FederatedFigures) -> list[str]:
     where = "each edge for its site, then the cloud" if "edge" in figures.aggregate else "the cloud"
     who = f"{figures.strategy} over {things(figures.clients, 'client')}"
     found = [f"{who}, {figures.mode}, engine {figures.engine}; {where} aggregates."]
+    if "edge" in figures.aggregate:
+        found.append(
+            "Clients and failures of a round are the edges; those of each edge's own rounds are in rounds.parquet."
+        )
+    last = figures.rounds[-1] if figures.rounds else None
+    if last is not None and last.epsilon is not None:
+        found.append(f"ε is the privacy that a client has spent up to a round's end, at δ = {last.delta:g}.")
     if figures.partition is not None:
         found.append(f"The training data is partitioned by: {figures.partition.how}.")
     if figures.quality_before is not None and figures.quality_after is not None:
@@ -193,4 +200,6 @@ def strategy_line(figures: FederatedFigures) -> str:
         before, after = quality(figures.quality_before), quality(figures.quality_after)
         learned = f", {metric_name(figures.metric)} {before} → {after} on held-out data"
     odd = "".join(f", {things(n, what)}" for n, what in ((failures, "failure"), (skipped, "skipped round")) if n)
-    return f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}{learned}{odd}"
+    last = figures.rounds[-1] if figures.rounds else None
+    private = "" if last is None or last.epsilon is None else f", ε {last.epsilon:.2f} at δ {last.delta:g}"
+    return f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}{learned}{private}{odd}"

@@ -39,12 +39,18 @@ class FlowerApp(msgspec.Struct, frozen=True):
     run_config: dict[str, Value]
 
     def configured(self, overrides: Mapping[str, Value]) -> FlowerApp:
-        """The app with other settings. Raises EdgebenchError for a setting that it does not have."""
-        for key in overrides:
+        """The app with other settings. Raises EdgebenchError for one that it does not have, or of another type."""
+        for key, value in overrides.items():
             if key not in self.run_config:
                 raise EdgebenchError(
                     f"{self.folder}: the app has no setting '{key}' in [tool.flwr.app.config]"
                     f"{did_you_mean(key, self.run_config)}"
+                )
+            default = self.run_config[key]
+            if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+                raise EdgebenchError(
+                    f"{self.folder}: setting '{key}' is {value!r}, where the app has {default!r} "
+                    f"(give a value of type {type(default).__name__})"
                 )
         return msgspec.structs.replace(self, run_config={**self.run_config, **overrides})
 

@@ -184,6 +184,12 @@ def make_strategy(
         if sampled < min_replies:
             needed = f"{min_replies} (4 × num_malicious_nodes + 3)"
             raise EdgebenchError(f"strategy Bulyan: a round asks {sampled} clients, and needs {needed}")
+    elif isinstance(inner, strategy.MultiKrum | strategy.Krum) and inner.num_malicious_nodes:
+        # Blanchard et al. 2017: only then is what it chooses near what the honest clients have learned.
+        least = 2 * inner.num_malicious_nodes + 3
+        if sampled < least:
+            needed = f"{least} (2 × num_malicious_nodes + 3)"
+            raise EdgebenchError(f"strategy {name}: a round asks {sampled} clients, and needs {needed}")
     return BuiltInStrategy(inner, min_replies=min_replies, privacy=None)
 
 
