@@ -68,7 +68,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         tokens = {"ward-token": ["ward"], "bed-token": ["bed-0", "bed-1"]}
         endpoints = {name: Endpoints("mqtt://h:1", "http://h:2") for name in deployment.nodes}
         plane = ControlPlane(deployment, endpoints, tokens, {}, board, registry, tmp_path)
-        runner = web.AppRunner(plane.application(), access_log=None)
+        runner = web.AppRunner(plane.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -81,7 +81,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     thread = threading.Thread(target=loop.run_forever, name="control-plane")
     thread.start()
     yield made[0]
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10.0)
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60.0)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
