@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 APP = HERE / "federated_app"
 REFERENCE = HERE / "federated_reference.py"
 PATIENCE_S = 3600.0
+STOP_S = 30.0
 MB = 1_000_000
 
 PARTS = {
@@ -219,6 +220,7 @@ class Bench:
                 output, _ = process.communicate(timeout=PATIENCE_S)
             except BaseException:
                 process.terminate()
+                process.wait(STOP_S)
                 raise
             finally:
                 watch.end()

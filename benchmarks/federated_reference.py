@@ -23,6 +23,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -247,6 +248,7 @@ def _socket(client: paho.Client) -> socket.socket:
 
 def main(arguments: list[str]) -> None:
     """Be one of them."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # what was started has to be ended
     role, *given = arguments
     if role == "app":
         app(given[0], *map(int, given[1:]))
