@@ -465,10 +465,10 @@ def test_a_file_that_fails_in_a_burst_does_not_make_the_bursts_twice_as_many(tmp
     path.write_bytes(bytes(100))
     exchange.send("b", path, lambda _transfer: None)
     path.write_bytes(b"")
-    whole = [bytes(4 * 64 * 1024)]
+    whole = [bytes(4 * CHUNK_BYTES)]
     chunks = [exchange.send(peer, whole, lambda _transfer: None) for peer in ("b", "c", "d")]
     pair.clock.run_due()
-    assert [transfer.sent_bytes for transfer in chunks] == [4 * 64 * 1024] * 3
+    assert [transfer.sent_bytes for transfer in chunks] == [4 * CHUNK_BYTES] * 3
     # The first of a burst of four fails, so twelve chunks take 3 + 4 + 4 + 1.
     assert n_bursts == 4
 
