@@ -43,7 +43,7 @@ from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.federated.guard import UNIFORM
-from edgebench.federated.kit import INITIAL, KIT, STEP, STEP_SPEC, KitInfo
+from edgebench.federated.kit import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
 from edgebench.seeds import seed_for
 
 _CONNECT_S = 30.0
@@ -289,8 +289,8 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
     # Those processes learn, too, and take their share of the machine from the streams.
     os.nice(_NICE)
     how = spec.plan.how
-    if how.fit.runtime == "torch":
-        os.environ["KERAS_BACKEND"] = "torch"
+    if how.app is None and how.fit.runtime in KERAS_BACKENDS:
+        os.environ["KERAS_BACKEND"] = KERAS_BACKENDS[how.fit.runtime]
     course = _begin(spec, emit)
     if course is None:
         return
@@ -332,8 +332,7 @@ def _begin(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> Cou
 def _most_examples(spec: FederationSpec) -> dict[int, int]:
     """How many samples each client has, by node id; an edge that aggregates has those of its site."""
     assert spec.kit_dir is not None
-    info = msgspec.json.decode((Path(spec.kit_dir) / KIT).read_bytes(), type=KitInfo)
-    own = dict(zip(spec.plan.clients, info.samples, strict=True))
+    own = dict(zip(spec.plan.clients, read_info(Path(spec.kit_dir)).samples, strict=True))
     return {
         node: sum(own[device] for device in spec.plan.edges.get(name, (name,)))
         for node, name in enumerate(spec.plan.asked, 1)

@@ -6,14 +6,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from device_agent.agent import DeviceAgent
 from device_agent.learning import Learning
 from device_agent.sensor import Sensor, StreamFile
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
-from edgebench.federated.kit import KIT, KitInfo
+from edgebench.federated.kit import KIT, read_info
 from edgebench.federated.partition import PARTITION_FILES, fetch_parts
 
 
@@ -49,7 +47,7 @@ def _kits(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[
         directory = kits[workload] = work_dir / "kits" / workload
         directory.mkdir(parents=True, exist_ok=True)
         control.download(f"/v1/kits/{workload}/{KIT}", directory / KIT)
-        for name in msgspec.json.decode((directory / KIT).read_bytes(), type=KitInfo).files:
+        for name in read_info(directory).files:
             if name not in PARTITION_FILES:
                 control.download(f"/v1/kits/{workload}/{name}", directory / name)
         parts = [index for index, device in enumerate(plan.clients) if device in process.nodes]

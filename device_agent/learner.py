@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,7 @@ from edgebench.federated.content import (
 NICE = 10
 """Sensing comes first: the learner takes what it leaves."""
 
+Meta = Mapping[str, int | float | str]
 Answer = Callable[[Parcel], Parcel]
 
 
@@ -89,25 +90,27 @@ def main() -> int:
 def _do(job: LearnJob, clients: _Clients) -> str | None:
     """Write the reply to a request, whatever it is, and return its error."""
     started_ns = now_ns()
-    head, content = Head(message_id="", kind="train"), {}
+    head, content, meta = Head(message_id="", kind="train"), {}, {}
     try:
         request = read_parcel(Path(job.request))
         head = request.head
         reply = clients.of(job.workload, job.node)(request)
-        error, content = reply.head.error, reply.content
+        error, content, meta = reply.head.error, reply.content, reply.head.meta
     except ContentError as wrong:
         error = str(wrong)
     except Exception as failure:  # noqa: BLE001  (the reply is where it goes)
         traceback.print_exc()
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
-    write_reply(job, head, content, error, started_ns)
+    write_reply(job, head, content, error, started_ns, meta)
     return error
 
 
-def write_reply(job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int) -> None:
-    """Write the reply's file."""
+def write_reply(
+    job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int, meta: Meta | None = None
+) -> None:
+    """Write the reply's file. meta: what else its head says."""
     stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
-    head = reply_head(request, error, stamps)
+    head = reply_head(request, error, {**(meta or {}), **stamps})
     write_parcel(Path(job.reply), pack(head, {} if error is not None else content))
 
 

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from device_agent.learner import App, BuiltIn, LearnerSpec
 from device_agent.learner_process import LearnerProcess, Request
 from edgebench.fabric import topics
@@ -20,12 +18,9 @@ from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import Usage, Used
 from edgebench.federated.answerer import Answerer, Asked
-from edgebench.federated.kit import KIT, KitInfo
+from edgebench.federated.kit import KERAS_BACKENDS, read_info
 from edgebench.seeds import seed_for
 from edgebench.topology.deployment import FederatedPlan
-
-_BACKENDS = {"torch": "torch", "keras": "tensorflow"}
-"""What Keras runs on, by runtime of the built-in app."""
 
 
 class _Client(NamedTuple):
@@ -125,14 +120,14 @@ def by_keras_backend(workloads: Mapping[str, BuiltIn | App]) -> dict[str | None,
     """
     found: dict[str | None, dict[str, BuiltIn | App]] = {}
     for name, learned in workloads.items():
-        backend = _BACKENDS.get(learned.runtime) if isinstance(learned, BuiltIn) else None
+        backend = KERAS_BACKENDS.get(learned.runtime) if isinstance(learned, BuiltIn) else None
         found.setdefault(backend, {})[name] = learned
     return found
 
 
 def _learned(plan: FederatedPlan, kit: Path | None, run_id: str) -> BuiltIn | App:
     if kit is not None:
-        return BuiltIn(str(kit), msgspec.json.decode((kit / KIT).read_bytes(), type=KitInfo).runtime)
+        return BuiltIn(str(kit), read_info(kit).runtime)
     assert plan.how.app is not None
     return App(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
 

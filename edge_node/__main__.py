@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_node.node import EdgeNode
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
+from edgebench.federated.kit import KIT, read_info
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,8 +16,21 @@ def main(argv: list[str] | None = None) -> int:
     return start_node("edge-node", argv, _host)
 
 
-def _host(process: NodeProcess, _control: ControlClient, _work_dir: Path) -> None:
-    EdgeNode(process).run()
+def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
+    EdgeNode(process, _samples(control, process, work_dir)).run()
+
+
+def _samples(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, dict[str, int]]:
+    """How many samples each client has, by workload and device, where edges aggregate what the built-in app learns."""
+    samples = {}
+    for workload, plan in process.plan.federated.items():
+        if plan.how.app is not None or plan.how.engine != "mqtt" or "edge" not in plan.how.aggregate:
+            continue
+        directory = work_dir / "kits" / workload
+        directory.mkdir(parents=True, exist_ok=True)
+        control.download(f"/v1/kits/{workload}/{KIT}", directory / KIT)
+        samples[workload] = dict(zip(plan.clients, read_info(directory).samples, strict=True))
+    return samples
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,19 @@ class Federations:
     otherwise."""
 
     def __init__(
-        self, process: NodeProcess, edge: str, site: Connection, uplink: Connection, work_dir: Path, *, one_broker: bool
+        self,
+        process: NodeProcess,
+        edge: str,
+        site: Connection,
+        uplink: Connection,
+        work_dir: Path,
+        samples: Mapping[str, Mapping[str, int]],
+        *,
+        one_broker: bool,
     ) -> None:
         """Subscribes what it needs on both connections, which are not started yet.
 
+        samples: by workload that this edge aggregates, how many examples each device has, where that is known.
         one_broker: other edges' messages pass at the same broker, so devices are named one by one.
         """
         self._process = process
@@ -32,6 +41,7 @@ class Federations:
         self._site = site
         self._uplink = uplink
         self._work_dir = work_dir
+        self._samples = samples
         self._one_broker = one_broker
         self._from_site: dict[str, Take] = {}
         self._from_cloud: dict[str, Take] = {}
@@ -108,6 +118,7 @@ class Federations:
             self._process.plan.federated[workload],
             self._process.plan.seed,
             directory,
+            self._samples.get(workload, {}),
             to_device=lambda device, datagram: self._site.publish(
                 topics.fl_site_down(self._run_id, workload, device), datagram, qos=0
             ),

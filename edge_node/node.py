@@ -7,7 +7,7 @@ queue and goes on when it is back; what does not fit is counted as dropped.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
@@ -32,7 +32,8 @@ _UPLINK = "uplink"
 class EdgeNode:
     """One site's node."""
 
-    def __init__(self, process: NodeProcess) -> None:
+    def __init__(self, process: NodeProcess, samples: Mapping[str, Mapping[str, int]]) -> None:
+        """samples: by workload that this edge aggregates, how many examples each device has, where that is known."""
         self._process = process
         self._plan = process.plan
         (self._name,) = process.nodes
@@ -53,7 +54,7 @@ class EdgeNode:
             self._take_on(plan)
         one_broker = self._plan.endpoints[self._name].one_broker
         self._federations = Federations(
-            process, self._name, self._site, self._uplink, process.work_dir, one_broker=one_broker
+            process, self._name, self._site, self._uplink, process.work_dir, samples, one_broker=one_broker
         )
 
     def run(self) -> None:

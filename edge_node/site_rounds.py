@@ -15,6 +15,7 @@ import msgspec
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.records import ReplyRecord, RoundRecord
 from edgebench.federated.aggregate import weighted_mean
+from edgebench.federated.cohort import cohort_size
 from edgebench.federated.content import (
     Array,
     Arrays,
@@ -27,6 +28,7 @@ from edgebench.federated.content import (
     configs_in,
     metrics_in,
     pack,
+    stamps_in,
 )
 from edgebench.federated.courier import Courier, Reply, Request
 from edgebench.federated.guard import EXAMPLES, check_round
@@ -41,11 +43,15 @@ class SiteError(Exception):
 
 
 class Site(NamedTuple):
-    """The devices below an edge, and how their rounds are run."""
+    """The devices below an edge, and how their rounds are run.
+
+    samples: how many examples each device has, where that is known; who claims more is refused.
+    """
 
     edge: str
     plan: FederatedPlan
     seed: int
+    samples: Mapping[str, int]
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -54,7 +60,7 @@ class Site(NamedTuple):
 
     def cohort(self, group: str) -> tuple[str, ...]:
         """The devices of a round, drawn by its name."""
-        count = max(1, round(self.plan.how.fraction * len(self.devices)))
+        count = cohort_size(len(self.devices), self.plan.how.fraction)
         drawn = rng_for(self.seed, "site-cohort", self.edge, group).permutation(len(self.devices))[:count]
         return tuple(self.devices[index] for index in sorted(drawn))
 
@@ -144,7 +150,7 @@ def _held(
         requests.append(Request(device, head, pack(head, content)))
     replies = asking.replies(requests, timeout_s)
     gathered_ns = now_ns()
-    errors = _errors(replies, arrays, site.plan.how.max_update_ratio)
+    errors = _errors(replies, arrays, site)
     good = [parcel for device in cohort if device not in errors and (parcel := replies[device].parcel) is not None]
     number = config.get("server-round")
     record = RoundRecord(
@@ -161,7 +167,7 @@ def _held(
     return good, record
 
 
-def _errors(replies: Mapping[str, Reply], sent: Mapping[str, Array], max_update_ratio: float) -> dict[str, str]:
+def _errors(replies: Mapping[str, Reply], sent: Mapping[str, Array], site: Site) -> dict[str, str]:
     """Why replies do not count, by device."""
     errors: dict[str, str] = {}
     fit: dict[str, Parcel] = {}
@@ -171,7 +177,12 @@ def _errors(replies: Mapping[str, Reply], sent: Mapping[str, Array], max_update_
         else:
             fit[device] = reply.parcel
     devices = list(fit)
-    wrong = check_round(sent, list(fit.values()), max_update_ratio)
+    wrong = check_round(
+        sent,
+        list(fit.values()),
+        site.plan.how.max_update_ratio,
+        most_examples=[site.samples.get(device) for device in devices],
+    )
     return errors | {devices[index]: reason for index, reason in wrong.items()}
 
 
@@ -192,10 +203,7 @@ def _examples(reply: Parcel) -> int:
 
 
 def _record(reply: Reply, error: str | None) -> ReplyRecord:
-    meta = {} if reply.parcel is None else reply.parcel.head.meta
-    stamps = {
-        name: value for name in ("received_ns", "started_ns", "finished_ns") if isinstance(value := meta.get(name), int)
-    }
+    stamps = {} if reply.parcel is None else stamps_in(reply.parcel.head.meta)
     return ReplyRecord(
         node=reply.peer,
         asked_ns=reply.submitted_ns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class SiteServer:
         plan: FederatedPlan,
         seed: int,
         work_dir: Path,
+        samples: Mapping[str, int],
         *,
         to_device: Callable[[str, bytes], bool],
         to_cloud: Callable[[bytes], bool],
@@ -40,9 +41,9 @@ class SiteServer:
         uplink_backed_up: Callable[[], bool],
         on_round: Callable[[RoundRecord], None],
     ) -> None:
-        """on_round: called from the rounds' thread."""
+        """samples: see `Site`. on_round: called from the rounds' thread."""
         self._reactor = reactor
-        self._site = Site(edge, plan, seed)
+        self._site = Site(edge, plan, seed, samples)
         self._dir = work_dir
         self._on_round = on_round
         self._courier = Courier(reactor, to_device, work_dir, backed_up=site_backed_up)

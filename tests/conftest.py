@@ -11,6 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that run whole systems first: a worker that begins with one at the end is waited for by the others."""
+    long = (ROOT / "tests" / "system", ROOT / "tests" / "federated" / "test_engines.py")
+    items.sort(key=lambda item: not any(item.path.is_relative_to(place) for place in long))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of public research data, which is not part of the project: $EDGEBENCH_DATA or beside the project."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.federated.cohort import cloud_fraction, cohort_size
 from edgebench.topology.deployment import Deployment, FederatedPlan
 from edgebench.topology.model import Natural
 from edgebench.topology.wording import one_line
@@ -29,8 +30,6 @@ def check_federations(deployment: Deployment, file: str | Path) -> None:
 
 def _fields(plan: FederatedPlan, deployment: Deployment) -> Iterator[tuple[str, str]]:
     """What single fields ask for that cannot be had: (field, problem)."""
-    from edgebench.federated.flower.strategies import cloud_fraction, cohort_size
-
     how = plan.how
     asked = {"the cloud": cohort_size(len(plan.asked), cloud_fraction(how))}
     if "edge" in how.aggregate:
@@ -53,7 +52,7 @@ def _check(plan: FederatedPlan) -> None:
 
         load_app(Path(how.app)).configured(how.config)
     elif how.mode != "buffered":
-        from edgebench.federated.flower.strategies import check_strategy, cloud_fraction
+        from edgebench.federated.flower.strategies import check_strategy
 
         name = how.strategy.name
         if "edge" in how.aggregate and name.startswith("DifferentialPrivacyClientSide"):

@@ -252,13 +252,13 @@ def numpy_arrays(content: Content) -> Iterator[tuple[str, NDArray[Any]]]:
         yield name, array.numpy()
 
 
-def reply_head(request: Head, error: str | None, stamps: Mapping[str, int]) -> Head:
-    """The head of a reply to the request with this head. stamps: times in ns of the replying side's clock, by name."""
+def reply_head(request: Head, error: str | None, meta: Mapping[str, int | float | str]) -> Head:
+    """The head of a reply to the request with this head. meta: `STAMPS` of the replying side, and the like."""
     return Head(
         message_id=f"re-{request.message_id}",
         kind=request.kind,
         group=request.group,
         reply_to=request.message_id,
         error=error,
-        meta=dict(stamps),
+        meta=dict(meta),
     )

@@ -24,6 +24,8 @@ KIT = "kit.json"
 MODEL = "model.keras"
 STEP = "step.tflite"
 STEP_SPEC = "step.json"
+KERAS_BACKENDS = {"torch": "torch", "keras": "tensorflow"}
+"""What Keras must run on in a process, by runtime of the kit; LiteRT needs no Keras."""
 INITIAL = "initial.parcel"
 """The weights that the first round begins with; it lies beside the kit, and the cloud keeps it."""
 
@@ -40,6 +42,11 @@ class KitInfo(msgspec.Struct, frozen=True):
     files: tuple[str, ...]
     samples: tuple[int, ...]
     groups: tuple[int, ...]
+
+
+def read_info(directory: Path) -> KitInfo:
+    """What the kit in a folder says of itself."""
+    return msgspec.json.decode((directory / KIT).read_bytes(), type=KitInfo)
 
 
 def open_stepper(directory: Path, info: KitInfo) -> Stepper:
@@ -62,7 +69,7 @@ def open_stepper(directory: Path, info: KitInfo) -> Stepper:
 @cache
 def open_clients(directory: Path) -> BuiltInClient:
     """All clients of the kit in a folder; in one process there is one of it."""
-    info = msgspec.json.decode((directory / KIT).read_bytes(), type=KitInfo)
+    info = read_info(directory)
     return BuiltInClient(partial(open_stepper, directory, info), PartitionFile(directory))
 
 

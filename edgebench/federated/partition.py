@@ -3,13 +3,14 @@
 Whole groups (patients, subjects) are dealt, never single samples: in a ward too, a patient lies in one bed.
 
 The files are `x.npy` and `y.npy` (a row a sample), with the rows of each part together, one part after another, and
-`starts.npy`: int64 [part + 1], the row at which each part begins, and the number of rows. One read fetches a part, so
-that a process which learns for a thousand clients holds the data of one.
+`starts.npy`: int64 [part + 1], the row at which each part begins, and the number of rows. Rows are read as they are
+needed, so that a process holds one batch, whether it learns for a thousand clients or for one that has all the data.
 """
 
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,10 +215,10 @@ class PartitionFile:
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def part(self, index: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Read a part from the disk: x [sample, *shape] and y float32 [sample, label]. Raises DataError."""
+    def part(self, index: int) -> tuple[PartRows, PartRows]:
+        """The rows of a part: x [sample, *shape] and y float32 [sample, label]. Raises DataError."""
         start, end = self._rows(index, index)
-        return self._x.read(start, end), self._y.read(start, end)
+        return PartRows(self._x, start, end), PartRows(self._y, start, end)
 
     def extents(self, first: int, last: int) -> list[tuple[str, int, int]]:
         """Where these parts lie: name of the file, first byte, and the one after the last. Raises DataError."""
@@ -246,9 +247,30 @@ class _Rows:
         """The bytes of these rows: the first, and the one after the last."""
         return self._offset + start * self._row_bytes, self._offset + end * self._row_bytes
 
-    def read(self, start: int, end: int) -> NDArray[Any]:
-        count = (end - start) * (self._row_bytes // self._dtype.itemsize)
-        flat = np.fromfile(self._path, self._dtype, count, offset=self.extent(start, end)[0])
-        if len(flat) < count:
-            raise DataError(f"{self._path}: ends before row {end}")
-        return flat.reshape(end - start, *self._shape)
+    def read(self, rows: Indices) -> NDArray[Any]:
+        """Raises DataError where the file ends before one of them."""
+        read = np.empty((len(rows), *self._shape), self._dtype)
+        with self._path.open("rb", buffering=0) as file:
+            for place, row in enumerate(rows.tolist()):
+                size = os.preadv(file.fileno(), [read[place : place + 1].data], self.extent(row, row)[0])
+                if size < self._row_bytes:
+                    raise DataError(f"{self._path}: ends before row {row + 1}")
+        return read
+
+
+class PartRows:
+    """The samples, or the labels, of one client: rows are read as they are asked for, however many the client has."""
+
+    def __init__(self, rows: _Rows, start: int, end: int) -> None:
+        self._rows = rows
+        self._start = start
+        self._end = end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __getitem__(self, rows: Indices, /) -> NDArray[Any]:
+        """The rows of these numbers, from 0: [number, *shape]. Raises DataError where the file is cut off."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"row {rows.min()} or {rows.max()} of {len(self)}")  # beyond lie other clients' rows
+        return self._rows.read(self._start + rows)

@@ -133,6 +133,7 @@ def test_one_child_learns_for_many_devices_one_after_another(bench: Bench) -> No
         stamps = reply.head.meta
         assert stamps["received_ns"] == 17
         assert stamps["started_ns"] <= stamps["finished_ns"]  # type: ignore[operator]
+        assert {"created_at", "ttl"} <= set(stamps)  # what Flower says of the message travels along
 
 
 def test_what_is_no_message_gets_an_error_and_the_next_one_its_answer(bench: Bench) -> None:

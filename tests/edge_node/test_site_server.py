@@ -16,6 +16,7 @@ from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import RoundRecord
 from edgebench.federated.answerer import Answerer, Asked
+from edgebench.federated.cohort import cohort_size
 from edgebench.federated.content import (
     Array,
     Arrays,
@@ -56,6 +57,8 @@ class Bed:
 
     def __init__(self, number: int) -> None:
         self.adds = self.number = float(number)
+        self.claims = number
+        self.stamps: dict[str, int] = {}
         self.silent = False
         self.groups: list[str] = []
         self.cancelled = 0
@@ -72,9 +75,10 @@ class Bed:
 
     def _reply(self, request: Parcel) -> list[Bytes]:
         weights = arrays_in(request.content)["w"].numpy() + np.float32(self.adds)
-        metrics = Metrics({"num-examples": int(self.number), "train-loss": self.number})
+        metrics = Metrics({"num-examples": self.claims, "train-loss": self.number})
         return pack(
-            reply_head(request.head, None, {}), {"arrays": Arrays({"w": Array.of(weights)}), "metrics": metrics}
+            reply_head(request.head, None, self.stamps),
+            {"arrays": Arrays({"w": Array.of(weights)}), "metrics": metrics},
         )
 
 
@@ -101,6 +105,7 @@ class Ward:
             plan(deadline_s),
             7,
             tmp_path / "ward",
+            {"bed-0": 1, "bed-1": 2},
             to_device=self._down,
             to_cloud=lambda datagram: self._soon(partial(self.cloud.feed, "ward", datagram)),
             site_backed_up=lambda: False,
@@ -178,6 +183,34 @@ def test_two_rounds_of_a_site_are_one_reply_to_the_cloud(ward: Ward) -> None:
         ("bed-0", 1, None),
         ("bed-1", 2, None),
     ]
+
+
+def test_a_bed_that_claims_more_examples_than_it_has_is_refused(ward: Ward) -> None:
+    ward.beds["bed-1"].claims = 10**15
+    reply = ward.reply(ward.ask("m"))
+    assert reply.parcel is not None
+    assert arrays_in(reply.parcel.content)["w"].numpy().tolist() == [2.0] * 4
+    assert metrics_in(reply.parcel.content)["num-examples"] == 1
+    assert [each.error for each in ward.rounds[0].replies] == [
+        None,
+        f"metric 'num-examples' is {10**15}, but its client has 2",
+    ]
+
+
+def test_times_that_no_clock_tells_are_not_recorded(ward: Ward) -> None:
+    ward.beds["bed-1"].stamps = {"received_ns": 1 << 63, "started_ns": -1, "finished_ns": 5}
+    assert ward.reply(ward.ask("m")).error is None
+    record = ward.rounds[0].replies[1]
+    assert (record.started_ns, record.finished_ns) == (None, 5)
+    assert record.delivered_ns is not None
+    assert record.delivered_ns < 1 << 63
+
+
+def test_a_share_of_the_devices_is_asked_as_the_cloud_counts_it() -> None:
+    beds = tuple(f"bed-{number}" for number in range(5))
+    how = Federated(workload="w", aggregate=("edge", "cloud"), fraction=0.3)
+    site = Site("ward", FederatedPlan(how, beds, {"ward": beds}), 7, {})
+    assert len(site.cohort("1")) == cohort_size(5, 0.3) == 1
 
 
 def test_what_the_cloud_gives_up_is_over_at_once_and_the_next_request_is_answered(ward: Ward) -> None:
@@ -258,7 +291,7 @@ def unanswered(request: Request) -> Reply:
 
 def test_each_round_has_its_share_of_the_time_that_is_left() -> None:
     asking, records = Unanswered(), list[RoundRecord]()
-    site = Site("ward", plan(LONG_S, edge_rounds=3), 7)
+    site = Site("ward", plan(LONG_S, edge_rounds=3), 7, {})
     until_ns = now_ns() + 3000 * NS_PER_S
     with pytest.raises(SiteError, match="0 of 2 replies of the site are good, 1 must be"):
         run_rounds(question("m"), site, asking, until_ns, records.append)
@@ -269,12 +302,12 @@ def test_each_round_has_its_share_of_the_time_that_is_left() -> None:
 def test_no_round_begins_after_the_deadline() -> None:
     asking, records = Unanswered(), list[RoundRecord]()
     with pytest.raises(SiteError, match="leaves no time for a round"):
-        run_rounds(question("m"), Site("ward", plan(LONG_S), 7), asking, now_ns(), records.append)
+        run_rounds(question("m"), Site("ward", plan(LONG_S), 7, {}), asking, now_ns(), records.append)
     assert (asking.timeouts_s, records) == ([], [])
 
 
 def test_an_edge_answers_no_evaluation() -> None:
     with pytest.raises(SiteError, match="does not answer 'evaluate'"):
         run_rounds(
-            question("m", "evaluate"), Site("ward", plan(LONG_S), 7), Unanswered(), now_ns(), lambda _record: None
+            question("m", "evaluate"), Site("ward", plan(LONG_S), 7, {}), Unanswered(), now_ns(), lambda _record: None
         )

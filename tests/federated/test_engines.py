@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -33,8 +32,7 @@ CLIENTS = 3
 SEED = 11
 STEP = 0.1
 
-_NO_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-ENGINES = [pytest.param("ray", marks=_NO_RAY), "superlink"]
+ENGINES = ["ray", "superlink"]
 
 pytestmark = pytest.mark.timeout(300)
 

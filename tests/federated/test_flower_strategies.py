@@ -8,12 +8,11 @@ import msgspec
 import pytest
 
 from edgebench.errors import EdgebenchError
+from edgebench.federated.cohort import cloud_fraction, cohort_size
 from edgebench.federated.flower.strategies import (
     PRIVATE,
     STRATEGIES,
     check_strategy,
-    cloud_fraction,
-    cohort_size,
     make_strategy,
 )
 from edgebench.topology.model import Federated

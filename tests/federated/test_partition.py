@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.federated.partition import (
     PARTITION_FILES,
     PartFigures,
     PartitionFile,
+    PartRows,
     describe,
     fetch_parts,
     partition,
@@ -150,6 +153,10 @@ def test_parts_are_described_by_rows_patients_and_labels() -> None:
     assert found == (PartFigures(4, 2, (0.25, 0.75)), PartFigures(1, 1, (1.0, 0.0)))
 
 
+def whole(part: PartRows) -> NDArray[Any]:
+    return part[np.arange(len(part))]
+
+
 def test_each_client_reads_its_own_rows_from_the_files(tmp_path: Path) -> None:
     split = _ward()
     parts = partition(split, Dirichlet(alpha=0.5), 7, 3)
@@ -158,10 +165,21 @@ def test_each_client_reads_its_own_rows_from_the_files(tmp_path: Path) -> None:
     file = PartitionFile(tmp_path / "new")
     assert len(file) == 7
     for index, rows in enumerate(parts):
-        x, y = file.part(index)
+        x, y = map(whole, file.part(index))
         assert np.array_equal(x, split.x[rows])
         assert np.array_equal(y, split.y[rows])
         assert [str(a.dtype) for a in (x, y)] == ["float32", "float32"]
+
+
+def test_rows_come_in_the_order_asked_for_and_never_those_of_other_clients(tmp_path: Path) -> None:
+    split = _ward()
+    write_partitions(split, [np.arange(50), np.arange(50, 120)], tmp_path)
+    x, _ = PartitionFile(tmp_path).part(1)
+    assert np.array_equal(x[np.array([3, 0, 3])], split.x[[53, 50, 53]])
+    assert x[np.array([], np.int64)].shape == (0, *split.x.shape[1:])
+    for row in (-1, 70):
+        with pytest.raises(IndexError, match=f"row .*{row} of 70"):
+            x[np.array([row])]
 
 
 @pytest.mark.parametrize("index", [-1, 2])
@@ -173,12 +191,12 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path, index: int) -> None:
 
 def test_files_that_are_cut_off_or_of_another_form_are_named(tmp_path: Path) -> None:
     write_partitions(_ward(), [np.arange(50), np.arange(50, 120)], tmp_path)
-    whole = (tmp_path / "x.npy").read_bytes()
+    uncut = (tmp_path / "x.npy").read_bytes()
     file = PartitionFile(tmp_path)
-    (tmp_path / "x.npy").write_bytes(whole[:-8])
+    (tmp_path / "x.npy").write_bytes(uncut[:-8])
     with pytest.raises(DataError, match=r"x\.npy: ends before row 120"):
-        file.part(1)
-    assert len(file.part(0)[0]) == 50
+        whole(file.part(1)[0])
+    assert len(whole(file.part(0)[0])) == 50
     (tmp_path / "starts.npy").write_bytes(b"")
     with pytest.raises(DataError, match="not the parts of a data set"):
         PartitionFile(tmp_path)
@@ -196,12 +214,12 @@ def test_only_the_rows_of_the_wanted_parts_are_fetched_and_neighbours_at_once(tm
 
     def fetch(name: str, start: int, end: int) -> None:
         asked.append((name, end - start))
-        whole = (there / name).read_bytes()
+        read = (there / name).read_bytes()
         with (here / name).open("ab") as file:
-            file.truncate(len(whole))
+            file.truncate(len(read))
         with (here / name).open("r+b") as file:
             file.seek(start)
-            file.write(whole[start:end])
+            file.write(read[start:end])
 
     fetch_parts([3, 0, 1], here, fetch)
     assert [each for each in asked if each[1] >= 300 * 4 and each[1] != 4096] == [
@@ -212,7 +230,7 @@ def test_only_the_rows_of_the_wanted_parts_are_fetched_and_neighbours_at_once(tm
     ]
     file = PartitionFile(here)
     for index in (0, 1, 3):
-        assert np.array_equal(file.part(index)[0], split.x[index * 300 : (index + 1) * 300])
-    assert not file.part(2)[0].any()
+        assert np.array_equal(whole(file.part(index)[0]), split.x[index * 300 : (index + 1) * 300])
+    assert not whole(file.part(2)[0]).any()
     with pytest.raises(DataError, match="no part 4 among 4"):
         fetch_parts([4], here, fetch)

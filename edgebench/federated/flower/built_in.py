@@ -9,6 +9,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from edgebench.federated.cohort import cloud_fraction
 from edgebench.federated.content import Array, Arrays
 from edgebench.federated.flower.buffered import Buffered
 from edgebench.federated.flower.events import Learned
@@ -16,7 +17,7 @@ from edgebench.federated.flower.grid import identity
 from edgebench.federated.flower.journal import Checkpoint, Journal
 from edgebench.federated.flower.messages import SERVER_NODE, to_content, to_records
 from edgebench.federated.flower.observed import Check, ObservedGrid
-from edgebench.federated.flower.strategies import cloud_fraction, make_strategy
+from edgebench.federated.flower.strategies import make_strategy
 from edgebench.federated.guard import check_round
 from edgebench.topology.model import Federated
 

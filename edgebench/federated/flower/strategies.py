@@ -16,10 +16,10 @@ from flwr.supercore.privacy_accounting import NeighboringRelation, PrivacyAccoun
 from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
 from edgebench.errors import EdgebenchError
+from edgebench.federated.cohort import cohort_size
 from edgebench.federated.flower.chatter import quietly
 from edgebench.federated.flower.events import Privacy
 from edgebench.federated.guard import UNIFORM
-from edgebench.topology.model import Federated
 from edgebench.topology.wording import choice_of, did_you_mean
 
 STRATEGIES: Mapping[str, type[FedAvg]] = {
@@ -149,16 +149,6 @@ class BuiltInStrategy(Strategy):
                 return None
             kept[name] = array if array.dtype == self._dtypes[name] else FlowerArray(values.astype(self._dtypes[name]))
         return kept
-
-
-def cohort_size(clients: int, fraction: float) -> int:
-    """How many of the clients a round asks; as Flower counts them."""
-    return max(int(clients * fraction), 1)
-
-
-def cloud_fraction(how: Federated) -> float:
-    """The share of its clients that the cloud asks in a round: all, where edges aggregate and draw their devices."""
-    return 1.0 if "edge" in how.aggregate else how.fraction
 
 
 def check_strategy(name: str, args: Mapping[str, Any], *, clients: int, fraction: float) -> None:
