@@ -51,7 +51,10 @@ class NumberedGrid(NodeGrid):
                 raise EdgebenchError(f"{len(ids)} of {clients} clients have come within {_CONNECT_S:g} s")
             sleep_s(_POLL_S)
         asked = [Message(RecordDict(), each, WHO) for each in ids]
-        replies = _polled(inner, list(inner.push_messages(asked)), patience_s=max(patience_s, _CONNECT_S))
+        patience_s = max(patience_s, _CONNECT_S)
+        replies = list(_polled(inner, list(inner.push_messages(asked)), patience_s=patience_s))
+        if len(replies) < clients:
+            raise EdgebenchError(f"{len(replies)} of {clients} clients have told their place within {patience_s:g} s")
         places: dict[int, int] = {}
         for reply in replies:
             if reply.has_error():

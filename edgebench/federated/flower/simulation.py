@@ -28,6 +28,8 @@ def run_on_ray(job: Job, listener: Listener, *, cpus: int | None = None) -> None
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     # Its agents look for a server that has been killed for a minute, and then end.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    # Else its workers run at nice 15, and wait for minutes beside any other work on the machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Else Ray keeps the GPUs from every process that it gives none.
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     from flwr.server.superlink.fleet.vce.backend import BackendConfig
