@@ -59,4 +59,4 @@ def __getattr__(name: str) -> Ward:
     number = name.removeprefix(_PREFIX)
     if number == name or not number.isdecimal():
         raise AttributeError(name)
-    return Ward(f"federated_task:{name}", DEATH.outcome, DEATH.published, clients=int(number))
+    return Ward(f"federated_task:{name}", DEATH.outcome, DEATH.published, DEATH.models, clients=int(number))

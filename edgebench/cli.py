@@ -5,22 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import edgebench
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
-
-if TYPE_CHECKING:
-    from edgebench.tasks.task import Task
 
 _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
 _LAB_PACKAGES = (
     *(
         "aiohttp",
+        "av",
         "duckdb",
         "flatbuffers",
         "flwr",
@@ -32,7 +30,7 @@ _LAB_PACKAGES = (
         "pyarrow",
         "rich",
     ),
-    *("scipy", "sklearn", "tensorflow"),
+    *("scipy", "sklearn", "soundfile", "tensorflow"),
 )
 """Modules that a base install lacks."""
 _SIZES = ("light", "heavy", "published")
@@ -170,22 +168,33 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def list_tasks(args: argparse.Namespace) -> int:
-    """List the built-in tasks."""
+    """List the built-in tasks: their models, and the data that they can be learned from."""
     import msgspec
 
-    from edgebench import tasks
+    from edgebench.experiments.listing import TaskListed, listed
 
-    table = [{"name": name, **_about(tasks.task_named(name))} for name in tasks.names()]
+    found = listed(args.data)
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(table)).decode())
-    else:
-        for row in table:
-            print(f"{row['name']:22} {row['scenario']:16} {row['metric']:8} {', '.join(row['sizes'])}")
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return 0
+
+    def lines(task: TaskListed) -> Iterator[str]:
+        yield f"{task.name}  ({task.scenario}, {task.metric})"
+        for size, model in task.models.items():
+            parameters = "" if model.parameters is None else f"{model.parameters:,}"
+            yield f"  {size:10}{parameters:>12}  {model.architecture}"
+        yield "  data      generated, or"
+        for source in task.sources:
+            state = f"found at {source.found}" if source.found is not None else f"get {source.how_to_get}"
+            yield f"            {source.name}: {state}"
+
+    print("\n\n".join("\n".join(lines(task)) for task in found))
     return 0
 
 
-def _about(task: Task) -> dict[str, Any]:
-    return {"scenario": task.scenario, "metric": task.metric, "sizes": list(task.sizes)}
+def _add_tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", type=Path, help="say which data sets are in this folder")
+    _add_json(parser)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -215,7 +224,7 @@ def _check_folder(option: str, path: Path) -> None:
 COMMANDS = {
     "validate": Command(validate, _add_validate),
     "schema": Command(schema, _add_nothing),
-    "tasks": Command(list_tasks, _add_json),
+    "tasks": Command(list_tasks, _add_tasks),
     "run": Command(run, _add_run),
     "report": Command(report, _add_report),
     "train": Command(train, _add_train),

@@ -133,8 +133,8 @@ def train_task(
 
     task = task_named(name)
     for size in sizes:
-        if size not in task.sizes:
-            raise EdgebenchError(f"{name} has no size '{size}'; it has {', '.join(task.sizes)}")
+        if size not in task.models:
+            raise EdgebenchError(f"{name} has no size '{size}'; it has {', '.join(task.models)}")
     with Converter() as converter:
         tell("loading Keras")
         _load_keras_quietly()

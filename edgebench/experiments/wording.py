@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 NONE = "–"
+_METRICS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "top1": "top-1",
+    "top5": "top-5",
+    "rank1": "rank-1",
+    "map": "mAP",
+    "auc": "AUC",
+    "word_accuracy": "1 − WER",
+    "wer": "WER",
+    "cer": "CER",
+    "fp": "FP",
+    "fn": "FN",
+}
 
 
 def ms(value: float | None, places: int = 1) -> str:
@@ -43,7 +57,7 @@ def quality(value: float | None, interval: tuple[float, float] | None = None) ->
 
 def metric_name(metric: str) -> str:
     """Write a metric as the literature does."""
-    return {"auroc": "AUROC", "auprc": "AUPRC"}.get(metric, metric)
+    return _METRICS.get(metric, metric)
 
 
 def process_name(name: str, nodes: list[str]) -> str:

@@ -61,4 +61,4 @@ def _imported(path: str) -> Task:
     return cast("Task", task)
 
 
-_PARTS = ("name", "scenario", "metric", "sizes", "load", "fit", "score", "intervals", "baseline")
+_PARTS = ("name", "scenario", "metric", "models", "load", "fit", "score", "intervals", "baseline")

@@ -1,7 +1,8 @@
-"""Metrics of a yes-or-no decision, and their bootstrap intervals."""
+"""Metrics of decisions between two or more classes, and bootstrap intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,75 @@ def binary_intervals(
     With `group` [sample] whole groups are drawn: the hours of one patient are no independent samples.
     """
     curve = _Curve(outputs, labels)
-    rng = rng_for(seed, "bootstrap")
-    unit = np.arange(curve.size) if group is None else np.unique(group, return_inverse=True)[1]
-    units = int(unit.max()) + 1 if len(unit) else 0
+    unit, units = _units(curve.size, group)
     found: dict[str, list[float]] = {"auroc": [], "auprc": []}
-    for _ in range(RESAMPLES if units else 0):
-        drawn = np.bincount(rng.integers(0, units, units), minlength=units)
+    for drawn in _draws(units, seed):
         for name, value in curve.metrics(drawn[unit].astype(float)).items():
             found[name].append(value)
     return {name: _percentiles(np.array(values)) for name, values in found.items()}
+
+
+def class_metrics(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> dict[str, float]:
+    """`top1` and `top5`, the shares of samples whose class is the likeliest, or among the five likeliest.
+
+    outputs: [sample, class]; labels: class numbers [sample, 1]. NaN for no samples.
+    """
+    return {name: float(hits.mean()) if len(hits) else float("nan") for name, hits in _hits(outputs, labels).items()}
+
+
+def class_intervals(
+    outputs: NDArray[np.floating[Any]],
+    labels: NDArray[np.float32],
+    *,
+    seed: int,
+    group: NDArray[np.int64] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstrap intervals of `class_metrics`; with `group` [sample] whole groups are drawn."""
+    hits = _hits(outputs, labels)
+    return ratio_intervals({name: (each, np.ones(len(each))) for name, each in hits.items()}, seed=seed, group=group)
+
+
+def ratio_intervals(
+    ratios: Mapping[str, tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
+    *,
+    seed: int,
+    group: NDArray[np.int64] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstrap intervals of Σ numerator / Σ denominator, both [sample]; of a mean with ones below.
+
+    With `group` [sample] whole groups are drawn, not samples.
+    """
+    unit, units = _units(len(next(iter(ratios.values()))[0]), group)
+    resamples = list(_draws(units, seed))
+    draws = np.array(resamples, np.float64).reshape(len(resamples), units)
+    found = {}
+    for name, (numerator, denominator) in ratios.items():
+        above = draws @ np.bincount(unit, numerator, minlength=units)
+        below = draws @ np.bincount(unit, denominator, minlength=units)
+        found[name] = _percentiles(np.divide(above, below, out=np.full(len(draws), np.nan), where=below > 0))
+    return found
+
+
+def _hits(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    if len(outputs) != len(labels):
+        raise ValueError(f"{len(outputs)} outputs for {len(labels)} labels")
+    true = labels.reshape(-1).astype(np.int64)
+    # Of equal outputs the first class counts as likelier, as argmax has it.
+    ranked = np.argsort(-outputs, axis=1, kind="stable")
+    return {f"top{k}": (ranked[:, :k] == true[:, None]).any(1).astype(np.float64) for k in (1, 5)}
+
+
+def _units(samples: int, group: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], int]:
+    """The number of what is drawn for each sample, and how many there are."""
+    unit = np.arange(samples) if group is None else np.unique(group, return_inverse=True)[1].reshape(-1)
+    return unit, int(unit.max()) + 1 if len(unit) else 0
+
+
+def _draws(units: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each unit is drawn, in each resample; no resample of nothing."""
+    rng = rng_for(seed, "bootstrap")
+    for _ in range(RESAMPLES if units else 0):
+        yield np.bincount(rng.integers(0, units, units), minlength=units)
 
 
 def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:

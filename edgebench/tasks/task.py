@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.inference.spec import TensorSpec
+from edgebench.tasks.sources import Source
 
 if TYPE_CHECKING:
     import keras
@@ -77,6 +78,14 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class ModelInfo:
+    """A model that a task offers. parameters: for samples of its generated data; None where nobody has counted."""
+
+    architecture: str
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
 class Baseline:
     """A classical model fitted on the same features and the same split."""
 
@@ -91,9 +100,14 @@ class Task(Protocol):
     scenario: str
     metric: str
     """The key of `score` that models are compared by; larger is better."""
-    sizes: tuple[Size, ...]
+    models: Mapping[Size, ModelInfo]
+    """What `fit` can make."""
     loss: Loss
     """Of the model's outputs, when its devices learn it on. A task without it cannot be learned federatedly."""
+
+    def sources(self) -> Sequence[Source]:
+        """The layouts that `load` finds, the preferred one first. A task without it is listed without."""
+        ...
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """The data set found under `data`, or a generated one where `data` is None.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from edgebench.clock import sleep_s
 from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Size, Split
+from edgebench.tasks.task import Baseline, Dataset, Epoch, ModelInfo, Size, Split
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,9 @@ class TinyTask:
     name: str = NAME
     scenario: str = "test"
     metric: str = "auroc"
-    sizes: tuple[Size, ...] = ("light", "heavy")
+    models: Mapping[Size, ModelInfo] = field(
+        default_factory=lambda: {"light": ModelInfo("dense 8"), "heavy": ModelInfo("LSTM 4")}
+    )
     fitting: Literal["sound", "crash", "error", "slow"] = "sound"
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:

@@ -16,7 +16,7 @@ def test_the_three_icu_tasks_are_built_in() -> None:
     for name in names():
         task = task_named(name)
         assert (task.name, task.scenario, task.metric) == (name, "icu", "auroc")
-        assert task.sizes == ("light", "heavy", "published")
+        assert tuple(task.models) == ("light", "heavy", "published")
 
 
 def test_a_users_own_task_is_named_by_module_and_attribute() -> None:

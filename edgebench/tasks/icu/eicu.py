@@ -20,9 +20,10 @@ from edgebench.errors import DataError
 from edgebench.tasks.icu.features import Channel, cleaned, encode, feature_names, filled, last_steps, typical
 from edgebench.tasks.icu.generator import Outcome
 from edgebench.tasks.icu.published import STEPS
-from edgebench.tasks.icu.splits import group_of, place_of
+from edgebench.tasks.splits import group_of, place_of
 from edgebench.tasks.task import Dataset, Split
 
+NAME = "eICU"
 FOLDER = "eicu-demo"
 MARKERS = ("patient.csv.gz", "diagnosis.csv.gz")
 HOW_TO_GET = (
@@ -126,7 +127,7 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
     for name, (low, high) in bounds.items():
         chosen = [(s, c) for s, c in zip(stays, constants, strict=True) if low <= place[s.person] < high]
         splits[name] = _split(chosen, outcome, normal)
-    return Dataset(source="eICU", real=True, features=_FEATURES, natural_key="hospital", **splits)
+    return Dataset(source=NAME, real=True, features=_FEATURES, natural_key="hospital", **splits)
 
 
 def _split(stays: list[tuple[_Stay, NDArray[np.float32]]], outcome: Outcome, normal: NDArray[np.float32]) -> Split:

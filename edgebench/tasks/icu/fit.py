@@ -9,10 +9,11 @@ import keras
 import numpy as np
 
 from edgebench.seeds import rng_for, seed_for
+from edgebench.tasks.fitting import Patience, first_groups, keep_best
 from edgebench.tasks.icu.models import PublishedShape, build
 from edgebench.tasks.metrics import binary_metrics
 from edgebench.tasks.models import outputs_of
-from edgebench.tasks.task import Dataset, Epoch, Size, Split
+from edgebench.tasks.task import Dataset, Epoch, Size
 
 Progress = Callable[[Epoch], None]
 
@@ -63,26 +64,15 @@ def fit(
     # Compiling a recurrent step with XLA takes longer than the whole training.
     network.trainee.compile(optimiser, "binary_crossentropy", jit_compile=False)
     labels = np.repeat(train.y, network.trainee.output_shape[1], axis=1)
-    planned = EPOCHS if epochs is None else epochs
-    best, best_epoch, kept = -np.inf, 0, network.model.get_weights()
-    for epoch in range(1, planned + 1):
+
+    def train_epoch(epoch: int) -> float:
         rows = rng_for(seed, "epoch", epoch).permutation(len(train))[:EPOCH_SAMPLES]
         ran = network.trainee.fit(train.x[rows], labels[rows], batch_size=recipe.batch, shuffle=False, verbose=0)
-        quality = binary_metrics(outputs_of(network.model, dataset.valid.x), dataset.valid.y)["auroc"]
-        # Not `quality > best`: with one label only it is NaN, and the latest weights are as good as any.
-        if epoch >= min(recipe.settle, planned) and not quality <= best:
-            best, best_epoch, kept = quality, epoch, network.model.get_weights()
-        if progress is not None:
-            progress(Epoch(epoch=epoch, epochs=planned, loss=ran.history["loss"][-1], quality=quality))
-        if best_epoch and epoch - best_epoch >= recipe.patience:
-            break
-    network.model.set_weights(kept)
+        return float(ran.history["loss"][-1])
+
+    def quality() -> float:
+        return binary_metrics(outputs_of(network.model, dataset.valid.x), dataset.valid.y)["auroc"]
+
+    how = Patience(EPOCHS if epochs is None else epochs, recipe.settle, recipe.patience)
+    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=progress)
     return network.model
-
-
-def first_groups(split: Split, examples: int | None, *, seed: int) -> Split:
-    """The samples of the first `examples` groups after a seeded shuffle; all of them where `examples` is None."""
-    if examples is None:
-        return split
-    groups = rng_for(seed, "examples").permutation(np.unique(split.group))[:examples]
-    return split.rows(np.flatnonzero(np.isin(split.group, groups)))

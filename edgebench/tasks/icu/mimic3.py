@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.seeds import rng_for
-from edgebench.tasks.icu.cache import cached
+from edgebench.tasks.cache import cached
 from edgebench.tasks.icu.features import last_steps
 from edgebench.tasks.icu.generator import Outcome
 from edgebench.tasks.icu.published import (
@@ -28,9 +28,10 @@ from edgebench.tasks.icu.published import (
     encode,
     feature_names,
 )
-from edgebench.tasks.icu.splits import SplitName, group_of, share_of
+from edgebench.tasks.splits import SplitName, group_of, share_of
 from edgebench.tasks.task import Dataset, Split
 
+NAME = "MIMIC-III benchmark"
 FOLDERS: dict[Outcome, str] = {
     "death": "in-hospital-mortality",
     "decompensation": "decompensation",
@@ -83,7 +84,7 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
         "test": test,
     }
     read = {name: _split(name, rows, folder, outcome) for name, rows in splits.items()}
-    return Dataset(source="MIMIC-III benchmark", real=True, features=feature_names(), natural_key=None, **read)
+    return Dataset(source=NAME, real=True, features=feature_names(), natural_key=None, **read)
 
 
 def _held_out(folder: Path, train: list[_Row], outcome: Outcome) -> set[str]:

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.errors import DataError
-from edgebench.tasks.icu.cache import Arrays, cached
+from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.icu.features import Channel, cleaned, encode, feature_names, filled, typical
 from edgebench.tasks.icu.published import STEPS
-from edgebench.tasks.icu.splits import share_of
+from edgebench.tasks.splits import share_of
 from edgebench.tasks.task import Dataset, Split
 
+NAME = "PhysioNet Challenge 2012"
 FOLDER = "physionet2012"
 MARKERS = ("set-a", "set-b")
 HOW_TO_GET = (
@@ -97,7 +98,7 @@ def load(folder: Path) -> Dataset:
     a = _split(read["a"], encode(grids["a"], whole[: len(constants_a)], normal))
     b = _split(read["b"], encode(grids["b"], whole[len(constants_a) :], normal))
     return Dataset(
-        source="PhysioNet Challenge 2012",
+        source=NAME,
         real=True,
         features=feature_names(CHANNELS, _CONSTANTS),
         train=a.rows(np.flatnonzero(~held_out)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.icu.generator import Outcome, generate
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, Size
+from edgebench.tasks.sources import Source, load
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras
@@ -28,18 +29,20 @@ class IcuTask:
     outcome: Outcome
     published: PublishedShape
     """The published shape for this question; Source: Hao et al. 2021, which takes them from the MIMIC-III benchmark."""
+    models: Mapping[Size, ModelInfo]
     scenario: str = "icu"
     metric: str = "auroc"
-    sizes: tuple[Size, ...] = ("light", "heavy", "published")
     loss: Loss = "binary_crossentropy"
+
+    def sources(self) -> Sequence[Source]:
+        """See `Task.sources`."""
+        from edgebench.tasks.icu.sources import sources
+
+        return sources(self.outcome)
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """See `Task.load`. Real data is split in the same way whatever the seed."""
-        if data is None:
-            return generate(self.outcome, seed=seed)
-        from edgebench.tasks.icu import sources
-
-        return sources.load(self.outcome, data)
+        return generate(self.outcome, seed=seed) if data is None else load(self.name, self.sources(), data)
 
     def fit(
         self,
@@ -78,6 +81,14 @@ class IcuTask:
         return fit_baseline(dataset)
 
 
-DEATH = IcuTask("icu-death", "death", "bilstm-8-lstm-16")
-DECOMPENSATION = IcuTask("icu-decompensation", "decompensation", "lstm-128")
-HEART_FAILURE = IcuTask("icu-heart-failure", "heart-failure", "lstm-256")
+def _models(published: str, parameters: int) -> dict[Size, ModelInfo]:
+    return {
+        "light": ModelInfo("LSTM 16 and dense 16, blended with a linear model of summaries", 12_462),
+        "heavy": ModelInfo("LSTM 32, GRU 32 and dense 64, blended with a linear model of summaries", 49_408),
+        "published": ModelInfo(published, parameters),
+    }
+
+
+DEATH = IcuTask("icu-death", "death", "bilstm-8-lstm-16", _models("BiLSTM 8 + 8, LSTM 16", 7_569))
+DECOMPENSATION = IcuTask("icu-decompensation", "decompensation", "lstm-128", _models("LSTM 128", 105_089))
+HEART_FAILURE = IcuTask("icu-heart-failure", "heart-failure", "lstm-256", _models("LSTM 256, 25 phenotypes", 347_417))

@@ -13,7 +13,7 @@ import pytest
 from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.icu import eicu
-from edgebench.tasks.icu.splits import group_of
+from edgebench.tasks.splits import group_of
 from edgebench.tasks.task import Dataset, Split
 
 HOURS = 30

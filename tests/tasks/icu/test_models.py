@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from edgebench.tasks import task_named
-from edgebench.tasks.icu.fit import first_groups
+from edgebench.tasks.fitting import first_groups
 from edgebench.tasks.icu.models import build, members_share
 from edgebench.tasks.icu.task import IcuTask
 from edgebench.tasks.models import outputs_of, with_batch
@@ -68,6 +68,13 @@ def test_more_patients_and_epochs_give_a_better_model(data: Dataset, light: kera
     # Of a training no longer than the settling time the last epoch is kept.
     valid = task.score(outputs_of(better, data.valid.x), data.valid.y)["auroc"]
     assert valid == pytest.approx(seen[-1].quality, abs=1e-3)
+
+
+def test_the_listed_numbers_of_parameters_are_those_of_the_generated_data(data: Dataset, light: keras.Model) -> None:
+    task = task_named("icu-decompensation")
+    assert isinstance(task, IcuTask)
+    assert light.count_params() == task.models["light"].parameters
+    assert build("heavy", task.published, data.valid).model.count_params() == task.models["heavy"].parameters
 
 
 def test_examples_are_whole_patients_of_a_seeded_shuffle() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgebench.errors import DataError
-from edgebench.tasks.icu.cache import cache_dir, cached
+from edgebench.tasks.cache import cache_dir, cached
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""Training with early stopping on held-out data, whatever an epoch of a task is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from edgebench.seeds import rng_for
+from edgebench.tasks.task import Epoch, Split
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to stop, and from when on weights are kept.
+
+    settle: the first epoch (or the last, of a shorter training) whose weights may be kept. patience: stop after so many
+    epochs without a better quality.
+    """
+
+    epochs: int
+    settle: int = 1
+    patience: int = 2
+
+
+def keep_best(
+    model: keras.Model,
+    how: Patience,
+    *,
+    train_epoch: Callable[[int], float],
+    quality: Callable[[], float],
+    progress: Callable[[Epoch], None] | None,
+) -> None:
+    """Train the model epoch by epoch, and leave it with its best weights.
+
+    train_epoch: trains epoch n = 1, 2, … and gives its mean loss. quality: of the model as it is, on held-out data;
+    larger is better.
+    """
+    best, best_epoch, kept = -np.inf, 0, model.get_weights()
+    for epoch in range(1, how.epochs + 1):
+        loss = train_epoch(epoch)
+        found = quality()
+        # Not `found > best`: where it is undefined it is NaN, and the latest weights are as good as any.
+        if epoch >= min(how.settle, how.epochs) and not found <= best:
+            best, best_epoch, kept = found, epoch, model.get_weights()
+        if progress is not None:
+            progress(Epoch(epoch=epoch, epochs=how.epochs, loss=loss, quality=found))
+        if best_epoch and epoch - best_epoch >= how.patience:
+            break
+    model.set_weights(kept)
+
+
+def first_groups(split: Split, examples: int | None, *, seed: int) -> Split:
+    """The samples of the first `examples` groups after a seeded shuffle; all of them where `examples` is None."""
+    if examples is None:
+        return split
+    groups = rng_for(seed, "examples").permutation(np.unique(split.group))[:examples]
+    return split.rows(np.flatnonzero(np.isin(split.group, groups)))
