@@ -210,6 +210,7 @@ class Director:
             epochs=how.epochs,
             examples=how.examples,
             stream_dir=stream_dir,
+            compressed=plan.compress is not None,
             kit=kit,
         )
 

@@ -25,7 +25,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     name: of the workload (or whatever the caller calls it). data: None for generated data. epochs, examples: None for
     what the task holds right. targets: (runtime, quantisation) of each file; none: nothing is trained. out_dir: for the
-    files. stream_dir: where `write_streams` puts the test split; None: nowhere. kit: the model is to be learned on by
+    files. stream_dir: where `write_streams` puts the test split; None: nowhere. compressed: samples are to travel as
+    pictures, so they have to be some. kit: the model is to be learned on by
     federated clients, and stays loaded for `WeighJob`s.
     """
 
@@ -39,6 +40,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     epochs: int | None = None
     examples: int | None = None
     stream_dir: str | None = None
+    compressed: bool = False
     kit: KitOrder | None = None
 
 

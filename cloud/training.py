@@ -22,7 +22,8 @@ from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter,
 from cloud.jobs import Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
 from cloud.registry import digest_of
 from edgebench.clock import now_s
-from edgebench.errors import ModelError
+from edgebench.errors import DataError, ModelError
+from edgebench.fabric.pictures import picture_size
 from edgebench.inference.fake import FakeModel
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
@@ -83,6 +84,8 @@ class Workshop:
                     report(self._weighing(job.name).do(job, self._converter))
                     continue
                 task, dataset = task_named(job.task), self._dataset(job)
+                if job.compressed:
+                    _check_pictures(job, dataset)
                 if job.stream_dir is not None:
                     write_streams(task, dataset, Path(job.stream_dir))
                 model = fitted(job, task, dataset, report)
@@ -121,6 +124,12 @@ class Workshop:
         if key not in self._loaded:
             self._loaded = {key: task_named(job.task).load(Path(job.data) if job.data else None, seed=job.seed)}
         return self._loaded[key]
+
+
+def _check_pictures(job: TrainJob, dataset: Dataset) -> None:
+    if picture_size(dataset.spec) is None:
+        spec = f"{dataset.spec.dtype} {list(dataset.spec.shape)}"
+        raise DataError(f"$.workloads.{job.name}.compress: samples of {job.task} are {spec}, no pictures (remove it)")
 
 
 def _threads_of(*processes: int) -> list[int]:

@@ -19,6 +19,7 @@ from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.pictures import JPEG, compressed
 from edgebench.fabric.records import Rows, SampleRecord, Tally
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
@@ -44,7 +45,7 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     captured_ns: int
     sent_ns: int | None
     size_bytes: int
-    label: tuple[float, ...]
+    label: bytes
 
 
 class Stream:
@@ -110,11 +111,12 @@ class Stream:
                 pending.captured_ns,
                 pending.sent_ns,
                 pending.size_bytes,
-                list(pending.label),
+                pending.label,
                 arrived_ns,
                 decision.forward_in_ns,
                 decision.forward_out_ns,
                 decision.received_ns,
+                decision.ready_ns,
                 decision.started_ns,
                 decision.finished_ns,
                 decision.replied_ns,
@@ -134,7 +136,7 @@ class Stream:
         """Rows of the samples that never got a decision; they no longer wait."""
         rows = [
             SampleRecord(
-                self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, list(p.label)
+                self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, p.label
             )
             for seq, p in self.pending.items()
         ]
@@ -188,6 +190,8 @@ class Stream:
             self.tally.sent += 1
             server.submit(Request(x, captured_ns, (self, seq)))
             return
+        compress = self.plan.compress
+        payload = x.data.cast("B") if compress is None else memoryview(compressed(x, compress.quality))
         sent_ns = now_ns()
         sample = wire.Sample(
             wire.VERSION,
@@ -195,10 +199,10 @@ class Stream:
             scheduled_ns,
             captured_ns,
             sent_ns,
-            self._sensor.dtype,
+            self._sensor.dtype if compress is None else JPEG,
             self._sensor.shape,
-            label,
-            x.data.cast("B"),
+            None,  # which no sensor would know: it stays here
+            payload,
         )
         envelope = wire.encode(sample)
         self.pending[seq] = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label)
@@ -328,8 +332,9 @@ class DeviceAgent:
                 seq,
                 stream.device,
                 served.digest,
-                output.tolist(),
+                output.tobytes(),
                 len(served.requests),
+                request.received_ns,
                 request.received_ns,
                 served.started_ns,
                 served.finished_ns,

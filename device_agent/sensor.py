@@ -61,8 +61,8 @@ class Sensor:
         self.dtype = str(stream.dtype)
         self.shape = stream.shape
 
-    def capture(self) -> tuple[NDArray[Any], tuple[float, ...]]:
-        """The next sample [*shape] and its label."""
+    def capture(self) -> tuple[NDArray[Any], bytes]:
+        """The next sample [*shape] and its label, raw float32."""
         row = int(self._rows[self._next])
         self._next = (self._next + 1) % len(self._rows)
-        return self._stream.row(row), tuple(self._stream.y[row].tolist())
+        return self._stream.row(row), self._stream.y[row].tobytes()

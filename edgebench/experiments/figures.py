@@ -33,10 +33,11 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Hops(msgspec.Struct, frozen=True):
-    """Where the latency went; the five parts of a sample add up to its latency."""
+    """Where the latency went; the six parts of a sample add up to its latency."""
 
     sense: Spread
     uplink: Spread
+    decode: Spread
     queue: Spread
     infer: Spread
     downlink: Spread

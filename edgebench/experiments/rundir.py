@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -184,11 +184,24 @@ def records_table(rows: list[SampleRecord]) -> Any:
 
     schema = _schema()
     columns = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else ([] for _ in schema)
-    arrays = [
-        pa.array(column, pa.string()).dictionary_encode() if field.name in _STRINGS else pa.array(column, field.type)
-        for field, column in zip(schema, columns, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+
+    def array(field: Any, column: Sequence[Any]) -> Any:
+        if field.name in _STRINGS:
+            return pa.array(column, pa.string()).dictionary_encode()
+        return _vectors(column) if field.name in _VECTORS else pa.array(column, field.type)
+
+    return pa.Table.from_arrays([array(*each) for each in zip(schema, columns, strict=True)], schema=schema)
+
+
+def _vectors(column: Sequence[bytes | None]) -> Any:
+    """Raw float32 values as list<float32>."""
+    import numpy as np
+    import pyarrow as pa
+
+    ends = np.cumsum([0, *(len(raw or b"") // 4 for raw in column)], dtype=np.int32)
+    values = np.frombuffer(b"".join(raw or b"" for raw in column), np.float32)
+    absent = pa.array([raw is None for raw in column], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values), mask=absent)
 
 
 def load_run(path: Path) -> Run:

@@ -15,9 +15,9 @@ from edgebench.errors import EdgebenchError
 ABSENT = -1
 """A stamp that a sample never reached; the monotonic clock has no negative times."""
 
-HOPS = ("sense", "uplink", "queue", "infer", "downlink")
-_STAMPS = ("scheduled_ns", "captured_ns", "sent_ns", "received_ns", "started_ns", "finished_ns", "arrived_ns")
-_BOUNDARIES = ("scheduled_ns", "sent_ns", "received_ns", "started_ns", "finished_ns", "arrived_ns")
+HOPS = ("sense", "uplink", "decode", "queue", "infer", "downlink")
+_BOUNDARIES = ("scheduled_ns", "sent_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "arrived_ns")
+_STAMPS = (*_BOUNDARIES, "captured_ns")
 
 Ints = NDArray[np.int64]
 

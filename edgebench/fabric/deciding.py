@@ -80,6 +80,7 @@ class Intake:
 
 class _Asked(NamedTuple):
     origin: Origin
+    ready_ns: int
     seq: int | None
     plain: wire.PlainSample | None
 
@@ -114,13 +115,15 @@ class Decider:
         received_ns = now_ns()
         accepted = self.intake.take(origin.device, payload)
         if accepted is not None:
-            self._server.submit(Request(accepted.x, received_ns, _Asked(origin, accepted.seq, accepted.plain)))
+            asked = _Asked(origin, now_ns(), accepted.seq, accepted.plain)
+            self._server.submit(Request(accepted.x, received_ns, asked))
 
     def _served(self, served: Served[_Asked]) -> None:
-        for request, output in zip(served.requests, served.outputs.tolist(), strict=True):
+        for request, output in zip(served.requests, served.outputs, strict=True):
             asked = request.about
             if asked.plain is not None:
-                body = wire.encode_json(wire.PlainDecision(output, served.digest, self._node, asked.plain.id))
+                plain = wire.PlainDecision(output.tolist(), served.digest, self._node, asked.plain.id)
+                body = wire.encode_json(plain)
             else:
                 body = wire.encode(
                     wire.Decision(
@@ -128,9 +131,10 @@ class Decider:
                         asked.seq or 0,
                         self._node,
                         served.digest,
-                        output,
+                        output.tobytes(),
                         len(served.requests),
                         request.received_ns,
+                        asked.ready_ns,
                         served.started_ns,
                         served.finished_ns,
                         now_ns(),

@@ -18,8 +18,9 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
     """One sample, from its due time to the arrival of its decision; None for a stamp that it never reached.
 
     A sample without `arrived_ns` is lost. forward_*/return_*: when the edge took in and sent on a sample, and its
-    decision, that the cloud decided. received/started/finished/replied: at the deciding node.
-    size_bytes, reply_bytes: MQTT payloads. batch: how many samples were decided together.
+    decision, that the cloud decided. received/ready/started/finished/replied: at the deciding node; ready when it was
+    checked and, where it came compressed, decompressed. size_bytes, reply_bytes: MQTT payloads. batch: how many samples
+    were decided together. label, output: raw float32.
     """
 
     node: str
@@ -29,11 +30,12 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
     captured_ns: int
     sent_ns: int | None
     size_bytes: int
-    label: list[float] | None
+    label: bytes | None
     arrived_ns: int | None = None
     forward_in_ns: int | None = None
     forward_out_ns: int | None = None
     received_ns: int | None = None
+    ready_ns: int | None = None
     started_ns: int | None = None
     finished_ns: int | None = None
     replied_ns: int | None = None
@@ -42,7 +44,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
     reply_bytes: int | None = None
     decider: str | None = None
     digest: str | None = None
-    output: list[float] | None = None
+    output: bytes | None = None
     batch: int | None = None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from edgebench.fabric.pictures import JPEG, decompressed, picture_size
 from edgebench.inference.spec import Manifest, TensorSpec
 
 VERSION = 1
@@ -26,11 +27,15 @@ _LARGEST_SEQ = 1 << 40
 
 Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
 Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Output = Annotated[list[float], Meta(max_length=65_536)]
+Output = Annotated[bytes, Meta(max_length=4 * 65_536)]
+"""Raw float32, little-endian."""
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
-    """One input. payload: the raw tensor in C order, little-endian, of `dtype` and `shape`."""
+    """One input. payload: the raw tensor in C order, little-endian, of `dtype` and `shape`.
+
+    A `dtype` of `jpeg` says that it is a JPEG file of the tensor of this shape, see `pictures`.
+    """
 
     version: int
     seq: Sequence
@@ -53,6 +58,7 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     output: Output
     batch: Annotated[int, Meta(ge=1, le=65_536)]
     received_ns: Stamp
+    ready_ns: Stamp
     started_ns: Stamp
     finished_ns: Stamp
     replied_ns: Stamp
@@ -130,9 +136,13 @@ class SampleReader:
         self._dtype = np.dtype(spec.dtype)
         self._size_bytes = spec.size_bytes
         self._n_values = spec.size_bytes // self._dtype.itemsize
+        self._is_picture = picture_size(spec) is not None
 
     def envelope(self, payload: bytes | memoryview) -> tuple[Sample, NDArray[Any]]:
-        """An envelope and its tensor (a view), of the spec and finite. Raises RejectedError."""
+        """An envelope and its tensor (a view, where it is not compressed), of the spec and finite.
+
+        A picture may come as JPEG. Raises RejectedError.
+        """
         if len(payload) > _LARGEST_RATIO * self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
             raise RejectedError("too-large")
         try:
@@ -141,6 +151,8 @@ class SampleReader:
             raise RejectedError("not-a-sample") from None
         if sample.version != VERSION:
             raise RejectedError("wrong-version")
+        if sample.dtype == JPEG and self._is_picture:
+            return sample, self._decompressed(sample)
         if sample.dtype != self._spec.dtype:
             raise RejectedError("wrong-dtype")
         if sample.shape != self._spec.shape:
@@ -150,6 +162,14 @@ class SampleReader:
         x = np.frombuffer(sample.payload, dtype=self._dtype)
         _check_finite(x)
         return sample, x.reshape(self._spec.shape)
+
+    def _decompressed(self, sample: Sample) -> NDArray[Any]:
+        if sample.shape != self._spec.shape:
+            raise RejectedError("wrong-shape")
+        x = decompressed(sample.payload, self._spec)
+        if x is None:
+            raise RejectedError("not-a-picture")
+        return x
 
     def plain(self, payload: bytes | memoryview) -> tuple[PlainSample, NDArray[Any]]:
         """A plain JSON sample and its tensor, of the spec and finite. Raises RejectedError."""
@@ -178,6 +198,8 @@ def parse_decision(payload: bytes | memoryview) -> Decision:
         raise RejectedError("not-a-decision") from None
     if decision.version != VERSION:
         raise RejectedError("wrong-version")
+    if len(decision.output) % 4:
+        raise RejectedError("not-a-decision")
     return decision
 
 

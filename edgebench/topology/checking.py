@@ -96,8 +96,11 @@ def _check_is_used(path: str, workload: Workload) -> Iterator[Problem]:
         if workload.batch != Batch():
             mend = "a device decides its samples one by one (remove one of the two)"
             yield f"{path}.batch", f"has no effect with place.infer 'device': {mend}"
+        still = "has no effect with place.infer 'device': no sample travels (remove one of the two)"
+        if workload.compress is not None:
+            yield f"{path}.compress", still
         if workload.qos == 0:
-            yield f"{path}.qos", "has no effect with place.infer 'device': no sample travels (remove one of the two)"
+            yield f"{path}.qos", still
 
 
 def _check_sources(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgebench.topology.model import Batch, Fault, Federated, Load, ModelChoice, Queue, Rollout, Tier, Training
+from edgebench.topology.model import Batch, Fault, Federated, Jpeg, Load, ModelChoice, Queue, Rollout, Tier, Training
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +64,7 @@ class WorkloadPlan(Frozen, frozen=True):
     batch: Batch
     queue: Queue
     qos: int
+    compress: Jpeg | None = None
 
 
 class FederatedPlan(Frozen, frozen=True):

@@ -147,6 +147,12 @@ class Batch(Strict, frozen=True):
     max_wait_ms: DelayMs = 0.0
 
 
+class Jpeg(Strict, frozen=True, tag="jpeg", tag_field="kind"):
+    """The device sends pictures as JPEG files; the deciding node decompresses them. quality: as libjpeg has it."""
+
+    quality: Annotated[int, Meta(ge=1, le=95)] = 75
+
+
 class Queue(Strict, frozen=True):
     """Samples that wait for the model at the deciding node; what is dropped is counted and named."""
 
@@ -165,6 +171,7 @@ class Workload(Strict, frozen=True):
     model: ModelChoice = ModelChoice()
     train: Training = Training()
     rollout: tuple[Rollout, ...] = ()
+    compress: Jpeg | None = None
     batch: Batch = Batch()
     queue: Queue = Queue()
     qos: Literal[0, 1] = 1

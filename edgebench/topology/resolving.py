@@ -96,6 +96,7 @@ def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> Work
         batch=workload.batch,
         queue=workload.queue,
         qos=workload.qos,
+        compress=workload.compress,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.experiments.rundir import records_table
@@ -67,9 +69,17 @@ def deployment(*workloads: WorkloadPlan) -> Deployment:
     )
 
 
+def raw(values: Sequence[float]) -> bytes:
+    """The values as float32."""
+    return np.array(values, np.float32).tobytes()
+
+
 def row(seq: int, due_ms: float, hops_ms: tuple[float, ...] = (1, 3, 2, 4, 5), **changes: Any) -> SampleRecord:
     """A sample due at a time, taken 0.5 ms later, whose hops (sense, uplink, queue, infer, downlink) took so long."""
     sense, uplink, queue, infer, downlink = hops_ms
+    for vector in ("label", "output"):
+        if changes.get(vector) is not None:
+            changes[vector] = raw(changes[vector])
     sent = due_ms + sense
     received = sent + uplink
     started = received + queue
@@ -82,16 +92,17 @@ def row(seq: int, due_ms: float, hops_ms: tuple[float, ...] = (1, 3, 2, 4, 5), *
         captured_ns=at_ms(due_ms + 0.5),
         sent_ns=at_ms(sent),
         size_bytes=14_600,
-        label=[float(seq % 2)],
+        label=raw([float(seq % 2)]),
         arrived_ns=at_ms(finished + downlink),
         received_ns=at_ms(received),
+        ready_ns=at_ms(received),
         started_ns=at_ms(started),
         finished_ns=at_ms(finished),
         replied_ns=at_ms(finished),
         reply_bytes=120,
         decider="ward-0",
         digest=FIRST,
-        output=[0.9 if seq % 2 else 0.1],
+        output=raw([0.9 if seq % 2 else 0.1]),
         batch=1,
     )
     return msgspec.structs.replace(sample, **changes)

@@ -109,7 +109,7 @@ def test_the_bars_of_the_hops_add_up_to_the_mean_latency(ward: Path) -> None:
     bars = _figures(_page(ward))["chart-1"]["data"]
     result = msgspec.json.decode((ward / rundir.RESULT).read_bytes())
     mean = result["workloads"]["death-risk"]["latency_ms"]["mean"]
-    assert [bar["name"] for bar in bars] == ["sense", "uplink", "queue", "infer", "downlink"]
+    assert [bar["name"] for bar in bars] == ["sense", "uplink", "decode", "queue", "infer", "downlink"]
     assert sum(bar["x"][0] for bar in bars) == pytest.approx(mean, abs=1e-3)
 
 

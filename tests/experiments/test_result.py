@@ -53,7 +53,7 @@ def test_the_hops_of_every_sample_add_up_to_its_latency_whatever_stamps_it_lacks
     ]
     assert samples.hops_ns.sum(axis=1).tolist() == samples.latency_ns.tolist()
     # Where it is decided where it is sensed there is no uplink.
-    assert (samples.hops_ns[1] / 1e6).tolist() == [4, 0, 2, 4, 5]
+    assert (samples.hops_ns[1] / 1e6).tolist() == [4, 0, 0, 2, 4, 5]
 
 
 def test_a_sample_without_a_decision_is_lost_and_has_no_latency() -> None:

@@ -33,13 +33,11 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     run = rundir.load_run(_write(tmp_path, rows))
     assert run.deployment == factory.deployment()
     assert run.observations == factory.observations()
-    back = [msgspec.convert(list(row.values()), SampleRecord) for row in run.records.to_pylist()]
-    # Tensors are kept as float32.
-    assert [row.seq for row in back] == [0, 1, 2]
-    assert back[1] == rows[1]
-    assert back[2].label is None
-    assert back[0].output == pytest.approx([0.1], abs=1e-7)
-    assert msgspec.structs.replace(back[0], output=rows[0].output) == rows[0]
+    back = run.records.to_pylist()
+    vectors = [(row.pop("label"), row.pop("output")) for row in back]
+    assert vectors == [([0.0], pytest.approx([0.1])), ([1.0], None), (None, pytest.approx([0.1]))]
+    plain = [msgspec.structs.asdict(row) for row in rows]
+    assert back == [{name: row[name] for name in back[0]} for row in plain]
 
 
 def test_a_run_without_a_sample_has_an_empty_table(tmp_path: Path) -> None:

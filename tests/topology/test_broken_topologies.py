@@ -291,10 +291,18 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "$.workloads.risk.model.source: 'sha256:ab' is no digest (write sha256: and 64 digits of 0-9 a-f)",
     ),
     "batches and QoS on a device": (
-        edited((WORKLOAD, WORKLOAD + "    place: {infer: device}\n    batch: {max_batch: 4}\n    qos: 0\n")),
+        edited(
+            (
+                WORKLOAD,
+                WORKLOAD
+                + "    place: {infer: device}\n    batch: {max_batch: 4}\n    qos: 0\n    compress: {kind: jpeg}\n",
+            )
+        ),
         (
             "$.workloads.risk.batch: has no effect with place.infer 'device':"
             " a device decides its samples one by one (remove one of the two)\n"
+            "$.workloads.risk.compress: has no effect with place.infer 'device': no sample travels"
+            " (remove one of the two)\n"
             "$.workloads.risk.qos: has no effect with place.infer 'device': no sample travels (remove one of the two)"
         ),
     ),
