@@ -15,7 +15,17 @@ import msgspec
 from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.federation import Federation, FederationSpec, GlobalModel
-from cloud.jobs import KitOrder, Progress, StreamInfo, Trained, TrainJob, WeighJob
+from cloud.jobs import (
+    Calibration,
+    CascadeOrder,
+    KitOrder,
+    Progress,
+    StreamInfo,
+    Trained,
+    TrainedFile,
+    TrainJob,
+    WeighJob,
+)
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.spec import CloudSpec
@@ -24,6 +34,7 @@ from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import (
     Began,
+    Cascaded,
     Entry,
     ModelEvent,
     Modelled,
@@ -211,6 +222,7 @@ class Director:
             examples=how.examples,
             stream_dir=stream_dir,
             compressed=plan.compress is not None,
+            cascade=_cascade_order(plan),
             kit=kit,
         )
 
@@ -260,6 +272,9 @@ class Director:
 
     def _take_up(self, plan: WorkloadPlan, trained: Trained, origin: str) -> None:
         """Keep a trained model, and announce it if it is better than the one in use."""
+        if trained.calibration is not None:
+            self._take_up_cascade(plan, trained.files, trained.calibration)
+            return
         (file,) = trained.files
         self._registry.put(Path(file.path), file.manifest)
         old, new = self._in_use.get(plan.name), file.manifest
@@ -273,6 +288,19 @@ class Director:
         note = f"not announced: {metric} {_shown(new, metric)} is not above {_shown(old, metric)}"
         self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note)))
         self._board.rollouts[plan.name] = "new model no better"
+
+    def _take_up_cascade(self, plan: WorkloadPlan, files: tuple[TrainedFile, ...], calibration: Calibration) -> None:
+        """Keep and announce the two models of a cascade."""
+        small, large = (file.manifest for file in files)
+        for file in files:
+            self._registry.put(Path(file.path), file.manifest)
+            keep_model(self._registry, file.manifest, Path(self._spec.run_dir) / "models")
+        self._write(Cascaded(plan.name, small.digest, large.digest, **msgspec.structs.asdict(calibration)))
+        ready_ns = now_ns()
+        announced = msgspec.structs.replace(small, threshold=calibration.threshold)
+        self._node.announce(plan.name, announced, here=large)
+        for manifest, where in ((small, "the edge"), (large, "the cloud")):
+            self._write(Modelled(ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns())))
 
     def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str) -> None:
         ready_ns = now_ns()
@@ -390,6 +418,13 @@ def _discard(weights: Path, out_dir: Path) -> None:
 def _shown(manifest: Manifest, metric: str) -> str:
     value = manifest.metrics.get(metric)
     return "undefined" if value is None else f"{value:.4f}"
+
+
+def _cascade_order(plan: WorkloadPlan) -> CascadeOrder | None:
+    how = plan.cascade
+    if how is None:
+        return None
+    return CascadeOrder(how.size, (how.runtime, how.quantisation), how.target_quality)
 
 
 def _target(plan: WorkloadPlan) -> tuple[str, str]:

@@ -20,14 +20,36 @@ class KitOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     out_dir: str
 
 
+class CascadeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The larger model of a cascade, and how good the two together are to be (None: nearly as good as it alone)."""
+
+    size: Size
+    target: tuple[str, str]
+    target_quality: float | None
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """A cascade on held-out data: the share that it forwards, and the quality of it and of each model alone.
+
+    threshold: the least confidence with which the smaller model's decision stands. target: the quality that was wanted.
+    """
+
+    threshold: float
+    target: float
+    forwarded: float
+    quality: float
+    light_quality: float
+    heavy_quality: float
+
+
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="train"):
     """One model to train, and the files to make of it.
 
     name: of the workload (or whatever the caller calls it). data: None for generated data. epochs, examples: None for
     what the task holds right. targets: (runtime, quantisation) of each file; none: nothing is trained. out_dir: for the
     files. stream_dir: where `write_streams` puts the test split; None: nowhere. compressed: samples are to travel as
-    pictures, so they have to be some. kit: the model is to be learned on by
-    federated clients, and stays loaded for `WeighJob`s.
+    pictures, so they have to be some. cascade: train a larger model too, of which there is one more file. kit: the
+    model is to be learned on by federated clients, and stays loaded for `WeighJob`s.
     """
 
     name: str
@@ -41,6 +63,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     examples: int | None = None
     stream_dir: str | None = None
     compressed: bool = False
+    cascade: CascadeOrder | None = None
     kit: KitOrder | None = None
 
 
@@ -75,11 +98,15 @@ class TrainedFile(msgspec.Struct, frozen=True):
 
 
 class Trained(msgspec.Struct, frozen=True, tag="trained"):
-    """A job is done: its files, in the order of its targets. metrics: of a `WeighJob`'s model, on the split `valid`."""
+    """A job is done: its files, in the order of its targets, and that of its cascade's larger model.
+
+    metrics: of a `WeighJob`'s model, on the split `valid`.
+    """
 
     name: str
     files: tuple[TrainedFile, ...]
     kit: KitInfo | None = None
+    calibration: Calibration | None = None
     metrics: dict[str, float] = {}
 
 

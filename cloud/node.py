@@ -43,7 +43,7 @@ class CloudNode:
             will=(topics.status(deployment.run_id, self._name), b"offline"),
         )
         for plan in deployment.workloads.values():
-            if self._name in plan.deciders.values():
+            if self._name in plan.deciders.values() or plan.cascade is not None:
                 self._decide_for(plan)
         self._thread = threading.Thread(target=self._run, name="cloud-mqtt", daemon=True)
 
@@ -57,13 +57,16 @@ class CloudNode:
         self._reactor.call_soon_threadsafe(self._reactor.stop)
         self._thread.join()
 
-    def announce(self, workload: str, manifest: Manifest) -> None:
-        """Make a model of the registry the workload's: use it here, and tell every node. From any one thread."""
+    def announce(self, workload: str, manifest: Manifest, *, here: Manifest | None = None) -> None:
+        """Make a model of the registry the workload's: use it here, and tell every node. From any one thread.
+
+        here: the larger model of a cascade, to be used here instead.
+        """
         decider = self._deciders.get(workload)
         if decider is not None:
             max_batch = self._deployment.workloads[workload].batch.max_batch
-            runtime = open_runtime(self._registry.path_of(manifest.digest), manifest, warm_for=max_batch)
-            decider.use(runtime, manifest)
+            used = here or manifest
+            decider.use(open_runtime(self._registry.path_of(used.digest), used, warm_for=max_batch), used)
         topic = topics.models(self._deployment.run_id, workload)
         self._connection.publish(topic, msgspec.json.encode(manifest), qos=1, retain=True)
 
@@ -74,7 +77,12 @@ class CloudNode:
     def _decide_for(self, plan: WorkloadPlan) -> None:
         tally = self.tallies.setdefault(plan.name, Tally())
         self._deciders[plan.name] = Decider(
-            self._name, plan, tally, reply=partial(self._reply, plan), on_swap=partial(self._swapped, plan.name)
+            self._name,
+            plan,
+            tally,
+            reply=partial(self._reply, plan),
+            on_swap=partial(self._swapped, plan.name),
+            of_some=plan.cascade is not None,
         )
         edges = sorted({self._edge_of(device) for device in plan.deciders})
         for edge in edges:

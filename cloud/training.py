@@ -18,8 +18,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.cascading import calibrated
 from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter, check_quantisation
-from cloud.jobs import Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
+from cloud.jobs import Calibration, CascadeOrder, Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
 from cloud.registry import digest_of
 from edgebench.clock import now_s
 from edgebench.errors import DataError, ModelError
@@ -88,10 +89,13 @@ class Workshop:
                     _check_pictures(job, dataset)
                 if job.stream_dir is not None:
                     write_streams(task, dataset, Path(job.stream_dir))
+                if job.cascade is not None:
+                    _check_probabilities(job, task)
                 model = fitted(job, task, dataset, report)
+                larger = None if job.cascade is None else fitted(_larger(job, job.cascade), task, dataset, report)
                 if job.kit is not None:
                     self._federated[job.name] = model
-                exports.append(pool.submit(_export, model, self._converter, report))
+                exports.append(pool.submit(_export, model, larger, self._converter, report))
             for export in exports:
                 export.result()
 
@@ -141,20 +145,50 @@ def _threads_of(*processes: int) -> list[int]:
     return found
 
 
-def _export(model: Fitted, converter: Converter | None, report: Report) -> None:
+def _check_probabilities(job: TrainJob, task: Task) -> None:
+    if getattr(task, "loss", None) not in ("binary_crossentropy", "sparse_categorical_crossentropy"):
+        why = f"the outputs of {job.task} are no probabilities, so nothing tells how sure a model is"
+        raise DataError(f"$.workloads.{job.name}.place.infer: no cascade: {why} (use device, edge or cloud)")
+
+
+def _larger(job: TrainJob, cascade: CascadeOrder) -> TrainJob:
+    out_dir = str(Path(job.out_dir) / "cascade")
+    return msgspec.structs.replace(job, size=cascade.size, targets=(cascade.target,), out_dir=out_dir, kit=None)
+
+
+def _export(model: Fitted, larger: Fitted | None, converter: Converter | None, report: Report) -> None:
     job = model.job
     files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
+    calibration = None
+    if larger is not None:
+        assert job.cascade is not None
+        files = (*files, file_for(larger, converter, *job.cascade.target))
+        calibration = _calibrated(model, files[0], files[-1], job.cascade.target_quality)
     kit = None
     if job.kit is not None:
         from cloud.kits import write_kit
 
         kit = write_kit(model.task, model.keras_file, model.dataset.train, job.kit, job.seed, converter)
-    report(Trained(job.name, files, kit))
+    report(Trained(job.name, files, kit, calibration))
+
+
+def _calibrated(model: Fitted, small: TrainedFile, large: TrainedFile, target: float | None) -> Calibration:
+    valid = model.dataset.valid
+    light, heavy = (outputs_of(Path(file.path), file.manifest, valid.x) for file in (small, large))
+
+    def quality(outputs: NDArray[np.float32]) -> float:
+        return model.task.score(outputs, valid.y)[model.task.metric]
+
+    return calibrated(light, heavy, quality, target)
 
 
 def _wants_converter(job: TrainJob | WeighJob) -> bool:
-    of_kit = isinstance(job, TrainJob) and job.kit is not None and job.kit.runtime == "litert"
-    return of_kit or any(runtime == "litert" for runtime, _ in job.targets)
+    if any(runtime == "litert" for runtime, _ in job.targets):
+        return True
+    if isinstance(job, WeighJob):
+        return False
+    of_kit = job.kit is not None and job.kit.runtime == "litert"
+    return of_kit or (job.cascade is not None and job.cascade.target[0] == "litert")
 
 
 def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitted:

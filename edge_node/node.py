@@ -95,16 +95,18 @@ class EdgeNode:
                 tally,
                 reply=lambda origin, body: self._reply(plan, origin.device, body),
                 on_swap=partial(self._process.swapped, self._name, plan.name),
+                pass_on=None if plan.cascade is None else partial(self._pass_on, plan),
             )
         elif in_cloud:
             self._waiting_for.add(plan.name)
             self._forwarded[plan.name] = Intake(tally)
-            answer_topic = topics.answer(self._run_id, self._name, plan.name)
-            self._answers[answer_topic] = plan.name
-            self._uplink.subscribe([answer_topic], plan.qos)
         else:
             self._for_devices.add(plan.name)
             return
+        if in_cloud or plan.cascade is not None:
+            answer_topic = topics.answer(self._run_id, self._name, plan.name)
+            self._answers[answer_topic] = plan.name
+            self._uplink.subscribe([answer_topic], plan.qos)
         for device in mine:
             topic = topics.sample(self._run_id, device, plan.name)
             if here:
@@ -140,8 +142,10 @@ class EdgeNode:
 
     def _forward(self, plan: WorkloadPlan, device: str, payload: bytes) -> None:
         forward_in_ns = now_ns()
-        if self._forwarded[plan.name].take(device, payload) is None:
-            return
+        if self._forwarded[plan.name].take(device, payload) is not None:
+            self._pass_on(plan, device, forward_in_ns, payload)
+
+    def _pass_on(self, plan: WorkloadPlan, device: str, forward_in_ns: int, payload: bytes | memoryview) -> None:
         tally = self._process.tally(self._name, plan.name)
         body = wire.encode(wire.Forward(wire.VERSION, device, forward_in_ns, now_ns(), memoryview(payload)))
         if self._uplink.publish(topics.forward(self._run_id, self._name, plan.name), body, qos=plan.qos):

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgebench.experiments.rundir import write_observations, write_records, write_rounds
 from edgebench.fabric.records import (
     Began,
+    Cascaded,
     Closed,
     Death,
     Died,
@@ -96,6 +97,7 @@ class _Gathered:
         self._partitions: list[Partitioned] = []
         self._scores: list[RoundScored] = []
         self._faults: list[Faulted] = []
+        self._cascades: list[Cascaded] = []
         self.rounds: list[RoundRecord] = []
 
     def take(self, entry: Entry) -> None:
@@ -132,6 +134,8 @@ class _Gathered:
                 self._models.append(event)
             case Faulted():
                 self._faults.append(entry)
+            case Cascaded():
+                self._cascades.append(entry)
             case Linked(link=link):
                 self._links[link.name] = link
             case HostUsed(usage=usage):
@@ -167,4 +171,5 @@ class _Gathered:
             partitions=self._partitions,
             scores=self._scores,
             faults=self._faults,
+            cascades=self._cascades,
         )

@@ -118,8 +118,31 @@ class ModelUse(msgspec.Struct, frozen=True):
     validated: Validated | None
 
 
+class CascadeFigures(msgspec.Struct, frozen=True):
+    """What a cascade saved, and what it cost.
+
+    forwarded: decisions that the cloud made; share: of all decided. kept_bytes: MQTT payloads that did not take the
+    uplink. latency_ms: of the decisions that the edge made, and of those that the cloud made. quality, light_quality,
+    heavy_quality: of the cascade and of either model alone, on the same held-out data; target: what was wanted there,
+    expected_share: of what the cascade forwards there, with the calibrated threshold of confidence.
+    """
+
+    forwarded: int
+    share: float
+    kept_bytes: int
+    edge_latency_ms: Latency | None
+    cloud_latency_ms: Latency | None
+    threshold: float
+    target: float
+    expected_share: float
+    quality: float
+    light_quality: float
+    heavy_quality: float
+
+
 class WorkloadFigures(msgspec.Struct, frozen=True):
-    """One workload."""
+    """One workload. compress: how samples were compressed; sample_bytes: the mean MQTT payload of one, 0 where none
+    travels; None without a sample."""
 
     task: str
     place: str
@@ -147,6 +170,9 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     adequacy: Adequacy | None
     bound: Bound | None
     mean_batch: float | None
+    compress: str | None
+    sample_bytes: float | None
+    cascade: CascadeFigures | None
 
 
 class LinkFigures(msgspec.Struct, frozen=True):

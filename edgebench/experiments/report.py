@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import EXIT_INVALID_RUN
-from edgebench.experiments import charts, federated_view, view, wording
+from edgebench.experiments import charts, federated_view, trade_offs, view, wording
 from edgebench.experiments.figures import Result
 from edgebench.experiments.result import result_of
 from edgebench.experiments.rundir import REPORT, RESULT, Run, load_run, write_atomically, write_json
@@ -121,6 +121,8 @@ def _html(run: Run, result: Result) -> str:
             "workloads": view.workload_table(result),
             "quality": view.quality_table(result),
             "hops": view.hop_table(result),
+            "compression": trade_offs.compression_table(result),
+            "cascades": trade_offs.cascade_table(result),
             "links": links,
             "more_links": more_links,
             "processes": view.process_table(result),
@@ -141,6 +143,7 @@ def _html(run: Run, result: Result) -> str:
         ],
         federations=_federations(run, result, figures),
         processes_note=f"The charts show the {shown} busiest of {of} processes." if shown < of else "",
+        cascade_lines=trade_offs.cascade_lines(result),
         trust_lines=view.trust_lines(result),
         css=Markup(_asset("report.css")),  # noqa: S704 our own files
         script=Markup(_asset("report.js")),  # noqa: S704

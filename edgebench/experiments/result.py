@@ -17,6 +17,7 @@ from edgebench.experiments.figures import (
     SCHEMA,
     Adequacy,
     Bound,
+    CascadeFigures,
     DeathFigures,
     FaultFigures,
     Hops,
@@ -100,7 +101,7 @@ def _workload(
     }
     scheduled = _scheduled(samples, tallies)
     decided = int(samples.decided.sum())
-    latency = _latency(samples)
+    latency = _latency(samples.latency_ns)
     task = task_named(plan.task)
     rejected = _counted(tally.rejected for tally in tallies.values())
     dropped = _counted(tally.dropped for tally in tallies.values())
@@ -137,6 +138,9 @@ def _workload(
         adequacy=_adequacy(plan, samples),
         bound=bound,
         mean_batch=_rounded(batches.mean()) if len(batches) else None,
+        compress=None if plan.compress is None else f"JPEG {plan.compress.quality}",
+        sample_bytes=_rounded(samples.size_bytes.mean()) if len(samples) else None,
+        cascade=_cascade(plan, deployment, observations, samples),
     )
 
 
@@ -146,8 +150,32 @@ def _scheduled(samples: Samples, tallies: dict[str, Tally]) -> int:
     return sum(max(rows.get(node, 0), tallies[node].scheduled if node in tallies else 0) for node in {*rows, *tallies})
 
 
-def _latency(samples: Samples) -> Latency | None:
-    latency = samples.latency_ns
+def _cascade(
+    plan: WorkloadPlan, deployment: Deployment, observations: Observations, samples: Samples
+) -> CascadeFigures | None:
+    calibrated = next((each for each in observations.cascades if each.workload == plan.name), None)
+    if calibrated is None:
+        return None
+    names = {name: code for code, name in enumerate(samples.deciders)}
+    by_cloud = samples.decided & (samples.decider == names.get(deployment.cloud, ABSENT - 1))
+    by_edge = samples.decided & ~by_cloud
+    decided = int(samples.decided.sum())
+    return CascadeFigures(
+        forwarded=int(by_cloud.sum()),
+        share=_rounded(by_cloud.sum() / decided) if decided else 0.0,
+        kept_bytes=int(samples.size_bytes[by_edge].sum()),
+        edge_latency_ms=_latency(samples.latency_ns[by_edge[samples.decided]]),
+        cloud_latency_ms=_latency(samples.latency_ns[by_cloud[samples.decided]]),
+        threshold=_rounded(calibrated.threshold),
+        target=_rounded(calibrated.target),
+        expected_share=_rounded(calibrated.forwarded),
+        quality=_rounded(calibrated.quality),
+        light_quality=_rounded(calibrated.light_quality),
+        heavy_quality=_rounded(calibrated.heavy_quality),
+    )
+
+
+def _latency(latency: Ints) -> Latency | None:
     if not len(latency):
         return None
     p50, p90, p99 = stats.percentiles(latency, (0.5, 0.9, 0.99))

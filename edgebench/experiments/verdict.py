@@ -173,8 +173,12 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
 
 def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[str]:
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
+    # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
+    larger = {(cascade.workload, cascade.heavy) for cascade in observations.cascades}
     for event in observations.models:
         if event.announced_ns is None or event.workload not in deployment.workloads:
+            continue
+        if (event.workload, event.manifest.digest) in larger:
             continue
         # The next one that was announced may have come before the node had a sample for this one.
         used_by_ns = min([observations.ended_ns or event.announced_ns, *_later(event, observations)])

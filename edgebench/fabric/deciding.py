@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgebench.clock import now_ns
 from edgebench.fabric import wire
 from edgebench.fabric.records import Tally
+from edgebench.inference.confidence import confidence
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.serving import ModelServer, Request, Served
 from edgebench.inference.spec import Manifest
@@ -35,8 +36,10 @@ class Accepted(NamedTuple):
 class Intake:
     """Checks what claims to be a sample, and counts what is not: malformed, or seen before."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, *, of_some: bool = False) -> None:
+        """of_some: of each device's samples only some are to come this way."""
         self._tally = tally
+        self._of_some = of_some
         self._reader: wire.SampleReader | None = None
         self._trackers: dict[str, wire.SequenceTracker] = {}
 
@@ -74,13 +77,14 @@ class Intake:
     def _tracker(self, device: str) -> wire.SequenceTracker:
         tracker = self._trackers.get(device)
         if tracker is None:
-            tracker = self._trackers[device] = wire.SequenceTracker()
+            tracker = self._trackers[device] = wire.SequenceTracker(of_some=self._of_some)
         return tracker
 
 
 class _Asked(NamedTuple):
     origin: Origin
     ready_ns: int
+    payload: bytes | memoryview
     seq: int | None
     plain: wire.PlainSample | None
 
@@ -96,8 +100,16 @@ class Decider:
         *,
         reply: Callable[[Origin, bytes], None],
         on_swap: Callable[[Manifest], None],
+        pass_on: Callable[[str, int, bytes | memoryview], None] | None = None,
+        of_some: bool = False,
     ) -> None:
-        self.intake = Intake(tally)
+        """pass_on: takes the device, the time of arrival and the payload of a sample that the model is unsure of.
+
+        of_some: as in `Intake`.
+        """
+        self.intake = Intake(tally, of_some=of_some)
+        self._pass_on = pass_on
+        self._thresholds: dict[str, float] = {}
         self._node = node
         self._tally = tally
         self._reply = reply
@@ -108,6 +120,8 @@ class Decider:
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next batch on."""
         self.intake.expect(manifest)
+        if manifest.threshold is not None:
+            self._thresholds[manifest.digest] = manifest.threshold
         self._server.swap(runtime, manifest)
 
     def decide(self, origin: Origin, payload: bytes | memoryview) -> None:
@@ -115,12 +129,18 @@ class Decider:
         received_ns = now_ns()
         accepted = self.intake.take(origin.device, payload)
         if accepted is not None:
-            asked = _Asked(origin, now_ns(), accepted.seq, accepted.plain)
+            asked = _Asked(origin, now_ns(), payload, accepted.seq, accepted.plain)
             self._server.submit(Request(accepted.x, received_ns, asked))
 
     def _served(self, served: Served[_Asked]) -> None:
-        for request, output in zip(served.requests, served.outputs, strict=True):
+        threshold = self._thresholds.get(served.digest)
+        stands = None if threshold is None or self._pass_on is None else confidence(served.outputs) >= threshold
+        for place, (request, output) in enumerate(zip(served.requests, served.outputs, strict=True)):
             asked = request.about
+            if self._pass_on is not None and stands is not None and not stands[place]:
+                self._pass_on(asked.origin.device, request.received_ns, asked.payload)
+                continue
+            self._tally.decided += 1
             if asked.plain is not None:
                 plain = wire.PlainDecision(output.tolist(), served.digest, self._node, asked.plain.id)
                 body = wire.encode_json(plain)
@@ -143,7 +163,6 @@ class Decider:
                     )
                 )
             self._reply(asked.origin, body)
-        self._tally.decided += len(served.requests)
 
     def _dropped(self, _request: Request[_Asked], reason: str) -> None:
         self._tally.drop(reason)

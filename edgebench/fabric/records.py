@@ -250,6 +250,25 @@ class RoundScored(msgspec.Struct, frozen=True, tag="scored"):
     metrics: dict[str, float]
 
 
+class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
+    """How a cascade was calibrated on held-out data.
+
+    light, heavy: digests of the two models. threshold: the least confidence with which the edge's decision stands.
+    forwarded: the share of samples below it. target, quality, light_quality, heavy_quality: what was wanted, and what
+    the cascade and each model alone reached.
+    """
+
+    workload: str
+    light: str
+    heavy: str
+    threshold: float
+    target: float
+    forwarded: float
+    quality: float
+    light_quality: float
+    heavy_quality: float
+
+
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):
     """A fault of the topology was brought about: a link is cut, or mended again."""
 
@@ -340,6 +359,7 @@ Entry = (
     | Partitioned
     | RoundScored
     | Faulted
+    | Cascaded
 )
 
 
@@ -382,7 +402,7 @@ class Observations(msgspec.Struct, frozen=True):
     the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
     the source of its stream, `real_data` the workloads whose stream is not generated. trouble: reasons that make the
     run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores: of federations.
-    faults: as they were brought about.
+    faults: as they were brought about. cascades: as they were calibrated.
     """
 
     started_ns: int | None
@@ -406,3 +426,4 @@ class Observations(msgspec.Struct, frozen=True):
     partitions: list[Partitioned] = []
     scores: list[RoundScored] = []
     faults: list[Faulted] = []
+    cascades: list[Cascaded] = []

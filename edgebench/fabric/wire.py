@@ -246,7 +246,9 @@ class SequenceTracker:
 
     _MOST_MISSING = 100_000
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_some: bool = False) -> None:
+        """of_some: only some samples come this way, so that gaps say nothing and old ones are forgotten."""
+        self._of_some = of_some
         self._next = 0
         self._missing: set[int] = set()
 
@@ -256,6 +258,8 @@ class SequenceTracker:
             self._next += 1
             return "new"
         if seq > self._next:
+            if self._of_some:
+                self._forget(seq - self._next)
             if seq - self._next + len(self._missing) > self._MOST_MISSING:
                 return "jump"
             self._missing.update(range(self._next, seq))
@@ -265,3 +269,8 @@ class SequenceTracker:
             self._missing.remove(seq)
             return "late"
         return "again"
+
+    def _forget(self, more: int) -> None:
+        """Make room for so many, by forgetting the older half of what never came."""
+        if len(self._missing) + more > self._MOST_MISSING:
+            self._missing = set(sorted(self._missing)[len(self._missing) // 2 :])

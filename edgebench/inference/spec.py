@@ -23,7 +23,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: SHA-256 of the file, hex. input: one sample. outputs: values a sample. batches: the batch sizes that the
     file can run at, ascending. metrics: on held-out data that was never trained on (`evaluated_on` names the split).
-    real: whether the data was real; generated otherwise.
+    real: whether the data was real; generated otherwise. threshold: only while a cascade announces it: the least
+    confidence with which its decision stands; a sample of which it is less sure goes on to the cloud.
     """
 
     digest: str
@@ -44,3 +45,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     evaluated_on: str
     metrics: dict[str, float]
     train_s: float
+    threshold: float | None = None

@@ -12,7 +12,7 @@ from edgebench.topology.checking_federated import check_federated
 from edgebench.topology.checking_nodes import check_links, check_nodes
 from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.loading import names_a_file
-from edgebench.topology.model import Batch, Broker, Fault, ModelChoice, Topology, Trace, Training, Workload
+from edgebench.topology.model import Batch, Broker, Cascade, Fault, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.trace import read_trace
 from edgebench.topology.wording import did_you_mean, one_line
 
@@ -65,6 +65,7 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
             yield f"{path}.load.file", str(error)
     yield from _check_model(f"{path}.model", workload.model)
     yield from _check_is_used(path, workload)
+    yield from _check_cascade(topology, name, workload)
     for index, rollout in enumerate(workload.rollout):
         at = f"{path}.rollout[{index}]"
         if workload.model.source != "train":
@@ -73,6 +74,28 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
             yield at, "rolls a trained model out, but a model of runtime 'fake' learns nothing (remove one of the two)"
         if rollout.at_s >= topology.duration_s:
             yield f"{at}.at_s", f"{rollout.at_s:g} s is not within the run of {topology.duration_s:g} s"
+
+
+def _check_cascade(topology: Topology, name: str, workload: Workload) -> Iterator[Problem]:
+    path = f"$.workloads.{name}"
+    if workload.place.infer != "cascade":
+        if workload.cascade is not None:
+            yield f"{path}.cascade", "has no effect without place.infer 'cascade' (remove one of the two)"
+        return
+    at = f"{path}.place.infer"
+    calibrates = "a cascade is calibrated for two models that it trains"
+    if workload.model.source != "train":
+        yield at, f"{calibrates}, but model.source is '{workload.model.source}' (set it to train)"
+    if "fake" in (workload.model.runtime, (workload.cascade or Cascade()).runtime):
+        yield at, f"{calibrates}, and one of runtime 'fake' learns nothing (use litert or keras)"
+    if workload.rollout:
+        yield at, f"{calibrates}, and a roll-out would replace one of them (remove rollout)"
+    if any(federated.workload == name and federated.app is None for federated in topology.federated):
+        yield at, f"{calibrates}, and federated learning would replace one of them (use edge or cloud)"
+    cascade = workload.cascade or Cascade()
+    if cascade.runtime == "keras" and cascade.quantisation != "float32":
+        quantised = f"the keras runtime runs float32 only, not {cascade.quantisation} (or use litert)"
+        yield f"{path}.cascade.quantisation", quantised
 
 
 def _check_is_used(path: str, workload: Workload) -> Iterator[Problem]:

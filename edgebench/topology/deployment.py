@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from edgebench.topology.model import Batch, Fault, Federated, Jpeg, Load, ModelChoice, Queue, Rollout, Tier, Training
+from edgebench.topology.model import (
+    Batch,
+    Cascade,
+    Fault,
+    Federated,
+    Jpeg,
+    Load,
+    ModelChoice,
+    Queue,
+    Rollout,
+    Tier,
+    Training,
+)
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +61,10 @@ class LinkPlan(Frozen, frozen=True):
 
 
 class WorkloadPlan(Frozen, frozen=True):
-    """One workload. `deciders` maps each source device to the node that decides its samples."""
+    """One workload. `deciders` maps each source device to the node that decides its samples.
+
+    cascade: where the deciding edge may ask the cloud.
+    """
 
     name: str
     task: str
@@ -65,6 +80,7 @@ class WorkloadPlan(Frozen, frozen=True):
     queue: Queue
     qos: int
     compress: Jpeg | None = None
+    cascade: Cascade | None = None
 
 
 class FederatedPlan(Frozen, frozen=True):

@@ -24,12 +24,6 @@ def _link_loss(topology: Topology) -> Iterator[Problem]:
             yield f"$.links[{index}].loss_percent", f"a loss of {link.loss_percent:g} % (remove it)"
 
 
-def _cascades(topology: Topology) -> Iterator[Problem]:
-    for name, workload in topology.workloads.items():
-        if workload.place.infer == "cascade":
-            yield f"$.workloads.{name}.place.infer", "place 'cascade' (use device, edge or cloud)"
-
-
 def _node_faults(topology: Topology) -> Iterator[Problem]:
     for index, fault in enumerate(topology.faults):
         if fault.node is not None:
@@ -39,7 +33,6 @@ def _node_faults(topology: Topology) -> Iterator[Problem]:
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "profiles": _profiles,
     "link loss": _link_loss,
-    "cascade": _cascades,
     "node faults": _node_faults,
 }
 

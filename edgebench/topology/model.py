@@ -125,6 +125,19 @@ class ModelChoice(Strict, frozen=True):
     source: str = "train"
 
 
+class Cascade(Strict, frozen=True):
+    """The model in the cloud that is asked where the edge's own, `model`, is unsure.
+
+    size, runtime, quantisation: as in `model`. target_quality: how good the two together are to be, on held-out data;
+    the edge's confidence threshold is calibrated for it (none: nearly as good as the cloud's model alone).
+    """
+
+    size: Literal["light", "heavy", "published"] = "heavy"
+    runtime: Runtime = "litert"
+    quantisation: Quantisation = "float32"
+    target_quality: float | None = None
+
+
 class Training(Strict, frozen=True):
     """How the first model is trained. `examples` counts patients (subjects, tracks); none means all."""
 
@@ -169,6 +182,7 @@ class Workload(Strict, frozen=True):
     deadline_ms: BoundMs | None = None
     place: Place = Place()
     model: ModelChoice = ModelChoice()
+    cascade: Cascade | None = None
     train: Training = Training()
     rollout: tuple[Rollout, ...] = ()
     compress: Jpeg | None = None

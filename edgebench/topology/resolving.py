@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.expand import expand
-from edgebench.topology.model import Federated, Link, Topology, Workload
+from edgebench.topology.model import Cascade, Federated, Link, Topology, Workload
 
 
 def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
@@ -97,6 +97,7 @@ def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> Work
         queue=workload.queue,
         qos=workload.qos,
         compress=workload.compress,
+        cascade=(workload.cascade or Cascade()) if workload.place.infer == "cascade" else None,
     )
 
 

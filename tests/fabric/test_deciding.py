@@ -68,6 +68,35 @@ def test_a_decision_carries_the_digest_and_the_stamps_of_its_way() -> None:
     assert swaps == ["d" * 64]
 
 
+def test_what_a_cascade_is_unsure_of_is_passed_on_and_not_answered() -> None:
+    replies: list[bytes] = []
+    passed: list[tuple[str, int, bytes]] = []
+    tally = Tally()
+    decider = Decider(
+        "ward",
+        PLAN,
+        tally,
+        reply=lambda _origin, body: replies.append(body),
+        on_swap=lambda _m: None,
+        pass_on=lambda device, received_ns, payload: passed.append((device, received_ns, bytes(payload))),
+    )
+    # The fake gives one number for a sample, between 0 and 1; so sure is none.
+    decider.use(FakeRuntime(), msgspec.structs.replace(MANIFEST, threshold=1.01))
+    decider.decide(Origin("bed-0"), envelope(0))
+    while not passed:
+        pass
+    device, received_ns, payload = passed[0]
+    assert (device, payload) == ("bed-0", envelope(0))
+    assert received_ns > 0
+    decider.use(FakeRuntime(), msgspec.structs.replace(MANIFEST, digest="e" * 64, threshold=0.0))
+    decider.decide(Origin("bed-0"), envelope(1))
+    while not replies:
+        pass
+    assert wire.parse_decision(replies[0]).seq == 1
+    assert len(passed) == 1
+    assert tally.decided == 1
+
+
 def test_plain_json_gets_a_plain_json_decision_with_its_id() -> None:
     replies: list[bytes] = []
     tally = Tally()

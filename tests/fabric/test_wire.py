@@ -112,6 +112,14 @@ def test_a_sequence_tells_new_late_and_repeated_samples_apart() -> None:
     ]  # fmt: skip
 
 
+def test_where_only_some_samples_come_gaps_are_forgotten_in_the_end() -> None:
+    tracker = wire.SequenceTracker(of_some=True)
+    assert {tracker.see(seq) for seq in range(0, 1_000_000, 7)} == {"new"}
+    # The latest gaps are still known, the first ones are not.
+    assert [tracker.see(seq) for seq in (999_991, 999_991, 1)] == ["late", "again", "again"]
+    assert tracker.see(1 << 39) == "jump"
+
+
 def test_a_sequence_does_not_believe_a_leap_into_the_far_future() -> None:
     tracker = wire.SequenceTracker()
     assert [tracker.see(seq) for seq in (0, 1 << 39, 1)] == ["new", "jump", "new"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,33 @@ def test_what_was_asked_of_the_uplink_stands_beside_what_was_measured(results: d
     assert uplink["requested"] == {"latency_ms": 20.0, "jitter_ms": 0.0, "up_mbit_s": 20.0, "down_mbit_s": 20.0}
     assert uplink["measured"].keys() >= {"latency_ms", "down_latency_ms", "up_mbit_s", "down_mbit_s"}
     assert uplink["measured"]["latency_ms"] >= 20.0
+
+
+def test_a_cascade_keeps_what_the_edge_is_sure_of_off_the_uplink(tmp_path: Path) -> None:
+    more = [
+        "workloads.watch.place.infer=cascade",
+        "workloads.watch.cascade={target_quality: 1.0}",
+        "workloads.watch.task=tests.system.sure:TASK",
+        "workloads.watch.model={runtime: keras}",
+        "workloads.watch.cascade.runtime=keras",
+    ]
+    _, result, _ = run(tmp_path, UPLINK, *(word for each in more for word in ("--set", each)))
+    assert faults_of(result) == []
+    figures, cascade = result["workloads"]["watch"], result["workloads"]["watch"]["cascade"]
+    assert (figures["decided"], figures["lost"], figures["reordered"]) == (SENT, 0, 0)
+    # The edge's model knows the sign of what is far from zero, the cloud's knows all: half of it is near.
+    assert cascade["quality"] == cascade["heavy_quality"] == 1.0
+    assert cascade["light_quality"] < 0.9
+    assert cascade["expected_share"] == pytest.approx(0.5, abs=0.1)
+    assert cascade["share"] == pytest.approx(0.5, abs=0.15)
+    assert figures["quality"]["value"] == 1.0
+    sizes = {model["origin"]: model["n"] for model in figures["models"]}
+    assert sizes == {
+        "trained for the edge": SENT - cascade["forwarded"],
+        "trained for the cloud": cascade["forwarded"],
+    }
+    # The extremes are a run on either tier.
+    forwarded = cascade["forwarded"] * SAMPLE_BYTES
+    assert forwarded < bytes_of(result, "ward") < 1.05 * forwarded + 100_000  # and the models
+    assert cascade["kept_bytes"] == pytest.approx((SENT - cascade["forwarded"]) * SAMPLE_BYTES, rel=0.01)
+    assert cascade["cloud_latency_ms"]["p50"] > cascade["edge_latency_ms"]["p50"] + 40.0

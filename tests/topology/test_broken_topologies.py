@@ -290,6 +290,33 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited((WORKLOAD, WORKLOAD + "    model: {source: 'sha256:ab'}\n")),
         "$.workloads.risk.model.source: 'sha256:ab' is no digest (write sha256: and 64 digits of 0-9 a-f)",
     ),
+    "a cascade's model without a cascade": (
+        edited((WORKLOAD, WORKLOAD + "    cascade: {size: heavy}\n")),
+        "$.workloads.risk.cascade: has no effect without place.infer 'cascade' (remove one of the two)",
+    ),
+    "a cascade of models that are not trained": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n    model: {runtime: fake}\n")),
+        (
+            "$.workloads.risk.place.infer: a cascade is calibrated for two models that it trains, and one of runtime"
+            " 'fake' learns nothing (use litert or keras)"
+        ),
+    ),
+    "a cascade with a roll-out": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n    rollout: [{at_s: 1}]\n")),
+        (
+            "$.workloads.risk.place.infer: a cascade is calibrated for two models that it trains, and a roll-out would"
+            " replace one of them (remove rollout)"
+        ),
+    ),
+    "a cascade's model in a form that there is not": (
+        edited(
+            (
+                WORKLOAD,
+                WORKLOAD + "    place: {infer: cascade}\n    cascade: {runtime: keras, quantisation: int8}\n",
+            )
+        ),
+        "$.workloads.risk.cascade.quantisation: the keras runtime runs float32 only, not int8 (or use litert)",
+    ),
     "batches and QoS on a device": (
         edited(
             (
@@ -398,10 +425,6 @@ NOT_LOCAL: dict[str, tuple[str, str]] = {
     "link loss": (
         edited(("latency_ms: 2}", "latency_ms: 2, loss_percent: 0.5}")),
         "$.links[0].loss_percent: the local executor cannot enforce a loss of 0.5 % (remove it)",
-    ),
-    "cascade": (
-        edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n")),
-        "$.workloads.risk.place.infer: the local executor cannot enforce place 'cascade' (use device, edge or cloud)",
     ),
     "faults of nodes": (
         SOUND + "faults: [{at_s: 1, kind: kill, node: bed-0}, {at_s: 2, kind: pause, node: bed-0, for_s: 1}]\n",

@@ -1,0 +1,95 @@
+"""What a run shows side by side: bytes against quality, and a cascade against its two extremes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgebench.experiments.figures import CascadeFigures, Result, WorkloadFigures
+from edgebench.experiments.view import Table
+from edgebench.experiments.wording import NONE, count, metric_name, ms, number, quality, size
+
+
+def compression_table(result: Result) -> Table:
+    """Bytes, latency and quality of the tasks that a run decides in several ways, one of which compresses."""
+    tasks = Counter(each.task for each in result.workloads.values())
+    compressed = {each.task for each in result.workloads.values() if each.compress is not None}
+    return Table(
+        ("Workload", "Task", "Sent as", "Bytes a sample", "sense ms", "decode ms", "p50 ms", "Quality"),
+        tuple(
+            _compression(name, each)
+            for name, each in sorted(result.workloads.items(), key=lambda entry: -(entry[1].sample_bytes or 0))
+            if each.task in compressed and tasks[each.task] > 1
+        ),
+        text=3,
+    )
+
+
+def _compression(name: str, each: WorkloadFigures) -> tuple[str, ...]:
+    hops, latency = each.hops_ms, each.latency_ms
+    return (
+        name,
+        each.task,
+        each.compress or "raw",
+        NONE if each.sample_bytes is None else f"{each.sample_bytes:,.0f}",
+        number(None if hops is None else hops.sense.mean, 2),
+        number(None if hops is None else hops.decode.mean, 2),
+        ms(None if latency is None else latency.p50),
+        f"{metric_name(each.quality.metric)} {quality(each.quality.value, each.quality.interval)}",
+    )
+
+
+def cascade_table(result: Result) -> Table:
+    """Quality of each cascade on held-out data beside that of either model alone, and what it forwards."""
+    rows = []
+    for name, each in result.workloads.items():
+        if each.cascade is not None:
+            metric = metric_name(each.quality.metric)
+            found = each.cascade
+            rows += [
+                (name, "the edge's model alone", "0 %", NONE, f"{metric} {quality(found.light_quality)}", NONE, NONE),
+                (
+                    name,
+                    f"cascade, sure from {found.threshold:.3f} on",
+                    f"{found.expected_share:.1%}",
+                    f"{found.share:.1%}",
+                    f"{metric} {quality(found.quality)}",
+                    f"{metric} {quality(each.quality.value, each.quality.interval)}",
+                    f"{size(found.kept_bytes)} ({count(each.decided - found.forwarded)} samples)",
+                ),
+                (
+                    name,
+                    "the cloud's model alone",
+                    "100 %",
+                    NONE,
+                    f"{metric} {quality(found.heavy_quality)}",
+                    NONE,
+                    NONE,
+                ),
+            ]
+    columns = (
+        "Workload",
+        "Decided by",
+        "Forwarded, held out",
+        "in the stream",
+        "Quality, held out",
+        "in the stream",
+        "Kept off the uplink",
+    )
+    return Table(columns, tuple(rows), text=2)
+
+
+def cascade_lines(result: Result) -> list[str]:
+    """What the detour by the cloud costs, in sentences."""
+    return [_line(name, each.cascade) for name, each in result.workloads.items() if each.cascade is not None]
+
+
+def _line(name: str, cascade: CascadeFigures) -> str:
+    def p50(latency_ms: float | None) -> str:
+        return "none" if latency_ms is None else f"p50 {ms(latency_ms)} ms"
+
+    edge, cloud = cascade.edge_latency_ms, cascade.cloud_latency_ms
+    missed = "" if cascade.quality >= cascade.target else f"; its target of {cascade.target:.3f} was out of reach"
+    return (
+        f"{name}: decisions of the edge {p50(edge.p50 if edge else None)}, of the cloud "
+        f"{p50(cloud.p50 if cloud else None)}{missed}."
+    )
