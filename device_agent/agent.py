@@ -26,7 +26,7 @@ from edgebench.inference.runtime import Runtime
 from edgebench.inference.serving import ModelServer, Request, Served
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import Batch, Offline
+from edgebench.topology.model import After, Batch, Offline
 
 _log = logging.getLogger(__name__)
 _DRAIN_QUIET_S = 5.0
@@ -68,6 +68,8 @@ class Stream:
         self._start_ns = 0
         self._end_ns = 0
         self.exhausted = False
+        self._awaited = plan.load.workloads if isinstance(plan.load, After) else ()
+        self._decided_before: dict[int, int] = {}
 
     def begin(self, start_ns: int) -> None:
         """Sense from `start_ns` on, for the duration of the run."""
@@ -77,13 +79,14 @@ class Stream:
         if self._query_size is not None:
             self._agent.process.reactor.call_at(start_ns, partial(self._query, start_ns))
             return
+        pace = self.plan.paced_by or self.plan.name
         self._offsets = open_loop(
             self.plan.load,
             seed=plan.seed,
             device=self.device,
-            workload=self.plan.name,
+            workload=pace,
             duration_s=plan.duration_s,
-            trace_s=plan.traces.get(self.plan.name, []),
+            trace_s=plan.traces.get(pace, []),
         )
         self._arm(next(self._offsets, None))
 
@@ -130,8 +133,17 @@ class Stream:
                 decision.batch,
             )
         )
+        self._agent.frame_decided(self, decision.seq, arrived_ns)
         if self._query_size is not None and not self.pending:
             self._query(arrived_ns)
+
+    def decided_before(self, seq: int, now: int) -> None:
+        """One of the workloads that are awaited has decided a frame; with the last of them it is sent."""
+        count = self._decided_before.pop(seq, 0) + 1
+        if count < len(self._awaited):
+            self._decided_before[seq] = count
+        else:
+            self._send(now, seq)
 
     def lost_rows(self) -> list[SampleRecord]:
         """Rows of the samples that never got a decision; they no longer wait."""
@@ -179,9 +191,10 @@ class Stream:
         for _ in range(self._query_size or 0):
             self._send(due_ns)
 
-    def _send(self, scheduled_ns: int) -> None:
-        seq = self._next_seq
-        self._next_seq += 1
+    def _send(self, scheduled_ns: int, seq: int | None = None) -> None:
+        """seq: of the frame, where that is known; else the next."""
+        seq = self._next_seq if seq is None else seq
+        self._next_seq = max(self._next_seq, seq + 1)
         self.tally.scheduled += 1
         captured_ns = now_ns()
         x, label = self._sensor.capture()
@@ -227,12 +240,16 @@ class DeviceAgent:
         self.connections: dict[str, Connection] = {}
         self.servers: dict[str, ModelServer[tuple[Stream, int]]] = {}
         self._streams: dict[str, Stream] = {}
+        self._followers: dict[tuple[str, str], list[Stream]] = {}
         self._waiting_for: set[str] = set(process.nodes)
         self._end_ns = 0
         for (device, workload), sensor in sensors.items():
             plan = process.plan.workloads[workload]
             stream = Stream(self, device, plan, sensor, process.tally(device, workload))
             self._streams[topics.decision(self.run_id, device, workload)] = stream
+            if isinstance(plan.load, After):
+                for before in plan.load.workloads:
+                    self._followers.setdefault((device, before), []).append(stream)
             if plan.deciders[device] == device and workload not in self.servers:
                 # Devices of one process are separate machines in the world, so they never share a batch.
                 self.servers[workload] = ModelServer(
@@ -244,6 +261,11 @@ class DeviceAgent:
                     on_swap=partial(self._swapped, workload),
                 )
                 self._waiting_for.add(workload)
+
+    def frame_decided(self, stream: Stream, seq: int, now: int) -> None:
+        """A workload has decided a frame of a device: on to those that wait for it."""
+        for follower in self._followers.get((stream.device, stream.plan.name), ()):
+            follower.decided_before(seq, now)
 
     def run(self) -> None:
         """Serve until the run ends."""

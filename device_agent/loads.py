@@ -9,7 +9,18 @@ from collections.abc import Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.seeds import rng_for
-from edgebench.topology.model import Fixed, Load, MultiStream, Offline, Poisson, Server, SingleStream, Trace
+from edgebench.topology.model import (
+    After,
+    Fixed,
+    Load,
+    MultiStream,
+    Offline,
+    Poisson,
+    Server,
+    SingleStream,
+    Trace,
+    With,
+)
 
 
 def open_loop(
@@ -17,7 +28,7 @@ def open_loop(
 ) -> Iterator[int]:
     """Due times in ns from the start of the run, ascending, below the duration; each device has its own chance.
 
-    trace_s: the times of a Trace load. A closed loop has none: it yields nothing.
+    trace_s: the times of a Trace load. A closed loop has none, nor has what follows another workload's decisions.
     """
     end_ns = int(duration_s * NS_PER_S)
     match load:
@@ -40,7 +51,7 @@ def open_loop(
         case Offline(samples=samples):
             for _ in range(samples):
                 yield 0
-        case SingleStream() | MultiStream():
+        case SingleStream() | MultiStream() | After() | With():
             return
 
 

@@ -175,6 +175,36 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     cascade: CascadeFigures | None
 
 
+class PathFigures(msgspec.Struct, frozen=True):
+    """A way through the workloads of a joint decision, from one that waits for none to one of its parts.
+
+    critical: frames that this way decided, being the last to end. mean_ms: from the time a frame was due to its end.
+    """
+
+    path: list[str]
+    critical: int
+    mean_ms: float | None
+
+
+class JointFigures(msgspec.Struct, frozen=True):
+    """A decision that is made of several. Latency is from the time a frame was due to the arrival of its last part.
+
+    decided: frames of which every part was decided. late: after the deadline. parts_ms: the mean times that its
+    workloads take themselves, added up, as if they came one after another. right: the share of frames of which every
+    part is right; None where a task does not say what is right.
+    """
+
+    of: list[str]
+    frames: int
+    decided: int
+    late: int
+    deadline_ms: float | None
+    latency_ms: Latency | None
+    parts_ms: float | None
+    paths: list[PathFigures]
+    right: float | None
+
+
 class LinkFigures(msgspec.Struct, frozen=True):
     """One link. Bytes are counted on the link, both ways; None where it is not emulated."""
 
@@ -381,3 +411,4 @@ class Result(msgspec.Struct, frozen=True):
     deaths: list[DeathFigures]
     faults: list[FaultFigures]
     rejected_elsewhere: dict[str, int]
+    joint: dict[str, JointFigures]

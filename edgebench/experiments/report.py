@@ -122,6 +122,8 @@ def _html(run: Run, result: Result) -> str:
             "quality": view.quality_table(result),
             "hops": view.hop_table(result),
             "compression": trade_offs.compression_table(result),
+            "joint": trade_offs.joint_table(result),
+            "paths": trade_offs.path_table(result),
             "cascades": trade_offs.cascade_table(result),
             "links": links,
             "more_links": more_links,

@@ -34,6 +34,7 @@ from edgebench.experiments.figures import (
     Validated,
     WorkloadFigures,
 )
+from edgebench.experiments.joints import joints_of
 from edgebench.experiments.rollouts import rollouts_of
 from edgebench.experiments.samples import ABSENT, HOPS, Ints, Samples, ms, samples_by_workload
 from edgebench.experiments.verdict import FULL_BUSY, slip_limit_ms, verdict_of
@@ -84,6 +85,7 @@ def result_of(
             FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns)) for each in observations.faults
         ],
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
+        joint=joints_of(deployment, samples),
     )
 
 

@@ -27,7 +27,7 @@ class Samples:
     """The samples of one workload, in the order of the records.
 
     ns: name of a stamp -> int64 [sample], `ABSENT` where there is none. node, decider, digest: codes [sample] into
-    `nodes`, `deciders` and `digests`, `ABSENT` where there is none. batch, size_bytes: int64 [sample].
+    `nodes`, `deciders` and `digests`, `ABSENT` where there is none. seq, batch, size_bytes: int64 [sample].
     """
 
     ns: dict[str, Ints]
@@ -37,6 +37,7 @@ class Samples:
     deciders: tuple[str, ...]
     digest: Ints
     digests: tuple[str, ...]
+    seq: Ints
     batch: Ints
     size_bytes: Ints
     outputs: Any
@@ -109,6 +110,7 @@ def _samples(table: Any) -> Samples:
         deciders=deciders,
         digest=digest,
         digests=digests,
+        seq=_ints(table["seq"]),
         batch=_ints(table["batch"]),
         size_bytes=_ints(table["size_bytes"]),
         outputs=table["output"].combine_chunks(),

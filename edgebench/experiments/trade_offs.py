@@ -38,6 +38,30 @@ def _compression(name: str, each: WorkloadFigures) -> tuple[str, ...]:
     )
 
 
+def joint_table(result: Result) -> Table:
+    """Each joint decision as a whole."""
+    times = ("p50", "p90", "p99", "mean", "Parts added up")
+    columns = ("Decision", "Made of", "Frames", "Decided", "Late", *times, "Right")
+    rows = []
+    for name, each in result.joint.items():
+        latency = each.latency_ms
+        spread = (ms(None if latency is None else getattr(latency, key)) for key in ("p50", "p90", "p99", "mean"))
+        counts = (count(each.frames), count(each.decided), count(each.late))
+        right = NONE if each.right is None else f"{each.right:.1%}"
+        rows.append((name, ", ".join(each.of), *counts, *spread, ms(each.parts_ms), right))
+    return Table(columns, tuple(rows), text=2)
+
+
+def path_table(result: Result) -> Table:
+    """The ways through the workloads of each joint decision, and how often each was the longest."""
+    rows = [
+        (name, " → ".join(path.path), ms(path.mean_ms), f"{path.critical / each.decided:.1%}" if each.decided else NONE)
+        for name, each in result.joint.items()
+        for path in each.paths
+    ]
+    return Table(("Decision", "Way", "Mean ms", "Critical"), tuple(rows), text=2)
+
+
 def cascade_table(result: Result) -> Table:
     """Quality of each cascade on held-out data beside that of either model alone, and what it forwards."""
     rows = []

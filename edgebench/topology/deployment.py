@@ -9,6 +9,7 @@ from edgebench.topology.model import (
     Cascade,
     Fault,
     Federated,
+    Joint,
     Jpeg,
     Load,
     ModelChoice,
@@ -63,7 +64,7 @@ class LinkPlan(Frozen, frozen=True):
 class WorkloadPlan(Frozen, frozen=True):
     """One workload. `deciders` maps each source device to the node that decides its samples.
 
-    cascade: where the deciding edge may ask the cloud.
+    cascade: where the deciding edge may ask the cloud. paced_by: the workload whose `load` this is, if it is another's.
     """
 
     name: str
@@ -81,6 +82,7 @@ class WorkloadPlan(Frozen, frozen=True):
     qos: int
     compress: Jpeg | None = None
     cascade: Cascade | None = None
+    paced_by: str | None = None
 
 
 class FederatedPlan(Frozen, frozen=True):
@@ -114,6 +116,7 @@ class Deployment(Frozen, frozen=True):
     links: dict[str, LinkPlan]
     workloads: dict[str, WorkloadPlan]
     federated: dict[str, FederatedPlan] = {}
+    joint: dict[str, Joint] = {}
     faults: tuple[Fault, ...] = ()
 
     @property

@@ -103,7 +103,19 @@ class Offline(Strict, frozen=True, tag="offline", tag_field="kind"):
     samples: Samples
 
 
-Load = Fixed | Poisson | Trace | SingleStream | MultiStream | Server | Offline
+class With(Strict, frozen=True, tag="with", tag_field="kind"):
+    """A sample whenever `workload` has one, on the same devices: one frame, several questions."""
+
+    workload: Name
+
+
+class After(Strict, frozen=True, tag="after", tag_field="kind"):
+    """A sample as soon as all `workloads` have decided theirs of the same frame, on the same device."""
+
+    workloads: Annotated[tuple[Name, ...], Meta(min_length=1)]
+
+
+Load = Fixed | Poisson | Trace | SingleStream | MultiStream | Server | Offline | With | After
 
 
 class Place(Strict, frozen=True):
@@ -279,6 +291,16 @@ class Federated(Strict, frozen=True):
     rollout_every: Annotated[int, Meta(ge=0, le=10**6)] = 1
 
 
+class Joint(Strict, frozen=True):
+    """A decision that is made of those of several workloads on one frame: it is there when the last of them is.
+
+    deadline_ms: from the time the frame was due.
+    """
+
+    of: tuple[Name, ...]
+    deadline_ms: BoundMs | None = None
+
+
 class Fault(Strict, frozen=True):
     """Something that breaks `at_s` into the run, for `for_s` (none: for good). Exactly one of `link` and `node`."""
 
@@ -309,4 +331,5 @@ class Topology(Strict, frozen=True):
     links: tuple[Link, ...] = ()
     broker: Broker = Broker()
     federated: tuple[Federated, ...] = ()
+    joint: dict[Name, Joint] = {}
     faults: tuple[Fault, ...] = ()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.expand import expand
-from edgebench.topology.model import Cascade, Federated, Link, Topology, Workload
+from edgebench.topology.model import Cascade, Federated, Link, Topology, With, Workload
 
 
 def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
@@ -28,8 +28,9 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
         broker_url=None if topology.broker.url is None else _without_login(topology.broker.url),
         nodes=nodes,
         links={link.name: link for link in _links(topology, nodes)},
-        workloads={name: _workload(name, workload, nodes) for name, workload in topology.workloads.items()},
+        workloads={name: _workload(name, topology, nodes) for name in topology.workloads},
         federated={how.workload: _federated(how, topology, nodes) for how in topology.federated},
+        joint=topology.joint,
         faults=topology.faults,
     )
 
@@ -80,7 +81,12 @@ def _federated(how: Federated, topology: Topology, nodes: dict[str, NodePlan]) -
     return FederatedPlan(how=how, clients=tuple(device.name for device in devices), edges=edges)
 
 
-def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> WorkloadPlan:
+def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> WorkloadPlan:
+    workload = topology.workloads[name]
+    pace, load = name, workload.load
+    while isinstance(load, With):
+        pace = load.workload
+        load = topology.workloads[pace].load
     sources = _sources(workload, nodes)
     return WorkloadPlan(
         name=name,
@@ -88,7 +94,7 @@ def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> Work
         sources=tuple(node.name for node in sources),
         deciders={node.name: _decider(node, workload.place.infer, nodes) for node in sources},
         place=workload.place.infer,
-        load=workload.load,
+        load=load,
         deadline_ms=workload.deadline_ms,
         model=workload.model,
         train=workload.train,
@@ -97,6 +103,7 @@ def _workload(name: str, workload: Workload, nodes: dict[str, NodePlan]) -> Work
         queue=workload.queue,
         qos=workload.qos,
         compress=workload.compress,
+        paced_by=None if pace == name else pace,
         cascade=(workload.cascade or Cascade()) if workload.place.infer == "cascade" else None,
     )
 

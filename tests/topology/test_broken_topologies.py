@@ -72,14 +72,14 @@ SHAPES: dict[str, tuple[str | bytes, str]] = {
         edited(("kind: fixed", "kind: poison")),
         (
             "$.workloads.risk.load.kind: 'poison' is not one of fixed, poisson, trace, single-stream, multi-stream,"
-            " server, offline (did you mean 'poisson'?)"
+            " server, offline, with, after (did you mean 'poisson'?)"
         ),
     ),
     "load without a kind": (
         edited(("kind: fixed, ", "")),
         (
             "$.workloads.risk.load: field 'kind' is missing (give one of fixed, poisson, trace, single-stream,"
-            " multi-stream, server, offline)"
+            " multi-stream, server, offline, with, after)"
         ),
     ),
     "node without a tier": (
@@ -289,6 +289,33 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "bad digest": (
         edited((WORKLOAD, WORKLOAD + "    model: {source: 'sha256:ab'}\n")),
         "$.workloads.risk.model.source: 'sha256:ab' is no digest (write sha256: and 64 digits of 0-9 a-f)",
+    ),
+    "a load that follows nobody": (
+        edited(("load: {kind: fixed, rate_hz: 2}", "load: {kind: with, workload: rsik}")),
+        "$.workloads.risk.load: no workload 'rsik' (did you mean 'risk'?)",
+    ),
+    "a load that follows itself": (
+        edited(("load: {kind: fixed, rate_hz: 2}", "load: {kind: after, workloads: [risk]}")),
+        "$.workloads.risk.load: waits for itself in the end (give one of the workloads a load of its own)",
+    ),
+    "a load that follows a closed loop": (
+        edited(("load: {kind: fixed, rate_hz: 2}", "load: {kind: single-stream}"))
+        + "  more: {task: icu-death, source: bed, load: {kind: with, workload: risk}}\n",
+        (
+            "$.workloads.more.load: follows 'risk', whose load 'single-stream' has no times to follow"
+            " (use fixed, poisson, trace or server)"
+        ),
+    ),
+    "a joint decision of workloads with loads of their own": (
+        SOUND
+        + "  more: {task: icu-death, source: bed, load: {kind: fixed, rate_hz: 1}}\n"
+        + "joint: {both: {of: [risk, more]}, one: {of: [risk]}, none: {of: [risk, mroe]}}\n",
+        (
+            "$.joint.both.of: follows both 'more' and 'risk', whose samples are not of the same frames"
+            " (give one a load {kind: with, workload: more})\n"
+            "$.joint.one.of: is made of fewer than two workloads (name at least two)\n"
+            "$.joint.none.of[1]: no workload 'mroe' (did you mean 'more'?)"
+        ),
     ),
     "a cascade's model without a cascade": (
         edited((WORKLOAD, WORKLOAD + "    cascade: {size: heavy}\n")),

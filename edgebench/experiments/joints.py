@@ -1,0 +1,149 @@
+"""Decisions that are made of several: when the last part of a frame was there, and which way it took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.experiments import stats
+from edgebench.experiments.figures import JointFigures, Latency, PathFigures
+from edgebench.experiments.samples import ABSENT, Ints, Samples, ms
+from edgebench.tasks import task_named
+from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.topology.model import After, Joint
+
+
+def joints_of(deployment: Deployment, samples: Mapping[str, Samples]) -> dict[str, JointFigures]:
+    """The figures of every joint decision of a run."""
+    return {name: _figures(joint, deployment, samples) for name, joint in deployment.joint.items()}
+
+
+def _figures(joint: Joint, deployment: Deployment, samples: Mapping[str, Samples]) -> JointFigures:
+    paths = [path for part in joint.of for path in _paths(part, deployment.workloads)]
+    involved = sorted({workload for path in paths for workload in path})
+    frames = _Frames(deployment, {name: samples[name] for name in involved})
+    due_ns = np.stack([frames.column(path[0], "scheduled_ns") for path in paths])
+    # A part that waits was due when its frame was.
+    due_ns = np.where(due_ns == ABSENT, np.iinfo(np.int64).max, due_ns).min(axis=0)
+    arrived_ns = np.stack([frames.column(part, "arrived_ns") for part in joint.of])
+    decided = (arrived_ns != ABSENT).all(axis=0)
+    latency_ns = arrived_ns.max(axis=0)[decided] - due_ns[decided]
+    critical = _critical(joint, deployment.workloads, frames)
+    taken = Counter(path for path, whole in zip(critical, decided, strict=True) if whole)
+    late = 0 if joint.deadline_ms is None else int((ms(latency_ns) > joint.deadline_ms).sum())
+    right = _right(joint, deployment, samples, frames)
+    return JointFigures(
+        of=list(joint.of),
+        frames=len(decided),
+        decided=int(decided.sum()),
+        late=late,
+        deadline_ms=joint.deadline_ms,
+        latency_ms=_latency(latency_ns),
+        parts_ms=_rounded(sum(_work_ms(frames, name, decided) for name in involved)) if decided.any() else None,
+        paths=[
+            PathFigures(
+                path=list(path),
+                critical=taken[path],
+                mean_ms=_mean_ms(frames.column(path[-1], "arrived_ns"), due_ns),
+            )
+            for path in dict.fromkeys(paths)
+        ],
+        right=None if right is None else _rounded(float(right[decided].mean())) if decided.any() else None,
+    )
+
+
+def _paths(part: str, plans: Mapping[str, WorkloadPlan]) -> list[tuple[str, ...]]:
+    """All ways from a workload that waits for none to this one."""
+    load = plans[part].load
+    if not isinstance(load, After):
+        return [(part,)]
+    return [(*path, part) for before in load.workloads for path in _paths(before, plans)]
+
+
+class _Frames:
+    """Columns of several workloads by frame: a device and a sequence number."""
+
+    def __init__(self, deployment: Deployment, samples: Mapping[str, Samples]) -> None:
+        place = {node: number for number, node in enumerate(deployment.nodes)}
+        keys = {}
+        for name, each in samples.items():
+            device = np.array([place[node] for node in each.nodes], np.int64)
+            keys[name] = (device[each.node] << 44) | each.seq if len(each) else np.zeros(0, np.int64)
+        self._all = np.unique(np.concatenate(list(keys.values())))
+        self._samples = samples
+        self._rows = {name: np.searchsorted(self._all, each) for name, each in keys.items()}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def column(self, workload: str, stamp: str) -> Ints:
+        """A stamp of that workload by frame, `ABSENT` where it has no such sample."""
+        return self.spread(workload, self._samples[workload].ns[stamp])
+
+    def spread(self, workload: str, values: Ints) -> Ints:
+        """A value of each sample of that workload, by frame."""
+        found = np.full(len(self._all), ABSENT, np.int64)
+        found[self._rows[workload]] = values
+        return found
+
+
+def _critical(joint: Joint, plans: Mapping[str, WorkloadPlan], frames: _Frames) -> list[tuple[str, ...]]:
+    """The way of each frame that ended last."""
+
+    def latest(among: tuple[str, ...]) -> NDArray[np.int64]:
+        return np.stack([frames.column(name, "arrived_ns") for name in among]).argmax(axis=0)
+
+    def ways(name: str) -> list[tuple[str, ...]]:
+        load = plans[name].load
+        if not isinstance(load, After):
+            return [(name,)] * len(frames)
+        before = [ways(each) for each in load.workloads]
+        return [(*before[last][frame], name) for frame, last in enumerate(latest(load.workloads))]
+
+    of = [ways(part) for part in joint.of]
+    return [of[last][frame] for frame, last in enumerate(latest(joint.of))]
+
+
+def _work_ms(frames: _Frames, workload: str, decided: NDArray[np.bool_]) -> float:
+    """The mean time that a workload itself takes, in the frames that are decided."""
+    return _mean(frames.column(workload, "arrived_ns")[decided], frames.column(workload, "scheduled_ns")[decided])
+
+
+def _mean_ms(arrived_ns: Ints, due_ns: Ints) -> float | None:
+    there = arrived_ns != ABSENT
+    return _rounded(_mean(arrived_ns[there], due_ns[there])) if there.any() else None
+
+
+def _mean(arrived_ns: Ints, due_ns: Ints) -> float:
+    return float(ms((arrived_ns - due_ns).mean()))
+
+
+def _right(
+    joint: Joint, deployment: Deployment, samples: Mapping[str, Samples], frames: _Frames
+) -> NDArray[np.bool_] | None:
+    """Whether all parts of a frame are right; None where a task does not tell, or a label is not known."""
+    whole = np.ones(len(frames), bool)
+    for part in joint.of:
+        judge = getattr(task_named(deployment.workloads[part].task), "right", None)
+        each = samples[part]
+        outputs, labels = each.scored(each.decided)
+        if judge is None or len(outputs) != int(each.decided.sum()):
+            return None
+        by_sample = np.zeros(len(each), np.int64)
+        by_sample[each.decided] = judge(outputs, labels)
+        whole &= frames.spread(part, by_sample) == 1
+    return whole
+
+
+def _latency(ns: Ints) -> Latency | None:
+    if not len(ns):
+        return None
+    p50, p90, p99 = stats.percentiles(ns, (0.5, 0.9, 0.99))
+    return Latency(mean=_rounded(ms(ns.mean())), p50=ms(p50), p90=ms(p90), p99=ms(p99), max=ms(float(ns.max())))
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)
