@@ -82,19 +82,20 @@ class CloudNode:
             tally,
             reply=partial(self._reply, plan),
             on_swap=partial(self._swapped, plan.name),
-            of_some=plan.cascade is not None,
+            of_some=plan.cascade is not None or bool(self._deployment.moves),
         )
-        edges = sorted({self._edge_of(device) for device in plan.deciders})
+        edges = sorted({edge for device in plan.deciders for edge in self._edges_of(device)})
         for edge in edges:
             topic = topics.forward(self._deployment.run_id, edge, plan.name)
             self._forwards[topic] = (edge, self._deciders[plan.name])
         self._connection.subscribe([topics.forward(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
 
-    def _edge_of(self, device: str) -> str:
-        parent = self._deployment.nodes[device].parent
-        if parent is None:
+    def _edges_of(self, device: str) -> tuple[str, ...]:
+        """Those that a device is at, at one time or another."""
+        node = self._deployment.nodes[device]
+        if node.parent is None:
             raise AssertionError("a checked topology has an edge above each device")
-        return parent
+        return (node.parent, *node.elsewhere)
 
     def _received(self, topic: str, payload: bytes) -> None:
         known = self._forwards.get(topic)
@@ -107,14 +108,16 @@ class CloudNode:
             decider.intake.reject(rejected.reason)
             return
         device = self._deployment.nodes.get(forward.origin)
-        if device is None or device.parent != edge:
+        if device is None or device.tier != "device" or edge not in self._edges_of(forward.origin):
             decider.intake.reject("unknown-origin")
             return
-        decider.decide(Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns), forward.envelope)
+        origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge)
+        decider.decide(origin, forward.envelope)
 
     def _reply(self, plan: WorkloadPlan, origin: Origin, body: bytes) -> None:
         answer = wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
-        topic = topics.answer(self._deployment.run_id, self._edge_of(origin.device), plan.name)
+        assert origin.edge is not None
+        topic = topics.answer(self._deployment.run_id, origin.edge, plan.name)
         if not self._connection.publish(topic, answer, qos=plan.qos):
             self.tallies[plan.name].drop("not-connected")
 

@@ -15,7 +15,17 @@ def slice_for(
     below = {
         device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, set(nodes))
     }
-    workloads = {plan.name: _cut(plan, below) for plan in deployment.workloads.values() if below & plan.deciders.keys()}
+    comers = {
+        device: edge
+        for edge in nodes
+        if deployment.nodes[edge].tier == "edge"
+        for device in deployment.nodes[edge].elsewhere
+    }
+    workloads = {
+        plan.name: _cut(plan, below, comers, deployment)
+        for plan in deployment.workloads.values()
+        if (below | comers.keys()) & plan.deciders.keys()
+    }
     shares: dict[str, dict[str, Share]] = {}
     for plan in deployment.workloads.values():
         for index, device in enumerate(plan.deciders):
@@ -30,12 +40,18 @@ def slice_for(
         workloads=workloads,
         shares=shares,
         traces={name: times for name, times in traces.items() if name in workloads},
+        moves=tuple(move for move in deployment.moves if move.node in nodes),
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
     )
 
 
-def _cut(plan: WorkloadPlan, devices: set[str]) -> WorkloadPlan:
+def _cut(plan: WorkloadPlan, devices: set[str], comers: dict[str, str], deployment: Deployment) -> WorkloadPlan:
+    """The plan with the deciders of these devices, and of those that come to an edge from elsewhere."""
     deciders = {device: decider for device, decider in plan.deciders.items() if device in devices}
+    for device, edge in comers.items():
+        if device in plan.deciders:
+            at_home = plan.deciders[device]
+            deciders[device] = edge if at_home == deployment.nodes[device].parent else at_home
     return msgspec.structs.replace(plan, deciders=deciders)
 
 

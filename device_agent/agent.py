@@ -20,13 +20,13 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.pictures import JPEG, compressed
-from edgebench.fabric.records import Rows, SampleRecord, Tally
+from edgebench.fabric.records import Moved, Rows, SampleRecord, Tally
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.serving import ModelServer, Request, Served
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import After, Batch, Offline
+from edgebench.topology.model import After, Batch, Move, Offline
 
 _log = logging.getLogger(__name__)
 _DRAIN_QUIET_S = 5.0
@@ -39,13 +39,14 @@ _BACKED_UP_S = 0.001
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
-    """A sample on its way."""
+    """A sample on its way. envelope: only of a device that may have to send it again from elsewhere."""
 
     scheduled_ns: int
     captured_ns: int
     sent_ns: int | None
     size_bytes: int
     label: bytes
+    envelope: bytes = b""
 
 
 class Stream:
@@ -70,6 +71,7 @@ class Stream:
         self.exhausted = False
         self._awaited = plan.load.workloads if isinstance(plan.load, After) else ()
         self._decided_before: dict[int, int] = {}
+        self._moves = any(move.node == device for move in agent.process.plan.moves)
 
     def begin(self, start_ns: int) -> None:
         """Sense from `start_ns` on, for the duration of the run."""
@@ -156,6 +158,16 @@ class Stream:
         self.pending.clear()
         return rows
 
+    @property
+    def takes_along(self) -> list[bytes]:
+        """The samples that are undecided, and may be sent again from another site."""
+        return [pending.envelope for pending in self.pending.values() if pending.envelope]
+
+    def send_again(self) -> None:
+        """Publish what is undecided once more, since the device is at another site now."""
+        for envelope in self.takes_along:
+            self._agent.connections[self.device].publish(self._sample_topic, envelope, qos=self.plan.qos)
+
     def give_up_query(self, now: int) -> None:
         """A closed loop whose query got no decision for too long goes on with the next; what was open is lost."""
         if self._query_size is None or not self.pending:
@@ -219,8 +231,11 @@ class Stream:
             payload,
         )
         envelope = wire.encode(sample)
-        self.pending[seq] = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label)
-        if self._agent.connections[self.device].publish(self._sample_topic, envelope, qos=self.plan.qos):
+        kept = envelope if self._moves and self.plan.qos else b""
+        self.pending[seq] = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label, kept)
+        if kept and self._agent.is_moving(self.device):
+            self.tally.sent += 1  # with all that is undecided, once it has come to its new site
+        elif self._agent.connections[self.device].publish(self._sample_topic, envelope, qos=self.plan.qos):
             self.tally.sent += 1
         else:
             self.tally.drop("not-connected")
@@ -240,6 +255,9 @@ class DeviceAgent:
         self.connections: dict[str, Connection] = {}
         self.servers: dict[str, ModelServer[tuple[Stream, int]]] = {}
         self._streams: dict[str, Stream] = {}
+        self._qos_of: dict[str, int] = {}
+        self._stays = {name: [str(node.parent)] for name, node in process.plan.nodes.items()}
+        self._moving: dict[str, Moved] = {}
         self._followers: dict[tuple[str, str], list[Stream]] = {}
         self._waiting_for: set[str] = set(process.nodes)
         self._end_ns = 0
@@ -269,12 +287,11 @@ class DeviceAgent:
 
     def run(self) -> None:
         """Serve until the run ends."""
-        qos_of: dict[str, int] = {}
         for stream in self._streams.values():
-            qos_of[stream.device] = max(stream.plan.qos, qos_of.get(stream.device, 0))
-        for device, qos in qos_of.items():
-            self._connect(device, qos)
-        self._waiting_for &= qos_of.keys() | self.servers.keys()
+            self._qos_of[stream.device] = max(stream.plan.qos, self._qos_of.get(stream.device, 0))
+        for device in self._qos_of:
+            self._connect(device).start()
+        self._waiting_for &= self._qos_of.keys() | self.servers.keys()
         self.process.ready = not self._waiting_for
         self.process.run(
             on_phase=self._phase_changed,
@@ -287,26 +304,52 @@ class DeviceAgent:
         for connection in self.connections.values():
             connection.close()
 
-    def _connect(self, device: str, qos: int) -> None:
+    def _connect(self, device: str, edge: str | None = None) -> Connection:
+        """A connection to the broker of a device's site, or to that of another; it is yet to be started."""
         plan = self.process.plan
+        endpoints = plan.endpoints[device]
+        url = endpoints.broker if edge is None or edge not in endpoints.elsewhere else endpoints.elsewhere[edge]
         connection = Connection(
             self.process.reactor,
-            parse_broker_url(plan.endpoints[device].broker),
-            f"{self.run_id}-{device}",
+            parse_broker_url(url),
+            # Another session each time: what the last one at a site has missed was decided elsewhere.
+            f"{self.run_id}-{device}" + (f"-{len(self._stays[device])}" if edge is not None else ""),
             on_message=self._received,
             on_up=partial(self._is_up, device),
             will=(topics.status(self.run_id, device), b"offline"),
         )
-        connection.subscribe([topics.decision(self.run_id, device, topics.ANY)], qos)
-        parent = plan.nodes[device].parent
+        connection.subscribe([topics.decision(self.run_id, device, topics.ANY)], self._qos_of[device])
+        parent = plan.nodes[device].parent if edge is None else edge
         if device == next(iter(plan.nodes)) and self.servers and parent is not None:
             connection.subscribe([topics.site_models(self.run_id, parent, workload) for workload in self.servers], 1)
         if self._learning is not None:
             self._learning.attach(device, connection)
         self.connections[device] = connection
-        connection.start()
+        return connection
+
+    def _move(self, move: Move) -> None:
+        """Leave a site for another, with all that is undecided."""
+        device = move.node
+        left_ns, left = now_ns(), self._stays[device][-1]
+        self._stays[device].append(move.to)
+        self.connections[device].close()
+        undecided = sum(len(stream.takes_along) for stream in self._of(device))
+        self._moving[device] = Moved(device, left, move.to, left_ns, None, undecided)
+        self._connect(device, move.to).start()
+
+    def is_moving(self, device: str) -> bool:
+        """Whether a device has left a site, and is not at the next one yet: nobody would hear its decisions."""
+        return device in self._moving
+
+    def _of(self, device: str) -> list[Stream]:
+        return [stream for stream in self._streams.values() if stream.device == device]
 
     def _is_up(self, device: str) -> None:
+        moved = self._moving.pop(device, None)
+        if moved is not None:
+            self.process.write(msgspec.structs.replace(moved, up_ns=now_ns()))
+            for stream in self._of(device):
+                stream.send_again()
         self.connections[device].publish(topics.status(self.run_id, device), b"online", qos=1, retain=True)
         if self._learning is not None:
             self._learning.reconnected(device)
@@ -373,6 +416,9 @@ class DeviceAgent:
             self._end_ns = state.start_ns + int(self.process.plan.duration_s * NS_PER_S)
             for stream in self._streams.values():
                 stream.begin(state.start_ns)
+            for move in self.process.plan.moves:
+                if move.node in self._qos_of:
+                    self.process.reactor.call_at(state.start_ns + int(move.at_s * NS_PER_S), partial(self._move, move))
             self.process.reactor.call_at(state.start_ns, self._tick)
         elif state.phase == "ending":
             self._write_lost()
@@ -396,6 +442,9 @@ class DeviceAgent:
         return now - max(last_sign_ns, self._end_ns) > _DRAIN_QUIET_S * NS_PER_S
 
     def _write_lost(self) -> None:
+        for moved in self._moving.values():  # it never came to be
+            self.process.write(moved)
+        self._moving.clear()
         for stream in self._streams.values():
             self.rows += stream.lost_rows()
 

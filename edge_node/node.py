@@ -83,7 +83,8 @@ class EdgeNode:
         tally = self._process.tally(self._name, plan.name)
         self._models[topics.models(self._run_id, plan.name)] = plan.name
         self._uplink.subscribe([topics.models(self._run_id, plan.name)], 1)
-        mine = [device for device in self._plan.nodes[self._name].children if device in plan.deciders]
+        node = self._plan.nodes[self._name]
+        mine = [device for device in (*node.children, *node.elsewhere) if device in plan.deciders]
         deciders = {plan.deciders[device] for device in mine}
         here = deciders == {self._name}
         in_cloud = not here and not deciders & set(mine)
@@ -96,10 +97,11 @@ class EdgeNode:
                 reply=lambda origin, body: self._reply(plan, origin.device, body),
                 on_swap=partial(self._process.swapped, self._name, plan.name),
                 pass_on=None if plan.cascade is None else partial(self._pass_on, plan),
+                of_some=bool(node.elsewhere),
             )
         elif in_cloud:
             self._waiting_for.add(plan.name)
-            self._forwarded[plan.name] = Intake(tally)
+            self._forwarded[plan.name] = Intake(tally, of_some=bool(node.elsewhere))
         else:
             self._for_devices.add(plan.name)
             return

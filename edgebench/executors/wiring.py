@@ -9,10 +9,7 @@ from urllib.parse import urlsplit
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.relay import Route
 from edgebench.fabric.slices import Endpoints
-from edgebench.topology.deployment import Deployment
-
-_MQTT = "mqtt"
-_HTTP = "http"
+from edgebench.topology.deployment import Deployment, NodePlan
 
 Address = tuple[str, int]
 
@@ -31,15 +28,15 @@ class Wiring(NamedTuple):
         for node in self.deployment.nodes.values():
             if node.parent is None:
                 continue
-            via = self._shaped(node.name, hops=1)
-            if via:
-                broker = parse_broker_url(self.brokers[node.parent])
-                name = _route(_MQTT, node.name)
-                routes.append(Route(name, via, broker.host, broker.port, "opaque" if broker.tls else "mqtt"))
+            for parent in _sites(node):
+                if self.deployment.links[f"{node.name} -> {parent}"].shaped:
+                    broker = parse_broker_url(self.brokers[parent])
+                    name, link = _mqtt_route(node.name, parent), f"{node.name} -> {parent}"
+                    routes.append(Route(name, (link,), broker.host, broker.port, "opaque" if broker.tls else "mqtt"))
             via = self._shaped(node.name, hops=2) if node.tier == "edge" or self._loads_models(node.name) else ()
             if via:
                 control = urlsplit(self.control_url)
-                routes.append(Route(_route(_HTTP, node.name), via, control.hostname or "", control.port or 0, "http"))
+                routes.append(Route(_http_route(node.name), via, control.hostname or "", control.port or 0, "http"))
         return routes
 
     def endpoints(self, address: Callable[[str], Address]) -> dict[str, Endpoints]:
@@ -48,15 +45,15 @@ class Wiring(NamedTuple):
 
         def mqtt(node: str, parent: str) -> str:
             broker = parse_broker_url(self.brokers[parent])
-            if _route(_MQTT, node) not in routed:
+            if _mqtt_route(node, parent) not in routed:
                 return broker.url
-            host, port = address(_route(_MQTT, node))
+            host, port = address(_mqtt_route(node, parent))
             return BrokerUrl(host, port, broker.username, broker.password, broker.tls).url
 
         def models(node: str) -> str:
-            if _route(_HTTP, node) not in routed:
+            if _http_route(node) not in routed:
                 return self.control_url
-            host, port = address(_route(_HTTP, node))
+            host, port = address(_http_route(node))
             return f"http://{host}:{port}"
 
         endpoints = {}
@@ -67,7 +64,8 @@ class Wiring(NamedTuple):
                 broker, uplink = self.brokers[node.name], mqtt(node.name, node.parent)
             else:
                 broker, uplink = self.brokers[node.name], None
-            endpoints[node.name] = Endpoints(broker, models(node.name), uplink, self.one_broker)
+            elsewhere = {edge: mqtt(node.name, edge) for edge in node.elsewhere} if node.tier == "device" else {}
+            endpoints[node.name] = Endpoints(broker, models(node.name), uplink, self.one_broker, elsewhere)
         return endpoints
 
     def _shaped(self, node: str, hops: int) -> tuple[str, ...]:
@@ -87,5 +85,15 @@ class Wiring(NamedTuple):
         return any(plan.deciders.get(device) == device for plan in self.deployment.workloads.values())
 
 
-def _route(kind: str, node: str) -> str:
-    return f"{kind}:{node}"
+def _sites(node: NodePlan) -> tuple[str, ...]:
+    """The nodes above whose brokers it connects to, at one time or another."""
+    assert node.parent is not None
+    return (node.parent, *node.elsewhere) if node.tier == "device" else (node.parent,)
+
+
+def _mqtt_route(node: str, parent: str) -> str:
+    return f"mqtt:{node}:{parent}"
+
+
+def _http_route(node: str) -> str:
+    return f"http:{node}"

@@ -21,6 +21,7 @@ from edgebench.fabric.records import (
     LinkObserved,
     ModelEvent,
     Modelled,
+    Moved,
     Observations,
     Opened,
     Partitioned,
@@ -98,6 +99,7 @@ class _Gathered:
         self._scores: list[RoundScored] = []
         self._faults: list[Faulted] = []
         self._cascades: list[Cascaded] = []
+        self._moves: list[Moved] = []
         self.rounds: list[RoundRecord] = []
 
     def take(self, entry: Entry) -> None:
@@ -112,6 +114,8 @@ class _Gathered:
                 self._swaps.append(swap)
             case Rounded(record=record):
                 self.rounds.append(record)
+            case Moved():
+                self._moves.append(entry)
             case Partitioned():
                 self._partitions.append(entry)
             case RoundScored():
@@ -172,4 +176,5 @@ class _Gathered:
             scores=self._scores,
             faults=self._faults,
             cascades=self._cascades,
+            moves=sorted(self._moves, key=lambda move: move.left_ns),
         )

@@ -205,6 +205,24 @@ class JointFigures(msgspec.Struct, frozen=True):
     right: float | None
 
 
+class HandoverFigures(msgspec.Struct, frozen=True):
+    """A device's move from one site to another, `at_s` after the start of the streams.
+
+    connect_ms: from leaving until its connection at the new site stood; None where it never did. first_decision_ms:
+    from leaving to the first decision that came there. resent: samples without a decision that it took along. lost: its
+    samples, due within a second of the move, that were never decided.
+    """
+
+    node: str
+    left: str
+    to: str
+    at_s: float
+    connect_ms: float | None
+    first_decision_ms: float | None
+    resent: int
+    lost: int
+
+
 class LinkFigures(msgspec.Struct, frozen=True):
     """One link. Bytes are counted on the link, both ways; None where it is not emulated."""
 
@@ -412,3 +430,4 @@ class Result(msgspec.Struct, frozen=True):
     faults: list[FaultFigures]
     rejected_elsewhere: dict[str, int]
     joint: dict[str, JointFigures]
+    handovers: list[HandoverFigures]

@@ -124,6 +124,7 @@ def _html(run: Run, result: Result) -> str:
             "compression": trade_offs.compression_table(result),
             "joint": trade_offs.joint_table(result),
             "paths": trade_offs.path_table(result),
+            "handovers": trade_offs.handover_table(result),
             "cascades": trade_offs.cascade_table(result),
             "links": links,
             "more_links": more_links,

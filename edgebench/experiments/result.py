@@ -34,6 +34,7 @@ from edgebench.experiments.figures import (
     Validated,
     WorkloadFigures,
 )
+from edgebench.experiments.handovers import handovers_of
 from edgebench.experiments.joints import joints_of
 from edgebench.experiments.rollouts import rollouts_of
 from edgebench.experiments.samples import ABSENT, HOPS, Ints, Samples, ms, samples_by_workload
@@ -86,6 +87,7 @@ def result_of(
         ],
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
         joint=joints_of(deployment, samples),
+        handovers=handovers_of(observations, samples),
     )
 
 

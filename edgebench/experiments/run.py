@@ -59,6 +59,10 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     registry_dir = Path(args.registry or out / "registry").resolve()
     _check_models(topology, args.file, registry_dir)
     if args.broker is not None:
+        if topology.moves:
+            raise EdgebenchError(
+                f"{args.file}: $.moves: a site is where a broker is, and --broker is the same for all (leave it out)"
+            )
         topology = msgspec.structs.replace(topology, broker=Broker(url=args.broker))
     if topology.broker.url is not None:
         _check_broker(topology, topology.broker.url)

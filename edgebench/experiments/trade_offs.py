@@ -62,6 +62,25 @@ def path_table(result: Result) -> Table:
     return Table(("Decision", "Way", "Mean ms", "Critical"), tuple(rows), text=2)
 
 
+def handover_table(result: Result) -> Table:
+    """Each move of a device."""
+    columns = ("Device", "From", "To", "At s", "Connected after ms", "First decision after ms", "Sent again", "Lost")
+    rows = [
+        (
+            each.node,
+            each.left,
+            each.to,
+            number(each.at_s, 1),
+            ms(each.connect_ms),
+            ms(each.first_decision_ms),
+            count(each.resent),
+            count(each.lost),
+        )
+        for each in result.handovers
+    ]
+    return Table(columns, tuple(rows), text=3)
+
+
 def cascade_table(result: Result) -> Table:
     """Quality of each cascade on held-out data beside that of either model alone, and what it forwards."""
     rows = []

@@ -18,11 +18,15 @@ from edgebench.topology.deployment import WorkloadPlan
 
 
 class Origin(NamedTuple):
-    """Where a sample comes from, and when the edge that passed it on took it in and sent it on (None: none did)."""
+    """Where a sample comes from: the device, the edge that passed it on, and when that took it in and sent it on.
+
+    None: none did.
+    """
 
     device: str
     forward_in_ns: int | None = None
     forward_out_ns: int | None = None
+    edge: str | None = None
 
 
 class Accepted(NamedTuple):
@@ -41,14 +45,18 @@ class Intake:
         self._tally = tally
         self._of_some = of_some
         self._reader: wire.SampleReader | None = None
-        self._trackers: dict[str, wire.SequenceTracker] = {}
+        self._trackers: dict[tuple[str, str | None], wire.SequenceTracker] = {}
 
     def expect(self, manifest: Manifest) -> None:
         """From now on samples have the input of this model."""
         self._reader = wire.SampleReader(manifest.input)
 
-    def take(self, device: str, payload: bytes | memoryview) -> Accepted | None:
-        """The sample of a device, or None where it is counted as rejected or duplicated."""
+    def take(self, device: str, payload: bytes | memoryview, *, by: str | None = None) -> Accepted | None:
+        """The sample of a device, or None where it is counted as rejected or duplicated.
+
+        by: the edge that passed it on. What comes by another edge is no duplicate: the device has moved there, and
+        would not hear of a decision that went to the old one.
+        """
         try:
             if self._reader is None:
                 raise wire.RejectedError("no-model-yet")
@@ -57,7 +65,7 @@ class Intake:
                 self._tally.plain_json += 1
                 return Accepted(x, None, plain)
             sample, x = self._reader.envelope(payload)
-            order = self._tracker(device).see(sample.seq)
+            order = self._tracker(device, by).see(sample.seq)
             if order == "jump":
                 raise wire.RejectedError("sequence-jump")
         except wire.RejectedError as rejected:
@@ -74,10 +82,10 @@ class Intake:
         """Count a payload that is no sample."""
         self._tally.reject(reason)
 
-    def _tracker(self, device: str) -> wire.SequenceTracker:
-        tracker = self._trackers.get(device)
+    def _tracker(self, device: str, by: str | None) -> wire.SequenceTracker:
+        tracker = self._trackers.get((device, by))
         if tracker is None:
-            tracker = self._trackers[device] = wire.SequenceTracker(of_some=self._of_some)
+            tracker = self._trackers[device, by] = wire.SequenceTracker(of_some=self._of_some)
         return tracker
 
 
@@ -127,7 +135,7 @@ class Decider:
     def decide(self, origin: Origin, payload: bytes | memoryview) -> None:
         """Queue a payload if it is a sound sample."""
         received_ns = now_ns()
-        accepted = self.intake.take(origin.device, payload)
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
             asked = _Asked(origin, now_ns(), payload, accepted.seq, accepted.plain)
             self._server.submit(Request(accepted.x, received_ns, asked))

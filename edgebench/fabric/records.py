@@ -250,6 +250,20 @@ class RoundScored(msgspec.Struct, frozen=True, tag="scored"):
     metrics: dict[str, float]
 
 
+class Moved(msgspec.Struct, frozen=True, tag="moved"):
+    """A device left its site for another. up_ns: when its connection there stood; None where it never did.
+
+    resent: samples without a decision, which it took along and sent again.
+    """
+
+    node: str
+    left: str
+    to: str
+    left_ns: int
+    up_ns: int | None
+    resent: int
+
+
 class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
     """How a cascade was calibrated on held-out data.
 
@@ -360,6 +374,7 @@ Entry = (
     | RoundScored
     | Faulted
     | Cascaded
+    | Moved
 )
 
 
@@ -403,6 +418,7 @@ class Observations(msgspec.Struct, frozen=True):
     the source of its stream, `real_data` the workloads whose stream is not generated. trouble: reasons that make the
     run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores: of federations.
     faults: as they were brought about. cascades: as they were calibrated.
+    moves: of devices, as they were made.
     """
 
     started_ns: int | None
@@ -427,3 +443,4 @@ class Observations(msgspec.Struct, frozen=True):
     scores: list[RoundScored] = []
     faults: list[Faulted] = []
     cascades: list[Cascaded] = []
+    moves: list[Moved] = []

@@ -8,6 +8,7 @@ import msgspec
 
 from edgebench.fabric.records import Tally
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
+from edgebench.topology.model import Move
 
 WATCHER = "watcher"
 """What the executor is called whose token speaks for no node."""
@@ -21,12 +22,14 @@ class Endpoints(msgspec.Struct, frozen=True):
     broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for
     an edge. models: base URL (HTTP) of the registry. one_broker: `broker` serves all sites and the cloud, so an edge
     has to name its devices; on a broker of its own it takes whatever comes, by one filter a workload.
+    elsewhere: edge -> MQTT URL of its site's broker, for a device that moves there.
     """
 
     broker: str
     models: str
     uplink: str | None = None
     one_broker: bool = False
+    elsewhere: dict[str, str] = {}
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -40,7 +43,7 @@ class Slice(msgspec.Struct, frozen=True):
     """The part of a deployment that one process needs: all of its nodes, and the workloads that touch them.
 
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
-    federated: workload -> the whole plan, of those that any of these nodes takes part in.
+    federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: of these nodes.
     """
 
     run_id: str
@@ -52,6 +55,7 @@ class Slice(msgspec.Struct, frozen=True):
     shares: dict[str, dict[str, Share]]
     traces: dict[str, list[float]] = {}
     federated: dict[str, FederatedPlan] = {}
+    moves: tuple[Move, ...] = ()
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

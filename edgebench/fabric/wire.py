@@ -247,7 +247,7 @@ class SequenceTracker:
     _MOST_MISSING = 100_000
 
     def __init__(self, *, of_some: bool = False) -> None:
-        """of_some: only some samples come this way, so that gaps say nothing and old ones are forgotten."""
+        """of_some: only some samples come this way, so that gaps say nothing, and old ones are forgotten."""
         self._of_some = of_some
         self._next = 0
         self._missing: set[int] = set()
@@ -259,6 +259,8 @@ class SequenceTracker:
             return "new"
         if seq > self._next:
             if self._of_some:
+                if self._next == 0:
+                    self._next = seq  # the first that comes this way
                 self._forget(seq - self._next)
             if seq - self._next + len(self._missing) > self._MOST_MISSING:
                 return "jump"

@@ -13,6 +13,7 @@ from edgebench.topology.model import (
     Jpeg,
     Load,
     ModelChoice,
+    Move,
     Queue,
     Rollout,
     Tier,
@@ -25,7 +26,10 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodePlan(Frozen, frozen=True):
-    """One node. `children` and `parent` are names of nodes; only the cloud has no parent."""
+    """One node. `children` and `parent` are names of nodes; only the cloud has no parent.
+
+    elsewhere: the edges that a device moves to, or the devices that come to an edge, besides its parent and children.
+    """
 
     name: str
     group: str
@@ -33,6 +37,7 @@ class NodePlan(Frozen, frozen=True):
     profile: str
     parent: str | None
     children: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
 
 
 class LinkPlan(Frozen, frozen=True):
@@ -117,6 +122,7 @@ class Deployment(Frozen, frozen=True):
     workloads: dict[str, WorkloadPlan]
     federated: dict[str, FederatedPlan] = {}
     joint: dict[str, Joint] = {}
+    moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     @property

@@ -30,6 +30,10 @@ def expand(topology: Topology) -> dict[str, NodePlan]:
     for name, parent in parents.items():
         if parent is not None:
             children[parent].append(name)
+    elsewhere: dict[str, dict[str, None]] = {name: {} for name in parents}
+    for move in topology.moves:
+        if move.to != parents[move.node]:
+            elsewhere[move.node][move.to] = elsewhere[move.to][move.node] = None
     return {
         name: NodePlan(
             name=name,
@@ -38,6 +42,7 @@ def expand(topology: Topology) -> dict[str, NodePlan]:
             profile=topology.nodes[group].profile,
             parent=parents[name],
             children=tuple(children[name]),
+            elsewhere=tuple(elsewhere[name]),
         )
         for group in topology.nodes
         for name in names_of(topology, group)

@@ -311,6 +311,14 @@ class Fault(Strict, frozen=True):
     for_s: DurationS | None = None
 
 
+class Move(Strict, frozen=True):
+    """A device leaves its site for that of the edge `to`, `at_s` into the run."""
+
+    at_s: TimeS
+    node: Name
+    to: Name
+
+
 class Broker(Strict, frozen=True):
     """`embedded` starts one broker a site and one at the cloud, on `listen`; `url` uses one that exists for all."""
 
@@ -332,4 +340,5 @@ class Topology(Strict, frozen=True):
     broker: Broker = Broker()
     federated: tuple[Federated, ...] = ()
     joint: dict[Name, Joint] = {}
+    moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()

@@ -31,6 +31,7 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
         workloads={name: _workload(name, topology, nodes) for name in topology.workloads},
         federated={how.workload: _federated(how, topology, nodes) for how in topology.federated},
         joint=topology.joint,
+        moves=tuple(sorted(topology.moves, key=lambda move: move.at_s)),
         faults=topology.faults,
     )
 
@@ -43,11 +44,9 @@ def _without_login(url: str) -> str:
 def _links(topology: Topology, nodes: dict[str, NodePlan]) -> list[LinkPlan]:
     entries = {link.between: link for link in topology.links}
     broken = {fault.link for fault in topology.faults}
-    return [
-        _link(node, node.parent, nodes[node.parent].group, entries, broken)
-        for node in nodes.values()
-        if node.parent is not None
-    ]
+    above = [(node, node.parent) for node in nodes.values() if node.parent is not None]
+    above += [(node, edge) for node in nodes.values() if node.tier == "device" for edge in node.elsewhere]
+    return [_link(node, parent, nodes[parent].group, entries, broken) for node, parent in above]
 
 
 def _link(

@@ -49,18 +49,18 @@ def test_without_shaped_links_everyone_connects_directly() -> None:
 def test_an_edge_crosses_its_uplink_for_the_clouds_broker_and_for_models_but_not_for_its_own_broker() -> None:
     wires = wiring(UPLINK)
     crossing = {route.name: (route.via, route.port) for route in wires.routes()}
-    assert crossing["mqtt:ward-1"] == (("ward-1 -> cloud",), 1000)
+    assert crossing["mqtt:ward-1:cloud"] == (("ward-1 -> cloud",), 1000)
     assert crossing["http:ward-1"] == (("ward-1 -> cloud",), 2000)
     endpoints = wires.endpoints(through)
     assert endpoints["ward-1"].broker == "mqtt://127.0.0.1:1002"
-    assert endpoints["ward-1"].uplink == "mqtt://{}:{}".format(*through("mqtt:ward-1"))
+    assert endpoints["ward-1"].uplink == "mqtt://{}:{}".format(*through("mqtt:ward-1:cloud"))
     assert endpoints["bed-0"].broker == "mqtt://127.0.0.1:1001"
 
 
 def test_a_device_that_decides_itself_fetches_its_models_across_both_links() -> None:
     crossing = {route.name: route.via for route in wiring(UPLINK, RADIO, infer="device").routes()}
     assert crossing["http:bed-1"] == ("bed-1 -> ward-1", "ward-1 -> cloud")
-    assert crossing["mqtt:bed-1"] == ("bed-1 -> ward-1",)
+    assert crossing["mqtt:bed-1:ward-1"] == ("bed-1 -> ward-1",)
 
 
 def test_a_device_that_decides_nothing_fetches_no_model() -> None:

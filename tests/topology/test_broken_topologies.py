@@ -317,6 +317,26 @@ REFERENCES: dict[str, tuple[str, str]] = {
             "$.joint.none.of[1]: no workload 'mroe' (did you mean 'more'?)"
         ),
     ),
+    "moves that cannot be": (
+        SOUND
+        + "moves: [{at_s: 1, node: bde-0, to: ward-1}, {at_s: 2, node: ward-0, to: bed-1},"
+        + " {at_s: 3, node: bed-0, to: ward-0}, {at_s: 10, node: bed-1, to: ward-0}]\n",
+        (
+            "$.moves[0].node: no node 'bde-0' (did you mean 'bed-0'?)\n"
+            "$.moves[1].node: 'ward-0' is of tier edge (name one of tier device)\n"
+            "$.moves[1].to: 'bed-1' is of tier device (name one of tier edge)\n"
+            "$.moves[2].to: 'bed-0' is at 'ward-0' then already (name another edge, or remove it)\n"
+            "$.moves[3].at_s: 10 s is not within the run of 10 s"
+        ),
+    ),
+    "a move where all sites are one": (
+        SOUND + "broker: {url: 'mqtt://localhost'}\nmoves: [{at_s: 1, node: bed-0, to: ward-1}]\n",
+        "$.moves: a site is where a broker is, and broker.url is the same for all (remove one of the two)",
+    ),
+    "a move of a client of a federation": (
+        SOUND + "federated: [{workload: risk, rounds: 1}]\nmoves: [{at_s: 1, node: bed-0, to: ward-1}]\n",
+        "$.moves[0].node: 'bed-0' learns federatedly, and stays at its site (remove one of the two)",
+    ),
     "a cascade's model without a cascade": (
         edited((WORKLOAD, WORKLOAD + "    cascade: {size: heavy}\n")),
         "$.workloads.risk.cascade: has no effect without place.infer 'cascade' (remove one of the two)",
