@@ -150,12 +150,15 @@ def outcome(
     task: Task, data: Dataset, settings: Settings, seed: int, scored_on: ScoredOn, converter: Converter, directory: Path
 ) -> Outcome:
     """Everything, for one seed."""
+    import keras
+
     from cloud.kits import weights_of
 
     directory.mkdir()
     scored: Split = getattr(data, scored_on)
     central = task.fit("light", data, seed=seed)
     model = task.fit("light", data, seed=seed, epochs=1, examples=settings.examples)
+    assert isinstance(model, keras.Model)
     keras_file = directory / "model.keras"
     model.save(keras_file)
     step = str(directory / "step.tflite")

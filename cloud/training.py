@@ -50,16 +50,24 @@ def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A freshly trained model, saved in `keras_file`. parameters: 0 where the targets need no model (fake ones)."""
+    """A freshly trained model, saved in `file`: a `.keras` one, or an `.onnx` one of a torch module.
+
+    parameters: 0 where the targets need no model (fake ones).
+    """
 
     job: TrainJob
     task: Task
     dataset: Dataset
-    keras_file: Path
+    file: Path
     parameters: int
     outputs: int
     epochs: int
     train_s: float
+
+    @property
+    def native(self) -> str:
+        """The runtime that runs `file` as it is."""
+        return "onnx" if self.file.suffix == ".onnx" else "keras"
 
 
 class Workshop:
@@ -168,7 +176,7 @@ def _export(model: Fitted, larger: Fitted | None, converter: Converter | None, r
     if job.kit is not None:
         from cloud.kits import write_kit
 
-        kit = write_kit(model.task, model.keras_file, model.dataset.train, job.kit, job.seed, converter)
+        kit = write_kit(model.task, model.file, model.dataset.train, job.kit, job.seed, converter)
     report(Trained(job.name, files, kit, calibration))
 
 
@@ -205,9 +213,22 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
 
     if all(runtime == "fake" for runtime, _ in job.targets):
         return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0)
+    import keras
+
     start_s = now_s()
     model = task.fit(job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
     train_s = now_s() - start_s
+    if not isinstance(model, keras.Model):
+        if job.kit is not None:
+            raise ModelError(
+                f"{job.task}: a torch module is learned federatedly by a Flower app only (give one, as app)"
+            )
+        from cloud.onnx_export import write_onnx
+
+        onnx_file = out_dir / "model.onnx"
+        outputs = write_onnx(model, dataset.spec, onnx_file)
+        parameters = sum(weight.numel() for weight in model.parameters())
+        return Fitted(job, task, dataset, onnx_file, parameters, outputs, epochs, train_s)
     model.save(keras_file)
     parameters, outputs = int(model.count_params()), int(model.output_shape[-1])
     return Fitted(job, task, dataset, keras_file, parameters, outputs, epochs, train_s)
@@ -257,9 +278,16 @@ def outputs_of(path: Path, manifest: Manifest, x: NDArray[Any]) -> NDArray[np.fl
 
 def _written(model: Fitted, converter: Converter | None, runtime: str, quantisation: str) -> Path:
     check_quantisation(runtime, quantisation)
-    if runtime == "keras":
-        return model.keras_file
-    out_dir = model.keras_file.parent
+    if runtime == model.native:
+        return model.file
+    if runtime != "fake":
+        if model.native == "onnx":
+            raise ModelError(
+                f"{runtime} files are made of Keras models, and this is a torch module (set runtime: onnx)"
+            )
+        if runtime == "onnx":
+            raise ModelError("onnx files are made of torch modules, this is a Keras model (set runtime: litert)")
+    out_dir = model.file.parent
     if runtime == "fake":
         path = out_dir / "model.fake.json"
         path.write_bytes(msgspec.json.encode(FakeModel()))
@@ -268,7 +296,7 @@ def _written(model: Fitted, converter: Converter | None, runtime: str, quantisat
         raise ModelError("a LiteRT file takes a converter")
     path = out_dir / f"model.{quantisation}.tflite"
     samples = _representative(model.dataset.train, out_dir, model.job.seed) if quantisation == "int8" else None
-    converter.convert(Conversion(model.job.task, str(model.keras_file), quantisation, samples, str(path)))
+    converter.convert(Conversion(model.job.task, str(model.file), quantisation, samples, str(path)))
     return path
 
 

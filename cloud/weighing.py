@@ -21,7 +21,7 @@ class Weighing:
 
     def __init__(self, model: Fitted) -> None:
         self._model = model
-        self._keras = keras.models.load_model(model.keras_file, compile=False, safe_mode=True)
+        self._keras = keras.models.load_model(model.file, compile=False, safe_mode=True)
 
     def do(self, job: WeighJob, converter: Converter | None) -> Trained:
         """Evaluate a round's model on the split `valid`, and make the files that are wanted of it."""
@@ -35,7 +35,7 @@ class Weighing:
             keras_file = out_dir / "model.keras"
             self._keras.save(keras_file)
             # How long the devices have learned is in the records of the rounds.
-            model = dataclasses.replace(self._model, keras_file=keras_file, epochs=0, train_s=0.0)
+            model = dataclasses.replace(self._model, file=keras_file, epochs=0, train_s=0.0)
             files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
         defined = {name: value for name, value in metrics.items() if np.isfinite(value)}
         return Trained(job.name, files, metrics=defined)

@@ -57,7 +57,10 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """A LiteRT file, run on the test split. latency_us: median of a single sample's inference on this machine."""
+    """A LiteRT file (of a torch module, an ONNX one), run on the test split.
+
+    latency_us: median of a single sample's inference on this machine.
+    """
 
     bytes: int
     metrics: dict[str, float]
@@ -189,7 +192,7 @@ def _one_size(
     models: list[tuple[float, Fitted, np.ndarray]] = []
     for seed in range(seeds):
         model = _fitted(name, task, dataset, size, seed, seeds, work_dir / str(seed), tell)
-        saved = file_for(model, None, "keras", "float32")
+        saved = file_for(model, None, model.native, "float32")
         outputs = outputs_of(Path(saved.path), saved.manifest, dataset.test.x)
         scores.append(task.score(outputs, dataset.test.y))
         models.append((saved.manifest.metrics.get(task.metric, -np.inf), model, outputs))
@@ -223,7 +226,7 @@ def _fitted(
             tell(f"{size}, seed {seed + 1} of {seeds}: {done}")
 
     tell(f"{size}, seed {seed + 1} of {seeds}")
-    targets = (("keras", "float32"),)
+    targets = (("keras", "float32"),)  # or ONNX: whatever the model is made of is kept in any case
     job = TrainJob(name=size, task=name, data=None, size=size, seed=seed, out_dir=str(work_dir), targets=targets)
     return fitted(job, task, dataset, report)
 
@@ -238,7 +241,7 @@ def _exports(
     for quantisation in _EXPORTS:
         tell(f"{size}: exporting and evaluating {quantisation}")
         try:
-            file = file_for(model, converter, "litert", quantisation)
+            file = file_for(model, converter, "litert" if model.native == "keras" else model.native, quantisation)
         except ModelError as error:
             exports[quantisation] = NotExported(str(error))
             continue

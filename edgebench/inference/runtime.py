@@ -34,6 +34,7 @@ class Runtime(Protocol):
 BUILT_IN = {
     "litert": "edgebench.inference.litert:LiteRtRuntime",
     "keras": "edgebench.inference.keras_runtime:KerasRuntime",
+    "onnx": "edgebench.inference.onnx_runtime:OnnxRuntime",
     "fake": "edgebench.inference.fake:open_fake",
 }
 """Runtime name -> `module:attribute` of a callable `(path: Path, manifest: Manifest) -> Runtime`."""

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from edgebench.seeds import rng_for
 from edgebench.tasks.task import Epoch, Split
+
+
+class HasWeights(Protocol):
+    """A model whose weights can be kept."""
+
+    def get_weights(self) -> list[Any]:
+        """Copies of its weights."""
+        ...
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Make these its weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,7 @@ class Patience:
 
 
 def keep_best(
-    model: keras.Model,
+    model: HasWeights,
     how: Patience,
     *,
     train_epoch: Callable[[int], float],

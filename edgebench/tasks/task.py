@@ -16,6 +16,7 @@ from edgebench.tasks.sources import Source
 
 if TYPE_CHECKING:
     import keras
+    import torch
 
 Size = Literal["light", "heavy", "published"]
 """`light` runs at the edge, `heavy` in the cloud; `published` is the shape of the literature."""
@@ -125,10 +126,11 @@ class Task(Protocol):
         epochs: int | None = None,
         examples: int | None = None,
         progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
+    ) -> keras.Model | torch.nn.Module:
         """Train on `dataset.train` (its first `examples` groups after a seeded shuffle, or all), keep what is
         best on `dataset.valid`, never look at `dataset.test`. The model takes raw samples [batch, *shape] (it
-        normalises inside) and gives float32 outputs [batch, output]."""
+        normalises inside) and gives float32 outputs [batch, output]. A Keras model runs as LiteRT or Keras, a
+        torch module as ONNX."""
         ...
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:

@@ -22,6 +22,7 @@ Problem = tuple[str, str]
 
 _USERS_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_FLOAT32_ONLY = ("keras", "onnx")
 _RESERVED_WORKLOADS = ("models",)
 """Names that stand in the same place of an MQTT topic."""
 
@@ -97,8 +98,8 @@ def _check_cascade(topology: Topology, name: str, workload: Workload) -> Iterato
     if any(federated.workload == name and federated.app is None for federated in topology.federated):
         yield at, f"{calibrates}, and federated learning would replace one of them (use edge or cloud)"
     cascade = workload.cascade or Cascade()
-    if cascade.runtime == "keras" and cascade.quantisation != "float32":
-        quantised = f"the keras runtime runs float32 only, not {cascade.quantisation} (or use litert)"
+    if cascade.runtime in _FLOAT32_ONLY and cascade.quantisation != "float32":
+        quantised = f"the {cascade.runtime} runtime runs float32 only, not {cascade.quantisation} (or use litert)"
         yield f"{path}.cascade.quantisation", quantised
 
 
@@ -146,8 +147,9 @@ def _check_sources(topology: Topology, path: str, workload: Workload) -> Iterato
 
 
 def _check_model(path: str, model: ModelChoice) -> Iterator[Problem]:
-    if model.runtime == "keras" and model.quantisation != "float32":
-        yield f"{path}.quantisation", f"the keras runtime runs float32 only, not {model.quantisation} (or use litert)"
+    if model.runtime in _FLOAT32_ONLY and model.quantisation != "float32":
+        float32 = f"the {model.runtime} runtime runs float32 only, not {model.quantisation} (or use litert)"
+        yield f"{path}.quantisation", float32
     if model.source.startswith("sha256:"):
         if not _DIGEST.fullmatch(model.source):
             yield f"{path}.source", f"'{model.source[:80]}' is no digest (write sha256: and 64 digits of 0-9 a-f)"

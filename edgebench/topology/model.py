@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 Tier = Literal["device", "edge", "cloud"]
-Runtime = Literal["litert", "keras", "fake"]
+Runtime = Literal["litert", "keras", "onnx", "fake"]
 Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 

@@ -1,0 +1,46 @@
+"""ONNX: models that were made elsewhere, of a torch module above all, on one thread each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.errors import ModelError
+from edgebench.inference.spec import Manifest
+
+
+class OnnxRuntime:
+    """An ONNX file with one input and one output, whose first axis is free."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Raises ModelError where ONNX Runtime is not installed, or the file is not what the manifest says."""
+        try:
+            import onnxruntime
+        except ModuleNotFoundError as error:
+            raise ModelError(f"{path}: no ONNX Runtime here: pip install 'edgebench[onnx]'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own errors share no base class
+            raise ModelError(f"{path}: not an ONNX model that runs here: {' '.join(str(error).split())}") from error
+        taken, given = self._session.get_inputs(), self._session.get_outputs()
+        if len(taken) != 1 or len(given) != 1 or tuple(taken[0].shape[1:]) != manifest.input.shape:
+            shapes = [tuple(each.shape) for each in taken]
+            raise ModelError(
+                f"{path}: takes {shapes}, where its manifest says one of {('batch', *manifest.input.shape)}"
+            )
+        self._input = taken[0].name
+
+    def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """See `Runtime.infer`."""
+        found: NDArray[np.float32] = self._session.run(None, {self._input: x})[0]
+        return found
+
+    def close(self) -> None:
+        """Release the session."""
+        del self._session

@@ -1,0 +1,135 @@
+"""What all tasks that tell classes apart have in common: a task of one's own adds its data and its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.seeds import rng_for, seed_for
+from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics
+from edgebench.tasks.sources import Source
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
+
+if TYPE_CHECKING:
+    import keras
+    import torch
+
+
+class Classifier:
+    """Implements `edgebench.tasks.task.Task` but for the members below, which a subclass gives.
+
+    name: what topologies call it: `module:attribute`, or a name of the built-in tasks. classes: how many; with 2,
+    models have one output, the probability of class 1, and labels are 0 or 1. `load` and `build` are to be written.
+    """
+
+    name: str
+    classes: int
+    scenario: str = "own"
+    models: Mapping[Size, ModelInfo] = {"light": ModelInfo("its own")}
+    epochs: ClassVar[int] = 10
+    patience: ClassVar[int] = 3
+    batch_size: ClassVar[int] = 32
+    learning_rate: ClassVar[float] = 1e-3
+
+    def load(self, data: Path | None, *, seed: int) -> Dataset:
+        """See `Task.load`."""
+        raise NotImplementedError
+
+    def build(self, size: Size, dataset: Dataset) -> keras.Model | torch.nn.Module:
+        """A new model for samples like those of `dataset`.
+
+        A Keras one gives probabilities float32 [batch, output]; a torch module gives logits of the same shape, and is
+        kept with the sigmoid or softmax at its end.
+        """
+        raise NotImplementedError
+
+    @property
+    def metric(self) -> str:
+        """The metric that models are compared by."""
+        return "auroc" if self.classes == 2 else "top1"
+
+    @property
+    def loss(self) -> Loss:
+        """See `Task.loss`."""
+        return "binary_crossentropy" if self.classes == 2 else "sparse_categorical_crossentropy"
+
+    def sources(self) -> Sequence[Source]:
+        """See `Task.sources`; none, unless a subclass has some."""
+        return ()
+
+    def fit(
+        self,
+        size: Size,
+        dataset: Dataset,
+        *,
+        seed: int,
+        epochs: int | None = None,
+        examples: int | None = None,
+        progress: Callable[[Epoch], None] | None = None,
+    ) -> keras.Model | torch.nn.Module:
+        """See `Task.fit`: by Adam, the best epoch on `dataset.valid` kept."""
+        import keras
+
+        from edgebench.tasks.fitting import Patience, first_groups, keep_best
+        from edgebench.tasks.models import outputs_of
+
+        keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
+        model = self.build(size, dataset)
+        train = first_groups(dataset.train, examples, seed=seed)
+        how = Patience(epochs or self.epochs, patience=self.patience)
+        if not isinstance(model, keras.Model):
+            from edgebench.tasks.torch_fitting import fit_module
+
+            return fit_module(model, self, train, dataset.valid, how, seed=seed, progress=progress)
+        model.compile(keras.optimizers.Adam(self.learning_rate), self.loss, jit_compile=False)
+
+        def train_epoch(epoch: int) -> float:
+            rows = rng_for(seed, "epoch", epoch).permutation(len(train))
+            ran = model.fit(train.x[rows], train.y[rows], batch_size=self.batch_size, shuffle=False, verbose=0)
+            return float(ran.history["loss"][-1])
+
+        def quality() -> float:
+            return self.score(outputs_of(model, dataset.valid.x), dataset.valid.y)[self.metric]
+
+        keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+        return model
+
+    def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+        """`auroc` and `auprc` of two classes, `top1` and `top5` of more."""
+        return binary_metrics(outputs, labels) if self.classes == 2 else class_metrics(outputs, labels)
+
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """See `Task.right`: the likeliest class is the true one."""
+        likeliest = outputs[:, 0] > 0.5 if self.classes == 2 else outputs.argmax(axis=1)
+        return np.asarray(likeliest == labels[:, 0], bool)
+
+    def intervals(
+        self,
+        outputs: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        *,
+        seed: int,
+        group: NDArray[np.int64] | None = None,
+    ) -> dict[str, tuple[float, float]]:
+        """See `Task.intervals`."""
+        found = binary_intervals if self.classes == 2 else class_intervals
+        return found(outputs, labels, seed=seed, group=group)
+
+    def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
+        """See `Task.baseline`: logistic regression on the samples as they are."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        def flat(x: NDArray[Any]) -> NDArray[np.float32]:
+            return x.reshape(len(x), -1).astype(np.float32)
+
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+        fitted.fit(flat(dataset.train.x), dataset.train.y[:, 0])
+        found = fitted.predict_proba(flat(dataset.test.x))
+        outputs = found[:, 1:] if self.classes == 2 else found
+        return Baseline("logistic regression", self.score(outputs.astype(np.float32), dataset.test.y))
