@@ -43,6 +43,8 @@ def fit_module(
     progress: Callable[[Epoch], None] | None,
 ) -> torch.nn.Module:
     """Train a module of logits by Adam, and return it with the best epoch's weights, giving probabilities."""
+    # Its threads spin while they wait for each other, which beside streams costs minutes where one takes seconds.
+    torch.set_num_threads(1)
     optimiser = torch.optim.Adam(module.parameters(), lr=task.learning_rate)
     probability = torch.nn.Sigmoid() if task.classes == 2 else torch.nn.Softmax(dim=-1)
     whole = torch.nn.Sequential(module, probability)
