@@ -1,0 +1,103 @@
+"""Training with CTC, augmentation, and early stopping on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from edgebench.seeds import rng_for, seed_for
+from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.models import outputs_of
+from edgebench.tasks.speech.audio import lengths
+from edgebench.tasks.speech.models import build
+from edgebench.tasks.speech.transcripts import ALPHABET, BLANK, greedy, speech_metrics
+from edgebench.tasks.task import Dataset, Epoch, Size
+
+Progress = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one size is trained. The learning rate falls to nought along half a cosine."""
+
+    batch: int
+    learning_rate: float
+    epochs: int
+
+
+RECIPES: dict[Size, Recipe] = {
+    "light": Recipe(batch=32, learning_rate=4e-3, epochs=30),
+    "heavy": Recipe(batch=32, learning_rate=2e-3, epochs=25),
+    "published": Recipe(batch=16, learning_rate=3e-4, epochs=20),
+}
+
+
+def fit(
+    size: Size,
+    dataset: Dataset,
+    *,
+    seed: int,
+    epochs: int | None,
+    examples: int | None,
+    progress: Progress | None,
+) -> keras.Model:
+    """See `Task.fit`; the weights returned are those with the best word accuracy on `dataset.valid`."""
+    recipe = RECIPES[size]
+    # Keras draws initial weights and dropout from generators that are global to the process.
+    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
+    train = first_groups(dataset.train, examples, seed=seed)
+    model = build(size, train.x.shape[1])
+    total = recipe.epochs if epochs is None else epochs
+    turns = total * -(-len(train) // recipe.batch)
+    rate = keras.optimizers.schedules.CosineDecay(
+        recipe.learning_rate / 10, turns - turns // 10, warmup_target=recipe.learning_rate, warmup_steps=turns // 10
+    )
+    model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), ctc, jit_compile=False)
+
+    def train_epoch(epoch: int) -> float:
+        rng = rng_for(seed, "epoch", epoch)
+        rows = rng.permutation(len(train))
+        x = augmented(train.x[rows], rng)
+        ran = model.fit(x, train.y[rows], batch_size=recipe.batch, shuffle=False, verbose=0)
+        return float(ran.history["loss"][-1])
+
+    def quality() -> float:
+        return speech_metrics(greedy(outputs_of(model, dataset.valid.x)), dataset.valid.y)["word_accuracy"]
+
+    how = Patience(total, settle=1, patience=total)
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    return model
+
+
+@keras.saving.register_keras_serializable(package="edgebench")
+def ctc(labels: Any, outputs: Any) -> Any:
+    """The CTC loss [batch] of log-probabilities [batch, steps * ALPHABET] for labels [batch, character]."""
+    steps = outputs.shape[1] // ALPHABET
+    by_step = ops.reshape(outputs, (-1, steps, ALPHABET))
+    said = ops.sum(ops.cast(labels > BLANK, "int32"), axis=1)
+    heard = ops.full_like(said, steps)
+    return ops.ctc_loss(ops.cast(ops.maximum(labels, BLANK), "int32"), by_step, said, heard, mask_index=BLANK)
+
+
+def augmented(x: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
+    """The sounds [sample, n] faster or slower, somewhere else in their window, and with noise."""
+    count, total = x.shape
+    length = lengths(x)
+    speed = np.maximum(rng.uniform(0.85, 1.15, count), length / total)
+    free = total - length / speed
+    start = rng.uniform(0, 1, count) * np.minimum(free, 0.3 * total)
+    place = (np.arange(total, dtype=np.float32)[None, :] - start[:, None]) * speed[:, None]
+    inside = (place >= 0) & (place < total - 1)
+    before = np.clip(place.astype(np.int32), 0, total - 2)
+    share = np.clip(place - before, 0, 1)
+    earlier, later = np.take_along_axis(x, before, axis=1), np.take_along_axis(x, before + 1, axis=1)
+    moved = np.where(inside, earlier * (1 - share) + later * share, 0)
+    level = moved.std(axis=1, keepdims=True) * np.exp(rng.uniform(np.log(0.002), np.log(0.1), (count, 1)))
+    noise = rng.normal(0, 1, moved.shape).astype(np.float32)
+    return np.clip(moved + level * noise, -32_768, 32_767).astype(np.int16)
