@@ -1,7 +1,7 @@
 """Anyone's recordings: a folder with WAV files and `transcripts.csv`.
 
-Its columns: `file` (beneath the folder), `transcript`, and, where they are known, `speaker` and `split` (train, valid or
-test). Without `speaker` every file is taken for a speaker of its own. Without `split` the speaker's name decides.
+Its columns: `file` (beneath the folder), `transcript` and, where they are known, `speaker` and `split` (train, valid
+or test). Without `speaker` every file is taken for a speaker of its own; without `split` the speaker's name decides.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load(folder: Path) -> Dataset:
     utterances = list(_read(table))
     if not utterances:
         raise DataError(f"{table}: no rows; give {HOW_TO_GET}")
-    _check_speakers(table, utterances)
+    _check_speakers(utterances)
     files = [table, *(utterance.path for utterance in utterances)]
     arrays = cached("speech-folder", _VERSION, files, lambda: parsed(utterances))
     return dataset(NAME, arrays, folder, lambda split: f"give more recordings, or name {split} in a column 'split'")
@@ -64,7 +64,7 @@ def _split_of(speaker: str) -> SplitName:
     return "test" if place < _TEST else "valid" if place < _VALID else "train"
 
 
-def _check_speakers(table: Path, utterances: list[Utterance]) -> None:
+def _check_speakers(utterances: list[Utterance]) -> None:
     split_of: dict[str, SplitName] = {}
     for utterance in utterances:
         if split_of.setdefault(utterance.speaker, utterance.split) != utterance.split:

@@ -9,6 +9,5 @@ from edgebench.tasks.speech import folder, fsdd, librispeech
 def sources() -> tuple[Source, ...]:
     """The smallest first, which trains within minutes."""
     return tuple(
-        Source(kind.NAME, kind.FOLDER, kind.MARKERS, kind.HOW_TO_GET, kind.load)
-        for kind in (fsdd, librispeech, folder)
+        Source(kind.NAME, kind.FOLDER, kind.MARKERS, kind.HOW_TO_GET, kind.load) for kind in (fsdd, librispeech, folder)
     )

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 def _models() -> dict[Size, ModelInfo]:
     return {
-        "light": ModelInfo("2 convolutions over time, bidirectional GRU 48"),
-        "heavy": ModelInfo("DeepSpeech2: 2 convolutions over time and mel bands, 2 bidirectional GRU 96"),
-        "published": ModelInfo("DeepSpeech2: 2 convolutions over a spectrogram, 5 bidirectional GRU 800"),
+        "light": ModelInfo("2 convolutions over time, bidirectional GRU 48", 69_437),
+        "heavy": ModelInfo("DeepSpeech2: 2 convolutions over time and mel bands, 2 bidirectional GRU 96", 379_293),
+        "published": ModelInfo("DeepSpeech2: 2 convolutions over a spectrogram, 5 bidirectional GRU 800", 41_196_061),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def strange_character(text: str) -> str | None:
 
 def steps_needed(text: str) -> int:
     """The least steps in which CTC can say a text: one for each character, and one between two that are equal."""
-    return len(text) + sum(a == b for a, b in zip(text, text[1:], strict=False))
+    return len(text) + sum(a == b for a, b in pairwise(text))
 
 
 def encode(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -43,8 +44,8 @@ def texts_of(labels: NDArray[np.floating[Any]] | NDArray[np.integer[Any]]) -> li
 
 
 def greedy(outputs: NDArray[np.floating[Any]]) -> list[str]:
-    """The texts of outputs [sample, steps * ALPHABET]: the likeliest character of each step, repeats and blanks gone."""
-    likeliest = outputs.reshape(len(outputs), -1, ALPHABET).argmax(axis=2)
+    """The texts of outputs [sample, step * ALPHABET]: the likeliest character a step, repeats and blanks gone."""
+    likeliest = outputs.reshape(len(outputs), outputs.shape[1] // ALPHABET, ALPHABET).argmax(axis=2)
     repeated = np.zeros_like(likeliest, dtype=bool)
     repeated[:, 1:] = likeliest[:, 1:] == likeliest[:, :-1]
     return texts_of(np.where(repeated, BLANK, likeliest))
