@@ -10,7 +10,6 @@ import pytest
 from edgebench.errors import EdgebenchError
 from edgebench.tasks import names, task_named
 
-
 ICU = ("icu-death", "icu-decompensation", "icu-heart-failure")
 
 

@@ -1,6 +1,6 @@
 """The front end: from sound to a log-mel spectrogram, in NumPy.
 
-The layers in `edgebench.tasks.speech.frontend` do the same inside a model, with the matrices from here.
+`edgebench.tasks.speech.frontend` does the same inside a model, with the matrices from here.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LOWEST_HZ = 20.0
 _FULL_SCALE = 32_768.0
 
 
-def frames_of(samples: int, window: int = WINDOW) -> int:
+def frames_of(samples: int) -> int:
     """How many whole frames so many samples hold."""
-    return (samples - window) // HOP + 1
+    return (samples - WINDOW) // HOP + 1
 
 
 def log_mel(audio: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ class Recipe:
 
 RECIPES: dict[Size, Recipe] = {
     "light": Recipe(batch=32, learning_rate=4e-3, epochs=20),
-    "heavy": Recipe(batch=32, learning_rate=4e-3, epochs=14),
+    "heavy": Recipe(batch=32, learning_rate=4e-3, epochs=18),
     "published": Recipe(batch=16, learning_rate=3e-4, epochs=20),
 }
 

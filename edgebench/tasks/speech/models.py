@@ -19,7 +19,7 @@ import keras
 from keras import layers, ops
 
 from edgebench.tasks.speech.features import FLOOR, RATE_HZ
-from edgebench.tasks.speech.frontend import Levelled, LogMel, Power
+from edgebench.tasks.speech.frontend import levelled, log_mel, power
 from edgebench.tasks.speech.transcripts import ALPHABET, BLANK
 from edgebench.tasks.task import Size
 
@@ -33,11 +33,11 @@ def build(size: Size, samples: int) -> keras.Model:
     """A new network for sounds of so many samples."""
     sound = keras.Input((samples,), dtype="int16", name="sample")
     if size == "published":
-        power = Power(_PUBLISHED_WINDOW, _PUBLISHED_FFT, name="power")(sound)
-        steps = _deep_speech(Levelled(name="levelled")(ops.log(power + FLOOR)), ((11, 41), (11, 21)), 5, 800, dropout=0)
+        spectrogram = levelled(ops.log(power(sound, _PUBLISHED_WINDOW, _PUBLISHED_FFT) + FLOOR))
+        steps = _deep_speech(spectrogram, ((11, 41), (11, 21)), 5, 800, dropout=0)
     else:
-        mel = Levelled(name="levelled")(LogMel(name="mel")(Power(name="power")(sound)))
-        steps = _light(mel) if size == "light" else _deep_speech(mel, ((5, 9), (3, 7)), 2, 96, dropout=0.2)
+        mel = levelled(log_mel(sound))
+        steps = _light(mel) if size == "light" else _deep_speech(mel, ((5, 9), (3, 7)), 2, 96, dropout=0.1)
     characters = ops.log_softmax(layers.Dense(ALPHABET, name="characters")(steps), axis=-1)
     model = keras.Model(sound, layers.Flatten(name="steps")(characters), name=size)
     # CTC first learns that most steps are blank, which takes epochs: say so from the start.
@@ -47,11 +47,16 @@ def build(size: Size, samples: int) -> keras.Model:
     return model
 
 
+def _normalised() -> Any:
+    # An epoch has tens of batches, not thousands: with Keras's 0.99 the averages would trail the weights by epochs.
+    return layers.BatchNormalization(momentum=0.9)
+
+
 def _light(mel: Any) -> Any:
     steps = mel
     for number, stride in ((1, 2), (2, 1)):
         convolution = layers.Conv1D(64, 5, stride, padding="same", use_bias=False, name=f"convolution_{number}")
-        steps = layers.ReLU()(layers.BatchNormalization()(convolution(steps)))
+        steps = layers.ReLU()(_normalised()(convolution(steps)))
         steps = layers.Dropout(0.2)(steps)
     course = layers.Bidirectional(layers.GRU(48, return_sequences=True), name="course")
     return layers.Dropout(0.2)(course(steps))
@@ -65,13 +70,13 @@ def _deep_speech(
     for number, kernel in enumerate(kernels, start=1):
         strides = (2 if number == 1 else 1, 2)
         convolution = layers.Conv2D(32, kernel, strides, "same", use_bias=False, name=f"convolution_{number}")
-        picture = layers.ReLU(20)(layers.BatchNormalization()(convolution(picture)))
+        picture = layers.ReLU(20)(_normalised()(convolution(picture)))
     steps = layers.Reshape((picture.shape[1], picture.shape[2] * picture.shape[3]))(picture)
     for number in range(1, depth + 1):
         if number > 1:
-            steps = layers.BatchNormalization()(steps)
+            steps = _normalised()(steps)
         both_ways = layers.Bidirectional(
             layers.GRU(units, return_sequences=True), merge_mode="sum", name=f"course_{number}"
         )
         steps = both_ways(layers.Dropout(dropout)(steps))
-    return layers.Dropout(dropout)(layers.BatchNormalization()(steps))
+    return layers.Dropout(dropout)(_normalised()(steps))
