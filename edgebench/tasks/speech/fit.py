@@ -26,15 +26,21 @@ _LATEST = 0.3
 """A sound begins in this share of its window."""
 _NOISE = (0.002, 0.1)
 """Least and greatest noise, relative to the sound over its window."""
+_AT_ONCE = 2_048
+"""Sounds augmented together: those of hours of speech would not fit in memory. A multiple of every batch size."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one size is trained. The learning rate falls to nought along half a cosine."""
+    """How one size is trained: the learning rate rises for a tenth of the epochs, then falls along half a cosine.
+
+    patience: epochs without a better word accuracy on `valid` after which it stops.
+    """
 
     batch: int
     learning_rate: float
     epochs: int
+    patience: int = 8
 
 
 RECIPES: dict[Size, Recipe] = {
@@ -61,22 +67,26 @@ def fit(
     model = build(size, train.x.shape[1])
     total = recipe.epochs if epochs is None else epochs
     turns = total * -(-len(train) // recipe.batch)
+    rising = max(1, turns // 10)
     rate = keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate / 10, turns - turns // 10, warmup_target=recipe.learning_rate, warmup_steps=turns // 10
+        recipe.learning_rate / 10, max(1, turns - rising), warmup_target=recipe.learning_rate, warmup_steps=rising
     )
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), ctc, jit_compile=False)
 
     def train_epoch(epoch: int) -> float:
         rng = rng_for(seed, "epoch", epoch)
         rows = rng.permutation(len(train))
-        x = augmented(train.x[rows], rng)
-        ran = model.fit(x, train.y[rows], batch_size=recipe.batch, shuffle=False, verbose=0)
-        return float(ran.history["loss"][-1])
+        lost = 0.0
+        for part in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)):
+            x = augmented(train.x[part], rng)
+            ran = model.fit(x, train.y[part], batch_size=recipe.batch, shuffle=False, verbose=0)
+            lost += len(part) * float(ran.history["loss"][-1])
+        return lost / len(rows)
 
     def quality() -> float:
         return speech_metrics(greedy(outputs_of(model, dataset.valid.x)), dataset.valid.y)["word_accuracy"]
 
-    how = Patience(total, settle=1, patience=total)
+    how = Patience(total, patience=recipe.patience)
     keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
     return model
 
