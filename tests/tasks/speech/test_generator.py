@@ -8,12 +8,16 @@ import pytest
 from edgebench.tasks.speech.baseline import fit_baseline
 from edgebench.tasks.speech.generator import ACTIONS, PAIRS, PAIRS_TO_LEARN, THINGS, generate
 from edgebench.tasks.speech.transcripts import texts_of
-from edgebench.tasks.task import Dataset
+from edgebench.tasks.task import Dataset, Split
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return generate(seed=1)
+
+
+def _splits(data: Dataset) -> tuple[Split, Split, Split]:
+    return data.train, data.valid, data.test
 
 
 def test_generated_commands_say_what_they_are(data: Dataset) -> None:
@@ -28,9 +32,10 @@ def test_generated_commands_say_what_they_are(data: Dataset) -> None:
 
 def test_a_seed_repeats_its_commands_and_another_gives_others(data: Dataset) -> None:
     again, other = generate(seed=1), generate(seed=2)
-    assert np.array_equal(again.test.x, data.test.x)
-    assert np.array_equal(again.test.y, data.test.y)
-    assert not np.array_equal(other.test.x, data.test.x)
+    for split, repeated, different in zip(*(_splits(each) for each in (data, again, other)), strict=True):
+        assert np.array_equal(repeated.x, split.x)
+        assert np.array_equal(repeated.y, split.y)
+        assert not np.array_equal(different.x, split.x)
 
 
 def test_a_third_of_the_pairs_are_said_after_training_only(data: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -27,12 +28,14 @@ TASK = task_named("speech-recognition")
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return TASK.load(None, seed=1)
+    """A batch to train on, and few to choose by."""
+    data = TASK.load(None, seed=1)
+    return replace(data, train=data.train.rows(np.arange(60)), valid=data.valid.rows(np.arange(20)))
 
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return TASK.fit("light", data, seed=1, epochs=1, examples=2)
+    return TASK.fit("light", data, seed=1, epochs=1, examples=1)
 
 
 def test_the_listed_numbers_of_parameters_are_those_of_the_models() -> None:
@@ -49,11 +52,11 @@ def test_the_published_shape_has_the_parameters_worked_out_from_it_and_learns_a_
     expected = convolutions + first + 4 * other + 5 * 4 * 800 + characters
     assert expected == 41_196_061
     assert TASK.models["published"].parameters == expected
-    model = build("published", 1_600)
+    model = build("published", 800)
     assert model.count_params() == expected
     before = model.get_layer("characters").get_weights()[0]
-    model.compile(keras.optimizers.SGD(1e-3), ctc, jit_compile=False)
-    assert np.isfinite(model.train_on_batch(data.train.x[:1, :1_600], encode(["on"])))
+    model.compile(keras.optimizers.SGD(1e-3), ctc, run_eagerly=True)
+    assert np.isfinite(model.train_on_batch(data.train.x[:1, :800], encode(["on"])))
     assert not np.array_equal(model.get_layer("characters").get_weights()[0], before)
 
 
@@ -66,7 +69,7 @@ def test_outputs_are_log_probabilities_of_steps_of_20_ms(data: Dataset, light: k
 
 def test_training_repeats_with_the_seed_and_tells_its_progress(data: Dataset, light: keras.Model) -> None:
     seen: list[Epoch] = []
-    again = TASK.fit("light", data, seed=1, epochs=1, examples=2, progress=seen.append)
+    again = TASK.fit("light", data, seed=1, epochs=1, examples=1, progress=seen.append)
     x = data.test.x[:20]
     assert outputs_of(again, x) == pytest.approx(outputs_of(light, x), abs=1e-4)
     assert [(epoch.epoch, epoch.epochs) for epoch in seen] == [(1, 1)]
