@@ -18,6 +18,7 @@ _BUILT_IN = {
     "icu-decompensation": "edgebench.tasks.icu.task:DECOMPENSATION",
     "icu-heart-failure": "edgebench.tasks.icu.task:HEART_FAILURE",
     "occupancy": "edgebench.tasks.occupancy:TASK",
+    "speech-recognition": "edgebench.tasks.speech.task:TASK",
 }
 
 

@@ -1,0 +1,13 @@
+"""The layouts in which people have speech with transcripts."""
+
+from __future__ import annotations
+
+from edgebench.tasks.sources import Source
+from edgebench.tasks.speech import folder, fsdd, librispeech
+
+
+def sources() -> tuple[Source, ...]:
+    """The smallest first, which trains within minutes."""
+    return tuple(
+        Source(kind.NAME, kind.FOLDER, kind.MARKERS, kind.HOW_TO_GET, kind.load) for kind in (fsdd, librispeech, folder)
+    )
