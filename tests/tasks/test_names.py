@@ -52,7 +52,8 @@ from edgebench.tasks import names, task_named
 for name in names():
     if name.startswith("icu"):
         task_named(name).score(np.array([[0.2], [0.9]], np.float32), np.array([[0], [1]], np.float32))
-print(sorted({"keras", "tensorflow", "torch", "sklearn", "scipy", "duckdb", "pyarrow", "PIL", "soundfile", "av"} & set(sys.modules)))
+heavy = "keras tensorflow torch sklearn scipy duckdb pyarrow PIL soundfile av"
+print(sorted(set(heavy.split()) & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
