@@ -14,10 +14,10 @@ from edgebench.errors import EdgebenchError
 from edgebench.tasks.task import Task
 
 _BUILT_IN = {
-    "action-recognition": "edgebench.tasks.actions.task:ACTIONS",
     "icu-death": "edgebench.tasks.icu.task:DEATH",
     "icu-decompensation": "edgebench.tasks.icu.task:DECOMPENSATION",
     "icu-heart-failure": "edgebench.tasks.icu.task:HEART_FAILURE",
+    "action-recognition": "edgebench.tasks.actions.task:ACTIONS",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,15 +32,14 @@ def fit_baseline(dataset: Dataset) -> Baseline:
     return Baseline(name=NAME, metrics=kept)
 
 
-def features(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+def features(x: NDArray[Any]) -> NDArray[np.float32]:
     """[sample, value] in [0, 1]: all of a skeleton's places, or of every frame the means of 14 × 14 blocks."""
     if x.ndim == 5:
         samples, frames, height, width, channels = x.shape
         rows, columns = height // _BLOCKS, width // _BLOCKS
         cut = x[:, :, : rows * _BLOCKS, : columns * _BLOCKS]
-        blocks = cut.reshape(samples, frames, _BLOCKS, rows, _BLOCKS, columns, channels)
-        return (blocks.mean(axis=(3, 5), dtype=np.float32) / 255).reshape(samples, -1)
-    return (x.astype(np.float32) / 255).reshape(len(x), -1)
+        x = cut.reshape(samples, frames, _BLOCKS, rows, _BLOCKS, columns, channels).mean(axis=(3, 5), dtype=np.float32)
+    return x.reshape(len(x), -1).astype(np.float32) / np.float32(255)
 
 
 def _decisions(found: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -30,9 +30,9 @@ class Recipe:
 
 
 RECIPES: dict[Size, Recipe] = {
-    "light": Recipe(epochs=30, learning_rate=2e-3, batch=32, settle=20, patience=8),
-    "heavy": Recipe(epochs=16, learning_rate=2e-3, batch=32, settle=10, patience=6),
-    "published": Recipe(epochs=16, learning_rate=1e-3, batch=32, settle=10, patience=6),
+    "light": Recipe(epochs=24, learning_rate=2e-3, batch=32, settle=16, patience=6),
+    "heavy": Recipe(epochs=10, learning_rate=2e-3, batch=32, settle=7, patience=3),
+    "published": Recipe(epochs=10, learning_rate=1e-3, batch=32, settle=7, patience=3),
 }
 
 EPOCH_SAMPLES = 1_000

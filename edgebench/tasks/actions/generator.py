@@ -18,7 +18,7 @@ from edgebench.seeds import rng_for
 from edgebench.tasks.actions.skeletons import JOINTS, normalised, to_bytes
 from edgebench.tasks.task import Dataset, Split
 
-PEOPLE = {"train": 12, "valid": 4, "test": 6}
+PEOPLE = {"train": 10, "valid": 4, "test": 6}
 TAKES = 3
 
 _FRAMES = 60
@@ -102,12 +102,12 @@ def _performed(
     pace = rng.uniform(0.75, 1.3, people)[person] * rng.uniform(0.9, 1.1, takes)
     lengths = np.clip(45 / pace, 25, _FRAMES).astype(np.int64)
     # A person stands still for a while before and after.
-    begins, ends = rng.uniform(0, 0.2, (takes, 1)), rng.uniform(0.8, 1, (takes, 1))
+    begins, ends = rng.uniform(0, 0.35, (takes, 1)), rng.uniform(0.65, 1, (takes, 1))
     clock = np.clip((np.arange(_FRAMES) / (lengths[:, None] - 1) - begins) / (ends - begins), 0, 1)
     joints = _body(person, action, clock, rng) * size
-    turn = rng.normal(0, 0.25, people)[person] + rng.normal(0, 0.08, takes)
+    turn = rng.normal(0, 0.45, people)[person] + rng.normal(0, 0.08, takes)
     seen = np.einsum("nftc,ncd->nftd", joints, _turned(turn)) + np.array([0.0, 0.0, 2.8])
-    seen += rng.normal(0, 0.015, seen.shape)
+    seen += rng.normal(0, 0.03, seen.shape)
     lost = rng.random((takes, _FRAMES)) < 0.02
     lost[:, 0] = False  # or nothing might be left
     seen[lost] = 0.0
@@ -118,7 +118,7 @@ def _body(
     person: NDArray[np.int64], action: NDArray[np.int64], clock: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Joints [take, frame, joint, 3]: x to the camera's right, y up, z away from it, the hip centre in the middle."""
-    lean = _path(person, action, clock, [_lean(each) for each in _ACTIONS], 0.06, rng)[..., :1]
+    lean = _path(person, action, clock, [_lean(each) for each in _ACTIONS], 0.12, rng)[..., :1]
     up = np.concatenate([0 * lean, np.cos(lean), -np.sin(lean)], axis=-1)
     at: dict[str, NDArray[np.float64]] = {"hip centre": np.zeros_like(up), "spine": _SPINE_M * up}
     at |= {"neck": _NECK_M * up, "head": _HEAD_M * up}
@@ -128,8 +128,8 @@ def _body(
         hands = [(_HAND, *(each.right if side == "right" else each.left), _HAND) for each in _ACTIONS]
         feet = [(_FOOT, *(each.right_foot if side == "right" else each.left_foot), _FOOT) for each in _ACTIONS]
         shoulder, hip = at["neck"] + (out * _SHOULDER_M, -0.03, 0), at["hip centre"] + (out * _HIP_M, -0.06, 0)
-        hand = axes * _path(person, action, clock, hands, 0.12, rng) * sum(_ARM_M)
-        foot = axes * _path(person, action, clock, feet, 0.05, rng) * sum(_LEG_M)
+        hand = axes * _path(person, action, clock, hands, 0.28, rng) * sum(_ARM_M)
+        foot = axes * _path(person, action, clock, feet, 0.12, rng) * sum(_LEG_M)
         elbow, wrist = _bent(hand, _ARM_M, np.array([0.4 * out, -1.0, 0.6]))
         knee, ankle = _bent(foot, _LEG_M, np.array([0.0, 0.2, -1.0]))
         forearm = (wrist - elbow) / _ARM_M[1]

@@ -57,4 +57,4 @@ def to_bytes(skeletons: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
 
 def from_bytes(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The inverse of `to_bytes`, to half a level."""
-    return (samples.astype(np.float32) - _ORIGIN) / LEVELS_PER_TORSO
+    return (samples.astype(np.float32) - np.float32(_ORIGIN)) / np.float32(LEVELS_PER_TORSO)

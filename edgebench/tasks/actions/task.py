@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _models() -> dict[Size, ModelInfo]:
     return {
         "light": ModelInfo("three convolutions over time (of frames: five over a picture, averaged)", 154_484),
-        "heavy": ModelInfo("ResNet-18 of half width on joint × time (of frames: of whole width, averaged)", 2_808_308),
+        "heavy": ModelInfo("ResNet-18 of half width on joint × time (of frames: of whole width, averaged)", 2_806_996),
         "published": ModelInfo("ResNet-18 at 224 × 224 (of frames: averaged)", 11_196_372),
     }
 

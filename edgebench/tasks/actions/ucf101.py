@@ -69,7 +69,8 @@ def load(folder: Path) -> Dataset:
         rows = slice(start, start + size)
         splits[name] = Split(x=x[rows], y=y[rows], group=group[rows])
         start += size
-    return Dataset(source=NAME, real=True, features=tuple(f"frame {i + 1}" for i in range(FRAMES)), **splits)
+    features = tuple(f"frame {i + 1}" for i in range(FRAMES))
+    return Dataset(source=NAME, real=True, features=features, natural_key=None, **splits)
 
 
 def drawn(video: Path) -> NDArray[np.uint8]:
@@ -100,7 +101,7 @@ def _places(frames: int) -> list[int]:
 def _picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
     short = min(frame.width, frame.height)
     width, height = (round(SIDE * size / short) for size in (frame.width, frame.height))
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    pixels = frame.reformat(width, height, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
     top, left = (height - SIDE) // 2, (width - SIDE) // 2
     return pixels[top : top + SIDE, left : left + SIDE]
 
