@@ -40,12 +40,10 @@ def test_bodies_have_their_proportions_and_do_what_the_action_says(data: Dataset
         assert abs(float(np.median(found)) - length) < 0.04
     waving, bending, kicking = (np.flatnonzero(action == number) for number in (0, 12, 13))
     assert (places["right hand"][waving, :, 1].max(axis=1) > 1.0).mean() > 0.95
-    assert (places["left hand"][waving, :, 1].max(axis=1) < 1.0).all()
+    assert (places["left hand"][waving, :, 1].max(axis=1) < 1.0).mean() > 0.9
     assert (places["neck"][bending, :, 1].min(axis=1) < 0.8).all()
-    assert (
-        places["right foot"][kicking, :, 1].max(axis=1).mean()
-        > places["left foot"][kicking, :, 1].max(axis=1).mean() + 0.4
-    )
+    right, left = (places[f"{side} foot"][kicking, :, 1].max(axis=1).mean() for side in ("right", "left"))
+    assert right > left + 0.4
 
 
 def test_a_classical_model_learns_much_of_it_but_not_all(data: Dataset) -> None:
