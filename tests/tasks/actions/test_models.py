@@ -102,8 +102,7 @@ def test_two_epochs_teach_the_light_model_something_and_a_seed_repeats_it(data: 
     outputs = outputs_of(light, data.test.x)
     assert outputs_of(again, data.test.x) == pytest.approx(outputs, abs=1e-5)
     found = task.score(outputs, data.test.y)
-    assert found["top1"] > 0.1  # a guess is 0.05 of one, 0.25 of five
-    assert found["top5"] > 0.4
+    assert found["top1"] > 0.1  # a guess is 0.05
     assert [(each.epoch, each.epochs) for each in seen] == [(1, 2), (2, 2)]
     assert seen[1].loss < seen[0].loss
     low, high = task.intervals(outputs, data.test.y, seed=1, group=data.test.group)["top1"]
