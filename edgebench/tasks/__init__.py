@@ -19,6 +19,7 @@ _BUILT_IN = {
     "icu-heart-failure": "edgebench.tasks.icu.task:HEART_FAILURE",
     "occupancy": "edgebench.tasks.occupancy:TASK",
     "speech-recognition": "edgebench.tasks.speech.task:TASK",
+    "action-recognition": "edgebench.tasks.actions.task:ACTIONS",
 }
 
 

@@ -21,6 +21,12 @@ def test_the_built_in_tasks_have_their_names_and_the_three_sizes() -> None:
         assert tuple(task.models) == ("light", "heavy", "published") or name == "occupancy"
 
 
+def test_action_recognition_is_built_in() -> None:
+    task = task_named("action-recognition")
+    assert (task.name, task.scenario, task.metric) == ("action-recognition", "surveillance", "top1")
+    assert tuple(task.models) == ("light", "heavy", "published")
+
+
 def test_a_users_own_task_is_named_by_module_and_attribute() -> None:
     assert task_named("edgebench.tasks.icu.task:DEATH") is task_named("icu-death")
 

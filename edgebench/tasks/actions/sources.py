@@ -1,0 +1,12 @@
+"""The sources of actions."""
+
+from __future__ import annotations
+
+from edgebench.tasks.actions import msr_action3d, ucf101
+from edgebench.tasks.sources import Source
+
+
+def sources() -> tuple[Source, ...]:
+    """The sources in the order in which they are preferred: skeletons, which a small machine learns, then videos."""
+    layouts = (msr_action3d, ucf101)
+    return tuple(Source(each.NAME, each.FOLDER, each.MARKERS, each.HOW_TO_GET, each.load) for each in layouts)
