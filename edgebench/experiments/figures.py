@@ -79,7 +79,8 @@ class Bound(msgspec.Struct, frozen=True):
 class Quality(msgspec.Struct, frozen=True):
     """The task's metric over the n decisions whose label is known; None where it is undefined.
 
-    interval: 95 % bootstrap. source, real: the data in the stream; data that is not real was generated.
+    interval: 95 % bootstrap. source, real: the data in the stream; data that is not real was generated. metrics: all
+    of the task's, this one included.
     """
 
     metric: str
@@ -88,6 +89,7 @@ class Quality(msgspec.Struct, frozen=True):
     interval: tuple[float, float] | None
     source: str
     real: bool
+    metrics: dict[str, float | None] = {}
 
 
 class Validated(msgspec.Struct, frozen=True):

@@ -253,10 +253,11 @@ def _quality(
     which: NDArray[np.bool_],
 ) -> Quality:
     outputs, labels = samples.scored(which)
-    value: float | None = None
+    metrics: dict[str, float | None] = {}
     interval: tuple[float, float] | None = None
     if len(outputs):
-        value = _defined(task.score(outputs, labels)[task.metric])
+        metrics = {name: _defined(value) for name, value in task.score(outputs, labels).items()}
+    value = metrics.get(task.metric)
     if value is not None and len(outputs) <= _MOST_FOR_INTERVAL:
         low, high = task.intervals(outputs, labels, seed=deployment.seed)[task.metric]
         interval = (round(low, 6), round(high, 6)) if math.isfinite(low) and math.isfinite(high) else None
@@ -267,6 +268,7 @@ def _quality(
         interval=interval,
         source=observations.data_sources.get(workload, "unknown"),
         real=workload in observations.real_data,
+        metrics=metrics,
     )
 
 

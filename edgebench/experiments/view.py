@@ -144,7 +144,7 @@ def workload_table(result: Result) -> Table:
 def quality_table(result: Result) -> Table:
     """Throughput and quality."""
     return Table(
-        ("Workload", "Task", "Load", "Data", "Deadline ms", "Decisions/s", "Labelled", "Quality"),
+        ("Workload", "Task", "Load", "Data", "Deadline ms", "Decisions/s", "Labelled", "Quality", "Also"),
         tuple(
             (
                 name,
@@ -155,11 +155,18 @@ def quality_table(result: Result) -> Table:
                 number(each.throughput_hz, 1),
                 count(each.quality.n),
                 f"{metric_name(each.quality.metric)} {quality(each.quality.value, each.quality.interval)}",
+                _also(each.quality),
             )
             for name, each in result.workloads.items()
         ),
         text=4,
     )
+
+
+def _also(figure: Quality) -> str:
+    """The other metrics of the task."""
+    others = {name: value for name, value in figure.metrics.items() if name != figure.metric}
+    return ", ".join(f"{metric_name(name)} {quality(value)}" for name, value in others.items()) or NONE
 
 
 def data_of(figure: Quality) -> str:

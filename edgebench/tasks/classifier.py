@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics
+from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
 from edgebench.tasks.sources import Source
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
 
@@ -104,8 +104,9 @@ class Classifier:
 
     def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
         """See `Task.right`: the likeliest class is the true one."""
-        likeliest = outputs[:, 0] > 0.5 if self.classes == 2 else outputs.argmax(axis=1)
-        return np.asarray(likeliest == labels[:, 0], bool)
+        if self.classes > 2:
+            return class_right(outputs, labels)
+        return np.asarray((outputs[:, 0] > 0.5) == (labels[:, 0] > 0.5), bool)
 
     def intervals(
         self,
