@@ -23,7 +23,7 @@ def read_rgb(
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{path}: no picture that can be read ({error})") from error
     if picture.size != size[::-1] or part != (0, 0, 1, 1):
         left, upper, right, lower = part

@@ -10,10 +10,19 @@ import pytest
 from edgebench.errors import EdgebenchError
 from edgebench.tasks import names, task_named
 
+ICU = ("icu-death", "icu-decompensation", "icu-heart-failure")
 
-def test_the_three_icu_tasks_are_built_in() -> None:
-    assert names() == ("icu-death", "icu-decompensation", "icu-heart-failure")
+
+def test_the_tasks_are_built_in() -> None:
+    assert names() == (*ICU, "sign-recognition")
     for name in names():
+        task = task_named(name)
+        assert task.name == name
+        assert set(task.models) == {"light", "heavy", "published"}
+
+
+def test_the_three_icu_tasks_are_alike() -> None:
+    for name in ICU:
         task = task_named(name)
         assert (task.name, task.scenario, task.metric) == (name, "icu", "auroc")
         assert tuple(task.models) == ("light", "heavy", "published")
@@ -49,7 +58,7 @@ import numpy as np
 from edgebench.tasks import names, task_named
 for name in names():
     task_named(name).score(np.array([[0.2], [0.9]], np.float32), np.array([[0], [1]], np.float32))
-print(sorted({"keras", "tensorflow", "sklearn", "duckdb", "pyarrow"} & set(sys.modules)))
+print(sorted({"keras", "tensorflow", "sklearn", "duckdb", "pyarrow", "PIL"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

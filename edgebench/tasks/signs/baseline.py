@@ -50,9 +50,7 @@ def _gradients(x: NDArray[np.uint8]) -> NDArray[np.float32]:
     down, right = (np.gradient(light, axis=axis) for axis in (1, 2))
     strength = np.hypot(down, right)
     strongest = strength.argmax(axis=-1)[..., None]
-    down, right, strength = (
-        np.take_along_axis(each, strongest, axis=-1)[..., 0] for each in (down, right, strength)
-    )
+    down, right, strength = (np.take_along_axis(each, strongest, axis=-1)[..., 0] for each in (down, right, strength))
     place = np.arctan2(down, right) % np.pi * (_DIRECTIONS / np.pi)
     before = np.floor(place)
     count, side, _ = strength.shape

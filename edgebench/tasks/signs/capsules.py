@@ -1,5 +1,6 @@
 """Capsules: groups of neurons whose vector's length says how likely a thing is there, and its direction how it looks.
 
+All of it is made of layers that Keras has, so that a saved model loads where this project is not.
 Source: Sabour, Frosst and Hinton 2017, "Dynamic routing between capsules".
 """
 
@@ -24,71 +25,48 @@ def lengths(vectors: Any) -> Any:
     return ops.sqrt(ops.sum(ops.square(vectors), axis=-1) + _TINY)
 
 
+def primary_capsules(features: Any, size: int) -> Any:
+    """The lowest capsules, of each place several: [batch, row, column, n · size] -> [batch, capsule, size]."""
+    _, rows, columns, channels = features.shape
+    return squash(ops.reshape(features, (-1, rows * columns * channels // size, size)))
+
+
+def routed_capsules(below: Any, count: int, size: int, *, iterations: int = 3) -> Any:
+    """Capsules that those below agree on: [batch, below, size below] -> [batch, count, size].
+
+    Each capsule below predicts each of these by a matrix of its own (eq. 2); see `agreed` for what becomes of it.
+    """
+    predict = layers.EinsumDense(
+        "bpi,pij->bpj",
+        output_shape=(below.shape[1], count * size),
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.1),
+        name="predict",
+    )
+    return agreed(ops.reshape(predict(below), (-1, below.shape[1], count, size)), iterations=iterations)
+
+
+def agreed(predicted: Any, *, iterations: int) -> Any:
+    """Routing by agreement (procedure 1): predictions [batch, below, capsule, size] -> [batch, capsule, size].
+
+    What a capsule below gives to each above it grows with how far its prediction points along that one's vector, from
+    round to round. Derivatives go through the last round alone: the shares that it uses count as given.
+    """
+    given = ops.stop_gradient(predicted)
+    vectors = squash(ops.mean(given, axis=1) * (predicted.shape[1] / predicted.shape[2]))
+    agreement = _along(given, vectors)
+    for _ in range(iterations - 2):
+        vectors = squash(ops.sum(ops.softmax(agreement, axis=2) * given, axis=1))
+        agreement = agreement + _along(given, vectors)
+    return squash(ops.sum(ops.softmax(agreement, axis=2) * predicted, axis=1))
+
+
+def _along(predicted: Any, vectors: Any) -> Any:
+    return ops.sum(predicted * ops.expand_dims(vectors, axis=1), axis=-1, keepdims=True)
+
+
 def margin_loss(labels: Any, given: Any) -> Any:
-    """Loss [batch] of lengths [batch, class] for class numbers [batch, 1]; longer than 0.9 or shorter than 0.1 is
-    right (eq. 4)."""
+    """Loss [batch] of lengths [batch, class] for class numbers [batch, 1]: the right class should be longer than 0.9,
+    each other one shorter than 0.1 (eq. 4)."""
     present = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), given.shape[-1])
     short, long = ops.square(ops.relu(0.9 - given)), ops.square(ops.relu(given - 0.1))
     return ops.sum(present * short + 0.5 * (1 - present) * long, axis=-1)
-
-
-@keras.saving.register_keras_serializable(package="edgebench")
-class Squash(layers.Layer):
-    """Primary capsules of a feature map: [batch, row, column, capsule · size] -> [batch, capsules, size]."""
-
-    def __init__(self, size: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size = size
-
-    def call(self, inputs: Any) -> Any:
-        """See the class."""
-        _, rows, columns, channels = inputs.shape
-        return squash(ops.reshape(inputs, (-1, rows * columns * channels // self.size, self.size)))
-
-    def get_config(self) -> dict[str, Any]:
-        """For saving."""
-        return {**super().get_config(), "size": self.size}
-
-
-@keras.saving.register_keras_serializable(package="edgebench")
-class RoutedCapsules(layers.Layer):
-    """Capsules that those below agree on: [batch, below, size below] -> [batch, count, size].
-
-    Each capsule below predicts each one here; its share goes to those whose vector its predictions point along,
-    found in `iterations` rounds (procedure 1). Derivatives go through the last round alone: the shares before it count
-    as given.
-    """
-
-    def __init__(self, count: int, size: int, iterations: int = 3, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.count = count
-        self.size = size
-        self.iterations = iterations
-
-    def build(self, input_shape: tuple[int | None, int, int]) -> None:
-        """One matrix for each pair of a capsule below and one here."""
-        _, below, size = input_shape
-        self.kernel = self.add_weight(
-            shape=(below, size, self.count * self.size),
-            initializer=keras.initializers.RandomNormal(stddev=0.1),
-            name="kernel",
-        )
-
-    def call(self, inputs: Any) -> Any:
-        """See the class."""
-        below = inputs.shape[1]
-        predicted = ops.matmul(ops.transpose(inputs, (1, 0, 2)), self.kernel)
-        predicted = ops.reshape(predicted, (below, -1, self.count, self.size))
-        given = ops.stop_gradient(predicted)
-        agreement = ops.zeros_like(given[..., :1])
-        for round_ in range(self.iterations):
-            share = ops.softmax(agreement, axis=2)
-            if round_ == self.iterations - 1:
-                return squash(ops.sum(share * predicted, axis=0))
-            vectors = squash(ops.sum(share * given, axis=0))
-            agreement = agreement + ops.sum(given * vectors[None], axis=-1, keepdims=True)
-        raise AssertionError("at least one iteration")
-
-    def get_config(self) -> dict[str, Any]:
-        """For saving."""
-        return {**super().get_config(), "count": self.count, "size": self.size, "iterations": self.iterations}

@@ -66,7 +66,7 @@ def _inked(sign: Sign, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArra
         return np.zeros(x.shape, dtype=bool)
     pattern = np.array([[mark == "#" for mark in row] for row in sign.pattern])
     rows, columns = pattern.shape
-    # On a triangle there is less room, and it is low; reversed, there is less and it is high.
+    # On a triangle there is less room, and it is low.
     room, middle = {"triangle": (0.34, 0.22), "diamond": (0.42, 0.0)}.get(sign.shape, (0.55, 0.0))
     scale = room / (max(rows, columns) / 2)
     row = np.floor((y - middle) / scale + rows / 2).astype(int)

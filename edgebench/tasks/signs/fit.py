@@ -29,9 +29,9 @@ class Recipe:
 
 
 RECIPES: dict[Size, Recipe] = {
-    "light": Recipe(epochs=24, batch=64, learning_rate=3e-3),
-    "heavy": Recipe(epochs=24, batch=64, learning_rate=3e-3),
-    "published": Recipe(epochs=24, batch=64, learning_rate=1e-3),
+    "light": Recipe(epochs=14, batch=32, learning_rate=2e-3),
+    "heavy": Recipe(epochs=12, batch=64, learning_rate=3e-3),
+    "published": Recipe(epochs=12, batch=64, learning_rate=1e-3),
 }
 PATIENCE = 8
 EPOCH_SAMPLES = 8_000

@@ -24,12 +24,14 @@ Floats = NDArray[np.float32]
 def generate(*, seed: int) -> Dataset:
     """Train, valid and test splits of generated tracks; see `TRACKS` and `FRAMES` for their sizes."""
     signs = drawn_signs()
-    splits, first = {}, 0
+    splits: dict[str, Split] = {}
+    first = 0
     for name, tracks in TRACKS.items():
         of = np.tile(np.arange(CLASSES), tracks)
         splits[name] = _split(signs, of, first, rng_for(seed, "sign-generator", name))
         first += len(of)
-    return Dataset(source="generated", real=False, features=("red", "green", "blue"), **splits)
+    train, valid, test = (splits[name] for name in TRACKS)
+    return Dataset("generated", real=False, features=("red", "green", "blue"), train=train, valid=valid, test=test)
 
 
 def _split(signs: NDArray[np.uint8], of: NDArray[np.int64], first: int, rng: np.random.Generator) -> Split:
@@ -41,7 +43,8 @@ def _split(signs: NDArray[np.uint8], of: NDArray[np.int64], first: int, rng: np.
 
 
 def frames(signs: NDArray[np.uint8], of: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """uint8 [track · FRAMES, 32, 32, 3]: for each track the sign `of` [track] it, from `signs` uint8 [sign, h, w, 4]."""
+    """Pictures uint8 [track · FRAMES, 32, 32, 3]: of each track the one of `signs` uint8 [sign, h, w, 4] that `of`
+    int64 [track] says."""
     count = len(of) * FRAMES
 
     def spread(of_tracks: float, of_frames: float, *more: int) -> Floats:
@@ -58,15 +61,15 @@ def frames(signs: NDArray[np.uint8], of: NDArray[np.int64], rng: np.random.Gener
         tilt=spread(0.15, 0.05, 2),
     )
     sign = warped(signs, np.repeat(of, FRAMES), matrices, SIDE)
-    opacity = sign[..., 3:] / 255
+    opacity: Floats = sign[..., 3:] / np.float32(255)
     seen = _behind(len(of), rng) * (1 - opacity) + sign[..., :3] * opacity
     # Light from dusk to glare, its colour, and a veil of haze or reflection.
     light = np.exp(spread(0.9, 0.1, 1, 1, 1) - 0.5 + spread(0.12, 0.0, 1, 1, 3))
     seen = seen * light + 40 * np.abs(spread(0.8, 0.2, 1, 1, 1))
     for axis in (1, 2):
         seen = _blurred(seen, axis, np.abs(spread(0.25, 0.08, 1, 1, 1)))
-    seen = seen + rng.normal(0, 5, seen.shape)
-    return np.clip(seen, 0, 255).astype(np.uint8)
+    noisy = seen + rng.normal(0, 5, seen.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
 def _behind(tracks: int, rng: np.random.Generator) -> Floats:

@@ -64,7 +64,7 @@ def load_published(folder: Path) -> Dataset:
 
 
 def load_mirrored(folder: Path) -> Dataset:
-    """`Train.csv` and `Test.csv`, whose paths point to pictures in `Train/<class>/` and `Test/`; see `load_published`."""
+    """`Train.csv` and `Test.csv`, whose paths point into `Train/<class>/` and `Test/`; see `load_published`."""
     tables = [folder / "Train.csv", folder / "Test.csv"]
     for table in tables:
         if not table.is_file():
@@ -124,9 +124,7 @@ def _dataset(tables: Sequence[Path], pictures: Sequence[_Picture], asked: Sequen
         group=_FIRST_TEST_GROUP + np.arange(len(asked), dtype=np.int64),
     )
     train, held_out = known.rows(np.flatnonzero(~valid)), known.rows(np.flatnonzero(valid))
-    return Dataset(
-        source=NAME, real=True, features=("red", "green", "blue"), train=train, valid=held_out, test=test
-    )
+    return Dataset(source=NAME, real=True, features=("red", "green", "blue"), train=train, valid=held_out, test=test)
 
 
 def _for_valid(label: NDArray[np.int64], track: NDArray[np.int64]) -> NDArray[np.bool_]:

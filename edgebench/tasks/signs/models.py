@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from edgebench.tasks.signs.capsules import RoutedCapsules, Squash, lengths
+from edgebench.tasks.signs.capsules import lengths, primary_capsules, routed_capsules
 from edgebench.tasks.signs.gtsrb import CLASSES, SIDE
 from edgebench.tasks.task import Size
 
@@ -35,21 +35,20 @@ def build(size: Size) -> Network:
         hidden = scaled
         for filters in (24, 48, 64):
             hidden = layers.MaxPooling2D()(_convolved(hidden, filters, 3))
-        hidden = layers.Dropout(0.3)(layers.Flatten()(hidden))
-        hidden = layers.Dropout(0.3)(layers.Dense(96, activation="relu", name="dense")(hidden))
+        hidden = layers.Dense(96, activation="relu", name="dense")(layers.Flatten()(hidden))
         probability = layers.Dense(CLASSES, activation="softmax", name="probability")(hidden)
         model = keras.Model(image, probability, name=size)
         return Network(model, model)
     if size == "heavy":
         hidden = layers.MaxPooling2D()(_convolved(scaled, 32, 3))
         hidden = layers.MaxPooling2D()(_convolved(hidden, 64, 3))
-        hidden = layers.MaxPooling2D()(_convolved(hidden, 96, 3))
-        primary = layers.Conv2D(128, 3, padding="same", name="primary")(hidden)
-        capsules = RoutedCapsules(CLASSES, 8, name="signs")(Squash(8, name="squash")(layers.MaxPooling2D()(primary)))
+        hidden = _convolved(hidden, 96, 3)
+        primary = layers.Conv2D(64, 3, strides=2, padding="same", name="primary")(hidden)
+        capsules = routed_capsules(primary_capsules(primary, 8), CLASSES, 8)
     else:
         hidden = layers.Conv2D(256, 9, activation="relu", name="convolution")(scaled)
         primary = layers.Conv2D(256, 9, strides=2, name="primary")(hidden)
-        capsules = RoutedCapsules(CLASSES, 16, name="signs")(Squash(8, name="squash")(primary))
+        capsules = routed_capsules(primary_capsules(primary, 8), CLASSES, 16)
     length = lengths(capsules)
     probability = layers.Softmax(name="probability")(_SHARPNESS * length)
     return Network(keras.Model(image, probability, name=size), keras.Model(image, length))

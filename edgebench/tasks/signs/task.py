@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import keras
 
 _MODELS: dict[Size, ModelInfo] = {
-    "light": ModelInfo("3 convolutions, dense 96", 0),
-    "heavy": ModelInfo("3 convolutions, 256 primary capsules, 43 sign capsules of 8, 3 routing iterations", 0),
+    "light": ModelInfo("3 convolutions, dense 96", 141_779),
+    "heavy": ModelInfo("3 convolutions, 128 primary capsules, 43 sign capsules of 8, 3 routing iterations", 482_976),
     "published": ModelInfo("CapsNet: convolution 256, 2,048 primary capsules, 43 sign capsules of 16", 16_643_328),
 }
 

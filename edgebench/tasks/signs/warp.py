@@ -9,19 +9,17 @@ Floats = NDArray[np.float32]
 _CHUNK = 512
 
 
-def perspectives(
-    *, turn: Floats, zoom: Floats, shift: Floats, stretch: Floats, shear: Floats, tilt: Floats
-) -> Floats:
+def perspectives(*, turn: Floats, zoom: Floats, shift: Floats, stretch: Floats, shear: Floats, tilt: Floats) -> Floats:
     """Matrices float32 [sample, 3, 3] for `warped`, of what changes in the eyes of who looks, each for every sample.
 
-    turn: radians. zoom: 1 keeps the size, 2 shows it twice as large. shift [sample, 2]: 1 is half a picture.
-    stretch: 1.1 widens by a tenth and flattens by as much. shear: of the vertical. tilt [sample, 2]: how much nearer
-    the right and the lower edge are than the middle.
+    turn: radians, clockwise. zoom: 1 keeps the size, 2 shows it twice as large. shift [sample, 2]: 1 is half a picture.
+    stretch: 1.1 widens by a tenth and flattens by as much. shear: of the vertical. tilt [sample, 2]: by how much
+    the right and the lower edge are nearer than the middle, and so larger.
     """
     cosine, sine, zero, one = np.cos(turn), np.sin(turn), np.zeros_like(turn), np.ones_like(turn)
     turned = np.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, one], axis=-1)
     sized = np.stack([1 / (zoom * stretch), -shear / zoom, zero, zero, stretch / zoom, zero, zero, zero, one], axis=-1)
-    seen = np.stack([one, zero, -shift[:, 0], zero, one, -shift[:, 1], -tilt[:, 0], -tilt[:, 1], one], axis=-1)
+    seen = np.stack([one, zero, -shift[:, 0], zero, one, -shift[:, 1], tilt[:, 0], tilt[:, 1], one], axis=-1)
     matrices: Floats = turned.reshape(-1, 3, 3) @ sized.reshape(-1, 3, 3) @ seen.reshape(-1, 3, 3)
     return matrices.astype(np.float32)
 
