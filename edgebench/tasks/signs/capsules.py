@@ -17,7 +17,8 @@ _TINY = 1e-7
 def squash(vectors: Any) -> Any:
     """The same directions, with lengths from 0 up to 1: v = |s|² / (1 + |s|²) · s / |s| (eq. 1)."""
     square = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * (ops.sqrt(square + _TINY) / (1.0 + square))
+    # Not divided by 1 + |s|², which full-integer arithmetic may round to 0.
+    return vectors * (ops.sqrt(square + _TINY) * ops.square(ops.rsqrt(1.0 + square)))
 
 
 def lengths(vectors: Any) -> Any:
