@@ -51,13 +51,16 @@ class LiteRtRuntime:
         del self._interpreter, self._signature_owner, self.infer
 
     def _run(self, batch: int, x: NDArray[Any]) -> NDArray[np.float32]:
-        if batch == self._smallest:
-            interpreter = self._interpreter
-            interpreter.set_tensor(self._input, x)
-            interpreter.invoke()
-            return interpreter.get_tensor(self._output)
-        signature = self._signatures.get(batch) or self._signature(batch)
-        return signature(x=x)["y"]
+        try:
+            if batch == self._smallest:
+                interpreter = self._interpreter
+                interpreter.set_tensor(self._input, x)
+                interpreter.invoke()
+                return interpreter.get_tensor(self._output)
+            signature = self._signatures.get(batch) or self._signature(batch)
+            return signature(x=x)["y"]
+        except RuntimeError as error:  # a quantised divisor of 0, say
+            raise ModelError(f"{self._path}: does not run: {_one_line(error)}") from error
 
     def _signature(self, batch: int) -> Any:
         if self._signature_owner is None:

@@ -20,6 +20,7 @@ _BUILT_IN = {
     "occupancy": "edgebench.tasks.occupancy:TASK",
     "speech-recognition": "edgebench.tasks.speech.task:TASK",
     "action-recognition": "edgebench.tasks.actions.task:ACTIONS",
+    "sign-recognition": "edgebench.tasks.signs.task:TASK",
 }
 
 

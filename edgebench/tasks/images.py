@@ -11,16 +11,22 @@ from PIL import Image, UnidentifiedImageError
 from edgebench.errors import DataError
 
 
-def read_rgb(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+def read_rgb(
+    path: Path, size: tuple[int, int], *, part: tuple[float, float, float, float] = (0, 0, 1, 1)
+) -> NDArray[np.uint8]:
     """A picture file as uint8 [height, width, 3], resized to `size` (height, width) where it is not of it.
+
+    part: left, upper, right and lower edge of what is wanted, as shares of the picture's width and height.
 
     Raises DataError for a file that is no picture.
     """
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{path}: no picture that can be read ({error})") from error
-    if picture.size != size[::-1]:
-        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    if picture.size != size[::-1] or part != (0, 0, 1, 1):
+        left, upper, right, lower = part
+        box = (left * picture.width, upper * picture.height, right * picture.width, lower * picture.height)
+        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR, box)
     return np.asarray(picture, np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import msgspec
@@ -21,6 +21,7 @@ from edgebench.inference.spec import TensorSpec
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.icu.models import build
+from edgebench.tasks.signs.models import build as build_for_signs
 from edgebench.tasks.task import Loss
 from tests.federated.learning import initial_weights, largest_difference
 
@@ -136,6 +137,25 @@ def test_the_light_model_for_intensive_care_learns_as_keras_does(converter: Conv
     keras.utils.set_random_seed(3)
     model = build("light", "bilstm-8-lstm-16", task.load(None, seed=1).train.rows(np.arange(40))).model
     assert_learns_as_keras_does(converter, conversion(model, tmp_path, task.loss))
+
+
+@pytest.mark.parametrize("size", ["light", "heavy"])
+def test_the_models_for_traffic_signs_learn_as_keras_does(
+    converter: Converter, tmp_path: Path, size: Literal["light", "heavy"]
+) -> None:
+    task = task_named("sign-recognition")
+    keras.utils.set_random_seed(3)
+    asked = conversion(build_for_signs(size).model, tmp_path, task.loss)
+    spec = converter.convert_step(asked)
+    assert (spec.input, spec.label_shape) == (TensorSpec("uint8", (32, 32, 3)), (1,))
+    signs = task.load(None, seed=1).train
+    x, y = signs.x[: 3 * BATCH - 1], signs.y[: 3 * BATCH - 1]
+    weights = initial_weights(Path(asked.model))
+    here = fit(LiteRtStepper(Path(asked.out)), weights, x, y, PLAN, seed=5)
+    there = fit(KerasStepper(Path(asked.model), asked.loss), weights, x, y, PLAN, seed=5)
+    assert here.loss == pytest.approx(there.loss, rel=1e-3)
+    assert largest_difference(here.weights, there.weights) < 1e-3
+    assert not np.array_equal(weights[-1], here.weights[-1])
 
 
 def test_what_a_step_takes_is_written_beside_it(converter: Converter, tmp_path: Path) -> None:
