@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.tasks.metrics import class_intervals, class_metrics
+from edgebench.tasks.metrics import class_intervals, class_metrics, class_right
 from edgebench.tasks.sources import Source, load
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
 
@@ -67,6 +67,10 @@ class SignTask:
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`top1` and `top5`."""
         return class_metrics(outputs, labels)
+
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """See `Task.right`."""
+        return class_right(outputs, labels)
 
     def intervals(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.errors import DataError
-from edgebench.tasks import task_named
+from edgebench.tasks import names, task_named
 
 
 def _message(name: str, data: Path) -> str:
