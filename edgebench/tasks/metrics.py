@@ -35,12 +35,12 @@ def binary_intervals(
     With `group` [sample] whole groups are drawn: the hours of one patient are no independent samples.
     """
     curve = _Curve(outputs, labels)
-    unit, units = _units(curve.size, group)
+    unit, units = units_of(curve.size, group)
     found: dict[str, list[float]] = {"auroc": [], "auprc": []}
-    for drawn in _draws(units, seed):
+    for drawn in draws_of(units, seed):
         for name, value in curve.metrics(drawn[unit].astype(float)).items():
             found[name].append(value)
-    return {name: _percentiles(np.array(values)) for name, values in found.items()}
+    return {name: percentiles(np.array(values)) for name, values in found.items()}
 
 
 def class_metrics(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> dict[str, float]:
@@ -73,14 +73,14 @@ def ratio_intervals(
 
     With `group` [sample] whole groups are drawn, not samples.
     """
-    unit, units = _units(len(next(iter(ratios.values()))[0]), group)
-    resamples = list(_draws(units, seed))
+    unit, units = units_of(len(next(iter(ratios.values()))[0]), group)
+    resamples = list(draws_of(units, seed))
     draws = np.array(resamples, np.float64).reshape(len(resamples), units)
     found = {}
     for name, (numerator, denominator) in ratios.items():
         above = draws @ np.bincount(unit, numerator, minlength=units)
         below = draws @ np.bincount(unit, denominator, minlength=units)
-        found[name] = _percentiles(np.divide(above, below, out=np.full(len(draws), np.nan), where=below > 0))
+        found[name] = percentiles(np.divide(above, below, out=np.full(len(draws), np.nan), where=below > 0))
     return found
 
 
@@ -93,20 +93,21 @@ def _hits(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> di
     return {f"top{k}": (ranked[:, :k] == true[:, None]).any(1).astype(np.float64) for k in (1, 5)}
 
 
-def _units(samples: int, group: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], int]:
+def units_of(samples: int, group: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], int]:
     """The number of what is drawn for each sample, and how many there are."""
     unit = np.arange(samples) if group is None else np.unique(group, return_inverse=True)[1].reshape(-1)
     return unit, int(unit.max()) + 1 if len(unit) else 0
 
 
-def _draws(units: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def draws_of(units: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """How often each unit is drawn, in each resample; no resample of nothing."""
     rng = rng_for(seed, "bootstrap")
     for _ in range(RESAMPLES if units else 0):
         yield np.bincount(rng.integers(0, units, units), minlength=units)
 
 
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+def percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The 2.5th and the 97.5th percentile of the defined values."""
     defined = values[np.isfinite(values)]
     if not len(defined):
         return float("nan"), float("nan")
