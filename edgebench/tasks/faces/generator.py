@@ -1,8 +1,8 @@
 """Generated faces: ellipses for head, hair, eyes, brows, nose and mouth.
 
-A person has proportions, skin, hair, and perhaps a beard or glasses; a picture has a pose (turned, tilted, nearer, off the
-centre), a light from some side, an expression, a background and noise. Pose and light change the pixels more than the
-person does, and the features of a turned head move by their depth.
+A person has proportions, skin, hair, and perhaps a beard or glasses; a picture has a pose (turned, tilted, nearer, off
+the centre), a light from some side, an expression, a background and noise. Pose and light change the pixels more than
+the person does, and the features of a turned head move by their depth.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _PERSON = {
     "beard": (-0.25, 0.45),
     "glasses": (-0.55, 0.6),
 }
-"""Mean and spread between people, in half heights of the picture; skin and hair in levels of grey, and a beard or glasses
-are worn by those for whom the number is above 0."""
+"""Mean and spread between people, in half heights of the picture; skin and hair in levels of grey, and a beard or
+glasses are worn by those for whom the number is above 0."""
 
 _PICTURE = {
     "shift_x": (0.0, 0.06),
@@ -79,7 +79,7 @@ def generate(*, seed: int) -> Dataset:
         rows = slice(start * PICTURES, (start + people) * PICTURES)
         splits[name] = Split(x=x[rows], y=labels_of(person[rows]), group=person[rows])
         start += people
-    return Dataset(source="generated", real=False, features=("grey",), **splits)
+    return Dataset(source="generated", real=False, features=("grey",), natural_key=None, **splits)
 
 
 def faces(people: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
