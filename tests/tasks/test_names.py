@@ -12,11 +12,18 @@ from edgebench.tasks import names, task_named
 
 
 def test_the_three_icu_tasks_are_built_in() -> None:
-    assert names() == ("icu-death", "icu-decompensation", "icu-heart-failure")
-    for name in names():
+    icu = ("icu-death", "icu-decompensation", "icu-heart-failure")
+    assert names()[:3] == icu
+    for name in icu:
         task = task_named(name)
         assert (task.name, task.scenario, task.metric) == (name, "icu", "auroc")
         assert tuple(task.models) == ("light", "heavy", "published")
+
+
+def test_face_recognition_is_built_in() -> None:
+    task = task_named("face-recognition")
+    assert (task.name, task.scenario, task.metric) == ("face-recognition", "smart-home", "auc")
+    assert tuple(task.models) == ("light", "heavy", "published")
 
 
 def test_a_users_own_task_is_named_by_module_and_attribute() -> None:

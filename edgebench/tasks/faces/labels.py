@@ -1,8 +1,9 @@
 """What a face's labels say, and the metrics of embeddings against them.
 
-Labels float32 [sample, 3]: the person, the pair, the fold. Where the data set lists the pairs to compare, as
-LFW does, a picture stands in the split once for each of its pairs, and both pictures of a pair carry its number and its
-fold. Where it does not, pair and fold are −1, and every picture is compared with every other.
+Labels float32 [sample, 1] name the person, and every picture is compared with every other. Where the data set lists
+the pairs to compare, as LFW does, labels [sample, 3] name the person, the pair and the fold: a picture stands in the
+split once for each of its pairs, and both pictures of a pair carry its number and its fold. What is in no pair has −1
+there.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ PERSON, PAIR, FOLD = range(3)
 
 
 def labels_of(
-    person: NDArray[np.int64], pair: NDArray[np.int64] | int = -1, fold: NDArray[np.int64] | int = -1
+    person: NDArray[np.int64], pair: NDArray[np.int64] | None = None, fold: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """Labels float32 [sample, 3]."""
-    labels = np.empty((len(person), 3), np.float32)
-    labels[:, PERSON], labels[:, PAIR], labels[:, FOLD] = person, pair, fold
-    return labels
+    """Labels float32 [sample, 1], or [sample, 3] with pairs and folds."""
+    return np.stack([column for column in (person, pair, fold) if column is not None], axis=1).astype(np.float32)
 
 
 def pairs_of(labels: NDArray[np.float32]) -> Pairs:
@@ -78,7 +77,7 @@ def face_intervals(
 
 
 def _listed(labels: NDArray[np.float32]) -> bool:
-    return bool((labels[:, PAIR] >= 0).any())
+    return labels.shape[1] > PAIR and bool((labels[:, PAIR] >= 0).any())
 
 
 def _search(labels: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

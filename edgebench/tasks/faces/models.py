@@ -71,7 +71,8 @@ def _sphereface(x: Any) -> Any:
 def _facenet(x: Any) -> Any:
     """A stem and two stages of Inception-ResNet blocks.
 
-    Source: Szegedy et al. 2017 (Inception-ResNet-v1), whose blocks A and B stand here for pictures of 56 × 48.
+    Source: Szegedy et al. 2017 (Inception-ResNet-v1), whose blocks A and B stand here for pictures of 56 × 48. Faces
+    are aligned, so a depthwise convolution that knows the places stands for the average over them.
     """
     x = _conv(x, 32, 3, strides=2)
     x = _conv(x, 64, 3, strides=2)
@@ -80,7 +81,8 @@ def _facenet(x: Any) -> Any:
     x = layers.Concatenate()([_conv(x, 96, 3, strides=2), layers.MaxPooling2D(3, 2, padding="same")(x)])
     for _ in range(2):
         x = _inception(x, [[(48, (1, 1))], [(48, (1, 1)), (48, (1, 5)), (48, (5, 1))]])
-    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
+    x = layers.DepthwiseConv2D(x.shape[1:3], use_bias=False)(x)
+    x = layers.Dropout(0.2)(layers.Flatten()(layers.BatchNormalization()(x)))
     return layers.BatchNormalization(name="centre")(layers.Dense(DIMENSIONS["facenet"], use_bias=False)(x))
 
 

@@ -40,7 +40,8 @@ def _opened(path: Path) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             return opened
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        # Of broken files of some kinds the library has an error of its own.
         raise DataError(f"{path}: no picture that can be read ({error}); fetch it again") from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,8 +103,10 @@ def load_lfw(folder: Path) -> Dataset:
     at = {file: index for index, file in enumerate(unique)}
     read = _pictures(folder, unique, LFW_SHARE)
 
-    def split(rows: Sequence[tuple[str, Path]], pair: Any = -1, fold: Any = -1) -> Split:
+    def split(rows: Sequence[tuple[str, Path]], pairs: Sequence[tuple[int, int]] | None = None) -> Split:
+        """These pictures; pairs: the number and the fold of each one's pair, if any."""
         person = np.array([number[name] for name, _ in rows], np.int64)
+        pair, fold = np.array([(-1, -1)] * len(rows) if pairs is None else pairs, np.int64).reshape(-1, 2).T
         return Split(x=read[[at[file] for _, file in rows]], y=labels_of(person, pair, fold), group=person)
 
     valid = {name for name in files if place_of(name) < _VALID_SHARE}
@@ -115,7 +116,7 @@ def load_lfw(folder: Path) -> Dataset:
         features=_features(read),
         train=split([row for row in others if row[0] not in valid]),
         valid=split([row for row in others if row[0] in valid]),
-        test=split(shown, np.repeat(np.arange(len(pairs)), 2), np.repeat([pair.fold for pair in pairs], 2)),
+        test=split(shown, [(place, pair.fold) for place, pair in enumerate(pairs) for _ in pair.pictures]),
     )
 
 
