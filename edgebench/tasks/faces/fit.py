@@ -37,9 +37,9 @@ class Recipe:
 
 
 RECIPES: dict[Backbone, Recipe] = {
-    "mobilefacenet": Recipe(batch=60, learning_rate=3e-3, epochs=40, settle=10, patience=10, margin=1.4),
-    "sphereface": Recipe(batch=60, learning_rate=2e-3, epochs=40, settle=10, patience=10, margin=1.4),
-    "facenet": Recipe(batch=60, learning_rate=2e-3, epochs=40, settle=10, patience=10, margin=0.2),
+    "mobilefacenet": Recipe(batch=60, learning_rate=3e-3, epochs=24, settle=10, patience=8, margin=1.4),
+    "sphereface": Recipe(batch=60, learning_rate=2e-3, epochs=24, settle=10, patience=8, margin=1.4),
+    "facenet": Recipe(batch=60, learning_rate=2e-3, epochs=24, settle=10, patience=8, margin=0.5),
     "sphereface-20": Recipe(batch=32, learning_rate=3e-4, epochs=20, settle=1, patience=5, margin=1.4),
 }
 

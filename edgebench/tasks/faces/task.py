@@ -86,7 +86,7 @@ class FaceTask:
 
 _LIGHT = ModelInfo("MobileFaceNet-like, 64 outputs, angular margin", 80_704)
 _SPHEREFACE = ModelInfo("SphereFace-like, 128 outputs, angular margin", 1_542_080)
-_FACENET = ModelInfo("FaceNet-like: Inception-ResNet, 128 outputs, semi-hard triplets", 256_832)
+_FACENET = ModelInfo("FaceNet-like: Inception-ResNet, 128 outputs, semi-hard triplets", 264_192)
 _PUBLISHED = ModelInfo("SphereFace-20 at 112 × 96, 512 outputs", 22_666_944)
 
 FACES = FaceTask("face-recognition", "sphereface", {"light": _LIGHT, "heavy": _SPHEREFACE, "published": _PUBLISHED})
