@@ -27,7 +27,7 @@ class FaceTask:
 
     name: str
     heavy: Literal["sphereface", "facenet"]
-    """What is trained as `heavy`: an angular margin, or triplets."""
+    """What is trained as `heavy`: with an angular margin, or on triplets."""
     models: Mapping[Size, ModelInfo]
     scenario: str = "smart-home"
     metric: str = "auc"
@@ -89,8 +89,10 @@ _SPHEREFACE = ModelInfo("SphereFace-like, 128 outputs, angular margin", 1_542_08
 _FACENET = ModelInfo("FaceNet-like: Inception-ResNet, 128 outputs, semi-hard triplets", 264_192)
 _PUBLISHED = ModelInfo("SphereFace-20 at 112 × 96, 512 outputs", 22_666_944)
 
-FACES = FaceTask("face-recognition", "sphereface", {"light": _LIGHT, "heavy": _SPHEREFACE, "published": _PUBLISHED})
-FACENET = FaceTask(
-    "edgebench.tasks.faces.task:FACENET", "facenet", {"light": _LIGHT, "heavy": _FACENET, "published": _PUBLISHED}
+FACES = FaceTask("face-recognition", "facenet", {"light": _LIGHT, "heavy": _FACENET, "published": _PUBLISHED})
+SPHEREFACE = FaceTask(
+    "edgebench.tasks.faces.task:SPHEREFACE",
+    "sphereface",
+    {"light": _LIGHT, "heavy": _SPHEREFACE, "published": _PUBLISHED},
 )
-"""The same with FaceNet as `heavy`."""
+"""The same with SphereFace as `heavy`."""

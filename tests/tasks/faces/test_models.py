@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from edgebench.tasks import task_named
 from edgebench.tasks.faces import fit as fitting
 from edgebench.tasks.faces.models import Backbone, build
-from edgebench.tasks.faces.task import FACENET, FACES, FaceTask
+from edgebench.tasks.faces.task import FACES, SPHEREFACE, FaceTask
 from edgebench.tasks.models import outputs_of, with_batch
 from edgebench.tasks.task import Dataset, Epoch, Size
 
@@ -21,6 +21,7 @@ from edgebench.tasks.task import Dataset, Epoch, Size
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 SHAPE = (56, 48, 1)
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,17 @@ def data() -> Dataset:
     return FACES.load(None, seed=1)
 
 
+@pytest.fixture
+def small(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Few samples an epoch, and few to watch it by."""
+    short = {name: replace(recipe, batch=20, epoch_samples=20) for name, recipe in fitting.RECIPES.items()}
+    monkeypatch.setattr(fitting, "RECIPES", short)
+    return replace(data, valid=data.valid.rows(np.arange(20)))
+
+
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return FACES.fit("light", data, seed=1, epochs=4)
+    return FACES.fit("light", data, seed=1, epochs=EPOCHS)
 
 
 def test_sphereface_20_has_the_parameters_of_its_table() -> None:
@@ -41,16 +50,15 @@ def test_sphereface_20_has_the_parameters_of_its_table() -> None:
     model = build("sphereface-20", SHAPE)
     assert model.count_params() == 9 * squared + biases + slopes + fully_connected == 22_666_944
     assert model.output_shape == (None, 512)
-    # Twenty layers: 19 convolutions and the last.
-    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == 19
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == 20
 
 
 @pytest.mark.parametrize(
     ("task", "size", "backbone"),
     [
         (FACES, "light", "mobilefacenet"),
-        (FACES, "heavy", "sphereface"),
-        (FACENET, "heavy", "facenet"),
+        (FACES, "heavy", "facenet"),
+        (SPHEREFACE, "heavy", "sphereface"),
         (FACES, "published", "sphereface-20"),
     ],
 )
@@ -60,18 +68,22 @@ def test_the_listed_numbers_of_parameters_are_those_of_the_models(
     assert build(backbone, SHAPE).count_params() == task.models[size].parameters
 
 
-def test_facenet_is_named_by_module_and_attribute() -> None:
-    assert task_named(FACENET.name).models == FACENET.models
+def test_sphereface_is_named_by_module_and_attribute() -> None:
+    assert task_named(SPHEREFACE.name).models == SPHEREFACE.models
     assert not hasattr(FACES, "loss")
 
 
-def test_outputs_are_of_length_1_and_repeat_with_the_seed(data: Dataset, light: keras.Model) -> None:
+def test_outputs_are_of_length_1(data: Dataset, light: keras.Model) -> None:
     outputs = outputs_of(light, data.test.x)
     assert outputs.shape == (len(data.test), 64)
     assert outputs.dtype == np.float32
     assert np.linalg.norm(outputs, axis=1) == pytest.approx(1, abs=1e-5)
-    again = [FACES.fit("light", data, seed=1, epochs=1, examples=10) for _ in range(2)]
-    assert outputs_of(again[1], data.test.x) == pytest.approx(outputs_of(again[0], data.test.x), abs=1e-5)
+
+
+def test_a_seed_gives_the_same_model(data: Dataset, light: keras.Model) -> None:
+    again = FACES.fit("light", data, seed=1, epochs=EPOCHS)
+    x = data.test.x[:50]
+    assert outputs_of(again, x) == pytest.approx(outputs_of(light, x), abs=1e-4)
 
 
 def test_a_few_epochs_are_better_than_pixels_on_people_not_seen(data: Dataset, light: keras.Model) -> None:
@@ -79,20 +91,15 @@ def test_a_few_epochs_are_better_than_pixels_on_people_not_seen(data: Dataset, l
     assert found > FACES.baseline(data, seed=0).metrics["auc"] + 0.05
 
 
-@pytest.mark.parametrize(("task", "size"), [(FACES, "heavy"), (FACENET, "heavy"), (FACES, "published")])
-def test_the_others_learn_and_are_saved(
-    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: FaceTask, size: Size
-) -> None:
-    short = {name: replace(recipe, batch=20, epoch_samples=20) for name, recipe in fitting.RECIPES.items()}
-    monkeypatch.setattr(fitting, "RECIPES", short)
+@pytest.mark.parametrize("size", ["heavy", "published"])
+def test_the_others_learn_and_are_saved(small: Dataset, tmp_path: Path, size: Size) -> None:
     seen: list[Epoch] = []
-    small = replace(data, valid=data.valid.rows(np.arange(20)))
-    model = task.fit(size, small, seed=1, epochs=1, examples=6, progress=seen.append)
+    model = FACES.fit(size, small, seed=1, epochs=1, examples=6, progress=seen.append)
     assert np.isfinite(seen[0].loss)
     assert 0 <= seen[0].quality <= 1
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
-    x = data.test.x[:2]
+    x = small.test.x[:2]
     assert outputs_of(with_batch(loaded, 2), x) == pytest.approx(outputs_of(model, x), abs=1e-5)
 
 
