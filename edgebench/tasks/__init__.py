@@ -21,6 +21,7 @@ _BUILT_IN = {
     "speech-recognition": "edgebench.tasks.speech.task:TASK",
     "action-recognition": "edgebench.tasks.actions.task:ACTIONS",
     "sign-recognition": "edgebench.tasks.signs.task:TASK",
+    "face-recognition": "edgebench.tasks.faces.task:FACES",
 }
 
 
