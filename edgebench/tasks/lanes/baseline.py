@@ -1,9 +1,9 @@
 """The classical model to hold against: bright ridges, lines through a vanishing point, sliding windows.
 
-A pixel is a ridge's if it is brighter than the road on both sides of it, by a threshold. Each ridge pixel votes for the
-line through it and the vanishing point: a Hough transform, done for several vanishing points, of which each frame takes the one
-with the clearest lines. Each line is then followed from the bottom up, row by row, in a window about where the rows below
-lead, and what the windows hold is smoothed by a hyperbola, which is what a lane of a flat road is.
+A pixel is a ridge's if it is brighter than the road on both sides of it, by a threshold. Each ridge pixel votes for
+the line through it and the vanishing point: a Hough transform, done for several vanishing points, of which each frame
+takes the one with the clearest lines. Each line is then followed from the bottom up, row by row, in a window about where
+the rows below lead, and what the windows hold is smoothed by a hyperbola, which is what a lane of a flat road is.
 The threshold and the votes that make a lane are the best on the training split's first frames.
 """
 
@@ -72,14 +72,15 @@ def _choices() -> Iterator[Finder]:
 
 
 def _ridges(frames: NDArray[np.uint8], contrast: float) -> Array:
-    """How much brighter a pixel is than both its sides [sample, y, x], in units of the road's spread; 0 below the contrast."""
+    """How much brighter a pixel is than both its sides [sample, y, x], in units of the road's own change from pixel to
+    pixel; 0 below the contrast."""
     grey = frames.astype(np.float32).mean(3)
     spread = np.abs(np.diff(grey[:, FRAME[0] // 2 :], axis=2)).mean((1, 2))[:, None, None] + 1.0
     ridge = np.zeros_like(grey)
     # A marking is the wider the nearer it is: a lane's width grows by about 1.9 pixels a row, a marking's by a 25th.
     wide = np.clip(0.08 * (_Y - _VANISHING_Y.mean()) / _DX, 2, 7).astype(np.int64)
     for reach in np.unique(wide):
-        rows = np.flatnonzero((wide == reach) & (_Y > _VANISHING_Y[0] + _HORIZON_ROWS))
+        rows = np.flatnonzero((wide == reach) & (_VANISHING_Y[0] + _HORIZON_ROWS < _Y))
         band = grey[:, rows]
         side = np.maximum(band[:, :, : -2 * reach], band[:, :, 2 * reach :])
         ridge[:, rows, reach:-reach] = band[:, :, reach:-reach] - side
@@ -95,7 +96,7 @@ def _vanishing(ridge: Array) -> tuple[Array, Array]:
     best = np.full(len(ridge), -1.0, np.float32)
     point, found = np.zeros((len(ridge), 2), np.float32), np.zeros((len(ridge), len(_SLOPES)), np.float32)
     for x, y in itertools.product(_VANISHING_X, _VANISHING_Y):
-        rows = np.flatnonzero(_Y > y + _HORIZON_ROWS)
+        rows = np.flatnonzero(y + _HORIZON_ROWS < _Y)
         column = np.floor((x + _SLOPES[:, None] * (_Y[rows] - y)) / _DX).astype(np.int64)
         inside = (column >= 0) & (column < FRAME[1])
         votes = (hit[:, rows, np.clip(column, 0, FRAME[1] - 1)] & inside).sum(2).astype(np.float32)

@@ -1,12 +1,12 @@
 """From a model's outputs to lanes.
 
-Models look at the part of a frame where lanes can be, on a grid of `GRID` cells of 18 × 16 pixels. Two kinds of outputs are
-told apart by their number:
+Models look at the part of a frame where lanes can be, on a grid of `GRID` cells of 18 × 16 pixels. Two kinds of outputs
+are told apart by their number:
 
-- row anchors, `ANCHOR_OUTPUTS` of them: for each of `SLOTS` lanes (three to the left of the frame's middle, three to the
-  right) and each row of the grid x as a share of the width, then as many probabilities that the lane is there;
-- segments, `SEGMENT_OUTPUTS` of them: for each cell the log-odds that it is of a lane, and an embedding that is near that
-  of other cells of the same lane and far from that of others.
+- row anchors, `ANCHOR_OUTPUTS` of them: for each of `SLOTS` lanes (three to the left of the frame's middle, three to
+  the right) and each row of the grid x as a share of the width, then as many probabilities that the lane is there;
+- segments, `SEGMENT_OUTPUTS` of them: for each cell the log-odds that it is of a lane, and an embedding that is near
+  that of other cells of the same lane and far from that of others.
 """
 
 from __future__ import annotations
@@ -99,5 +99,5 @@ def _at_rows(x: Array, seen: NDArray[np.bool_]) -> Array:
     first = np.where(inside, GRID_Y, np.inf).min(2)[:, :, None] - _CELL_Y / 2
     last = np.where(inside, GRID_Y, -np.inf).max(2)[:, :, None] + _CELL_Y / 2
     found = prolonged(bridged.astype(np.float32), ROWS, at=GRID_Y)
-    there = (ROWS >= first) & (ROWS <= last) & (found >= 0) & (found < WIDTH)
+    there = (first <= ROWS) & (last >= ROWS) & (found >= 0) & (found < WIDTH)
     return np.where(there, found, ABSENT).astype(np.float32)

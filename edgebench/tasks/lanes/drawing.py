@@ -4,7 +4,8 @@ A flat road seen from a car: what lies on it shrinks with the distance to the ho
 meet. Markings run along the given lanes (solid, dashed or dots, white or yellow, worn, some hardly to be seen), and
 nothing else in the frame knows of them: seams and tyre tracks run beside and between, joints and patches cross, shadows
 fall, other cars hide what is behind them, and a skyline, walls and poles clutter the horizon. Then light, haze, colour,
-blur and noise of the camera. A marking fades out a little beyond the ends that its label states. No frame is a photograph.
+blur and noise of the camera. A marking fades out a little beyond the ends that its label states. No frame is a
+photograph.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def draw(labels: NDArray[np.float32], *, seed: int, purpose: str) -> NDArray[np.
     frames = np.empty((len(lanes), *FRAME, 3), np.uint8)
     for start in range(0, len(lanes), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        frames[rows] = _drawn(_Road.along(lanes[rows]), _Chance(rng_for(seed, "draw", purpose, start), len(frames[rows])))
+        frames[rows] = _drawn(
+            _Road.along(lanes[rows]), _Chance(rng_for(seed, "draw", purpose, start), len(frames[rows]))
+        )
     return frames
 
 
@@ -76,8 +79,12 @@ def _between_knots(knots: int, length: int) -> Array:
 
 @dataclass(frozen=True)
 class _Road:
-    """Where things are. horizon: y [n, 1]. depth: rows below the horizon [n, y], at least 1. pace: how many pixels a
-    lane widens a row [n, 1]. x: of each lane at each row of the frame [n, lane, y]; there: how far it is seen."""
+    """Where things are, for n frames.
+
+    horizon: its height [n, 1]. depth: rows below the horizon [n, y], at least 1. pace: by how many pixels a lane widens
+    a row [n, 1]. x: of each lane at each row of the frame [n, lane, y]. there: whether there is such a lane [n, lane].
+    upper, lower: the heights between which it is seen [n, lane]. edges: x of the outermost lanes [n, y].
+    """
 
     horizon: Array
     depth: Array
@@ -102,14 +109,17 @@ class _Road:
         lower = np.where(leaves, HEIGHT * 2.0, ROWS[last])
         leftmost = np.where(present[:, :, None], x, np.inf).min(1)
         rightmost = np.where(present[:, :, None], x, -np.inf).max(1)
-        nowhere = ~present.any(1)[:, None]
+        nowhere = ~present.any(axis=1, keepdims=True)
         leftmost, rightmost = np.where(nowhere, WIDTH * 0.3, leftmost), np.where(nowhere, WIDTH * 0.7, rightmost)
-        depth = np.maximum(_Y - horizon, 1.0)
         return cls(
-            *(a.astype(np.float32) for a in (horizon, depth, pace, x)),
-            present,
-            *(a.astype(np.float32) for a in (upper, lower)),
-            (leftmost.astype(np.float32), rightmost.astype(np.float32)),
+            horizon=horizon,
+            depth=np.maximum(_Y - horizon, 1.0).astype(np.float32),
+            pace=pace,
+            x=x,
+            there=present,
+            upper=upper.astype(np.float32),
+            lower=lower.astype(np.float32),
+            edges=(leftmost.astype(np.float32), rightmost.astype(np.float32)),
         )
 
 
@@ -165,7 +175,7 @@ def _landscape(road: _Road, chance: _Chance) -> Array:
     blue = chance.between(0.45, 1.0, 1) * np.array([0.8, 0.92, 1.0], np.float32) + chance.between(-0.05, 0.05, 3)
     fading = 1 - 0.25 * (1 - np.clip(y / np.maximum(horizon, 1), 0, 1)) * chance.between(-0.3, 1, 1, 1)
     cloudy = (chance.clouds(5, 7) * 0.6 + chance.clouds(11, 17) * 0.4) * chance.between(0, 0.25, 1, 1)
-    picture = blue[:, :, None, None] * (fading + cloudy)[:, None]
+    picture = (blue[:, :, None, None] * (fading + cloudy)[:, None]).astype(np.float32)
     for scale, (low, high) in ((6, (-10, 70)), (24, (-5, 90)), (60, (-40, 60))):
         rise = chance.between(low, high, 1) + chance.profile(scale, FRAME[1]) * chance.between(10, 70, 1)
         colour = chance.between(0.05, 0.45, 1) * np.array([0.9, 1.0, 0.8], np.float32) + chance.between(-0.04, 0.04, 3)
@@ -285,7 +295,11 @@ def _paint_markings(picture: Array, road: _Road, chance: _Chance) -> None:
         # A seam of the concrete under or beside the paint.
         seam = chance.whether(0.5)[:, None] * chance.between(0, 0.7, 1) * _visible(road, lane, chance)
         beside = chance.between(-0.06, 0.06, 1)
-        _mix(picture, picture[:, :, -1].mean(2) * 0.4, _strip(road, lane, beside, chance.between(0.01, 0.03, 1)) * seam[:, :, None])
+        _mix(
+            picture,
+            picture[:, :, -1].mean(2) * 0.4,
+            _strip(road, lane, beside, chance.between(0.01, 0.03, 1)) * seam[:, :, None],
+        )
         for shift in (0.0, 1.0):
             apart = np.where(double, (shift - 0.5) * 0.09, 0.0)
             there = np.where(double, True, shift == 0.0)
@@ -392,7 +406,7 @@ def _park(picture: Array, road: _Road, chance: _Chance, *, nearness: float) -> N
 
 def _photographed(picture: Array, road: _Road, chance: _Chance) -> NDArray[np.uint8]:
     """Haze, exposure, colour cast, uneven light, lack of sharpness and noise."""
-    haze = np.exp(-road.depth / chance.between(8, 60, 1)) * (_Y > road.horizon) * chance.between(0, 0.7, 1)
+    haze = np.exp(-road.depth / chance.between(8, 60, 1)) * (road.horizon < _Y) * chance.between(0, 0.7, 1)
     _mix(picture, _grey(chance, 0.4, 0.9, 0.05), haze[:, :, None])
     light = chance.between(0.55, 1.35, 1, 1) * (1 + 0.25 * chance.clouds(3, 3) * chance.between(0, 1, 1, 1))
     picture *= light[:, None]

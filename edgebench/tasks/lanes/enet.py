@@ -1,8 +1,9 @@
 """The published LaneNet: ENet, whose first two stages both heads share, and whose third and decoder each has alone.
 
-Frames are enlarged to 256 × 512, and what comes out at that size is averaged to the grid of `decoding`. Where ENet's decoder puts
-values back to where max pooling found them, this one repeats them: the parameters are the same.
-Sources: Paszke et al. 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation"; Neven et al. 2018.
+Frames are enlarged to 256 × 512, and what comes out at that size is averaged to the grid of `decoding`. Where ENet's
+decoder puts values back to where max pooling found them, this one repeats them: the parameters are the same.
+Sources: Paszke et al. 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation"; Neven et
+al. 2018.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ def _context(x: Any) -> Any:
     return x
 
 
-def _bottleneck(
-    x: Any, *, dropout: float, dilation: int = 1, asymmetric: bool = False, slope: bool = True
-) -> Any:
+def _bottleneck(x: Any, *, dropout: float, dilation: int = 1, asymmetric: bool = False, slope: bool = True) -> Any:
     filters = x.shape[-1]
     inner = filters // _PARTS
     side = _normalised(layers.Conv2D(inner, 1, use_bias=False)(x), slope=slope)

@@ -46,7 +46,10 @@ def frame_ratios(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> R
         raise ValueError(f"{len(predicted)} outputs for {len(true)} labels")
     chunks = [_ratios(predicted[i : i + _CHUNK], true[i : i + _CHUNK]) for i in range(0, max(len(true), 1), _CHUNK)]
     return {
-        name: (np.concatenate([chunk[name][0] for chunk in chunks]), np.concatenate([chunk[name][1] for chunk in chunks]))
+        name: (
+            np.concatenate([chunk[name][0] for chunk in chunks]),
+            np.concatenate([chunk[name][1] for chunk in chunks]),
+        )
         for name in chunks[0]
     }
 

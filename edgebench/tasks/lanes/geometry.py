@@ -1,7 +1,7 @@
 """Lanes as numbers: x positions at fixed rows, in pixels of a frame of 1280 × 720.
 
-lanes: float32 [sample, lane, row], x at each of the 56 rows of `ROWS`, `ABSENT` where the lane is not. A label has `LANES`
-of them from left to right, absent ones last; flattened, it is float32 [sample, LANES * 56].
+lanes: float32 [sample, lane, row], x at each of the 56 rows of `ROWS`, `ABSENT` where the lane is not. A label has
+`LANES` of them from left to right, absent ones last; flattened, it is float32 [sample, LANES * 56].
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def sorted_lanes(lanes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def at_bottom(lanes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """x [sample, lane] of each lane, prolonged to the lowest row; infinity where it is absent."""
+    """Where each lane is, x [sample, lane], prolonged to the lowest row; infinity where it is absent."""
     found = prolonged(lanes, ROWS[-1:])[:, :, 0]
     return np.where((lanes >= 0).any(2), found, np.inf).astype(np.float32)
 
@@ -65,7 +65,7 @@ def ends(lanes: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def prolonged(
     lanes: NDArray[np.float32], y: NDArray[np.float32], *, at: NDArray[np.float32] = ROWS
 ) -> NDArray[np.float32]:
-    """x [sample, lane, len(y)] at any heights `y`, by straight lines, and straight on beyond a lane's ends.
+    """Lanes [sample, lane, len(y)] at any heights `y`, by straight lines, and straight on beyond a lane's ends.
 
     at: the heights of the given points, evenly spaced.
     """
@@ -85,7 +85,10 @@ def _slopes(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Change of x a row at the upper and at the lower end."""
     reach = np.minimum(_END, last - first)
-    at = [np.take_along_axis(lanes, row[:, :, None], axis=2)[:, :, 0] for row in (first, first + reach, last - reach, last)]
+    at = [
+        np.take_along_axis(lanes, row[:, :, None], axis=2)[:, :, 0]
+        for row in (first, first + reach, last - reach, last)
+    ]
     span = np.maximum(reach, 1)
     return (at[1] - at[0]) / span, (at[3] - at[2]) / span
 

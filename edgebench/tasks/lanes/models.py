@@ -3,7 +3,8 @@
 Each takes frames uint8 [batch, 80, 160, 3] and gives float32 [batch, output], see `decoding`.
 
 - light finds, for each slot and row, the column where the lane is, out of 40, and whether there is one (row anchors;
-  after Qin et al. 2020, "Ultra Fast Structure-aware Deep Lane Detection", with convolutions in place of its large dense layer).
+  after Qin et al. 2020, "Ultra Fast Structure-aware Deep Lane Detection", with convolutions in place of its large
+  dense layer).
 - heavy is a LaneNet: an encoder that two decoders share, one telling cells of lanes from others, one embedding them
   (Neven et al. 2018, "Towards End-to-End Lane Detection: an Instance Segmentation Approach").
 - published is the LaneNet of that paper on 256 × 512 with ENet's stages, see `enet`.
@@ -71,7 +72,9 @@ def _light(inputs: Any, picture: Any) -> Network:
     x = layers.Reshape((SLOTS * GRID[0],), name="x")(_expected()(columns))
     rows = layers.MaxPooling2D((1, COLUMNS))(_conv(quarter, 16, size=1, name="rows"))
     told = layers.Concatenate()([layers.Flatten()(rows), whole])
-    there_odds = layers.Dense(SLOTS * GRID[0], name="there_odds")(layers.Dense(96, activation="relu", name="told")(told))
+    there_odds = layers.Dense(SLOTS * GRID[0], name="there_odds")(
+        layers.Dense(96, activation="relu", name="told")(told)
+    )
     there = layers.Activation("sigmoid", name="there")(there_odds)
     model = keras.Model(inputs, layers.Concatenate(name="anchors")([x, there]), name="light")
     flat = layers.Flatten()(odds)

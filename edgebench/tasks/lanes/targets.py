@@ -14,7 +14,7 @@ _HALF_CELLS = 1.0
 
 
 def anchors(labels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """x as a share of the width [sample, SLOTS * grid row], ABSENT where the slot's lane is not.
+    """Shares of the width [sample, SLOTS * grid row], ABSENT where the slot's lane is not.
 
     Slots 0 to 2 are the lanes to the left of the frame's middle at its bottom, 2 being the nearest, 3 to 5 those to
     the right, 3 being the nearest. A lane beyond three on one side is left out.
@@ -48,9 +48,9 @@ def segments(labels: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _on_grid(lanes: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """x of each lane at each row of the grid [sample, lane, grid row], and whether it is there."""
+    """Where each lane is at each row of the grid, x [sample, lane, grid row], and whether it is there."""
     first, last = ends(lanes)
     x = prolonged(lanes, GRID_Y)
-    present = (lanes >= 0).any(2)[:, :, None]
+    present = (lanes >= 0).any(axis=2, keepdims=True)
     within = (ROWS[first][:, :, None] - _REACH_Y <= GRID_Y) & (ROWS[last][:, :, None] + _REACH_Y >= GRID_Y)
     return x, present & within & (x >= 0) & (x < WIDTH)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class LaneTask:
     """Where the lanes run in a frame of a car's camera. Implements `edgebench.tasks.task.Task`.
 
-    Samples are uint8 [80, 160, 3], labels float32 [5 * 56], see `geometry`. Its devices cannot learn it: outputs are compared
-    with labels by way of lanes, not value by value.
+    Samples are uint8 [80, 160, 3], labels float32 [5 * 56], see `geometry`. Its devices cannot learn it: outputs are
+    compared with labels by way of lanes, not value by value.
     """
 
     name: str = "lane-detection"

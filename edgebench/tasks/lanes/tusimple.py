@@ -6,10 +6,11 @@ Source: https://github.com/TuSimple/tusimple-benchmark (Apache-2.0).
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,24 +35,39 @@ HOW_TO_GET = (
 
 _VALID = "0531"
 """The recording that is held out of the training labels, as is usual."""
+_TRAINING, _TEST = "label_data*.json", "test_label*.json"
 _DRAWING_SEED = 0
 _VERSION = 1
 
 
-class _Frame(msgspec.Struct, frozen=True):
-    """A line of the labels. lanes: x at each of `h_samples`, negative where the lane is not."""
+class _Line(msgspec.Struct, frozen=True):
+    """A line of the labels: a frame. lanes: x at each of `h_samples`, negative where the lane is not."""
 
     lanes: list[list[float]]
     h_samples: list[int]
     raw_file: str
 
     @property
-    def clip(self) -> str:
-        return self.raw_file.rpartition("/")[0]
-
-    @property
     def recording(self) -> str:
         return self.raw_file.split("/")[1]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Of one split: labels [sample, LANES * row], and each frame's file (below its set's folder)."""
+
+    labels: NDArray[np.float32]
+    files: Sequence[str]
+
+    @property
+    def clips(self) -> list[str]:
+        """The folder of each frame."""
+        return [file.rpartition("/")[0] for file in self.files]
+
+    @property
+    def recordings(self) -> list[str]:
+        """The drive of each frame."""
+        return [file.split("/")[1] for file in self.files]
 
 
 def load(folder: Path) -> Dataset:
@@ -61,91 +77,94 @@ def load(folder: Path) -> Dataset:
 
     Raises DataError for an absent or broken file.
     """
-    # As downloaded, the training set and the test set are two folders.
-    places = [place for place in (folder, folder / "train_set", folder / "test_set") if place.is_dir()]
-    training = _files(places, "label_data*.json")
-    test = _files(places, "test_label*.json")
+    labels, places = read_labels(folder), _places(folder)
+    real = any((place / "clips").is_dir() for place in places)
+    pictures = {name: [_picture(places, file) for file in labels[name].files] for name in labels} if real else {}
+    files = [*_files(places, _TRAINING), *_files(places, _TEST), *itertools.chain(*pictures.values())]
+
+    def frames() -> dict[str, NDArray[np.uint8]]:
+        if real:
+            return {name: _read(paths) for name, paths in pictures.items()}
+        return {name: draw(found.labels, seed=_DRAWING_SEED, purpose=name) for name, found in labels.items()}
+
+    kept = cached("tusimple" if real else "tusimple-drawn", _VERSION, files, frames)
+    splits = {name: _split(found, kept[name]) for name, found in labels.items()}
+    return Dataset(source=NAME if real else DRAWN, real=real, features=FEATURES, natural_key="recording", **splits)
+
+
+def read_labels(folder: Path) -> dict[str, Labels]:
+    """The labels of `train`, `valid` and `test`. Raises DataError for an absent or broken file."""
+    places = _places(folder)
+    test = _files(places, _TEST)
     if not test:
         raise DataError(f"{folder / 'test_label.json'}: missing; it belongs to {HOW_TO_GET}")
-    frames = {"train": [frame for file in training for frame in _frames(file)]}
-    frames["valid"] = [frame for frame in frames["train"] if frame.recording == _VALID]
-    frames["train"] = [frame for frame in frames["train"] if frame.recording != _VALID]
-    frames["test"] = [frame for file in test for frame in _frames(file)]
-    for name, found in frames.items():
+    training = [line for file in _files(places, _TRAINING) for line in _lines(file)]
+    lines = {
+        "train": [line for line in training if line.recording != _VALID],
+        "valid": [line for line in training if line.recording == _VALID],
+        "test": [line for file in test for line in _lines(file)],
+    }
+    for name, found in lines.items():
         if not found:
-            raise DataError(f"{training[0]}: no frames to {name} on; fetch {HOW_TO_GET} whole")
-    real = any((place / "clips").is_dir() for place in places)
-    pictures = [_picture(places, frame) for found in frames.values() for frame in found] if real else []
-    kept = cached(
-        "tusimple" if real else "tusimple-drawn",
-        _VERSION,
-        [*training, *test, *pictures],
-        lambda: _parsed(frames, pictures),
-    )
-    splits = {name: _split(found, name, kept) for name, found in frames.items()}
-    return Dataset(
-        source=NAME if real else DRAWN, real=real, features=FEATURES, natural_key="recording", **splits
-    )
+            raise DataError(f"{folder}: no frames for the split {name} in its labels; fetch {HOW_TO_GET} whole")
+    return {name: Labels(_labels(found), [line.raw_file for line in found]) for name, found in lines.items()}
+
+
+def _places(folder: Path) -> list[Path]:
+    """As downloaded, the training set and the test set are two folders."""
+    return [place for place in (folder, folder / "train_set", folder / "test_set") if place.is_dir()]
 
 
 def _files(places: Sequence[Path], pattern: str) -> list[Path]:
     return sorted(path for place in places for path in place.glob(pattern))
 
 
-def _frames(file: Path) -> Iterator[_Frame]:
+def _lines(file: Path) -> Iterator[_Line]:
     known = set(ROWS.astype(int).tolist())
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        if not line.strip():
+    for number, text in enumerate(file.read_bytes().splitlines(), start=1):
+        if not text.strip():
             continue
+        where = f"{file}: line {number}"
         try:
-            frame = msgspec.json.decode(line, type=_Frame)
+            line = msgspec.json.decode(text, type=_Line)
         except msgspec.DecodeError as error:
-            raise DataError(f"{file}: line {number}: {error}; fetch it again") from error
-        if any(len(lane) != len(frame.h_samples) for lane in frame.lanes):
-            raise DataError(f"{file}: line {number}: a lane has not as many points as h_samples; fetch it again")
-        if not known.issuperset(frame.h_samples):
-            raise DataError(f"{file}: line {number}: h_samples are not of {ROWS[0]:.0f} to {ROWS[-1]:.0f} by tens")
-        if frame.raw_file.count("/") < 2:
-            raise DataError(f"{file}: line {number}: raw_file '{frame.raw_file}' is not clips/RECORDING/…; fetch it again")
-        yield frame
+            raise DataError(f"{where}: {error}; fetch it again") from error
+        if any(len(lane) != len(line.h_samples) for lane in line.lanes):
+            raise DataError(f"{where}: a lane has not as many points as h_samples; fetch it again")
+        if not known.issuperset(line.h_samples):
+            raise DataError(f"{where}: h_samples are not of {ROWS[0]:.0f} to {ROWS[-1]:.0f} by tens; fetch it again")
+        if line.raw_file.count("/") < 2:
+            raise DataError(f"{where}: raw_file '{line.raw_file}' is not clips/RECORDING/…; fetch it again")
+        yield line
 
 
-def _picture(places: Sequence[Path], frame: _Frame) -> Path:
+def _picture(places: Sequence[Path], file: str) -> Path:
     for place in places:
-        if (place / frame.raw_file).is_file():
-            return place / frame.raw_file
-    raise DataError(f"{places[0] / frame.raw_file}: missing; it belongs to {HOW_TO_GET}")
+        if (place / file).is_file():
+            return place / file
+    raise DataError(f"{places[0] / file}: missing; it belongs to {HOW_TO_GET}")
 
 
-def _parsed(frames: Mapping[str, Sequence[_Frame]], pictures: Sequence[Path]) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {}
-    remaining = iter(pictures)
-    for name, found in frames.items():
-        labels = _labels(found)
-        arrays[f"{name}-y"] = labels
-        if pictures:
-            from edgebench.tasks.images import read_rgb
+def _read(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    from edgebench.tasks.images import read_rgb
 
-            arrays[f"{name}-x"] = np.stack([read_rgb(next(remaining), FRAME) for _ in found])
-        else:
-            arrays[f"{name}-x"] = draw(labels, seed=_DRAWING_SEED, purpose=name)
-    return arrays
+    return np.stack([read_rgb(path, FRAME) for path in paths])
 
 
-def _labels(frames: Sequence[_Frame]) -> NDArray[np.float32]:
-    most = max(len(frame.lanes) for frame in frames)
-    lanes = np.full((len(frames), max(most, 1), len(ROWS)), ABSENT, np.float32)
-    for index, frame in enumerate(frames):
-        rows = (np.array(frame.h_samples, np.int64) - int(ROWS[0])) // int(ROWS[1] - ROWS[0])
-        if frame.lanes:
-            lanes[index, : len(frame.lanes), rows] = np.array(frame.lanes, np.float32).T
+def _labels(lines: Sequence[_Line]) -> NDArray[np.float32]:
+    most = max(len(line.lanes) for line in lines)
+    lanes = np.full((len(lines), max(most, 1), len(ROWS)), ABSENT, np.float32)
+    for index, line in enumerate(lines):
+        rows = (np.array(line.h_samples, np.int64) - int(ROWS[0])) // int(ROWS[1] - ROWS[0])
+        for lane, x in enumerate(line.lanes):
+            lanes[index, lane, rows] = x
     return labels_of(lanes)
 
 
-def _split(frames: Sequence[_Frame], name: str, kept: Mapping[str, NDArray[Any]]) -> Split:
+def _split(found: Labels, x: NDArray[np.uint8]) -> Split:
     return Split(
-        x=kept[f"{name}-x"],
-        y=kept[f"{name}-y"],
-        group=np.array([group_of(frame.clip) for frame in frames], np.int64),
-        key=np.array([int(re.sub(r"\D", "", frame.recording) or 0) for frame in frames], np.int64),
+        x=x,
+        y=found.labels,
+        group=np.array([group_of(clip) for clip in found.clips], np.int64),
+        key=np.array([int(re.sub(r"\D", "", name) or 0) for name in found.recordings], np.int64),
     )

@@ -58,7 +58,8 @@ def _decoded(video: Path) -> Iterator[NDArray[np.uint8]]:
         with av.open(str(video)) as container:
             for frame in container.decode(video=0):
                 frames += 1
-                yield frame.reformat(width=FRAME[1], height=FRAME[0], format="rgb24").to_ndarray()
+                small = frame.reformat(width=FRAME[1], height=FRAME[0], format="rgb24")
+                yield np.asarray(small.to_ndarray(), np.uint8)
     except (av.error.FFmpegError, IndexError) as error:
         raise DataError(f"{video}: no video that can be read ({error})") from error
     if not frames:
