@@ -11,11 +11,19 @@ from edgebench.errors import EdgebenchError
 from edgebench.tasks import names, task_named
 
 
-def test_the_three_icu_tasks_are_built_in() -> None:
-    assert names() == ("icu-death", "icu-decompensation", "icu-heart-failure")
+BUILT_IN = {
+    "icu-death": ("icu", "auroc"),
+    "icu-decompensation": ("icu", "auroc"),
+    "icu-heart-failure": ("icu", "auroc"),
+    "lane-detection": ("vehicle", "accuracy"),
+}
+
+
+def test_the_tasks_are_built_in() -> None:
+    assert names() == tuple(BUILT_IN)
     for name in names():
         task = task_named(name)
-        assert (task.name, task.scenario, task.metric) == (name, "icu", "auroc")
+        assert (task.name, task.scenario, task.metric) == (name, *BUILT_IN[name])
         assert tuple(task.models) == ("light", "heavy", "published")
 
 
@@ -48,7 +56,9 @@ import sys
 import numpy as np
 from edgebench.tasks import names, task_named
 for name in names():
-    task_named(name).score(np.array([[0.2], [0.9]], np.float32), np.array([[0], [1]], np.float32))
+    # Outputs and labels of a shape that the task knows.
+    outputs, labels = (384, 280) if name == "lane-detection" else (1, 1)
+    task_named(name).score(np.linspace(0, 1, 2 * outputs, dtype=np.float32).reshape(2, -1), np.eye(2, labels, dtype=np.float32))
 print(sorted({"keras", "tensorflow", "sklearn", "duckdb", "pyarrow"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from tests.topology.sound import SOUND, edited
 
 TOP = "schema: 1\n"
 WORKLOAD = "    task: icu-death\n"
-TASKS = "(known: icu-death, icu-decompensation, icu-heart-failure)"
+TASKS = "(known: icu-death, icu-decompensation, icu-heart-failure, lane-detection)"
 NAME_RULE = "is no name (use a-z, 0-9 and '-', at most 63 characters, '-' neither first nor last)"
 URL_FORM = "(write mqtt://host[:port], or mqtts:// for TLS)"
 DIGEST = f"sha256:{'0' * 64}"

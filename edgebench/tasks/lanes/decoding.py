@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.tasks.lanes.geometry import ABSENT, FRAME, ROWS, WIDTH, prolonged
+from edgebench.tasks.lanes.geometry import ABSENT, FRAME, ROWS, WIDTH
 
 SLOTS = 6
 GRID = (32, 80)
@@ -33,6 +33,9 @@ _FEWEST_ROWS = 3
 _LANES = 6
 _FEWEST_CELLS = 5
 _SHIFTS = 4
+_HORIZON_Y, _LEAST_DEPTH = 235.0, 12.0
+_RIDGE = 1e-3
+_STRAY_PX = 12.0
 _CHUNK = 128
 
 Array = NDArray[np.float32]
@@ -53,7 +56,7 @@ def lanes_from(outputs: Array) -> Array:
 
 def _from_anchors(outputs: Array) -> Array:
     x, there = np.split(outputs.reshape(len(outputs), 2 * SLOTS, GRID[0]), 2, axis=1)
-    return _at_rows(x * WIDTH, there > 0.5)
+    return _at_rows(x * WIDTH, np.where(there > 0.5, there, 0.0))
 
 
 def _from_segments(outputs: Array) -> Array:
@@ -64,7 +67,7 @@ def _from_segments(outputs: Array) -> Array:
     total = share.sum(3)
     column = (np.arange(GRID[1], dtype=np.float32) + 0.5) * _CELL_X
     x = (share @ column) / np.maximum(total, 1e-6)
-    return _at_rows(x, total > 0.5)
+    return _at_rows(x, np.where(total > 0.5, total, 0.0))
 
 
 def _clusters(odds: Array, embedding: Array) -> NDArray[np.bool_]:
@@ -85,19 +88,31 @@ def _clusters(odds: Array, embedding: Array) -> NDArray[np.bool_]:
     return found
 
 
-def _at_rows(x: Array, seen: NDArray[np.bool_]) -> Array:
-    """From x and whether it is seen [sample, lane, grid row] to lanes [sample, lane, row], gaps bridged."""
-    seen = seen & (seen.sum(2) >= _FEWEST_ROWS)[:, :, None]
-    number = np.arange(GRID[0])
-    before = np.maximum.accumulate(np.where(seen, number, -1), axis=2)
-    after = np.minimum.accumulate(np.where(seen, number, GRID[0])[:, :, ::-1], axis=2)[:, :, ::-1]
-    inside = (before >= 0) & (after < GRID[0])
-    low, high = np.clip(before, 0, None), np.clip(after, None, GRID[0] - 1)
-    share = (number - low) / np.maximum(high - low, 1)
-    left, right = (np.take_along_axis(x, at, axis=2) for at in (low, high))
-    bridged = np.where(inside, left + share * (right - left), ABSENT)
-    first = np.where(inside, GRID_Y, np.inf).min(2)[:, :, None] - _CELL_Y / 2
-    last = np.where(inside, GRID_Y, -np.inf).max(2)[:, :, None] + _CELL_Y / 2
-    found = prolonged(bridged.astype(np.float32), ROWS, at=GRID_Y)
+def _at_rows(x: Array, weight: Array) -> Array:
+    """From x and how surely it is seen [sample, lane, grid row], 0 for not at all, to lanes [sample, lane, row]."""
+    seen = weight > 0
+    seen &= (seen.sum(axis=2, keepdims=True)) >= _FEWEST_ROWS
+    first = np.where(seen, GRID_Y, np.inf).min(axis=2, keepdims=True) - _CELL_Y / 2
+    last = np.where(seen, GRID_Y, -np.inf).max(axis=2, keepdims=True) + _CELL_Y / 2
+    found = _fitted(x, np.where(seen, weight, 0.0)) @ _basis(ROWS).T
     there = (first <= ROWS) & (last >= ROWS) & (found >= 0) & (found < WIDTH)
     return np.where(there, found, ABSENT).astype(np.float32)
+
+
+def _fitted(x: Array, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients [sample, lane, 3] of the curve through x, on which points that are far from it have less say."""
+    basis = _basis(GRID_Y)
+    trusted = weight
+    for _ in range(2):
+        weighted = trusted[..., None] * basis
+        normal = np.swapaxes(weighted, 2, 3) @ basis + _RIDGE * np.eye(basis.shape[1])
+        wanted = (weighted * x[..., None]).sum(2)
+        curve = np.linalg.solve(normal, wanted[..., None])[..., 0]
+        trusted = weight / (1 + np.square((curve @ basis.T - x) / _STRAY_PX))
+    return curve
+
+
+def _basis(y: Array) -> NDArray[np.float64]:
+    """A lane on a flat road is a + b · depth + c / depth, where depth is how far below the horizon it is."""
+    depth = np.maximum(y - _HORIZON_Y, _LEAST_DEPTH).astype(np.float64) / 100
+    return np.stack([np.ones_like(depth), depth, 1 / (depth + 0.2)], axis=1)

@@ -62,15 +62,10 @@ def ends(lanes: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int6
     return present.argmax(2), np.where(present.any(2), last, 0)
 
 
-def prolonged(
-    lanes: NDArray[np.float32], y: NDArray[np.float32], *, at: NDArray[np.float32] = ROWS
-) -> NDArray[np.float32]:
-    """Lanes [sample, lane, len(y)] at any heights `y`, by straight lines, and straight on beyond a lane's ends.
-
-    at: the heights of the given points, evenly spaced.
-    """
+def prolonged(lanes: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Lanes [sample, lane, len(y)] at any heights `y`, by straight lines, and straight on beyond a lane's ends."""
     first, last = ends(lanes)
-    place = np.broadcast_to((y - at[0]) / (at[1] - at[0]), (*lanes.shape[:2], len(y)))
+    place = np.broadcast_to((y - ROWS[0]) / (ROWS[1] - ROWS[0]), (*lanes.shape[:2], len(y)))
     within = np.clip(place, first[:, :, None], last[:, :, None])
     low = np.minimum(np.floor(within).astype(np.int64), np.maximum(last - 1, 0)[:, :, None])
     share = within - low

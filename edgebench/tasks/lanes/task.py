@@ -36,9 +36,9 @@ class LaneTask:
     metric: str = "accuracy"
     models: Mapping[Size, ModelInfo] = field(
         default_factory=lambda: {
-            "light": ModelInfo("row anchors on a small convolutional net", 0),
-            "heavy": ModelInfo("LaneNet with a residual encoder and two decoders", 0),
-            "published": ModelInfo("LaneNet on ENet, 256 × 512", 0),
+            "light": ModelInfo("row anchors on a small convolutional net", 327_172),
+            "heavy": ModelInfo("LaneNet with a residual encoder and two decoders", 518_637),
+            "published": ModelInfo("LaneNet on ENet, 256 × 512", 546_740),
         }
     )
 

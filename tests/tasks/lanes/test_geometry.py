@@ -102,7 +102,7 @@ def test_cells_that_touch_are_told_apart_by_their_embeddings_alone() -> None:
     found = lanes_from(cells.reshape(1, -1))[0]
     present = found[(found >= 0).any(1)]
     # The middles of columns 40 and 41, and of 42 and 43.
-    assert sorted(present[:, -1].tolist()) == pytest.approx([656, 688])
+    assert sorted(present[:, -1].tolist()) == pytest.approx([656, 688], abs=0.1)
     cells[..., 1] = 0.0
     assert (lanes_from(cells.reshape(1, -1))[0] >= 0).any(1).sum() == 1
 
@@ -114,7 +114,7 @@ def test_gaps_of_a_lane_are_bridged_and_specks_are_none() -> None:
     outputs[0, SLOTS + 4, 5:7] = 0.9
     found = lanes_from(outputs.reshape(1, -1))[0]
     assert (found >= 0).any(1).tolist() == [False, True, False, False, False, False]
-    assert found[1][ROWS >= 330] == pytest.approx(320)
+    assert found[1][ROWS >= 330] == pytest.approx(320, abs=0.1)
 
 
 def test_a_number_of_outputs_that_no_model_has_is_refused() -> None:
