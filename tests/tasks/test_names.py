@@ -10,7 +10,6 @@ import pytest
 from edgebench.errors import EdgebenchError
 from edgebench.tasks import names, task_named
 
-
 BUILT_IN = {
     "icu-death": ("icu", "auroc"),
     "icu-decompensation": ("icu", "auroc"),
@@ -58,7 +57,8 @@ from edgebench.tasks import names, task_named
 for name in names():
     # Outputs and labels of a shape that the task knows.
     outputs, labels = (384, 280) if name == "lane-detection" else (1, 1)
-    task_named(name).score(np.linspace(0, 1, 2 * outputs, dtype=np.float32).reshape(2, -1), np.eye(2, labels, dtype=np.float32))
+    scores = np.linspace(0, 1, 2 * outputs, dtype=np.float32).reshape(2, -1)
+    task_named(name).score(scores, np.eye(2, labels, dtype=np.float32))
 print(sorted({"keras", "tensorflow", "sklearn", "duckdb", "pyarrow"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -2,8 +2,8 @@
 
 A pixel is a ridge's if it is brighter than the road on both sides of it, by a threshold. Each ridge pixel votes for
 the line through it and the vanishing point: a Hough transform, done for several vanishing points, of which each frame
-takes the one with the clearest lines. Each line is then followed from the bottom up, row by row, in a window about where
-the rows below lead, and what the windows hold is smoothed by a hyperbola, which is what a lane of a flat road is.
+takes the one with the clearest lines. Each line is then followed from the bottom up, row by row, in a window about
+where the rows below lead, and what the windows hold is smoothed by a hyperbola, which is what a lane of a flat road is.
 The threshold and the votes that make a lane are the best on the training split's first frames.
 """
 
@@ -61,9 +61,13 @@ class Finder:
 
 def fit_baseline(dataset: Dataset) -> Baseline:
     """Choose on the first frames of `dataset.train`, score on `dataset.test`."""
+    return Baseline(NAME, lane_metrics(fitted(dataset).lanes(dataset.test.x), lanes_of(dataset.test.y)))
+
+
+def fitted(dataset: Dataset) -> Finder:
+    """The finder that is best on the first frames of `dataset.train`."""
     frames, true = dataset.train.x[:_TUNED_ON], lanes_of(dataset.train.y[:_TUNED_ON])
-    best = max(_choices(), key=lambda finder: lane_metrics(finder.lanes(frames), true)["accuracy"])
-    return Baseline(NAME, lane_metrics(best.lanes(dataset.test.x), lanes_of(dataset.test.y)))
+    return max(_choices(), key=lambda finder: lane_metrics(finder.lanes(frames), true)["accuracy"])
 
 
 def _choices() -> Iterator[Finder]:

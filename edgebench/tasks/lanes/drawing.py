@@ -64,7 +64,7 @@ class _Chance:
     def clouds(self, rows: int, columns: int) -> Array:
         """Smooth noise of that many bumps, [n, *FRAME], within ±1."""
         knots = self.rng.uniform(-1, 1, (self.n, rows, columns)).astype(np.float32)
-        return _between_knots(rows, FRAME[0]) @ knots @ _between_knots(columns, FRAME[1]).T
+        return np.asarray(_between_knots(rows, FRAME[0]) @ knots @ _between_knots(columns, FRAME[1]).T, np.float32)
 
     def profile(self, knots: int, length: int) -> Array:
         """Smooth noise along a line, [n, length], within ±1."""
@@ -97,7 +97,7 @@ class _Road:
 
     @classmethod
     def along(cls, lanes: Array) -> _Road:
-        present = (lanes >= 0).any(2)
+        present: NDArray[np.bool_] = np.asarray((lanes >= 0).any(2))
         first, last = ends(lanes)
         upper = np.where(present, ROWS[first], np.inf)
         top = np.where(present.any(1), upper.min(1), 260.0)
@@ -109,7 +109,7 @@ class _Road:
         lower = np.where(leaves, HEIGHT * 2.0, ROWS[last])
         leftmost = np.where(present[:, :, None], x, np.inf).min(1)
         rightmost = np.where(present[:, :, None], x, -np.inf).max(1)
-        nowhere = ~present.any(axis=1, keepdims=True)
+        nowhere = np.asarray(~present.any(1))[:, None]
         leftmost, rightmost = np.where(nowhere, WIDTH * 0.3, leftmost), np.where(nowhere, WIDTH * 0.7, rightmost)
         return cls(
             horizon=horizon,

@@ -55,7 +55,7 @@ def frame_ratios(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> R
 
 
 def _ratios(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> Ratios:
-    given, there = (predicted >= 0).any(2), (true >= 0).any(2)
+    given, there = (np.asarray((lanes >= 0).any(2)) for lanes in (predicted, true))
     lanes, guesses = there.sum(1), given.sum(1)
     points = true >= 0
     near = _near(predicted, true)
@@ -69,7 +69,7 @@ def _ratios(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> Ratios
     absurd = guesses > lanes + _SURPLUS
     rated = (lanes > 0).astype(np.float64)
     found = np.take_along_axis(near, accuracy.argmax(2)[:, :, None, None], axis=2)[:, :, 0] & points
-    found &= (best > 0)[:, :, None]
+    found &= best[:, :, None] > 0
     return {
         "accuracy": (np.where(absurd | (lanes == 0), 0.0, total / counted), rated),
         "fp": (np.where(absurd, 0.0, (guesses - matched) / np.maximum(guesses, 1)) * rated, rated),

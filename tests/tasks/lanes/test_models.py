@@ -32,8 +32,10 @@ def data() -> Dataset:
     labels = roads(96, rng_for(1, "test", "models"))
     x = draw(labels, seed=1, purpose="test")
     group = np.arange(96)
-    splits = [Split(x[rows], labels[rows], group[rows]) for rows in (slice(64), slice(64, 80), slice(80, 96))]
-    return Dataset("generated", False, ("red", "green", "blue"), *splits)
+    train, valid, test = (
+        Split(x[rows], labels[rows], group[rows]) for rows in (slice(64), slice(64, 80), slice(80, 96))
+    )
+    return Dataset("generated", False, ("red", "green", "blue"), train, valid, test)
 
 
 @pytest.fixture(scope="module")
