@@ -39,7 +39,7 @@ def load(folder: Path) -> Dataset:
     nothing = np.full((len(x), LANES * len(ROWS)), ABSENT, np.float32)
     made = generate(seed=_SEED)
     # Numbers that no generated road has.
-    test = Split(x=x, y=nothing, group=len(made.train) * 10 + kept["file"])
+    test = Split(x=x, y=nothing, group=len(made.train) * 10 + kept["video"])
     return replace(made, source=NAME, test=test)
 
 
@@ -47,7 +47,7 @@ def _parsed(videos: list[Path], stills: list[Path]) -> dict[str, NDArray[np.gene
     from edgebench.tasks.images import read_rgb
 
     files = [np.stack(list(_decoded(video))) for video in videos] + [read_rgb(still, FRAME)[None] for still in stills]
-    return {"x": np.concatenate(files), "file": np.repeat(np.arange(len(files)), [len(file) for file in files])}
+    return {"x": np.concatenate(files), "video": np.repeat(np.arange(len(files)), [len(file) for file in files])}
 
 
 def _decoded(video: Path) -> Iterator[NDArray[np.uint8]]:

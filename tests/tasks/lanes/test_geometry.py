@@ -114,7 +114,7 @@ def test_gaps_of_a_lane_are_bridged_and_specks_are_none() -> None:
     outputs[0, SLOTS + 4, 5:7] = 0.9
     found = lanes_from(outputs.reshape(1, -1))[0]
     assert (found >= 0).any(1).tolist() == [False, True, False, False, False, False]
-    assert found[1][ROWS >= 330] == pytest.approx(320, abs=0.1)
+    assert found[1][ROWS >= 330] == pytest.approx(320, abs=1)
 
 
 def test_a_number_of_outputs_that_no_model_has_is_refused() -> None:
