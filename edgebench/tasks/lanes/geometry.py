@@ -42,9 +42,8 @@ def lanes_of(labels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sorted_lanes(lanes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """From left to right where they meet the frame's bottom; lanes of fewer than two points are absent, and last."""
+    """From left to right where they meet the frame's bottom; absent ones last."""
     lanes = np.where(lanes >= 0, lanes, ABSENT).astype(np.float32)
-    lanes[(lanes >= 0).sum(2) < 2] = ABSENT
     order = np.argsort(at_bottom(lanes), axis=1, kind="stable")
     return np.take_along_axis(lanes, order[:, :, None], axis=1)
 
