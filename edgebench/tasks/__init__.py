@@ -22,6 +22,7 @@ _BUILT_IN = {
     "action-recognition": "edgebench.tasks.actions.task:ACTIONS",
     "sign-recognition": "edgebench.tasks.signs.task:TASK",
     "face-recognition": "edgebench.tasks.faces.task:FACES",
+    "lane-detection": "edgebench.tasks.lanes.task:TASK",
 }
 
 
