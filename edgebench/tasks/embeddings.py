@@ -18,7 +18,7 @@ MOST_PAIRS = 200_000
 """Of more than so many pairs every n-th is compared."""
 MOST_THRESHOLDS = 2_048
 """Of more thresholds than so many every n-th is tried for the accuracy."""
-_QUERIES_AT_ONCE = 256
+_ROWS_AT_ONCE = 256
 
 Floats = NDArray[np.floating[Any]]
 
@@ -138,8 +138,8 @@ def _each_query(query: Floats, gallery: Floats, correct: NDArray[np.bool_], allo
     asked = np.flatnonzero(correct.any(axis=1)) if correct.size else np.zeros(0, np.int64)
     entries = unit_length(gallery).T
     hit, average = np.zeros(len(asked)), np.zeros(len(asked))
-    for start in range(0, len(asked), _QUERIES_AT_ONCE):
-        part = slice(start, start + _QUERIES_AT_ONCE)
+    for start in range(0, len(asked), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
         rows = asked[part]
         # What is not allowed goes behind everything else, where it changes no precision.
         similarity = np.where(allowed[rows], unit_length(query[rows]) @ entries, -np.inf)
@@ -151,6 +151,17 @@ def _each_query(query: Floats, gallery: Floats, correct: NDArray[np.bool_], allo
     return _EachQuery(asked, {"rank1": hit, "mAP": average})
 
 
+def _similarities(exact: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
+    """The cosine of each pair, of embeddings at length 1."""
+    found = np.empty(len(pairs))
+    # Some rows with all rows at a time: to gather both of every pair would take gigabytes where they are pictures.
+    for start in range(0, len(exact), _ROWS_AT_ONCE):
+        inside = np.flatnonzero((pairs.first >= start) & (pairs.first < start + _ROWS_AT_ONCE))
+        block = exact[start : start + _ROWS_AT_ONCE] @ exact.T
+        found[inside] = block[pairs.first[inside] - start, pairs.second[inside]]
+    return found
+
+
 class _Curve:
     """Pairs sorted once by how alike they are, the most alike first, so that a resample costs a few sums.
 
@@ -158,8 +169,7 @@ class _Curve:
     """
 
     def __init__(self, embeddings: Floats, pairs: Pairs) -> None:
-        exact = unit_length(embeddings)
-        similarity = np.einsum("pd,pd->p", exact[pairs.first], exact[pairs.second])
+        similarity = _similarities(unit_length(embeddings), pairs)
         self.order = np.argsort(-similarity, kind="stable")
         self._same = pairs.same[self.order]
         descending = similarity[self.order]
