@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -86,6 +86,15 @@ class Workshop:
                 check_quantisation(runtime, quantisation)
         if self._converter is None and any(map(_wants_converter, jobs)):
             self._converter = Converter()
+        made: dict[tuple[object, ...], Fitted] = {}
+
+        def once(job: TrainJob, task: Task, dataset: Dataset) -> Fitted:
+            """Train what several jobs ask for once only."""
+            wanted = (job.task, job.data, job.size, job.seed, job.epochs, job.examples)
+            if wanted not in made or made[wanted].parameters == 0:
+                made[wanted] = fitted(job, task, dataset, report)
+            return replace(made[wanted], job=job)
+
         with ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
             exports: list[Future[None]] = []
             for job in jobs:
@@ -99,8 +108,8 @@ class Workshop:
                     write_streams(task, dataset, Path(job.stream_dir))
                 if job.cascade is not None:
                     _check_probabilities(job, task)
-                model = fitted(job, task, dataset, report)
-                larger = None if job.cascade is None else fitted(_larger(job, job.cascade), task, dataset, report)
+                model = once(job, task, dataset)
+                larger = None if job.cascade is None else once(_larger(job, job.cascade), task, dataset)
                 if job.kit is not None:
                     self._federated[job.name] = model
                 exports.append(pool.submit(_export, model, larger, self._converter, report))
@@ -261,7 +270,10 @@ def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisat
         metrics={},
         train_s=model.train_s,
     )
-    metrics = model.task.score(outputs_of(path, undescribed, dataset.valid.x), dataset.valid.y)
+    # What a fake model gives means nothing, and may not even be of the task's form.
+    metrics = {}
+    if runtime != "fake":
+        metrics = model.task.score(outputs_of(path, undescribed, dataset.valid.x), dataset.valid.y)
     defined = {name: value for name, value in metrics.items() if np.isfinite(value)}
     return TrainedFile(str(path), msgspec.structs.replace(undescribed, metrics=defined))
 
@@ -295,6 +307,8 @@ def _written(model: Fitted, converter: Converter | None, runtime: str, quantisat
     if converter is None:
         raise ModelError("a LiteRT file takes a converter")
     path = out_dir / f"model.{quantisation}.tflite"
+    if path.exists():
+        return path  # made for another job that asked for the same model
     samples = _representative(model.dataset.train, out_dir, model.job.seed) if quantisation == "int8" else None
     converter.convert(Conversion(model.job.task, str(model.file), quantisation, samples, str(path)))
     return path

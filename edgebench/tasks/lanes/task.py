@@ -19,6 +19,8 @@ from edgebench.tasks.metrics import ratio_intervals
 from edgebench.tasks.sources import Source, load
 from edgebench.tasks.task import Baseline, Dataset, Epoch, ModelInfo, Size
 
+_MATCHED = 0.85
+
 if TYPE_CHECKING:
     import keras
 
@@ -68,6 +70,11 @@ class LaneTask:
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`accuracy`, `fp`, `fn` and `points`, see `evaluation`; NaN where no frame has a lane."""
         return lane_metrics(lanes_from(outputs), lanes_of(labels))
+
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """See `Task.right`: as many of a frame's points are found as a matched lane has to have, 85 %."""
+        found, points = frame_ratios(lanes_from(outputs), lanes_of(labels))["accuracy"]
+        return np.asarray(found >= _MATCHED * points, bool)
 
     def intervals(
         self,
