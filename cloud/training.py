@@ -86,15 +86,7 @@ class Workshop:
                 check_quantisation(runtime, quantisation)
         if self._converter is None and any(map(_wants_converter, jobs)):
             self._converter = Converter()
-        made: dict[tuple[object, ...], Fitted] = {}
-
-        def once(job: TrainJob, task: Task, dataset: Dataset) -> Fitted:
-            """Train what several jobs ask for once only."""
-            wanted = (job.task, job.data, job.size, job.seed, job.epochs, job.examples)
-            if wanted not in made or made[wanted].parameters == 0:
-                made[wanted] = fitted(job, task, dataset, report)
-            return replace(made[wanted], job=job)
-
+        models = _Models(report)
         with ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
             exports: list[Future[None]] = []
             for job in jobs:
@@ -102,14 +94,11 @@ class Workshop:
                     report(self._weighing(job.name).do(job, self._converter))
                     continue
                 task, dataset = task_named(job.task), self._dataset(job)
-                if job.compressed:
-                    _check_pictures(job, dataset)
+                _check(job, task, dataset)
                 if job.stream_dir is not None:
                     write_streams(task, dataset, Path(job.stream_dir))
-                if job.cascade is not None:
-                    _check_probabilities(job, task)
-                model = once(job, task, dataset)
-                larger = None if job.cascade is None else once(_larger(job, job.cascade), task, dataset)
+                model = models.fitted(job, task, dataset)
+                larger = None if job.cascade is None else models.fitted(_larger(job, job.cascade), task, dataset)
                 if job.kit is not None:
                     self._federated[job.name] = model
                 exports.append(pool.submit(_export, model, larger, self._converter, report))
@@ -147,10 +136,30 @@ class Workshop:
         return self._loaded[key]
 
 
-def _check_pictures(job: TrainJob, dataset: Dataset) -> None:
-    if picture_size(dataset.spec) is None:
+class _Models:
+    """Trains what several jobs ask for once only."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._made: dict[tuple[object, ...], Fitted] = {}
+
+    def fitted(self, job: TrainJob, task: Task, dataset: Dataset) -> Fitted:
+        """The model of a job, new or of an earlier one that wanted the same."""
+        wanted = (job.task, job.data, job.size, job.seed, job.epochs, job.examples)
+        if wanted not in self._made or self._made[wanted].parameters == 0:
+            self._made[wanted] = fitted(job, task, dataset, self._report)
+        return replace(self._made[wanted], job=job)
+
+
+def _check(job: TrainJob, task: Task, dataset: Dataset) -> None:
+    """Raises DataError where the task cannot do what its workload asks for."""
+    if job.compressed and picture_size(dataset.spec) is None:
         spec = f"{dataset.spec.dtype} {list(dataset.spec.shape)}"
         raise DataError(f"$.workloads.{job.name}.compress: samples of {job.task} are {spec}, no pictures (remove it)")
+    probabilities = ("binary_crossentropy", "sparse_categorical_crossentropy")
+    if job.cascade is not None and getattr(task, "loss", None) not in probabilities:
+        why = f"the outputs of {job.task} are no probabilities, so nothing tells how sure a model is"
+        raise DataError(f"$.workloads.{job.name}.place.infer: no cascade: {why} (use device, edge or cloud)")
 
 
 def _threads_of(*processes: int) -> list[int]:
@@ -160,12 +169,6 @@ def _threads_of(*processes: int) -> list[int]:
         folder = Path(f"/proc/{process}/task")
         found += [int(entry.name) for entry in folder.iterdir()] if folder.is_dir() else [process]
     return found
-
-
-def _check_probabilities(job: TrainJob, task: Task) -> None:
-    if getattr(task, "loss", None) not in ("binary_crossentropy", "sparse_categorical_crossentropy"):
-        why = f"the outputs of {job.task} are no probabilities, so nothing tells how sure a model is"
-        raise DataError(f"$.workloads.{job.name}.place.infer: no cascade: {why} (use device, edge or cloud)")
 
 
 def _larger(job: TrainJob, cascade: CascadeOrder) -> TrainJob:

@@ -1,0 +1,67 @@
+"""The topologies of the scenarios run: shorter, and with less training, than a user would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgebench.topology import load
+from tests.conftest import ROOT
+from tests.system.running import faults_of, run
+
+FOLDER = ROOT / "topologies"
+RUN_ELSEWHERE = {"icu-ward", "icu-federated"}
+SHORTER = {
+    "icu-hospital": ["--duration-s", "6"],
+    "surveillance": ["--duration-s", "4"],
+    "smart-home": ["--duration-s", "8"],
+    "vehicle": ["--duration-s", "6", "--set", "moves[0].at_s=3"],
+    "city": ["--duration-s", "6"],
+}
+
+
+def test_every_topology_is_run_by_some_test() -> None:
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == RUN_ELSEWHERE | SHORTER.keys()
+
+
+@pytest.mark.parametrize("name", SHORTER)
+def test_a_scenario_runs_and_loses_nothing(name: str, tmp_path: Path) -> None:
+    file = FOLDER / f"{name}.yaml"
+    less = [word for each in load(file).workloads for word in ("--set", f"workloads.{each}.train={{epochs: 1}}")]
+    _, result, run_dir = run(tmp_path, file.read_text(), *less, *SHORTER[name])
+    assert faults_of(result) == []
+    for figures in result["workloads"].values():
+        assert figures["scheduled"] > 0
+        assert figures["decided"] == figures["scheduled"]
+        assert figures["quality"]["value"] is not None or figures["quality"]["n"] < 30
+    SCENES.get(name, lambda _result: None)(result)
+    assert (run_dir / "report.html").stat().st_size > 0
+
+
+def _surveillance(result: dict[str, Any]) -> None:
+    figures = result["workloads"]
+    sizes = [figures[f"people-{how}"]["sample_bytes"] for how in ("raw", "q90", "q50", "q10")]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 0.2 * sizes[0]
+    # What is compressed costs the device and the edge time.
+    assert figures["people-q90"]["hops_ms"]["decode"]["p50"] > figures["people-raw"]["hops_ms"]["decode"]["p50"]
+
+
+def _vehicle(result: dict[str, Any]) -> None:
+    driving = result["joint"]["driving"]
+    assert driving["decided"] == driving["frames"] > 0
+    assert driving["latency_ms"]["mean"] < driving["parts_ms"]
+    assert driving["right"] is not None
+    (handover,) = result["handovers"]
+    assert (handover["to"], handover["lost"]) == ("road-1", 0)
+
+
+def _city(result: dict[str, Any]) -> None:
+    cascade = result["workloads"]["signs"]["cascade"]
+    assert 0 <= cascade["share"] <= 1
+    assert cascade["heavy_quality"] >= 0
+
+
+SCENES = {"surveillance": _surveillance, "vehicle": _vehicle, "city": _city}
