@@ -17,6 +17,7 @@ _BUILT_IN = {
     "icu-death": "edgebench.tasks.icu.task:DEATH",
     "icu-decompensation": "edgebench.tasks.icu.task:DECOMPENSATION",
     "icu-heart-failure": "edgebench.tasks.icu.task:HEART_FAILURE",
+    "person-reid": "edgebench.tasks.reid.task:REID",
 }
 
 
