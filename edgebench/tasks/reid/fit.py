@@ -90,8 +90,8 @@ def fit(
 
 
 def hard_triplets(person: Any, embeddings: Any) -> Any:
-    """For each picture of the batch, log(1 + exp(d+ − d−)): the distance to the farthest of the same person, less that to
-    the nearest of another, of embeddings [batch, dimension] of length 1. Source: Hermans et al. 2017, eq. 5 and 6.
+    """For each picture of the batch, log(1 + exp(d+ − d−)): the distance to the farthest of the same person, less that
+    to the nearest of another, of embeddings [batch, dimension] of length 1. Source: Hermans et al. 2017, eq. 5 and 6.
 
     Distances on a sphere are small, so they are multiplied by 8.
     """

@@ -18,9 +18,7 @@ DISTRACTOR = 0
 """The identity of whoever is searched for by nobody; to find them is wrong."""
 
 
-def labels_of(
-    identity: NDArray[np.int64], camera: NDArray[np.int64], role: NDArray[np.int64]
-) -> NDArray[np.float32]:
+def labels_of(identity: NDArray[np.int64], camera: NDArray[np.int64], role: NDArray[np.int64]) -> NDArray[np.float32]:
     """Labels float32 [sample, 3]."""
     return np.stack([identity, camera, role], axis=1).astype(np.float32)
 

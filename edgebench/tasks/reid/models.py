@@ -21,7 +21,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def build(size: Size, shape: tuple[int, ...]) -> keras.Model:
-    """A new network for pictures of this shape (height, width, 3). What comes before the length is the layer `centre`."""
+    """A new network for pictures of this shape (height, width, 3); the layer before `embedding` is `centre`."""
     inputs = keras.Input(shape, dtype="uint8", name="sample")
     centred = _BUILDERS[size](inputs)
     return keras.Model(inputs, layers.UnitNormalization(name="embedding")(centred), name=f"reid-{size}")

@@ -61,7 +61,7 @@ class ReidTask:
         examples: int | None = None,
         progress: Callable[[Epoch], None] | None = None,
     ) -> keras.Model:
-        """See `Task.fit`; outputs float32 [batch, 96, 192 or 1024], embeddings of length 1. `examples` counts people."""
+        """See `Task.fit`; outputs float32 [batch, 96, 192 or 1024], of length 1. `examples` counts people."""
         from edgebench.tasks.reid.fit import fit
 
         return fit(size, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress).model
