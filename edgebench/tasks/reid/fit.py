@@ -27,7 +27,7 @@ Progress = Callable[[Epoch], None]
 class Recipe:
     """How a network is trained. people: of each batch, `PICTURES_OF_EACH` of each. settle, patience: as in `Patience`.
 
-    Small sets of people are soon told apart on valid, so weights settle long before the first of equals is kept.
+    Few people are soon told apart on valid, and of equally good weights the first are kept: hence the late `settle`.
     """
 
     people: int
@@ -40,7 +40,7 @@ class Recipe:
 
 RECIPES: dict[Size, Recipe] = {
     "light": Recipe(people=12, batches=12, learning_rate=3e-3, epochs=24, settle=12, patience=6),
-    "heavy": Recipe(people=12, batches=10, learning_rate=2e-3, epochs=16, settle=8, patience=4),
+    "heavy": Recipe(people=12, batches=10, learning_rate=2e-3, epochs=12, settle=6, patience=4),
     "published": Recipe(people=8, batches=20, learning_rate=3e-4, epochs=20, settle=5, patience=5),
 }
 PICTURES_OF_EACH = 4

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import keras
 
 _MODELS: dict[Size, ModelInfo] = {
-    "light": ModelInfo("depthwise separable convolutions, 6 stripes × 16 outputs", 0),
-    "heavy": ModelInfo("DG-Net, small: its appearance encoder, 6 stripes × 32 outputs", 0),
+    "light": ModelInfo("depthwise separable convolutions, 6 stripes × 16 outputs", 12_224),
+    "heavy": ModelInfo("DG-Net, small: its appearance encoder, 6 stripes × 32 outputs", 265_512),
     "published": ModelInfo("DG-Net's appearance encoder: ResNet-50 at 256 × 128, 2 × 512 outputs", 25_663_424),
 }
 
