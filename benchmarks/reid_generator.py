@@ -3,7 +3,7 @@
     python benchmarks/reid_generator.py --out FILE.png [--data DIR] [--epochs 8] [--seed 0]
 
 trains `heavy` of `person-reid` on DIR, or on generated pedestrians, and writes a grid of pictures of people it has not
-learned from: in the left column whose appearance, in the top row whose structure, what is made of both where they cross.
+learned from: at the left whose appearance, at the top whose structure, and what is made of both where they cross.
 """
 
 from __future__ import annotations
