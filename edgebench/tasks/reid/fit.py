@@ -39,8 +39,8 @@ class Recipe:
 
 
 RECIPES: dict[Size, Recipe] = {
-    "light": Recipe(people=12, batches=12, learning_rate=3e-3, epochs=24, settle=12, patience=6),
-    "heavy": Recipe(people=12, batches=10, learning_rate=2e-3, epochs=12, settle=6, patience=4),
+    "light": Recipe(people=12, batches=12, learning_rate=3e-3, epochs=16, settle=8, patience=6),
+    "heavy": Recipe(people=12, batches=10, learning_rate=2e-3, epochs=8, settle=4, patience=4),
     "published": Recipe(people=8, batches=20, learning_rate=3e-4, epochs=20, settle=5, patience=5),
 }
 PICTURES_OF_EACH = 4

@@ -30,7 +30,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return REID.fit("light", data, seed=1, epochs=5)
+    return REID.fit("light", data, seed=1, epochs=8)
 
 
 def test_the_published_encoder_has_the_parameters_of_resnet_50_and_two_layers_of_512() -> None:
