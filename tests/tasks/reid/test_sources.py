@@ -105,7 +105,6 @@ def test_the_pets_crops_are_read_as_they_lie(real_data: Path) -> None:
     assert (len(data.train) + len(data.valid), len(data.test)) == (874, 559)
     assert (data.test.y[:, ROLE] == QUERY).sum() == 47
     assert not set(data.train.group) & set(data.valid.group)
-    # The colours of stripes, cut otherwise: 0.60 with the whole 128 × 64.
     baseline = REID.baseline(data, seed=0)
     assert baseline.name == "cosine of the mean colours of 16 stripes"
     assert baseline.metrics["rank1"] == pytest.approx(33 / 47)
