@@ -23,6 +23,7 @@ _BUILT_IN = {
     "sign-recognition": "edgebench.tasks.signs.task:TASK",
     "face-recognition": "edgebench.tasks.faces.task:FACES",
     "lane-detection": "edgebench.tasks.lanes.task:TASK",
+    "person-reid": "edgebench.tasks.reid.task:REID",
 }
 
 

@@ -33,6 +33,12 @@ def test_face_recognition_is_built_in() -> None:
     assert tuple(task.models) == ("light", "heavy", "published")
 
 
+def test_person_reid_is_built_in() -> None:
+    task = task_named("person-reid")
+    assert (task.name, task.scenario, task.metric) == ("person-reid", "surveillance", "rank1")
+    assert tuple(task.models) == ("light", "heavy", "published")
+
+
 def test_a_users_own_task_is_named_by_module_and_attribute() -> None:
     assert task_named("edgebench.tasks.icu.task:DEATH") is task_named("icu-death")
 
