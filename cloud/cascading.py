@@ -13,6 +13,8 @@ from edgebench.inference.confidence import confidence
 
 _STEPS = 200
 """Shares of forwarded samples that are tried."""
+_BEYOND = 2.0
+"""No probability is so great: everything is forwarded."""
 ALLOWANCE = 0.005
 """How much less than the cloud's model a cascade may reach, where nothing is asked of it."""
 
@@ -44,10 +46,6 @@ def calibrated(
         light_quality=alone,
         heavy_quality=above,
     )
-
-
-_BEYOND = 2.0
-"""No probability is so great: everything is forwarded."""
 
 
 def _cascade(

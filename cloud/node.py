@@ -19,6 +19,7 @@ from edgebench.fabric.records import Entry, Swap, Swapped, Tally
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.topology.model import After
 
 
 class CloudNode:
@@ -82,7 +83,7 @@ class CloudNode:
             tally,
             reply=partial(self._reply, plan),
             on_swap=partial(self._swapped, plan.name),
-            of_some=plan.cascade is not None or bool(self._deployment.moves),
+            of_some=plan.cascade is not None or bool(self._deployment.moves) or isinstance(plan.load, After),
         )
         edges = sorted({edge for device in plan.deciders for edge in self._edges_of(device)})
         for edge in edges:

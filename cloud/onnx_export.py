@@ -42,5 +42,5 @@ def write_onnx(module: torch.nn.Module, spec: TensorSpec, path: Path) -> int:
                 external_data=False,
             )
     except (RuntimeError, ValueError, TypeError, torch.onnx.OnnxExporterError) as error:
-        raise ModelError(f"onnx: {type(error).__name__}: {str(error).strip().splitlines()[0][:500]}") from error
+        raise ModelError(f"onnx: {type(error).__name__}: {' '.join(str(error).split())[:500]}") from error
     return int(outputs.shape[1])

@@ -40,7 +40,9 @@ def slice_for(
         workloads=workloads,
         shares=shares,
         traces={name: times for name, times in traces.items() if name in workloads},
-        moves=tuple(move for move in deployment.moves if move.node in nodes),
+        moves=tuple(
+            move for move in deployment.moves if {move.node, move.to, deployment.nodes[move.node].parent} & set(nodes)
+        ),
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
     )
 

@@ -100,6 +100,8 @@ class Workshop:
                 model = models.fitted(job, task, dataset)
                 larger = None if job.cascade is None else models.fitted(_larger(job, job.cascade), task, dataset)
                 if job.kit is not None:
+                    if model.native == "onnx":
+                        raise ModelError(f"{job.task}: a torch module is learned federatedly by a Flower app only")
                     self._federated[job.name] = model
                 exports.append(pool.submit(_export, model, larger, self._converter, report))
             for export in exports:
@@ -199,6 +201,9 @@ def _calibrated(model: Fitted, small: TrainedFile, large: TrainedFile, target: f
     def quality(outputs: NDArray[np.float32]) -> float:
         return model.task.score(outputs, valid.y)[model.task.metric]
 
+    if not (np.isfinite(quality(light)) and np.isfinite(quality(heavy))):
+        why = f"{model.task.metric} is undefined on the held-out data, so a cascade cannot be calibrated"
+        raise DataError(f"$.workloads.{model.job.name}.place.infer: {why} (use device, edge or cloud)")
     return calibrated(light, heavy, quality, target)
 
 
@@ -231,10 +236,6 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
     model = task.fit(job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
     train_s = now_s() - start_s
     if not isinstance(model, keras.Model):
-        if job.kit is not None:
-            raise ModelError(
-                f"{job.task}: a torch module is learned federatedly by a Flower app only (give one, as app)"
-            )
         from cloud.onnx_export import write_onnx
 
         onnx_file = out_dir / "model.onnx"

@@ -68,7 +68,6 @@ class Stream:
         self._all_at_once = isinstance(plan.load, Offline)
         self._start_ns = 0
         self._end_ns = 0
-        self.exhausted = False
         self._awaited = plan.load.workloads if isinstance(plan.load, After) else ()
         self._decided_before: dict[int, int] = {}
         self._moves = any(move.node == device for move in agent.process.plan.moves)
@@ -178,7 +177,6 @@ class Stream:
 
     def _arm(self, offset_ns: int | None) -> None:
         if offset_ns is None:
-            self.exhausted = True
             return
         self._agent.process.reactor.call_at(self._start_ns + offset_ns, partial(self._fire, offset_ns))
 
@@ -198,7 +196,6 @@ class Stream:
 
     def _query(self, due_ns: int) -> None:
         if due_ns >= self._end_ns:
-            self.exhausted = True
             return
         for _ in range(self._query_size or 0):
             self._send(due_ns)
@@ -332,7 +329,9 @@ class DeviceAgent:
         device = move.node
         left_ns, left = now_ns(), self._stays[device][-1]
         self._stays[device].append(move.to)
-        self.connections[device].close()
+        self.connections[device].abandon()
+        if (unfinished := self._moving.pop(device, None)) is not None:
+            self.process.write(unfinished)
         undecided = sum(len(stream.takes_along) for stream in self._of(device))
         self._moving[device] = Moved(device, left, move.to, left_ns, None, undecided)
         self._connect(device, move.to).start()

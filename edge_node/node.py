@@ -23,6 +23,7 @@ from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import After
 
 _log = logging.getLogger(__name__)
 _SITE = "site"
@@ -84,6 +85,8 @@ class EdgeNode:
         self._models[topics.models(self._run_id, plan.name)] = plan.name
         self._uplink.subscribe([topics.models(self._run_id, plan.name)], 1)
         node = self._plan.nodes[self._name]
+        # Devices come and go, or have a sample only where those before it were decided.
+        of_some = bool(self._plan.moves) or isinstance(plan.load, After)
         mine = [device for device in (*node.children, *node.elsewhere) if device in plan.deciders]
         deciders = {plan.deciders[device] for device in mine}
         here = deciders == {self._name}
@@ -97,11 +100,11 @@ class EdgeNode:
                 reply=lambda origin, body: self._reply(plan, origin.device, body),
                 on_swap=partial(self._process.swapped, self._name, plan.name),
                 pass_on=None if plan.cascade is None else partial(self._pass_on, plan),
-                of_some=bool(node.elsewhere),
+                of_some=of_some,
             )
         elif in_cloud:
             self._waiting_for.add(plan.name)
-            self._forwarded[plan.name] = Intake(tally, of_some=bool(node.elsewhere))
+            self._forwarded[plan.name] = Intake(tally, of_some=of_some)
         else:
             self._for_devices.add(plan.name)
             return

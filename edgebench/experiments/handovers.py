@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
+from collections.abc import Iterable, Mapping
 
 from edgebench.clock import NS_PER_S
 from edgebench.experiments.figures import HandoverFigures
 from edgebench.experiments.samples import ABSENT, Samples, ms
 from edgebench.fabric.records import Moved, Observations
+from edgebench.topology.deployment import Deployment
 
 _AROUND_NS = NS_PER_S
 """Samples due so long before a device leaves, or after it has come, may be lost by its move."""
 
 
-def handovers_of(observations: Observations, samples: Mapping[str, Samples]) -> list[HandoverFigures]:
+def handovers_of(
+    deployment: Deployment, observations: Observations, samples: Mapping[str, Samples]
+) -> list[HandoverFigures]:
     """The moves of all devices, in the order in which they were made."""
     start_ns = observations.started_ns or 0
-    return [_figures(move, start_ns, samples) for move in observations.moves]
+    # What a device decides itself goes on whatever its site is.
+    travelling = [each for name, each in samples.items() if deployment.workloads[name].place != "device"]
+    return [
+        _figures(move, _next_left_ns(move, observations.moves), start_ns, travelling) for move in observations.moves
+    ]
 
 
-def _figures(move: Moved, start_ns: int, samples: Mapping[str, Samples]) -> HandoverFigures:
-    until_ns = (move.up_ns if move.up_ns is not None else np.iinfo(np.int64).max - _AROUND_NS) + _AROUND_NS
-    lost, first_ns = 0, None
-    for each in samples.values():
+def _next_left_ns(move: Moved, moves: Iterable[Moved]) -> int | None:
+    return min((each.left_ns for each in moves if each.node == move.node and each.left_ns > move.left_ns), default=None)
+
+
+def _figures(move: Moved, next_left_ns: int | None, start_ns: int, samples: list[Samples]) -> HandoverFigures:
+    come_ns = move.left_ns if move.up_ns is None else move.up_ns
+    lost = 0
+    firsts_ns: list[int] = []
+    for each in samples:
         if move.node not in each.nodes:
             continue
         mine = each.node == each.nodes.index(move.node)
         due_ns, arrived_ns = each.ns["scheduled_ns"][mine], each.ns["arrived_ns"][mine]
-        around = (due_ns >= move.left_ns - _AROUND_NS) & (due_ns <= until_ns)
+        around = (due_ns >= move.left_ns - _AROUND_NS) & (due_ns <= come_ns + _AROUND_NS)
         lost += int((around & (arrived_ns == ABSENT)).sum())
-        after = arrived_ns[arrived_ns > move.left_ns]
-        if len(after):
-            first_ns = min(int(after.min()), first_ns if first_ns is not None else int(after.min()))
+        if move.up_ns is not None:
+            there = arrived_ns >= move.up_ns
+            if next_left_ns is not None:
+                there &= arrived_ns < next_left_ns
+            firsts_ns += arrived_ns[there].tolist()
     return HandoverFigures(
         node=move.node,
         left=move.left,
         to=move.to,
         at_s=round((move.left_ns - start_ns) / NS_PER_S, 6),
         connect_ms=None if move.up_ns is None else float(ms(move.up_ns - move.left_ns)),
-        first_decision_ms=None if first_ns is None else float(ms(first_ns - move.left_ns)),
+        first_decision_ms=float(ms(min(firsts_ns) - move.left_ns)) if firsts_ns else None,
         resent=move.resent,
         lost=lost,
     )

@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 
 from edgebench.experiments import stats
 from edgebench.experiments.figures import JointFigures, Latency, PathFigures
-from edgebench.experiments.samples import ABSENT, Ints, Samples, ms
+from edgebench.experiments.samples import ABSENT, Ints, Samples, decides_at_random, ms
+from edgebench.fabric.records import Observations
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 from edgebench.topology.model import After, Joint
 
 
-def joints_of(deployment: Deployment, samples: Mapping[str, Samples]) -> dict[str, JointFigures]:
+def joints_of(
+    deployment: Deployment, observations: Observations, samples: Mapping[str, Samples]
+) -> dict[str, JointFigures]:
     """The figures of every joint decision of a run."""
-    return {name: _figures(joint, deployment, samples) for name, joint in deployment.joint.items()}
+    return {name: _figures(joint, deployment, observations, samples) for name, joint in deployment.joint.items()}
 
 
-def _figures(joint: Joint, deployment: Deployment, samples: Mapping[str, Samples]) -> JointFigures:
+def _figures(
+    joint: Joint, deployment: Deployment, observations: Observations, samples: Mapping[str, Samples]
+) -> JointFigures:
     paths = [path for part in joint.of for path in _paths(part, deployment.workloads)]
     involved = sorted({workload for path in paths for workload in path})
     frames = _Frames(deployment, {name: samples[name] for name in involved})
@@ -34,7 +39,8 @@ def _figures(joint: Joint, deployment: Deployment, samples: Mapping[str, Samples
     critical = _critical(joint, deployment.workloads, frames)
     taken = Counter(path for path, whole in zip(critical, decided, strict=True) if whole)
     late = 0 if joint.deadline_ms is None else int((ms(latency_ns) > joint.deadline_ms).sum())
-    right = _right(joint, deployment, samples, frames)
+    tells = not any(decides_at_random(part, observations) for part in joint.of)
+    right = _right(joint, deployment, samples, frames) if tells else None
     return JointFigures(
         of=list(joint.of),
         frames=len(decided),

@@ -37,7 +37,7 @@ from edgebench.experiments.figures import (
 from edgebench.experiments.handovers import handovers_of
 from edgebench.experiments.joints import joints_of
 from edgebench.experiments.rollouts import rollouts_of
-from edgebench.experiments.samples import ABSENT, HOPS, Ints, Samples, ms, samples_by_workload
+from edgebench.experiments.samples import ABSENT, HOPS, Ints, Samples, decides_at_random, ms, samples_by_workload
 from edgebench.experiments.verdict import FULL_BUSY, slip_limit_ms, verdict_of
 from edgebench.fabric.records import ModelEvent, Observations, RoundRecord, Tally
 from edgebench.tasks import task_named
@@ -86,8 +86,8 @@ def result_of(
             FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns)) for each in observations.faults
         ],
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
-        joint=joints_of(deployment, samples),
-        handovers=handovers_of(observations, samples),
+        joint=joints_of(deployment, observations, samples),
+        handovers=handovers_of(deployment, observations, samples),
     )
 
 
@@ -111,7 +111,7 @@ def _workload(
     dropped = _counted(tally.dropped for tally in tallies.values())
     bound = (
         Bound(plan.load.p99_ms, latency is not None and latency.p99 <= plan.load.p99_ms)
-        if isinstance(plan.load, Server)
+        if isinstance(plan.load, Server) and plan.paced_by is None
         else None
     )
     batches = samples.batch[samples.batch != ABSENT]
@@ -130,7 +130,7 @@ def _workload(
         throughput_hz=_throughput_hz(plan, observations, samples),
         quality=_quality(task, plan.name, deployment, observations, samples, samples.decided),
         models=_models(task, plan.name, deployment, observations, samples),
-        load=str(plan.load.__struct_config__.tag),
+        load=str(plan.load.__struct_config__.tag) if plan.paced_by is None else f"with {plan.paced_by}",
         deadline_ms=plan.deadline_ms,
         dropped=sum(dropped.values()),
         unexpected=sum(tally.unexpected for tally in tallies.values()),
@@ -218,7 +218,8 @@ def _adequacy(plan: WorkloadPlan, samples: Samples) -> Adequacy | None:
     latency_ms = ms(samples.latency_ns)
     if not len(latency_ms):
         return None
-    bound_ms = plan.load.p99_ms if isinstance(plan.load, Server) else plan.deadline_ms
+    bounded = isinstance(plan.load, Server) and plan.paced_by is None
+    bound_ms = plan.load.p99_ms if isinstance(plan.load, Server) and bounded else plan.deadline_ms
     over = 0 if bound_ms is None else int((latency_ms > bound_ms).sum())
     needed = stats.samples_needed(over)
     return Adequacy(
@@ -255,8 +256,7 @@ def _quality(
     outputs, labels = samples.scored(which)
     metrics: dict[str, float | None] = {}
     interval: tuple[float, float] | None = None
-    # What a fake model gives means nothing, and may not even be of the task's form.
-    if len(outputs) and deployment.workloads[workload].model.runtime != "fake":
+    if len(outputs) and not decides_at_random(workload, observations):
         metrics = {name: _defined(value) for name, value in task.score(outputs, labels).items()}
     value = metrics.get(task.metric)
     if value is not None and len(outputs) <= _MOST_FOR_INTERVAL:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.errors import EdgebenchError
+from edgebench.fabric.records import Observations
 
 ABSENT = -1
 """A stamp that a sample never reached; the monotonic clock has no negative times."""
@@ -91,6 +92,11 @@ def samples_by_workload(records: Any, workloads: tuple[str, ...]) -> dict[str, S
 
     table = records.unify_dictionaries().combine_chunks()
     return {name: _samples(table.filter(pc.equal(table["workload"].cast("string"), name))) for name in workloads}
+
+
+def decides_at_random(workload: str, observations: Observations) -> bool:
+    """Whether a fake model decided: what it gives means nothing, and may not even be of the task's form."""
+    return any(event.manifest.runtime == "fake" for event in observations.models if event.workload == workload)
 
 
 def ms(ns: Any) -> Any:

@@ -148,6 +148,16 @@ class Connection:
             if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
 
+    def abandon(self) -> None:
+        """Break off without a word, at once: the will is published, and nothing more is heard here."""
+        self._closing = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        sock = self._client.socket()
+        if sock is not None:
+            self._reactor.unwatch(sock)
+            sock.close()
+
     def _connect(self) -> None:
         if self._closing:
             return
@@ -225,7 +235,7 @@ class Connection:
     def _flush(self) -> None:
         self._flush_asked = False
         sock = self._client.socket()
-        if sock is None:
+        if sock is None or sock.fileno() < 0:
             return
         self._client.loop_write()
         if self._client.want_write() and self._client.socket() is sock:

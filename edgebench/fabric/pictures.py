@@ -16,6 +16,7 @@ from edgebench.inference.spec import TensorSpec
 
 JPEG = "jpeg"
 """What stands for the dtype of a sample whose payload is a JPEG file."""
+_START_OF_SCAN = b"\xff\xda"
 _MAX_SIDE = 65_500
 """No JPEG has a longer side."""
 
@@ -46,7 +47,8 @@ def compressed(x: NDArray[Any], quality: int) -> bytes:
 def decompressed(payload: memoryview, spec: TensorSpec) -> NDArray[np.uint8] | None:
     """The sample in a JPEG file; None where it holds another picture, or none at all.
 
-    The size that the file states is compared first, so that nobody makes this node decode what is not expected.
+    The size that the file states is compared first, and it may have a scan a channel at most: a progressive file of
+    thousands of empty scans would keep this node busy for a minute.
     """
     from PIL import Image
 
@@ -54,6 +56,9 @@ def decompressed(payload: memoryview, spec: TensorSpec) -> NDArray[np.uint8] | N
     if size is None:
         return None
     height, width, channels = size
+    # Within a scan 0xff is followed by 0x00 or a restart, so this is the marker and nothing else.
+    if bytes(payload).count(_START_OF_SCAN) > channels:
+        return None
     try:
         with Image.open(io.BytesIO(payload), formats=("JPEG",)) as picture:
             if picture.size != (width, height) or picture.mode != ("L" if channels == 1 else "RGB"):

@@ -43,7 +43,8 @@ class Slice(msgspec.Struct, frozen=True):
     """The part of a deployment that one process needs: all of its nodes, and the workloads that touch them.
 
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
-    federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: of these nodes.
+    federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from,
+    to or of these nodes.
     """
 
     run_id: str

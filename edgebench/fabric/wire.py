@@ -24,6 +24,8 @@ _LARGEST_RATIO = 4
 
 _JSON_BYTES_PER_VALUE = 40
 _LARGEST_SEQ = 1 << 40
+_BEFORE_THE_FIRST = 1_000
+"""So many samples that were sent before the first one to arrive may still come, where only some come at all."""
 
 Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
 Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -166,6 +168,8 @@ class SampleReader:
     def _decompressed(self, sample: Sample) -> NDArray[Any]:
         if sample.shape != self._spec.shape:
             raise RejectedError("wrong-shape")
+        if len(sample.payload) > self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
+            raise RejectedError("too-large")
         x = decompressed(sample.payload, self._spec)
         if x is None:
             raise RejectedError("not-a-picture")
@@ -259,8 +263,10 @@ class SequenceTracker:
             return "new"
         if seq > self._next:
             if self._of_some:
-                if self._next == 0:
-                    self._next = seq  # the first that comes this way
+                if self._next == 0 and seq > 0:
+                    # The first that comes this way; others may be about to, that were sent before it.
+                    self._next = seq
+                    self._missing.update(range(max(0, seq - _BEFORE_THE_FIRST), seq))
                 self._forget(seq - self._next)
             if seq - self._next + len(self._missing) > self._MOST_MISSING:
                 return "jump"

@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 from edgebench.errors import ModelError
 from edgebench.inference.spec import Manifest
 
+_TYPES = {
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+    "uint8": "tensor(uint8)",
+    "int8": "tensor(int8)",
+    "int16": "tensor(int16)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}
+"""What ONNX calls NumPy's dtypes."""
+
 
 class OnnxRuntime:
     """An ONNX file with one input and one output, whose first axis is free."""
@@ -34,11 +45,18 @@ class OnnxRuntime:
             raise ModelError(
                 f"{path}: takes {shapes}, where its manifest says one of {('batch', *manifest.input.shape)}"
             )
+        if taken[0].type != _TYPES.get(manifest.input.dtype) or given[0].shape[-1] != manifest.outputs:
+            found = f"takes {taken[0].type} and gives {given[0].shape[-1]} values"
+            raise ModelError(f"{path}: {found}, where its manifest says {manifest.input.dtype} and {manifest.outputs}")
+        self._path = path
         self._input = taken[0].name
 
     def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """See `Runtime.infer`."""
-        found: NDArray[np.float32] = self._session.run(None, {self._input: x})[0]
+        try:
+            found: NDArray[np.float32] = self._session.run(None, {self._input: x})[0]
+        except Exception as error:
+            raise ModelError(f"{self._path}: failed while it ran: {' '.join(str(error).split())}") from error
         return found
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.seeds import rng_for, seed_for
+from edgebench.seeds import rng_for, seed_everything
 from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
 from edgebench.tasks.sources import Source
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
@@ -77,7 +77,7 @@ class Classifier:
         from edgebench.tasks.fitting import Patience, first_groups, keep_best
         from edgebench.tasks.models import outputs_of
 
-        keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
+        seed_everything(seed, "fit", size)
         model = self.build(size, dataset)
         train = first_groups(dataset.train, examples, seed=seed)
         how = Patience(epochs or self.epochs, patience=self.patience)

@@ -52,16 +52,19 @@ def fit_module(
     def train_epoch(epoch: int) -> float:
         module.train()
         rows = rng_for(seed, "epoch", epoch).permutation(len(train))
-        losses = []
+        losses, seen = [], 0
         for start in range(0, len(rows), task.batch_size):
             batch = rows[start : start + task.batch_size]
+            if len(batch) == 1 and start:
+                break  # of a single sample nothing can be normalised
             logits = module(torch.from_numpy(np.ascontiguousarray(train.x[batch])))
             loss = _loss(logits, torch.from_numpy(train.y[batch]), task.classes)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            seen += len(batch)
             losses.append(float(loss.detach()) * len(batch))
-        return sum(losses) / len(rows)
+        return sum(losses) / seen
 
     def quality() -> float:
         return task.score(module_outputs(whole, valid.x), valid.y)[task.metric]

@@ -92,12 +92,15 @@ def _check_cascade(topology: Topology, name: str, workload: Workload) -> Iterato
     if workload.model.source != "train":
         yield at, f"{calibrates}, but model.source is '{workload.model.source}' (set it to train)"
     if "fake" in (workload.model.runtime, (workload.cascade or Cascade()).runtime):
-        yield at, f"{calibrates}, and one of runtime 'fake' learns nothing (use litert or keras)"
+        yield at, f"{calibrates}, and one of runtime 'fake' learns nothing (use litert, keras or onnx)"
     if workload.rollout:
         yield at, f"{calibrates}, and a roll-out would replace one of them (remove rollout)"
     if any(federated.workload == name and federated.app is None for federated in topology.federated):
         yield at, f"{calibrates}, and federated learning would replace one of them (use edge or cloud)"
     cascade = workload.cascade or Cascade()
+    model = workload.model
+    if (cascade.size, cascade.runtime, cascade.quantisation) == (model.size, model.runtime, model.quantisation):
+        yield f"{path}.cascade", "asks the same model again that was unsure (give it another size or number format)"
     if cascade.runtime in _FLOAT32_ONLY and cascade.quantisation != "float32":
         quantised = f"the {cascade.runtime} runtime runs float32 only, not {cascade.quantisation} (or use litert)"
         yield f"{path}.cascade.quantisation", quantised
@@ -184,7 +187,7 @@ def _link_names(topology: Topology) -> list[str]:
         for group, plan in topology.nodes.items()
         if plan.parent is not None
         for index, name in enumerate(names_of(topology, group))
-    ]
+    ] + [f"{move.node} -> {move.to}" for move in topology.moves]
 
 
 def _check_broker(broker: Broker) -> Iterator[Problem]:

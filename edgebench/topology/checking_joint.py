@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgebench.topology.model import Fixed, Poisson, Server, Topology, Trace, Workload
-from edgebench.topology.pacing import asked_first, pace_setter
+from edgebench.topology.pacing import asked_first, goes_in_a_circle, pace_setter
 from edgebench.topology.wording import did_you_mean
 
 Problem = tuple[str, str]
@@ -17,6 +17,8 @@ def check_joint(topology: Topology) -> Iterator[Problem]:
     """All loads that follow other workloads, and all joint decisions."""
     for name, workload in topology.workloads.items():
         yield from _check_load(topology, name, workload)
+    if any(goes_in_a_circle(topology.workloads, name) for name in topology.workloads):
+        return
     for name, joint in topology.joint.items():
         path = f"$.joint.{name}"
         if len(joint.of) < 2:
@@ -44,11 +46,11 @@ def _check_load(topology: Topology, name: str, workload: Workload) -> Iterator[P
         return
     if len(set(asked_first(workload.load))) < len(asked_first(workload.load)):
         yield path, "names a workload twice (remove one)"
+    if goes_in_a_circle(topology.workloads, name):
+        yield path, "waits for itself in the end (give one of the workloads a load of its own)"
+        return
     pace = pace_setter(topology.workloads, name)
-    if pace is None:
-        if all(before in topology.workloads for before in asked_first(workload.load)):
-            yield path, "waits for itself in the end (give one of the workloads a load of its own)"
-    elif not isinstance(topology.workloads[pace].load, _OPEN_LOOP):
+    if pace is not None and not isinstance(topology.workloads[pace].load, _OPEN_LOOP):
         kind = topology.workloads[pace].load.__struct_config__.tag
         mend = "(use fixed, poisson, trace or server)"
         yield path, f"follows '{pace}', whose load '{kind}' has no times to follow {mend}"

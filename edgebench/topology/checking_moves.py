@@ -36,6 +36,11 @@ def check_moves(topology: Topology) -> Iterator[Problem]:
                 yield f"{path}.{field}", f"'{name}' is of tier {tier_of[name]} (name one of tier {wanted})"
         if move.node not in devices or move.to not in edges:
             continue
+        group = next(name for name in topology.nodes if move.node in names_of(topology, name))
+        above = topology.nodes[group].parent
+        if above is not None and move.to not in names_of(topology, above):
+            mend = f"(name an edge of '{above}')"
+            yield f"{path}.to", f"'{move.to}' is not of the group above '{group}', so no link to it is described {mend}"
         if site[move.node] == move.to:
             yield f"{path}.to", f"'{move.node}' is at '{move.to}' then already (name another edge, or remove it)"
         site[move.node] = move.to

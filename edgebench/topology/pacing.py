@@ -14,6 +14,20 @@ def asked_first(load: Load) -> tuple[str, ...]:
     return load.workloads if isinstance(load, After) else ()
 
 
+def goes_in_a_circle(workloads: Mapping[str, Workload], name: str) -> bool:
+    """Whether a workload waits for itself in the end, by any way."""
+    seen: set[str] = set()
+    waiting = list(asked_first(workloads[name].load))
+    while waiting:
+        before = waiting.pop()
+        if before == name:
+            return True
+        if before in workloads and before not in seen:
+            seen.add(before)
+            waiting += asked_first(workloads[before].load)
+    return False
+
+
 def pace_setter(workloads: Mapping[str, Workload], name: str) -> str | None:
     """The workload whose load sets the times of this one; None where they go in a circle, or name one that is not.
 

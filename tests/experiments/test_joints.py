@@ -31,7 +31,7 @@ def figures(rows: list[SampleRecord], deadline_ms: BoundMs | None = None) -> Joi
         joint={"driving": Joint(of=("check", "lanes"), deadline_ms=deadline_ms)},
     )
     samples = samples_by_workload(factory.table(*rows), ("signs", "check", "lanes"))
-    return joints_of(deployment, samples)["driving"]
+    return joints_of(deployment, factory.observations(), samples)["driving"]
 
 
 # Frame 0: signs 10 ms, then check 20 ms, beside lanes 25 ms. Frame 1: signs 10, check 10, lanes 40.

@@ -59,6 +59,13 @@ def file_of(picture: Image.Image, kind: str = "JPEG") -> memoryview:
     return memoryview(file.getvalue())
 
 
+def progressive() -> memoryview:
+    """A sound file of many scans; one could have thousands of empty ones, which take a minute to decode."""
+    file = io.BytesIO()
+    Image.fromarray(scene(64, 48, 3)).save(file, "JPEG", progressive=True)
+    return memoryview(file.getvalue())
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -67,10 +74,11 @@ def file_of(picture: Image.Image, kind: str = "JPEG") -> memoryview:
         file_of(Image.new("RGB", (6_000, 6_000))),
         file_of(Image.new("RGB", (48, 64)), "PNG"),
         memoryview(compressed(scene(64, 48, 3), 75)[:-200]),
+        progressive(),
         memoryview(b"\xff\xd8\xff"),
         memoryview(b""),
     ],
-    ids=["turned", "grey", "huge", "PNG", "cut off", "a beginning", "nothing"],
+    ids=["turned", "grey", "huge", "PNG", "cut off", "progressive", "a beginning", "nothing"],
 )
 def test_another_picture_or_none_is_refused(payload: memoryview) -> None:
     assert decompressed(payload, TensorSpec("uint8", (64, 48, 3))) is None

@@ -299,6 +299,20 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited(("load: {kind: fixed, rate_hz: 2}", "load: {kind: after, workloads: [risk]}")),
         "$.workloads.risk.load: waits for itself in the end (give one of the workloads a load of its own)",
     ),
+    "loads that wait for each other beside others": (
+        SOUND
+        + "  more: {task: icu-death, source: bed, load: {kind: after, workloads: [risk, most]}}\n"
+        + "  most: {task: icu-death, source: bed, load: {kind: after, workloads: [risk, more]}}\n"
+        + "joint: {all: {of: [more, most]}}\n",
+        (
+            "$.workloads.more.load: waits for itself in the end (give one of the workloads a load of its own)\n"
+            "$.workloads.most.load: waits for itself in the end (give one of the workloads a load of its own)"
+        ),
+    ),
+    "a cascade of one model": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n    model: {size: heavy}\n")),
+        "$.workloads.risk.cascade: asks the same model again that was unsure (give it another size or number format)",
+    ),
     "a load that follows a closed loop": (
         edited(("load: {kind: fixed, rate_hz: 2}", "load: {kind: single-stream}"))
         + "  more: {task: icu-death, source: bed, load: {kind: with, workload: risk}}\n",
@@ -346,7 +360,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n    model: {runtime: fake}\n")),
         (
             "$.workloads.risk.place.infer: a cascade is calibrated for two models that it trains, and one of runtime"
-            " 'fake' learns nothing (use litert or keras)"
+            " 'fake' learns nothing (use litert, keras or onnx)"
         ),
     ),
     "a cascade with a roll-out": (
