@@ -85,7 +85,8 @@ def fit(
         return reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)["rank1"]
 
     how = Patience(recipe.epochs if epochs is None else epochs, recipe.settle, recipe.patience)
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    # All of it, so that of DG-Net the generator fits the encoder that is kept.
+    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress)
     return Trained(model, dgnet)
 
 
