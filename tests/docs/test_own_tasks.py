@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.system.running import faults_of
 
+pytestmark = pytest.mark.timeout(700)
+
 EXAMPLES = ROOT / "examples"
 
 

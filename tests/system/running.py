@@ -15,7 +15,7 @@ import psutil
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.records import Rows, read_spool
 
-RUN_PATIENCE_S = 360.0
+RUN_PATIENCE_S = 600.0
 
 SMALL = """\
 schema: 1

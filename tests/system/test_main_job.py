@@ -54,7 +54,7 @@ def check_rebuilt_identically(run_dir: Path) -> None:
     assert [path.read_bytes() for path in made] == before
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 def test_the_ward_runs_on_generated_patients(tmp_path: Path) -> None:
     _, result, run_dir = run(tmp_path, (ROOT / "topologies" / "icu-ward.yaml").read_text())
     check_main_job(result, run_dir)

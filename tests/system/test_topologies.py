@@ -11,6 +11,9 @@ from edgebench.topology import load
 from tests.conftest import ROOT
 from tests.system.running import faults_of, run
 
+# Several models are trained for some of them.
+pytestmark = pytest.mark.timeout(700)
+
 FOLDER = ROOT / "topologies"
 RUN_ELSEWHERE = {"icu-ward", "icu-federated"}
 SHORTER = {
