@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.jobs import Calibration
+from edgebench.fabric.records import Calibration
 from edgebench.inference.confidence import confidence
 
 _STEPS = 200

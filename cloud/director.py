@@ -16,7 +16,6 @@ from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.federation import Federation, FederationSpec, GlobalModel
 from cloud.jobs import (
-    Calibration,
     CascadeOrder,
     KitOrder,
     Progress,
@@ -34,6 +33,7 @@ from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import (
     Began,
+    Calibration,
     Cascaded,
     Entry,
     ModelEvent,
@@ -295,7 +295,7 @@ class Director:
         for file in files:
             self._registry.put(Path(file.path), file.manifest)
             keep_model(self._registry, file.manifest, Path(self._spec.run_dir) / "models")
-        self._write(Cascaded(plan.name, small.digest, large.digest, **msgspec.structs.asdict(calibration)))
+        self._write(Cascaded(plan.name, large.digest, calibration))
         ready_ns = now_ns()
         announced = msgspec.structs.replace(small, threshold=calibration.threshold)
         self._node.announce(plan.name, announced, here=large)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgebench.fabric.records import Calibration
 from edgebench.federated.kit import KitInfo
 from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.tasks.task import Size
@@ -26,20 +27,6 @@ class CascadeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Size
     target: tuple[str, str]
     target_quality: float | None
-
-
-class Calibration(msgspec.Struct, frozen=True):
-    """A cascade on held-out data: the share that it forwards, and the quality of it and of each model alone.
-
-    threshold: the least confidence with which the smaller model's decision stands. target: the quality that was wanted.
-    """
-
-    threshold: float
-    target: float
-    forwarded: float
-    quality: float
-    light_quality: float
-    heavy_quality: float
 
 
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="train"):

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from cloud.cascading import calibrated
 from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter, check_quantisation
-from cloud.jobs import Calibration, CascadeOrder, Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
+from cloud.jobs import CascadeOrder, Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
 from cloud.registry import digest_of
 from edgebench.clock import now_s
 from edgebench.errors import DataError, ModelError
 from edgebench.fabric.pictures import picture_size
+from edgebench.fabric.records import Calibration
 from edgebench.inference.fake import FakeModel
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.experiments import stats
-from edgebench.experiments.figures import JointFigures, Latency, PathFigures
-from edgebench.experiments.samples import ABSENT, Ints, Samples, decides_at_random, ms
+from edgebench.experiments.figures import JointFigures, PathFigures
+from edgebench.experiments.samples import ABSENT, Ints, Samples, decides_at_random, latency_of, ms
 from edgebench.fabric.records import Observations
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, WorkloadPlan
@@ -47,7 +46,7 @@ def _figures(
         decided=int(decided.sum()),
         late=late,
         deadline_ms=joint.deadline_ms,
-        latency_ms=_latency(latency_ns),
+        latency_ms=latency_of(latency_ns),
         parts_ms=_rounded(sum(_work_ms(frames, name, decided) for name in involved)) if decided.any() else None,
         paths=[
             PathFigures(
@@ -142,13 +141,6 @@ def _right(
         by_sample[each.decided] = judge(outputs, labels)
         whole &= frames.spread(part, by_sample) == 1
     return whole
-
-
-def _latency(ns: Ints) -> Latency | None:
-    if not len(ns):
-        return None
-    p50, p90, p99 = stats.percentiles(ns, (0.5, 0.9, 0.99))
-    return Latency(mean=_rounded(ms(ns.mean())), p50=ms(p50), p90=ms(p90), p99=ms(p99), max=ms(float(ns.max())))
 
 
 def _rounded(value: float) -> float:

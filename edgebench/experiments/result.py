@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
 from edgebench.experiments import stats
+from edgebench.experiments.cascades import cascade_of
 from edgebench.experiments.federations import federations_of
 from edgebench.experiments.figures import (
     SCHEMA,
     Adequacy,
     Bound,
-    CascadeFigures,
     DeathFigures,
     FaultFigures,
     Hops,
     HostUse,
-    Latency,
     LinkFigures,
     ModelUse,
     NodeFigures,
@@ -37,7 +36,16 @@ from edgebench.experiments.figures import (
 from edgebench.experiments.handovers import handovers_of
 from edgebench.experiments.joints import joints_of
 from edgebench.experiments.rollouts import rollouts_of
-from edgebench.experiments.samples import ABSENT, HOPS, Ints, Samples, decides_at_random, ms, samples_by_workload
+from edgebench.experiments.samples import (
+    ABSENT,
+    HOPS,
+    Ints,
+    Samples,
+    decides_at_random,
+    latency_of,
+    ms,
+    samples_by_workload,
+)
 from edgebench.experiments.verdict import FULL_BUSY, slip_limit_ms, verdict_of
 from edgebench.fabric.records import ModelEvent, Observations, RoundRecord, Tally
 from edgebench.tasks import task_named
@@ -105,7 +113,7 @@ def _workload(
     }
     scheduled = _scheduled(samples, tallies)
     decided = int(samples.decided.sum())
-    latency = _latency(samples.latency_ns)
+    latency = latency_of(samples.latency_ns)
     task = task_named(plan.task)
     rejected = _counted(tally.rejected for tally in tallies.values())
     dropped = _counted(tally.dropped for tally in tallies.values())
@@ -144,7 +152,7 @@ def _workload(
         mean_batch=_rounded(batches.mean()) if len(batches) else None,
         compress=None if plan.compress is None else f"JPEG {plan.compress.quality}",
         sample_bytes=_rounded(samples.size_bytes.mean()) if len(samples) else None,
-        cascade=_cascade(plan, deployment, observations, samples),
+        cascade=cascade_of(plan, deployment, observations, samples),
     )
 
 
@@ -152,40 +160,6 @@ def _scheduled(samples: Samples, tallies: dict[str, Tally]) -> int:
     """Rows, and the samples that a device counted but did not live to write down."""
     rows = dict(zip(samples.nodes, np.bincount(samples.node, minlength=len(samples.nodes)).tolist(), strict=True))
     return sum(max(rows.get(node, 0), tallies[node].scheduled if node in tallies else 0) for node in {*rows, *tallies})
-
-
-def _cascade(
-    plan: WorkloadPlan, deployment: Deployment, observations: Observations, samples: Samples
-) -> CascadeFigures | None:
-    calibrated = next((each for each in observations.cascades if each.workload == plan.name), None)
-    if calibrated is None:
-        return None
-    names = {name: code for code, name in enumerate(samples.deciders)}
-    by_cloud = samples.decided & (samples.decider == names.get(deployment.cloud, ABSENT - 1))
-    by_edge = samples.decided & ~by_cloud
-    decided = int(samples.decided.sum())
-    return CascadeFigures(
-        forwarded=int(by_cloud.sum()),
-        share=_rounded(by_cloud.sum() / decided) if decided else 0.0,
-        kept_bytes=int(samples.size_bytes[by_edge].sum()),
-        edge_latency_ms=_latency(samples.latency_ns[by_edge[samples.decided]]),
-        cloud_latency_ms=_latency(samples.latency_ns[by_cloud[samples.decided]]),
-        threshold=_rounded(calibrated.threshold),
-        target=_rounded(calibrated.target),
-        expected_share=_rounded(calibrated.forwarded),
-        quality=_rounded(calibrated.quality),
-        light_quality=_rounded(calibrated.light_quality),
-        heavy_quality=_rounded(calibrated.heavy_quality),
-    )
-
-
-def _latency(latency: Ints) -> Latency | None:
-    if not len(latency):
-        return None
-    p50, p90, p99 = stats.percentiles(latency, (0.5, 0.9, 0.99))
-    return Latency(
-        mean=_rounded(ms(latency.mean())), p50=ms(p50), p90=ms(p90), p99=ms(p99), max=ms(float(latency.max()))
-    )
 
 
 def _hops(samples: Samples) -> Hops | None:

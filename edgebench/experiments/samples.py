@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.errors import EdgebenchError
+from edgebench.experiments import stats
+from edgebench.experiments.figures import Latency
 from edgebench.fabric.records import Observations
 
 ABSENT = -1
@@ -97,6 +99,15 @@ def samples_by_workload(records: Any, workloads: tuple[str, ...]) -> dict[str, S
 def decides_at_random(workload: str, observations: Observations) -> bool:
     """Whether a fake model decided: what it gives means nothing, and may not even be of the task's form."""
     return any(event.manifest.runtime == "fake" for event in observations.models if event.workload == workload)
+
+
+def latency_of(ns: Ints) -> Latency | None:
+    """The spread of latencies [sample]; None of none."""
+    if not len(ns):
+        return None
+    p50, p90, p99 = stats.percentiles(ns, (0.5, 0.9, 0.99))
+    mean = round(float(ms(ns.mean())), 6)
+    return Latency(mean=mean, p50=ms(p50), p90=ms(p90), p99=ms(p99), max=ms(float(ns.max())))
 
 
 def ms(ns: Any) -> Any:

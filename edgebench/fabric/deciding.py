@@ -137,7 +137,8 @@ class Decider:
         received_ns = now_ns()
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
-            asked = _Asked(origin, now_ns(), payload, accepted.seq, accepted.plain)
+            kept = b"" if self._pass_on is None else payload
+            asked = _Asked(origin, now_ns(), kept, accepted.seq, accepted.plain)
             self._server.submit(Request(accepted.x, received_ns, asked))
 
     def _served(self, served: Served[_Asked]) -> None:

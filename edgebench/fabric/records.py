@@ -264,23 +264,26 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
     resent: int
 
 
-class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
-    """How a cascade was calibrated on held-out data.
+class Calibration(msgspec.Struct, frozen=True):
+    """A cascade on held-out data: the share that it forwards, and the quality of it and of each model alone.
 
-    light, heavy: digests of the two models. threshold: the least confidence with which the edge's decision stands.
-    forwarded: the share of samples below it. target, quality, light_quality, heavy_quality: what was wanted, and what
-    the cascade and each model alone reached.
+    threshold: the least confidence with which the smaller model's decision stands. target: the quality that was wanted.
     """
 
-    workload: str
-    light: str
-    heavy: str
     threshold: float
     target: float
     forwarded: float
     quality: float
     light_quality: float
     heavy_quality: float
+
+
+class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
+    """How a cascade was calibrated. heavy: the digest of its larger model."""
+
+    workload: str
+    heavy: str
+    calibration: Calibration
 
 
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):

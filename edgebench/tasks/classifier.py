@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Classifier:
+class Classifier(ABC):
     """Implements `edgebench.tasks.task.Task` but for the members below, which a subclass gives.
 
     name: what topologies call it: `module:attribute`, or a name of the built-in tasks. classes: how many; with 2,
@@ -35,17 +36,17 @@ class Classifier:
     batch_size: ClassVar[int] = 32
     learning_rate: ClassVar[float] = 1e-3
 
+    @abstractmethod
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """See `Task.load`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self, size: Size, dataset: Dataset) -> keras.Model | torch.nn.Module:
         """A new model for samples like those of `dataset`.
 
         A Keras one gives probabilities float32 [batch, output]; a torch module gives logits of the same shape, and is
         kept with the sigmoid or softmax at its end.
         """
-        raise NotImplementedError
 
     @property
     def metric(self) -> str:

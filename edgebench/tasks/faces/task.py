@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.tasks.faces.labels import face_intervals, face_metrics
-from edgebench.tasks.sources import Source, load
-from edgebench.tasks.task import Baseline, Dataset, Epoch, ModelInfo, Size
+from edgebench.tasks.packaged import PackagedTask
+from edgebench.tasks.task import Dataset, Epoch, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras
 
 
-@dataclass(frozen=True)
-class FaceTask:
-    """Embeddings of faces, compared by their cosine. Implements `edgebench.tasks.task.Task`.
+@dataclass(frozen=True, kw_only=True)
+class FaceTask(PackagedTask):
+    """Embeddings of faces, compared by their cosine. Samples are uint8 [56, 48, 1 or 3], labels as `labels.py` says.
 
-    Embeddings are no decisions, so there is no loss of outputs that devices could learn on.
+    heavy: what is trained as `heavy`: with an angular margin, or on triplets. Embeddings are no decisions, so there is
+    no loss of outputs that devices could learn on.
     """
 
-    name: str
+    package: ClassVar[str] = "edgebench.tasks.faces"
+
     heavy: Literal["sphereface", "facenet"]
-    """What is trained as `heavy`: with an angular margin, or on triplets."""
-    models: Mapping[Size, ModelInfo]
-    scenario: str = "smart-home"
-    metric: str = "auc"
-
-    def sources(self) -> Sequence[Source]:
-        """See `Task.sources`."""
-        from edgebench.tasks.faces.sources import sources
-
-        return sources()
-
-    def load(self, data: Path | None, *, seed: int) -> Dataset:
-        """See `Task.load`; samples uint8 [56, 48, 1 or 3], labels as `labels.py` says. Real data is split in the same
-        way whatever the seed."""
-        if data is not None:
-            return load(self.name, self.sources(), data)
-        from edgebench.tasks.faces.generator import generate
-
-        return generate(seed=seed)
 
     def fit(
         self,
@@ -77,22 +59,18 @@ class FaceTask:
         """See `Task.intervals`; with `group` [sample] whole people are drawn, not pictures."""
         return face_intervals(outputs, labels, seed=seed, group=group)
 
-    def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
-        """See `Task.baseline`; nothing in it is left to chance."""
-        from edgebench.tasks.faces.baseline import fit_baseline
-
-        return fit_baseline(dataset)
-
 
 _LIGHT = ModelInfo("MobileFaceNet-like, 64 outputs, angular margin", 80_704)
 _SPHEREFACE = ModelInfo("SphereFace-like, 128 outputs, angular margin", 1_542_080)
 _FACENET = ModelInfo("FaceNet-like: Inception-ResNet, 128 outputs, semi-hard triplets", 264_192)
 _PUBLISHED = ModelInfo("SphereFace-20 at 112 × 96, 512 outputs", 22_666_944)
 
-FACES = FaceTask("face-recognition", "facenet", {"light": _LIGHT, "heavy": _FACENET, "published": _PUBLISHED})
-SPHEREFACE = FaceTask(
-    "edgebench.tasks.faces.task:SPHEREFACE",
-    "sphereface",
-    {"light": _LIGHT, "heavy": _SPHEREFACE, "published": _PUBLISHED},
-)
+
+def _task(name: str, heavy: Literal["sphereface", "facenet"], info: ModelInfo) -> FaceTask:
+    models: dict[Size, ModelInfo] = {"light": _LIGHT, "heavy": info, "published": _PUBLISHED}
+    return FaceTask(name=name, scenario="smart-home", metric="auc", models=models, heavy=heavy)
+
+
+FACES = _task("face-recognition", "facenet", _FACENET)
+SPHEREFACE = _task("edgebench.tasks.faces.task:SPHEREFACE", "sphereface", _SPHEREFACE)
 """The same with SphereFace as `heavy`."""

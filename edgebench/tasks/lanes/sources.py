@@ -5,8 +5,11 @@ from __future__ import annotations
 from edgebench.tasks.lanes import labelled, tusimple, video
 from edgebench.tasks.sources import Source
 
-SOURCES = (
-    Source(tusimple.NAME, tusimple.FOLDER, tusimple.MARKERS, tusimple.HOW_TO_GET, tusimple.load),
-    Source(labelled.NAME, labelled.FOLDER, labelled.MARKERS, labelled.HOW_TO_GET, labelled.load),
-    Source(video.NAME, video.FOLDER, video.VIDEOS, video.HOW_TO_GET, video.load),
-)
+
+def sources() -> tuple[Source, ...]:
+    """Where lanes can be learned from, the preferred source first."""
+    return (
+        Source(tusimple.NAME, tusimple.FOLDER, tusimple.MARKERS, tusimple.HOW_TO_GET, tusimple.load),
+        Source(labelled.NAME, labelled.FOLDER, labelled.MARKERS, labelled.HOW_TO_GET, labelled.load),
+        Source(video.NAME, video.FOLDER, video.VIDEOS, video.HOW_TO_GET, video.load),
+    )

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.tasks.packaged import PackagedTask
 from edgebench.tasks.reid.labels import reid_intervals, reid_metrics
-from edgebench.tasks.sources import Source, load
-from edgebench.tasks.task import Baseline, Dataset, Epoch, ModelInfo, Size
+from edgebench.tasks.task import Dataset, Epoch, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras
 
-_MODELS: dict[Size, ModelInfo] = {
-    "light": ModelInfo("depthwise separable convolutions, 6 stripes × 16 outputs", 12_224),
-    "heavy": ModelInfo("DG-Net, small: its appearance encoder, 6 stripes × 32 outputs", 265_512),
-    "published": ModelInfo("DG-Net's appearance encoder: ResNet-50 at 256 × 128, 2 × 512 outputs", 25_663_424),
-}
 
-
-@dataclass(frozen=True)
-class ReidTask:
-    """Embeddings of pedestrians, compared by their cosine. Implements `edgebench.tasks.task.Task`.
+@dataclass(frozen=True, kw_only=True)
+class ReidTask(PackagedTask):
+    """Embeddings of pedestrians, compared by their cosine. Samples are uint8 [96, 48, 3], labels as `labels.py` says.
 
     Embeddings are no decisions, so there is no loss of outputs that devices could learn on.
     """
 
-    name: str = "person-reid"
-    scenario: str = "surveillance"
-    metric: str = "rank1"
-    models: Mapping[Size, ModelInfo] = field(default_factory=lambda: _MODELS)
-
-    def sources(self) -> Sequence[Source]:
-        """See `Task.sources`."""
-        from edgebench.tasks.reid.sources import sources
-
-        return sources()
-
-    def load(self, data: Path | None, *, seed: int) -> Dataset:
-        """See `Task.load`; samples uint8 [96, 48, 3], labels as `labels.py` says. Real data is split in the same way
-        whatever the seed."""
-        if data is not None:
-            return load(self.name, self.sources(), data)
-        from edgebench.tasks.reid.generator import generate
-
-        return generate(seed=seed)
+    package: ClassVar[str] = "edgebench.tasks.reid"
 
     def fit(
         self,
@@ -81,11 +56,14 @@ class ReidTask:
         """See `Task.intervals`; with `group` [sample] whole people are drawn, not queries."""
         return reid_intervals(outputs, labels, seed=seed, group=group)
 
-    def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
-        """See `Task.baseline`; nothing in it is left to chance."""
-        from edgebench.tasks.reid.baseline import fit_baseline
 
-        return fit_baseline(dataset)
-
-
-REID = ReidTask()
+REID = ReidTask(
+    name="person-reid",
+    scenario="surveillance",
+    metric="rank1",
+    models={
+        "light": ModelInfo("depthwise separable convolutions, 6 stripes × 16 outputs", 12_224),
+        "heavy": ModelInfo("DG-Net, small: its appearance encoder, 6 stripes × 32 outputs", 265_512),
+        "published": ModelInfo("DG-Net's appearance encoder: ResNet-50 at 256 × 128, 2 × 512 outputs", 25_663_424),
+    },
+)

@@ -19,11 +19,18 @@ from numpy.typing import NDArray
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.images import read_rgb
-from edgebench.tasks.sources import Source
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
 
 NAME = "GTSRB"
+PUBLISHED = (
+    "GTSRB (Institut für Neuroinformatik, Bochum; free for research, https://benchmark.ini.rub.de/): "
+    "GTSRB_Final_Training_Images.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip unpacked into GTSRB/"
+)
+MIRRORED = (
+    "its mirror on Kaggle (meowmeowmeowmeowmeow/gtsrb-german-traffic-sign): Train/, Train.csv, Test/ and Test.csv in "
+    "gtsrb-kaggle/"
+)
 CLASSES = 43
 SIDE = 32
 """Pixels of a sample, each way."""
@@ -54,10 +61,10 @@ def load_published(folder: Path) -> Dataset:
     training = next(place for place in (folder / "Final_Training/Images", folder / "Training") if place.is_dir())
     tables = sorted(training.glob("*/GT-*.csv"))
     if not tables:
-        raise DataError(f"{training}: no <class>/GT-<class>.csv; fetch {_PUBLISHED} again")
+        raise DataError(f"{training}: no <class>/GT-<class>.csv; fetch {PUBLISHED} again")
     test = next((place for place in _test_tables(folder) if place.is_file()), None)
     if test is None:
-        raise DataError(f"{folder / 'Final_Test/GT-final_test.csv'}: missing; it belongs to {_PUBLISHED}")
+        raise DataError(f"{folder / 'Final_Test/GT-final_test.csv'}: missing; it belongs to {PUBLISHED}")
     pictures = [p for table in tables for p in _rows(table, ";", "Filename", table.parent, tracks=True)]
     asked = list(_rows(test, ";", "Filename", folder / "Final_Test/Images", tracks=False))
     return _dataset([*tables, test], pictures, asked)
@@ -68,7 +75,7 @@ def load_mirrored(folder: Path) -> Dataset:
     tables = [folder / "Train.csv", folder / "Test.csv"]
     for table in tables:
         if not table.is_file():
-            raise DataError(f"{table}: missing; it belongs to {_MIRRORED}")
+            raise DataError(f"{table}: missing; it belongs to {MIRRORED}")
     pictures = list(_rows(tables[0], ",", "Path", folder, tracks=True))
     return _dataset(tables, pictures, list(_rows(tables[1], ",", "Path", folder, tracks=False)))
 
@@ -150,17 +157,3 @@ def _parsed(pictures: Sequence[_Picture], asked: Sequence[_Picture]) -> Arrays:
 
 def _read(pictures: Sequence[_Picture]) -> NDArray[np.uint8]:
     return np.stack([read_rgb(p.path, (SIDE, SIDE), part=p.sign) for p in pictures])
-
-
-_PUBLISHED = (
-    "GTSRB (Institut für Neuroinformatik, Bochum; free for research, https://benchmark.ini.rub.de/): "
-    "GTSRB_Final_Training_Images.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip unpacked into GTSRB/"
-)
-_MIRRORED = (
-    "its mirror on Kaggle (meowmeowmeowmeowmeow/gtsrb-german-traffic-sign): Train/, Train.csv, Test/ and Test.csv in "
-    "gtsrb-kaggle/"
-)
-SOURCES = (
-    Source(NAME, "GTSRB", ("Final_Training/Images", "Training/*/GT-*.csv"), _PUBLISHED, load_published),
-    Source(f"{NAME}, Kaggle", "gtsrb-kaggle", ("Train/42",), _MIRRORED, load_mirrored),
-)
