@@ -62,6 +62,10 @@ def validate(args: argparse.Namespace) -> int:
         deciders = len(set(workload.deciders.values()))
         where = f"{len(workload.sources)} devices, decided on {deciders} {workload.place} node{'s' * (deciders != 1)}"
         print(f"  workload   {workload.name}: {workload.task}, {where}")
+    for name, joint in deployment.joint.items():
+        print(f"  joint      {name}: of {', '.join(joint.of)}")
+    for move in deployment.moves:
+        print(f"  move       {move.node} to {move.to} at {move.at_s:g} s")
     for name, plan in deployment.federated.items():
         how = plan.how
         what = f"app {how.app}" if how.app is not None else f"{how.rounds} rounds of {how.strategy.name}"

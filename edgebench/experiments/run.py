@@ -86,7 +86,9 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     observations = _execute(deployment, options, command_started_ns)
     if observations.mistakes:
         write_report(run_dir)
-        raise EdgebenchError("\n".join(observations.mistakes))
+        # The cloud knows the place in the topology, and not what its file is called here.
+        placed = [f"{args.file}: {each}" if each.startswith("$.") else each for each in observations.mistakes]
+        raise EdgebenchError("\n".join(placed))
     return report_command(run_dir, args.json)
 
 

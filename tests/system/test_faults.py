@@ -143,3 +143,23 @@ def test_ctrl_c_while_the_run_is_being_prepared_leaves_nothing_running(tmp_path:
     _, alive = psutil.wait_procs(parts, timeout=10.0)
     assert [part.cmdline() for part in alive if part.status() != psutil.STATUS_ZOMBIE] == []
     assert (run_dir_of(tmp_path / "runs") / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "mend"),
+    [
+        ("compress={kind: jpeg}", "compress: samples of icu-death are float32 [48, 76], no pictures (remove it)"),
+        ("task=face-recognition", "no probabilities, so nothing tells how sure a model is (use device, edge or cloud)"),
+    ],
+)
+def test_what_only_the_data_or_the_task_can_tell_names_file_and_place(more: str, mend: str, tmp_path: Path) -> None:
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(SMALL.replace(", model: {runtime: fake}", ""))
+    cascade = ["--set", "workloads.watch.place.infer=cascade"] if more.startswith("task") else []
+    line = command(topology, tmp_path / "runs", *cascade, "--set", f"workloads.watch.{more}")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"{topology}: $.workloads.watch.")
+    assert last.endswith(mend)
