@@ -277,6 +277,8 @@ class Director:
             return
         (file,) = trained.files
         self._registry.put(Path(file.path), file.manifest)
+        if file.picture is not None:
+            shutil.copyfile(file.picture, Path(self._spec.run_dir) / "models" / f"{file.manifest.digest}.png")
         old, new = self._in_use.get(plan.name), file.manifest
         metric = task_named(plan.task).metric
         if self._streams_end_ns is not None and now_ns() > self._streams_end_ns:

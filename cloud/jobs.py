@@ -78,10 +78,14 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class TrainedFile(msgspec.Struct, frozen=True):
-    """A file for one target. Its manifest's metrics are those of the file itself, on the split `valid`."""
+    """A file for one target. Its manifest's metrics are those of the file itself, on the split `valid`.
+
+    picture: a PNG file of what the model can draw, where it draws.
+    """
 
     path: str
     manifest: Manifest
+    picture: str | None = None
 
 
 class Trained(msgspec.Struct, frozen=True, tag="trained"):

@@ -53,7 +53,8 @@ def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
 class Fitted:
     """A freshly trained model, saved in `file`: a `.keras` one, or an `.onnx` one of a torch module.
 
-    parameters: 0 where the targets need no model (fake ones).
+    parameters: 0 where the targets need no model (fake ones). metrics: on the split `valid`, those that are defined.
+    picture: a PNG file of what it can draw, where it draws.
     """
 
     job: TrainJob
@@ -64,6 +65,8 @@ class Fitted:
     outputs: int
     epochs: int
     train_s: float
+    metrics: dict[str, float]
+    picture: Path | None = None
 
     @property
     def native(self) -> str:
@@ -222,15 +225,15 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
     out_dir = Path(job.out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     keras_file = out_dir / "model.keras"
-    epochs = 0
+    epochs, drawn = 0, b""
 
     def tell(epoch: Epoch) -> None:
-        nonlocal epochs
-        epochs = epoch.epoch
+        nonlocal epochs, drawn
+        epochs, drawn = epoch.epoch, epoch.picture
         report(Progress(job.name, epoch.epoch, epoch.epochs, _defined(epoch.loss), _defined(epoch.quality)))
 
     if all(runtime == "fake" for runtime, _ in job.targets):
-        return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0)
+        return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0, {})
     import keras
 
     start_s = now_s()
@@ -242,10 +245,21 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
         onnx_file = out_dir / "model.onnx"
         outputs = write_onnx(model, dataset.spec, onnx_file)
         parameters = sum(weight.numel() for weight in model.parameters())
-        return Fitted(job, task, dataset, onnx_file, parameters, outputs, epochs, train_s)
+        return Fitted(job, task, dataset, onnx_file, parameters, outputs, epochs, train_s, {})
+    from edgebench.tasks.models import outputs_of as keras_outputs_of
+
     model.save(keras_file)
+    metrics = _scored(task, keras_outputs_of(model, dataset.valid.x), dataset.valid)
+    picture = None
+    if drawn:
+        picture = out_dir / "drawn.png"
+        picture.write_bytes(drawn)
     parameters, outputs = int(model.count_params()), int(model.output_shape[-1])
-    return Fitted(job, task, dataset, keras_file, parameters, outputs, epochs, train_s)
+    return Fitted(job, task, dataset, keras_file, parameters, outputs, epochs, train_s, metrics, picture)
+
+
+def _scored(task: Task, outputs: NDArray[np.float32], split: Split) -> dict[str, float]:
+    return {name: value for name, value in task.score(outputs, split.y).items() if np.isfinite(value)}
 
 
 def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisation: str) -> TrainedFile:
@@ -273,14 +287,15 @@ def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisat
         seed=job.seed,
         evaluated_on="valid",
         metrics={},
+        metrics_before_export={} if runtime in ("fake", model.native) else model.metrics,
         train_s=model.train_s,
     )
     # What a fake model gives means nothing, and may not even be of the task's form.
     metrics = {}
     if runtime != "fake":
-        metrics = model.task.score(outputs_of(path, undescribed, dataset.valid.x), dataset.valid.y)
-    defined = {name: value for name, value in metrics.items() if np.isfinite(value)}
-    return TrainedFile(str(path), msgspec.structs.replace(undescribed, metrics=defined))
+        metrics = _scored(model.task, outputs_of(path, undescribed, dataset.valid.x), dataset.valid)
+    picture = None if model.picture is None else str(model.picture)
+    return TrainedFile(str(path), msgspec.structs.replace(undescribed, metrics=metrics), picture)
 
 
 def outputs_of(path: Path, manifest: Manifest, x: NDArray[Any]) -> NDArray[np.float32]:

@@ -27,7 +27,8 @@ class Weighing:
         """Evaluate a round's model on the split `valid`, and make the files that are wanted of it."""
         task, valid = self._model.task, self._model.dataset.valid
         set_weights(self._keras, dict(numpy_arrays(read_parcel(Path(job.weights)).content)))
-        metrics = task.score(outputs_of(self._keras, valid.x), valid.y)
+        scores = task.score(outputs_of(self._keras, valid.x), valid.y)
+        metrics = {name: value for name, value in scores.items() if np.isfinite(value)}
         files: tuple[TrainedFile, ...] = ()
         if job.targets:
             out_dir = Path(job.out_dir)
@@ -35,7 +36,6 @@ class Weighing:
             keras_file = out_dir / "model.keras"
             self._keras.save(keras_file)
             # How long the devices have learned is in the records of the rounds.
-            model = dataclasses.replace(self._model, file=keras_file, epochs=0, train_s=0.0)
+            model = dataclasses.replace(self._model, file=keras_file, epochs=0, train_s=0.0, metrics=metrics)
             files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
-        defined = {name: value for name, value in metrics.items() if np.isfinite(value)}
-        return Trained(job.name, files, metrics=defined)
+        return Trained(job.name, files, metrics=metrics)

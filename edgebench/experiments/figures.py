@@ -93,10 +93,12 @@ class Quality(msgspec.Struct, frozen=True):
 
 
 class Validated(msgspec.Struct, frozen=True):
-    """What a model scored on held-out data before it was announced."""
+    """What a model scored on held-out data before it was announced; before_export: as it was trained, in float32, which
+    is None for a model that runs as it was trained."""
 
     metric: str
     value: float | None
+    before_export: float | None
     metrics: dict[str, float | None]
     evaluated_on: str
     source: str

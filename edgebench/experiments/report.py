@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from importlib import resources
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import EXIT_INVALID_RUN
 from edgebench.experiments import charts, federated_view, trade_offs, view, wording
-from edgebench.experiments.figures import Result
+from edgebench.experiments.figures import Result, WorkloadFigures
 from edgebench.experiments.result import result_of
-from edgebench.experiments.rundir import REPORT, RESULT, Run, load_run, write_atomically, write_json
+from edgebench.experiments.rundir import MODELS, REPORT, RESULT, Run, load_run, write_atomically, write_json
 from edgebench.experiments.samples import samples_by_workload
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def _html(run: Run, result: Result) -> str:
                 "table": view.model_table(each),
                 "swaps": view.swap_table(name, result),
                 "lines": view.model_lines(name, result),
+                "pictures": _pictures(run.path / MODELS, each),
             }
             for name, each in result.workloads.items()
         ],
@@ -174,6 +176,18 @@ def _federations(run: Run, result: Result, figures: _Figures) -> list[dict[str, 
             "lines": federated_view.lines(each),
         }
         for name, each in result.federated.items()
+    ]
+
+
+def _pictures(folder: Path, workload: WorkloadFigures) -> list[dict[str, str]]:
+    """What the workload's models can draw, each once."""
+    from edgebench.tasks.images import caption_of
+
+    files = [folder / f"{model.digest}.png" for model in workload.models]
+    found = {file.read_bytes(): caption_of(file) for file in files if file.is_file()}
+    return [
+        {"source": f"data:image/png;base64,{base64.b64encode(content).decode()}", "caption": caption}
+        for content, caption in found.items()
     ]
 
 

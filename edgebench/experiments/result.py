@@ -298,6 +298,7 @@ def _validated(task: Task, event: ModelEvent) -> Validated | None:
     return Validated(
         metric=task.metric,
         value=metrics.get(task.metric),
+        before_export=_defined(manifest.metrics_before_export.get(task.metric, math.nan)),
         metrics=metrics,
         evaluated_on=manifest.evaluated_on,
         source=manifest.data_source,

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +50,12 @@ class DataResult(msgspec.Struct, frozen=True):
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """A metric over the seeds; std is that of the sample (n − 1), 0 for one seed."""
+    """A metric over the seeds, whose values stand in their order; std is that of the sample (n − 1), 0 for one seed."""
 
+    median: float
     mean: float
     std: float
+    values: tuple[float, ...]
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -74,24 +76,27 @@ class NotExported(msgspec.Struct, frozen=True):
 
 
 class ModelResult(msgspec.Struct, frozen=True):
-    """One size. intervals: 95 % bootstrap over patients, of the exported seed's model. train_s: mean of a training."""
+    """One size. beside: metrics on the further test sets of `Dataset.beside`. intervals: 95 % bootstrap over groups
+    (patients, say), of the exported seed's model. train_s: mean of a training."""
 
     parameters: int
     metrics: dict[str, Spread]
+    beside: dict[str, dict[str, Spread]]
     intervals: dict[str, tuple[float, float]]
     train_s: float
     exports: dict[str, Exported | NotExported]
 
 
 class BaselineResult(msgspec.Struct, frozen=True):
-    """The classical model, fitted on the same data."""
+    """The classical model, fitted on the same data. beside: as in `ModelResult`."""
 
     name: str
     metrics: dict[str, float]
+    beside: dict[str, dict[str, float]]
 
 
 class TrainResult(msgspec.Struct, frozen=True):
-    """What `edgebench train --json` prints. All metrics are on the test split."""
+    """What `edgebench train --json` prints. All metrics are on the test split, but for those of `beside`."""
 
     task: str
     data: DataResult
@@ -150,12 +155,14 @@ def train_task(
         tell("fitting the baseline")
         baseline = task.baseline(dataset, seed=_DATA_SEED)
     about = DataResult(dataset.source, dataset.real, len(dataset.train), len(dataset.test))
-    told = BaselineResult(baseline.name, dict(baseline.metrics))
+    besides = {where: dict(metrics) for where, metrics in baseline.beside.items()}
+    told = BaselineResult(baseline.name, dict(baseline.metrics), besides)
     return TrainResult(name, about, seeds, models, told), files
 
 
 def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | None) -> None:
-    """Write the light model (or the only one) to `out` and its manifest beside it; put all into the registry."""
+    """Write the light model (or the only one) to `out`, its manifest and what it can draw beside it; put all into the
+    registry."""
     from cloud.registry import Registry
 
     if out is not None:
@@ -163,6 +170,8 @@ def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | No
         shutil.copyfile(chosen.path, out)
         described = msgspec.json.format(msgspec.json.encode(chosen.manifest))
         out.with_name(out.name + ".json").write_bytes(described)
+        if chosen.picture is not None:
+            shutil.copyfile(chosen.picture, out.with_name(out.name + ".png"))
     if registry is not None:
         store = Registry(registry)
         for file in files.values():
@@ -170,8 +179,14 @@ def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | No
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation."""
-    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
+    """Of at least one value."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return Spread(float(np.median(values)), float(np.mean(values)), std, tuple(map(float, values)))
+
+
+def spreads(scores: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """Of each metric, over scores of one kind."""
+    return {metric: spread([score[metric] for score in scores]) for metric in scores[0]}
 
 
 def choice(files: dict[str, TrainedFile], metric: str) -> TrainedFile:
@@ -189,12 +204,15 @@ def _one_size(
     from cloud.training import file_for, outputs_of
 
     scores: list[dict[str, float]] = []
+    beside: dict[str, list[dict[str, float]]] = {where: [] for where in dataset.beside}
     models: list[tuple[float, Fitted, np.ndarray]] = []
     for seed in range(seeds):
         model = _fitted(name, task, dataset, size, seed, seeds, work_dir / str(seed), tell)
         saved = file_for(model, None, model.native, "float32")
         outputs = outputs_of(Path(saved.path), saved.manifest, dataset.test.x)
         scores.append(task.score(outputs, dataset.test.y))
+        for where, split in dataset.beside.items():
+            beside[where].append(task.score(outputs_of(Path(saved.path), saved.manifest, split.x), split.y))
         models.append((saved.manifest.metrics.get(task.metric, -np.inf), model, outputs))
     _, best, outputs = max(models, key=lambda entry: entry[0])
     tell(f"{size}: bootstrap intervals")
@@ -205,7 +223,8 @@ def _one_size(
         raise ModelError(f"{name}, {size}: {failed.error if isinstance(failed, NotExported) else 'no float32 file'}")
     result = ModelResult(
         parameters=best.parameters,
-        metrics={metric: spread([score[metric] for score in scores]) for metric in scores[0]},
+        metrics=spreads(scores),
+        beside={where: spreads(found) for where, found in beside.items()},
         intervals=intervals,
         train_s=float(np.mean([model.train_s for _, model, _ in models])),
         exports=exports,
@@ -292,15 +311,24 @@ def print_tables(result: TrainResult) -> None:
         f"{result.task} on {kind} data ({result.data.source}): {result.data.n_train} samples to train on, "
         f"{result.data.n_test} to test on, {result.seeds} seeds"
     )
-    quality = Table("model", "metric", "mean ± std", "95 % interval", "parameters", "training", title="Test split")
+    quality = Table("model", "metric", "median", "mean ± std", "95 % interval", "parameters", "training")
+    quality.title = "Test split"
     for size, model in result.models.items():
         for metric, value in model.metrics.items():
             low, high = model.intervals[metric]
-            about = (f"{model.parameters:,}", f"{model.train_s:.1f} s")
-            quality.add_row(size, metric, f"{value.mean:.3f} ± {value.std:.3f}", f"{low:.3f} to {high:.3f}", *about)
+            about = (f"{low:.3f} to {high:.3f}", f"{model.parameters:,}", f"{model.train_s:.1f} s")
+            quality.add_row(size, metric, *_shown(value), *about)
     for metric, found in result.baseline.metrics.items():
-        quality.add_row(result.baseline.name, metric, f"{found:.3f}", "", "", "")
+        quality.add_row(result.baseline.name, metric, f"{found:.3f}", "", "", "", "")
     console.print(quality)
+    for where, of_baseline in result.baseline.beside.items():
+        further = Table("model", "metric", "median", "mean ± std", title=f"Beside the test split: {where}")
+        for size, model in result.models.items():
+            for metric, value in model.beside[where].items():
+                further.add_row(size, metric, *_shown(value))
+        for metric, found in of_baseline.items():
+            further.add_row(result.baseline.name, metric, f"{found:.3f}", "")
+        console.print(further)
     exports = Table("model", "LiteRT file", "bytes", "metrics", "one sample", title="Exports, run on the test split")
     for size, model in result.models.items():
         for quantisation, export in model.exports.items():
@@ -310,3 +338,7 @@ def print_tables(result: TrainResult) -> None:
             metrics = ", ".join(f"{metric} {found:.3f}" for metric, found in export.metrics.items())
             exports.add_row(size, quantisation, f"{export.bytes:,}", metrics, f"{export.latency_us:.0f} µs")
     console.print(exports)
+
+
+def _shown(value: Spread) -> tuple[str, str]:
+    return f"{value.median:.3f}", f"{value.mean:.3f} ± {value.std:.3f}"

@@ -191,7 +191,17 @@ def model_table(figures: WorkloadFigures) -> Table:
     """The models of one workload."""
     metric = metric_name(figures.quality.metric)
     return Table(
-        ("Model", "Origin", "Runtime", "From s", "Size", "Decisions", f"{metric} in the stream", f"{metric} held out"),
+        (
+            "Model",
+            "Origin",
+            "Runtime",
+            "From s",
+            "Size",
+            "Decisions",
+            f"{metric} in the stream",
+            f"{metric} held out",
+            "Before export",
+        ),
         tuple(
             (
                 model.digest[:8],
@@ -202,6 +212,7 @@ def model_table(figures: WorkloadFigures) -> Table:
                 count(model.n),
                 quality(model.quality.value, model.quality.interval),
                 _validated(model),
+                NONE if model.validated is None else quality(model.validated.before_export),
             )
             for model in figures.models
         ),

@@ -22,7 +22,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Describes one model file; registries keep it beside the file, announcements carry it.
 
     digest: SHA-256 of the file, hex. input: one sample. outputs: values a sample. batches: the batch sizes that the
-    file can run at, ascending. metrics: on held-out data that was never trained on (`evaluated_on` names the split).
+    file can run at, ascending. metrics: on held-out data that was never trained on (`evaluated_on` names the split);
+    metrics_before_export: of the model as it was trained, in float32, on the same data.
     real: whether the data was real; generated otherwise. threshold: only while a cascade announces it: the least
     confidence with which its decision stands; a sample of which it is less sure goes on to the cloud.
     """
@@ -44,5 +45,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     evaluated_on: str
     metrics: dict[str, float]
+    metrics_before_export: dict[str, float] = {}
     train_s: float
     threshold: float | None = None

@@ -44,21 +44,25 @@ def keep_best(
     train_epoch: Callable[[int], float],
     quality: Callable[[], float],
     progress: Callable[[Epoch], None] | None,
+    picture: Callable[[], bytes] | None = None,
 ) -> None:
     """Train the model epoch by epoch, and leave it with its best weights.
 
     train_epoch: trains epoch n = 1, 2, … and gives its mean loss. quality: of the model as it is, on held-out data;
-    larger is better.
+    larger is better. picture: what `Epoch.picture` shows of the model as it is.
     """
     best, best_epoch, kept = -np.inf, 0, model.get_weights()
+    drawn = b""
     for epoch in range(1, how.epochs + 1):
         loss = train_epoch(epoch)
         found = quality()
         # Not `found > best`: where it is undefined it is NaN, and the latest weights are as good as any.
         if epoch >= min(how.settle, how.epochs) and not found <= best:
             best, best_epoch, kept = found, epoch, model.get_weights()
+            if picture is not None and progress is not None:
+                drawn = picture()
         if progress is not None:
-            progress(Epoch(epoch=epoch, epochs=how.epochs, loss=loss, quality=found))
+            progress(Epoch(epoch=epoch, epochs=how.epochs, loss=loss, quality=found, picture=drawn))
         if best_epoch and epoch - best_epoch >= how.patience:
             break
     model.set_weights(kept)

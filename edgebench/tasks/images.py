@@ -1,14 +1,18 @@
-"""Reading pictures."""
+"""Reading pictures, and writing them."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from edgebench.errors import DataError
+
+_CAPTION = "Description"
 
 
 def read_rgb(
@@ -30,3 +34,21 @@ def read_rgb(
         box = (left * picture.width, upper * picture.height, right * picture.width, lower * picture.height)
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR, box)
     return np.asarray(picture, np.uint8)
+
+
+def png(picture: NDArray[np.uint8], caption: str) -> bytes:
+    """A picture uint8 [height, width, 3] as PNG, with its caption in it."""
+    about = PngInfo()
+    about.add_text(_CAPTION, caption)
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True, pnginfo=about)
+    return buffer.getvalue()
+
+
+def caption_of(path: Path) -> str:
+    """The caption of a file that `png` made; empty where there is none. Raises DataError for a file that is no PNG."""
+    try:
+        with Image.open(path, formats=("PNG",)) as opened:
+            return str(opened.info.get(_CAPTION, ""))
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise DataError(f"{path}: no PNG file that can be read ({error})") from error

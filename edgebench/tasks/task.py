@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -53,6 +53,7 @@ class Dataset:
     """What a task learns from. `real` is false for generated data, and every figure says so.
 
     natural_key: what sets the groups apart by where they come from (the hospital, say), if the data tells.
+    beside: further test sets by name, whose figures stand beside those of `test` and never in their place.
     """
 
     source: str
@@ -62,6 +63,22 @@ class Dataset:
     valid: Split
     test: Split
     natural_key: str | None = None
+    beside: Mapping[str, Split] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        splits: Mapping[str, Split],
+        *,
+        source: str,
+        real: bool,
+        features: tuple[str, ...],
+        natural_key: str | None = None,
+        beside: Mapping[str, Split] | None = None,
+    ) -> Dataset:
+        """Of the splits `train`, `valid` and `test`."""
+        train, valid, test = (splits[name] for name in ("train", "valid", "test"))
+        return cls(source, real, features, train, valid, test, natural_key, beside or {})
 
     @property
     def spec(self) -> TensorSpec:
@@ -70,12 +87,16 @@ class Dataset:
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """Progress of a training: epochs count from 1; `quality` is the task's metric on `valid`."""
+    """Progress of a training: epochs count from 1; `quality` is the task's metric on `valid`.
+
+    picture: a PNG of what the weights that are kept so far can draw, from a model that draws.
+    """
 
     epoch: int
     epochs: int
     loss: float
     quality: float
+    picture: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -88,10 +109,11 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A classical model fitted on the same features and the same split."""
+    """A classical model fitted on the same features and the same split. beside: as `Dataset.beside`."""
 
     name: str
     metrics: Mapping[str, float]
+    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Task(Protocol):

@@ -45,7 +45,8 @@ class TinyTask:
             x = rng.normal(size=(size, STEPS, FEATURES)).astype(np.float32)
             y = (x.mean(axis=(1, 2)) > 0).astype(np.float32)[:, None]
             splits[name] = Split(x=x, y=y, group=np.arange(size, dtype=np.int64) // 2 + 1_000 * first)
-        return Dataset(source="tiny", real=False, features=("a", "b", "c"), natural_key=None, **splits)
+        beside = {"the first ten": splits["test"].rows(np.arange(10))}
+        return Dataset.of(splits, source="tiny", real=False, features=("a", "b", "c"), beside=beside)
 
     def fit(
         self,
@@ -81,7 +82,8 @@ class TinyTask:
             history = model.fit(dataset.train.x, dataset.train.y, batch_size=50, epochs=1, verbose=0)
             quality = self.score(model.predict(dataset.valid.x, verbose=0), dataset.valid.y)["auroc"]
             if progress is not None:
-                progress(Epoch(epoch=epoch, epochs=epochs or 3, loss=history.history["loss"][0], quality=quality))
+                loss, drawn = history.history["loss"][0], f"what {size} draws".encode()
+                progress(Epoch(epoch=epoch, epochs=epochs or 3, loss=loss, quality=quality, picture=drawn))
         return model
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
@@ -98,7 +100,11 @@ class TinyTask:
         return binary_intervals(outputs, labels, seed=seed, group=group)
 
     def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
-        return Baseline("the mean itself", self.score(dataset.test.x.mean(axis=(1, 2)), dataset.test.y))
+        def scored(split: Split) -> dict[str, float]:
+            return self.score(split.x.mean(axis=(1, 2)), split.y)
+
+        beside = {where: scored(split) for where, split in dataset.beside.items()}
+        return Baseline("the mean itself", scored(dataset.test), beside)
 
 
 TASK = TinyTask()

@@ -1,3 +1,4 @@
+import base64
 import io
 import re
 import shutil
@@ -5,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from edgebench.errors import EdgebenchError
+from edgebench.errors import DataError, EdgebenchError
 from edgebench.experiments import charts, rundir
 from edgebench.experiments.report import print_summary, report_command, write_report
 from edgebench.experiments.result import result_of
 from edgebench.fabric.records import Death, Observations, SampleRecord
+from edgebench.tasks.images import png
 from edgebench.topology.deployment import Deployment
 from tests.experiments import factory, made_up_ward
 from tests.experiments.factory import at_ms
@@ -79,6 +82,34 @@ def test_the_report_needs_nothing_from_elsewhere(ward: Path) -> None:
     assert not re.findall(r'(?:src|href)\s*=\s*"(?!data:)', page)
     assert "http" not in page
     assert "@import" not in page
+
+
+def test_what_a_model_draws_stands_in_the_report_with_its_caption(ward: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "moved"
+    shutil.copytree(ward, copy)
+    (copy / rundir.MODELS).mkdir()
+    digest = made_up_ward.observations().models[0].manifest.digest
+    drawn = png(np.full((4, 6, 3), 90, np.uint8), "five <b> people")
+    (copy / rundir.MODELS / f"{digest}.png").write_bytes(drawn)
+    write_report(copy)
+    page = _page(copy)
+    assert f'src="data:image/png;base64,{base64.b64encode(drawn).decode()}"' in page
+    assert page.count("five &lt;b&gt; people") == 2  # for those who see, and for those who do not
+    (copy / rundir.MODELS / f"{digest}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="no PNG file that can be read"):
+        write_report(copy)
+
+
+def test_a_model_is_held_against_itself_before_it_was_exported(tmp_path: Path) -> None:
+    observed = factory.observations()
+    (event,) = observed.models
+    manifest = msgspec.structs.replace(
+        event.manifest, metrics={"auroc": 0.8123}, metrics_before_export={"auroc": 0.8345}
+    )
+    models = [msgspec.structs.replace(event, manifest=manifest)]
+    page = _small(tmp_path, factory.observations(models=models))
+    assert "Before export" in page
+    assert re.search(r'>0\.812 \(generated\)</td><td data-l="Before export"[^>]*>0\.83[45]</td>', page)
 
 
 def test_every_chart_is_a_figure_that_plotly_takes(ward: Path) -> None:

@@ -25,7 +25,6 @@ from edgebench.experiments.train import (
     Exported,
     ModelResult,
     NotExported,
-    Spread,
     TrainResult,
     choice,
     print_tables,
@@ -89,15 +88,17 @@ def test_the_json_has_the_agreed_keys(trained: Trained) -> None:
     assert (result["task"], result["seeds"]) == (NAME, 2)
     assert set(result["models"]) == {"light", "heavy"}
     for model in result["models"].values():
-        assert set(model) == {"parameters", "metrics", "intervals", "train_s", "exports"}
+        assert set(model) == {"parameters", "metrics", "beside", "intervals", "train_s", "exports"}
         assert set(model["metrics"]) == {"auroc", "auprc"}
-        assert set(model["metrics"]["auroc"]) == {"mean", "std"}
+        assert set(model["metrics"]["auroc"]) == {"median", "mean", "std", "values"}
+        assert len(model["metrics"]["auroc"]["values"]) == 2
         low, high = model["intervals"]["auroc"]
         assert 0 <= low <= high <= 1
         assert set(model["exports"]) == {"float32", "float16", "dynamic", "int8"}
     assert result["models"]["light"]["parameters"] == 209
+    beside = {"the first ten": {"auroc": 1.0, "auprc": 1.0}}
     # The label is whether the mean is above zero: the mean itself must rank perfectly.
-    assert result["baseline"] == {"name": "the mean itself", "metrics": {"auroc": 1.0, "auprc": 1.0}}
+    assert result["baseline"] == {"name": "the mean itself", "metrics": {"auroc": 1.0, "auprc": 1.0}, "beside": beside}
 
 
 def test_an_export_has_size_metrics_and_latency(trained: Trained) -> None:
@@ -125,6 +126,26 @@ def test_out_holds_the_light_model_beside_its_manifest(trained: Trained) -> None
     assert TASK.score(outputs, test.y)["auroc"] == pytest.approx(reported["auroc"], abs=1e-3)
 
 
+def test_a_further_test_set_stands_beside(trained: Trained) -> None:
+    test = TASK.load(None, seed=0).test
+    model = trained.result["models"]["light"]
+    assert set(model["beside"]) == {"the first ten"}
+    assert len(model["beside"]["the first ten"]["auroc"]["values"]) == 2
+    described = msgspec.json.decode(trained.out.with_name("light.model.json").read_bytes(), type=Manifest)
+    first = TASK.score(open_runtime(trained.out, described).infer(test.x[:10]), test.y[:10])["auroc"]
+    assert min(abs(first - each) for each in model["beside"]["the first ten"]["auroc"]["values"]) < 0.05
+
+
+def test_what_a_model_draws_is_kept_beside_it(trained: Trained) -> None:
+    assert trained.out.with_name("light.model.png").read_bytes() == b"what light draws"
+
+
+def test_a_file_knows_the_metrics_of_the_model_that_it_was_made_of(trained: Trained) -> None:
+    described = msgspec.json.decode(trained.out.with_name("light.model.json").read_bytes(), type=Manifest)
+    assert described.metrics_before_export.keys() == described.metrics.keys() == {"auroc", "auprc"}
+    assert described.metrics["auroc"] == pytest.approx(described.metrics_before_export["auroc"], abs=0.02)
+
+
 def test_the_registry_holds_a_model_of_each_size(trained: Trained) -> None:
     registry = Registry(trained.registry)
     assert sorted(m.model_size for m in registry.manifests()) == ["heavy", "light"]
@@ -138,12 +159,15 @@ def test_the_table_says_what_the_data_is_and_why_an_export_is_absent(
     monkeypatch.setenv("COLUMNS", "160")
     exports: dict[str, Exported | NotExported] = {"float32": Exported(5_000, {"auroc": 0.81}, 73.4)}
     exports["int8"] = NotExported("int8: no")
-    light = ModelResult(161, {"auroc": Spread(0.82, 0.004)}, {"auroc": (0.79, 0.85)}, 2.0, exports)
-    baseline = BaselineResult("the mean itself", {"auroc": 0.843})
+    metrics = {"auroc": spread([0.824, 0.821, 0.815])}
+    light = ModelResult(161, metrics, {"six others": metrics}, {"auroc": (0.79, 0.85)}, 2.0, exports)
+    baseline = BaselineResult("the mean itself", {"auroc": 0.843}, {"six others": {"auroc": 0.777}})
     print_tables(TrainResult("t", DataResult("tiny", False, 300, 70), 3, {"light": light}, baseline))
     printed = capsys.readouterr().out
     assert "generated data (tiny)" in printed
-    for part in ("0.820 ± 0.004", "0.790 to 0.850", "the mean itself", "0.843", "5,000", "73 µs", "int8: no"):
+    assert "Beside the test split: six others" in printed
+    of_models = ("0.821", "0.820 ± 0.005", "0.790 to 0.850", "5,000", "73 µs", "int8: no")
+    for part in (*of_models, "0.777", "the mean itself", "0.843"):
         assert part in printed
 
 
@@ -158,7 +182,7 @@ def test_wrong_arguments_are_errors_of_one_line(patch: pytest.MonkeyPatch, tmp_p
 
 def test_spread_is_mean_and_sample_deviation() -> None:
     found = spread([1.0, 2.0, 3.0])
-    assert (found.mean, found.std) == (2.0, 1.0)
+    assert (found.median, found.mean, found.std, found.values) == (2.0, 2.0, 1.0, (1.0, 2.0, 3.0))
     assert spread([0.5]).std == 0.0
 
 

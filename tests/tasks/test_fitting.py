@@ -23,8 +23,13 @@ def kept_epoch(qualities: list[float], how: Patience) -> tuple[int, list[int]]:
     def quality() -> float:
         return qualities[int(layer.get_weights()[0][0, 0]) - 1]
 
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=told.append)
+    def picture() -> bytes:
+        return str(int(layer.get_weights()[0][0, 0])).encode()
+
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=told.append, picture=picture)
     assert [each.quality for each in told] == pytest.approx(qualities[: len(told)], nan_ok=True)
+    # The last picture is of the weights that stay.
+    assert told[-1].picture == picture()
     return int(layer.get_weights()[0][0, 0]), [each.epoch for each in told]
 
 

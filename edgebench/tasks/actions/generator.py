@@ -90,7 +90,7 @@ def generate(*, seed: int) -> Dataset:
         x, y = to_bytes(normalised(frames, lengths)), action[:, None].astype(np.float32)
         splits[name] = Split(x, y, group=take.astype(np.int64), key=person.astype(np.int64))
         first += people
-    return Dataset(source="generated", real=False, features=JOINTS, natural_key="person", **splits)
+    return Dataset.of(splits, source="generated", real=False, features=JOINTS, natural_key="person")
 
 
 def _performed(

@@ -61,7 +61,7 @@ def load(folder: Path) -> Dataset:
             raise DataError(f"{folder}: no sequence of the people for {name}; put there {HOW_TO_GET}")
         y = arrays["action"][rows, None].astype(np.float32)
         splits[name] = Split(arrays["x"][rows], y, group=arrays["sequence"][rows], key=arrays["person"][rows])
-    return Dataset(source=NAME, real=True, features=JOINTS, natural_key="person", **splits)
+    return Dataset.of(splits, source=NAME, real=True, features=JOINTS, natural_key="person")
 
 
 def _rows(arrays: Arrays, people: Sequence[int] | None) -> NDArray[np.int64]:

@@ -70,7 +70,7 @@ def load(folder: Path) -> Dataset:
         splits[name] = Split(x=x[rows], y=y[rows], group=group[rows])
         start += size
     features = tuple(f"frame {i + 1}" for i in range(FRAMES))
-    return Dataset(source=NAME, real=True, features=features, natural_key=None, **splits)
+    return Dataset.of(splits, source=NAME, real=True, features=features)
 
 
 def drawn(video: Path) -> NDArray[np.uint8]:

@@ -79,7 +79,7 @@ def generate(*, seed: int) -> Dataset:
         rows = slice(start * PICTURES, (start + people) * PICTURES)
         splits[name] = Split(x=x[rows], y=labels_of(person[rows]), group=person[rows])
         start += people
-    return Dataset(source="generated", real=False, features=("grey",), natural_key=None, **splits)
+    return Dataset.of(splits, source="generated", real=False, features=("grey",))
 
 
 def faces(people: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

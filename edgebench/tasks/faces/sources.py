@@ -77,7 +77,7 @@ def load_people(folder: Path, name: str, share: float = 1.0) -> Dataset:
     for part, chosen in parts.items():
         rows = np.flatnonzero(np.isin(person, chosen))
         splits[part] = Split(x=read[rows], y=labels_of(person[rows]), group=person[rows])
-    return Dataset(source=name, real=True, features=_features(read), natural_key=None, **splits)
+    return Dataset.of(splits, source=name, real=True, features=_features(read))
 
 
 def load_lfw(folder: Path) -> Dataset:

@@ -127,7 +127,7 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
     for name, (low, high) in bounds.items():
         chosen = [(s, c) for s, c in zip(stays, constants, strict=True) if low <= place[s.person] < high]
         splits[name] = _split(chosen, outcome, normal)
-    return Dataset(source=NAME, real=True, features=_FEATURES, natural_key="hospital", **splits)
+    return Dataset.of(splits, source=NAME, real=True, features=_FEATURES, natural_key="hospital")
 
 
 def _split(stays: list[tuple[_Stay, NDArray[np.float32]]], outcome: Outcome, normal: NDArray[np.float32]) -> Split:

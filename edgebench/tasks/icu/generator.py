@@ -53,7 +53,7 @@ def generate(outcome: Outcome, *, seed: int) -> Dataset:
         rows = slice(start, start + size)
         splits[name] = Split(x=x[rows], y=y[rows], group=np.arange(rows.start, rows.stop, dtype=np.int64))
         start += size
-    return Dataset(source="generated", real=False, features=feature_names(), natural_key=None, **splits)
+    return Dataset.of(splits, source="generated", real=False, features=feature_names())
 
 
 def stays(outcome: Outcome, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

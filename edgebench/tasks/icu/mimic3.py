@@ -84,7 +84,7 @@ def load(folder: Path, outcome: Outcome) -> Dataset:
         "test": test,
     }
     read = {name: _split(name, rows, folder, outcome) for name, rows in splits.items()}
-    return Dataset(source=NAME, real=True, features=feature_names(), natural_key=None, **read)
+    return Dataset.of(read, source=NAME, real=True, features=feature_names())
 
 
 def _held_out(folder: Path, train: list[_Row], outcome: Outcome) -> set[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.lanes.evaluation import lane_metrics
 from edgebench.tasks.lanes.geometry import ABSENT, FRAME, HEIGHT, ROWS, WIDTH, lanes_of, sorted_lanes
-from edgebench.tasks.task import Baseline, Dataset
+from edgebench.tasks.task import Baseline, Dataset, Split
 
 NAME = "bright ridges, Hough lines through the vanishing point, sliding windows"
 
@@ -61,7 +61,12 @@ class Finder:
 
 def fit_baseline(dataset: Dataset) -> Baseline:
     """Choose on the first frames of `dataset.train`, score on `dataset.test`."""
-    return Baseline(NAME, lane_metrics(fitted(dataset).lanes(dataset.test.x), lanes_of(dataset.test.y)))
+    finder = fitted(dataset)
+
+    def scored(split: Split) -> dict[str, float]:
+        return lane_metrics(finder.lanes(split.x), lanes_of(split.y))
+
+    return Baseline(NAME, scored(dataset.test), {where: scored(split) for where, split in dataset.beside.items()})
 
 
 def fitted(dataset: Dataset) -> Finder:

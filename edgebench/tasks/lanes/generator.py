@@ -24,7 +24,7 @@ def generate(*, seed: int) -> Dataset:
         rows = slice(start, start + size)
         splits[name] = Split(x=x[rows], y=labels[rows], group=np.arange(rows.start, rows.stop, dtype=np.int64))
         start += size
-    return Dataset(source="generated", real=False, features=FEATURES, natural_key=None, **splits)
+    return Dataset.of(splits, source="generated", real=False, features=FEATURES)
 
 
 def roads(count: int, rng: np.random.Generator) -> NDArray[np.float32]:

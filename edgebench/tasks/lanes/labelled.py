@@ -38,7 +38,7 @@ def load(folder: Path) -> Dataset:
         name: Split(x=x[low:high], y=y[low:high], group=group[low:high])
         for name, low, high in zip(("train", "valid", "test"), bounds[:-1], bounds[1:], strict=True)
     }
-    return Dataset(source=NAME, real=True, features=FEATURES, natural_key=None, **splits)
+    return Dataset.of(splits, source=NAME, real=True, features=FEATURES)
 
 
 def read(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[str]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
+from edgebench.tasks.lanes import labelled
 from edgebench.tasks.lanes.drawing import draw
 from edgebench.tasks.lanes.generator import FEATURES
 from edgebench.tasks.lanes.geometry import ABSENT, FRAME, ROWS, labels_of
@@ -35,6 +36,10 @@ HOW_TO_GET = (
 
 _VALID = "0531"
 """The recording that is held out of the training labels, as is usual."""
+_SHOWN_RECORDING, _SHOWN_S = "0601", range(1_494_453_487, 1_494_453_538)
+"""When the labelled frames that are found beside the labels were taken (a clip is named by its time in ns), with ten
+seconds before and after."""
+_LABELLED = "real labelled frames"
 _TRAINING, _TEST = "label_data*.json", "test_label*.json"
 _DRAWING_SEED = 0
 _VERSION = 1
@@ -73,7 +78,9 @@ class Labels:
 def load(folder: Path) -> Dataset:
     """Train and valid of `label_data*.json` (valid is recording 0531), test of `test_label.json`; a group is a clip.
 
-    The natural key is the recording's number. Drawn frames are the same whatever the seed.
+    The natural key is the recording's number. Drawn frames are the same whatever the seed. Where frames are drawn and
+    labelled photographs lie beside the folder, those are a further test set, and roads as they show are not drawn to
+    be learned from.
 
     Raises DataError for an absent or broken file.
     """
@@ -89,7 +96,22 @@ def load(folder: Path) -> Dataset:
 
     kept = cached("tusimple" if real else "tusimple-drawn", _VERSION, files, frames)
     splits = {name: _split(found, kept[name]) for name, found in labels.items()}
-    return Dataset(source=NAME if real else DRAWN, real=real, features=FEATURES, natural_key="recording", **splits)
+    beside: dict[str, Split] = {}
+    photographs = folder.parent / labelled.FOLDER
+    if not real and any(photographs.glob(labelled.MARKERS[0])):
+        x, y, names = labelled.read(photographs)
+        group = np.array([group_of(name) for name in names], np.int64)
+        beside[f"{len(x)} {_LABELLED}"] = Split(x=x, y=y, group=group)
+        unlike = np.array([not _shows(file) for file in labels["train"].files])
+        splits["train"] = splits["train"].rows(np.flatnonzero(unlike))
+    source = NAME if real else DRAWN
+    return Dataset.of(splits, source=source, real=real, features=FEATURES, natural_key="recording", beside=beside)
+
+
+def _shows(file: str) -> bool:
+    """Whether a frame was taken where and when the labelled ones were."""
+    _, recording, clip, *_ = file.split("/")
+    return recording == _SHOWN_RECORDING and clip.isdigit() and int(clip) // 1_000_000_000 in _SHOWN_S
 
 
 def read_labels(folder: Path) -> dict[str, Labels]:

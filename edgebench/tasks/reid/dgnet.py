@@ -7,7 +7,6 @@ step, so what is made is blurred. Source: Zheng et al. 2019.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -127,10 +126,3 @@ def made_grid(dgnet: DGNet, appearance: NDArray[np.uint8], structure: NDArray[np
     table = np.concatenate([top, below])
     height, width = appearance.shape[1:3]
     return table.transpose(0, 2, 1, 3, 4).reshape((rows + 1) * height, (columns + 1) * width, 3)
-
-
-def write_grid(path: Path, dgnet: DGNet, appearance: NDArray[np.uint8], structure: NDArray[np.uint8]) -> None:
-    """Write `made_grid` as a PNG file."""
-    from PIL import Image
-
-    Image.fromarray(made_grid(dgnet, appearance, structure)).save(path, format="PNG")

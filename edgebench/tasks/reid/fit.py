@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for, seed_for
 from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.images import png
 from edgebench.tasks.models import outputs_of
-from edgebench.tasks.reid.dgnet import DGNet
+from edgebench.tasks.reid.dgnet import DGNet, made_grid
 from edgebench.tasks.reid.labels import IDENTITY, reid_metrics
 from edgebench.tasks.reid.models import build
 from edgebench.tasks.reid.pictures import COLOURINGS, recoloured, varied
-from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.task import Dataset, Epoch, Size, Split
 
 Progress = Callable[[Epoch], None]
 
@@ -47,18 +49,19 @@ PICTURES_OF_EACH = 4
 LABEL_SMOOTHING = 0.1
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The model, and of `heavy` all of DG-Net, whose appearance encoder it is."""
-
-    model: keras.Model
-    dgnet: DGNet | None
+_CAPTION = (
+    "What DG-Net's generator makes of people whom it has not learned from: at the left whose appearance, on top whose "
+    "structure, and the two together where they cross."
+)
+_DRAWN = (5, 8)
+"""How many appearances and how many structures the generator's pictures are made of."""
 
 
 def fit(
     size: Size, dataset: Dataset, *, seed: int, epochs: int | None, examples: int | None, progress: Progress | None
-) -> Trained:
-    """See `Task.fit`; the weights of `model` are those with the best rank-1 on `dataset.valid`."""
+) -> keras.Model:
+    """See `Task.fit`; the weights are those with the best rank-1 on `dataset.valid`. Heavy is DG-Net's appearance
+    encoder, and draws what its generator makes of people of `dataset.valid`."""
     recipe = RECIPES[size]
     keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
     train = first_groups(dataset.train, examples, seed=seed)
@@ -85,9 +88,19 @@ def fit(
         return reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)["rank1"]
 
     how = Patience(recipe.epochs if epochs is None else epochs, recipe.settle, recipe.patience)
+    drawn = None if dgnet is None else partial(_drawn, dgnet, dataset.valid, seed)
     # All of it, so that of DG-Net the generator fits the encoder that is kept.
-    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress)
-    return Trained(model, dgnet)
+    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress, picture=drawn)
+    return model
+
+
+def _drawn(dgnet: DGNet, split: Split, seed: int) -> bytes:
+    """A PNG of `made_grid` of people whom the network has not learned from, as many different ones as there are."""
+    rows, columns = _DRAWN
+    rng = rng_for(seed, "drawn")
+    people = np.resize(rng.permutation(np.unique(split.group)), rows + columns)
+    shown = split.x[[rng.choice(np.flatnonzero(split.group == who)) for who in people]]
+    return png(made_grid(dgnet, shown[:rows], shown[rows:]), _CAPTION)
 
 
 def hard_triplets(person: Any, embeddings: Any) -> Any:

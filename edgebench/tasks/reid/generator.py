@@ -38,7 +38,7 @@ def generate(*, seed: int) -> Dataset:
         rows = slice(start * CAMERAS * SIGHTINGS, (start + people) * CAMERAS * SIGHTINGS)
         splits[name] = split_of(x[rows], y[rows] if name == "train" else with_queries(y[rows]))
         start += people
-    return Dataset(source="generated", real=False, features=FEATURES, natural_key=None, **splits)
+    return Dataset.of(splits, source="generated", real=False, features=FEATURES)
 
 
 def pedestrians(

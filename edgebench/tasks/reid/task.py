@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.tasks.packaged import PackagedTask
 from edgebench.tasks.reid.labels import reid_intervals, reid_metrics
-from edgebench.tasks.task import Dataset, Epoch, ModelInfo, Size
-
-if TYPE_CHECKING:
-    import keras
+from edgebench.tasks.task import ModelInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReidTask(PackagedTask):
-    """Embeddings of pedestrians, compared by their cosine. Samples are uint8 [96, 48, 3], labels as `labels.py` says.
+    """Embeddings of pedestrians, compared by their cosine. Samples are uint8 [96, 48, 3], labels as `labels.py` says,
+    outputs float32 [96, 192 or 1024], of length 1. `examples` of `fit` counts people.
 
     Embeddings are no decisions, so there is no loss of outputs that devices could learn on.
     """
 
     package: ClassVar[str] = "edgebench.tasks.reid"
-
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
-        """See `Task.fit`; outputs float32 [batch, 96, 192 or 1024], of length 1. `examples` counts people."""
-        from edgebench.tasks.reid.fit import fit
-
-        return fit(size, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress).model
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`rank1` and `map`; see `reid_metrics`."""

@@ -44,7 +44,7 @@ class Recipe:
 
 
 RECIPES: dict[Size, Recipe] = {
-    "light": Recipe(batch=32, learning_rate=4e-3, epochs=20),
+    "light": Recipe(batch=32, learning_rate=4e-3, epochs=36, patience=10),
     "heavy": Recipe(batch=32, learning_rate=4e-3, epochs=18),
     "published": Recipe(batch=16, learning_rate=3e-4, epochs=20),
 }

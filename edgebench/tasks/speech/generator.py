@@ -73,7 +73,7 @@ def generate(*, seed: int) -> Dataset:
         group = np.arange(first, first + count, dtype=np.int64).repeat(UTTERANCES_A_SPEAKER)
         splits[name] = Split(x=x, y=encode(texts), group=group, key=group)
         first += count
-    return Dataset(source="generated", real=False, features=("sound",), natural_key="speaker", **splits)
+    return Dataset.of(splits, source="generated", real=False, features=("sound",), natural_key="speaker")
 
 
 def _spoken(speakers: range, seed: int, pairs: Sequence[str]) -> tuple[NDArray[np.int16], list[str]]:

@@ -58,7 +58,7 @@ def _light(mel: Any) -> Any:
         convolution = layers.Conv1D(64, 5, stride, padding="same", use_bias=False, name=f"convolution_{number}")
         steps = layers.ReLU()(_normalised()(convolution(steps)))
         steps = layers.Dropout(0.2)(steps)
-    course = layers.Bidirectional(layers.GRU(48, return_sequences=True), name="course")
+    course = layers.Bidirectional(layers.GRU(64, return_sequences=True), name="course")
     return layers.Dropout(0.2)(course(steps))
 
 

@@ -40,7 +40,7 @@ TASK = SpeechTask(
     scenario="smart-home",
     metric="word_accuracy",
     models={
-        "light": ModelInfo("2 convolutions over time, bidirectional GRU 48", 69_437),
+        "light": ModelInfo("2 convolutions over time, bidirectional GRU 64", 87_453),
         "heavy": ModelInfo("DeepSpeech2: 2 convolutions over time and mel bands, 2 bidirectional GRU 96", 379_293),
         "published": ModelInfo("DeepSpeech2: 2 convolutions over a spectrogram, 5 bidirectional GRU 800", 41_196_061),
     },
