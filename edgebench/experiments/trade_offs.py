@@ -14,13 +14,13 @@ def compression_table(result: Result) -> Table:
     tasks = Counter(each.task for each in result.workloads.values())
     compressed = {each.task for each in result.workloads.values() if each.compress is not None}
     return Table(
-        ("Workload", "Task", "Sent as", "Bytes a sample", "sense ms", "decode ms", "p50 ms", "Quality"),
+        ("Workload", "Task", "Sent as", "Infer at", "Bytes a sample", "sense ms", "decode ms", "p50 ms", "Quality"),
         tuple(
             _compression(name, each)
             for name, each in sorted(result.workloads.items(), key=lambda entry: -(entry[1].sample_bytes or 0))
             if each.task in compressed and tasks[each.task] > 1
         ),
-        text=3,
+        text=4,
     )
 
 
@@ -30,6 +30,7 @@ def _compression(name: str, each: WorkloadFigures) -> tuple[str, ...]:
         name,
         each.task,
         each.compress or "raw",
+        each.place,
         NONE if each.sample_bytes is None else f"{each.sample_bytes:,.0f}",
         number(None if hops is None else hops.sense.mean, 2),
         number(None if hops is None else hops.decode.mean, 2),
