@@ -161,8 +161,9 @@ def outcome(
     assert isinstance(model, keras.Model)
     keras_file = directory / "model.keras"
     model.save(keras_file)
-    step = str(directory / "step.tflite")
-    converter.convert_step(StepConversion(task.name, str(keras_file), task.loss, settings.batch_size, step))
+    step, loss = str(directory / "step.tflite"), task.loss
+    assert not callable(loss)
+    converter.convert_step(StepConversion(task.name, str(keras_file), loss, settings.batch_size, step))
     write_partitions(data.train, parts_of(data, seed), directory)
     start = {name: Array.of(weight) for name, weight in weights_of(model).items()}
     federation = Federation(directory, model, task, scored, settings, seed)

@@ -24,20 +24,16 @@ from edgebench.tasks.task import Split, Task
 def write_kit(
     task: Task, keras_file: Path, train: Split, order: KitOrder, seed: int, converter: Converter | None
 ) -> KitInfo:
-    """Write the kit of a trained model. Raises DataError where its data cannot be partitioned so, ModelError where its
-    training step does not convert."""
+    """Write the kit of a trained model of a task that has a loss. Raises DataError where its data cannot be partitioned
+    so, ModelError where its training step does not convert."""
     directory = Path(order.out_dir)
     directory.mkdir(parents=True, exist_ok=True)
     parts = partition(train, order.partition, order.clients, seed)
     write_partitions(train, parts, directory)
-    loss = getattr(task, "loss", None)
-    if loss is None:
-        raise ModelError(
-            f"task {task.name} has no `loss`, so its models cannot learn on (see edgebench.tasks.task.Task)"
-        )
+    loss = None if callable(task.loss) else task.loss
     if order.runtime == "litert":
-        if converter is None:
-            raise ModelError("a training step takes a converter")
+        if converter is None or loss is None:
+            raise ModelError("a training step takes a converter, and a loss that it knows")
         out = str(directory / STEP)
         conversion = StepConversion(task=task.name, model=str(keras_file), loss=loss, batch=order.batch_size, out=out)
         converter.convert_step(conversion)

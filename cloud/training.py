@@ -32,6 +32,7 @@ from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Epoch, Split, Task
+from edgebench.topology.model import Dirichlet
 
 if TYPE_CHECKING:
     from cloud.weighing import Weighing
@@ -162,6 +163,15 @@ def _check(job: TrainJob, task: Task, dataset: Dataset) -> None:
     if job.compressed and picture_size(dataset.spec) is None:
         spec = f"{dataset.spec.dtype} {list(dataset.spec.shape)}"
         raise DataError(f"$.workloads.{job.name}.compress: samples of {job.task} are {spec}, no pictures (remove it)")
+    if job.kit is not None:
+        where, loss = f"$.federated: workload {job.name}", getattr(task, "loss", None)
+        if loss is None:
+            raise DataError(f"{where}: {job.task} has no loss by which devices could learn (remove the entry)")
+        if callable(loss) and job.kit.runtime == "litert":
+            why = f"{job.task} has a loss of its own, by which devices learn with Keras only"
+            raise DataError(f"{where}: {why} (set fit.runtime to keras or torch)")
+        if callable(loss) and isinstance(job.kit.partition, Dirichlet) and dataset.train.y.shape[1] > 1:
+            raise DataError(f"{where}: labels of {job.task} are no classes (set partition.kind to iid or natural)")
     probabilities = ("binary_crossentropy", "sparse_categorical_crossentropy")
     if job.cascade is not None and getattr(task, "loss", None) not in probabilities:
         why = f"the outputs of {job.task} are no probabilities, so nothing tells how sure a model is"

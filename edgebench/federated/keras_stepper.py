@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import ModelError
 from edgebench.federated.learner import LocalPlan, Weights, check_weights, unique_names
-from edgebench.tasks.task import Loss
+from edgebench.tasks.task import Loss, OwnLoss
 
 _LEAST_PROBABILITY = 1e-7
 """Probabilities are kept so far from 0 and 1, as Keras does."""
@@ -25,7 +25,7 @@ class KerasStepper:
     Layers of a task's own have to be imported before.
     """
 
-    def __init__(self, path: Path, loss: Loss) -> None:
+    def __init__(self, path: Path, loss: Loss | OwnLoss) -> None:
         """Raises ModelError where the file is no model."""
         model = opened(path)
         self._variables = model.trainable_variables
@@ -33,7 +33,7 @@ class KerasStepper:
         self._shapes = [tuple(variable.shape) for variable in self._variables]
         self._update = _Update()
         self._update.build(self._variables)
-        self._trained = _Trained(model, LOSSES[loss])
+        self._trained = _Trained(model, loss if callable(loss) else LOSSES[loss])
         # Compiling a recurrent step with XLA takes longer than a client trains.
         self._trained.compile(self._update, jit_compile=False)
 

@@ -33,11 +33,12 @@ INITIAL = "initial.parcel"
 class KitInfo(msgspec.Struct, frozen=True):
     """What is in a kit, and how the training data lies on the clients.
 
-    files: what a client fetches. samples, groups: of each client, in their order. task: its module may define layers.
+    task: its module may define layers. loss: None for the task's own. files: what a client fetches. samples, groups: of
+    each client, in their order.
     """
 
     task: str
-    loss: Loss
+    loss: Loss | None
     runtime: str
     files: tuple[str, ...]
     samples: tuple[int, ...]
@@ -56,14 +57,15 @@ def open_stepper(directory: Path, info: KitInfo) -> Stepper:
         from edgebench.federated.litert_stepper import LiteRtStepper
 
         return LiteRtStepper(directory / STEP)
-    task_named(info.task)
+    task = task_named(info.task)  # whose layers the model may be made of
+    loss = info.loss or task.loss
     if info.runtime == "torch":
         from edgebench.federated.torch_stepper import torch_stepper_for_keras
 
-        return torch_stepper_for_keras(directory / MODEL, info.loss)
+        return torch_stepper_for_keras(directory / MODEL, loss)
     from edgebench.federated.keras_stepper import KerasStepper
 
-    return KerasStepper(directory / MODEL, info.loss)
+    return KerasStepper(directory / MODEL, loss)
 
 
 @cache

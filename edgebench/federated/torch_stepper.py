@@ -14,7 +14,7 @@ from torch import nn
 
 from edgebench.errors import ModelError
 from edgebench.federated.learner import LocalPlan, Weights, check_weights, unique_names
-from edgebench.tasks.task import Loss
+from edgebench.tasks.task import Loss, OwnLoss
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Losses [batch] from outputs [batch, *output] and labels float32 [batch, *label]."""
@@ -79,7 +79,7 @@ class TorchStepper:
             parameter.sub_(plan.learning_rate * velocity)
 
 
-def torch_stepper_for_keras(path: Path, loss: Loss) -> TorchStepper:
+def torch_stepper_for_keras(path: Path, loss: Loss | OwnLoss) -> TorchStepper:
     """The Keras model in a file, whose weights go by the paths of its variables, as with `KerasStepper`.
 
     Raises ModelError where the file is no model, or Keras runs on another backend (set KERAS_BACKEND=torch).
@@ -90,7 +90,10 @@ def torch_stepper_for_keras(path: Path, loss: Loss) -> TorchStepper:
 
     if keras.backend.backend() != "torch":
         raise ModelError(f"Keras runs on {keras.backend.backend()} here; set KERAS_BACKEND=torch")
-    return TorchStepper(_KerasModule(opened(path)), loss)
+    module = _KerasModule(opened(path))
+    if not callable(loss):
+        return TorchStepper(module, loss)
+    return TorchStepper(module, lambda given, y: loss(y, given))
 
 
 class _KerasModule(nn.Module):

@@ -24,6 +24,9 @@ Size = Literal["light", "heavy", "published"]
 Loss = Literal["binary_crossentropy", "sparse_categorical_crossentropy", "mean_squared_error"]
 """What learning makes small: of probabilities for 0 or 1, of probabilities by class for a class number, of values."""
 
+OwnLoss = Callable[[Any, Any], Any]
+"""A task's own: losses [batch], by `keras.ops`, of labels float32 [batch, label] and outputs [batch, output]."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -125,8 +128,9 @@ class Task(Protocol):
     """The key of `score` that models are compared by; larger is better."""
     models: Mapping[Size, ModelInfo]
     """What `fit` can make."""
-    loss: Loss
-    """Of the model's outputs, when its devices learn it on. A task without it cannot be learned federatedly."""
+    loss: Loss | OwnLoss
+    """Of the model's outputs, when its devices learn it on. With one of its own they need Keras to learn: the runtimes
+    `keras` and `torch`. A task without any cannot be learned federatedly."""
 
     def sources(self) -> Sequence[Source]:
         """The layouts that `load` finds, the preferred one first. A task without it is listed without."""

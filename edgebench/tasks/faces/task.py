@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.tasks.faces.labels import face_intervals, face_metrics
+from edgebench.tasks.faces.labels import PERSON, face_intervals, face_metrics
 from edgebench.tasks.packaged import PackagedTask
 from edgebench.tasks.task import Dataset, Epoch, ModelInfo, Size
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 class FaceTask(PackagedTask):
     """Embeddings of faces, compared by their cosine. Samples are uint8 [56, 48, 1 or 3], labels as `labels.py` says.
 
-    heavy: what is trained as `heavy`: with an angular margin, or on triplets. Embeddings are no decisions, so there is
-    no loss of outputs that devices could learn on.
+    heavy: what is trained as `heavy`: with an angular margin, or on triplets.
     """
 
     package: ClassVar[str] = "edgebench.tasks.faces"
@@ -43,6 +42,13 @@ class FaceTask(PackagedTask):
         from edgebench.tasks.faces.fit import fit
 
         return fit(size, self.heavy, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress)
+
+    def loss(self, labels: Any, outputs: Any) -> Any:
+        """See `Task.loss`: that of the semi-hard triplets in a batch, so a device learns if it sees several people."""
+        from edgebench.tasks.faces.fit import RECIPES
+        from edgebench.tasks.faces.losses import semi_hard_triplets
+
+        return semi_hard_triplets(RECIPES["facenet"].margin)(labels[:, PERSON], outputs)
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`auc`, `accuracy` and `rank1`; see `face_metrics`."""

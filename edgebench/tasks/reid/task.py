@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.tasks.packaged import PackagedTask
-from edgebench.tasks.reid.labels import reid_intervals, reid_metrics
+from edgebench.tasks.reid.labels import IDENTITY, reid_intervals, reid_metrics
 from edgebench.tasks.task import ModelInfo
 
 
@@ -17,11 +17,15 @@ from edgebench.tasks.task import ModelInfo
 class ReidTask(PackagedTask):
     """Embeddings of pedestrians, compared by their cosine. Samples are uint8 [96, 48, 3], labels as `labels.py` says,
     outputs float32 [96, 192 or 1024], of length 1. `examples` of `fit` counts people.
-
-    Embeddings are no decisions, so there is no loss of outputs that devices could learn on.
     """
 
     package: ClassVar[str] = "edgebench.tasks.reid"
+
+    def loss(self, labels: Any, outputs: Any) -> Any:
+        """See `Task.loss`: that of the hardest triplets in a batch, so a device learns if it sees several people."""
+        from edgebench.tasks.reid.fit import hard_triplets
+
+        return hard_triplets(labels[:, IDENTITY], outputs)
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`rank1` and `map`; see `reid_metrics`."""

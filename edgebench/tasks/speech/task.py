@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,12 @@ class SpeechTask(PackagedTask):
     """What was said, a character at a time: samples int16 [n] at 8 kHz, outputs [steps * 29], log-probabilities."""
 
     package: ClassVar[str] = "edgebench.tasks.speech"
+
+    def loss(self, labels: Any, outputs: Any) -> Any:
+        """See `Task.loss`: that of connectionist temporal classification."""
+        from edgebench.tasks.speech.fit import ctc
+
+        return ctc(labels, outputs)
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`word_accuracy` (1 − WER, below 0 where there are more errors than words), `wer` and `cer`."""

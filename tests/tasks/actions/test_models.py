@@ -166,6 +166,7 @@ def test_a_device_learns_the_light_model_as_keras_does(converter: Converter, tmp
     path, step = tmp_path / "model.keras", tmp_path / "step.tflite"
     build("light", spec, 5).save(path)
     loss = task_named(NAME).loss
+    assert not callable(loss)
     converter.convert_step(StepConversion(NAME, str(path), loss, 4, str(step)))
     x, y = noise(spec, 7), (np.arange(7) % 5)[:, None].astype(np.float32)
     plan = LocalPlan(epochs=2, batch_size=4, learning_rate=0.02, momentum=0.9, clip_norm=1.0, proximal_mu=0.1)

@@ -1,0 +1,118 @@
+"""Tasks with a loss of their own: their models learn on where Keras is, on either backend, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import keras
+import msgspec
+import numpy as np
+import pytest
+
+from cloud.jobs import KitOrder, TrainJob
+from cloud.kits import write_kit
+from cloud.training import Workshop
+from edgebench.errors import DataError
+from edgebench.federated.content import numpy_arrays, read_parcel
+from edgebench.federated.kit import INITIAL, KIT, open_stepper, read_info
+from edgebench.federated.learner import LocalFit, LocalPlan, fit
+from edgebench.federated.partition import PartitionFile
+from edgebench.tasks import task_named
+from edgebench.topology.model import Dirichlet, Iid, Partition
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCH = 16
+
+
+def kit_of(task_name: str, runtime: str, directory: Path) -> Path:
+    """The kit of a light model that has learned next to nothing, for two devices."""
+    task = task_named(task_name)
+    dataset = task.load(None, seed=1)
+    rows = np.arange(96)
+    model = task.fit("light", dataset, seed=1, epochs=1, examples=4)
+    assert isinstance(model, keras.Model)
+    model.save(directory / "model.keras")
+    order = KitOrder(runtime, BATCH, Iid(), 2, str(directory / "kit"))
+    write_kit(task, directory / "model.keras", dataset.train.rows(rows), order, 1, None)
+    return directory / "kit"
+
+
+def learned(kit: Path, epochs: int, learning_rate: float) -> LocalFit:
+    """What the first device learns."""
+    stepper, (x, y) = open_stepper(kit, read_info(kit)), PartitionFile(kit).part(0)
+    plan = LocalPlan(epochs=epochs, batch_size=BATCH, learning_rate=learning_rate, momentum=0.9, clip_norm=1.0)
+    start = numpy_arrays(read_parcel(kit / INITIAL).content)
+    return fit(stepper, [weight for _, weight in start], x, y, plan, seed=1)
+
+
+@pytest.fixture(scope="module")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The kit of a task, made once."""
+    return cache(lambda task_name: kit_of(task_name, "keras", tmp_path_factory.mktemp("kit")))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("task_name", ["person-reid", "face-recognition", "speech-recognition"])
+def test_a_device_learns_by_its_task_s_own_loss(task_name: str, kits: Callable[[str], Path]) -> None:
+    kit = kits(task_name)
+    assert read_info(kit).loss is None
+    before, after = learned(kit, 1, 0.0), learned(kit, 6, 0.02)
+    assert np.isfinite(before.loss)
+    assert after.loss < before.loss
+
+
+@pytest.mark.timeout(300)
+def test_on_torch_a_device_learns_the_same(kits: Callable[[str], Path], tmp_path: Path) -> None:
+    kit = kits("person-reid")
+    on_torch = tmp_path / "torch"
+    shutil.copytree(kit, on_torch)
+    (on_torch / KIT).write_bytes(msgspec.json.encode(msgspec.structs.replace(read_info(kit), runtime="torch")))
+    code = f"""
+import numpy as np
+from pathlib import Path
+from tests.federated.test_own_losses import learned
+done = learned(Path({str(on_torch)!r}), 2, 0.02)
+np.savez({str(tmp_path / "torch.npz")!r}, done.loss, *done.weights)
+"""
+    env = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "torch.npz") as file:
+        loss, *weights = (file[name] for name in file.files)
+    here = learned(kit, 2, 0.02)
+    assert float(loss) == pytest.approx(here.loss, rel=1e-3)
+    assert len(weights) == len(here.weights)
+    for there, own in zip(weights, here.weights, strict=True):
+        assert there == pytest.approx(own, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("task_name", "runtime", "partition", "said"),
+    [
+        ("person-reid", "litert", Iid(), "has a loss of its own, by which devices learn with Keras only"),
+        ("lane-detection", "keras", Iid(), "has no loss by which devices could learn"),
+        ("speech-recognition", "keras", Dirichlet(0.5), "are no classes"),
+    ],
+)
+def test_what_cannot_be_learned_so_is_refused_before_anything_is_trained(
+    task_name: str, runtime: str, partition: Partition, said: str, tmp_path: Path
+) -> None:
+    job = TrainJob(
+        name="watch",
+        task=task_name,
+        data=None,
+        size="light",
+        seed=1,
+        out_dir=str(tmp_path),
+        targets=(("fake", "float32"),),
+        kit=KitOrder(runtime, 8, partition, 2, str(tmp_path / "kit")),
+    )
+    with Workshop() as workshop, pytest.raises(DataError, match=said) as caught:
+        workshop.do([job], lambda _: None)
+    assert str(caught.value).startswith("$.federated: workload watch: ")
