@@ -2,12 +2,13 @@
 
     python benchmarks/inference.py [--quick] [--json] [TASK …]
 
-Both sides are threads of one process that wait for samples; they are given the same ones in turns, so that each call is
-made by a thread that has just woken up. Ours is the model server that edges, devices and the cloud decide with, given
-the file that the exporter makes, in float32; its time is the `infer` hop as it is recorded with every sample: from the
-batch taken off the queue to its outputs ready as an array. The bare side is `set_tensor`, `invoke`, `get_tensor` on the
-same network converted by TensorFlow alone for exactly that batch size, with the batch laid out ready. Networks have the
-weights that Keras starts with, or nearly: what a model has learned costs nothing.
+Both sides are threads of one process that wait for samples; they are given the same ones in turns, each of them first
+as often as second, so that each call is made by a thread that has just woken up. Ours is the model server that edges,
+devices and the cloud decide with, given the file that the exporter makes, in float32; its time is the `infer` hop as it
+is recorded with every sample: from the batch taken off the queue to its outputs ready as an array. The bare side is
+`set_tensor`, `invoke`, `get_tensor` on the same network converted by TensorFlow alone for exactly that batch size, with
+the batch laid out ready. Networks have the weights that Keras starts with, or nearly: what a model has learned costs
+nothing.
 
 Keys of the printed object:
 
@@ -92,13 +93,13 @@ class Edge:
 
     def __init__(self, directory: Path, batch: int) -> None:
         manifest = msgspec.json.decode((directory / "manifest.json").read_bytes(), type=Manifest)
-        self._served: queue.SimpleQueue[Served[None]] = queue.SimpleQueue()
+        self._served: queue.SimpleQueue[Served[None] | str] = queue.SimpleQueue()
         self._server: ModelServer[None] = ModelServer(
             "edge",
             Batch(max_batch=batch, max_wait_ms=1000.0 if batch > 1 else 0.0),
             Queue(),
             on_served=self._served.put,
-            on_drop=lambda _request, reason: sys.exit(f"a sample was dropped: {reason}"),
+            on_drop=lambda _request, reason: self._served.put(reason),
             on_swap=lambda _manifest: None,
         )
         self._server.swap(open_runtime(directory / "model.tflite", manifest, warm_for=batch), manifest)
@@ -108,6 +109,8 @@ class Edge:
         for sample in x:
             self._server.submit(Request(sample, now_ns(), None))
         served = self._served.get(timeout=PATIENCE_S)
+        if isinstance(served, str):
+            raise SystemExit(f"a sample was dropped: {served}")
         if len(served.requests) != len(x):
             raise SystemExit(f"a batch of {len(served.requests)} where {len(x)} was meant")
         return served.finished_ns - served.started_ns
@@ -155,15 +158,18 @@ def measure(directory: Path, batch: int, rounds: int, calls: int) -> dict[str, A
     edge, bare = Edge(directory, batch), Bare(directory, batch)
     rng = rng_for(0, "inference", batch)
 
-    def both_ns() -> tuple[int, int]:
+    def both_ns(edge_first: bool) -> tuple[int, int]:
         x = samples[rng.integers(0, len(samples), batch)]
-        return edge.call_ns(x), bare.call_ns(x)
+        if edge_first:
+            return edge.call_ns(x), bare.call_ns(x)
+        theirs = bare.call_ns(x)
+        return edge.call_ns(x), theirs
 
     for _ in range(_WARM_UP_CALLS):
-        both_ns()
+        both_ns(True)
     medians = []
     for _ in range(rounds):
-        pairs = [both_ns() for _ in range(calls)]
+        pairs = [both_ns(call % 2 == 0) for call in range(calls)]
         medians.append([statistics.median(each) / 1e3 for each in zip(*pairs, strict=True)])
     edge.close()
     bare.close()

@@ -276,9 +276,7 @@ class Director:
             self._take_up_cascade(plan, trained.files, trained.calibration)
             return
         (file,) = trained.files
-        self._registry.put(Path(file.path), file.manifest)
-        if file.picture is not None:
-            shutil.copyfile(file.picture, Path(self._spec.run_dir) / "models" / f"{file.manifest.digest}.png")
+        self._keep(file)
         old, new = self._in_use.get(plan.name), file.manifest
         metric = task_named(plan.task).metric
         if self._streams_end_ns is not None and now_ns() > self._streams_end_ns:
@@ -295,7 +293,7 @@ class Director:
         """Keep and announce the two models of a cascade."""
         small, large = (file.manifest for file in files)
         for file in files:
-            self._registry.put(Path(file.path), file.manifest)
+            self._keep(file)
             keep_model(self._registry, file.manifest, Path(self._spec.run_dir) / "models")
         self._write(Cascaded(plan.name, large.digest, calibration))
         ready_ns = now_ns()
@@ -303,6 +301,12 @@ class Director:
         self._node.announce(plan.name, announced, here=large)
         for manifest, where in ((small, "the edge"), (large, "the cloud")):
             self._write(Modelled(ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns())))
+
+    def _keep(self, file: TrainedFile) -> None:
+        """Put a file into the registry, and what its model draws into the run directory."""
+        self._registry.put(Path(file.path), file.manifest)
+        if file.picture is not None:
+            shutil.copyfile(file.picture, Path(self._spec.run_dir) / "models" / f"{file.manifest.digest}.png")
 
     def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str) -> None:
         ready_ns = now_ns()

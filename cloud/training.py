@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -54,7 +55,7 @@ def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
 class Fitted:
     """A freshly trained model, saved in `file`: a `.keras` one, or an `.onnx` one of a torch module.
 
-    parameters: 0 where the targets need no model (fake ones). metrics: on the split `valid`, those that are defined.
+    parameters: 0 where the targets need no model (fake ones).
     picture: a PNG file of what it can draw, where it draws.
     """
 
@@ -66,13 +67,17 @@ class Fitted:
     outputs: int
     epochs: int
     train_s: float
-    metrics: dict[str, float]
     picture: Path | None = None
 
     @property
     def native(self) -> str:
         """The runtime that runs `file` as it is."""
         return "onnx" if self.file.suffix == ".onnx" else "keras"
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Of `file` as it is, on the split `valid`; those that are defined."""
+        return _scored(self, _manifest_of(self, self.file, self.native, "float32"), self.file)
 
 
 class Workshop:
@@ -243,7 +248,7 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
         report(Progress(job.name, epoch.epoch, epoch.epochs, _defined(epoch.loss), _defined(epoch.quality)))
 
     if all(runtime == "fake" for runtime, _ in job.targets):
-        return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0, {})
+        return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0)
     import keras
 
     start_s = now_s()
@@ -255,21 +260,21 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
         onnx_file = out_dir / "model.onnx"
         outputs = write_onnx(model, dataset.spec, onnx_file)
         parameters = sum(weight.numel() for weight in model.parameters())
-        return Fitted(job, task, dataset, onnx_file, parameters, outputs, epochs, train_s, {})
-    from edgebench.tasks.models import outputs_of as keras_outputs_of
-
+        return Fitted(job, task, dataset, onnx_file, parameters, outputs, epochs, train_s)
     model.save(keras_file)
-    metrics = _scored(task, keras_outputs_of(model, dataset.valid.x), dataset.valid)
-    picture = None
-    if drawn:
-        picture = out_dir / "drawn.png"
-        picture.write_bytes(drawn)
+    picture = _kept_picture(drawn, out_dir / "drawn.png")
     parameters, outputs = int(model.count_params()), int(model.output_shape[-1])
-    return Fitted(job, task, dataset, keras_file, parameters, outputs, epochs, train_s, metrics, picture)
+    return Fitted(job, task, dataset, keras_file, parameters, outputs, epochs, train_s, picture)
 
 
-def _scored(task: Task, outputs: NDArray[np.float32], split: Split) -> dict[str, float]:
-    return {name: value for name, value in task.score(outputs, split.y).items() if np.isfinite(value)}
+def _kept_picture(drawn: bytes, path: Path) -> Path | None:
+    if not drawn:
+        return None
+    from edgebench.tasks.images import caption_of
+
+    path.write_bytes(drawn)
+    caption_of(path)  # or the report would find out that it is none
+    return path
 
 
 def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisation: str) -> TrainedFile:
@@ -278,8 +283,19 @@ def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisat
     converter: for LiteRT only. Raises ModelError where there is no such file to be had.
     """
     path = _written(model, converter, runtime, quantisation)
+    described = _manifest_of(model, path, runtime, quantisation)
+    if runtime == model.native:
+        described = msgspec.structs.replace(described, metrics=model.metrics)
+    elif runtime != "fake":  # what that gives means nothing, and may not even be of the task's form
+        metrics = _scored(model, described, path)
+        described = msgspec.structs.replace(described, metrics=metrics, metrics_before_export=model.metrics)
+    return TrainedFile(str(path), described, None if model.picture is None else str(model.picture))
+
+
+def _manifest_of(model: Fitted, path: Path, runtime: str, quantisation: str) -> Manifest:
+    """Of one of the model's files, without metrics."""
     job, dataset = model.job, model.dataset
-    undescribed = Manifest(
+    return Manifest(
         digest=digest_of(path),
         size_bytes=path.stat().st_size,
         task=job.task,
@@ -297,15 +313,15 @@ def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisat
         seed=job.seed,
         evaluated_on="valid",
         metrics={},
-        metrics_before_export={} if runtime in ("fake", model.native) else model.metrics,
         train_s=model.train_s,
     )
-    # What a fake model gives means nothing, and may not even be of the task's form.
-    metrics = {}
-    if runtime != "fake":
-        metrics = _scored(model.task, outputs_of(path, undescribed, dataset.valid.x), dataset.valid)
-    picture = None if model.picture is None else str(model.picture)
-    return TrainedFile(str(path), msgspec.structs.replace(undescribed, metrics=metrics), picture)
+
+
+def _scored(model: Fitted, described: Manifest, path: Path) -> dict[str, float]:
+    """The defined metrics of a file on the split `valid`."""
+    valid = model.dataset.valid
+    found = model.task.score(outputs_of(path, described, valid.x), valid.y)
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def outputs_of(path: Path, manifest: Manifest, x: NDArray[Any]) -> NDArray[np.float32]:

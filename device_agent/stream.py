@@ -60,6 +60,7 @@ class Stream:
         self._end_ns = 0
         self._awaited = plan.load.workloads if isinstance(plan.load, After) else ()
         self._decided_before: dict[int, int] = {}
+        self._given_up: set[int] = set()
         self._moves = any(move.node == device for move in agent.process.plan.moves)
 
     def begin(self, start_ns: int) -> None:
@@ -85,7 +86,9 @@ class Stream:
         """A decision came in."""
         pending = self.pending.pop(decision.seq, None)
         if pending is None:
-            if 0 <= decision.seq < self._next_seq:
+            if decision.seq in self._given_up:
+                self._given_up.discard(decision.seq)  # too late: it is written down as lost
+            elif 0 <= decision.seq < self._next_seq:
                 self.tally.duplicated += 1
             else:
                 self.tally.unexpected += 1
@@ -162,6 +165,7 @@ class Stream:
         if self._query_size is None or not self.pending:
             return
         if now - max(p.captured_ns for p in self.pending.values()) > _CLOSED_LOOP_PATIENCE_S * NS_PER_S:
+            self._given_up.update(self.pending)
             self._agent.rows += self.lost_rows()
             self._query(now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path}; set EDGEBENCH_DATA to a folder that has it")
     return path
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """TensorFlow runs a training step as it comes: to trace a large network takes longer than a few of its steps."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

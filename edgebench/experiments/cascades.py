@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgebench.experiments import stats
 from edgebench.experiments.figures import CascadeFigures
 from edgebench.experiments.samples import ABSENT, Samples, latency_of
 from edgebench.fabric.records import Observations
@@ -21,18 +22,14 @@ def cascade_of(
     decided = int(samples.decided.sum())
     return CascadeFigures(
         forwarded=int(by_cloud.sum()),
-        share=_rounded(by_cloud.sum() / decided) if decided else 0.0,
+        share=stats.rounded(by_cloud.sum() / decided) if decided else 0.0,
         kept_bytes=int(samples.size_bytes[by_edge].sum()),
         edge_latency_ms=latency_of(samples.latency_ns[by_edge[samples.decided]]),
         cloud_latency_ms=latency_of(samples.latency_ns[by_cloud[samples.decided]]),
-        threshold=_rounded(calibrated.threshold),
-        target=_rounded(calibrated.target),
-        expected_share=_rounded(calibrated.forwarded),
-        quality=_rounded(calibrated.quality),
-        light_quality=_rounded(calibrated.light_quality),
-        heavy_quality=_rounded(calibrated.heavy_quality),
+        threshold=stats.rounded(calibrated.threshold),
+        target=stats.rounded(calibrated.target),
+        expected_share=stats.rounded(calibrated.forwarded),
+        quality=stats.rounded(calibrated.quality),
+        light_quality=stats.rounded(calibrated.light_quality),
+        heavy_quality=stats.rounded(calibrated.heavy_quality),
     )
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 6)

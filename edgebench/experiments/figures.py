@@ -182,7 +182,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
 class PathFigures(msgspec.Struct, frozen=True):
     """A way through the workloads of a joint decision, from one that waits for none to one of its parts.
 
-    critical: frames that this way decided, being the last to end. mean_ms: from the time a frame was due to its end.
+    critical: frames that this way decided, being the last to end. mean_ms: latency of these frames; None without any.
     """
 
     path: list[str]

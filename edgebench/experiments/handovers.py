@@ -40,6 +40,8 @@ def _figures(move: Moved, next_left_ns: int | None, start_ns: int, samples: list
         mine = each.node == each.nodes.index(move.node)
         due_ns, arrived_ns = each.ns["scheduled_ns"][mine], each.ns["arrived_ns"][mine]
         around = (due_ns >= move.left_ns - _AROUND_NS) & (due_ns <= come_ns + _AROUND_NS)
+        if next_left_ns is not None:  # what is nearer to the next move is that one's
+            around &= due_ns < next_left_ns - _AROUND_NS
         lost += int((around & (arrived_ns == ABSENT)).sum())
         if move.up_ns is not None:
             there = arrived_ns >= move.up_ns

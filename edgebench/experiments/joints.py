@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.experiments import stats
 from edgebench.experiments.figures import JointFigures, PathFigures
 from edgebench.experiments.samples import ABSENT, Ints, Samples, decides_at_random, latency_of, ms
 from edgebench.fabric.records import Observations
@@ -35,11 +37,12 @@ def _figures(
     arrived_ns = np.stack([frames.column(part, "arrived_ns") for part in joint.of])
     decided = (arrived_ns != ABSENT).all(axis=0)
     latency_ns = arrived_ns.max(axis=0)[decided] - due_ns[decided]
-    critical = _critical(joint, deployment.workloads, frames)
-    taken = Counter(path for path, whole in zip(critical, decided, strict=True) if whole)
+    ways = list(itertools.compress(_critical(joint, deployment.workloads, frames), decided))
+    taken = Counter(ways)
     late = 0 if joint.deadline_ms is None else int((ms(latency_ns) > joint.deadline_ms).sum())
     tells = not any(decides_at_random(part, observations) for part in joint.of)
-    right = _right(joint, deployment, samples, frames) if tells else None
+    right = _right(joint, deployment, samples, frames) if tells and decided.any() else None
+    known = np.zeros(0) if right is None else right[decided & np.isfinite(right)]
     return JointFigures(
         of=list(joint.of),
         frames=len(decided),
@@ -47,16 +50,16 @@ def _figures(
         late=late,
         deadline_ms=joint.deadline_ms,
         latency_ms=latency_of(latency_ns),
-        parts_ms=_rounded(sum(_work_ms(frames, name, decided) for name in involved)) if decided.any() else None,
+        parts_ms=stats.rounded(sum(_work_ms(frames, name, decided) for name in involved)) if decided.any() else None,
         paths=[
             PathFigures(
                 path=list(path),
                 critical=taken[path],
-                mean_ms=_mean_ms(frames.column(path[-1], "arrived_ns"), due_ns),
+                mean_ms=_mean_ms(latency_ns, [taken_way == path for taken_way in ways]),
             )
             for path in dict.fromkeys(paths)
         ],
-        right=None if right is None else _rounded(float(right[decided].mean())) if decided.any() else None,
+        right=stats.rounded(known.mean()) if len(known) else None,
     )
 
 
@@ -86,13 +89,13 @@ class _Frames:
 
     def column(self, workload: str, stamp: str) -> Ints:
         """A stamp of that workload by frame, `ABSENT` where it has no such sample."""
-        return self.spread(workload, self._samples[workload].ns[stamp])
-
-    def spread(self, workload: str, values: Ints) -> Ints:
-        """A value of each sample of that workload, by frame."""
         found = np.full(len(self._all), ABSENT, np.int64)
-        found[self._rows[workload]] = values
+        found[self._rows[workload]] = self._samples[workload].ns[stamp]
         return found
+
+    def rows(self, workload: str) -> Ints:
+        """The frame of each sample of that workload."""
+        return self._rows[workload]
 
 
 def _critical(joint: Joint, plans: Mapping[str, WorkloadPlan], frames: _Frames) -> list[tuple[str, ...]]:
@@ -117,9 +120,9 @@ def _work_ms(frames: _Frames, workload: str, decided: NDArray[np.bool_]) -> floa
     return _mean(frames.column(workload, "arrived_ns")[decided], frames.column(workload, "scheduled_ns")[decided])
 
 
-def _mean_ms(arrived_ns: Ints, due_ns: Ints) -> float | None:
-    there = arrived_ns != ABSENT
-    return _rounded(_mean(arrived_ns[there], due_ns[there])) if there.any() else None
+def _mean_ms(latency_ns: Ints, which: list[bool]) -> float | None:
+    chosen = latency_ns[np.array(which, bool)]
+    return stats.rounded(ms(chosen.mean())) if len(chosen) else None
 
 
 def _mean(arrived_ns: Ints, due_ns: Ints) -> float:
@@ -128,20 +131,18 @@ def _mean(arrived_ns: Ints, due_ns: Ints) -> float:
 
 def _right(
     joint: Joint, deployment: Deployment, samples: Mapping[str, Samples], frames: _Frames
-) -> NDArray[np.bool_] | None:
-    """Whether all parts of a frame are right; None where a task does not tell, or a label is not known."""
-    whole = np.ones(len(frames), bool)
+) -> NDArray[np.float64] | None:
+    """1 where all parts of a frame are right, else 0, NaN where a part's label does not tell, or it is not decided;
+    None where a task has no opinion, or a stream no labels."""
+    whole = np.ones(len(frames))
     for part in joint.of:
         judge = getattr(task_named(deployment.workloads[part].task), "right", None)
         each = samples[part]
         outputs, labels = each.scored(each.decided)
         if judge is None or len(outputs) != int(each.decided.sum()):
             return None
-        by_sample = np.zeros(len(each), np.int64)
-        by_sample[each.decided] = judge(outputs, labels)
-        whole &= frames.spread(part, by_sample) == 1
+        by_frame = np.full(len(frames), np.nan)
+        if len(outputs):
+            by_frame[frames.rows(part)[each.decided]] = judge(outputs, labels)
+        whole *= by_frame
     return whole
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 6)

@@ -149,9 +149,9 @@ def _workload(
         slip_ms=_slip(plan, samples),
         adequacy=_adequacy(plan, samples),
         bound=bound,
-        mean_batch=_rounded(batches.mean()) if len(batches) else None,
+        mean_batch=stats.rounded(batches.mean()) if len(batches) else None,
         compress=None if plan.compress is None else f"JPEG {plan.compress.quality}",
-        sample_bytes=_rounded(samples.size_bytes.mean()) if len(samples) else None,
+        sample_bytes=stats.rounded(samples.size_bytes.mean()) if len(samples) else None,
         cascade=cascade_of(plan, deployment, observations, samples),
     )
 
@@ -169,7 +169,7 @@ def _hops(samples: Samples) -> Hops | None:
 
 def _spread(ns: Ints) -> Spread:
     p50, p99 = stats.percentiles(ns, (0.5, 0.99))
-    return Spread(p50=ms(p50), p99=ms(p99), mean=_rounded(ms(ns.mean())))
+    return Spread(p50=ms(p50), p99=ms(p99), mean=stats.rounded(ms(ns.mean())))
 
 
 def _slip(plan: WorkloadPlan, samples: Samples) -> Slip | None:
@@ -216,7 +216,7 @@ def _throughput_hz(plan: WorkloadPlan, observations: Observations, samples: Samp
     end_ns = int(arrived.max())
     if not isinstance(plan.load, Offline) and observations.ended_ns is not None:
         end_ns = max(end_ns, observations.ended_ns)
-    return _rounded(len(arrived) * NS_PER_S / (end_ns - start_ns)) if end_ns > start_ns else 0.0
+    return stats.rounded(len(arrived) * NS_PER_S / (end_ns - start_ns)) if end_ns > start_ns else 0.0
 
 
 def _quality(
@@ -411,7 +411,3 @@ def _sum(up: int | None, down: int | None) -> int | None:
 
 def _defined(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None
-
-
-def _rounded(value: float) -> float:
-    return round(float(value), 6)

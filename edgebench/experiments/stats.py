@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.99
 
 
+def rounded(value: float) -> float:
+    """To six digits, as figures are written."""
+    return round(float(value), 6)
+
+
 def percentiles(values: NDArray[Any], shares: tuple[float, ...]) -> tuple[float, ...]:
     """Nearest-rank percentiles of values [n], n ≥ 1: the smallest value that at least a share of all do not exceed.
 

@@ -1,4 +1,5 @@
-"""What a run shows side by side: bytes against quality, and a cascade against its two extremes."""
+"""What the report of a scenario sets side by side: bytes against quality, joint decisions and the ways to them, moves,
+and a cascade against its two extremes."""
 
 from __future__ import annotations
 

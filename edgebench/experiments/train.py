@@ -321,12 +321,12 @@ def print_tables(result: TrainResult) -> None:
     for metric, found in result.baseline.metrics.items():
         quality.add_row(result.baseline.name, metric, f"{found:.3f}", "", "", "", "")
     console.print(quality)
-    for where, of_baseline in result.baseline.beside.items():
+    for where in dict.fromkeys(where for model in result.models.values() for where in model.beside):
         further = Table("model", "metric", "median", "mean ± std", title=f"Beside the test split: {where}")
         for size, model in result.models.items():
             for metric, value in model.beside[where].items():
                 further.add_row(size, metric, *_shown(value))
-        for metric, found in of_baseline.items():
+        for metric, found in result.baseline.beside.get(where, {}).items():
             further.add_row(result.baseline.name, metric, f"{found:.3f}", "")
         console.print(further)
     exports = Table("model", "LiteRT file", "bytes", "metrics", "one sample", title="Exports, run on the test split")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgebench.seeds import rng_for, seed_everything
 from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
 from edgebench.tasks.sources import Source
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size, Split
 
 if TYPE_CHECKING:
     import keras
@@ -103,11 +103,11 @@ class Classifier(ABC):
         """`auroc` and `auprc` of two classes, `top1` and `top5` of more."""
         return binary_metrics(outputs, labels) if self.classes == 2 else class_metrics(outputs, labels)
 
-    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Task.right`: the likeliest class is the true one."""
         if self.classes > 2:
             return class_right(outputs, labels)
-        return np.asarray((outputs[:, 0] > 0.5) == (labels[:, 0] > 0.5), bool)
+        return ((outputs[:, 0] > 0.5) == (labels[:, 0] > 0.5)).astype(np.float32)
 
     def intervals(
         self,
@@ -132,6 +132,11 @@ class Classifier(ABC):
 
         fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
         fitted.fit(flat(dataset.train.x), dataset.train.y[:, 0])
-        found = fitted.predict_proba(flat(dataset.test.x))
-        outputs = found[:, 1:] if self.classes == 2 else found
-        return Baseline("logistic regression", self.score(outputs.astype(np.float32), dataset.test.y))
+
+        def scored(split: Split) -> dict[str, float]:
+            found = fitted.predict_proba(flat(split.x))
+            outputs = found[:, 1:] if self.classes == 2 else found
+            return self.score(outputs.astype(np.float32), split.y)
+
+        beside = {where: scored(split) for where, split in dataset.beside.items()}
+        return Baseline("logistic regression", scored(dataset.test), beside)

@@ -44,12 +44,26 @@ def all_pairs(identity: NDArray[Any]) -> Pairs:
 
     Same and different pairs are each dealt out to the folds in turn.
     """
-    first, second = np.triu_indices(len(identity), k=1)
-    thinned = slice(None, None, -(-len(first) // MOST_PAIRS) or 1)
-    first, second = first[thinned], second[thinned]
+    count = len(identity)
+    pairs = count * (count - 1) // 2
+    # Pairs are numbered row by row: (0, 1), (0, 2), …, (1, 2), …
+    chosen = np.arange(0, pairs, -(-pairs // MOST_PAIRS) or 1)
+    row = np.arange(count, dtype=np.int64)
+    starts = row * (count - 1) - row * (row - 1) // 2
+    first = np.searchsorted(starts[: max(count - 1, 0)], chosen, side="right") - 1
+    second = chosen - starts[first] + first + 1
     same = identity[first] == identity[second]
     turn = np.where(same, np.cumsum(same), np.cumsum(~same)) - 1
     return Pairs(first, second, same, turn % FOLDS)
+
+
+def shown_first(labels: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The rows [row] of the labels [sample, label] that are not like an earlier one.
+
+    A stream may show a picture more than once. Its labels tell the picture, and two of one are no pair to compare.
+    """
+    _, first = np.unique(labels, axis=0, return_index=True)
+    return np.sort(first)
 
 
 def verification_metrics(embeddings: Floats, pairs: Pairs) -> dict[str, float]:

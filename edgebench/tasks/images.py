@@ -12,6 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from edgebench.errors import DataError
 
+BROKEN = (UnidentifiedImageError, OSError, ValueError, SyntaxError)
+"""What Pillow raises for a file that is no picture: of broken files of some kinds it has an error of its own."""
 _CAPTION = "Description"
 
 
@@ -27,7 +29,7 @@ def read_rgb(
     try:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except BROKEN as error:
         raise DataError(f"{path}: no picture that can be read ({error})") from error
     if picture.size != size[::-1] or part != (0, 0, 1, 1):
         left, upper, right, lower = part
@@ -50,5 +52,5 @@ def caption_of(path: Path) -> str:
     try:
         with Image.open(path, formats=("PNG",)) as opened:
             return str(opened.info.get(_CAPTION, ""))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except BROKEN as error:
         raise DataError(f"{path}: no PNG file that can be read ({error})") from error

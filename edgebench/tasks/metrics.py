@@ -51,9 +51,9 @@ def class_metrics(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32
     return {name: float(hits.mean()) if len(hits) else float("nan") for name, hits in _hits(outputs, labels).items()}
 
 
-def class_right(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether the likeliest class is the true one [sample]; arguments as of `class_metrics`."""
-    return np.asarray(outputs.argmax(axis=1) == labels[:, 0], bool)
+def class_right(outputs: NDArray[np.floating[Any]], labels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 where the likeliest class is the true one, else 0 [sample]; arguments as of `class_metrics`."""
+    return (outputs.argmax(axis=1) == labels[:, 0]).astype(np.float32)
 
 
 def class_intervals(

@@ -1,4 +1,4 @@
-"""What built-in tasks have in common: parts in modules of one package, which are imported when they are used."""
+"""What tasks of pictures, sound and skeletons have in common: parts in modules of one package, imported when used."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class PackagedClassTask(PackagedTask):
         """`top1` and `top5`."""
         return class_metrics(outputs, labels)
 
-    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Task.right`."""
         return class_right(outputs, labels)
 

@@ -163,8 +163,9 @@ class Task(Protocol):
         """Metrics of outputs [sample, output] against labels [sample, label]; NaN where undefined."""
         ...
 
-    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which decisions are right [sample]. A task without it has no part in the quality of a joint decision."""
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Which decisions are right [sample]: 1, wrong: 0, NaN where the label does not tell. A task without it has no
+        part in the quality of a joint decision."""
         ...
 
     def intervals(

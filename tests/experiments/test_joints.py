@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from edgebench.experiments.figures import JointFigures, PathFigures
 from edgebench.experiments.joints import joints_of
@@ -53,10 +54,10 @@ def test_the_parts_added_up_are_not_the_latency() -> None:
     assert figures(FRAMES).parts_ms == 10 + 15 + 32.5
 
 
-def test_each_way_has_its_mean_and_the_frames_that_it_decided() -> None:
+def test_each_way_has_the_frames_that_it_decided_and_their_mean() -> None:
     assert figures(FRAMES).paths == [
-        PathFigures(path=["signs", "check"], critical=1, mean_ms=25),
-        PathFigures(path=["lanes"], critical=1, mean_ms=32.5),
+        PathFigures(path=["signs", "check"], critical=1, mean_ms=30),
+        PathFigures(path=["lanes"], critical=1, mean_ms=40),
     ]
 
 
@@ -83,3 +84,42 @@ def test_frames_of_two_devices_are_two_frames() -> None:
 def test_without_a_frame_there_is_nothing_to_tell() -> None:
     found = figures([])
     assert (found.frames, found.decided, found.latency_ms, found.parts_ms, found.right) == (0, 0, None, None, None)
+
+
+BOTH = factory.workload(name="both", load=After(workloads=("signs", "lanes")))
+
+
+def test_a_workload_that_waits_for_two_is_reached_by_the_later_of_them() -> None:
+    deployment = msgspec.structs.replace(factory.deployment(SIGNS, LANES, BOTH), joint={"j": Joint(of=("both",))})
+    rows = [
+        took("signs", 0, 0, 10), took("lanes", 0, 0, 25), took("both", 0, 25, 31),
+        took("signs", 1, 100, 150), took("lanes", 1, 100, 140), took("both", 1, 150, 158),
+    ]  # fmt: skip
+    samples = samples_by_workload(factory.table(*rows), ("signs", "lanes", "both"))
+    assert joints_of(deployment, factory.observations(), samples)["j"].paths == [
+        PathFigures(path=["signs", "both"], critical=1, mean_ms=58),
+        PathFigures(path=["lanes", "both"], critical=1, mean_ms=31),
+    ]
+
+
+def judged(labels: list[float], outputs: list[list[float]]) -> float | None:
+    """The share of right frames of `sign-recognition`, of which each has a label and outputs by class."""
+    plan = factory.workload(name="signs", task="sign-recognition")
+    deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("signs",))})
+    rows = [
+        row(seq, 100.0 * seq, workload="signs", label=[label], output=output)
+        for seq, (label, output) in enumerate(zip(labels, outputs, strict=True))
+    ]
+    observations = factory.observations(models=[])
+    return joints_of(deployment, observations, samples_by_workload(factory.table(*rows), ("signs",)))["j"].right
+
+
+def test_a_frame_is_right_if_all_its_parts_are() -> None:
+    assert judged([1, 0, 1], [[0.1, 0.9], [0.8, 0.2], [0.7, 0.3]]) == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_a_run_that_ended_before_any_lane_was_looked_for_has_no_share_of_right_frames() -> None:
+    plan = factory.workload(name="lanes", task="lane-detection")
+    deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("lanes",))})
+    found = joints_of(deployment, factory.observations(models=[]), samples_by_workload(factory.table(), ("lanes",)))
+    assert (found["j"].frames, found["j"].right) == (0, None)

@@ -69,8 +69,12 @@ def _vehicle(result: dict[str, Any], _report: str) -> None:
 
 def _city(result: dict[str, Any], _report: str) -> None:
     cascade = result["workloads"]["signs"]["cascade"]
-    assert 0 <= cascade["share"] <= 1
-    assert cascade["heavy_quality"] >= 0
+    signs = result["workloads"]["signs"]
+    assert cascade["forwarded"] == round(cascade["share"] * signs["decided"])
+    # Each is decided by one of the two, and what the edge keeps does not cross the uplink.
+    assert (cascade["edge_latency_ms"] is None) == (cascade["forwarded"] == signs["decided"])
+    assert (cascade["cloud_latency_ms"] is None) == (cascade["forwarded"] == 0)
+    assert (cascade["kept_bytes"] > 0) == (cascade["forwarded"] < signs["decided"])
 
 
 SCENES = {"surveillance": _surveillance, "vehicle": _vehicle, "city": _city}

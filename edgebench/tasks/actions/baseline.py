@@ -26,7 +26,7 @@ def fit_baseline(dataset: Dataset) -> Baseline:
         model = SVC(C=strength).fit(train, dataset.train.y[:, 0])
         quality = float(model.score(valid, dataset.valid.y[:, 0]))
         if quality > best:
-            outputs = np.zeros((len(test), classes))
+            outputs = np.full((len(test), classes), -np.inf)  # a class that it has not seen comes last
             outputs[:, model.classes_.astype(np.int64)] = _decisions(model.decision_function(test))
             best, kept = quality, class_metrics(outputs, dataset.test.y)
     return Baseline(name=NAME, metrics=kept)

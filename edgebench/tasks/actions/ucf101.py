@@ -20,6 +20,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.splits import share_of
 from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.text import read_text
 
 if TYPE_CHECKING:
     import av
@@ -128,11 +129,7 @@ def _listed(file: Path) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise DataError(f"{file}: missing; put there {HOW_TO_GET}") from error
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in read_text(file, HOW_TO_GET).splitlines() if line.strip()]
 
 
 def _scene(video: str) -> str:

@@ -1,9 +1,9 @@
 """What a face's labels say, and the metrics of embeddings against them.
 
-Labels float32 [sample, 1] name the person, and every picture is compared with every other. Where the data set lists
-the pairs to compare, as LFW does, labels [sample, 3] name the person, the pair and the fold: a picture stands in the
-split once for each of its pairs, and both pictures of a pair carry its number and its fold. What is in no pair has −1
-there.
+Labels float32 [sample, 2] name the person and the row in the split, and every row is compared with every other. Where
+the data set lists the pairs to compare, as LFW does, labels [sample, 4] have the pair and the fold too: a picture
+stands in the split once for each of its pairs, and both pictures of a pair carry its number and its fold. What is in no
+pair has −1 there.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from edgebench.tasks.embeddings import (
     all_pairs,
     retrieval_intervals,
     retrieval_metrics,
+    shown_first,
     verification_intervals,
     verification_metrics,
 )
 
-PERSON, PAIR, FOLD = range(3)
+PERSON, ROW, PAIR, FOLD = range(4)
 
 
 def labels_of(
     person: NDArray[np.int64], pair: NDArray[np.int64] | None = None, fold: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """Labels float32 [sample, 1], or [sample, 3] with pairs and folds."""
-    return np.stack([column for column in (person, pair, fold) if column is not None], axis=1).astype(np.float32)
+    """Labels float32 [sample, 2] of a whole split, or [sample, 4] with pairs and folds."""
+    columns = (person, np.arange(len(person)), pair, fold)
+    return np.stack([column for column in columns if column is not None], axis=1).astype(np.float32)
 
 
 def pairs_of(labels: NDArray[np.float32]) -> Pairs:
@@ -45,6 +47,8 @@ def pairs_of(labels: NDArray[np.float32]) -> Pairs:
 def face_metrics(embeddings: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
     """`auc` and `accuracy` of verification, and `rank1`: the share of pictures whose most similar other one is of the
     same person, of those that have another. `rank1` is NaN where the data set lists pairs."""
+    rows = shown_first(labels)
+    embeddings, labels = embeddings[rows], labels[rows]
     correct, allowed = _search(labels)
     return {
         **verification_metrics(embeddings, pairs_of(labels)),
@@ -62,6 +66,8 @@ def face_intervals(
     group: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of `face_metrics`; with `group` [sample] whole people are drawn."""
+    rows = shown_first(labels)
+    embeddings, labels, group = embeddings[rows], labels[rows], None if group is None else group[rows]
     correct, allowed = _search(labels)
     return {
         **verification_intervals(embeddings, pairs_of(labels), seed=seed, group=group),

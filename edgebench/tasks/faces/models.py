@@ -107,7 +107,7 @@ def _sphereface_20(x: Any) -> Any:
     if x.shape[-1] == 1:
         x = layers.Concatenate()([x, x, x])
     if x.shape[1:3] != PUBLISHED_SIZE:
-        x = layers.Resizing(*PUBLISHED_SIZE)(x)
+        x = layers.Resizing(*PUBLISHED_SIZE, name="enlarged")(x)
     for channels, units in ((64, 1), (128, 2), (256, 4), (512, 1)):
         x = _published_conv(x, channels, strides=2)
         for _ in range(units):

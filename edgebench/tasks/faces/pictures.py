@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from edgebench.errors import DataError
+from edgebench.tasks.images import BROKEN
 
 HEIGHT, WIDTH = 56, 48
 """Half of the 112 × 96 that the literature takes."""
@@ -40,8 +41,7 @@ def _opened(path: Path) -> Image.Image:
         with Image.open(path) as opened:
             opened.load()
             return opened
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        # Of broken files of some kinds the library has an error of its own.
+    except BROKEN as error:
         raise DataError(f"{path}: no picture that can be read ({error}); fetch it again") from error
 
 

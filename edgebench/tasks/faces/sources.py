@@ -16,6 +16,7 @@ from edgebench.tasks.faces.pictures import is_grey, read_face
 from edgebench.tasks.sources import Source
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.text import read_text
 
 FEWEST_PEOPLE = 20
 TEST_PEOPLE = 10
@@ -135,7 +136,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
     Raises DataError for a line that is neither, and where some are missing.
     """
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path, LFW_HOW).splitlines() if line.strip()]
     if not lines or len(lines[0]) != 2 or not all(cell.isdecimal() for cell in lines[0]):
         raise DataError(f"{path}: line 1 is not the number of folds and of pairs; fetch it anew with {LFW_HOW}")
     folds, each = (int(cell) for cell in lines[0])
@@ -174,7 +175,7 @@ def _pictures(folder: Path, files: Sequence[Path], share: float) -> NDArray[np.u
         grey = is_grey(files[0])
         return {"x": np.stack([read_face(file, grey=grey, share=share) for file in files])}
 
-    return cached(f"faces-{folder.name}", _VERSION, files, parse)["x"]
+    return cached(f"faces-{folder.name}-{share:g}", _VERSION, files, parse)["x"]
 
 
 def _features(x: NDArray[np.uint8]) -> tuple[str, ...]:

@@ -44,11 +44,10 @@ class FaceTask(PackagedTask):
         return fit(size, self.heavy, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress)
 
     def loss(self, labels: Any, outputs: Any) -> Any:
-        """See `Task.loss`: that of the semi-hard triplets in a batch, so a device learns if it sees several people."""
-        from edgebench.tasks.faces.fit import RECIPES
-        from edgebench.tasks.faces.losses import semi_hard_triplets
+        """See `Task.loss`: that of the hardest triplets in a batch, so a device learns if it sees several people."""
+        from edgebench.tasks.triplets import hard_triplets
 
-        return semi_hard_triplets(RECIPES["facenet"].margin)(labels[:, PERSON], outputs)
+        return hard_triplets(labels[:, PERSON], outputs)
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`auc`, `accuracy` and `rank1`; see `face_metrics`."""

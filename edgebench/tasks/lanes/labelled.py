@@ -72,10 +72,12 @@ def _labels(path: Path) -> NDArray[np.float32]:
 
 
 def _mask(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
+
+    from edgebench.tasks.images import BROKEN
 
     try:
         with Image.open(path) as opened:
             return np.asarray(opened.convert("L"), np.uint8)
-    except (UnidentifiedImageError, OSError) as error:
+    except BROKEN as error:
         raise DataError(f"{path}: no picture that can be read ({error})") from error

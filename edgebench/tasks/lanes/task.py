@@ -31,10 +31,11 @@ class LaneTask(PackagedTask):
         """`accuracy`, `fp`, `fn` and `points`, see `evaluation`; NaN where no frame has a lane."""
         return lane_metrics(lanes_from(outputs), lanes_of(labels))
 
-    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """See `Task.right`: as large a share of a frame's points is found as a matched lane has to have."""
+    def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Task.right`: a frame's accuracy is that which a matched lane has to have. Without a labelled lane the
+        frame may have none, or no labels."""
         found, points = frame_ratios(lanes_from(outputs), lanes_of(labels))["accuracy"]
-        return np.asarray(found >= MATCHED * points, bool)
+        return np.where(points > 0, found >= MATCHED * points, np.nan).astype(np.float32)
 
     def intervals(
         self,

@@ -37,8 +37,8 @@ HOW_TO_GET = (
 _VALID = "0531"
 """The recording that is held out of the training labels, as is usual."""
 _SHOWN_RECORDING, _SHOWN_S = "0601", range(1_494_453_487, 1_494_453_538)
-"""When the labelled frames that are found beside the labels were taken (a clip is named by its time in ns), with ten
-seconds before and after."""
+"""When the six labelled photographs that circulate with the set were taken, and ten seconds before and after. A clip is
+named by its time in ns."""
 _LABELLED = "real labelled frames"
 _TRAINING, _TEST = "label_data*.json", "test_label*.json"
 _DRAWING_SEED = 0
@@ -78,9 +78,9 @@ class Labels:
 def load(folder: Path) -> Dataset:
     """Train and valid of `label_data*.json` (valid is recording 0531), test of `test_label.json`; a group is a clip.
 
-    The natural key is the recording's number. Drawn frames are the same whatever the seed. Where frames are drawn and
-    labelled photographs lie beside the folder, those are a further test set, and roads as they show are not drawn to
-    be learned from.
+    The natural key is the recording's number. Drawn frames are the same whatever the seed. Where frames are drawn,
+    the stretch that the labelled photographs in circulation show is not learned from, and photographs in a folder
+    beside this one are a further test set.
 
     Raises DataError for an absent or broken file.
     """
@@ -96,14 +96,15 @@ def load(folder: Path) -> Dataset:
 
     kept = cached("tusimple" if real else "tusimple-drawn", _VERSION, files, frames)
     splits = {name: _split(found, kept[name]) for name, found in labels.items()}
+    if not real:
+        unlike = np.array([not _shows(file) for file in labels["train"].files])
+        splits["train"] = splits["train"].rows(np.flatnonzero(unlike))
     beside: dict[str, Split] = {}
     photographs = folder.parent / labelled.FOLDER
     if not real and any(photographs.glob(labelled.MARKERS[0])):
         x, y, names = labelled.read(photographs)
         group = np.array([group_of(name) for name in names], np.int64)
         beside[f"{len(x)} {_LABELLED}"] = Split(x=x, y=y, group=group)
-        unlike = np.array([not _shows(file) for file in labels["train"].files])
-        splits["train"] = splits["train"].rows(np.flatnonzero(unlike))
     source = NAME if real else DRAWN
     return Dataset.of(splits, source=source, real=real, features=FEATURES, natural_key="recording", beside=beside)
 

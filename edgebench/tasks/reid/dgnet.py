@@ -75,7 +75,8 @@ class DGNet(keras.Model):
     """What is trained, on: pictures uint8 [batch, …], the places [batch] of another of the same person each and of
     somebody else, and numbers [batch] of people. Outputs are the embeddings and, by person, the logits.
 
-    Of the batch, every second picture is painted anew, by its own code and by that of somebody else.
+    Of the batch, every second picture is painted anew, by the code of another picture of the same person and by that of
+    somebody else.
     """
 
     def __init__(self, appearance: keras.Model, shape: tuple[int, ...], *, people: int) -> None:

@@ -21,6 +21,7 @@ from edgebench.tasks.reid.labels import IDENTITY, reid_metrics
 from edgebench.tasks.reid.models import build
 from edgebench.tasks.reid.pictures import COLOURINGS, recoloured, varied
 from edgebench.tasks.task import Dataset, Epoch, Size, Split
+from edgebench.tasks.triplets import hard_triplets
 
 Progress = Callable[[Epoch], None]
 
@@ -101,22 +102,6 @@ def _drawn(dgnet: DGNet, split: Split, seed: int) -> bytes:
     people = np.resize(rng.permutation(np.unique(split.group)), rows + columns)
     shown = split.x[[rng.choice(np.flatnonzero(split.group == who)) for who in people]]
     return png(made_grid(dgnet, shown[:rows], shown[rows:]), _CAPTION)
-
-
-def hard_triplets(person: Any, embeddings: Any) -> Any:
-    """For each picture of the batch, log(1 + exp(d+ − d−)): the distance to the farthest of the same person, less that
-    to the nearest of another, of embeddings [batch, dimension] of length 1. Source: Hermans et al. 2017, eq. 5 and 6.
-
-    Distances on a sphere are small, so they are multiplied by 8.
-    """
-    number = ops.reshape(person, (-1, 1))
-    same = ops.cast(ops.equal(number, ops.transpose(number)), embeddings.dtype)
-    squared = 2 - 2 * ops.matmul(embeddings, ops.transpose(embeddings))
-    distance = ops.sqrt(ops.maximum(squared, 1e-6))
-    # No distance is above 2.
-    farthest = ops.max(distance * same, axis=1)
-    nearest = ops.min(distance + 4 * same, axis=1)
-    return ops.softplus(8 * (farthest - nearest))
 
 
 def _names_told(person: Any, logits: Any) -> Any:

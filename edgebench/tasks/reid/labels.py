@@ -1,6 +1,7 @@
 """What a pedestrian's labels say, and the metrics of embeddings against them, in the protocol of Market-1501.
 
-Labels float32 [sample, 3]: the identity, the camera, and the role, query or gallery. Source: Zheng et al. 2015.
+Labels float32 [sample, 4]: the identity, the camera, the role, query or gallery, and the row among those of its role.
+Source: Zheng et al. 2015.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.tasks.embeddings import retrieval_intervals, retrieval_metrics
+from edgebench.tasks.embeddings import retrieval_intervals, retrieval_metrics, shown_first
 
-IDENTITY, CAMERA, ROLE = range(3)
+IDENTITY, CAMERA, ROLE, ROW = range(4)
 QUERY, GALLERY = 0, 1
 JUNK = -1
 """The identity of what is no whole pedestrian; no search sees it."""
@@ -19,8 +20,8 @@ DISTRACTOR = 0
 
 
 def labels_of(identity: NDArray[np.int64], camera: NDArray[np.int64], role: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Labels float32 [sample, 3]."""
-    return np.stack([identity, camera, role], axis=1).astype(np.float32)
+    """Labels float32 [sample, 4] of all pictures of a split, or of those of one role."""
+    return np.stack([identity, camera, role, np.arange(len(identity))], axis=1).astype(np.float32)
 
 
 def roles_within(identity: NDArray[np.int64], camera: NDArray[np.int64], every: int = 6) -> NDArray[np.int64]:
@@ -36,6 +37,8 @@ def reid_metrics(embeddings: NDArray[np.float32], labels: NDArray[np.float32]) -
 
     What the query's own camera saw of the same person is left out, and junk.
     """
+    rows = shown_first(labels)
+    embeddings, labels = embeddings[rows], labels[rows]
     query, gallery, correct, allowed = _search(labels)
     found = retrieval_metrics(embeddings[query], embeddings[gallery], correct=correct, allowed=allowed)
     return {"rank1": found["rank1"], "map": found["mAP"]}
@@ -49,6 +52,8 @@ def reid_intervals(
     group: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of `reid_metrics`; with `group` [sample] whole people are drawn, not queries."""
+    rows = shown_first(labels)
+    embeddings, labels, group = embeddings[rows], labels[rows], None if group is None else group[rows]
     query, gallery, correct, allowed = _search(labels)
     found = retrieval_intervals(
         embeddings[query],

@@ -61,7 +61,7 @@ def _published(x: Any) -> Any:
     two fully connected layers, each with batch normalisation and dropout, on the average over the picture.
     """
     if x.shape[1:3] != PUBLISHED_SIZE:
-        x = layers.Resizing(*PUBLISHED_SIZE)(x)
+        x = layers.Resizing(*PUBLISHED_SIZE, name="enlarged")(x)
     x = layers.Rescaling(1 / 255.0)(x)
     x = layers.Normalization(mean=_MEAN, variance=[std**2 for std in _STD])(x)
     x = layers.ReLU()(_normalised(layers.Conv2D(64, 7, 2, padding="same", use_bias=False)(x)))

@@ -23,7 +23,7 @@ class ReidTask(PackagedTask):
 
     def loss(self, labels: Any, outputs: Any) -> Any:
         """See `Task.loss`: that of the hardest triplets in a batch, so a device learns if it sees several people."""
-        from edgebench.tasks.reid.fit import hard_triplets
+        from edgebench.tasks.triplets import hard_triplets
 
         return hard_triplets(labels[:, IDENTITY], outputs)
 

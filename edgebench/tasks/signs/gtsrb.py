@@ -8,6 +8,7 @@ Source: Stallkamp et al. 2012, https://benchmark.ini.rub.de/gtsrb_dataset.html
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.images import read_rgb
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.text import read_text
 
 NAME = "GTSRB"
 PUBLISHED = (
@@ -87,7 +89,7 @@ def _test_tables(folder: Path) -> Iterator[Path]:
 
 
 def _rows(table: Path, delimiter: str, name: str, pictures: Path, *, tracks: bool) -> Iterator[_Picture]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(read_text(table, PUBLISHED), newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
         lacking = [column for column in (name, *_COLUMNS) if column not in (reader.fieldnames or ())]
         if lacking:
@@ -101,6 +103,8 @@ def _rows(table: Path, delimiter: str, name: str, pictures: Path, *, tracks: boo
 
 def _picture(row: dict[str, str], path: Path, *, tracks: bool) -> _Picture:
     width, height, left, upper, right, lower, label = (int(row[column]) for column in _COLUMNS)
+    if width < 1 or height < 1:
+        raise ValueError(f"a picture of {width} × {height}")
     # The last pixel of the region is part of it. Pictures may come resized: only shares of them count.
     sign = (left / width, upper / height, (right + 1) / width, (lower + 1) / height)
     if not (0 <= sign[0] < sign[2] <= 1 and 0 <= sign[1] < sign[3] <= 1):

@@ -7,6 +7,7 @@ or test). Without `speaker` every file is taken for a speaker of its own; withou
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,7 @@ from edgebench.tasks.cache import cached
 from edgebench.tasks.speech.utterances import SPLITS, Utterance, dataset, parsed
 from edgebench.tasks.splits import SplitName, place_of
 from edgebench.tasks.task import Dataset
+from edgebench.tasks.text import read_text
 
 NAME = "recordings"
 FOLDER = "speech"
@@ -41,7 +43,7 @@ def load(folder: Path) -> Dataset:
 
 
 def _read(table: Path) -> Iterator[Utterance]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(read_text(table, HOW_TO_GET), newline="") as file:
         rows = csv.DictReader(file)
         for column in ("file", "transcript"):
             if column not in (rows.fieldnames or ()):

@@ -38,6 +38,8 @@ def load(folder: Path) -> Dataset:
     """The data set in `folder`, or in its `recordings/`. Raises DataError with the file and the mend."""
     place = folder / "recordings" if (folder / "recordings").is_dir() else folder
     files = sorted(path for path in place.glob("*.wav") if _FILE.fullmatch(path.name))
+    if not files:
+        raise DataError(f"{place}: no recordings named DIGIT_SPEAKER_TAKE.wav; put there {HOW_TO_GET}")
     arrays = cached("fsdd", _VERSION, files, lambda: _parsed(files))
     splits = {name: _split(arrays, name, place) for name in ("train", "valid", "test")}
     return Dataset(NAME, True, ("sound",), splits["train"], splits["valid"], splits["test"], natural_key="speaker")

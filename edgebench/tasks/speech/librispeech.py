@@ -14,6 +14,7 @@ from edgebench.tasks.cache import cached
 from edgebench.tasks.speech.utterances import Utterance, dataset, parsed
 from edgebench.tasks.splits import SplitName
 from edgebench.tasks.task import Dataset
+from edgebench.tasks.text import read_text
 
 NAME = "LibriSpeech"
 FOLDER = "LibriSpeech"
@@ -43,7 +44,7 @@ def load(folder: Path) -> Dataset:
 
 
 def _read(path: Path, split: SplitName) -> Iterator[Utterance]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, HOW_TO_GET).splitlines(), start=1):
         where = f"{path}, line {number}"
         name, _, text = line.partition(" ")
         sound = path.parent / f"{name}.flac"

@@ -60,6 +60,7 @@ def test_the_published_shape_has_the_published_number_of_parameters() -> None:
     assert model.get_layer("enlarged").output.shape == (None, 224, 224, 3)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_published_shape_learns(data: Dataset) -> None:
     # The trunk is the same for every input; a step on a few samples shows that its weights move.
     model = build("published", SKELETONS, 20)

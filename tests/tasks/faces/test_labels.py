@@ -18,7 +18,7 @@ def _at(*degrees: float) -> np.ndarray:
 
 def test_without_a_list_every_picture_is_compared_with_every_other() -> None:
     labels = labels_of(np.array([4, 4, 9]))
-    assert labels.tolist() == [[4], [4], [9]]
+    assert labels.tolist() == [[4, 0], [4, 1], [9, 2]]
     pairs = pairs_of(labels)
     assert pairs.first.tolist() == [0, 0, 1]
     assert pairs.second.tolist() == [1, 2, 2]
@@ -44,6 +44,15 @@ def test_the_metrics_of_four_pictures() -> None:
     # 0° and 10° find each other, 80° and 50° too; the person of a single picture has nobody to find.
     found = TASK.score(_at(0, 10, 80, 50, 5), labels_of(np.array([0, 0, 1, 1, 2])))
     assert found["rank1"] == 0.5
+
+
+def test_a_picture_that_a_stream_shows_twice_is_not_compared_with_itself() -> None:
+    labels = labels_of(np.array([0, 0, 1, 1]))
+    once = TASK.score(_at(0, 30, 20, 70), labels)
+    again = np.array([0, 1, 2, 3, 2, 0, 1])
+    assert TASK.score(_at(0, 30, 20, 70)[again], labels[again]) == once
+    intervals = TASK.intervals(_at(0, 30, 20, 70)[again], labels[again], seed=0)
+    assert intervals == TASK.intervals(_at(0, 30, 20, 70), labels, seed=0)
 
 
 def test_where_pairs_are_listed_nobody_is_searched() -> None:

@@ -90,6 +90,7 @@ def test_a_few_epochs_are_better_than_pixels_on_people_not_seen(data: Dataset, l
     assert found > FACES.baseline(data, seed=0).metrics["auc"]
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("size", ["heavy", "published"])
 def test_the_others_learn_and_are_saved(small: Dataset, tmp_path: Path, size: Size) -> None:
     seen: list[Epoch] = []

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgebench.errors import DataError
 from edgebench.tasks import task_named
-from edgebench.tasks.faces.labels import pairs_of
+from edgebench.tasks.faces.labels import PAIR, pairs_of
 from edgebench.tasks.faces.sources import read_pairs
 
 TASK = task_named("face-recognition")
@@ -118,7 +118,7 @@ def test_lfw_tests_on_the_listed_pairs_of_its_last_folds(tmp_path: Path) -> None
     assert len(data.train) + len(data.valid) == 20 * 2 + 12
     people = [set(split.group.tolist()) for split in (data.train, data.valid, data.test)]
     assert len(set.union(*people)) == sum(map(len, people)) == 20 + 12 + 20
-    assert (data.train.y[:, 1:] == -1).all()
+    assert (data.train.y[:, PAIR:] == -1).all()
 
 
 def test_lfw_without_its_list_is_a_folder_of_people(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_lfw_without_its_list_is_a_folder_of_people(tmp_path: Path) -> None:
     _picture(tmp_path / "Aaron_Eckhart" / "Aaron_Eckhart_0001.jpg", mode="RGB")
     data = TASK.load(tmp_path, seed=0)
     assert data.source == "Labeled Faces in the Wild"
-    assert data.test.y.shape == (len(data.test), 1)
+    assert data.test.y.shape == (len(data.test), 2)
     assert len(np.unique(data.test.group)) == round(53 / 3)
 
 

@@ -9,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for
+from edgebench.tasks.lanes.decoding import GRID, SLOTS
 from edgebench.tasks.lanes.evaluation import frame_ratios, lane_metrics
-from edgebench.tasks.lanes.geometry import ABSENT, ROWS
+from edgebench.tasks.lanes.geometry import ABSENT, LANES, ROWS, labels_of
+from edgebench.tasks.lanes.task import TASK
 from edgebench.tasks.metrics import ratio_intervals
 
 Array = NDArray[np.float32]
@@ -146,3 +148,12 @@ def _by_definition(guess: Array, true: Array) -> tuple[float, float, float]:
     counted = min(len(lanes), 4)
     fp = (len(predicted) - matched) / len(predicted) if predicted else 0.0
     return sum(accuracies) / counted, fp, missed / counted
+
+
+def test_of_a_frame_without_labelled_lanes_nobody_knows_whether_it_is_right() -> None:
+    outputs = np.zeros((2, 2 * SLOTS * GRID[0]), np.float32)
+    labels = labels_of(np.full((2, LANES, len(ROWS)), ABSENT, np.float32))
+    labels[1, : len(ROWS)] = 640
+    unknown, missed = TASK.right(outputs, labels)
+    assert np.isnan(unknown)
+    assert missed == 0

@@ -17,6 +17,7 @@ from edgebench.tasks.reid import fit as fitting
 from edgebench.tasks.reid.models import build
 from edgebench.tasks.reid.task import REID
 from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.triplets import hard_triplets
 
 # TensorFlow's converter warns of its own coming changes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -52,8 +53,8 @@ def test_the_published_encoder_has_the_parameters_of_resnet_50_and_two_layers_of
     model = build("published", SHAPE)
     assert model.count_params() == resnet_50 + two_of_512 + running == REID.models["published"].parameters
     assert model.output_shape == (None, 1024)
-    assert model.get_layer("resizing").output.shape == (None, 256, 128, 3)
-    assert "resizing" not in {layer.name.split("_")[0] for layer in build("published", (256, 128, 3)).layers}
+    assert model.get_layer("enlarged").output.shape == (None, 256, 128, 3)
+    assert "enlarged" not in {layer.name for layer in build("published", (256, 128, 3)).layers}
 
 
 @pytest.mark.parametrize(("size", "dimension"), [("light", 96), ("heavy", 192)])
@@ -68,7 +69,7 @@ def test_triplets_are_of_the_farthest_same_and_the_nearest_other() -> None:
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     # Chords: 2 sin(angle / 2). Of the first: same at 60°, nearest other at 90°.
     expected = np.log1p(np.exp(8 * (1 - np.sqrt(2))))
-    found = keras.ops.convert_to_numpy(fitting.hard_triplets(np.array([[5], [5], [6], [6]]), embeddings))
+    found = keras.ops.convert_to_numpy(hard_triplets(np.array([[5], [5], [6], [6]]), embeddings))
     assert found[0] == pytest.approx(expected, abs=1e-4)
     # Of the third: same at 90°, nearest other at 30°.
     assert found[2] == pytest.approx(np.log1p(np.exp(8 * (np.sqrt(2) - 2 * np.sin(np.deg2rad(15))))), abs=1e-3)
@@ -88,6 +89,7 @@ def test_a_few_epochs_are_better_than_colours_on_people_not_seen(data: Dataset, 
     assert found > REID.baseline(data, seed=0).metrics["rank1"] + 0.05
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_published_encoder_learns(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     short = {name: replace(recipe, people=2, batches=1) for name, recipe in fitting.RECIPES.items()}
     monkeypatch.setattr(fitting, "RECIPES", short)
@@ -120,7 +122,7 @@ def test_dg_net_learns_is_saved_and_its_picture_shows_what_it_paints(
         table = np.asarray(opened)
     assert table.shape == (6 * 96, 9 * 48, 3)
     assert (table[:96, :48] == 255).all()
-    # Pictures of people whom it has not learned from, each of another person.
+    # Pictures of people whom it has not learned from.
     for shown in (*table[:96, 48:].reshape(96, 8, 48, 3).swapaxes(0, 1), *table[96:, :48].reshape(5, 96, 48, 3)):
         assert (data.valid.x == shown).all(axis=(1, 2, 3)).sum() == 1
     # Appearances and structures both matter to what is made.

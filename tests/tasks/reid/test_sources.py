@@ -48,8 +48,8 @@ def test_people_are_learned_from_held_out_or_searched_for(market: Path) -> None:
     assert (len(learned), len(held_out)) == (5, 3)
     # Queries first, then the gallery in the order of the names.
     assert data.test.y.tolist() == [
-        [11, 1, 0], [11, 2, 0], [12, 1, 0], [12, 2, 0], [-1, 1, 1],
-        [0, 2, 1], [11, 1, 1], [11, 2, 1], [12, 1, 1], [12, 2, 1],
+        [11, 1, 0, 0], [11, 2, 0, 1], [12, 1, 0, 2], [12, 2, 0, 3], [-1, 1, 1, 0],
+        [0, 2, 1, 1], [11, 1, 1, 2], [11, 2, 1, 3], [12, 1, 1, 4], [12, 2, 1, 5],
     ]  # fmt: skip
     assert data.test.x[[0, -1], 50, 20, 0].tolist() == [110, 120]
     assert (data.valid.y[:, ROLE] == QUERY).sum() == 6
