@@ -1,8 +1,8 @@
 """Generated faces: ellipses for head, hair, eyes, brows, nose and mouth.
 
 A person has proportions, skin, hair, and perhaps a beard or glasses; a picture has a pose (turned, tilted, nearer, off
-the centre), a light from some side, an expression, a background and noise. Pose and light change the pixels more than
-the person does, and the features of a turned head move by their depth.
+the centre), a light from some side, an expression, a background and noise. Pose and light change the pixels about as
+much as the person does, and the features of a turned head move by their depth.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ _PERSON = {
 glasses are worn by those for whom the number is above 0."""
 
 _PICTURE = {
-    "shift_x": (0.0, 0.06),
-    "shift_y": (0.0, 0.05),
-    "scale": (1.0, 0.06),
-    "tilt": (0.0, 0.09),
-    "yaw": (0.0, 0.28),
-    "nod": (0.0, 0.10),
-    "light_x": (0.0, 0.28),
-    "light_y": (-0.05, 0.18),
-    "exposure": (1.0, 0.12),
-    "open": (-0.02, 0.035),
-    "smile": (0.0, 0.03),
-    "lid": (1.0, 0.25),
-    "backdrop": (110, 45),
-    "backdrop_slope": (0.0, 35),
+    "shift_x": (0.0, 0.036),
+    "shift_y": (0.0, 0.03),
+    "scale": (1.0, 0.036),
+    "tilt": (0.0, 0.054),
+    "yaw": (0.0, 0.17),
+    "nod": (0.0, 0.06),
+    "light_x": (0.0, 0.17),
+    "light_y": (-0.05, 0.11),
+    "exposure": (1.0, 0.072),
+    "open": (-0.02, 0.021),
+    "smile": (0.0, 0.018),
+    "lid": (1.0, 0.15),
+    "backdrop": (110, 27),
+    "backdrop_slope": (0.0, 21),
 }
 """Mean and spread between pictures of one person."""
 
