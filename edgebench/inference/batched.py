@@ -12,7 +12,7 @@ from edgebench.clock import NS_PER_S, now_ns
 from edgebench.inference.runtime import cheapest_split
 from edgebench.inference.spec import Manifest
 
-_TIMED_CALLS = 5
+_TIMED_CALLS = 10
 
 RunBatch = Callable[[int, NDArray[Any]], NDArray[np.float32]]
 """Outputs [batch, output] of exactly `batch` samples [batch, *shape]."""
@@ -22,6 +22,7 @@ class BatchPlanner:
     """Decides any number of samples with batches of the manifest's sizes, in the split that is fastest on this machine.
 
     A batch size is timed (the fastest of a few calls) when it is first wanted, so what is never used costs no memory.
+    Sizes to choose from are timed in turns: whatever else the machine does then hinders each of them alike.
     """
 
     def __init__(self, manifest: Manifest, run: RunBatch) -> None:
@@ -52,18 +53,21 @@ class BatchPlanner:
         useful = [b for b in self._sizes if b <= n]
         if n not in self._sizes:
             useful += [b for b in self._sizes if b > n][:1]
-        for size in useful:
-            if size not in self._cost_s:
-                self._cost_s[size] = self._timed(size)
+        new = [size for size in useful if size not in self._cost_s]
+        if new:
+            self._time(useful, new)
         split = cheapest_split(n, {b: self._cost_s[b] for b in useful})
         self._splits[n] = split
         return split
 
-    def _timed(self, size: int) -> float:
-        x = np.zeros((size, *self._spec.shape), self._spec.dtype)
-        self._run(size, x)  # the first call allocates
-        best_ns = min(self._one_call_ns(size, x) for _ in range(_TIMED_CALLS))
-        return best_ns / NS_PER_S
+    def _time(self, sizes: list[int], new: list[int]) -> None:
+        samples = {size: np.zeros((size, *self._spec.shape), self._spec.dtype) for size in sizes}
+        for size in new:
+            self._run(size, samples[size])  # the first call allocates
+        for _ in range(_TIMED_CALLS):
+            for size, x in samples.items():
+                spent_s = self._one_call_ns(size, x) / NS_PER_S
+                self._cost_s[size] = min(spent_s, self._cost_s.get(size, spent_s))
 
     def _one_call_ns(self, size: int, x: NDArray[Any]) -> int:
         start_ns = now_ns()

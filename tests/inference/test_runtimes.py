@@ -70,6 +70,12 @@ def test_batch_sizes_that_are_not_wanted_are_never_run() -> None:
     assert set(run.asked) == {1, 8, 32}
 
 
+def test_sizes_to_choose_from_are_timed_in_turns_so_that_a_disturbance_hinders_each_of_them() -> None:
+    run = _Summing()
+    BatchPlanner(MANIFEST, run).infer(np.zeros((32, 2), np.float32))
+    assert run.asked[:12] == [1, 8, 32] * 4
+
+
 def test_deciding_no_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="no sample"):
         BatchPlanner(MANIFEST, _Summing()).infer(np.zeros((0, 2), np.float32))
