@@ -9,8 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -31,7 +30,7 @@ from edgebench.inference.fake import FakeModel
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
-from edgebench.tasks import task_named
+from edgebench.tasks import seam, task_named
 from edgebench.tasks.task import Dataset, Epoch, Split, Task
 from edgebench.topology.model import Dirichlet
 
@@ -56,7 +55,7 @@ class Fitted:
     """A freshly trained model, saved in `file`: a `.keras` one, or an `.onnx` one of a torch module.
 
     parameters: 0 where the targets need no model (fake ones).
-    picture: a PNG file of what it can draw, where it draws.
+    picture: a PNG file of what it can draw, where it draws. scores: of its files, by path; its jobs share them.
     """
 
     job: TrainJob
@@ -68,13 +67,14 @@ class Fitted:
     epochs: int
     train_s: float
     picture: Path | None = None
+    scores: dict[Path, dict[str, float]] = field(default_factory=dict)
 
     @property
     def native(self) -> str:
         """The runtime that runs `file` as it is."""
         return "onnx" if self.file.suffix == ".onnx" else "keras"
 
-    @cached_property
+    @property
     def metrics(self) -> dict[str, float]:
         """Of `file` as it is, on the split `valid`; those that are defined."""
         return _scored(self, _manifest_of(self, self.file, self.native, "float32"), self.file)
@@ -144,7 +144,8 @@ class Workshop:
     def _dataset(self, job: TrainJob) -> Dataset:
         key = (job.task, job.data, job.seed)
         if key not in self._loaded:
-            self._loaded = {key: task_named(job.task).load(Path(job.data) if job.data else None, seed=job.seed)}
+            data = Path(job.data) if job.data else None
+            self._loaded = {key: seam.load(job.task, task_named(job.task), data, seed=job.seed)}
         return self._loaded[key]
 
 
@@ -164,23 +165,14 @@ class _Models:
 
 
 def _check(job: TrainJob, task: Task, dataset: Dataset) -> None:
-    """Raises DataError where the task cannot do what its workload asks for."""
+    """Raises DataError where the data cannot do what its workload asks for."""
     if job.compressed and picture_size(dataset.spec) is None:
         spec = f"{dataset.spec.dtype} {list(dataset.spec.shape)}"
         raise DataError(f"$.workloads.{job.name}.compress: samples of {job.task} are {spec}, no pictures (remove it)")
-    if job.kit is not None:
-        where, loss = f"$.federated: workload {job.name}", getattr(task, "loss", None)
-        if loss is None:
-            raise DataError(f"{where}: {job.task} has no loss by which devices could learn (remove the entry)")
-        if callable(loss) and job.kit.runtime == "litert":
-            why = f"{job.task} has a loss of its own, by which devices learn with Keras only"
-            raise DataError(f"{where}: {why} (set fit.runtime to keras or torch)")
-        if callable(loss) and isinstance(job.kit.partition, Dirichlet) and dataset.train.y.shape[1] > 1:
-            raise DataError(f"{where}: labels of {job.task} are no classes (set partition.kind to iid or natural)")
-    probabilities = ("binary_crossentropy", "sparse_categorical_crossentropy")
-    if job.cascade is not None and getattr(task, "loss", None) not in probabilities:
-        why = f"the outputs of {job.task} are no probabilities, so nothing tells how sure a model is"
-        raise DataError(f"$.workloads.{job.name}.place.infer: no cascade: {why} (use device, edge or cloud)")
+    by_class = job.kit is not None and isinstance(job.kit.partition, Dirichlet)
+    if by_class and callable(task.loss) and dataset.train.y.shape[1] > 1:
+        why = f"labels of {job.task} are no classes"
+        raise DataError(f"$.federated: workload {job.name}: {why} (set partition.kind to iid or natural)")
 
 
 def _threads_of(*processes: int) -> list[int]:
@@ -252,7 +244,9 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
     import keras
 
     start_s = now_s()
-    model = task.fit(job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
+    model = seam.fit(
+        job.task, task, job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell
+    )
     train_s = now_s() - start_s
     if not isinstance(model, keras.Model):
         from cloud.onnx_export import write_onnx
@@ -319,8 +313,16 @@ def _manifest_of(model: Fitted, path: Path, runtime: str, quantisation: str) -> 
 
 def _scored(model: Fitted, described: Manifest, path: Path) -> dict[str, float]:
     """The defined metrics of a file on the split `valid`."""
+    if path not in model.scores:
+        model.scores[path] = _score(model, described, path)
+    return model.scores[path]
+
+
+def _score(model: Fitted, described: Manifest, path: Path) -> dict[str, float]:
     valid = model.dataset.valid
-    found = model.task.score(outputs_of(path, described, valid.x), valid.y)
+    outputs = outputs_of(path, described, valid.x)
+    with seam.blamed(model.job.task, "score"):
+        found = model.task.score(outputs, valid.y)
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

@@ -36,6 +36,8 @@ class Weighing:
             keras_file = out_dir / "model.keras"
             self._keras.save(keras_file)
             # How long the devices have learned is in the records of the rounds.
-            model = dataclasses.replace(self._model, file=keras_file, epochs=0, train_s=0.0, picture=None)
+            model = dataclasses.replace(
+                self._model, file=keras_file, epochs=0, train_s=0.0, picture=None, scores={keras_file: metrics}
+            )
             files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
         return Trained(job.name, files, metrics=metrics)

@@ -42,12 +42,14 @@ def validate(args: argparse.Namespace) -> int:
 
     from edgebench import tasks
     from edgebench.experiments.federated_checks import check_federations
+    from edgebench.experiments.task_checks import check_tasks
     from edgebench.topology import check, load, refuse_unenforceable, resolve
 
     topology = load(args.file, args.set)
     check(topology, args.file, tasks=tasks.names())
     refuse_unenforceable(topology, args.file, executor=args.executor)
     deployment = resolve(topology, run_id="validate", executor=args.executor)
+    check_tasks(deployment, args.file)
     check_federations(deployment, args.file)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(deployment)).decode())
@@ -165,7 +167,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="N", type=int, default=3, help="train each model from N seeds (3)")
     parser.add_argument("--size", choices=_SIZES, help="train this size only (light and heavy)")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="write the light model here, its manifest to FILE.json"
+        "--out", metavar="FILE", type=Path, help="write the model (the light one of several) here, and FILE.json"
     )
     parser.add_argument("--registry", metavar="DIR", type=Path, help="put each size's model into this registry")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -193,9 +193,9 @@ class PathFigures(msgspec.Struct, frozen=True):
 class JointFigures(msgspec.Struct, frozen=True):
     """A decision that is made of several. Latency is from the time a frame was due to the arrival of its last part.
 
-    decided: frames of which every part was decided. late: after the deadline. parts_ms: the mean times that its
-    workloads take themselves, added up, as if they came one after another. right: the share of frames of which every
-    part is right; None where a task does not say what is right.
+    decided: frames of which every part was decided. late: after the deadline. work_ms: the mean time that each of its
+    workloads takes itself; parts_ms: these added up, as if they came one after another. right: the share of frames of
+    which every part is right; None where a task does not say what is right.
     """
 
     of: list[str]
@@ -204,6 +204,7 @@ class JointFigures(msgspec.Struct, frozen=True):
     late: int
     deadline_ms: float | None
     latency_ms: Latency | None
+    work_ms: dict[str, float]
     parts_ms: float | None
     paths: list[PathFigures]
     right: float | None

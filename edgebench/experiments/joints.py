@@ -43,6 +43,8 @@ def _figures(
     tells = not any(decides_at_random(part, observations) for part in joint.of)
     right = _right(joint, deployment, samples, frames) if tells and decided.any() else None
     known = np.zeros(0) if right is None else right[decided & np.isfinite(right)]
+    measured = involved if decided.any() else []
+    work_ms = {name: stats.rounded(_work_ms(frames, name, decided)) for name in measured}
     return JointFigures(
         of=list(joint.of),
         frames=len(decided),
@@ -50,7 +52,8 @@ def _figures(
         late=late,
         deadline_ms=joint.deadline_ms,
         latency_ms=latency_of(latency_ns),
-        parts_ms=stats.rounded(sum(_work_ms(frames, name, decided) for name in involved)) if decided.any() else None,
+        work_ms=work_ms,
+        parts_ms=stats.rounded(sum(work_ms.values())) if work_ms else None,
         paths=[
             PathFigures(
                 path=list(path),

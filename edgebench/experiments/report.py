@@ -89,6 +89,8 @@ def print_summary(result: Result, console: Console | None = None) -> None:
             )
     for name, federation in result.federated.items():
         console.print(f"{name}: {federated_view.strategy_line(federation)}", markup=False, highlight=False)
+    for line in trade_offs.summary_lines(result):
+        console.print(line, markup=False, highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
     if result.verdict.valid:

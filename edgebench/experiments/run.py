@@ -34,6 +34,7 @@ from edgebench.experiments.rundir import (
     write_atomically,
     write_deployment,
 )
+from edgebench.experiments.task_checks import check_tasks
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import try_broker
 from edgebench.fabric.records import Observations, Opened, Spool, Troubled
@@ -67,9 +68,11 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     if topology.broker.url is not None:
         _check_broker(topology, topology.broker.url)
     where = None if data is None else str(data)
-    check_federations(resolve(topology, run_id="check", executor=args.executor, data=where), args.file)
+    checked = resolve(topology, run_id="check", executor=args.executor, data=where)
+    check_tasks(checked, args.file)
+    check_federations(checked, args.file)
     if args.resume is not None:
-        _check_resumable(resolve(topology, run_id="check", executor=args.executor, data=where), args.resume)
+        _check_resumable(checked, args.resume)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
     deployment = resolve(topology, run_id=run_dir.name, executor=args.executor, data=where)
     if args.resume is not None:

@@ -50,7 +50,9 @@ def joint_table(result: Result) -> Table:
         spread = (ms(None if latency is None else getattr(latency, key)) for key in ("p50", "p90", "p99", "mean"))
         counts = (count(each.frames), count(each.decided), count(each.late))
         right = NONE if each.right is None else f"{each.right:.1%}"
-        rows.append((name, ", ".join(each.of), *counts, *spread, ms(each.parts_ms), right))
+        parts = ", ".join(f"{workload} {ms(work)}" for workload, work in each.work_ms.items())
+        added = f"{ms(each.parts_ms)} ({parts})" if parts else NONE
+        rows.append((name, ", ".join(each.of), *counts, *spread, added, right))
     return Table(columns, tuple(rows), text=2)
 
 
@@ -133,8 +135,35 @@ def _line(name: str, cascade: CascadeFigures) -> str:
         return "none" if latency_ms is None else f"p50 {ms(latency_ms)} ms"
 
     edge, cloud = cascade.edge_latency_ms, cascade.cloud_latency_ms
-    missed = "" if cascade.quality >= cascade.target else f"; its target of {cascade.target:.3f} was out of reach"
     return (
         f"{name}: decisions of the edge {p50(edge.p50 if edge else None)}, of the cloud "
-        f"{p50(cloud.p50 if cloud else None)}{missed}."
+        f"{p50(cloud.p50 if cloud else None)}{_missed(cascade)}."
     )
+
+
+def summary_lines(result: Result) -> list[str]:
+    """What a scenario is for, a line each: joint decisions, moves, cascades."""
+    lines = []
+    for name, joint in result.joint.items():
+        mean = ms(None if joint.latency_ms is None else joint.latency_ms.mean)
+        right = "" if joint.right is None else f", {joint.right:.1%} of them right"
+        frames = f"{count(joint.decided)} of {count(joint.frames)} frames{right}"
+        lines.append(f"{name}: {frames}; mean {mean} ms, its parts added up {ms(joint.parts_ms)} ms")
+    for move in result.handovers:
+        when = f"connected after {ms(move.connect_ms)} ms, first decision after {ms(move.first_decision_ms)} ms"
+        lines.append(f"{move.node} from {move.left} to {move.to} at {move.at_s:.1f} s: {when}, {count(move.lost)} lost")
+    for name, each in result.workloads.items():
+        if each.cascade is not None:
+            lines.append(f"{name}: {each.cascade.share:.1%} forwarded to the cloud. {_quality_line(each)}")
+    return lines
+
+
+def _quality_line(each: WorkloadFigures) -> str:
+    cascade = each.cascade
+    assert cascade is not None
+    three = " / ".join(quality(value) for value in (cascade.light_quality, cascade.quality, cascade.heavy_quality))
+    return f"{metric_name(each.quality.metric)} of edge / both / cloud on held-out data: {three}{_missed(cascade)}"
+
+
+def _missed(cascade: CascadeFigures) -> str:
+    return "" if cascade.quality >= cascade.target else f"; its target of {cascade.target:.3f} was out of reach"

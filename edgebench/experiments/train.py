@@ -20,10 +20,11 @@ import numpy as np
 
 from edgebench.clock import now_ns
 from edgebench.errors import EdgebenchError, ModelError
+from edgebench.experiments.wording import things
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
-from edgebench.tasks import task_named
+from edgebench.tasks import seam, task_named
 from edgebench.tasks.task import Dataset, Size, Task
 
 if TYPE_CHECKING:
@@ -115,14 +116,18 @@ def run(args: argparse.Namespace) -> int:
         raise EdgebenchError(f"--seeds {args.seeds}: at least 1")
     sizes: tuple[Size, ...] = (args.size,) if args.size else ("light", "heavy")
     os.environ.update(QUIET)
-    with (
-        Console(stderr=True).status("loading") as status,
-        tempfile.TemporaryDirectory(prefix="edgebench-train-") as work,
-    ):
-        result, files = train_task(
-            args.task, args.data, sizes, seeds=args.seeds, work_dir=Path(work), tell=status.update
-        )
-        keep(files, out=args.out, registry=args.registry)
+    console = Console(stderr=True, highlight=False)
+
+    def tell(what: str) -> None:
+        status.update(what)
+        if not console.is_terminal:
+            console.print(what, markup=False, soft_wrap=True)
+
+    with console.status("loading") as status, tempfile.TemporaryDirectory(prefix="edgebench-train-") as work:
+        result, files = train_task(args.task, args.data, sizes, seeds=args.seeds, work_dir=Path(work), tell=tell)
+        kept = keep(files, out=args.out, registry=args.registry)
+    for line in kept:
+        console.print(line, markup=False, soft_wrap=True)
     if args.json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(result)).decode() + "\n")
     else:
@@ -147,26 +152,30 @@ def train_task(
         tell("loading Keras")
         _load_keras_quietly()
         tell("loading the data")
-        dataset = task.load(data, seed=_DATA_SEED)
+        dataset = seam.load(name, task, data, seed=_DATA_SEED)
         models: dict[str, ModelResult] = {}
         files: dict[str, TrainedFile] = {}
         for size in sizes:
             models[size], files[size] = _one_size(name, task, dataset, size, seeds, work_dir / size, converter, tell)
         tell("fitting the baseline")
-        baseline = task.baseline(dataset, seed=_DATA_SEED)
+        with seam.blamed(name, "baseline"):
+            baseline = task.baseline(dataset, seed=_DATA_SEED)
     about = DataResult(dataset.source, dataset.real, len(dataset.train), len(dataset.test))
     besides = {where: dict(metrics) for where, metrics in baseline.beside.items()}
     told = BaselineResult(baseline.name, dict(baseline.metrics), besides)
     return TrainResult(name, about, seeds, models, told), files
 
 
-def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | None) -> None:
+def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | None) -> list[str]:
     """Write the light model (or the only one) to `out`, its manifest and what it can draw beside it; put all into the
-    registry."""
+    registry. What was written where, a line each."""
     from cloud.registry import Registry
 
+    lines = []
     if out is not None:
         chosen = files.get("light") or next(iter(files.values()))
+        written = [str(out), f"{out}.json", *([] if chosen.picture is None else [f"{out}.png"])]
+        lines.append(f"{_which(chosen)}: {', '.join(written)}")
         shutil.copyfile(chosen.path, out)
         described = msgspec.json.format(msgspec.json.encode(chosen.manifest))
         out.with_name(out.name + ".json").write_bytes(described)
@@ -174,8 +183,13 @@ def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | No
             shutil.copyfile(chosen.picture, out.with_name(out.name + ".png"))
     if registry is not None:
         store = Registry(registry)
-        for file in files.values():
-            store.put(Path(file.path), file.manifest)
+        digests = {_which(file): store.put(Path(file.path), file.manifest) for file in files.values()}
+        lines += [f"{which}: sha256:{digest} in {registry}" for which, digest in digests.items()]
+    return lines
+
+
+def _which(file: TrainedFile) -> str:
+    return f"{file.manifest.model_size}, {file.manifest.quantisation}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -309,7 +323,7 @@ def print_tables(result: TrainResult) -> None:
     console = Console()
     console.print(
         f"{result.task} on {kind} data ({result.data.source}): {result.data.n_train} samples to train on, "
-        f"{result.data.n_test} to test on, {result.seeds} seeds"
+        f"{result.data.n_test} to test on, {things(result.seeds, 'seed')}"
     )
     quality = Table("model", "metric", "median", "mean ± std", "95 % interval", "parameters", "training")
     quality.title = "Test split"
@@ -341,4 +355,5 @@ def print_tables(result: TrainResult) -> None:
 
 
 def _shown(value: Spread) -> tuple[str, str]:
-    return f"{value.median:.3f}", f"{value.mean:.3f} ± {value.std:.3f}"
+    spread_of_one = len(value.values) == 1
+    return f"{value.median:.3f}", "–" if spread_of_one else f"{value.mean:.3f} ± {value.std:.3f}"

@@ -60,8 +60,8 @@ def verdict(result: Result) -> dict[str, str]:
     if result.verdict.valid:
         return {
             "headline": "Valid",
-            "sentence": "The load kept its schedule, every sample was decided once, the links did as asked and no part "
-            "died: the figures may be trusted.",
+            "sentence": "The load kept its schedule, every sample was decided once, the links that were measured did "
+            "as asked and no part died: the figures may be trusted.",
         }
     return {
         "headline": "Invalid",

@@ -10,7 +10,7 @@ import difflib
 import importlib
 from typing import cast
 
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, TaskError, told
 from edgebench.tasks.task import Task
 
 _BUILT_IN = {
@@ -35,7 +35,7 @@ def names() -> tuple[str, ...]:
 def task_named(name: str) -> Task:
     """The task of this name, or the object at `module:attribute`.
 
-    Raises EdgebenchError for a name that is neither.
+    Raises EdgebenchError for a name that is neither, and for an object that is no task or cannot be imported.
     """
     if name in _BUILT_IN:
         return _imported(_BUILT_IN[name])
@@ -48,23 +48,24 @@ def task_named(name: str) -> Task:
 
 def _imported(path: str) -> Task:
     module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise TaskError(f"task '{path}': give module:attribute")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A task whose own import fails deserves its own traceback; only the module the user named is a user's mistake.
-        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+        if path in _BUILT_IN.values():
+            raise  # a package of ours lacks what it needs
+        raise TaskError(f"task '{path}': no module '{error.name}' (is it installed, or on PYTHONPATH?)") from error
+    except Exception as error:
+        if path in _BUILT_IN.values():
             raise
-        raise EdgebenchError(f"task '{path}': no module '{error.name}' (is it installed, or on PYTHONPATH?)") from error
-    except ValueError as error:
-        raise EdgebenchError(f"task '{path}': give module:attribute") from error
+        raise TaskError(f"task '{path}': its module cannot be imported: {told(error)}") from error
     if not hasattr(module, attribute):
-        raise EdgebenchError(f"task '{path}': module '{module_name}' has no '{attribute}'")
+        raise TaskError(f"task '{path}': module '{module_name}' has no '{attribute}'")
     task = getattr(module, attribute)
     lacking = [part for part in _PARTS if not hasattr(task, part)]
     if lacking:
-        raise EdgebenchError(
-            f"task '{path}': not a task, it lacks {', '.join(lacking)} (see edgebench.tasks.task.Task)"
-        )
+        raise TaskError(f"task '{path}': not a task, it lacks {', '.join(lacking)} (see edgebench.tasks.task.Task)")
     return cast("Task", task)
 
 

@@ -6,6 +6,7 @@ Source: Candanedo and Feldheim 2016; https://archive.ics.uci.edu/dataset/357/occ
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from edgebench.tasks import sources
 from edgebench.tasks.classifier import Classifier
 from edgebench.tasks.sources import Source
 from edgebench.tasks.task import Dataset, ModelInfo, Size, Split
+from edgebench.tasks.text import read_text
 
 if TYPE_CHECKING:
     import keras
@@ -81,14 +83,14 @@ def _load(folder: Path) -> Dataset:
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Values [minute, 5] and whether anybody was there [minute]."""
     try:
-        with path.open(newline="") as file:
+        with io.StringIO(read_text(path, HOW_TO_GET), newline="") as file:
             rows = list(csv.DictReader(file))
         values = np.array([[float(row[column]) for column in COLUMNS] for row in rows], np.float32)
         present = np.array([float(row["Occupancy"]) for row in rows], np.float32)
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing; it belongs to {HOW_TO_GET}") from None
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not as published ({error!r}); fetch {HOW_TO_GET} again") from error
+    except KeyError as error:
+        raise DataError(f"{path}: no column {error}; fetch {HOW_TO_GET} again") from error
+    except (csv.Error, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not numbers in columns ({error}); fetch {HOW_TO_GET} again") from error
     if len(values) < STEPS:
         raise DataError(f"{path}: {len(values)} minutes, fewer than {STEPS}; fetch {HOW_TO_GET} again")
     return values, present

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import psutil
 import pytest
 
+from cloud import training
 from cloud.jobs import StreamInfo, TrainJob
 from cloud.trainer import Trainer, train_now
 from edgebench.clock import now_s, sleep_s
@@ -101,10 +104,29 @@ def test_data_that_is_absent_is_a_data_error_in_one_line(tmp_path: Path) -> None
     assert str(caught.value) == "/nowhere: no tiny data set; leave --data out"
 
 
-def test_an_exception_in_the_training_is_a_model_error_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError) as caught:
+def test_an_exception_in_a_users_task_names_it_and_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
         train_now([job(tmp_path, "FAILING")])
-    assert str(caught.value) == "training failed: ValueError: cannot learn this"
+    message = str(caught.value)
+    assert message.startswith("task 'tests.cloud.tiny:FAILING': fit failed: ValueError: cannot learn this (")
+    assert re.search(r"tests/cloud/tiny\.py, line \d+\)$", message)
+
+
+def test_a_job_that_has_been_evaluated_for_another_is_not_evaluated_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[Path] = []
+    outputs_of = training.outputs_of
+
+    def noted(path: Path, *rest: Any) -> Any:
+        scored.append(path)
+        return outputs_of(path, *rest)
+
+    monkeypatch.setattr(training, "outputs_of", noted)
+    jobs = [msgspec.structs.replace(job(tmp_path, "TASK"), name=name) for name in ("one", "two")]
+    with training.Workshop() as workshop:
+        workshop.do(jobs, lambda _: None)
+    assert len(scored) == len(set(scored)) > 0
 
 
 def test_a_crash_of_the_training_is_a_model_error_with_its_signal_and_last_words(tmp_path: Path) -> None:

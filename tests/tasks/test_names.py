@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, TaskError
 from edgebench.tasks import names, task_named
 
 ICU = ("icu-death", "icu-decompensation", "icu-heart-failure")
@@ -59,6 +60,26 @@ def test_a_name_that_is_no_task_says_what_to_give(name: str, message: str) -> No
     with pytest.raises(EdgebenchError) as caught:
         task_named(name)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_package_either", "no module 'no_such_package_either' (is it installed, or on PYTHONPATH?)"),
+        ("TASK = (", "its module cannot be imported: SyntaxError: '(' was never closed (broken_task.py, line 1)"),
+        ("TASK = 1 / 0", "its module cannot be imported: ZeroDivisionError: division by zero ("),
+    ],
+)
+def test_a_task_whose_module_does_not_import_is_told_in_one_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_task.py").write_text(text + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_task", raising=False)
+    with pytest.raises(TaskError) as caught:
+        task_named("broken_task:TASK")
+    assert str(caught.value).startswith(f"task 'broken_task:TASK': {said}")
     assert "\n" not in str(caught.value)
 
 

@@ -51,8 +51,9 @@ def test_a_group_is_an_hour_and_stands_in_one_split(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda path: path.unlink(), "missing; it belongs to"),
-        (lambda path: path.write_text("a,b\n1,2\n"), "not as published"),
-        (lambda path: path.write_text(path.read_text().replace("26.5", "wet")), "not as published"),
+        (lambda path: path.write_bytes(path.read_text().encode("utf-16")), "no text in UTF-8 .byte 0"),
+        (lambda path: path.write_text("a,b\n1,2\n"), "no column 'Temperature'"),
+        (lambda path: path.write_text(path.read_text().replace("26.5", "wet")), "not numbers in columns .*wet"),
         (lambda path: path.write_text(HEAD + "\n"), "0 minutes, fewer than 10"),
     ],
 )

@@ -17,6 +17,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.actions.skeletons import JOINTS, normalised, to_bytes
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.text import read_text
 
 NAME = "MSR-Action3D"
 FOLDER = "msr-action3d"
@@ -97,7 +98,7 @@ def _numbers(file: Path) -> tuple[int, ...]:
 def _frames(file: Path) -> NDArray[np.float64]:
     """[frame, joint, 3] in metres, the joints in the order of `JOINTS`."""
     try:
-        numbers = np.array(file.read_bytes().split(), np.float64)
+        numbers = np.array(read_text(file, HOW_TO_GET).split(), np.float64)
     except ValueError as error:
         raise DataError(f"{file}: not numbers only ({error}); fetch {HOW_TO_GET} again") from error
     a_frame = len(JOINTS) * 4

@@ -19,6 +19,7 @@ from edgebench.tasks.icu.features import Channel, cleaned, encode, feature_names
 from edgebench.tasks.icu.published import STEPS
 from edgebench.tasks.splits import share_of
 from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.text import read_text
 
 NAME = "PhysioNet Challenge 2012"
 FOLDER = "physionet2012"
@@ -205,7 +206,7 @@ def _descriptors(
 
 
 def _deaths(outcomes: Path) -> dict[int, int]:
-    rows = outcomes.read_text().splitlines()
+    rows = read_text(outcomes, HOW_TO_GET).splitlines()
     header = rows[0].split(",") if rows else []
     if "RecordID" not in header or "In-hospital_death" not in header:
         raise DataError(f"{outcomes}: no columns RecordID and In-hospital_death; fetch {HOW_TO_GET} again")

@@ -81,7 +81,7 @@ class DGNet(keras.Model):
 
     def __init__(self, appearance: keras.Model, shape: tuple[int, ...], *, people: int) -> None:
         super().__init__(name="dg-net")
-        self.coder = keras.Model(appearance.inputs, [appearance.outputs[0], appearance.get_layer("centre").output])
+        self.coder = keras.Model(appearance.inputs[0], [appearance.outputs[0], appearance.get_layer("centre").output])
         self.structure = structure_encoder(shape)
         self.generator = generator(appearance.output_shape[-1], self.structure.output_shape[1:])
         self.people = layers.Dense(people, use_bias=False)
@@ -117,7 +117,7 @@ def made_grid(dgnet: DGNet, appearance: NDArray[np.uint8], structure: NDArray[np
     """One picture: the appearances [row, height, width, 3] at the left, the structures [column, …] on top, and what
     the generator makes of each two where they cross."""
     rows, columns = len(appearance), len(structure)
-    code = outputs_of(keras.Model(dgnet.coder.inputs, dgnet.coder.outputs[0]), appearance)
+    code = outputs_of(keras.Model(dgnet.coder.inputs[0], dgnet.coder.outputs[0]), appearance)
     stand = ops.convert_to_numpy(dgnet.structure(structure.astype(np.float32) / 127.5 - 1))
     made = ops.convert_to_numpy(dgnet.paint(np.repeat(code, columns, axis=0), np.tile(stand, (rows, 1, 1, 1))))
     painted = np.rint((made + 1) * 127.5).astype(np.uint8).reshape(rows, columns, *appearance.shape[1:])

@@ -28,8 +28,8 @@ _VERSION = 1
 
 MARKET = "Market-1501"
 MARKET_HOW = (
-    "Market-1501 (Zheng et al. 2015, for research, from its authors): bounding_box_train/, bounding_box_test/, query/ "
-    "and gt_query/ in Market-1501-v15.09.15/"
+    "Market-1501 (Zheng et al. 2015, for research, https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html): "
+    "bounding_box_train/, bounding_box_test/, query/ and gt_query/ in Market-1501-v15.09.15/"
 )
 OTHER_HOW = (
     "your own cut-out pedestrians named as there, PPPP_cC….jpg for person P in camera C, in a folder with "

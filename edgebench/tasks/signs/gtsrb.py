@@ -30,8 +30,9 @@ PUBLISHED = (
     "GTSRB_Final_Training_Images.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip unpacked into GTSRB/"
 )
 MIRRORED = (
-    "its mirror on Kaggle (meowmeowmeowmeowmeow/gtsrb-german-traffic-sign): Train/, Train.csv, Test/ and Test.csv in "
-    "gtsrb-kaggle/"
+    "its mirror (the same pictures, free for research, "
+    "https://www.kaggle.com/datasets/meowmeowmeowmeowmeow/gtsrb-german-traffic-sign): Train/, Train.csv, Test/ and "
+    "Test.csv in gtsrb-kaggle/"
 )
 CLASSES = 43
 SIDE = 32

@@ -23,7 +23,8 @@ NAME = "Free Spoken Digit Dataset"
 FOLDER = "fsdd"
 MARKERS = ("recordings/[0-9]_*_*.wav", "[0-9]_*_*.wav")
 HOW_TO_GET = (
-    "recordings/ of the Free Spoken Digit Dataset from github.com/Jakobovski/free-spoken-digit-dataset (CC BY-SA 4.0)"
+    "the Free Spoken Digit Dataset (CC BY-SA 4.0, https://github.com/Jakobovski/free-spoken-digit-dataset): its "
+    "recordings/ in fsdd/"
 )
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 WINDOW_S = 1.0
