@@ -40,7 +40,7 @@ def load(folder: Path) -> Dataset:
     place = folder / "recordings" if (folder / "recordings").is_dir() else folder
     files = sorted(path for path in place.glob("*.wav") if _FILE.fullmatch(path.name))
     if not files:
-        raise DataError(f"{place}: no recordings named DIGIT_SPEAKER_TAKE.wav; put there {HOW_TO_GET}")
+        raise DataError(f"{place}: no recordings named DIGIT_SPEAKER_TAKE.wav; get {HOW_TO_GET}")
     arrays = cached("fsdd", _VERSION, files, lambda: _parsed(files))
     splits = {name: _split(arrays, name, place) for name in ("train", "valid", "test")}
     return Dataset(NAME, True, ("sound",), splits["train"], splits["valid"], splits["test"], natural_key="speaker")
@@ -64,5 +64,5 @@ def _split(arrays: Arrays, name: SplitName, place: Path) -> Split:
     rows = np.flatnonzero(of_split)
     if not len(rows):
         takes = f"takes {_TAKES[name][0]} to {_TAKES[name][-1]}" if name in _TAKES else "take above 9"
-        raise DataError(f"{place}: no recording of {takes}, the split {name}; put there all of {HOW_TO_GET}")
+        raise DataError(f"{place}: no recording of {takes}, the split {name}; get all of {HOW_TO_GET}")
     return Split(arrays["x"], arrays["y"], arrays["group"], arrays["key"]).rows(rows)

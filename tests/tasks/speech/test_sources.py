@@ -103,7 +103,7 @@ def test_the_second_load_comes_from_the_cache(digits: Path, tmp_path: Path) -> N
 def test_a_set_of_digits_without_test_takes_says_so(digits: Path) -> None:
     for path in digits.rglob("*_[0-4].wav"):
         path.unlink()
-    assert "no recording of takes 0 to 4, the split test; put there all of recordings/" in _message(digits)
+    assert "no recording of takes 0 to 4, the split test; get all of the Free Spoken Digit Dataset" in _message(digits)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_broken_table_is_named_with_the_mend(own: Path, table: str, message: s
 def test_an_empty_folder_says_what_can_be_put_there(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     message = _message(tmp_path / "data")
-    for part in ("free-spoken-digit-dataset (CC BY-SA 4.0)", "openslr.org/12 (CC BY 4.0)", "transcripts.csv"):
+    for part in ("Free Spoken Digit Dataset (CC BY-SA 4.0,", "openslr.org/12 (CC BY 4.0)", "transcripts.csv"):
         assert part in message
 
 
