@@ -26,7 +26,7 @@ from cloud.federation import (
     Listening,
 )
 from edgebench.clock import NS_PER_S, now_ns, sleep_s
-from edgebench.errors import DataError, EdgebenchError
+from edgebench.errors import DataError, EdgebenchError, told
 from edgebench.fabric import topics
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
@@ -229,9 +229,7 @@ def main() -> int:
         _federate(spec, emit)
     except Exception as error:  # noqa: BLE001  (the event is where it goes)
         traceback.print_exc()
-        text = " ".join(str(error).split())
-        known = isinstance(error, EdgebenchError)
-        reason = text if known else f"{type(error).__name__}: {text}"
+        reason = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else told(error)
         emit(FailedFederation(reason, about_data=isinstance(error, DataError)))
     else:
         emit(Finished())

@@ -16,7 +16,7 @@ from edgebench.inference.spec import TensorSpec
 
 
 def write_onnx(module: torch.nn.Module, spec: TensorSpec, path: Path) -> int:
-    """Write the module for any number of samples of the spec; the number of values that it gives for one.
+    """Write a module as `Task.fit` gives it, for any number of samples of the spec; how many values it gives for one.
 
     Raises ModelError with the reason.
     """
@@ -24,8 +24,6 @@ def write_onnx(module: torch.nn.Module, spec: TensorSpec, path: Path) -> int:
     module.eval()
     with torch.no_grad():
         outputs = module(example)
-    if outputs.ndim != 2 or outputs.dtype != torch.float32:
-        raise ModelError(f"a model gives float32 [sample, output], not {outputs.dtype} {list(outputs.shape)}")
     try:
         # It greets on standard output, and warns of changes to come of its own.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():

@@ -19,7 +19,7 @@ import msgspec
 
 from cloud.export import quiet_environment
 from cloud.jobs import Progress, Trained, TrainJob, WeighJob
-from edgebench.errors import DataError, EdgebenchError, ModelError
+from edgebench.errors import DataError, EdgebenchError, ModelError, told
 from edgebench.fabric.guard import guarded
 
 _LINE_LIMIT_BYTES = 1 << 24
@@ -202,9 +202,8 @@ def main() -> int:
 
 
 def _failure(error: Exception) -> _Failed:
-    text = " ".join(str(error).split())
-    known = isinstance(error, EdgebenchError)
-    return _Failed(text if known else f"training failed: {type(error).__name__}: {text}", isinstance(error, DataError))
+    text = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else f"training failed: {told(error)}"
+    return _Failed(text, isinstance(error, DataError))
 
 
 if __name__ == "__main__":

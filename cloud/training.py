@@ -30,7 +30,7 @@ from edgebench.inference.fake import FakeModel
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
-from edgebench.tasks import seam, task_named
+from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Epoch, Split, Task
 from edgebench.topology.model import Dirichlet
 
@@ -145,7 +145,7 @@ class Workshop:
         key = (job.task, job.data, job.seed)
         if key not in self._loaded:
             data = Path(job.data) if job.data else None
-            self._loaded = {key: seam.load(job.task, task_named(job.task), data, seed=job.seed)}
+            self._loaded = {key: task_named(job.task).load(data, seed=job.seed)}
         return self._loaded[key]
 
 
@@ -244,9 +244,7 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
     import keras
 
     start_s = now_s()
-    model = seam.fit(
-        job.task, task, job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell
-    )
+    model = task.fit(job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
     train_s = now_s() - start_s
     if not isinstance(model, keras.Model):
         from cloud.onnx_export import write_onnx
@@ -320,9 +318,7 @@ def _scored(model: Fitted, described: Manifest, path: Path) -> dict[str, float]:
 
 def _score(model: Fitted, described: Manifest, path: Path) -> dict[str, float]:
     valid = model.dataset.valid
-    outputs = outputs_of(path, described, valid.x)
-    with seam.blamed(model.job.task, "score"):
-        found = model.task.score(outputs, valid.y)
+    found = model.task.score(outputs_of(path, described, valid.x), valid.y)
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

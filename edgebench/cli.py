@@ -41,16 +41,14 @@ def validate(args: argparse.Namespace) -> int:
     import msgspec
 
     from edgebench import tasks
-    from edgebench.experiments.federated_checks import check_federations
-    from edgebench.experiments.task_checks import check_tasks
+    from edgebench.experiments.deployment_checks import check_deployment
     from edgebench.topology import check, load, refuse_unenforceable, resolve
 
     topology = load(args.file, args.set)
     check(topology, args.file, tasks=tasks.names())
     refuse_unenforceable(topology, args.file, executor=args.executor)
     deployment = resolve(topology, run_id="validate", executor=args.executor)
-    check_tasks(deployment, args.file)
-    check_federations(deployment, args.file)
+    check_deployment(deployment, args.file)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(deployment)).decode())
         return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
+from pathlib import Path
 
 EXIT_INVALID_RUN = 1
 EXIT_USER_ERROR = 2
@@ -40,11 +42,21 @@ class FabricError(EdgebenchError):
     """A broker, link or control plane that cannot be reached or does not answer as agreed."""
 
 
-def told(error: Exception) -> str:
-    """An exception in one line, with the place in a file where it was raised."""
-    text = " ".join(str(error).split())
+def told(error: BaseException) -> str:
+    """An exception in one line of at most some 600 characters, with the place in the user's own file that led to it."""
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    cut = text if len(text) <= _MOST_TOLD else text[:_MOST_TOLD] + " …"
+    said = f"{kind}: {cut}" if text else kind
     if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {text}"  # which tells the place itself
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{place}"
+        return said  # which tells the place itself
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _NOT_THE_USERS))] or frames
+    return f"{said} ({own[-1].filename}, line {own[-1].lineno})" if own else said
+
+
+_MOST_TOLD = 500
+_NOT_THE_USERS = (
+    *{Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    Path(__file__).parent,
+)
+"""Folders whose files no user has written: Python's, the installed packages', and this package's own."""

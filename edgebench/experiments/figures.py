@@ -194,8 +194,8 @@ class JointFigures(msgspec.Struct, frozen=True):
     """A decision that is made of several. Latency is from the time a frame was due to the arrival of its last part.
 
     decided: frames of which every part was decided. late: after the deadline. work_ms: the mean time that each of its
-    workloads takes itself; parts_ms: these added up, as if they came one after another. right: the share of frames of
-    which every part is right; None where a task does not say what is right.
+    workloads takes itself; parts_ms: these added up, as if they came one after another. judged: decided frames of which
+    the labels of all parts tell what is right; right: the share of these of which every part is right, None without.
     """
 
     of: list[str]
@@ -207,6 +207,7 @@ class JointFigures(msgspec.Struct, frozen=True):
     work_ms: dict[str, float]
     parts_ms: float | None
     paths: list[PathFigures]
+    judged: int
     right: float | None
 
 

@@ -62,6 +62,7 @@ def _figures(
             )
             for path in dict.fromkeys(paths)
         ],
+        judged=len(known),
         right=stats.rounded(known.mean()) if len(known) else None,
     )
 

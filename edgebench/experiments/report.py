@@ -49,7 +49,8 @@ def report_command(run_dir: Path, as_json: bool) -> int:
 
 
 def print_summary(result: Result, console: Console | None = None) -> None:
-    """Print what matters most: a table that fits 80 columns, the roll-outs, and the verdict with its reasons."""
+    """Print what matters most: a table that fits 80 columns, what the scenario is for (joint decisions, moves,
+    cascades), the roll-outs, and the verdict with its reasons."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

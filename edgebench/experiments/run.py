@@ -23,7 +23,7 @@ from edgebench.clock import utc_now
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.experiments.collect import COMMAND_SPOOL, collect
-from edgebench.experiments.federated_checks import check_federations
+from edgebench.experiments.deployment_checks import check_deployment
 from edgebench.experiments.progress import RunProgress
 from edgebench.experiments.report import report_command, write_report
 from edgebench.experiments.rundir import (
@@ -34,7 +34,6 @@ from edgebench.experiments.rundir import (
     write_atomically,
     write_deployment,
 )
-from edgebench.experiments.task_checks import check_tasks
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import try_broker
 from edgebench.fabric.records import Observations, Opened, Spool, Troubled
@@ -69,8 +68,7 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
         _check_broker(topology, topology.broker.url)
     where = None if data is None else str(data)
     checked = resolve(topology, run_id="check", executor=args.executor, data=where)
-    check_tasks(checked, args.file)
-    check_federations(checked, args.file)
+    check_deployment(checked, args.file)
     if args.resume is not None:
         _check_resumable(checked, args.resume)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()

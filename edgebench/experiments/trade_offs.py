@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from edgebench.experiments.figures import CascadeFigures, Result, WorkloadFigures
+from edgebench.experiments.figures import CascadeFigures, JointFigures, Result, WorkloadFigures
 from edgebench.experiments.view import Table
 from edgebench.experiments.wording import NONE, count, metric_name, ms, number, quality, size
 
@@ -49,10 +49,9 @@ def joint_table(result: Result) -> Table:
         latency = each.latency_ms
         spread = (ms(None if latency is None else getattr(latency, key)) for key in ("p50", "p90", "p99", "mean"))
         counts = (count(each.frames), count(each.decided), count(each.late))
-        right = NONE if each.right is None else f"{each.right:.1%}"
         parts = ", ".join(f"{workload} {ms(work)}" for workload, work in each.work_ms.items())
         added = f"{ms(each.parts_ms)} ({parts})" if parts else NONE
-        rows.append((name, ", ".join(each.of), *counts, *spread, added, right))
+        rows.append((name, ", ".join(each.of), *counts, *spread, added, _right(each)))
     return Table(columns, tuple(rows), text=2)
 
 
@@ -146,23 +145,28 @@ def summary_lines(result: Result) -> list[str]:
     lines = []
     for name, joint in result.joint.items():
         mean = ms(None if joint.latency_ms is None else joint.latency_ms.mean)
-        right = "" if joint.right is None else f", {joint.right:.1%} of them right"
-        frames = f"{count(joint.decided)} of {count(joint.frames)} frames{right}"
+        right = "" if joint.right is None else f", right: {_right(joint)}"
+        frames = f"{count(joint.decided)} of {count(joint.frames)} frames decided{right}"
         lines.append(f"{name}: {frames}; mean {mean} ms, its parts added up {ms(joint.parts_ms)} ms")
     for move in result.handovers:
         when = f"connected after {ms(move.connect_ms)} ms, first decision after {ms(move.first_decision_ms)} ms"
         lines.append(f"{move.node} from {move.left} to {move.to} at {move.at_s:.1f} s: {when}, {count(move.lost)} lost")
     for name, each in result.workloads.items():
         if each.cascade is not None:
-            lines.append(f"{name}: {each.cascade.share:.1%} forwarded to the cloud. {_quality_line(each)}")
+            held_out = _held_out(metric_name(each.quality.metric), each.cascade)
+            lines.append(f"{name}: {each.cascade.share:.1%} forwarded to the cloud. {held_out}")
     return lines
 
 
-def _quality_line(each: WorkloadFigures) -> str:
-    cascade = each.cascade
-    assert cascade is not None
+def _right(joint: JointFigures) -> str:
+    if joint.right is None:
+        return NONE
+    return f"{joint.right:.1%}" + ("" if joint.judged == joint.decided else f" of {count(joint.judged)} labelled")
+
+
+def _held_out(metric: str, cascade: CascadeFigures) -> str:
     three = " / ".join(quality(value) for value in (cascade.light_quality, cascade.quality, cascade.heavy_quality))
-    return f"{metric_name(each.quality.metric)} of edge / both / cloud on held-out data: {three}{_missed(cascade)}"
+    return f"{metric} of edge / both / cloud on held-out data: {three}{_missed(cascade)}"
 
 
 def _missed(cascade: CascadeFigures) -> str:

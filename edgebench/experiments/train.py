@@ -24,7 +24,7 @@ from edgebench.experiments.wording import things
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
-from edgebench.tasks import seam, task_named
+from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Size, Task
 
 if TYPE_CHECKING:
@@ -152,14 +152,13 @@ def train_task(
         tell("loading Keras")
         _load_keras_quietly()
         tell("loading the data")
-        dataset = seam.load(name, task, data, seed=_DATA_SEED)
+        dataset = task.load(data, seed=_DATA_SEED)
         models: dict[str, ModelResult] = {}
         files: dict[str, TrainedFile] = {}
         for size in sizes:
             models[size], files[size] = _one_size(name, task, dataset, size, seeds, work_dir / size, converter, tell)
         tell("fitting the baseline")
-        with seam.blamed(name, "baseline"):
-            baseline = task.baseline(dataset, seed=_DATA_SEED)
+        baseline = task.baseline(dataset, seed=_DATA_SEED)
     about = DataResult(dataset.source, dataset.real, len(dataset.train), len(dataset.test))
     besides = {where: dict(metrics) for where, metrics in baseline.beside.items()}
     told = BaselineResult(baseline.name, dict(baseline.metrics), besides)
@@ -329,8 +328,9 @@ def print_tables(result: TrainResult) -> None:
     quality.title = "Test split"
     for size, model in result.models.items():
         for metric, value in model.metrics.items():
-            low, high = model.intervals[metric]
-            about = (f"{low:.3f} to {high:.3f}", f"{model.parameters:,}", f"{model.train_s:.1f} s")
+            bounds = model.intervals.get(metric)
+            interval = "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+            about = (interval, f"{model.parameters:,}", f"{model.train_s:.1f} s")
             quality.add_row(size, metric, *_shown(value), *about)
     for metric, found in result.baseline.metrics.items():
         quality.add_row(result.baseline.name, metric, f"{found:.3f}", "", "", "", "")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import cast
+from typing import Any
 
 from edgebench.errors import EdgebenchError, TaskError, told
+from edgebench.tasks.own import own_task
 from edgebench.tasks.task import Task
 
 _BUILT_IN = {
@@ -38,35 +39,31 @@ def task_named(name: str) -> Task:
     Raises EdgebenchError for a name that is neither, and for an object that is no task or cannot be imported.
     """
     if name in _BUILT_IN:
-        return _imported(_BUILT_IN[name])
+        module_name, _, attribute = _BUILT_IN[name].partition(":")
+        task: Task = getattr(importlib.import_module(module_name), attribute)
+        return task
     if ":" in name:
-        return _imported(name)
+        return own_task(name, _imported(name))
     close = difflib.get_close_matches(name, _BUILT_IN, n=1)
     mean = f" (did you mean '{close[0]}'?)" if close else ""
     raise EdgebenchError(f"no task '{name}'{mean}; there are {', '.join(_BUILT_IN)}, or give module:attribute")
 
 
-def _imported(path: str) -> Task:
+def _imported(path: str) -> Any:
+    """What stands at `module:attribute`."""
     module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
+    if not module_name or not attribute or module_name.startswith("."):
         raise TaskError(f"task '{path}': give module:attribute")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if path in _BUILT_IN.values():
-            raise  # a package of ours lacks what it needs
-        raise TaskError(f"task '{path}': no module '{error.name}' (is it installed, or on PYTHONPATH?)") from error
-    except Exception as error:
-        if path in _BUILT_IN.values():
-            raise
+    except (Exception, SystemExit) as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent is not None and f"{module_name}.".startswith(f"{absent}."):
+            raise TaskError(f"task '{path}': no module '{absent}' (is it installed, or on PYTHONPATH?)") from error
+        if absent is not None:
+            mend = "install it; pip install 'edgebench[lab]' brings Keras and TensorFlow, 'edgebench[torch]' torch"
+            raise TaskError(f"task '{path}': its module imports '{absent}', which is not there ({mend})") from error
         raise TaskError(f"task '{path}': its module cannot be imported: {told(error)}") from error
     if not hasattr(module, attribute):
         raise TaskError(f"task '{path}': module '{module_name}' has no '{attribute}'")
-    task = getattr(module, attribute)
-    lacking = [part for part in _PARTS if not hasattr(task, part)]
-    if lacking:
-        raise TaskError(f"task '{path}': not a task, it lacks {', '.join(lacking)} (see edgebench.tasks.task.Task)")
-    return cast("Task", task)
-
-
-_PARTS = ("name", "scenario", "metric", "models", "load", "fit", "score", "intervals", "baseline")
+    return getattr(module, attribute)

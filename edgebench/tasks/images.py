@@ -30,7 +30,7 @@ def read_rgb(
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     except BROKEN as error:
-        raise DataError(f"{path}: no picture that can be read ({error}); fetch it again") from error
+        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
     if picture.size != size[::-1] or part != (0, 0, 1, 1):
         left, upper, right, lower = part
         box = (left * picture.width, upper * picture.height, right * picture.width, lower * picture.height)

@@ -64,9 +64,15 @@ class Occupancy(Classifier):
         import keras
 
         x = dataset.train.x
-        scale = keras.layers.Normalization(mean=x.mean((0, 1)).tolist(), variance=(x.var((0, 1)) + 1e-6).tolist())
         inputs = keras.Input(x.shape[1:], name="sample")
-        steps = scale(inputs)
+        # Each column by itself: int8 has one scale for all constants of a layer, and beside the humidity ratio's those
+        # of the others would be none.
+        columns = []
+        for column in range(len(COLUMNS)):
+            values = x[..., column]
+            scale = keras.layers.Normalization(mean=[values.mean()], variance=[values.var() + 1e-6])
+            columns.append(scale(inputs[..., column : column + 1]))
+        steps = keras.layers.Concatenate()(columns)
         if size == "light":
             found = keras.layers.Dense(16, activation="relu")(keras.layers.Flatten()(steps))
         else:

@@ -24,6 +24,9 @@ Size = Literal["light", "heavy", "published"]
 Loss = Literal["binary_crossentropy", "sparse_categorical_crossentropy", "mean_squared_error"]
 """What learning makes small: of probabilities for 0 or 1, of probabilities by class for a class number, of values."""
 
+PROBABILISTIC: tuple[Loss, ...] = ("binary_crossentropy", "sparse_categorical_crossentropy")
+"""Those of models whose outputs tell how sure they are."""
+
 OwnLoss = Callable[[Any, Any], Any]
 """A task's own: losses [batch], by `keras.ops`, of labels float32 [batch, label] and outputs [batch, output]."""
 

@@ -68,8 +68,3 @@ def test_what_is_no_onnx_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not an ONNX model that runs here") as caught:
         OnnxRuntime(path, ABOUT)
     assert "\n" not in str(caught.value)
-
-
-def test_a_module_that_gives_no_vector_a_sample_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"gives float32 \[sample, output\]"):
-        write_onnx(torch.nn.Identity(), SPEC, tmp_path / "net.onnx")

@@ -41,7 +41,9 @@ def test_person_reid_is_built_in() -> None:
 
 
 def test_a_users_own_task_is_named_by_module_and_attribute() -> None:
-    assert task_named("edgebench.tasks.icu.task:DEATH") is task_named("icu-death")
+    own = task_named("edgebench.tasks.icu.task:DEATH")
+    assert (own.name, own.metric, own.loss) == ("icu-death", "auroc", "binary_crossentropy")
+    assert type(task_named("icu-death")) is not type(own)  # whose answers are checked
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,8 @@ def test_a_users_own_task_is_named_by_module_and_attribute() -> None:
         ("edgebench.tasks.ward:TASK", "no module 'edgebench.tasks.ward'"),
         ("edgebench.tasks:WARD", "module 'edgebench.tasks' has no 'WARD'"),
         (":TASK", "give module:attribute"),
+        ("edgebench.tasks:", "give module:attribute"),
+        (".tasks:TASK", "give module:attribute"),
         ("edgebench.tasks:names", "not a task, it lacks name, scenario"),
     ],
 )
@@ -66,9 +70,11 @@ def test_a_name_that_is_no_task_says_what_to_give(name: str, message: str) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import no_such_package_either", "no module 'no_such_package_either' (is it installed, or on PYTHONPATH?)"),
+        ("import no_such_library", "its module imports 'no_such_library', which is not there (install it; pip install"),
         ("TASK = (", "its module cannot be imported: SyntaxError: '(' was never closed (broken_task.py, line 1)"),
         ("TASK = 1 / 0", "its module cannot be imported: ZeroDivisionError: division by zero ("),
+        ("raise ValueError", "its module cannot be imported: ValueError ("),
+        ("import sys; sys.exit(3)", "its module cannot be imported: SystemExit: 3 ("),
     ],
 )
 def test_a_task_whose_module_does_not_import_is_told_in_one_line(

@@ -42,7 +42,7 @@ def _opened(path: Path) -> Image.Image:
             opened.load()
             return opened
     except BROKEN as error:
-        raise DataError(f"{path}: no picture that can be read ({error}); fetch it again") from error
+        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
 
 
 def varied(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

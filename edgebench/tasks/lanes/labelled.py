@@ -80,4 +80,4 @@ def _mask(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as opened:
             return np.asarray(opened.convert("L"), np.uint8)
     except BROKEN as error:
-        raise DataError(f"{path}: no picture that can be read ({error}); fetch it again") from error
+        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
