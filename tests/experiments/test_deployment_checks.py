@@ -1,54 +1,100 @@
-"""What only tasks can say of a topology is said by `validate`, with its place and its mend."""
+"""What only tasks and Flower can say of a topology is said by `validate`, all of it, with place and mend."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from edgebench.cli import main
+from tests.cloud.tiny import TinyTask
 from tests.topology.sound import SOUND
 
 LEARNED = SOUND + "federated: [{workload: risk, rounds: 2}]\n"
+CASCADE = "workloads.risk.place={infer: cascade}"
+WITH_KERAS = "federated[0].fit.runtime=keras"
+
+
+@dataclass(frozen=True)
+class _OfLoss(TinyTask):
+    loss: object = None
+
+
+WRONG_LOSS, SOUND_LOSS = _OfLoss(loss="mse"), _OfLoss(loss="mean_squared_error")
+NAMED = "binary_crossentropy, sparse_categorical_crossentropy, mean_squared_error"
+LOSSES = f"{NAMED} (name one of these, or give a function)"
+KERAS_ONLY = "a loss of its own, by which devices learn with Keras only"
+UNSURE = "no probabilities, so nothing tells how sure a model is (use device, edge or cloud)"
+
+
+def validated(text: str, task: str, tmp_path: Path, *overrides: str) -> int:
+    file = tmp_path / "topology.yaml"
+    file.write_text(text.replace("icu-death", task))
+    return main(["validate", str(file), *(word for each in overrides for word in ("--set", each))])
 
 
 @pytest.mark.parametrize(
-    ("text", "task", "problem"),
+    ("text", "task", "overrides", "problem"),
     [
-        (SOUND, "no_such:TASK", "$.workloads.risk.task: task 'no_such:TASK': no module 'no_such' (is it installed"),
+        (
+            SOUND,
+            "no_such:TASK",
+            (),
+            "$.workloads.risk.task: task 'no_such:TASK': no module 'no_such' (is it installed, or on PYTHONPATH?)",
+        ),
         (
             SOUND,
             "tests.cloud.tiny:TSK",
-            "$.workloads.risk.task: task 'tests.cloud.tiny:TSK': module 'tests.cloud.tiny'",
+            (),
+            "$.workloads.risk.task: task 'tests.cloud.tiny:TSK': module 'tests.cloud.tiny' has no 'TSK'",
         ),
         (
-            SOUND + "# size",
+            SOUND,
             "occupancy",
-            "$.workloads.risk.model.size: occupancy has no 'published' (write light or",
+            ("workloads.risk.model.size=published",),
+            "$.workloads.risk.model.size: occupancy has no 'published' (write light or heavy)",
         ),
         (
             LEARNED,
             "person-reid",
-            "$.federated[0].fit.runtime: person-reid has a loss of its own, by which dev",
+            (),
+            f"$.federated[0].fit.runtime: person-reid has {KERAS_ONLY} (write keras or torch)",
         ),
-        (LEARNED, "lane-detection", "$.federated[0].workload: lane-detection has no loss by which"),
-        (SOUND + "# cascade", "face-recognition", "$.workloads.risk.place.infer: no cascade: the outputs of face-re"),
+        (
+            LEARNED,
+            "lane-detection",
+            (),
+            "$.federated[0].workload: lane-detection has no loss by which devices could learn (remove the entry)",
+        ),
+        (
+            LEARNED,
+            f"{__name__}:WRONG_LOSS",
+            (WITH_KERAS,),
+            f"$.federated[0].workload: the loss of {__name__}:WRONG_LOSS, 'mse', is none of {LOSSES}",
+        ),
+        (
+            SOUND,
+            "face-recognition",
+            (CASCADE,),
+            f"$.workloads.risk.place.infer: no cascade: the outputs of face-recognition are {UNSURE}",
+        ),
     ],
 )
 def test_validate_refuses_what_a_task_cannot_do(
-    text: str, task: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, task: str, overrides: tuple[str, ...], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "topology.yaml"
-    file.write_text(text.replace("icu-death", task))
-    more = {"# size": ["model.size=published"], "# cascade": ["place={infer: cascade}"]}
-    overrides = [f"workloads.risk.{each}" for mark, found in more.items() if mark in text for each in found]
-    assert main(["validate", str(file), *(word for each in overrides for word in ("--set", each))]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert said[0].startswith(f"{file}: {problem}")
+    assert validated(text, task, tmp_path, *overrides) == 2
+    assert capsys.readouterr().err.splitlines() == [f"{tmp_path / 'topology.yaml'}: {problem}"]
 
 
-def test_a_loss_of_its_own_is_fine_where_devices_have_keras(tmp_path: Path) -> None:
-    file = tmp_path / "topology.yaml"
-    file.write_text(LEARNED.replace("icu-death", "person-reid"))
-    assert main(["validate", str(file), "--set", "federated[0].fit.runtime=keras"]) == 0
+def test_what_tasks_and_what_flower_says_comes_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ("workloads.risk.model.size=published", "federated[0].strategy.name=FedAvgg", "federated[0].min_replies=99")
+    assert validated(LEARNED, "occupancy", tmp_path, *wrong) == 2
+    places = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert places == ["$.workloads.risk.model.size", "$.federated[0].min_replies", "$.federated[0].strategy"]
+
+
+@pytest.mark.parametrize("task", ["person-reid", f"{__name__}:SOUND_LOSS"])
+def test_a_loss_is_fine_where_devices_can_learn_by_it(task: str, tmp_path: Path) -> None:
+    assert validated(LEARNED, task, tmp_path, WITH_KERAS) == 0

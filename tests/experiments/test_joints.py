@@ -51,7 +51,9 @@ def test_a_frame_is_decided_with_its_last_part_from_the_time_it_was_due() -> Non
 
 def test_the_parts_added_up_are_not_the_latency() -> None:
     # signs 10, check (20 + 10) / 2, lanes (25 + 40) / 2.
-    assert figures(FRAMES).parts_ms == 10 + 15 + 32.5
+    found = figures(FRAMES)
+    assert found.work_ms == {"check": 15, "lanes": 32.5, "signs": 10}
+    assert found.parts_ms == 10 + 15 + 32.5
 
 
 def test_each_way_has_the_frames_that_it_decided_and_their_mean() -> None:
@@ -102,8 +104,8 @@ def test_a_workload_that_waits_for_two_is_reached_by_the_later_of_them() -> None
     ]
 
 
-def judged(labels: list[float], outputs: list[list[float]]) -> float | None:
-    """The share of right frames of `sign-recognition`, of which each has a label and outputs by class."""
+def judged(labels: list[float], outputs: list[list[float]]) -> JointFigures:
+    """Of frames of `sign-recognition`, of which each has a label and outputs by class."""
     plan = factory.workload(name="signs", task="sign-recognition")
     deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("signs",))})
     rows = [
@@ -111,11 +113,13 @@ def judged(labels: list[float], outputs: list[list[float]]) -> float | None:
         for seq, (label, output) in enumerate(zip(labels, outputs, strict=True))
     ]
     observations = factory.observations(models=[])
-    return joints_of(deployment, observations, samples_by_workload(factory.table(*rows), ("signs",)))["j"].right
+    return joints_of(deployment, observations, samples_by_workload(factory.table(*rows), ("signs",)))["j"]
 
 
 def test_a_frame_is_right_if_all_its_parts_are() -> None:
-    assert judged([1, 0, 1], [[0.1, 0.9], [0.8, 0.2], [0.7, 0.3]]) == pytest.approx(2 / 3, abs=1e-6)
+    found = judged([1, 0, 1], [[0.1, 0.9], [0.8, 0.2], [0.7, 0.3]])
+    assert (found.decided, found.judged) == (3, 3)
+    assert found.right == pytest.approx(2 / 3, abs=1e-6)
 
 
 def test_a_run_that_ended_before_any_lane_was_looked_for_has_no_share_of_right_frames() -> None:

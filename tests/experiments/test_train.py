@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from edgebench.experiments.train import (
     NotExported,
     TrainResult,
     choice,
+    keep,
     print_tables,
     run,
     spread,
@@ -171,6 +173,42 @@ def test_the_table_says_what_the_data_is_and_why_an_export_is_absent(
     of_models = ("0.821", "0.820 ± 0.005", "0.790 to 0.850", "5,000", "73 µs", "int8: no")
     for part in (*of_models, "0.777", "the mean itself", "0.843"):
         assert part in printed
+
+
+def test_one_seed_has_no_spread(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    light = ModelResult(161, {"auroc": spread([0.824])}, {}, {}, 2.0, {})
+    print_tables(TrainResult("t", DataResult("tiny", False, 300, 70), 1, {"light": light}, BaselineResult("b", {}, {})))
+    row = next(line for line in capsys.readouterr().out.splitlines() if "light" in line)
+    cells = [cell.strip() for cell in re.split("[│┃]", row)]
+    assert [cell for cell in cells if cell] == ["light", "auroc", "0.824", "–", "–", "161", "2.0 s"]
+
+
+def test_what_was_kept_is_told(tmp_path: Path) -> None:
+    model, picture = tmp_path / "model.tflite", tmp_path / "drawn.png"
+    model.write_bytes(b"a model")
+    picture.write_bytes(drawn_by("light"))
+    digest = hashlib.sha256(b"a model").hexdigest()
+    described = manifest(digest=digest, size_bytes=7, model_size="light", quantisation="dynamic")
+    out, registry = tmp_path / "light.model", tmp_path / "registry"
+    lines = keep({"light": TrainedFile(str(model), described, str(picture))}, out=out, registry=registry)
+    assert lines == [
+        f"light, dynamic: {out}, {out}.json, {out}.png",
+        f"light, dynamic: sha256:{digest} in {registry}",
+    ]
+    assert keep({"light": TrainedFile(str(model), described)}, out=out, registry=None) == [
+        f"light, dynamic: {out}, {out}.json"
+    ]
+
+
+def test_without_a_terminal_each_step_is_a_line_on_standard_error(
+    patch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DataError):
+        run(_arguments(NAME, "--data", "nowhere"))
+    said = capfd.readouterr()
+    assert said.err.splitlines()[-2:] == ["loading Keras", "loading the data"]
+    assert said.out == ""
 
 
 def test_wrong_arguments_are_errors_of_one_line(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
