@@ -11,6 +11,8 @@ from edgebench.experiments.figures import JointFigures, PathFigures
 from edgebench.experiments.joints import joints_of
 from edgebench.experiments.samples import samples_by_workload
 from edgebench.fabric.records import SampleRecord
+from edgebench.tasks.lanes.decoding import ANCHOR_OUTPUTS
+from edgebench.tasks.lanes.geometry import ROWS
 from edgebench.topology.model import After, BoundMs, Joint
 from tests.experiments import factory
 from tests.experiments.factory import at_ms, row
@@ -120,6 +122,20 @@ def test_a_frame_is_right_if_all_its_parts_are() -> None:
     found = judged([1, 0, 1], [[0.1, 0.9], [0.8, 0.2], [0.7, 0.3]])
     assert (found.decided, found.judged) == (3, 3)
     assert found.right == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_a_frame_whose_label_does_not_tell_is_not_judged() -> None:
+    plan = factory.workload(name="lanes", task="lane-detection")
+    deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("lanes",))})
+    lane, unlabelled = [640.0] * len(ROWS), [-2.0] * len(ROWS)
+    rows = [
+        row(seq, 100.0 * seq, workload="lanes", label=label, output=[0.0] * ANCHOR_OUTPUTS)
+        for seq, label in enumerate((lane, unlabelled, lane))
+    ]
+    samples = samples_by_workload(factory.table(*rows), ("lanes",))
+    found = joints_of(deployment, factory.observations(models=[]), samples)["j"]
+    assert (found.decided, found.judged) == (3, 2)
+    assert found.right is not None
 
 
 def test_a_run_that_ended_before_any_lane_was_looked_for_has_no_share_of_right_frames() -> None:
