@@ -45,20 +45,23 @@ def keep_best(
     quality: Callable[[], float],
     progress: Callable[[Epoch], None] | None,
     picture: Callable[[], bytes] | None = None,
+    merit: Callable[[], float] | None = None,
 ) -> None:
     """Train the model epoch by epoch, and leave it with its best weights.
 
     train_epoch: trains epoch n = 1, 2, … and gives its mean loss. quality: of the model as it is, on held-out data;
-    larger is better. picture: what `Epoch.picture` shows of the model as it is.
+    larger is better. picture: what `Epoch.picture` shows of the model as it is. merit: what is best in the place of
+    `quality`, where that is too coarse to choose by.
     """
     best, best_epoch, kept = -np.inf, 0, model.get_weights()
     drawn = b""
     for epoch in range(1, how.epochs + 1):
         loss = train_epoch(epoch)
         found = quality()
-        # Not `found > best`: where it is undefined it is NaN, and the latest weights are as good as any.
-        if epoch >= min(how.settle, how.epochs) and not found <= best:
-            best, best_epoch, kept = found, epoch, model.get_weights()
+        worth = found if merit is None else merit()
+        # Not `worth > best`: where it is undefined it is NaN, and the latest weights are as good as any.
+        if epoch >= min(how.settle, how.epochs) and not worth <= best:
+            best, best_epoch, kept = worth, epoch, model.get_weights()
             if picture is not None and progress is not None:
                 drawn = picture()
         if progress is not None:

@@ -10,7 +10,7 @@ from edgebench.tasks.fitting import Patience, keep_best
 from edgebench.tasks.task import Epoch
 
 
-def kept_epoch(qualities: list[float], how: Patience) -> tuple[int, list[int]]:
+def kept_epoch(qualities: list[float], how: Patience, merits: list[float] | None = None) -> tuple[int, list[int]]:
     """The epoch whose weights stay, and the epochs that were trained; epoch n makes the weight n."""
     layer = keras.layers.Dense(1, use_bias=False)
     model = keras.Sequential([keras.Input((1,)), layer])
@@ -21,20 +21,28 @@ def kept_epoch(qualities: list[float], how: Patience) -> tuple[int, list[int]]:
         return epoch / 10
 
     def quality() -> float:
-        return qualities[int(layer.get_weights()[0][0, 0]) - 1]
+        return qualities[epoch_of_weights() - 1]
+
+    def epoch_of_weights() -> int:
+        return int(layer.get_weights()[0][0, 0])
 
     def picture() -> bytes:
-        return str(int(layer.get_weights()[0][0, 0])).encode()
+        return str(epoch_of_weights()).encode()
 
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=told.append, picture=picture)
+    merit = None if merits is None else lambda: merits[epoch_of_weights() - 1]
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=told.append, picture=picture, merit=merit)
     assert [each.quality for each in told] == pytest.approx(qualities[: len(told)], nan_ok=True)
     # The last picture is of the weights that stay.
     assert told[-1].picture == picture()
-    return int(layer.get_weights()[0][0, 0]), [each.epoch for each in told]
+    return epoch_of_weights(), [each.epoch for each in told]
 
 
 def test_the_best_epoch_is_kept() -> None:
     assert kept_epoch([0.1, 0.9, 0.5, 0.6], Patience(epochs=4, patience=3)) == (2, [1, 2, 3, 4])
+
+
+def test_what_is_best_may_be_told_apart_from_the_quality_that_is_shown() -> None:
+    assert kept_epoch([0.9, 0.8, 0.8], Patience(epochs=3, patience=3), merits=[0.5, 0.7, 0.6]) == (2, [1, 2, 3])
 
 
 def test_training_stops_when_nothing_better_has_come_for_long() -> None:

@@ -30,7 +30,7 @@ Progress = Callable[[Epoch], None]
 class Recipe:
     """How a network is trained. people: of each batch, `PICTURES_OF_EACH` of each. settle, patience: as in `Patience`.
 
-    Few people are soon told apart on valid, and of equally good weights the first are kept: hence the late `settle`.
+    Few people are soon told apart on valid, so weights are kept late, and by mAP, which is the less coarse.
     """
 
     people: int
@@ -61,7 +61,7 @@ _DRAWN = (5, 8)
 def fit(
     size: Size, dataset: Dataset, *, seed: int, epochs: int | None, examples: int | None, progress: Progress | None
 ) -> keras.Model:
-    """See `Task.fit`; the weights are those with the best rank-1 on `dataset.valid`. Heavy is DG-Net's appearance
+    """See `Task.fit`; the weights are those with the best mAP on `dataset.valid`. Heavy is DG-Net's appearance
     encoder, and draws what its generator makes of people of `dataset.valid`."""
     recipe = RECIPES[size]
     keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
@@ -85,13 +85,19 @@ def fit(
         ran = trainee.fit(taken, [number, number], batch_size=at_once, shuffle=False, verbose=0)
         return float(ran.history["loss"][-1])
 
+    found: dict[str, float] = {}
+
     def quality() -> float:
-        return reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)["rank1"]
+        found.update(reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y))
+        return found["rank1"]
+
+    def merit() -> float:
+        return found["map"]
 
     how = Patience(recipe.epochs if epochs is None else epochs, recipe.settle, recipe.patience)
     drawn = None if dgnet is None else partial(_drawn, dgnet, dataset.valid, seed)
     # All of it, so that of DG-Net the generator fits the encoder that is kept.
-    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress, picture=drawn)
+    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress, picture=drawn, merit=merit)
     return model
 
 
