@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import sysconfig
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 EXIT_INVALID_RUN = 1
 EXIT_USER_ERROR = 2
@@ -42,21 +45,45 @@ class FabricError(EdgebenchError):
     """A broker, link or control plane that cannot be reached or does not answer as agreed."""
 
 
-def told(error: BaseException) -> str:
-    """An exception in one line of at most some 600 characters, with the place in the user's own file that led to it."""
-    kind, text = type(error).__name__, " ".join(str(error).split())
+def told(error: BaseException, home: Path | None = None) -> str:
+    """An exception in one line of at most some 600 characters, with the place that led to it.
+
+    home: the user's folder or file; the place is the last one there, and none where the error never was there. Without
+    it, the place is the last one in a file that neither Python, nor an installed package, nor this one has.
+    """
+    kind, text = type(error).__name__, " ".join(_STYLE.sub("", str(error)).split())
     cut = text if len(text) <= _MOST_TOLD else text[:_MOST_TOLD] + " …"
     said = f"{kind}: {cut}" if text else kind
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename is not None and Path(error.filename).is_file():
         return said  # which tells the place itself
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, _NOT_THE_USERS))] or frames
-    return f"{said} ({own[-1].filename}, line {own[-1].lineno})" if own else said
+    # A user's package may be installed where others are, and others may be installed in the user's folder.
+    others = [folder for folder in _NOT_THE_USERS if home is None or not home.is_relative_to(folder)]
+    found = [
+        frame
+        for frame in frames
+        if not any(map(Path(frame.filename).is_relative_to, others))
+        and (home is None or Path(frame.filename).is_relative_to(home))
+    ]
+    if home is None:
+        found = found or frames
+    return f"{said} ({found[-1].filename}, line {found[-1].lineno})" if found else said
 
 
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _MOST_TOLD = 500
+_OURS = Path(__file__).parent
 _NOT_THE_USERS = (
     *{Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    Path(__file__).parent,
+    *(_OURS.with_name(name) for name in (_OURS.name, "cloud", "edge_node", "device_agent")),
 )
-"""Folders whose files no user has written: Python's, the installed packages', and this package's own."""
+"""Folders whose files no user has written: Python's, the installed packages', and this project's own."""
+
+
+def home_of(module: ModuleType) -> Path | None:
+    """The folder where the files are that belong to a user's module, or the one file of one that is installed so."""
+    top = sys.modules.get(module.__name__.partition(".")[0], module)
+    if top.__file__ is None:  # a namespace package
+        return None if module.__file__ is None else Path(module.__file__).parent
+    file = Path(top.__file__)
+    return file if file.parent in _NOT_THE_USERS else file.parent

@@ -198,8 +198,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def spreads(scores: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Of each metric, over scores of one kind."""
-    return {metric: spread([score[metric] for score in scores]) for metric in scores[0]}
+    """Of each metric, over scores of one kind; what a score does not name is undefined there."""
+    metrics = dict.fromkeys(metric for score in scores for metric in score)
+    return {metric: spread([score.get(metric, np.nan) for score in scores]) for metric in metrics}
 
 
 def choice(files: dict[str, TrainedFile], metric: str) -> TrainedFile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from types import ModuleType
 from typing import Any
 
 from edgebench.errors import EdgebenchError, TaskError, told
@@ -43,14 +44,14 @@ def task_named(name: str) -> Task:
         task: Task = getattr(importlib.import_module(module_name), attribute)
         return task
     if ":" in name:
-        return own_task(name, _imported(name))
+        return own_task(name, *_imported(name))
     close = difflib.get_close_matches(name, _BUILT_IN, n=1)
     mean = f" (did you mean '{close[0]}'?)" if close else ""
     raise EdgebenchError(f"no task '{name}'{mean}; there are {', '.join(_BUILT_IN)}, or give module:attribute")
 
 
-def _imported(path: str) -> Any:
-    """What stands at `module:attribute`."""
+def _imported(path: str) -> tuple[ModuleType, Any]:
+    """The module of `module:attribute`, and what stands there."""
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute or module_name.startswith("."):
         raise TaskError(f"task '{path}': give module:attribute")
@@ -61,9 +62,14 @@ def _imported(path: str) -> Any:
         if absent is not None and f"{module_name}.".startswith(f"{absent}."):
             raise TaskError(f"task '{path}': no module '{absent}' (is it installed, or on PYTHONPATH?)") from error
         if absent is not None:
-            mend = "install it; pip install 'edgebench[lab]' brings Keras and TensorFlow, 'edgebench[torch]' torch"
+            extra = _EXTRAS.get(absent.partition(".")[0])
+            mend = "install it, or set PYTHONPATH" if extra is None else f"pip install 'edgebench[{extra}]'"
             raise TaskError(f"task '{path}': its module imports '{absent}', which is not there ({mend})") from error
         raise TaskError(f"task '{path}': its module cannot be imported: {told(error)}") from error
     if not hasattr(module, attribute):
         raise TaskError(f"task '{path}': module '{module_name}' has no '{attribute}'")
-    return getattr(module, attribute)
+    return module, getattr(module, attribute)
+
+
+_EXTRAS = {"keras": "lab", "tensorflow": "lab", "torch": "torch"}
+"""What brings the libraries that models are made with."""

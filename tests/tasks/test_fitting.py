@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from edgebench.tasks.fitting import Patience, keep_best
+from edgebench.tasks.fitting import Judged, Patience, keep_best
 from edgebench.tasks.task import Epoch
 
 
@@ -20,8 +20,9 @@ def kept_epoch(qualities: list[float], how: Patience, merits: list[float] | None
         layer.set_weights([np.full((1, 1), epoch, np.float32)])
         return epoch / 10
 
-    def quality() -> float:
-        return qualities[epoch_of_weights() - 1]
+    def quality() -> float | Judged:
+        shown = qualities[epoch_of_weights() - 1]
+        return shown if merits is None else Judged(shown, merits[epoch_of_weights() - 1])
 
     def epoch_of_weights() -> int:
         return int(layer.get_weights()[0][0, 0])
@@ -29,8 +30,7 @@ def kept_epoch(qualities: list[float], how: Patience, merits: list[float] | None
     def picture() -> bytes:
         return str(epoch_of_weights()).encode()
 
-    merit = None if merits is None else lambda: merits[epoch_of_weights() - 1]
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=told.append, picture=picture, merit=merit)
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=told.append, picture=picture)
     assert [each.quality for each in told] == pytest.approx(qualities[: len(told)], nan_ok=True)
     # The last picture is of the weights that stay.
     assert told[-1].picture == picture()

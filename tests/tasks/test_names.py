@@ -42,7 +42,7 @@ def test_person_reid_is_built_in() -> None:
 
 def test_a_users_own_task_is_named_by_module_and_attribute() -> None:
     own = task_named("edgebench.tasks.icu.task:DEATH")
-    assert (own.name, own.metric, own.loss) == ("icu-death", "auroc", "binary_crossentropy")
+    assert (own.name, own.metric, own.loss) == ("edgebench.tasks.icu.task:DEATH", "auroc", "binary_crossentropy")
     assert type(task_named("icu-death")) is not type(own)  # whose answers are checked
 
 
@@ -70,7 +70,11 @@ def test_a_name_that_is_no_task_says_what_to_give(name: str, message: str) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import no_such_library", "its module imports 'no_such_library', which is not there (install it; pip install"),
+        ("import no_such_library", "its module imports 'no_such_library', which is not there (install it, or set PY"),
+        (
+            "import torch.no_such",
+            "its module imports 'torch.no_such', which is not there (pip install 'edgebench[torch]')",
+        ),
         ("TASK = (", "its module cannot be imported: SyntaxError: '(' was never closed (broken_task.py, line 1)"),
         ("TASK = 1 / 0", "its module cannot be imported: ZeroDivisionError: division by zero ("),
         ("raise ValueError", "its module cannot be imported: ValueError ("),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ import torch
 from edgebench.errors import DataError, TaskError
 from edgebench.tasks import task_named
 from edgebench.tasks.own import own_task
-from edgebench.tasks.task import Baseline, Dataset, Split, Task
+from edgebench.tasks.task import Baseline, Dataset, Epoch, Split, Task
 from tests.cloud.tiny import NAME, TASK
 
 SOUND = TASK.load(None, seed=0)
@@ -43,7 +44,7 @@ class _Gives:
 
 
 def gives(what: Any) -> Task:
-    return own_task(NAME, _Gives(what))
+    return own_task(NAME, sys.modules[__name__], _Gives(what))
 
 
 def load(what: Any) -> Dataset:
@@ -89,6 +90,10 @@ HELD_OUT = "figures on what was learned from would be too good: keep a group in 
         (None, "load gave None, not a Dataset"),
         (having(test=(SOUND.test.x, SOUND.test.y)), "load gave test, a tuple, not a Split"),
         (having(valid=None), "load gave valid, None, not a Split"),
+        (having(source=Path("tiny")), f"load gave source as a {type(Path()).__name__}, not a str"),
+        (having(real=None), "load gave real as None, not a bool"),
+        (having(features=None), "load gave features as None, not a tuple of names"),
+        (having(beside={"old": SOUND.train}), f"load gave group 0 in train and in old ({HELD_OUT})"),
         (having(beside=None), "load gave beside as None, not a mapping from names to splits"),
         (having(beside=[SOUND.test]), "load gave beside as a list, not a mapping from names to splits"),
         (having(beside={"old": None}), "load gave old, None, not a Split"),
@@ -122,9 +127,9 @@ HELD_OUT = "figures on what was learned from would be too good: keep a group in 
         (changed("valid", group=None), "load gave valid.group, None, not a NumPy array"),
         (
             changed("valid", group=SOUND.valid.group.astype(float)),
-            "load gave valid.group of float64 [60], not whole numbers [sample]",
+            "load gave valid.group of float64 [60], not int64 [sample]",
         ),
-        (changed("valid", group=np.array(["a"] * 60)), "load gave valid.group of <U1 [60], not whole numbers [sample]"),
+        (changed("valid", group=np.array(["a"] * 60)), "load gave valid.group of <U1 [60], not int64 [sample]"),
         (changed("valid", x=SOUND.valid.x[:0]), "load gave valid.x without a sample"),
     ],
 )  # fmt: skip
@@ -158,6 +163,11 @@ def named() -> keras.Model:
     return keras.Model(inputs, {"risk": keras.layers.Dense(1)(keras.layers.Flatten()(inputs))})
 
 
+def named_input() -> keras.Model:
+    inputs = {"x": keras.Input((8, 3), name="x")}
+    return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs["x"])))
+
+
 def two_inputs() -> keras.Model:
     inputs = [keras.Input((8, 3)), keras.Input((8, 3))]
     return keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(keras.layers.Add()(inputs))))
@@ -178,7 +188,12 @@ NO_VECTOR = "not float32 [sample, output]"
         (lambda: torch.optim.SGD(torch.nn.Linear(3, 1).parameters()), f"a SGD, {NEITHER}"),
         (lambda: network(9, 3), f"a model of float32 [9, 3], {SAMPLES}"),
         (lambda: network(8, 3, dtype="uint8"), f"a model of uint8 [8, 3], {SAMPLES}"),
-        (two_inputs, "a Keras model with 2 inputs (it takes samples)"),
+        (two_inputs, "a Keras model with several inputs, or named ones (it takes samples)"),
+        (named_input, "a Keras model with several inputs, or named ones (it takes samples)"),
+        (
+            lambda: keras.Sequential([network(8, 3), keras.layers.Dense(1, dtype="float16")]),
+            "a model that gives float16, not float32 (dtype='float32', for its last layer)",
+        ),
         (named, "a Keras model that gives a dict, not one tensor [batch, output]"),
         (Subclassed, NOT_FIXED),
         (lambda: keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1)]), NOT_FIXED),
@@ -200,7 +215,11 @@ def test_a_model_is_checked(given: Callable[[], Any], said: str) -> None:
 
 def test_a_torch_module_is_tried_on_samples() -> None:
     said = said_of(lambda: fit(torch.nn.Linear(5, 1)))
-    assert said.startswith("the module that fit gave failed: RuntimeError: mat1 and mat2 shapes cannot be multiplied")
+    # Without a place: none of its lines is the user's.
+    assert (
+        said
+        == "the module that fit gave failed: RuntimeError: mat1 and mat2 shapes cannot be multiplied (16x3 and 5x1)"
+    )
 
 
 def test_samples_are_as_the_model_takes_them() -> None:
@@ -228,22 +247,75 @@ def test_metrics_and_their_intervals_are_checked(given: Any, said: str) -> None:
     assert scored == f"score gave {said.format(kind='a number')}"
     bounds = said_of(lambda: task.intervals(OUTPUTS, LABELS, seed=0))
     assert bounds == f"intervals gave {said.format(kind='a pair of numbers')}"
-    assert said_of(lambda: task.baseline(SOUND, seed=0)).startswith("baseline gave")
 
 
-def test_a_baseline_is_checked() -> None:
-    assert said_of(lambda: gives({"auroc": 1.0}).baseline(SOUND, seed=0)) == "baseline gave a dict, not a Baseline"
-    lacking = Baseline("guessing", {"auroc": 0.5}, {"old": {"auprc": 0.5}})
-    said = said_of(lambda: gives(lacking).baseline(SOUND, seed=0))
-    assert said == "baseline gave no 'auroc', which is what the task's `metric` names"
+NO_NAMES: Any = None
 
 
-def test_what_is_right_is_checked() -> None:
-    said = said_of(lambda: gives(np.ones((4, 1))).right(OUTPUTS, LABELS))
-    assert said == "right gave float64 [4, 1], not a number for each of 4 decisions"
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"auroc": 1.0}, "a dict, not a Baseline"),
+        (Baseline("b", {"auroc": 0.5}, NO_NAMES), "beside as None, not a mapping from names to metrics"),
+        (Baseline("b", {"auroc": NO_NAMES}), "None for 'auroc', not a number"),
+        (Baseline("b", {"auroc": 0.5}, {"old": {}}), "no 'auroc', which is what the task's `metric` names"),
+    ],
+)
+def test_a_baseline_is_checked(given: Any, said: str) -> None:
+    assert said_of(lambda: gives(given).baseline(SOUND, seed=0)) == f"baseline gave {said}"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.ones((4, 1)), "float64 [4, 1], not a number for each of 4 decisions"),
+        (["yes", "no", "no", "no"], "<U3 [4], not a number for each of 4 decisions"),
+        ([1, 0, 3, 0], "numbers other than 1 for right, 0 for wrong and NaN for unknown"),
+    ],
+)
+def test_what_is_right_is_checked(given: Any, said: str) -> None:
+    assert said_of(lambda: gives(given).right(OUTPUTS, LABELS)) == f"right gave {said}"
+
+
+def test_what_is_right_may_be_told_by_truth_values_and_be_unknown() -> None:
     found = gives([True, False, True, True]).right(OUTPUTS, LABELS)
     assert found.dtype == np.float32
     assert found.tolist() == [1, 0, 1, 1]
+    assert np.isnan(gives([1, 0, np.nan, 1]).right(OUTPUTS, LABELS)[2])
+
+
+class _Tells(_Gives):
+    """A task whose `fit` tells of this, and gives a model."""
+
+    def _give(self, *_: object, **how: Any) -> Any:
+        how["progress"](self._what)
+        return network(8, 3)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("epoch 1", "a str, not an Epoch"),
+        (Epoch(1, 2, NO_NAMES, 0.5), "an Epoch whose loss is None, not a number"),
+        (Epoch(1, 2, 0.1, 0.5, NO_NAMES), "an Epoch whose picture is None, not a PNG"),
+    ],
+)
+def test_what_fit_tells_is_checked(told: Any, said: str) -> None:
+    task = own_task(NAME, sys.modules[__name__], _Tells(told))
+    assert said_of(lambda: task.fit("light", SOUND, seed=0, progress=lambda _: None)) == f"fit told of {said}"
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    half: Any = np.float32(0.5)
+    seen: list[Epoch] = []
+    one: Any = np.int64(1)
+    telling = Epoch(one, 2 * one, half, np.float64(0.5))
+    own_task(NAME, sys.modules[__name__], _Tells(telling)).fit("light", SOUND, seed=0, progress=seen.append)
+    found = gives(Baseline("b", {"auroc": half}, {"old": {"auroc": half}})).baseline(SOUND, seed=0)
+    # Which other types would not survive.
+    assert msgspec.json.encode(seen) == msgspec.json.encode([Epoch(1, 2, 0.5, 0.5)])
+    assert msgspec.json.encode([found.metrics, found.beside]) == b'[{"auroc":0.5},{"old":{"auroc":0.5}}]'
+    assert msgspec.json.encode(gives({"auroc": half}).score(OUTPUTS, LABELS)) == b'{"auroc":0.5}'
 
 
 def test_what_is_sound_passes() -> None:
@@ -253,7 +325,7 @@ def test_what_is_sound_passes() -> None:
     assert gives({"auroc": np.float32(0.5), "rank": 1, "f1": np.nan}).score(OUTPUTS, LABELS)["auroc"] == 0.5
     assert gives({"auroc": [0.4, 0.6]}).intervals(OUTPUTS, LABELS, seed=0) == {"auroc": (0.4, 0.6)}
     found = Baseline("guessing", {"auroc": 0.5})
-    assert gives(found).baseline(SOUND, seed=0) is found
+    assert gives(found).baseline(SOUND, seed=0) == found
 
 
 def test_a_mistake_that_the_task_tells_itself_stays_as_it_is() -> None:
@@ -271,13 +343,28 @@ class Broken(TinyTask):
         return np.concatenate([np.zeros(2), np.zeros((2, 2))])
 
     def score(self, outputs, labels):
-        raise KeyError(
-            "wear\\n" * 1_000
+        raise ValueError(
+            "\\x1b[1m" + "wear\\n" * 1_000
         )
+
+    def intervals(self, outputs, labels):
+        return {}
+
+    def baseline(self, dataset, *, seed):
+        raise SystemExit("no baseline")
 
 class Half(Classifier):
     def load(self, data, *, seed): ...
     def build(self, size, dataset): ...
+
+class NoModels(TinyTask):
+    def __init__(self, **models):
+        super().__init__(models=models)
+
+class Raising(TinyTask):
+    @property
+    def loss(self):
+        return 1 / 0
 
 class Partial:
     name = "bare"
@@ -288,7 +375,9 @@ class Partial:
 class Bare(Partial):
     fit = score = intervals = baseline = None
 
-TASK, PARTIAL, BARE, HALF = Broken(), Partial(), Bare(), Half()
+TASK, PARTIAL, BARE, HALF, RAISING = Broken(), Partial(), Bare(), Half(), Raising()
+NONE, OTHER, NO_INFO = NoModels(), NoModels(small=None), NoModels(light="dense")
+NO_METRIC = TinyTask(metric=None)
 """
 
 
@@ -310,11 +399,30 @@ def test_what_fails_inside_a_library_is_placed_in_the_users_file(own: Path) -> N
     assert said.endswith(f" ({own}, line 7)")
 
 
+@pytest.mark.usefixtures("own")
+def test_a_method_that_takes_other_arguments_has_no_place() -> None:
+    with pytest.raises(TaskError) as caught:
+        task_named("broken_task:TASK").intervals(OUTPUTS, LABELS, seed=0)
+    what = "Broken.intervals() got an unexpected keyword argument 'seed'"
+    assert str(caught.value) == f"task 'broken_task:TASK': intervals failed: TypeError: {what}"
+
+
+def test_a_task_does_not_end_the_process(own: Path) -> None:
+    with pytest.raises(TaskError) as caught:
+        task_named("broken_task:TASK").baseline(SOUND, seed=0)
+    said = f"baseline failed: SystemExit: no baseline ({own}, line 18)"
+    assert str(caught.value) == f"task 'broken_task:TASK': {said}"
+
+
+def test_a_task_goes_by_the_name_that_leads_to_it() -> None:
+    assert own_task("ward:TASK", sys.modules[__name__], _Gives(None)).name == "ward:TASK"
+
+
 def test_a_long_error_is_cut(own: Path) -> None:
     with pytest.raises(TaskError) as caught:
         task_named("broken_task:TASK").score(OUTPUTS, LABELS)
     said = str(caught.value)
-    assert said.startswith("task 'broken_task:TASK': score failed: KeyError: 'wear\\nwear")
+    assert said.startswith("task 'broken_task:TASK': score failed: ValueError: wear wear")
     assert said.endswith(f" … ({own}, line 10)")
     assert len(said) < 700
 
@@ -323,9 +431,13 @@ def test_a_long_error_is_cut(own: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("broken_task:Broken", "a class, not a task (write Broken() there)"),
+        ("broken_task:Broken", "a class, not a task (add `TASK = Broken()` to its module, and name broken_task:TASK)"),
         ("broken_task:HALF", "not a task, it lacks name, classes (see edgebench.tasks.task.Task)"),
-        ("broken_task:BARE", "models is a list, not a mapping from 'light' or 'heavy'"),
+        ("broken_task:BARE", "models is a list, not a mapping from 'light', 'heavy' or both to a ModelInfo"),
+        ("broken_task:NO_METRIC", "metric is None, not a string"),
+        ("broken_task:NONE", "models is empty, not a mapping from 'light', 'heavy' or both to a ModelInfo"),
+        ("broken_task:OTHER", "models has 'small', which is none of light, heavy, published"),
+        ("broken_task:NO_INFO", "models has a str for 'light', not a ModelInfo"),
         ("broken_task:PARTIAL", "not a task, it lacks fit, score, intervals, baseline (see edgebench.tasks.task.Task)"),
     ],
 )

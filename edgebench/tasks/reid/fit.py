@@ -13,7 +13,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import Judged, Patience, first_groups, keep_best
 from edgebench.tasks.images import png
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.reid.dgnet import DGNet, made_grid
@@ -85,19 +85,14 @@ def fit(
         ran = trainee.fit(taken, [number, number], batch_size=at_once, shuffle=False, verbose=0)
         return float(ran.history["loss"][-1])
 
-    found: dict[str, float] = {}
-
-    def quality() -> float:
-        found.update(reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y))
-        return found["rank1"]
-
-    def merit() -> float:
-        return found["map"]
+    def quality() -> Judged:
+        found = reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)
+        return Judged(shown=found["rank1"], worth=found["map"])
 
     how = Patience(recipe.epochs if epochs is None else epochs, recipe.settle, recipe.patience)
     drawn = None if dgnet is None else partial(_drawn, dgnet, dataset.valid, seed)
     # All of it, so that of DG-Net the generator fits the encoder that is kept.
-    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress, picture=drawn, merit=merit)
+    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress, picture=drawn)
     return model
 
 

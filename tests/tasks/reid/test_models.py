@@ -89,6 +89,25 @@ def test_a_few_epochs_are_better_than_colours_on_people_not_seen(data: Dataset, 
     assert found > REID.baseline(data, seed=0).metrics["rank1"] + 0.05
 
 
+def test_the_weights_of_the_best_map_are_kept(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {name: replace(recipe, people=2, batches=1, settle=1) for name, recipe in fitting.RECIPES.items()}
+    monkeypatch.setattr(fitting, "RECIPES", short)
+    seen: list[np.ndarray] = []
+
+    def metrics(outputs: np.ndarray, _: object) -> dict[str, float]:
+        seen.append(outputs)
+        return [{"rank1": 0.9, "map": 0.5}, {"rank1": 0.8, "map": 0.7}, {"rank1": 0.8, "map": 0.6}][len(seen) - 1]
+
+    monkeypatch.setattr(fitting, "reid_metrics", metrics)
+    told: list[Epoch] = []
+    kept = fitting.fit("light", data, seed=1, epochs=3, examples=8, progress=told.append)
+    assert [each.quality for each in told] == [0.9, 0.8, 0.8]
+    outputs = outputs_of(kept, data.valid.x)
+    assert outputs == pytest.approx(seen[1], abs=1e-6)
+    assert outputs != pytest.approx(seen[0], abs=1e-3)
+    assert outputs != pytest.approx(seen[2], abs=1e-3)
+
+
 @pytest.mark.usefixtures("eagerly")
 def test_the_published_encoder_learns(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     short = {name: replace(recipe, people=2, batches=1) for name, recipe in fitting.RECIPES.items()}
