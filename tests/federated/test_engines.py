@@ -34,7 +34,7 @@ STEP = 0.1
 
 ENGINES = ["ray", "superlink"]
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def started(engine: str, job: Job, directory: Path, **environment: str) -> subprocess.Popen[bytes]:

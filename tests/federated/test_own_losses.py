@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import keras
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cloud.jobs import KitOrder, TrainJob
 from cloud.kits import write_kit
@@ -28,6 +29,8 @@ from edgebench.topology.model import Dirichlet, Iid
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH = 16
+SMALL_STEP = 0.002
+"""Which triplets are the hardest hangs on how a processor rounds, the more so the longer the steps before were."""
 
 
 def kit_of(task_name: str, runtime: str, directory: Path) -> Path:
@@ -77,7 +80,7 @@ def test_on_torch_a_device_learns_the_same(kits: Callable[[str], Path], tmp_path
 import numpy as np
 from pathlib import Path
 from tests.federated.test_own_losses import learned
-done = learned(Path({str(on_torch)!r}), 2, 0.02)
+done = learned(Path({str(on_torch)!r}), 2, {SMALL_STEP})
 np.savez({str(tmp_path / "torch.npz")!r}, done.loss, *done.weights)
 """
     env = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -85,11 +88,17 @@ np.savez({str(tmp_path / "torch.npz")!r}, done.loss, *done.weights)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "torch.npz") as file:
         loss, *weights = (file[name] for name in file.files)
-    here = learned(kit, 2, 0.02)
+    start, here = learned(kit, 1, 0.0), learned(kit, 2, SMALL_STEP)
     assert float(loss) == pytest.approx(here.loss, rel=1e-3)
-    assert len(weights) == len(here.weights)
-    for there, own in zip(weights, here.weights, strict=True):
-        assert there == pytest.approx(own, abs=2e-3)
+    moved = [own - before for own, before in zip(here.weights, start.weights, strict=True)]
+    apart = [there - own for there, own in zip(weights, here.weights, strict=True)]
+    assert length(moved) > 0.01
+    assert length(apart) < 0.02 * length(moved)
+
+
+def length(weights: Sequence[NDArray[np.float32]]) -> float:
+    """Of the vector of all weights."""
+    return float(np.sqrt(sum(np.square(each).sum(dtype=np.float64) for each in weights)))
 
 
 def test_labels_that_are_no_classes_are_not_shared_out_by_class(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ RECORD = "edgebench"
 """The record that clients add to their replies, which no app sees."""
 PLACE = "partition-id"
 
-_CONNECT_S = 120.0
+_CONNECT_S = 240.0
 _POLL_S = 0.2
 
 
