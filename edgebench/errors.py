@@ -56,7 +56,8 @@ def told(error: BaseException, home: Path | None = None) -> str:
     said = f"{kind}: {cut}" if text else kind
     if isinstance(error, SyntaxError) and error.filename is not None and Path(error.filename).is_file():
         return said  # which tells the place itself
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    # What was compiled, or never was in a file, has no path of its own.
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_absolute()]
     # A user's package may be installed where others are, and others may be installed in the user's folder.
     others = [folder for folder in _NOT_THE_USERS if home is None or not home.is_relative_to(folder)]
     found = [

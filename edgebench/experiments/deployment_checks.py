@@ -56,6 +56,11 @@ def _of_workload(plan: WorkloadPlan, task: Task) -> Problems:
     for field, size in wanted:
         if size not in task.models:
             yield field, f"{plan.task} has no '{size}' (write {' or '.join(task.models)})"
+    if trains and plan.model.runtime == "onnx" and ":" not in plan.task:
+        yield (
+            "model.runtime",
+            f"onnx files are made of torch modules, and {plan.task} has models of Keras (write litert)",
+        )
     if plan.cascade is not None and getattr(task, "loss", None) not in PROBABILISTIC:
         why = f"the outputs of {plan.task} are no probabilities, so nothing tells how sure a model is"
         yield "place.infer", f"no cascade: {why} (use device, edge or cloud)"

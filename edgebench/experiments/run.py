@@ -20,7 +20,7 @@ import psutil
 from cloud.registry import Registry
 from edgebench import tasks
 from edgebench.clock import utc_now
-from edgebench.errors import EdgebenchError, ModelError
+from edgebench.errors import EdgebenchError, ModelError, TaskError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.experiments.collect import COMMAND_SPOOL, collect
 from edgebench.experiments.deployment_checks import check_deployment
@@ -90,7 +90,11 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
         # The cloud knows the place in the topology, and not what its file is called here.
         placed = [f"{args.file}: {each}" if each.startswith("$.") else each for each in observations.mistakes]
         raise EdgebenchError("\n".join(placed))
-    return report_command(run_dir, args.json)
+    try:
+        return report_command(run_dir, args.json)
+    except TaskError as error:
+        mend = f"the run is kept: mend the task, then edgebench report {run_dir}"
+        raise TaskError(f"{error}; {mend}") from error
 
 
 def _check_resumable(deployment: Deployment, earlier: Path) -> None:

@@ -36,6 +36,7 @@ _DATA_SEED = 0
 _LATENCY_CALLS = 300
 _LATENCY_WARM_UP_CALLS = 20
 _DYNAMIC_MAY_LOSE = 0.005
+_USUAL: tuple[Size, ...] = ("light", "heavy")
 _EXPORTS = ("float32", "float16", "dynamic", "int8")
 
 Tell = Callable[[str], None]
@@ -114,7 +115,6 @@ def run(args: argparse.Namespace) -> int:
 
     if args.seeds < 1:
         raise EdgebenchError(f"--seeds {args.seeds}: at least 1")
-    sizes: tuple[Size, ...] = (args.size,) if args.size else ("light", "heavy")
     os.environ.update(QUIET)
     console = Console(stderr=True, highlight=False)
 
@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
             console.print(what, markup=False, soft_wrap=True)
 
     with console.status("loading") as status, tempfile.TemporaryDirectory(prefix="edgebench-train-") as work:
+        sizes = (args.size,) if args.size else None
         result, files = train_task(args.task, args.data, sizes, seeds=args.seeds, work_dir=Path(work), tell=tell)
         kept = keep(files, out=args.out, registry=args.registry)
     for line in kept:
@@ -136,18 +137,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train_task(
-    name: str, data: Path | None, sizes: Sequence[Size], *, seeds: int, work_dir: Path, tell: Tell
+    name: str, data: Path | None, sizes: Sequence[Size] | None, *, seeds: int, work_dir: Path, tell: Tell
 ) -> tuple[TrainResult, dict[str, TrainedFile]]:
     """Train the sizes from seeds 0 … n − 1; the figures, and for each size the LiteRT file to keep (in `work_dir`).
 
+    sizes: None for light and heavy, or which of them the task has.
     Raises DataError, and ModelError where not even a float32 file can be made.
     """
     from cloud.export import Converter
 
     task = task_named(name)
+    if sizes is None:
+        sizes = [size for size in task.models if size in _USUAL] or list(task.models)
     for size in sizes:
         if size not in task.models:
-            raise EdgebenchError(f"{name} has no size '{size}'; it has {', '.join(task.models)}")
+            raise EdgebenchError(f"{name} has no size '{size}' (write --size {' or '.join(task.models)})")
     with Converter() as converter:
         tell("loading Keras")
         _load_keras_quietly()

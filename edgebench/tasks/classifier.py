@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.errors import TaskError
 from edgebench.seeds import rng_for, seed_everything
 from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
+from edgebench.tasks.own_checks import problem_of_keras, problem_of_metrics
 from edgebench.tasks.sources import Source
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size, Split
 
@@ -78,8 +80,12 @@ class Classifier(ABC):
         from edgebench.tasks.fitting import Patience, first_groups, keep_best
         from edgebench.tasks.models import outputs_of
 
+        for name, split in (("train", dataset.train), ("valid", dataset.valid)):
+            self._check_labels(name, split)
         seed_everything(seed, "fit", size)
         model = self.build(size, dataset)
+        if isinstance(model, keras.Model):
+            self._check_model(model, dataset)
         train = first_groups(dataset.train, examples, seed=seed)
         how = Patience(epochs or self.epochs, patience=self.patience)
         if not isinstance(model, keras.Model):
@@ -94,7 +100,7 @@ class Classifier(ABC):
             return float(ran.history["loss"][-1])
 
         def quality() -> float:
-            return self.score(outputs_of(model, dataset.valid.x), dataset.valid.y)[self.metric]
+            return self.quality(outputs_of(model, dataset.valid.x), dataset.valid.y)
 
         keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
         return model
@@ -102,6 +108,31 @@ class Classifier(ABC):
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`auroc` and `auprc` of two classes, `top1` and `top5` of more."""
         return binary_metrics(outputs, labels) if self.classes == 2 else class_metrics(outputs, labels)
+
+    def quality(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
+        """The metric that models are compared by. Raises TaskError where `score` does not give it."""
+        found = self.score(outputs, labels)
+        self._refuse("score gave", problem_of_metrics(found, self.metric))
+        return float(found[self.metric])
+
+    def _check_labels(self, name: str, split: Split) -> None:
+        wrong = split.y[~np.isin(split.y, np.arange(self.classes))]
+        if len(wrong):
+            self._refuse(
+                "load gave", f"a label {wrong[0]:g} in {name}, where {self.classes} classes are 0 to {self.classes - 1}"
+            )
+
+    def _check_model(self, model: keras.Model, dataset: Dataset) -> None:
+        if not getattr(model, "inputs", None):  # it may get its inputs from the first samples
+            return
+        self._refuse("build gave", problem_of_keras(model, dataset.spec))
+        outputs, wanted = model.output_shape[-1], 1 if self.classes == 2 else self.classes
+        if outputs != wanted:
+            self._refuse("build gave", f"a model of {outputs} outputs, where {self.classes} classes take {wanted}")
+
+    def _refuse(self, what: str, problem: str | None) -> None:
+        if problem is not None:
+            raise TaskError(f"task '{self.name}': {what} {problem}")
 
     def right(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Task.right`: the likeliest class is the true one."""

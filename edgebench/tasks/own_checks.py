@@ -101,6 +101,8 @@ def _problem_of_array(name: str, array: NDArray[Any]) -> str | None:
         return f"{of}, not int64 [sample]"
     if not len(array):
         return "without a sample"
+    if name == "y" and not np.isfinite(array).all():
+        return "with labels that are not finite (leave those samples out)"
     # The least of values with a NaN among them is NaN; `isfinite` of each would take a byte a value.
     if name == "x" and array.dtype.kind == "f" and array.size and not np.isfinite([array.min(), array.max()]).all():
         return "with values that are not finite (fill them in, or leave those samples out)"

@@ -67,7 +67,7 @@ def fit_module(
         return sum(losses) / seen
 
     def quality() -> float:
-        return task.score(module_outputs(whole, valid.x), valid.y)[task.metric]
+        return task.quality(module_outputs(whole, valid.x), valid.y)
 
     keep_best(_Weights(module), how, train_epoch=train_epoch, quality=quality, progress=progress)
     return whole.eval()

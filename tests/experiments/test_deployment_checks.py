@@ -24,6 +24,7 @@ class _OfLoss(TinyTask):
 WRONG_LOSS, SOUND_LOSS = _OfLoss(loss="mse"), _OfLoss(loss="mean_squared_error")
 NAMED = "binary_crossentropy, sparse_categorical_crossentropy, mean_squared_error"
 LOSSES = f"{NAMED} (name one of these, or give a function)"
+OF_KERAS = "and occupancy has models of Keras (write litert)"
 KERAS_ONLY = "a loss of its own, by which devices learn with Keras only"
 UNSURE = "no probabilities, so nothing tells how sure a model is (use device, edge or cloud)"
 
@@ -54,6 +55,12 @@ def validated(text: str, task: str, tmp_path: Path, *overrides: str) -> int:
             "occupancy",
             ("workloads.risk.model.size=published",),
             "$.workloads.risk.model.size: occupancy has no 'published' (write light or heavy)",
+        ),
+        (
+            SOUND,
+            "occupancy",
+            ("workloads.risk.model.runtime=onnx",),
+            f"$.workloads.risk.model.runtime: onnx files are made of torch modules, {OF_KERAS}",
         ),
         (
             LEARNED,

@@ -214,7 +214,7 @@ def test_without_a_terminal_each_step_is_a_line_on_standard_error(
 def test_wrong_arguments_are_errors_of_one_line(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(EdgebenchError, match="--seeds 0: at least 1"):
         run(_arguments(NAME, "--seeds", "0"))
-    with pytest.raises(EdgebenchError, match="has no size 'published'; it has light, heavy"):
+    with pytest.raises(EdgebenchError, match=r"has no size 'published' \(write --size light or heavy\)"):
         run(_arguments(NAME, "--size", "published"))
     with pytest.raises(DataError, match="no tiny data set"):
         run(_arguments(NAME, "--data", str(tmp_path)))

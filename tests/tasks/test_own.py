@@ -123,6 +123,10 @@ HELD_OUT = "figures on what was learned from would be too good: keep a group in 
             changed("train", x=SOUND.train.x.astype(object)),
             "load gave train.x of object [300, 8, 3], not numbers [sample, …]",
         ),
+        (
+            changed("valid", y=np.full_like(SOUND.valid.y, np.nan)),
+            "load gave valid.y with labels that are not finite (leave those samples out)",
+        ),
         (not_finite(), "load gave train.x with values that are not finite (fill them in, or leave those samples out)"),
         (changed("valid", group=None), "load gave valid.group, None, not a NumPy array"),
         (
