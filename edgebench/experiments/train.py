@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
             console.print(what, markup=False, soft_wrap=True)
 
     with console.status("loading") as status, tempfile.TemporaryDirectory(prefix="edgebench-train-") as work:
-        sizes = (args.size,) if args.size else None
+        sizes = sizes_of(args.task, args.size)
         result, files = train_task(args.task, args.data, sizes, seeds=args.seeds, work_dir=Path(work), tell=tell)
         kept = keep(files, out=args.out, registry=args.registry)
     for line in kept:
@@ -137,21 +137,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def train_task(
-    name: str, data: Path | None, sizes: Sequence[Size] | None, *, seeds: int, work_dir: Path, tell: Tell
+    name: str, data: Path | None, sizes: Sequence[Size], *, seeds: int, work_dir: Path, tell: Tell
 ) -> tuple[TrainResult, dict[str, TrainedFile]]:
     """Train the sizes from seeds 0 … n − 1; the figures, and for each size the LiteRT file to keep (in `work_dir`).
-
-    sizes: None for light and heavy, or which of them the task has.
     Raises DataError, and ModelError where not even a float32 file can be made.
     """
     from cloud.export import Converter
 
     task = task_named(name)
-    if sizes is None:
-        sizes = [size for size in task.models if size in _USUAL] or list(task.models)
-    for size in sizes:
-        if size not in task.models:
-            raise EdgebenchError(f"{name} has no size '{size}' (write --size {' or '.join(task.models)})")
     with Converter() as converter:
         tell("loading Keras")
         _load_keras_quietly()
@@ -167,6 +160,19 @@ def train_task(
     besides = {where: dict(metrics) for where, metrics in baseline.beside.items()}
     told = BaselineResult(baseline.name, dict(baseline.metrics), besides)
     return TrainResult(name, about, seeds, models, told), files
+
+
+def sizes_of(name: str, asked: Size | None) -> list[Size]:
+    """What to train of a task: the size that is asked for, or light and heavy, or which of them the task has.
+
+    Raises EdgebenchError where it has none of that size.
+    """
+    models = task_named(name).models
+    if asked is None:
+        return [size for size in models if size in _USUAL] or list(models)
+    if asked not in models:
+        raise EdgebenchError(f"{name} has no size '{asked}' (write --size {' or '.join(models)})")
+    return [asked]
 
 
 def keep(files: dict[str, TrainedFile], *, out: Path | None, registry: Path | None) -> list[str]:

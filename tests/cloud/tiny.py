@@ -116,4 +116,5 @@ def drawn_by(size: Size) -> bytes:
 TASK = TinyTask()
 CRASHING = TinyTask(name="tests.cloud.tiny:CRASHING", fitting="crash")
 FAILING = TinyTask(name="tests.cloud.tiny:FAILING", fitting="error")
+LIGHT_ONLY = TinyTask(name="tests.cloud.tiny:LIGHT_ONLY", models={"light": ModelInfo("dense 8")})
 SLOW = TinyTask(name="tests.cloud.tiny:SLOW", fitting="slow")

@@ -31,6 +31,7 @@ from edgebench.experiments.train import (
     keep,
     print_tables,
     run,
+    sizes_of,
     spread,
 )
 from edgebench.inference.runtime import open_runtime
@@ -218,6 +219,13 @@ def test_wrong_arguments_are_errors_of_one_line(patch: pytest.MonkeyPatch, tmp_p
         run(_arguments(NAME, "--size", "published"))
     with pytest.raises(DataError, match="no tiny data set"):
         run(_arguments(NAME, "--data", str(tmp_path)))
+
+
+def test_what_is_trained_is_what_the_task_has() -> None:
+    assert sizes_of(NAME, None) == ["light", "heavy"]
+    assert sizes_of("tests.cloud.tiny:LIGHT_ONLY", None) == ["light"]
+    assert sizes_of("sign-recognition", None) == ["light", "heavy"]
+    assert sizes_of("sign-recognition", "published") == ["published"]
 
 
 def test_spread_is_mean_and_sample_deviation() -> None:
