@@ -108,6 +108,16 @@ class TinyTask:
         return Baseline("the mean itself", scored(dataset.test), beside)
 
 
+class Unscored(TinyTask):
+    """Whose outputs can be scored in the cloud, on the split valid, and not in a report."""
+
+    def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+        """Raises ValueError."""
+        if len(outputs) != 60:
+            raise ValueError(f"{len(outputs)} outputs, not 60")
+        return super().score(outputs, labels)
+
+
 def drawn_by(size: Size) -> bytes:
     """What a model of this size draws."""
     return png(np.full((2, 3, 3), len(size), np.uint8), f"drawn by {size}")
@@ -117,4 +127,5 @@ TASK = TinyTask()
 CRASHING = TinyTask(name="tests.cloud.tiny:CRASHING", fitting="crash")
 FAILING = TinyTask(name="tests.cloud.tiny:FAILING", fitting="error")
 LIGHT_ONLY = TinyTask(name="tests.cloud.tiny:LIGHT_ONLY", models={"light": ModelInfo("dense 8")})
+UNSCORED = Unscored(name="tests.cloud.tiny:UNSCORED")
 SLOW = TinyTask(name="tests.cloud.tiny:SLOW", fitting="slow")

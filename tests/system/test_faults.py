@@ -14,6 +14,7 @@ import pytest
 
 from edgebench.clock import sleep_s
 from edgebench.experiments.rundir import load_run
+from tests.conftest import ROOT
 from tests.system.running import SMALL, Streaming, command, run_dir_of, streaming
 
 LONG = SMALL.replace("duration_s: 4", "duration_s: 60")
@@ -86,6 +87,23 @@ def test_data_that_is_not_there_is_one_line_and_leaves_nothing_running(tmp_path:
     assert "PhysioNet" in last
     result = json.loads((run_dir_of(tmp_path / "runs") / "result.json").read_text())
     assert not any("agent" in reason for reason in result["verdict"]["reasons"])
+
+
+def test_a_task_that_fails_in_the_report_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    topology = tmp_path / "topology.yaml"
+    topology.write_text(
+        SMALL.replace("icu-death", "tests.cloud.tiny:UNSCORED").replace("runtime: fake", "runtime: keras")
+    )
+    line = command(topology, tmp_path / "runs")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    run_dir = run_dir_of(tmp_path / "runs").resolve()
+    last = done.stderr.strip().splitlines()[-1]
+    assert "task 'tests.cloud.tiny:UNSCORED': score failed: ValueError: 160 outputs, not 60 (" in last
+    assert last.endswith(f"; the run is kept: mend the task, then edgebench report {run_dir}")
+    assert (run_dir / "records.parquet").exists()
 
 
 def test_a_broker_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
