@@ -241,23 +241,31 @@ class LocalRun:
         A dead device agent is written down, and the run goes on for the others. In a run that was called off, parts
         that end are no news.
         """
-        dead = [part for part in self._parts if part.name not in self._mourned and part.death() is not None]
-        if not dead:
+        if not self._newly_dead():
             return False
         live = _live(client)
         if live is not None and live.phase == "aborted":
             return True
-        self._spool.write(*(Died(death) for part in dead if (death := part.death()) is not None))
-        self._mourned.update(part.name for part in dead)
+        dead = self._write_down_deaths()
         devices = {device.name for device in self.deployment.of_tier("device")}
         agents_alive = any(part.process.poll() is None and devices & set(part.nodes) for part in self._node_parts)
         if not agents_alive or not all(devices.issuperset(part.nodes) and part.nodes for part in dead):
+            self._write_down_deaths()  # the last agent may have died since
             return True
         try:
             client.mourn([node for part in dead for node in part.nodes])
         except FabricError:
             return True
         return False
+
+    def _newly_dead(self) -> list[Part]:
+        return [part for part in self._parts if part.name not in self._mourned and part.death() is not None]
+
+    def _write_down_deaths(self) -> list[Part]:
+        dead = self._newly_dead()
+        self._spool.write(*(Died(death) for part in dead if (death := part.death()) is not None))
+        self._mourned.update(part.name for part in dead)
+        return dead
 
     def _bring_faults_about(self, start_ns: int) -> None:
         while self._faults and (now_ns() - start_ns) / NS_PER_S >= self._faults[0].at_s:
