@@ -249,8 +249,10 @@ class LocalRun:
         dead = self._write_down_deaths()
         devices = {device.name for device in self.deployment.of_tier("device")}
         agents_alive = any(part.process.poll() is None and devices & set(part.nodes) for part in self._node_parts)
-        if not agents_alive or not all(devices.issuperset(part.nodes) and part.nodes for part in dead):
-            self._write_down_deaths()  # the last agent may have died since
+        if not agents_alive:
+            self._write_down_deaths()  # the last of them may have died since
+            return True
+        if not all(devices.issuperset(part.nodes) and part.nodes for part in dead):
             return True
         try:
             client.mourn([node for part in dead for node in part.nodes])
