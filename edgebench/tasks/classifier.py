@@ -80,7 +80,7 @@ class Classifier(ABC):
         from edgebench.tasks.fitting import Patience, first_groups, keep_best
         from edgebench.tasks.models import outputs_of
 
-        for name, split in (("train", dataset.train), ("valid", dataset.valid)):
+        for name, split in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
             self._check_labels(name, split)
         seed_everything(seed, "fit", size)
         model = self.build(size, dataset)

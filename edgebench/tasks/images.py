@@ -17,6 +17,16 @@ BROKEN = (UnidentifiedImageError, OSError, ValueError, SyntaxError)
 _CAPTION = "Description"
 
 
+def opened_picture(path: Path) -> Image.Image:
+    """A picture file, all of it. Raises DataError for a file that is no picture."""
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return opened
+    except BROKEN as error:
+        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
+
+
 def read_rgb(
     path: Path, size: tuple[int, int], *, part: tuple[float, float, float, float] = (0, 0, 1, 1)
 ) -> NDArray[np.uint8]:
@@ -26,11 +36,7 @@ def read_rgb(
 
     Raises DataError for a file that is no picture.
     """
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except BROKEN as error:
-        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
+    picture = opened_picture(path).convert("RGB")
     if picture.size != size[::-1] or part != (0, 0, 1, 1):
         left, upper, right, lower = part
         box = (left * picture.width, upper * picture.height, right * picture.width, lower * picture.height)

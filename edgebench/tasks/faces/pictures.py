@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgebench.errors import DataError
-from edgebench.tasks.images import BROKEN
+from edgebench.tasks.images import opened_picture
 
 HEIGHT, WIDTH = 56, 48
 """Half of the 112 × 96 that the literature takes."""
@@ -18,7 +17,7 @@ HEIGHT, WIDTH = 56, 48
 
 def is_grey(path: Path) -> bool:
     """Whether a picture file has no colours. Raises DataError for a file that is no picture."""
-    return _opened(path).mode in ("1", "L", "LA", "I", "I;16")
+    return opened_picture(path).mode in ("1", "L", "LA", "I", "I;16")
 
 
 def read_face(path: Path, *, grey: bool, share: float) -> NDArray[np.uint8]:
@@ -28,21 +27,12 @@ def read_face(path: Path, *, grey: bool, share: float) -> NDArray[np.uint8]:
 
     Raises DataError for a file that is no picture.
     """
-    picture = _opened(path).convert("L" if grey else "RGB")
+    picture = opened_picture(path).convert("L" if grey else "RGB")
     scale = share * min(picture.width / WIDTH, picture.height / HEIGHT)
     width, height = scale * WIDTH, scale * HEIGHT
     left, top = (picture.width - width) / 2, (picture.height - height) / 2
     resized = picture.resize((WIDTH, HEIGHT), Image.Resampling.BOX, box=(left, top, left + width, top + height))
     return np.asarray(resized, np.uint8).reshape(HEIGHT, WIDTH, -1)
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            return opened
-    except BROKEN as error:
-        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
 
 
 def varied(x: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

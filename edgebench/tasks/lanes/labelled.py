@@ -72,12 +72,6 @@ def _labels(path: Path) -> NDArray[np.float32]:
 
 
 def _mask(path: Path) -> NDArray[np.uint8]:
-    from PIL import Image
+    from edgebench.tasks.images import opened_picture
 
-    from edgebench.tasks.images import BROKEN
-
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("L"), np.uint8)
-    except BROKEN as error:
-        raise DataError(f"{path}: no picture that can be read ({error}); replace it, or remove it") from error
+    return np.asarray(opened_picture(path).convert("L"), np.uint8)
