@@ -33,7 +33,7 @@ MB = 1_000_000
 PARTS = {
     "edge": "-m edge_node",
     "agent": "-m device_agent ",
-    "learner": "-m device_agent.learner",
+    "learner": "-m device_agent.learner_child",
     "federation": "-m cloud.federator",
 }
 """Processes of a run, by words of their command lines."""

@@ -44,9 +44,9 @@ from cloud.export import QUIET, Converter, StepConversion
 from edgebench.federated.aggregate import weighted_mean
 from edgebench.federated.client import BuiltInClient
 from edgebench.federated.content import Array, Arrays, Config, Head, Parcel, arrays_in, metrics_in
-from edgebench.federated.guard import EXAMPLES, Guard
 from edgebench.federated.litert_stepper import LiteRtStepper
 from edgebench.federated.partition import PartitionFile, describe, partition, write_partitions
+from edgebench.federated.reply_checks import EXAMPLES, Guard
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Split, Task
 from edgebench.topology.model import Dirichlet, Natural
@@ -105,7 +105,7 @@ class Federation:
 
     def auroc(self, weights: Model) -> float:
         """Of the model with these weights."""
-        from cloud.kits import set_weights
+        from cloud.client_bundles import set_weights
 
         set_weights(self._model, {name: array.numpy() for name, array in weights.items()})
         return auroc_of(self._model, self._task, self._scored)
@@ -152,7 +152,7 @@ def outcome(
     """Everything, for one seed."""
     import keras
 
-    from cloud.kits import weights_of
+    from cloud.client_bundles import weights_of
 
     directory.mkdir()
     scored: Split = getattr(data, scored_on)

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from edgebench.clock import now_ns
 from edgebench.inference.litert import interpreter_class
 from edgebench.inference.runtime import open_runtime
-from edgebench.inference.serving import ModelServer, Request, Served
+from edgebench.inference.serving import InferenceRequest, ModelServer, Served
 from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
 from edgebench.tasks import names
@@ -107,7 +107,7 @@ class Edge:
     def call_ns(self, x: NDArray[Any]) -> int:
         """The time of the `infer` hop of the samples x [batch, *shape]."""
         for sample in x:
-            self._server.submit(Request(sample, now_ns(), None))
+            self._server.submit(InferenceRequest(sample, now_ns(), None))
         served = self._served.get(timeout=PATIENCE_S)
         if isinstance(served, str):
             raise SystemExit(f"a sample was dropped: {served}")

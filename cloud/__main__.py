@@ -16,16 +16,16 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.director import Director
 from cloud.node import CloudNode
 from cloud.registry import Registry
+from cloud.run_status import RunStatus
 from cloud.spec import CloudSpec
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, usage_now, versions
-from edgebench.fabric.records import Closed, Entry, Progress, Spool, Used
+from edgebench.fabric.records import Closed, Entry, Spool, TallySnapshot, Used
 
 _FLUSH_S = 0.5
 
@@ -74,25 +74,25 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     deployment = spec.deployment
     journal = _Journal(work_dir / "records.spool")
     registry = Registry(Path(spec.registry_dir))
-    board = Board(
+    status = RunStatus(
         [node.name for node in deployment.of_tier("device")], [node.name for node in deployment.of_tier("edge")]
     )
-    plane = ControlPlane(deployment, spec.endpoints, spec.tokens, spec.traces, board, registry, Path(spec.run_dir))
+    plane = ControlPlane(deployment, spec.endpoints, spec.tokens, spec.traces, status, registry, Path(spec.run_dir))
     node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write)
-    director = Director(spec, board, plane, registry, node, work_dir, journal.write)
+    director = Director(spec, status, plane, registry, node, work_dir, journal.write)
     runner = web.AppRunner(plane.application(), access_log=None)
     await runner.setup()
     await web.SockSite(runner, socket.socket(fileno=listen_fd)).start()
     node.start()
-    course = asyncio.create_task(director.run(), name="director")
+    directing = asyncio.create_task(director.run(), name="director")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, course.cancel)
+        loop.add_signal_handler(number, directing.cancel)
     flushing = asyncio.create_task(_flush_regularly(journal, node, deployment.cloud), name="flush")
     try:
         with contextlib.suppress(asyncio.CancelledError):
-            await course
-        ended = not course.cancelled() and board.phase == "ending"
+            await directing
+        ended = not directing.cancelled() and status.phase == "ending"
         if ended:
             journal.write(Closed([deployment.cloud], now_ns(), versions()))
         return ended
@@ -111,7 +111,7 @@ async def _flush_regularly(journal: _Journal, node: CloudNode, name: str) -> Non
 
 def _note(journal: _Journal, node: CloudNode, name: str) -> None:
     journal.write(Used([name], usage_now()))
-    journal.write(Progress(now_ns(), name, node.tallies))
+    journal.write(TallySnapshot(now_ns(), name, node.tallies))
     journal.flush()
 
 

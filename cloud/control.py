@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from cloud.board import Board
 from cloud.registry import Registry
+from cloud.run_status import RunStatus
 from cloud.slicing import slice_for
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat, Staged
-from edgebench.federated.kit import KIT, MODEL, STEP, STEP_SPEC
+from edgebench.federated.client_bundle import BUNDLE, MODEL, STEP, STEP_SPEC
 from edgebench.federated.partition import PARTITION_FILES
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment
@@ -27,7 +27,7 @@ _LARGEST_MODEL_BYTES = 1 << 30
 _UPLOAD_CHUNK_BYTES = 1 << 20
 _OFFSET_DIGITS = 12
 _STREAM_FILES = frozenset({"x.npy", "y.npy", "group.npy"})
-_KIT_FILES = frozenset({KIT, MODEL, STEP, STEP_SPEC, *PARTITION_FILES})
+_BUNDLE_FILES = frozenset({BUNDLE, MODEL, STEP, STEP_SPEC, *PARTITION_FILES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -41,20 +41,21 @@ class ControlPlane:
         endpoints: dict[str, Endpoints],
         tokens: dict[str, list[str]],
         traces: dict[str, list[float]],
-        board: Board,
+        status: RunStatus,
         registry: Registry,
         run_dir: Path,
     ) -> None:
-        """tokens: token -> the nodes it speaks for. streams, kits: workload -> the folder of its files, once made."""
+        """tokens: token -> the nodes it speaks for. streams, bundles: workload -> the folder of its files, once
+        made."""
         self._deployment = deployment
         self._endpoints = endpoints
         self._tokens = tokens
         self._traces = traces
-        self._board = board
+        self._status = status
         self._registry = registry
         self._run_dir = run_dir
         self.streams: dict[str, Path] = {}
-        self.kits: dict[str, Path] = {}
+        self.bundles: dict[str, Path] = {}
 
     def application(self) -> web.Application:
         """Routes and checks."""
@@ -68,7 +69,7 @@ class ControlPlane:
         app.router.add_put("/v1/models/{digest}", self._model_piece)
         app.router.add_post("/v1/models/{digest}", self._model_described)
         app.router.add_get("/v1/streams/{workload}/{name}", self._stream)
-        app.router.add_get("/v1/kits/{workload}/{name}", self._kit)
+        app.router.add_get("/v1/bundles/{workload}/{name}", self._bundle)
         app.router.add_post("/v1/dead", self._dead)
         app.router.add_put("/v1/records/{name}", self._records)
         return app
@@ -90,7 +91,7 @@ class ControlPlane:
         return web.Response(text="ok")
 
     async def _state(self, _request: web.Request) -> web.Response:
-        return _json(self._board.live())
+        return _json(self._status.live())
 
     async def _slice(self, request: web.Request) -> web.Response:
         try:
@@ -106,7 +107,7 @@ class ControlPlane:
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, heartbeat.nodes)
-        return _json(self._board.beat(heartbeat))
+        return _json(self._status.beat(heartbeat))
 
     async def _model(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -162,8 +163,8 @@ class ControlPlane:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         return self._made_file(request, self.streams, _STREAM_FILES)
 
-    async def _kit(self, request: web.Request) -> web.StreamResponse:
-        return self._made_file(request, self.kits, _KIT_FILES)
+    async def _bundle(self, request: web.Request) -> web.StreamResponse:
+        return self._made_file(request, self.bundles, _BUNDLE_FILES)
 
     def _made_file(self, request: web.Request, made: dict[str, Path], names: frozenset[str]) -> web.StreamResponse:
         """A file that the trainer makes of a workload: not there yet is 503."""
@@ -171,8 +172,8 @@ class ControlPlane:
         if workload not in self._deployment.workloads or name not in names:
             raise web.HTTPNotFound(text=f"no such file of a workload: {workload}/{name}")
         if workload not in made:
-            if self._board.phase == "aborted":
-                raise web.HTTPGone(text=f"the run is aborted: {self._board.reason}")
+            if self._status.phase == "aborted":
+                raise web.HTTPGone(text=f"the run is aborted: {self._status.reason}")
             raise web.HTTPServiceUnavailable(text="the file is still being made")
         return web.FileResponse(made[workload] / name)
 
@@ -183,7 +184,7 @@ class ControlPlane:
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, [WATCHER])
-        self._board.died(nodes)
+        self._status.died(nodes)
         return web.Response(text="noted")
 
     async def _records(self, request: web.Request) -> web.Response:
@@ -200,7 +201,7 @@ class ControlPlane:
                     raise web.HTTPRequestEntityTooLarge(_LARGEST_UPLOAD_BYTES, size_bytes)
                 file.write(chunk)
         partial.replace(directory / f"{name}.spool")
-        self._board.uploaded(self._nodes_behind(request))
+        self._status.uploaded(self._nodes_behind(request))
         return web.Response(text="kept")
 
     def _check_speaks_for(self, request: web.Request, nodes: list[str]) -> None:

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import msgspec
 
-from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.federation import Federation, FederationSpec, GlobalModel
 from cloud.jobs import (
+    BundleOrder,
     CascadeOrder,
-    KitOrder,
-    Progress,
+    EpochDone,
+    EvaluateJob,
     StreamInfo,
     Trained,
     TrainedFile,
     TrainJob,
-    WeighJob,
 )
 from cloud.node import CloudNode
 from cloud.registry import Registry
+from cloud.run_status import RunStatus
 from cloud.spec import CloudSpec
 from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
@@ -36,13 +36,13 @@ from edgebench.fabric.records import (
     Calibration,
     Cascaded,
     Entry,
+    Invalidated,
     ModelEvent,
     Modelled,
     Partitioned,
     Rounded,
     RoundScored,
     Sourced,
-    Troubled,
 )
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
@@ -67,7 +67,7 @@ class Director:
     def __init__(
         self,
         spec: CloudSpec,
-        board: Board,
+        status: RunStatus,
         plane: ControlPlane,
         registry: Registry,
         node: CloudNode,
@@ -76,7 +76,7 @@ class Director:
     ) -> None:
         self._spec = spec
         self._deployment = spec.deployment
-        self._board = board
+        self._status = status
         self._plane = plane
         self._registry = registry
         self._node = node
@@ -98,15 +98,15 @@ class Director:
                 await self._stream()
         except EdgebenchError as error:
             _log.error("%s", error)
-            self._write(Troubled(str(error), mistake=isinstance(error, DataError)))
-            self._board.abort(str(error))
+            self._write(Invalidated(str(error), mistake=isinstance(error, DataError)))
+            self._status.abort(str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._board.all_told(), _TELLING_PATIENCE_S)
+                await asyncio.wait_for(self._status.all_notified(), _TELLING_PATIENCE_S)
         finally:
             await self._trainer.close()
 
     async def _prepare(self, children: contextlib.AsyncExitStack) -> None:
-        self._board.preparing = "the cloud prepares data and first models"
+        self._status.preparing = "the cloud prepares data and first models"
         plans = list(self._deployment.workloads.values())
         await self._trainer.train(
             [self._first_job(plan) for plan in plans],
@@ -114,18 +114,18 @@ class Director:
             on_done=lambda trained: self._first_ready(self._deployment.workloads[trained.name], trained),
         )
         for name, federated in self._deployment.federated.items():
-            self._board.preparing = f"the cloud prepares the federation of {name}"
+            self._status.preparing = f"the cloud prepares the federation of {name}"
             federation = await children.enter_async_context(Federation(self._federation_spec(name, federated)))
             try:
                 await asyncio.wait_for(federation.listening(), _READY_PATIENCE_S)
             except TimeoutError:
                 raise ModelError(f"the federation of {name} was not ready after {_READY_PATIENCE_S:.0f} s") from None
             self._federations[name] = federation
-        self._board.preparing = "the nodes load their models"
+        self._status.preparing = "the nodes load their models"
         try:
-            await asyncio.wait_for(self._board.all_ready(), _READY_PATIENCE_S)
+            await asyncio.wait_for(self._status.all_ready(), _READY_PATIENCE_S)
         except TimeoutError:
-            waiting = sorted(set(self._deployment.nodes) - {self._deployment.cloud} - set(self._board.live().ready))
+            waiting = sorted(set(self._deployment.nodes) - {self._deployment.cloud} - set(self._status.live().ready))
             raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {', '.join(waiting)}") from None
 
     async def _stream(self) -> None:
@@ -133,7 +133,7 @@ class Director:
         end_ns = start_ns + int(self._deployment.duration_s * NS_PER_S)
         self._streams_end_ns = end_ns
         self._write(Began(start_ns, end_ns))
-        self._board.start(start_ns)
+        self._status.start(start_ns)
         if not self._federations and not any(plan.rollout for plan in self._deployment.workloads.values()):
             await self._trainer.close()
         rollouts = [
@@ -158,47 +158,49 @@ class Director:
     ) -> None:
         try:
             wait_s = (end_ns - now_ns()) / NS_PER_S + _DRAIN_PATIENCE_S
-            await asyncio.wait_for(self._board.all_drained(), wait_s)
+            await asyncio.wait_for(self._status.all_drained(), wait_s)
         except TimeoutError:
-            self._write(Troubled(f"devices had not drained {_DRAIN_PATIENCE_S:.0f} s after the last sample was due"))
+            self._write(Invalidated(f"devices had not drained {_DRAIN_PATIENCE_S:.0f} s after the last sample was due"))
         # A federation has its rounds, whether or not the streams outlast them.
         self._note_failures(federating, await asyncio.gather(*federating, return_exceptions=True))
         await self._end_rollouts(rollouts)
-        self._board.end()
+        self._status.end()
         try:
-            await asyncio.wait_for(self._board.all_uploaded(), _UPLOAD_PATIENCE_S)
+            await asyncio.wait_for(self._status.all_uploaded(), _UPLOAD_PATIENCE_S)
         except TimeoutError:
-            self._write(Troubled("not every node uploaded its records"))
+            self._write(Invalidated("not every node uploaded its records"))
 
     async def _end_rollouts(self, rollouts: list[asyncio.Task[None]]) -> None:
         for task in rollouts:
             if not task.done():
                 task.cancel()
                 why = "was still training at the end: raise duration_s or train less"
-                self._write(Troubled(f"the {task.get_name()} {why}"))
+                self._write(Invalidated(f"the {task.get_name()} {why}"))
         self._note_failures(rollouts, await asyncio.gather(*rollouts, return_exceptions=True))
 
     def _note_failures(self, tasks: list[asyncio.Task[None]], outcomes: list[BaseException | None]) -> None:
         for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 _log.error("%s", task.get_name(), exc_info=outcome)
-                self._write(Troubled(f"the {task.get_name()} failed: {type(outcome).__name__}: {outcome}"))
+                self._write(Invalidated(f"the {task.get_name()} failed: {type(outcome).__name__}: {outcome}"))
 
     def _first_job(self, plan: WorkloadPlan) -> TrainJob:
         """Make the workload's stream file, and its first model unless that is there already."""
         targets = (_target(plan),) if plan.model.source == "train" else ()
-        return self._job(plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)), kit=self._kit_order(plan))
+        return self._job(
+            plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)), bundle=self._bundle_order(plan)
+        )
 
-    def _kit_order(self, plan: WorkloadPlan) -> KitOrder | None:
+    def _bundle_order(self, plan: WorkloadPlan) -> BundleOrder | None:
         federated = self._deployment.federated.get(plan.name)
         if federated is None or federated.how.app is not None:
             return None
-        return KitOrder(
+        return BundleOrder(
             runtime=federated.how.fit.runtime,
             batch_size=federated.how.batch_size,
             partition=federated.how.partition,
             clients=len(federated.clients),
-            out_dir=str(self._kit_dir(plan.name)),
+            out_dir=str(self._bundle_dir(plan.name)),
         )
 
     def _job(
@@ -207,7 +209,7 @@ class Director:
         how: Training | Rollout,
         targets: tuple[tuple[str, str], ...],
         stream_dir: str | None = None,
-        kit: KitOrder | None = None,
+        bundle: BundleOrder | None = None,
     ) -> TrainJob:
         self._jobs += 1
         return TrainJob(
@@ -223,29 +225,29 @@ class Director:
             stream_dir=stream_dir,
             compressed=plan.compress is not None,
             cascade=_cascade_order(plan),
-            kit=kit,
+            bundle=bundle,
         )
 
-    def _kit_dir(self, workload: str) -> Path:
-        return self._work_dir / "kits" / workload
+    def _bundle_dir(self, workload: str) -> Path:
+        return self._work_dir / "bundles" / workload
 
     def _stream_dir(self, plan: WorkloadPlan) -> Path:
         return self._work_dir / "streams" / plan.name
 
-    def _tell_preparing(self, progress: Progress) -> None:
-        self._board.preparing = f"the cloud trains {progress.name}: epoch {progress.epoch} of {progress.epochs}"
+    def _tell_preparing(self, progress: EpochDone) -> None:
+        self._status.preparing = f"the cloud trains {progress.name}: epoch {progress.epoch} of {progress.epochs}"
 
     def _first_ready(self, plan: WorkloadPlan, trained: Trained) -> None:
         info = msgspec.json.decode((self._stream_dir(plan) / "stream.json").read_bytes(), type=StreamInfo)
         self._write(Sourced(plan.name, info.source, info.real))
         self._plane.streams[plan.name] = self._stream_dir(plan)
-        if trained.kit is not None:
+        if trained.bundle is not None:
             partition = self._deployment.federated[plan.name].how.partition
             how = str(partition.__struct_config__.tag)
             if isinstance(partition, Dirichlet):
                 how += f", alpha {partition.alpha:g}"
-            self._write(Partitioned(plan.name, how, list(trained.kit.samples), list(trained.kit.groups)))
-            self._plane.kits[plan.name] = self._kit_dir(plan.name)
+            self._write(Partitioned(plan.name, how, list(trained.bundle.samples), list(trained.bundle.groups)))
+            self._plane.bundles[plan.name] = self._bundle_dir(plan.name)
         if trained.files:
             self._take_up(plan, trained, "trained before the streams began")
             return
@@ -287,7 +289,7 @@ class Director:
             return
         note = f"not announced: {metric} {_shown(new, metric)} is not above {_shown(old, metric)}"
         self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note)))
-        self._board.rollouts[plan.name] = "new model no better"
+        self._status.rollouts[plan.name] = "new model no better"
 
     def _take_up_cascade(self, plan: WorkloadPlan, files: tuple[TrainedFile, ...], calibration: Calibration) -> None:
         """Keep and announce the two models of a cascade."""
@@ -317,20 +319,20 @@ class Director:
 
     async def _roll_out(self, plan: WorkloadPlan, rollout: Rollout, start_ns: int) -> None:
         await asyncio.sleep(max(0.0, start_ns / NS_PER_S + rollout.at_s - now_s()))
-        self._board.rollouts[plan.name] = "training a better model"
+        self._status.rollouts[plan.name] = "training a better model"
         try:
             (trained,) = await self._trainer.train(
                 [self._job(plan, rollout, (_target(plan),))],
                 on_progress=lambda progress: self._tell_rollout(plan, progress),
                 nice=_ROLLOUT_NICE,
             )
-            self._board.rollouts[plan.name] = "rolled out"
+            self._status.rollouts[plan.name] = "rolled out"
             async with self._taking_up:
                 await asyncio.to_thread(self._take_up, plan, trained, "trained while the streams ran")
         except EdgebenchError as error:
             _log.error("%s: %s", plan.name, error)
-            self._board.rollouts[plan.name] = "training failed"
-            self._write(Troubled(f"the roll-out of {plan.name} failed: {error}"))
+            self._status.rollouts[plan.name] = "training failed"
+            self._write(Invalidated(f"the roll-out of {plan.name} failed: {error}"))
 
     def _federation_spec(self, name: str, plan: FederatedPlan) -> FederationSpec:
         work_dir = self._work_dir / "federations" / name
@@ -343,7 +345,7 @@ class Director:
             plan=plan,
             parents={device: str(nodes[device].parent) for device in plan.clients},
             broker=self._spec.endpoints[self._deployment.cloud].broker,
-            kit_dir=None if plan.how.app is not None else str(self._kit_dir(name)),
+            bundle_dir=None if plan.how.app is not None else str(self._bundle_dir(name)),
             journal_dir=str(Path(self._spec.run_dir) / "federated" / name),
             work_dir=str(work_dir),
             log_dir=str(Path(self._spec.run_dir) / "logs"),
@@ -363,14 +365,14 @@ class Director:
             while (event := await asyncio.wait_for(anext(events, None), patience_s)) is not None:
                 if isinstance(event, Rounded):
                     self._write(event)
-                    self._board.rollouts[name] = f"federated round {event.record.number}{rounds}"
+                    self._status.rollouts[name] = f"federated round {event.record.number}{rounds}"
                 elif isinstance(event, GlobalModel):
                     models.put_nowait(event)
         except TimeoutError:
-            self._write(Troubled(f"the federation of {name} stood still for {patience_s:.0f} s"))
+            self._write(Invalidated(f"the federation of {name} stood still for {patience_s:.0f} s"))
         except EdgebenchError as error:
             _log.error("%s: %s", name, error)
-            self._write(Troubled(f"the federation of {name} failed: {error}"))
+            self._write(Invalidated(f"the federation of {name} failed: {error}"))
         finally:
             models.put_nowait(None)
         try:
@@ -385,7 +387,7 @@ class Director:
             # Of the models that an earlier run has learned, only the one that this run goes on from is of use to it.
             superseded = model.resumed and not models.empty()
             due = every > 0 and model.number > 0 and model.number % every == 0 and not superseded
-            job = WeighJob(
+            job = EvaluateJob(
                 name=name,
                 number=model.number,
                 weights=model.path,
@@ -400,12 +402,14 @@ class Director:
                         await asyncio.to_thread(self._take_up, plan, weighed, f"federated round {model.number}")
             except EdgebenchError as error:
                 _log.error("%s: round %d: %s", name, model.number, error)
-                self._write(Troubled(f"the model of federated round {model.number} of {name} was not usable: {error}"))
+                self._write(
+                    Invalidated(f"the model of federated round {model.number} of {name} was not usable: {error}")
+                )
             finally:
                 await asyncio.to_thread(_discard, Path(model.path), Path(job.out_dir))
 
-    def _tell_rollout(self, plan: WorkloadPlan, progress: Progress) -> None:
-        self._board.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"
+    def _tell_rollout(self, plan: WorkloadPlan, progress: EpochDone) -> None:
+        self._status.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"
 
 
 def keep_model(registry: Registry, manifest: Manifest, directory: Path) -> None:

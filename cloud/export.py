@@ -28,7 +28,7 @@ BATCHES = (1, 8, 32)
 REPRESENTATIVE_SAMPLES = 128
 """For full-integer models: enough to see the range of every tensor, and a multiple of each batch size."""
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-"""Environment of a process that uses TensorFlow: on the processor, and without chatter."""
+"""Environment of a process that uses TensorFlow: on the processor, and without flower_log."""
 QUANTISATIONS = {
     "litert": ("float32", "float16", "dynamic", "int8"),
     "keras": ("float32",),

@@ -27,7 +27,7 @@ _STOP_S = 12.0
 class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the child is told. parents: client -> the edge above it. broker: MQTT URL of the cloud's.
 
-    kit_dir: of the built-in app's kit, with the weights that the first round begins with; None with an app.
+    bundle_dir: of the built-in app's bundle, with the weights that the first round begins with; None with an app.
     journal_dir: where rounds are written down; what it holds already is not done again. work_dir: for what passes
     through.
     """
@@ -38,7 +38,7 @@ class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     plan: FederatedPlan
     parents: dict[str, str]
     broker: str
-    kit_dir: str | None
+    bundle_dir: str | None
     journal_dir: str
     work_dir: str
     log_dir: str

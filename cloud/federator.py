@@ -26,24 +26,24 @@ from cloud.federation import (
     Listening,
 )
 from edgebench.clock import NS_PER_S, now_ns, sleep_s
-from edgebench.errors import DataError, EdgebenchError, told
+from edgebench.errors import DataError, EdgebenchError, describe_error
 from edgebench.fabric import topics
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import ReplyRecord, Rounded, RoundRecord
+from edgebench.federated.client_bundle import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
 from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.courier import Courier
 from edgebench.federated.flower.apps import load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
-from edgebench.federated.flower.chatter import into_our_log
 from edgebench.federated.flower.events import Learned, Outcome, RoundSeen
+from edgebench.federated.flower.flower_log import into_our_log
 from edgebench.federated.flower.grid import MqttGrid
 from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
-from edgebench.federated.guard import UNIFORM
-from edgebench.federated.kit import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
+from edgebench.federated.reply_checks import UNIFORM
 from edgebench.seeds import seed_for
 
 _CONNECT_S = 30.0
@@ -122,7 +122,7 @@ class Wire:
                 self.courier.peer_status(node, online=self._away.isdisjoint((node, edge)))
 
 
-class Course:
+class FederationProgress:
     """Tells of a federation's rounds and models, and paces them: the first begins `at_s` after the streams' start, each
     at least `interval_s` after the last."""
 
@@ -229,7 +229,7 @@ def main() -> int:
         _federate(spec, emit)
     except Exception as error:  # noqa: BLE001  (the event is where it goes)
         traceback.print_exc()
-        reason = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else told(error)
+        reason = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else describe_error(error)
         emit(FailedFederation(reason, about_data=isinstance(error, DataError)))
     else:
         emit(Finished())
@@ -248,8 +248,8 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
         _federate_elsewhere(spec, emit)
         return
     with Wire(spec).connected() as courier:
-        course = _begin(spec, emit)
-        if course is None:
+        progress = _begin(spec, emit)
+        if progress is None:
             return
         how = spec.plan.how
         grid = ObservedGrid(
@@ -263,11 +263,11 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
             seed=spec.seed,
             deadline_s=how.deadline_s,
             min_replies=how.min_replies,
-            on_round=course.on_round,
+            on_round=progress.on_round,
         )
         state_dir = Path(spec.journal_dir) / "state"
         if how.app is not None:
-            course.before_round(1)
+            progress.before_round(1)
             run_server_app(load_app(Path(how.app)).configured(how.config), grid, state_dir=state_dir)
             return
         run_built_in(
@@ -275,8 +275,8 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
             how,
             arrays_in(read_parcel(_initial(spec)).content),
             seed=spec.seed,
-            on_model=course.on_model,
-            before_round=course.before_round,
+            on_model=progress.on_model,
+            before_round=progress.before_round,
             state_dir=state_dir,
             most_examples=_most_examples(spec),
         )
@@ -289,8 +289,8 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
     how = spec.plan.how
     if how.app is None and how.fit.runtime in KERAS_BACKENDS:
         os.environ["KERAS_BACKEND"] = KERAS_BACKENDS[how.fit.runtime]
-    course = _begin(spec, emit)
-    if course is None:
+    progress = _begin(spec, emit)
+    if progress is None:
         return
     job = Job(
         clients=len(spec.plan.clients),
@@ -301,36 +301,36 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
     )
     if how.app is not None:
         job = msgspec.structs.replace(job, app=load_app(Path(how.app)).configured(how.config))
-        course.before_round(1)
+        progress.before_round(1)
     else:
-        settings = {"kit_dir": spec.kit_dir, "seed": spec.seed}
-        nodes = Nodes("edgebench.federated.kit:engine_client", settings)
+        settings = {"bundle_dir": spec.bundle_dir, "seed": spec.seed}
+        nodes = Nodes("edgebench.federated.client_bundle:engine_client", settings)
         job = msgspec.structs.replace(
             job, how=how, initial=str(_initial(spec)), nodes=nodes, most_examples=_most_examples(spec)
         )
     if how.engine == "ray":
         from edgebench.federated.flower.simulation import run_on_ray
 
-        run_on_ray(job, course)
+        run_on_ray(job, progress)
     else:
         from edgebench.federated.flower.superlink import run_on_superlink
 
-        run_on_superlink(job, course, log_dir=Path(spec.log_dir))
+        run_on_superlink(job, progress, log_dir=Path(spec.log_dir))
 
 
-def _begin(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> Course | None:
+def _begin(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> FederationProgress | None:
     """Wait for the word to begin; None where it never comes."""
     emit(Listening())
     line = sys.stdin.buffer.readline()
     if not line:
         return None
-    return Course(spec, emit, msgspec.json.decode(line, type=Go).start_ns)
+    return FederationProgress(spec, emit, msgspec.json.decode(line, type=Go).start_ns)
 
 
 def _most_examples(spec: FederationSpec) -> dict[int, int]:
     """How many samples each client has, by node id; an edge that aggregates has those of its site."""
-    assert spec.kit_dir is not None
-    own = dict(zip(spec.plan.clients, read_info(Path(spec.kit_dir)).samples, strict=True))
+    assert spec.bundle_dir is not None
+    own = dict(zip(spec.plan.clients, read_info(Path(spec.bundle_dir)).samples, strict=True))
     return {
         node: sum(own[device] for device in spec.plan.edges.get(name, (name,)))
         for node, name in enumerate(spec.plan.asked, 1)
@@ -341,12 +341,12 @@ def _initial(spec: FederationSpec) -> Path:
     """The weights that the first round begins with; those of the first start, where this is a later one."""
     kept = Path(spec.journal_dir) / INITIAL
     if not kept.exists():
-        assert spec.kit_dir is not None
+        assert spec.bundle_dir is not None
         kept.parent.mkdir(parents=True, exist_ok=True)
         # With its training step, and the data that the topology names, a run's models can be computed again.
         for name in (STEP, STEP_SPEC, INITIAL):
-            if (Path(spec.kit_dir) / name).exists():
-                shutil.copyfile(Path(spec.kit_dir) / name, kept.parent / name)
+            if (Path(spec.bundle_dir) / name).exists():
+                shutil.copyfile(Path(spec.bundle_dir) / name, kept.parent / name)
     return kept
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from edgebench.fabric.records import Calibration
-from edgebench.federated.kit import KitInfo
+from edgebench.federated.client_bundle import BundleInfo
 from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.tasks.task import Size
 from edgebench.topology.model import Partition
 
 
-class KitOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What federated clients need to learn a job's model on: see `cloud.kits`. out_dir: where it is to be put."""
+class BundleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What federated clients need to learn a job's model on: see `cloud.client_bundles`. out_dir: where it is to be
+    put."""
 
     runtime: str
     batch_size: int
@@ -35,8 +36,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: of the workload (or whatever the caller calls it). data: None for generated data. epochs, examples: None for
     what the task holds right. targets: (runtime, quantisation) of each file; none: nothing is trained. out_dir: for the
     files. stream_dir: where `write_streams` puts the test split; None: nowhere. compressed: samples are to travel as
-    pictures, so they have to be some. cascade: train a larger model too, of which there is one more file. kit: the
-    model is to be learned on by federated clients, and stays loaded for `WeighJob`s.
+    pictures, so they have to be some. cascade: train a larger model too, of which there is one more file. bundle: the
+    model is to be learned on by federated clients, and stays loaded for `EvaluateJob`s.
     """
 
     name: str
@@ -51,10 +52,10 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_dir: str | None = None
     compressed: bool = False
     cascade: CascadeOrder | None = None
-    kit: KitOrder | None = None
+    bundle: BundleOrder | None = None
 
 
-class WeighJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="weigh"):
+class EvaluateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="evaluate"):
     """A federated round's model to be evaluated: the model of the job `name` with the weights of a parcel file.
 
     number: of the round. targets: as in `TrainJob`; none: it is evaluated only.
@@ -67,7 +68,7 @@ class WeighJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     out_dir: str
 
 
-class Progress(msgspec.Struct, frozen=True, tag="progress"):
+class EpochDone(msgspec.Struct, frozen=True, tag="progress"):
     """An epoch of a job is done; quality is the task's metric on held-out data. None where a figure is undefined."""
 
     name: str
@@ -91,12 +92,12 @@ class TrainedFile(msgspec.Struct, frozen=True):
 class Trained(msgspec.Struct, frozen=True, tag="trained"):
     """A job is done: its files, in the order of its targets, and that of its cascade's larger model.
 
-    metrics: of a `WeighJob`'s model, on the split `valid`.
+    metrics: of a `EvaluateJob`'s model, on the split `valid`.
     """
 
     name: str
     files: tuple[TrainedFile, ...]
-    kit: KitInfo | None = None
+    bundle: BundleInfo | None = None
     calibration: Calibration | None = None
     metrics: dict[str, float] = {}
 

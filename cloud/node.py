@@ -83,7 +83,7 @@ class CloudNode:
             tally,
             reply=partial(self._reply, plan),
             on_swap=partial(self._swapped, plan.name),
-            of_some=plan.cascade is not None or bool(self._deployment.moves) or isinstance(plan.load, After),
+            sparse=plan.cascade is not None or bool(self._deployment.moves) or isinstance(plan.load, After),
         )
         edges = sorted({edge for device in plan.deciders for edge in self._edges_of(device)})
         for edge in edges:

@@ -107,12 +107,12 @@ def _step(model: keras.Model, spec: StepSpec) -> Callable[..., tuple[Any, Any, A
 def _in_the_way(model: keras.Model, operations: Iterable[tuple[str, str]]) -> str:
     """operations: type and name of each."""
     layers = {layer.name for layer in model._flatten_layers()}
-    told: dict[str, None] = {}
+    needed_ops: dict[str, None] = {}
     for what, name in operations:
         scopes = [each for part in reversed(name.split("/")) for each in (_unnumbered(part), part)]
         layer = next((scope for scope in scopes if scope in layers), None)
-        told[what if layer is None else f"{what} (layer '{layer}')"] = None
-    needed = ", ".join([*told][:_TOLD]) + (", …" if len(told) > _TOLD else "")
+        needed_ops[what if layer is None else f"{what} (layer '{layer}')"] = None
+    needed = ", ".join([*needed_ops][:_TOLD]) + (", …" if len(needed_ops) > _TOLD else "")
     return f"the training step needs {needed}, which LiteRT lacks; use fit: {{runtime: keras}}"
 
 

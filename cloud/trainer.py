@@ -18,8 +18,8 @@ from types import TracebackType
 import msgspec
 
 from cloud.export import quiet_environment
-from cloud.jobs import Progress, Trained, TrainJob, WeighJob
-from edgebench.errors import DataError, EdgebenchError, ModelError, told
+from cloud.jobs import EpochDone, EvaluateJob, Trained, TrainJob
+from edgebench.errors import DataError, EdgebenchError, ModelError, describe_error
 from edgebench.fabric.guard import guarded
 
 _LINE_LIMIT_BYTES = 1 << 24
@@ -40,7 +40,7 @@ class _JobFailedError(Exception):
 
 
 class _Request(msgspec.Struct, frozen=True):
-    jobs: tuple[TrainJob | WeighJob, ...]
+    jobs: tuple[TrainJob | EvaluateJob, ...]
     nice: int
 
 
@@ -48,7 +48,7 @@ class _Finished(msgspec.Struct, frozen=True, tag="finished"):
     """All jobs of a request are done."""
 
 
-_Event = Progress | Trained | _Failed | _Finished
+_Event = EpochDone | Trained | _Failed | _Finished
 
 
 class Trainer:
@@ -65,9 +65,9 @@ class Trainer:
 
     async def train(
         self,
-        jobs: Sequence[TrainJob | WeighJob],
+        jobs: Sequence[TrainJob | EvaluateJob],
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[EpochDone], None] | None = None,
         on_done: Callable[[Trained], None] | None = None,
         nice: int = 0,
     ) -> tuple[Trained, ...]:
@@ -124,7 +124,7 @@ class Trainer:
         self,
         process: asyncio.subprocess.Process,
         request: _Request,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[EpochDone], None] | None,
         on_done: Callable[[Trained], None] | None,
     ) -> tuple[Trained, ...]:
         assert process.stdin is not None
@@ -134,7 +134,7 @@ class Trainer:
         async for line in process.stdout:
             event = msgspec.json.decode(line, type=_Event)
             match event:
-                case Progress():
+                case EpochDone():
                     if on_progress is not None:
                         on_progress(event)
                 case Trained():
@@ -152,7 +152,7 @@ class Trainer:
 
 
 def train_now(
-    jobs: Sequence[TrainJob], *, on_progress: Callable[[Progress], None] | None = None
+    jobs: Sequence[TrainJob], *, on_progress: Callable[[EpochDone], None] | None = None
 ) -> tuple[Trained, ...]:
     """`Trainer.train`, for callers without an event loop."""
 
@@ -185,14 +185,14 @@ def main() -> int:
         events.write(msgspec.json.encode(event) + b"\n")
         events.flush()
 
-    from cloud.training import Workshop
+    from cloud.training import TrainerSession
 
-    with Workshop() as workshop:
+    with TrainerSession() as session:
         for line in sys.stdin.buffer:
             request = msgspec.json.decode(line, type=_Request)
             try:
-                workshop.lower_priority(request.nice)
-                workshop.do(request.jobs, emit)
+                session.lower_priority(request.nice)
+                session.do(request.jobs, emit)
             except Exception as error:  # noqa: BLE001  (the event is where it goes)
                 traceback.print_exc()
                 emit(_failure(error))
@@ -202,7 +202,11 @@ def main() -> int:
 
 
 def _failure(error: Exception) -> _Failed:
-    text = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else f"training failed: {told(error)}"
+    text = (
+        " ".join(str(error).split())
+        if isinstance(error, EdgebenchError)
+        else f"training failed: {describe_error(error)}"
+    )
     return _Failed(text, isinstance(error, DataError))
 
 

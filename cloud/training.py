@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cloud.cascading import calibrated
 from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter, check_quantisation
-from cloud.jobs import CascadeOrder, Progress, StreamInfo, Trained, TrainedFile, TrainJob, WeighJob
+from cloud.jobs import CascadeOrder, EpochDone, EvaluateJob, StreamInfo, Trained, TrainedFile, TrainJob
 from cloud.registry import digest_of
 from edgebench.clock import now_s
 from edgebench.errors import DataError, ModelError
@@ -35,9 +35,9 @@ from edgebench.tasks.task import Dataset, Epoch, Split, Task
 from edgebench.topology.model import Dirichlet
 
 if TYPE_CHECKING:
-    from cloud.weighing import Weighing
+    from cloud.round_evaluation import RoundEvaluation
 
-Report = Callable[[Progress | Trained], None]
+Report = Callable[[EpochDone | Trained], None]
 
 
 def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
@@ -80,16 +80,16 @@ class Fitted:
         return _scored(self, _manifest_of(self, self.file, self.native, "float32"), self.file)
 
 
-class Workshop:
+class TrainerSession:
     """Does one list of jobs after another. What it loads for one, the converter above all, serves the next."""
 
     def __init__(self) -> None:
         self._converter: Converter | None = None
         self._loaded: dict[tuple[str, str | None, int], Dataset] = {}
         self._federated: dict[str, Fitted] = {}
-        self._weighings: dict[str, Weighing] = {}
+        self._weighings: dict[str, RoundEvaluation] = {}
 
-    def do(self, jobs: Sequence[TrainJob | WeighJob], report: Report) -> None:
+    def do(self, jobs: Sequence[TrainJob | EvaluateJob], report: Report) -> None:
         """Do the jobs in their order; `report` is called from this thread and from the exporting one."""
         for job in jobs:
             for runtime, quantisation in job.targets:
@@ -100,7 +100,7 @@ class Workshop:
         with ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
             exports: list[Future[None]] = []
             for job in jobs:
-                if isinstance(job, WeighJob):
+                if isinstance(job, EvaluateJob):
                     report(self._weighing(job.name).do(job, self._converter))
                     continue
                 task, dataset = task_named(job.task), self._dataset(job)
@@ -109,7 +109,7 @@ class Workshop:
                     write_streams(task, dataset, Path(job.stream_dir))
                 model = models.fitted(job, task, dataset)
                 larger = None if job.cascade is None else models.fitted(_larger(job, job.cascade), task, dataset)
-                if job.kit is not None:
+                if job.bundle is not None:
                     if model.native == "onnx":
                         raise ModelError(f"{job.task}: a torch module is learned federatedly by a Flower app only")
                     self._federated[job.name] = model
@@ -133,12 +133,12 @@ class Workshop:
         if self._converter is not None:
             self._converter.close()
 
-    def _weighing(self, name: str) -> Weighing:
+    def _weighing(self, name: str) -> RoundEvaluation:
         # Keras takes seconds to load, and not every run trains.
-        from cloud.weighing import Weighing
+        from cloud.round_evaluation import RoundEvaluation
 
         if name not in self._weighings:
-            self._weighings[name] = Weighing(self._federated[name])
+            self._weighings[name] = RoundEvaluation(self._federated[name])
         return self._weighings[name]
 
     def _dataset(self, job: TrainJob) -> Dataset:
@@ -169,7 +169,7 @@ def _check(job: TrainJob, task: Task, dataset: Dataset) -> None:
     if job.compressed and picture_size(dataset.spec) is None:
         spec = f"{dataset.spec.dtype} {list(dataset.spec.shape)}"
         raise DataError(f"$.workloads.{job.name}.compress: samples of {job.task} are {spec}, no pictures (remove it)")
-    by_class = job.kit is not None and isinstance(job.kit.partition, Dirichlet)
+    by_class = job.bundle is not None and isinstance(job.bundle.partition, Dirichlet)
     if by_class and callable(task.loss) and dataset.train.y.shape[1] > 1:
         why = f"labels of {job.task} are no classes"
         raise DataError(f"$.federated: workload {job.name}: {why} (set partition.kind to iid or natural)")
@@ -186,7 +186,7 @@ def _threads_of(*processes: int) -> list[int]:
 
 def _larger(job: TrainJob, cascade: CascadeOrder) -> TrainJob:
     out_dir = str(Path(job.out_dir) / "cascade")
-    return msgspec.structs.replace(job, size=cascade.size, targets=(cascade.target,), out_dir=out_dir, kit=None)
+    return msgspec.structs.replace(job, size=cascade.size, targets=(cascade.target,), out_dir=out_dir, bundle=None)
 
 
 def _export(model: Fitted, larger: Fitted | None, converter: Converter | None, report: Report) -> None:
@@ -197,12 +197,12 @@ def _export(model: Fitted, larger: Fitted | None, converter: Converter | None, r
         assert job.cascade is not None
         files = (*files, file_for(larger, converter, *job.cascade.target))
         calibration = _calibrated(model, files[0], files[-1], job.cascade.target_quality)
-    kit = None
-    if job.kit is not None:
-        from cloud.kits import write_kit
+    bundle = None
+    if job.bundle is not None:
+        from cloud.client_bundles import write_bundle
 
-        kit = write_kit(model.task, model.file, model.dataset.train, job.kit, job.seed, converter)
-    report(Trained(job.name, files, kit, calibration))
+        bundle = write_bundle(model.task, model.file, model.dataset.train, job.bundle, job.seed, converter)
+    report(Trained(job.name, files, bundle, calibration))
 
 
 def _calibrated(model: Fitted, small: TrainedFile, large: TrainedFile, target: float | None) -> Calibration:
@@ -218,13 +218,13 @@ def _calibrated(model: Fitted, small: TrainedFile, large: TrainedFile, target: f
     return calibrated(light, heavy, quality, target)
 
 
-def _wants_converter(job: TrainJob | WeighJob) -> bool:
+def _wants_converter(job: TrainJob | EvaluateJob) -> bool:
     if any(runtime == "litert" for runtime, _ in job.targets):
         return True
-    if isinstance(job, WeighJob):
+    if isinstance(job, EvaluateJob):
         return False
-    of_kit = job.kit is not None and job.kit.runtime == "litert"
-    return of_kit or (job.cascade is not None and job.cascade.target[0] == "litert")
+    of_bundle = job.bundle is not None and job.bundle.runtime == "litert"
+    return of_bundle or (job.cascade is not None and job.cascade.target[0] == "litert")
 
 
 def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitted:
@@ -237,7 +237,7 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
     def tell(epoch: Epoch) -> None:
         nonlocal epochs, drawn
         epochs, drawn = epoch.epoch, epoch.picture
-        report(Progress(job.name, epoch.epoch, epoch.epochs, _defined(epoch.loss), _defined(epoch.quality)))
+        report(EpochDone(job.name, epoch.epoch, epoch.epochs, _defined(epoch.loss), _defined(epoch.quality)))
 
     if all(runtime == "fake" for runtime, _ in job.targets):
         return Fitted(job, task, dataset, keras_file, 0, dataset.valid.y.shape[1], 0, 0.0)

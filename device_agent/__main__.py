@@ -11,7 +11,7 @@ from device_agent.learning import Learning
 from device_agent.sensor import Sensor, StreamFile
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
-from edgebench.federated.kit import KIT, read_info
+from edgebench.federated.client_bundle import BUNDLE, read_info
 from edgebench.federated.partition import PARTITION_FILES, fetch_parts
 
 
@@ -34,29 +34,29 @@ def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
         for device, shares in plan.shares.items()
         for workload, share in shares.items()
     }
-    learning = Learning(process, _kits(control, process, work_dir), work_dir) if plan.federated else None
+    learning = Learning(process, _bundles(control, process, work_dir), work_dir) if plan.federated else None
     DeviceAgent(process, sensors, learning).run()
 
 
-def _kits(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, Path]:
-    """Fetch the kits of the workloads that the built-in app learns here, with the data of the clients here."""
-    kits = {}
+def _bundles(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, Path]:
+    """Fetch the bundles of the workloads that the built-in app learns here, with the data of the clients here."""
+    bundles = {}
     for workload, plan in process.plan.federated.items():
         if plan.how.app is not None or plan.how.engine != "mqtt":
             continue
-        directory = kits[workload] = work_dir / "kits" / workload
+        directory = bundles[workload] = work_dir / "bundles" / workload
         directory.mkdir(parents=True, exist_ok=True)
-        control.download(f"/v1/kits/{workload}/{KIT}", directory / KIT)
+        control.download(f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)
         for name in read_info(directory).files:
             if name not in PARTITION_FILES:
-                control.download(f"/v1/kits/{workload}/{name}", directory / name)
+                control.download(f"/v1/bundles/{workload}/{name}", directory / name)
         parts = [index for index, device in enumerate(plan.clients) if device in process.nodes]
         fetch_parts(parts, directory, partial(_fetch_range, control, workload, directory))
-    return kits
+    return bundles
 
 
 def _fetch_range(control: ControlClient, workload: str, directory: Path, name: str, start: int, end: int) -> None:
-    control.download_range(f"/v1/kits/{workload}/{name}", directory / name, start, end)
+    control.download_range(f"/v1/bundles/{workload}/{name}", directory / name, start, end)
 
 
 if __name__ == "__main__":

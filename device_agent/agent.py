@@ -17,10 +17,10 @@ from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
-from edgebench.fabric.records import Moved, Rows, SampleRecord
+from edgebench.fabric.records import Moved, SampleRecord, SampleRows
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
-from edgebench.inference.serving import ModelServer, Request, Served
+from edgebench.inference.serving import InferenceRequest, ModelServer, Served
 from edgebench.inference.spec import Manifest
 from edgebench.topology.model import After, Batch, Move
 
@@ -197,7 +197,7 @@ class DeviceAgent:
             )
             stream.decided(decision, arrived_ns, 0)
 
-    def _dropped(self, request: Request[tuple[Stream, int]], reason: str) -> None:
+    def _dropped(self, request: InferenceRequest[tuple[Stream, int]], reason: str) -> None:
         request.about[0].tally.drop(reason)
 
     def _phase_changed(self, state: RunState) -> None:
@@ -240,6 +240,6 @@ class DeviceAgent:
     def _hand_over_rows(self) -> None:
         if self.rows:
             rows, self.rows = self.rows, []
-            self.process.write(Rows(rows))
+            self.process.write(SampleRows(rows))
         if self._learning is not None:
             self._learning.note_usage()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from device_agent.learner import Answer, BuiltIn
-from edgebench.federated.kit import open_clients
+from device_agent.learner_child import Answer, BuiltIn
+from edgebench.federated.client_bundle import open_clients
 
 
 class BuiltInClients:
     """The clients of one workload, which share its training step and its data."""
 
     def __init__(self, workload: BuiltIn, seed: int) -> None:
-        self._clients = open_clients(Path(workload.kit_dir))
+        self._clients = open_clients(Path(workload.bundle_dir))
         self._seed = seed
 
     def client(self, node: int) -> Answer:

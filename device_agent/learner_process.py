@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from device_agent.learner import Done, LearnerSpec, LearnJob, write_reply
+from device_agent.learner_child import Done, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
 from edgebench.fabric.guard import guarded
 from edgebench.fabric.node_process import usage_of
@@ -37,7 +37,7 @@ _ENVIRONMENT = {
 }
 
 
-class Request(NamedTuple):
+class LearnerRequest(NamedTuple):
     """What a client was asked. node: its Flower node id. answerer: the way back."""
 
     workload: str
@@ -56,7 +56,7 @@ class LearnerProcess:
         self,
         spec: LearnerSpec,
         directory: Path,
-        on_learned: Callable[[Request, Path], None],
+        on_learned: Callable[[LearnerRequest, Path], None],
         *,
         keras_backend: str | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class LearnerProcess:
         self._dir = directory
         self._on_learned = on_learned
         self._environment = _ENVIRONMENT if keras_backend is None else {**_ENVIRONMENT, "KERAS_BACKEND": keras_backend}
-        self._jobs: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[LearnerRequest | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         # Both threads'. Transfers, whose identifiers are drawn by the server, tell the jobs apart.
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class LearnerProcess:
                 return Usage(used.at_ns, self._ended_cpu_s + used.cpu_s, used.rss_bytes)
             return Usage(now_ns(), self._ended_cpu_s, 0) if self._ended_cpu_s else None
 
-    def put(self, job: Request) -> None:
+    def put(self, job: LearnerRequest) -> None:
         """Queue a job."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
@@ -135,11 +135,11 @@ class LearnerProcess:
         if self._child is not None:
             self._end(self._child)
 
-    def _is_wanted(self, queued: Request) -> bool:
+    def _is_wanted(self, queued: LearnerRequest) -> bool:
         with self._lock:
             return queued.asked.transfer_id in self._wanted
 
-    def _do(self, queued: Request, number: int) -> Path:
+    def _do(self, queued: LearnerRequest, number: int) -> Path:
         """The file of the reply, which is there if that is wanted."""
         received = queued.asked.received
         request = received.path
@@ -157,7 +157,7 @@ class LearnerProcess:
             request.unlink()
         return reply
 
-    def _asked_child(self, queued: Request, job: LearnJob) -> str | None:
+    def _asked_child(self, queued: LearnerRequest, job: LearnJob) -> str | None:
         """Have the child write the reply; why it could not, where it died over it."""
         child = self._child or self._started()
         with self._lock:
@@ -189,7 +189,7 @@ class LearnerProcess:
 
     def _started(self) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
-            guarded([sys.executable, "-m", "device_agent.learner"]),
+            guarded([sys.executable, "-m", "device_agent.learner_child"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **self._environment},

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from device_agent.learner import App, BuiltIn, LearnerSpec
-from device_agent.learner_process import LearnerProcess, Request
+from device_agent.learner_child import App, BuiltIn, LearnerSpec
+from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import Usage, Used
 from edgebench.federated.answerer import Answerer, Asked
-from edgebench.federated.kit import KERAS_BACKENDS, read_info
+from edgebench.federated.client_bundle import KERAS_BACKENDS, read_info
 from edgebench.seeds import seed_for
 from edgebench.topology.deployment import FederatedPlan
 
@@ -32,8 +32,8 @@ class _Client(NamedTuple):
 class Learning:
     """All federated clients of one agent. Everything but the learners' threads runs in the reactor's."""
 
-    def __init__(self, process: NodeProcess, kits: Mapping[str, Path], work_dir: Path) -> None:
-        """kits: workload -> its folder, of those that the built-in app learns."""
+    def __init__(self, process: NodeProcess, bundles: Mapping[str, Path], work_dir: Path) -> None:
+        """bundles: workload -> its folder, of those that the built-in app learns."""
         self._process = process
         self._dir = work_dir / "learning"
         self._dir.mkdir(exist_ok=True)
@@ -41,7 +41,7 @@ class Learning:
         self._of_device: dict[str, list[_Client]] = {}
         plan = process.plan
         learned = {
-            name: _learned(each, kits.get(name), plan.run_id)
+            name: _learned(each, bundles.get(name), plan.run_id)
             for name, each in plan.federated.items()
             if each.how.engine == "mqtt"
         }
@@ -107,9 +107,9 @@ class Learning:
 
     def _asked(self, topic: str, asked: Asked) -> None:
         client = self._clients[topic]
-        self._learner_of[client.workload].put(Request(client.workload, client.node, asked, client.answerer))
+        self._learner_of[client.workload].put(LearnerRequest(client.workload, client.node, asked, client.answerer))
 
-    def _learned(self, request: Request, reply: Path) -> None:
+    def _learned(self, request: LearnerRequest, reply: Path) -> None:
         self._process.reactor.call_soon_threadsafe(partial(request.answerer.answer, request.asked, reply))
 
 
@@ -125,9 +125,9 @@ def by_keras_backend(workloads: Mapping[str, BuiltIn | App]) -> dict[str | None,
     return found
 
 
-def _learned(plan: FederatedPlan, kit: Path | None, run_id: str) -> BuiltIn | App:
-    if kit is not None:
-        return BuiltIn(str(kit), read_info(kit).runtime)
+def _learned(plan: FederatedPlan, bundle: Path | None, run_id: str) -> BuiltIn | App:
+    if bundle is not None:
+        return BuiltIn(str(bundle), read_info(bundle).runtime)
     assert plan.how.app is not None
     return App(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
 

@@ -14,7 +14,7 @@ from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric import topics, wire
 from edgebench.fabric.pictures import JPEG, compressed
 from edgebench.fabric.records import SampleRecord, Tally
-from edgebench.inference.serving import Request
+from edgebench.inference.serving import InferenceRequest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import After, Offline
 
@@ -205,7 +205,7 @@ class Stream:
         if server is not None:
             self.pending[seq] = Pending(scheduled_ns, captured_ns, captured_ns, 0, label)
             self.tally.sent += 1
-            server.submit(Request(x, captured_ns, (self, seq)))
+            server.submit(InferenceRequest(x, captured_ns, (self, seq)))
             return
         compress = self.plan.compress
         payload = x.data.cast("B") if compress is None else memoryview(compressed(x, compress.quality))

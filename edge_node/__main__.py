@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_node.node import EdgeNode
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
-from edgebench.federated.kit import KIT, read_info
+from edgebench.federated.client_bundle import BUNDLE, read_info
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,9 +26,9 @@ def _samples(control: ControlClient, process: NodeProcess, work_dir: Path) -> di
     for workload, plan in process.plan.federated.items():
         if plan.how.app is not None or plan.how.engine != "mqtt" or "edge" not in plan.how.aggregate:
             continue
-        directory = work_dir / "kits" / workload
+        directory = work_dir / "bundles" / workload
         directory.mkdir(parents=True, exist_ok=True)
-        control.download(f"/v1/kits/{workload}/{KIT}", directory / KIT)
+        control.download(f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)
         samples[workload] = dict(zip(plan.clients, read_info(directory).samples, strict=True))
     return samples
 

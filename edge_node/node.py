@@ -86,7 +86,7 @@ class EdgeNode:
         self._uplink.subscribe([topics.models(self._run_id, plan.name)], 1)
         node = self._plan.nodes[self._name]
         # Devices come and go, or have a sample only where those before it were decided.
-        of_some = bool(self._plan.moves) or isinstance(plan.load, After)
+        sparse = bool(self._plan.moves) or isinstance(plan.load, After)
         mine = [device for device in (*node.children, *node.elsewhere) if device in plan.deciders]
         deciders = {plan.deciders[device] for device in mine}
         here = deciders == {self._name}
@@ -100,11 +100,11 @@ class EdgeNode:
                 reply=lambda origin, body: self._reply(plan, origin.device, body),
                 on_swap=partial(self._process.swapped, self._name, plan.name),
                 pass_on=None if plan.cascade is None else partial(self._pass_on, plan),
-                of_some=of_some,
+                sparse=sparse,
             )
         elif in_cloud:
             self._waiting_for.add(plan.name)
-            self._forwarded[plan.name] = Intake(tally, of_some=of_some)
+            self._forwarded[plan.name] = Intake(tally, sparse=sparse)
         else:
             self._for_devices.add(plan.name)
             return

@@ -31,7 +31,7 @@ from edgebench.federated.content import (
     stamps_in,
 )
 from edgebench.federated.courier import Courier, Reply, Request
-from edgebench.federated.guard import EXAMPLES, check_round
+from edgebench.federated.reply_checks import EXAMPLES, check_round
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import FederatedPlan
 

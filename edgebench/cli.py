@@ -137,7 +137,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Rebuild result.json and report.html of a run from its records."""
-    from edgebench.experiments.report import report_command
+    from edgebench.report.page import report_command
 
     return report_command(Path(args.run_dir), args.json)
 

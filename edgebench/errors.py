@@ -45,7 +45,7 @@ class FabricError(EdgebenchError):
     """A broker, link or control plane that cannot be reached or does not answer as agreed."""
 
 
-def told(error: BaseException, home: Path | None = None) -> str:
+def describe_error(error: BaseException, home: Path | None = None) -> str:
     """An exception in one line of at most some 600 characters, with the place that led to it.
 
     home: the user's folder or file; the place is the last one there, and none where the error never was there. Without

@@ -29,10 +29,10 @@ from edgebench.fabric.records import (
     Faulted,
     HostUsage,
     HostUsed,
+    Invalidated,
     Linked,
     LinkObserved,
     Spool,
-    Troubled,
     Usage,
     Used,
 )
@@ -79,7 +79,7 @@ class LocalRun:
         self._control_url = ""
         self._watcher_token = secrets.token_urlsafe(24)
         self._last_cpu = psutil.cpu_times()
-        self._mourned: set[str] = set()
+        self._reported_dead: set[str] = set()
         self._faults = _schedule(deployment.faults)
 
     @contextmanager
@@ -118,7 +118,7 @@ class LocalRun:
                             ending_since_s = now_s()
                 if ending_since_s is not None and now_s() - ending_since_s > _ENDING_PATIENCE_S:
                     late = [part.name for part in self._node_parts if part.process.poll() is None]
-                    self._spool.write(Troubled(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {', '.join(late)}"))
+                    self._spool.write(Invalidated(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {', '.join(late)}"))
                     return
                 sleep_s(_TICK_S)
             self._has_broken(client)
@@ -255,18 +255,18 @@ class LocalRun:
         if not all(devices.issuperset(part.nodes) and part.nodes for part in dead):
             return True
         try:
-            client.mourn([node for part in dead for node in part.nodes])
+            client.report_dead([node for part in dead for node in part.nodes])
         except FabricError:
             return True
         return False
 
     def _newly_dead(self) -> list[Part]:
-        return [part for part in self._parts if part.name not in self._mourned and part.death() is not None]
+        return [part for part in self._parts if part.name not in self._reported_dead and part.death() is not None]
 
     def _write_down_deaths(self) -> list[Part]:
         dead = self._newly_dead()
         self._spool.write(*(Died(death) for part in dead if (death := part.death()) is not None))
-        self._mourned.update(part.name for part in dead)
+        self._reported_dead.update(part.name for part in dead)
         return dead
 
     def _bring_faults_about(self, start_ns: int) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from edgebench.errors import EdgebenchError
 from edgebench.tasks import names, task_named
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 
 
 class ModelListed(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ def listed(data: Path | None) -> list[TaskListed]:
     ]
 
 
-def _listed(sources: Sequence[Source], data: Path | None) -> list[SourceListed]:
+def _listed(sources: Sequence[DataSource], data: Path | None) -> list[SourceListed]:
     places = [(source, None if data is None else source.find(data)) for source in sources]
     return [
         SourceListed(source.name, None if found is None else str(found), source.how_to_get) for source, found in places

@@ -22,11 +22,14 @@ from edgebench import tasks
 from edgebench.clock import utc_now
 from edgebench.errors import EdgebenchError, ModelError, TaskError
 from edgebench.executors.local import LocalOptions, LocalRun
-from edgebench.experiments.collect import COMMAND_SPOOL, collect
 from edgebench.experiments.deployment_checks import check_deployment
 from edgebench.experiments.progress import RunProgress
-from edgebench.experiments.report import report_command, write_report
-from edgebench.experiments.rundir import (
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import try_broker
+from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
+from edgebench.report.page import report_command, write_report
+from edgebench.results.collect import COMMAND_SPOOL, collect
+from edgebench.results.rundir import (
     FEDERATED,
     TOPOLOGY,
     create_run_dir,
@@ -34,9 +37,6 @@ from edgebench.experiments.rundir import (
     write_atomically,
     write_deployment,
 )
-from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.mqtt import try_broker
-from edgebench.fabric.records import Observations, Opened, Spool, Troubled
 from edgebench.topology import check, load, read_trace, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Broker, Topology, Trace
@@ -129,26 +129,26 @@ def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: 
     spool.write(Opened(command_started_ns, _host()))
     progress = RunProgress(deployment, options.run_dir)
     local = LocalRun(deployment, options, spool)
-    with _undertaker(options.run_dir), progress, _interrupted_once() as no_longer_interrupted:
+    with _reaper(options.run_dir), progress, _interrupted_once() as no_longer_interrupted:
         try:
             with local.running(progress.tell):
                 _list_processes(options.run_dir, local)
                 local.watch(progress.show)
                 no_longer_interrupted()
         except KeyboardInterrupt as interrupt:
-            spool.write(Troubled(f"interrupted by {interrupt}"))
+            spool.write(Invalidated(f"interrupted by {interrupt}"))
         except EdgebenchError as error:
-            spool.write(Troubled(str(error)))
+            spool.write(Invalidated(str(error)))
         progress.tell("writing the report")
         spool.close()
         return collect(options.run_dir)
 
 
 @contextlib.contextmanager
-def _undertaker(run_dir: Path) -> Iterator[None]:
+def _reaper(run_dir: Path) -> Iterator[None]:
     """A process that ends the run and writes its verdict should this one be killed, or fail."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgebench.experiments.undertaker", str(run_dir)],
+        [sys.executable, "-m", "edgebench.experiments.reaper", str(run_dir)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

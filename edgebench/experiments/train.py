@@ -20,9 +20,9 @@ import numpy as np
 
 from edgebench.clock import now_ns
 from edgebench.errors import EdgebenchError, ModelError
-from edgebench.experiments.wording import things
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
+from edgebench.report.wording import things
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Size, Task
@@ -51,7 +51,7 @@ class DataResult(msgspec.Struct, frozen=True):
     n_test: int
 
 
-class Spread(msgspec.Struct, frozen=True):
+class SeedStatistics(msgspec.Struct, frozen=True):
     """A metric over the seeds, whose values stand in their order; std is that of the sample (n − 1), 0 for one seed."""
 
     median: float
@@ -82,8 +82,8 @@ class ModelResult(msgspec.Struct, frozen=True):
     (patients, say), of the exported seed's model. train_s: mean of a training."""
 
     parameters: int
-    metrics: dict[str, Spread]
-    beside: dict[str, dict[str, Spread]]
+    metrics: dict[str, SeedStatistics]
+    beside: dict[str, dict[str, SeedStatistics]]
     intervals: dict[str, tuple[float, float]]
     train_s: float
     exports: dict[str, Exported | NotExported]
@@ -201,13 +201,13 @@ def _which(file: TrainedFile) -> str:
     return f"{file.manifest.model_size}, {file.manifest.quantisation}"
 
 
-def spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> SeedStatistics:
     """Of at least one value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return Spread(float(np.median(values)), float(np.mean(values)), std, tuple(map(float, values)))
+    return SeedStatistics(float(np.median(values)), float(np.mean(values)), std, tuple(map(float, values)))
 
 
-def spreads(scores: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+def spreads(scores: Sequence[Mapping[str, float]]) -> dict[str, SeedStatistics]:
     """Of each metric, over scores of one kind; what a score does not name is undefined there."""
     metrics = dict.fromkeys(metric for score in scores for metric in score)
     return {metric: spread([score.get(metric, np.nan) for score in scores]) for metric in metrics}
@@ -259,11 +259,11 @@ def _one_size(
 def _fitted(
     name: str, task: Task, dataset: Dataset, size: Size, seed: int, seeds: int, work_dir: Path, tell: Tell
 ) -> Fitted:
-    from cloud.jobs import Progress, Trained, TrainJob
+    from cloud.jobs import EpochDone, Trained, TrainJob
     from cloud.training import fitted
 
-    def report(event: Progress | Trained) -> None:
-        if isinstance(event, Progress):
+    def report(event: EpochDone | Trained) -> None:
+        if isinstance(event, EpochDone):
             quality = "–" if event.quality is None else f"{event.quality:.3f}"
             done = f"epoch {event.epoch} of {event.epochs}, {task.metric} {quality} on valid"
             tell(f"{size}, seed {seed + 1} of {seeds}: {done}")
@@ -365,6 +365,6 @@ def print_tables(result: TrainResult) -> None:
     console.print(exports)
 
 
-def _shown(value: Spread) -> tuple[str, str]:
+def _shown(value: SeedStatistics) -> tuple[str, str]:
     spread_of_one = len(value.values) == 1
     return f"{value.median:.3f}", "–" if spread_of_one else f"{value.mean:.3f} ± {value.std:.3f}"

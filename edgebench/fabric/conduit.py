@@ -22,7 +22,7 @@ _RESET = struct.pack("ii", 1, 0)
 class _End:
     """One socket of a connection: what it has to write, and what it is watched for."""
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, owner: Connection) -> None:
+    def __init__(self, reactor: Reactor, sock: socket.socket, owner: RelayedConnection) -> None:
         self.sock = sock
         self.reading = False
         self.finished = False
@@ -98,7 +98,7 @@ class _Flow:
         source: _End,
         sink: _End,
         lanes: tuple[Lane, ...],
-        owner: Connection,
+        owner: RelayedConnection,
         *,
         counted: bool,
         mqtt: bool,
@@ -179,7 +179,7 @@ class _Flow:
             self.resume()
 
 
-class Connection:
+class RelayedConnection:
     """A client's connection and its continuation to the target."""
 
     def __init__(

@@ -51,7 +51,7 @@ class ControlClient:
         """How the run stands, for watchers."""
         return msgspec.json.decode(self._request("GET", "/v1/state"), type=LiveState)
 
-    def mourn(self, nodes: list[str]) -> None:
+    def report_dead(self, nodes: list[str]) -> None:
         """Tell the cloud that devices have died, so that it does not wait for them; for the executor only."""
         self._request("POST", "/v1/dead", msgspec.json.encode(nodes))
 

@@ -12,7 +12,7 @@ from edgebench.fabric import wire
 from edgebench.fabric.records import Tally
 from edgebench.inference.confidence import confidence
 from edgebench.inference.runtime import Runtime
-from edgebench.inference.serving import ModelServer, Request, Served
+from edgebench.inference.serving import InferenceRequest, ModelServer, Served
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 
@@ -40,10 +40,10 @@ class Accepted(NamedTuple):
 class Intake:
     """Checks what claims to be a sample, and counts what is not: malformed, or seen before."""
 
-    def __init__(self, tally: Tally, *, of_some: bool = False) -> None:
-        """of_some: of each device's samples only some are to come this way."""
+    def __init__(self, tally: Tally, *, sparse: bool = False) -> None:
+        """sparse: of each device's samples only some are to come this way."""
         self._tally = tally
-        self._of_some = of_some
+        self._sparse = sparse
         self._reader: wire.SampleReader | None = None
         self._trackers: dict[tuple[str, str | None], wire.SequenceTracker] = {}
 
@@ -85,7 +85,7 @@ class Intake:
     def _tracker(self, device: str, by: str | None) -> wire.SequenceTracker:
         tracker = self._trackers.get((device, by))
         if tracker is None:
-            tracker = self._trackers[device, by] = wire.SequenceTracker(of_some=self._of_some)
+            tracker = self._trackers[device, by] = wire.SequenceTracker(sparse=self._sparse)
         return tracker
 
 
@@ -109,13 +109,13 @@ class Decider:
         reply: Callable[[Origin, bytes], None],
         on_swap: Callable[[Manifest], None],
         pass_on: Callable[[str, int, bytes | memoryview], None] | None = None,
-        of_some: bool = False,
+        sparse: bool = False,
     ) -> None:
         """pass_on: takes the device, the time of arrival and the payload of a sample that the model is unsure of.
 
-        of_some: as in `Intake`.
+        sparse: as in `Intake`.
         """
-        self.intake = Intake(tally, of_some=of_some)
+        self.intake = Intake(tally, sparse=sparse)
         self._pass_on = pass_on
         self._thresholds: dict[str, float] = {}
         self._node = node
@@ -139,7 +139,7 @@ class Decider:
         if accepted is not None:
             kept = b"" if self._pass_on is None else payload
             asked = _Asked(origin, now_ns(), kept, accepted.seq, accepted.plain)
-            self._server.submit(Request(accepted.x, received_ns, asked))
+            self._server.submit(InferenceRequest(accepted.x, received_ns, asked))
 
     def _served(self, served: Served[_Asked]) -> None:
         threshold = self._thresholds.get(served.digest)
@@ -173,5 +173,5 @@ class Decider:
                 )
             self._reply(asked.origin, body)
 
-    def _dropped(self, _request: Request[_Asked], reason: str) -> None:
+    def _dropped(self, _request: InferenceRequest[_Asked], reason: str) -> None:
         self._tally.drop(reason)

@@ -16,7 +16,7 @@ import msgspec
 
 from edgebench.errors import FabricError
 from edgebench.fabric.guard import guarded
-from edgebench.fabric.relay import Command, Counters, LinkCounters, Ports, RelaySpec, Route
+from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
 
 _ANSWER_S = 20.0
@@ -63,7 +63,7 @@ class Relay:
         """Listen for more routes."""
         added = tuple(map(_resolved, routes))
         check_spec(RelaySpec(seed=0, links=self.links, routes=added))
-        self._ports.update(self._ask(Command("open", added), Ports).ports)
+        self._ports.update(self._ask(RelayCommand("open", added), Ports).ports)
 
     def address(self, route: str) -> tuple[str, int]:
         """Where a route listens: host and port."""
@@ -71,22 +71,22 @@ class Relay:
 
     def counters(self) -> dict[str, LinkCounters]:
         """What has crossed each link up to now."""
-        return self._ask(Command("counters"), Counters).links
+        return self._ask(RelayCommand("counters"), Counters).links
 
     def cut(self, link: str) -> None:
         """Break every connection across a link, and let none pass until `mend`."""
-        self._ask(Command("down", link=link), Counters)
+        self._ask(RelayCommand("down", link=link), Counters)
 
     def mend(self, link: str) -> None:
         """Let connections pass again."""
-        self._ask(Command("up", link=link), Counters)
+        self._ask(RelayCommand("up", link=link), Counters)
 
     def stop(self) -> dict[str, LinkCounters] | None:
         """End the relay and all its connections; the final counters, or None where it was dead already."""
         final = None
         if self.process.poll() is None:
             try:
-                final = self._ask(Command("stop"), Counters).links if self._ports else None
+                final = self._ask(RelayCommand("stop"), Counters).links if self._ports else None
             except FabricError:
                 self.process.terminate()
             self._close_stdin()
@@ -108,7 +108,7 @@ class Relay:
     ) -> None:
         self.stop()
 
-    def _ask(self, message: RelaySpec | Command, answer: type[_Answer]) -> _Answer:
+    def _ask(self, message: RelaySpec | RelayCommand, answer: type[_Answer]) -> _Answer:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with self._lock:

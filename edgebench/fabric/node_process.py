@@ -23,11 +23,11 @@ from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import (
     Closed,
     Entry,
-    Progress,
     Spool,
     Swap,
     Swapped,
     Tally,
+    TallySnapshot,
     Usage,
     Used,
     add_tallies,
@@ -227,7 +227,7 @@ class NodeProcess:
         with self._entries_lock:
             entries, self._entries = self._entries, []
         at_ns = now_ns()
-        progress = [Progress(at_ns, node, tallies) for node, tallies in self.tallies.items()]
+        progress = [TallySnapshot(at_ns, node, tallies) for node, tallies in self.tallies.items()]
         self._spool.write(*entries, *progress)
 
 

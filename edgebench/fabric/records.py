@@ -112,7 +112,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     rss_bytes: int
 
 
-class Progress(msgspec.Struct, frozen=True, tag="progress"):
+class TallySnapshot(msgspec.Struct, frozen=True, tag="progress"):
     """A snapshot of a node's counts (cumulative); the last one in a spool is what is known of the node."""
 
     at_ns: int
@@ -120,7 +120,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     tallies: dict[str, Tally]
 
 
-class Rows(msgspec.Struct, frozen=True, tag="rows"):
+class SampleRows(msgspec.Struct, frozen=True, tag="rows"):
     """Finished samples."""
 
     rows: list[SampleRecord]
@@ -326,7 +326,7 @@ class Began(msgspec.Struct, frozen=True, tag="began"):
     end_ns: int
 
 
-class Troubled(msgspec.Struct, frozen=True, tag="trouble"):
+class Invalidated(msgspec.Struct, frozen=True, tag="invalidated"):
     """Something that makes the run invalid whatever its figures say. mistake: the user's, so the run never began."""
 
     reason: str
@@ -359,15 +359,15 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
 
 
 Entry = (
-    Progress
-    | Rows
+    TallySnapshot
+    | SampleRows
     | Swapped
     | Used
     | Closed
     | Modelled
     | Sourced
     | Began
-    | Troubled
+    | Invalidated
     | Opened
     | HostUsed
     | Linked

@@ -2,8 +2,8 @@
 
     python -m edgebench.fabric.relay
 
-It reads lines of JSON on stdin: first a `RelaySpec`, then `Command`s; it answers each with a line on stdout (`Ports`,
-then `Ports` or `Counters`), and ends on `stop`, on SIGTERM, or when stdin closes.
+It reads lines of JSON on stdin: first a `RelaySpec`, then `RelayCommand`s; it answers each with a line on stdout
+(`Ports`, then `Ports` or `Counters`), and ends on `stop`, on SIGTERM, or when stdin closes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from edgebench.errors import FabricError
-from edgebench.fabric.conduit import Connection
+from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.reactor import READ, Reactor
 from edgebench.fabric.shaping import Lane, Pipe, jitter_draws
 from edgebench.topology.deployment import LinkPlan
@@ -52,7 +52,7 @@ class RelaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routes: tuple[Route, ...]
 
 
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RelayCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line on stdin. `open` adds routes while the relay runs; `down` cuts a link and refuses connections across it
     until `up`; `stop` answers with the final counters and ends."""
 
@@ -89,7 +89,7 @@ class _Link:
         self.down = down
         self.connections = 0
         self.is_cut = False
-        self.open: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self.open: weakref.WeakSet[RelayedConnection] = weakref.WeakSet()
 
     def counters(self) -> LinkCounters:
         opaque = self.up.opaque
@@ -149,7 +149,7 @@ class _RelayProcess:
         if not route.probe:
             for link in links:
                 link.connections += 1
-        connection = Connection(
+        connection = RelayedConnection(
             self.reactor,
             client,
             (route.host, route.port),
@@ -197,7 +197,7 @@ def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
         relay.reactor.stop()
         return
     for line in lines:
-        command = msgspec.json.decode(line, type=Command)
+        command = msgspec.json.decode(line, type=RelayCommand)
         if command.cmd == "open":
             _answer(relay.open(command.routes))
         else:

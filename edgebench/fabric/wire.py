@@ -250,9 +250,9 @@ class SequenceTracker:
 
     _MOST_MISSING = 100_000
 
-    def __init__(self, *, of_some: bool = False) -> None:
-        """of_some: only some samples come this way, so that gaps say nothing, and old ones are forgotten."""
-        self._of_some = of_some
+    def __init__(self, *, sparse: bool = False) -> None:
+        """sparse: only some samples come this way, so that gaps say nothing, and old ones are forgotten."""
+        self._sparse = sparse
         self._next = 0
         self._missing: set[int] = set()
 
@@ -262,7 +262,7 @@ class SequenceTracker:
             self._next += 1
             return "new"
         if seq > self._next:
-            if self._of_some:
+            if self._sparse:
                 if self._next == 0 and seq > 0:
                     # The first that comes this way; others may be about to, that were sent before it.
                     self._next = seq

@@ -39,7 +39,7 @@ def staleness_discount(staleness: int, exponent: float) -> float:
     return float((1 + staleness) ** -exponent)
 
 
-class Buffer:
+class ReplyBuffer:
     """Updates of an asynchronous round, added up as they come; `len` is their number since the last flush.
 
     The aggregate is Σ (nᵢ / Σ n)·s(stalenessᵢ)·Δᵢ with n examples: FedBuff (Nguyen et al. 2022, algorithm 1), but

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import ModelError
 from edgebench.federated.learner import LocalPlan, Weights, check_weights, unique_names
-from edgebench.tasks.task import Loss, OwnLoss
+from edgebench.tasks.task import Loss, UserLoss
 
 _LEAST_PROBABILITY = 1e-7
 """Probabilities are kept so far from 0 and 1, as Keras does."""
@@ -25,7 +25,7 @@ class KerasStepper:
     Layers of a task's own have to be imported before.
     """
 
-    def __init__(self, path: Path, loss: Loss | OwnLoss) -> None:
+    def __init__(self, path: Path, loss: Loss | UserLoss) -> None:
         """Raises ModelError where the file is no model."""
         model = opened(path)
         self._variables = model.trainable_variables

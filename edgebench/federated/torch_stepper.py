@@ -14,7 +14,7 @@ from torch import nn
 
 from edgebench.errors import ModelError
 from edgebench.federated.learner import LocalPlan, Weights, check_weights, unique_names
-from edgebench.tasks.task import Loss, OwnLoss
+from edgebench.tasks.task import Loss, UserLoss
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Losses [batch] from outputs [batch, *output] and labels float32 [batch, *label]."""
@@ -79,7 +79,7 @@ class TorchStepper:
             parameter.sub_(plan.learning_rate * velocity)
 
 
-def torch_stepper_for_keras(path: Path, loss: Loss | OwnLoss) -> TorchStepper:
+def torch_stepper_for_keras(path: Path, loss: Loss | UserLoss) -> TorchStepper:
     """The Keras model in a file, whose weights go by the paths of its variables, as with `KerasStepper`.
 
     Raises ModelError where the file is no model, or Keras runs on another backend (set KERAS_BACKEND=torch).

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Request(NamedTuple, Generic[T]):
+class InferenceRequest(NamedTuple, Generic[T]):
     """A sample that waits. x: [*shape]; received_ns: when the node took it in; `about` is the asker's own."""
 
     x: NDArray[Any]
@@ -31,7 +31,7 @@ class Request(NamedTuple, Generic[T]):
 class Served(NamedTuple, Generic[T]):
     """A decided batch. outputs: float32 [request, output]."""
 
-    requests: Sequence[Request[T]]
+    requests: Sequence[InferenceRequest[T]]
     outputs: NDArray[np.float32]
     digest: str
     started_ns: int
@@ -48,11 +48,11 @@ class ModelServer(Generic[T]):
         bound: Queue,
         *,
         on_served: Callable[[Served[T]], None],
-        on_drop: Callable[[Request[T], str], None],
+        on_drop: Callable[[InferenceRequest[T], str], None],
         on_swap: Callable[[Manifest], None],
     ) -> None:
         """on_drop gets the reason: `queue-full`, `inference-failed`."""
-        self._queue: queue.SimpleQueue[Request[T] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[InferenceRequest[T] | None] = queue.SimpleQueue()
         self._batch = batch
         self._bound = bound
         self._on_served = on_served
@@ -69,7 +69,7 @@ class ModelServer(Generic[T]):
         self._thread = threading.Thread(target=self._serve, name=f"serve-{name}", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request[T]) -> None:
+    def submit(self, request: InferenceRequest[T]) -> None:
         """Queue a sample; when the queue is full one is dropped by the stated policy. From one thread at a time."""
         if self._queue.qsize() >= self._bound.max_samples:
             if self._bound.when_full == "drop-newest":
@@ -118,7 +118,7 @@ class ModelServer(Generic[T]):
             self._decide(model, requests, x)
             self._done += len(requests)
 
-    def _gather(self, first: Request[T]) -> tuple[list[Request[T]], NDArray[Any]]:
+    def _gather(self, first: InferenceRequest[T]) -> tuple[list[InferenceRequest[T]], NDArray[Any]]:
         """A batch, and its tensor [request, *shape], which stands until the next is gathered."""
         requests = [first]
         x = first.x[np.newaxis]
@@ -158,7 +158,7 @@ class ModelServer(Generic[T]):
             self._on_swap(self._current[1])
         return self._current
 
-    def _decide(self, model: tuple[Runtime, Manifest], requests: list[Request[T]], x: NDArray[Any]) -> None:
+    def _decide(self, model: tuple[Runtime, Manifest], requests: list[InferenceRequest[T]], x: NDArray[Any]) -> None:
         runtime, manifest = model
         started_ns = now_ns()
         try:

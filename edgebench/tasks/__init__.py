@@ -11,9 +11,9 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from edgebench.errors import EdgebenchError, TaskError, told
-from edgebench.tasks.own import own_task
+from edgebench.errors import EdgebenchError, TaskError, describe_error
 from edgebench.tasks.task import Task
+from edgebench.tasks.user_task import user_task
 
 _BUILT_IN = {
     "icu-death": "edgebench.tasks.icu.task:DEATH",
@@ -44,7 +44,7 @@ def task_named(name: str) -> Task:
         task: Task = getattr(importlib.import_module(module_name), attribute)
         return task
     if ":" in name:
-        return own_task(name, *_imported(name))
+        return user_task(name, *_imported(name))
     close = difflib.get_close_matches(name, _BUILT_IN, n=1)
     mean = f" (did you mean '{close[0]}'?)" if close else ""
     raise EdgebenchError(f"no task '{name}'{mean}; there are {', '.join(_BUILT_IN)}, or give module:attribute")
@@ -65,7 +65,7 @@ def _imported(path: str) -> tuple[ModuleType, Any]:
             extra = _EXTRAS.get(absent.partition(".")[0])
             mend = "install it, or set PYTHONPATH" if extra is None else f"pip install 'edgebench[{extra}]'"
             raise TaskError(f"task '{path}': its module imports '{absent}', which is not there ({mend})") from error
-        raise TaskError(f"task '{path}': its module cannot be imported: {told(error)}") from error
+        raise TaskError(f"task '{path}': its module cannot be imported: {describe_error(error)}") from error
     if not hasattr(module, attribute):
         raise TaskError(f"task '{path}': module '{module_name}' has no '{attribute}'")
     return module, getattr(module, attribute)

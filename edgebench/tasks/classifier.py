@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from edgebench.errors import TaskError
 from edgebench.seeds import rng_for, seed_everything
 from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
-from edgebench.tasks.own_checks import problem_of_keras, problem_of_metrics
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size, Split
+from edgebench.tasks.user_task_checks import problem_of_keras, problem_of_metrics
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +60,7 @@ class Classifier(ABC):
         """See `Task.loss`."""
         return "binary_crossentropy" if self.classes == 2 else "sparse_categorical_crossentropy"
 
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[DataSource]:
         """See `Task.sources`; none, unless a subclass has some."""
         return ()
 

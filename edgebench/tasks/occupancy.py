@@ -18,7 +18,7 @@ from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks import sources
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 from edgebench.tasks.task import Dataset, ModelInfo, Size, Split
 from edgebench.tasks.text import read_text
 
@@ -51,9 +51,9 @@ class Occupancy(Classifier):
         "heavy": ModelInfo("LSTM 32", 4_897),
     }
 
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[DataSource]:
         """See `Task.sources`."""
-        return (Source(NAME, "occupancy", FILES[:1], HOW_TO_GET, _load),)
+        return (DataSource(NAME, "occupancy", FILES[:1], HOW_TO_GET, _load),)
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """See `Task.load`. A group is an hour."""

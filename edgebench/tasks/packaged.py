@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks import sources
 from edgebench.tasks.metrics import class_intervals, class_metrics, class_right
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ class PackagedTask:
     metric: str
     models: Mapping[Size, ModelInfo]
 
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[DataSource]:
         """See `Task.sources`."""
-        found: Sequence[Source] = self._part("sources", "sources")()
+        found: Sequence[DataSource] = self._part("sources", "sources")()
         return found
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:

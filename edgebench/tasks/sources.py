@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A layout in which people download a data set.
 
     name: what the set is called. folder: its usual name. markers: any one of these (files or folders, as glob patterns)
@@ -45,7 +45,7 @@ class Source:
         return any(next(folder.glob(marker), None) is not None for marker in self.markers)
 
 
-def load(task: str, sources: Sequence[Source], data: Path) -> Dataset:
+def load(task: str, sources: Sequence[DataSource], data: Path) -> Dataset:
     """The data set in `data` of the first source that finds its folder there.
 
     Raises DataError with what is missing, from whom it can be had, and where to put it.

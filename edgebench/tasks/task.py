@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.inference.spec import TensorSpec
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +27,7 @@ Loss = Literal["binary_crossentropy", "sparse_categorical_crossentropy", "mean_s
 PROBABILISTIC: tuple[Loss, ...] = ("binary_crossentropy", "sparse_categorical_crossentropy")
 """Those of models whose outputs tell how sure they are."""
 
-OwnLoss = Callable[[Any, Any], Any]
+UserLoss = Callable[[Any, Any], Any]
 """A task's own: losses [batch], by `keras.ops`, of labels float32 [batch, label] and outputs [batch, output]."""
 
 
@@ -131,11 +131,11 @@ class Task(Protocol):
     """The key of `score` that models are compared by; larger is better."""
     models: Mapping[Size, ModelInfo]
     """What `fit` can make."""
-    loss: Loss | OwnLoss
+    loss: Loss | UserLoss
     """Of the model's outputs, when its devices learn it on. With one of its own they need Keras to learn: the runtimes
     `keras` and `torch`. A task without any cannot be learned federatedly."""
 
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[DataSource]:
         """The layouts that `load` finds, the preferred one first. A task without it is listed without."""
         ...
 

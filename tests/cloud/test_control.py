@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from cloud.board import Board
 from cloud.control import ControlPlane
 from cloud.registry import Registry
+from cloud.run_status import RunStatus
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric.control import ControlClient, fetch_model, upload_model
 from edgebench.fabric.slices import Endpoints, Heartbeat
@@ -41,7 +41,7 @@ MODEL = bytes(range(256)) * 4000
 @dataclass
 class Served:
     url: str
-    board: Board
+    status: RunStatus
     plane: ControlPlane
     registry: Registry
     run_dir: Path
@@ -64,16 +64,16 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made: list[Served] = []
 
     async def serve() -> web.AppRunner:
-        board = Board(["bed-0", "bed-1"], ["ward"])
+        status = RunStatus(["bed-0", "bed-1"], ["ward"])
         tokens = {"ward-token": ["ward"], "bed-token": ["bed-0", "bed-1"]}
         endpoints = {name: Endpoints("mqtt://h:1", "http://h:2") for name in deployment.nodes}
-        plane = ControlPlane(deployment, endpoints, tokens, {}, board, registry, tmp_path)
+        plane = ControlPlane(deployment, endpoints, tokens, {}, status, registry, tmp_path)
         runner = web.AppRunner(plane.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         host, port = runner.addresses[0][:2]
-        made.append(Served(f"http://{host}:{port}", board, plane, registry, tmp_path, digest))
+        made.append(Served(f"http://{host}:{port}", status, plane, registry, tmp_path, digest))
         ready.set()
         return runner
 
@@ -190,12 +190,12 @@ def test_a_download_that_always_breaks_off_is_an_error_and_leaves_no_file(served
 def test_of_a_file_only_the_ranges_that_are_asked_for_are_fetched(served: Served, tmp_path: Path) -> None:
     content = bytes(range(1, 251)) * 4000
     (tmp_path / "x.npy").write_bytes(content)
-    served.plane.kits["w"] = tmp_path
+    served.plane.bundles["w"] = tmp_path
     copy = tmp_path / "copy.npy"
     with served.client("bed-token") as client:
-        client.download_range("/v1/kits/w/x.npy", copy, 0, 100)
-        client.download_range("/v1/kits/w/x.npy", copy, 500_000, 700_000)
-        client.download_range("/v1/kits/w/x.npy", copy, 999_950, 1_000_100)
+        client.download_range("/v1/bundles/w/x.npy", copy, 0, 100)
+        client.download_range("/v1/bundles/w/x.npy", copy, 500_000, 700_000)
+        client.download_range("/v1/bundles/w/x.npy", copy, 999_950, 1_000_100)
     expected = bytearray(1_000_000)
     for extent in (slice(0, 100), slice(500_000, 700_000), slice(999_950, 1_000_000)):
         expected[extent] = content[extent]
@@ -206,9 +206,9 @@ def test_of_a_file_only_the_ranges_that_are_asked_for_are_fetched(served: Served
 def test_a_range_that_breaks_off_is_fetched_again(served: Served, tmp_path: Path) -> None:
     content = bytes(range(1, 251)) * 4000
     (tmp_path / "x.npy").write_bytes(content)
-    served.plane.kits["w"] = tmp_path
+    served.plane.bundles["w"] = tmp_path
     with Cutting(served.url, down_bytes=300_000) as cutting, ControlClient(cutting.url, "bed-token") as client:
-        client.download_range("/v1/kits/w/x.npy", tmp_path / "copy.npy", 1, 900_000)
+        client.download_range("/v1/bundles/w/x.npy", tmp_path / "copy.npy", 1, 900_000)
         assert cutting.connections == 2
     assert (tmp_path / "copy.npy").read_bytes()[1:900_000] == content[1:900_000]
 

@@ -124,8 +124,8 @@ def test_a_job_that_has_been_evaluated_for_another_is_not_evaluated_again(
 
     monkeypatch.setattr(training, "outputs_of", noted)
     jobs = [msgspec.structs.replace(job(tmp_path, "TASK"), name=name) for name in ("one", "two")]
-    with training.Workshop() as workshop:
-        workshop.do(jobs, lambda _: None)
+    with training.TrainerSession() as session:
+        session.do(jobs, lambda _: None)
     assert len(scored) == len(set(scored)) > 0
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cloud.jobs import Progress, Trained, TrainedFile, TrainJob
+from cloud.jobs import EpochDone, Trained, TrainedFile, TrainJob
 from cloud.trainer import train_now
 from tests.cloud.tiny import NAME
 
@@ -26,7 +26,7 @@ HEAVY_TARGETS = (("litert", "float32"), ("litert", "dynamic"), ("keras", "float3
 class Session(NamedTuple):
     """What one run of the trainer with two jobs brought."""
 
-    progress: tuple[Progress, ...]
+    progress: tuple[EpochDone, ...]
     light: Trained
     heavy: Trained
     streams: Path
@@ -45,7 +45,7 @@ def tiny_session(factory: pytest.TempPathFactory) -> Session:
 @cache
 def _trained(base: Path) -> Session:
     folder = base / "tiny-session"
-    progress: list[Progress] = []
+    progress: list[EpochDone] = []
     light, heavy = train_now(
         [
             TrainJob(

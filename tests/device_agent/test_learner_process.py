@@ -12,8 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
-from device_agent.learner import App, LearnerSpec
-from device_agent.learner_process import LearnerProcess, Request
+from device_agent.learner_child import App, LearnerSpec
+from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
 from edgebench.federated.answerer import Asked
 from edgebench.federated.content import Array, Arrays, Head, Parcel, arrays_in, metrics_in, pack, read_parcel
@@ -55,11 +55,11 @@ def asked(number: int, payload: bytes | None = None) -> Asked:
 
 class Bench(NamedTuple):
     process: LearnerProcess
-    answers: queue.SimpleQueue[tuple[Request, Path]]
+    answers: queue.SimpleQueue[tuple[LearnerRequest, Path]]
 
     def ask(self, number: int, node: int = 1, payload: bytes | None = None) -> Asked:
         request = asked(number, payload)
-        self.process.put(Request("watch", node, request, None))  # type: ignore[arg-type]
+        self.process.put(LearnerRequest("watch", node, request, None))  # type: ignore[arg-type]
         return request
 
     def reply(self) -> Parcel:
@@ -95,7 +95,7 @@ def hanging(tmp_path: Path) -> Path:
 
 
 def bench_of(app: Path, directory: Path, config: dict[str, Any], keras_backend: str | None = None) -> Bench:
-    answers: queue.SimpleQueue[tuple[Request, Path]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[LearnerRequest, Path]] = queue.SimpleQueue()
     spec = LearnerSpec(seed=1, workloads={"watch": App(str(app), config, clients=4, run_id=5)})
     return Bench(
         LearnerProcess(

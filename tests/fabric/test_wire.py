@@ -113,12 +113,12 @@ def test_a_sequence_tells_new_late_and_repeated_samples_apart() -> None:
 
 
 def test_where_only_some_samples_come_those_before_the_first_are_late_and_not_repeated() -> None:
-    tracker = wire.SequenceTracker(of_some=True)
+    tracker = wire.SequenceTracker(sparse=True)
     assert [tracker.see(seq) for seq in (5, 3, 4, 3, 6)] == ["new", "late", "late", "again", "new"]
 
 
 def test_where_only_some_samples_come_gaps_are_forgotten_in_the_end() -> None:
-    tracker = wire.SequenceTracker(of_some=True)
+    tracker = wire.SequenceTracker(sparse=True)
     assert {tracker.see(seq) for seq in range(0, 1_000_000, 7)} == {"new"}
     # The latest gaps are still known, the first ones are not.
     assert [tracker.see(seq) for seq in (999_991, 999_991, 1)] == ["late", "again", "again"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edgebench.federated.aggregate import Buffer, difference, moved, staleness_discount, weighted_mean
+from edgebench.federated.aggregate import ReplyBuffer, difference, moved, staleness_discount, weighted_mean
 from edgebench.federated.content import Array
 from edgebench.seeds import rng_for
 
@@ -105,7 +105,7 @@ def test_staleness_is_discounted_by_a_power() -> None:
 
 
 def test_a_buffer_weighs_by_examples_and_discounts_the_stale() -> None:
-    buffer = Buffer(exponent=0.5)
+    buffer = ReplyBuffer(exponent=0.5)
     buffer.add(_model(4, 8, 16), examples=10, staleness=0)
     buffer.add(_model(8, 16, -8), examples=30, staleness=3)
     assert len(buffer) == 2
@@ -114,14 +114,14 @@ def test_a_buffer_weighs_by_examples_and_discounts_the_stale() -> None:
 
 
 def test_fresh_updates_of_equal_size_are_averaged() -> None:
-    buffer = Buffer(exponent=0.5)
+    buffer = ReplyBuffer(exponent=0.5)
     for value in (1.0, 2.0, 6.0):
         buffer.add(_model(value, value, value), examples=5, staleness=0)
     assert _values(buffer.flush()) == pytest.approx([3.0, 3.0, 3.0])
 
 
 def test_a_buffer_begins_anew_after_a_flush() -> None:
-    buffer = Buffer(exponent=1.0)
+    buffer = ReplyBuffer(exponent=1.0)
     buffer.add(_model(1, 1, 1), examples=1, staleness=0)
     buffer.flush()
     assert len(buffer) == 0
@@ -132,7 +132,7 @@ def test_a_buffer_begins_anew_after_a_flush() -> None:
 
 
 def test_a_buffer_leaves_the_updates_as_they_are() -> None:
-    buffer, delta = Buffer(exponent=0.5), _model(1, 2, 3)
+    buffer, delta = ReplyBuffer(exponent=0.5), _model(1, 2, 3)
     buffer.add(delta, examples=2, staleness=0)
     buffer.add(delta, examples=2, staleness=0)
     buffer.flush()

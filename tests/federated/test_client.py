@@ -24,9 +24,9 @@ from edgebench.federated.content import (
     pack,
     unpack,
 )
-from edgebench.federated.guard import Guard
 from edgebench.federated.learner import LocalPlan, Weights
 from edgebench.federated.partition import PartitionFile, write_partitions
+from edgebench.federated.reply_checks import Guard
 from edgebench.seeds import rng_for
 from edgebench.tasks.task import Split
 

@@ -21,9 +21,9 @@ from edgebench.federated.answerer import Answerer, Asked
 from edgebench.federated.content import Bytes, Parcel, pack, unpack
 from edgebench.federated.courier import Courier, Reply, Request
 from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.engine_grid import EngineGrid
 from edgebench.federated.flower.events import RoundSeen
 from edgebench.federated.flower.grid import LocalGrid, MqttGrid, identity, stamps_of
-from edgebench.federated.flower.numbered import NumberedGrid
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
 from tests.federated.flower_nodes import Node, adding, failing, failures, replying, weights
@@ -207,7 +207,7 @@ def test_replies_of_an_engine_are_stamped_as_they_come() -> None:
     engine = OneByOne([adding(1), adding(1), failing("asleep")])
     arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
     with identity(3, 0):
-        grid = NumberedGrid(engine, [1, 2, 3])
+        grid = EngineGrid(engine, [1, 2, 3])
         messages = [Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2, 3)]
         stamps = [stamps_of(reply) for reply in grid.send_and_receive(messages, timeout=60)]
     arrived = [stamp.arrived_ns for stamp in stamps if stamp.arrived_ns is not None]

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cloud.jobs import KitOrder, TrainJob
-from cloud.kits import write_kit
-from cloud.training import Workshop
+from cloud.client_bundles import write_bundle
+from cloud.jobs import BundleOrder, TrainJob
+from cloud.training import TrainerSession
 from edgebench.errors import DataError
+from edgebench.federated.client_bundle import BUNDLE, INITIAL, open_stepper, read_info
 from edgebench.federated.content import numpy_arrays, read_parcel
-from edgebench.federated.kit import INITIAL, KIT, open_stepper, read_info
 from edgebench.federated.learner import LocalFit, LocalPlan, fit
 from edgebench.federated.partition import PartitionFile
 from edgebench.tasks import task_named
@@ -33,49 +33,49 @@ SMALL_STEP = 0.002
 """Which triplets are the hardest hangs on how a processor rounds, the more so the longer the steps before were."""
 
 
-def kit_of(task_name: str, runtime: str, directory: Path) -> Path:
-    """The kit of a light model that has learned next to nothing, for two devices."""
+def bundle_of(task_name: str, runtime: str, directory: Path) -> Path:
+    """The bundle of a light model that has learned next to nothing, for two devices."""
     task = task_named(task_name)
     dataset = task.load(None, seed=1)
     rows = np.arange(96)
     model = task.fit("light", dataset, seed=1, epochs=1, examples=4)
     assert isinstance(model, keras.Model)
     model.save(directory / "model.keras")
-    order = KitOrder(runtime, BATCH, Iid(), 2, str(directory / "kit"))
-    write_kit(task, directory / "model.keras", dataset.train.rows(rows), order, 1, None)
-    return directory / "kit"
+    order = BundleOrder(runtime, BATCH, Iid(), 2, str(directory / "bundle"))
+    write_bundle(task, directory / "model.keras", dataset.train.rows(rows), order, 1, None)
+    return directory / "bundle"
 
 
-def learned(kit: Path, epochs: int, learning_rate: float) -> LocalFit:
+def learned(bundle: Path, epochs: int, learning_rate: float) -> LocalFit:
     """What the first device learns."""
-    stepper, (x, y) = open_stepper(kit, read_info(kit)), PartitionFile(kit).part(0)
+    stepper, (x, y) = open_stepper(bundle, read_info(bundle)), PartitionFile(bundle).part(0)
     plan = LocalPlan(epochs=epochs, batch_size=BATCH, learning_rate=learning_rate, momentum=0.9, clip_norm=1.0)
-    start = numpy_arrays(read_parcel(kit / INITIAL).content)
+    start = numpy_arrays(read_parcel(bundle / INITIAL).content)
     return fit(stepper, [weight for _, weight in start], x, y, plan, seed=1)
 
 
 @pytest.fixture(scope="module")
-def kits(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The kit of a task, made once."""
-    return cache(lambda task_name: kit_of(task_name, "keras", tmp_path_factory.mktemp("kit")))
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The bundle of a task, made once."""
+    return cache(lambda task_name: bundle_of(task_name, "keras", tmp_path_factory.mktemp("bundle")))
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("task_name", ["person-reid", "speech-recognition"])
-def test_a_device_learns_by_its_task_s_own_loss(task_name: str, kits: Callable[[str], Path]) -> None:
-    kit = kits(task_name)
-    assert read_info(kit).loss is None
-    before, after = learned(kit, 1, 0.0), learned(kit, 6, 0.02)
+def test_a_device_learns_by_its_task_s_own_loss(task_name: str, bundles: Callable[[str], Path]) -> None:
+    bundle = bundles(task_name)
+    assert read_info(bundle).loss is None
+    before, after = learned(bundle, 1, 0.0), learned(bundle, 6, 0.02)
     assert np.isfinite(before.loss)
     assert after.loss < before.loss
 
 
 @pytest.mark.timeout(300)
-def test_on_torch_a_device_learns_the_same(kits: Callable[[str], Path], tmp_path: Path) -> None:
-    kit = kits("person-reid")
+def test_on_torch_a_device_learns_the_same(bundles: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = bundles("person-reid")
     on_torch = tmp_path / "torch"
-    shutil.copytree(kit, on_torch)
-    (on_torch / KIT).write_bytes(msgspec.json.encode(msgspec.structs.replace(read_info(kit), runtime="torch")))
+    shutil.copytree(bundle, on_torch)
+    (on_torch / BUNDLE).write_bytes(msgspec.json.encode(msgspec.structs.replace(read_info(bundle), runtime="torch")))
     code = f"""
 import numpy as np
 from pathlib import Path
@@ -88,7 +88,7 @@ np.savez({str(tmp_path / "torch.npz")!r}, done.loss, *done.weights)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "torch.npz") as file:
         loss, *weights = (file[name] for name in file.files)
-    start, here = learned(kit, 1, 0.0), learned(kit, 2, SMALL_STEP)
+    start, here = learned(bundle, 1, 0.0), learned(bundle, 2, SMALL_STEP)
     assert float(loss) == pytest.approx(here.loss, rel=1e-3)
     moved = [own - before for own, before in zip(here.weights, start.weights, strict=True)]
     apart = [there - own for there, own in zip(weights, here.weights, strict=True)]
@@ -110,8 +110,8 @@ def test_labels_that_are_no_classes_are_not_shared_out_by_class(tmp_path: Path) 
         seed=1,
         out_dir=str(tmp_path),
         targets=(("fake", "float32"),),
-        kit=KitOrder("keras", 8, Dirichlet(0.5), 2, str(tmp_path / "kit")),
+        bundle=BundleOrder("keras", 8, Dirichlet(0.5), 2, str(tmp_path / "bundle")),
     )
-    with Workshop() as workshop, pytest.raises(DataError, match="are no classes") as caught:
-        workshop.do([job], lambda _: None)
+    with TrainerSession() as session, pytest.raises(DataError, match="are no classes") as caught:
+        session.do([job], lambda _: None)
     assert str(caught.value).startswith("$.federated: workload watch: ")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import now_ns
-from edgebench.inference.serving import ModelServer, Request, Served
+from edgebench.inference.serving import InferenceRequest, ModelServer, Served
 from edgebench.topology.model import Batch, Queue
 from tests.manifests import manifest
 
@@ -57,7 +57,7 @@ class Bench:
 
     def submit(self, *numbers: int) -> None:
         for number in numbers:
-            self.server.submit(Request(np.array([number], np.float32), now_ns(), number))
+            self.server.submit(InferenceRequest(np.array([number], np.float32), now_ns(), number))
 
     @property
     def decided(self) -> list[tuple[int, float, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.fabric.records import Rows, read_spool
+from edgebench.fabric.records import SampleRows, read_spool
 
 RUN_PATIENCE_S = 600.0
 
@@ -117,7 +117,7 @@ def _wait_for_rows(process: subprocess.Popen[str], out: Path, decided: int) -> N
     while now_s() < until_s:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         spools = out.glob("*/work/bed-*/records.spool") if out.exists() else iter(())
-        rows = sum(len(entry.rows) for path in spools for entry in read_spool(path) if isinstance(entry, Rows))
+        rows = sum(len(entry.rows) for path in spools for entry in read_spool(path) if isinstance(entry, SampleRows))
         if rows >= decided:
             return
         sleep_s(0.1)

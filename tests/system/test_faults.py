@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from edgebench.clock import sleep_s
-from edgebench.experiments.rundir import load_run
+from edgebench.results.rundir import load_run
 from tests.conftest import ROOT
 from tests.system.running import SMALL, Streaming, command, run_dir_of, streaming
 

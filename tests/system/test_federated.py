@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from edgebench.federated.client import BuiltInClient
+from edgebench.federated.client_bundle import INITIAL, STEP
 from edgebench.federated.content import Parcel, arrays_in, read_parcel
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.events import Learned
 from edgebench.federated.flower.grid import LocalGrid
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
-from edgebench.federated.kit import INITIAL, STEP
 from edgebench.federated.litert_stepper import LiteRtStepper
 from edgebench.federated.partition import PartitionFile, partition, write_partitions
 from edgebench.tasks import task_named

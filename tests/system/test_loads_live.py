@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from edgebench.experiments.rundir import load_run
+from edgebench.results.rundir import load_run
 from tests.system.running import run
 
 TOPOLOGY = """\

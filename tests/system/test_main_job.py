@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgebench.experiments.rundir import load_run
+from edgebench.results.rundir import load_run
 from edgebench.topology import load
 from tests.conftest import ROOT
 from tests.system.running import faults_of, run

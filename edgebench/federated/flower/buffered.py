@@ -13,13 +13,13 @@ import numpy as np
 from flwr.app import ConfigRecord, Message
 
 from edgebench.clock import now_ns, now_s, sleep_s
-from edgebench.federated.aggregate import Buffer, difference, moved
+from edgebench.federated.aggregate import ReplyBuffer, difference, moved
 from edgebench.federated.content import Array, Arrays, arrays_in, metrics_in
 from edgebench.federated.flower.events import Learned, Outcome, RoundSeen
 from edgebench.federated.flower.journal import Checkpoint
 from edgebench.federated.flower.messages import refused, to_parcel, to_records
 from edgebench.federated.flower.observed import Check, ObservedGrid, outcome_of
-from edgebench.federated.guard import EXAMPLES, too_large
+from edgebench.federated.reply_checks import EXAMPLES, too_large
 from edgebench.topology.model import Federated
 
 _TRAIN = "train"
@@ -171,7 +171,7 @@ class Buffered:
 
     def _aggregate(self) -> list[Outcome]:
         """Make the next model of the updates, and forget models that nobody learns on any more."""
-        buffer = Buffer(self._how.buffer.staleness_exponent)
+        buffer = ReplyBuffer(self._how.buffer.staleness_exponent)
         outcomes = []
         for update in self._updates[: self._wanted]:
             staleness = self._version - update.version

@@ -18,7 +18,7 @@ from edgebench.federated.flower.journal import Checkpoint, Journal
 from edgebench.federated.flower.messages import SERVER_NODE, to_content, to_records
 from edgebench.federated.flower.observed import Check, ObservedGrid
 from edgebench.federated.flower.strategies import make_strategy
-from edgebench.federated.guard import check_round
+from edgebench.federated.reply_checks import check_round
 from edgebench.topology.model import Federated
 
 _ARRAYS = "arrays"

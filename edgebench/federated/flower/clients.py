@@ -15,9 +15,9 @@ from flwr.clientapp import ClientApp
 from edgebench.clock import now_ns
 from edgebench.federated.content import ContentError, Parcel
 from edgebench.federated.flower.apps import call_client, client_app
+from edgebench.federated.flower.engine_grid import PLACE, RECORD, WHO
 from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.messages import SERVER_NODE, between, to_message, to_parcel
-from edgebench.federated.flower.numbered import PLACE, RECORD, WHO
 
 JOB = "job"
 """The setting that names a job's file, where an engine starts clients in processes of their own."""

@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from edgebench.errors import EdgebenchError
 from edgebench.federated.flower.clients import JOB, EngineClient, job_at
 from edgebench.federated.flower.jobs import serve
-from edgebench.federated.flower.telling import Teller
+from edgebench.federated.flower.remote_listener import RemoteListener
 from edgebench.topology.wording import one_line
 
 SOCKET = "socket"
@@ -23,7 +23,7 @@ def server_app() -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        teller = Teller(Path(str(context.run_config[SOCKET])))
+        teller = RemoteListener(Path(str(context.run_config[SOCKET])))
         try:
             serve(job_at(str(context.run_config[JOB])), grid, teller)
         except Exception as error:

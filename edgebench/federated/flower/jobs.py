@@ -11,8 +11,8 @@ from flwr.serverapp import Grid
 from edgebench.federated.content import arrays_in, read_parcel
 from edgebench.federated.flower.apps import FlowerApp, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.engine_grid import EngineGrid
 from edgebench.federated.flower.events import Learned, RoundSeen
-from edgebench.federated.flower.numbered import NumberedGrid
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
 
@@ -61,7 +61,7 @@ class Listener(Protocol):
 def serve(job: Job, engine: Grid, listener: Listener) -> None:
     """The server's half of a job, over an engine's grid. Raises EdgebenchError, and whatever an app raises."""
     grid = ObservedGrid(
-        NumberedGrid.of(engine, job.clients, patience_s=job.deadline_s),
+        EngineGrid.of(engine, job.clients, patience_s=job.deadline_s),
         seed=job.seed,
         deadline_s=job.deadline_s,
         min_replies=job.min_replies,

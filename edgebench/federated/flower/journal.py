@@ -35,7 +35,7 @@ _ANSWERS = "answers"
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Answer(msgspec.Struct, frozen=True):
+class JournalledReply(msgspec.Struct, frozen=True):
     """The reply to one message. ordinal: how many messages were sent before it. digest: of what was asked, and whom."""
 
     ordinal: int
@@ -66,7 +66,7 @@ class Journal:
     def __len__(self) -> int:
         return self._count
 
-    def append(self, answers: Sequence[Answer]) -> None:
+    def append(self, answers: Sequence[JournalledReply]) -> None:
         """Keep them; they are on the disk when this returns."""
         lines = [_Line(answer.ordinal, answer.digest, answer.reply.head) for answer in answers]
         content: Content = {_ANSWERS: Config({"lines": _encode(lines)})}
@@ -75,7 +75,7 @@ class Journal:
         _write(self._path(self._count), content)
         self._count += 1
 
-    def read(self, index: int) -> list[Answer]:
+    def read(self, index: int) -> list[JournalledReply]:
         """What was appended as number `index`, from 0. Raises EdgebenchError where the file is damaged."""
         path = self._path(index)
         try:
@@ -92,7 +92,7 @@ class Journal:
             place, _, own_name = name.partition("/")
             replies[int(place)][own_name] = record
         return [
-            Answer(line.ordinal, line.digest, Parcel(line.head, reply))
+            JournalledReply(line.ordinal, line.digest, Parcel(line.head, reply))
             for line, reply in zip(lines, replies, strict=True)
         ]
 

@@ -31,7 +31,7 @@ from edgebench.federated.flower.grid import NodeGrid, stamps_of
 from edgebench.federated.flower.journal import Journal, digest_of
 from edgebench.federated.flower.messages import error_reply, refused, to_content, to_parcel
 from edgebench.federated.flower.replay import Pushed, Script, again, restored
-from edgebench.federated.guard import EXAMPLES, overstated
+from edgebench.federated.reply_checks import EXAMPLES, overstated
 from edgebench.seeds import seed_everything
 
 Check = Callable[[Mapping[str, Array], Sequence[Parcel]], Mapping[int, str]]

@@ -10,7 +10,7 @@ from flwr.app import Message
 from edgebench.errors import EdgebenchError
 from edgebench.federated.flower.events import Stamps
 from edgebench.federated.flower.grid import stamped, stamps_of
-from edgebench.federated.flower.journal import Answer, Journal
+from edgebench.federated.flower.journal import Journal, JournalledReply
 from edgebench.federated.flower.messages import SERVER_NODE, to_message, to_parcel
 
 
@@ -58,7 +58,7 @@ class Script:
             )
         return True
 
-    def next_of(self, pushed: Sequence[Pushed]) -> list[Answer]:
+    def next_of(self, pushed: Sequence[Pushed]) -> list[JournalledReply]:
         """The answers to exactly these messages."""
         assert self._journal is not None
         known = [self.knows(one) for one in pushed]
@@ -71,7 +71,7 @@ class Script:
         self._at += 1
         return answers
 
-    def next_among(self, ordinals: Mapping[int, str]) -> list[Answer] | None:
+    def next_among(self, ordinals: Mapping[int, str]) -> list[JournalledReply] | None:
         """The next answers, if all of them are to these messages."""
         assert self._journal is not None
         answers = self._journal.read(self._at)
@@ -89,11 +89,11 @@ class Script:
             known = msgspec.structs.asdict(stamps_of(reply)).items()
             stamps = {name: value for name, value in known if value is not None}
             parcel = to_parcel(reply, node=reply.metadata.src_node_id, **stamps)
-            answers.append(Answer(one.ordinal, one.digest, parcel))
+            answers.append(JournalledReply(one.ordinal, one.digest, parcel))
         self._journal.append(answers)
 
 
-def restored(answer: Answer) -> Message:
+def restored(answer: JournalledReply) -> Message:
     """The reply as it came."""
     meta = answer.reply.head.meta
     message = to_message(answer.reply, run_id=int(meta["run_id"]), src=int(meta["node"]), dst=SERVER_NODE)

@@ -17,9 +17,9 @@ from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.cohort import cohort_size
-from edgebench.federated.flower.chatter import quietly
 from edgebench.federated.flower.events import Privacy
-from edgebench.federated.guard import UNIFORM
+from edgebench.federated.flower.flower_log import quietly
+from edgebench.federated.reply_checks import UNIFORM
 from edgebench.topology.wording import choice_of, did_you_mean
 
 STRATEGIES: Mapping[str, type[FedAvg]] = {

@@ -26,7 +26,7 @@ from edgebench.federated.flower.clients import JOB
 from edgebench.federated.flower.entry import SOCKET
 from edgebench.federated.flower.jobs import Job, Listener
 from edgebench.federated.flower.keys import Tls, make_node_key, make_tls
-from edgebench.federated.flower.telling import Hearing
+from edgebench.federated.flower.remote_listener import ListenerServer
 
 _ADDRESS = "127.0.0.1"
 _NAME = "edgebench"
@@ -106,7 +106,7 @@ def run_on_superlink(job: Job, listener: Listener, *, log_dir: Path) -> None:
     with ExitStack() as stack:
         # Short, since the address of a socket may have 107 bytes.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebench-")))
-        hearing = stack.enter_context(Hearing(directory / "s"))
+        hearing = stack.enter_context(ListenerServer(directory / "s"))
         deployment = stack.enter_context(_deployed(directory, job.clients, log_dir))
         project = _write_project(directory, job)
         deployment.command("run", str(project), _NAME)

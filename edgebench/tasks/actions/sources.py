@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from edgebench.tasks.actions import msr_action3d, ucf101
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[DataSource, ...]:
     """The sources in the order in which they are preferred: skeletons, which a small machine learns, then videos."""
     layouts = (msr_action3d, ucf101)
-    return tuple(Source(each.NAME, each.FOLDER, each.MARKERS, each.HOW_TO_GET, each.load) for each in layouts)
+    return tuple(DataSource(each.NAME, each.FOLDER, each.MARKERS, each.HOW_TO_GET, each.load) for each in layouts)

@@ -13,7 +13,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.faces.labels import labels_of
 from edgebench.tasks.faces.pictures import is_grey, read_face
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
 from edgebench.tasks.text import read_text
@@ -46,13 +46,13 @@ LFW_TEST_FOLDS = 5
 """The pairs of so many of its ten folds, the last ones, are the test split; nobody in them is learned from."""
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[DataSource, ...]:
     """The layouts, the preferred one first."""
     return (
-        Source(LFW, "lfw", ("pairs.txt", "Aaron_Eckhart"), LFW_HOW, load_lfw),
-        Source(ORL, "orl-faces", ("s1/*.pgm", "s1/*.png"), ORL_HOW, lambda folder: load_people(folder, ORL)),
+        DataSource(LFW, "lfw", ("pairs.txt", "Aaron_Eckhart"), LFW_HOW, load_lfw),
+        DataSource(ORL, "orl-faces", ("s1/*.pgm", "s1/*.png"), ORL_HOW, lambda folder: load_people(folder, ORL)),
         # By its name only: many sets are folders of folders of pictures.
-        Source(PEOPLE, "", ("faces/*/*",), PEOPLE_HOW, lambda folder: load_people(folder / "faces", PEOPLE)),
+        DataSource(PEOPLE, "", ("faces/*/*",), PEOPLE_HOW, lambda folder: load_people(folder / "faces", PEOPLE)),
     )
 
 

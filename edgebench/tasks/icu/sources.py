@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from edgebench.tasks.icu import eicu, mimic3, physionet2012
 from edgebench.tasks.icu.generator import Outcome
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 
 
-def sources(outcome: Outcome) -> tuple[Source, ...]:
+def sources(outcome: Outcome) -> tuple[DataSource, ...]:
     """The sources that know this outcome, in the order in which they are preferred.
 
     Death is asked of PhysioNet 2012 first, which has the most patients that anyone may have; the others
@@ -15,11 +15,11 @@ def sources(outcome: Outcome) -> tuple[Source, ...]:
     """
     # A folder under another name may hold the set, but not that of another task of the same benchmark.
     others = tuple(mimic3.FOLDERS.values())
-    icu = Source(
+    icu = DataSource(
         eicu.NAME, eicu.FOLDER, eicu.MARKERS, eicu.HOW_TO_GET, lambda folder: eicu.load(folder, outcome), others
     )
     name = mimic3.FOLDERS[outcome]
-    benchmark = Source(
+    benchmark = DataSource(
         f"{mimic3.NAME}, {name}",
         name,
         mimic3.MARKERS,
@@ -30,7 +30,9 @@ def sources(outcome: Outcome) -> tuple[Source, ...]:
     if outcome == "death":
         challenge = physionet2012
         return (
-            Source(challenge.NAME, challenge.FOLDER, challenge.MARKERS, challenge.HOW_TO_GET, challenge.load, others),
+            DataSource(
+                challenge.NAME, challenge.FOLDER, challenge.MARKERS, challenge.HOW_TO_GET, challenge.load, others
+            ),
             benchmark,
             icu,
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.icu.generator import Outcome, generate
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.sources import Source, load
+from edgebench.tasks.sources import DataSource, load
 from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class IcuTask:
     metric: str = "auroc"
     loss: Loss = "binary_crossentropy"
 
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[DataSource]:
         """See `Task.sources`."""
         from edgebench.tasks.icu.sources import sources
 

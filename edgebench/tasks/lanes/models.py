@@ -57,10 +57,10 @@ def _light(inputs: Any, picture: Any) -> Network:
     coarse = _residual(coarse, 80, name="coarse_b")
     whole = layers.Flatten()(_conv(coarse, 12, size=1, name="squeeze"))
     whole = layers.Dense(96, activation="relu", name="whole")(whole)
-    coarse = _told(coarse, whole, 80, name="told_coarse")
+    coarse = _conditioned(coarse, whole, 80, name="conditioned_coarse")
     eighth = _merged(coarse, eighth, 48, name="merge_eighth")
     quarter = _merged(eighth, quarter, 32, name="merge_quarter")
-    quarter = _told(quarter, whole, 32, name="told_quarter")
+    quarter = _conditioned(quarter, whole, 32, name="conditioned_quarter")
     # Two rows of the grid for each row of the features.
     odds = layers.Conv2D(2 * SLOTS, 1, name="odds")(quarter)
     odds = layers.Reshape((FRAME[0] // 4, COLUMNS, 2, SLOTS))(odds)
@@ -73,7 +73,7 @@ def _light(inputs: Any, picture: Any) -> Network:
     rows = layers.MaxPooling2D((1, COLUMNS))(_conv(quarter, 16, size=1, name="rows"))
     told = layers.Concatenate()([layers.Flatten()(rows), whole])
     there_odds = layers.Dense(SLOTS * GRID[0], name="there_odds")(
-        layers.Dense(96, activation="relu", name="told")(told)
+        layers.Dense(96, activation="relu", name="conditioned")(told)
     )
     there = layers.Activation("sigmoid", name="there")(there_odds)
     model = keras.Model(inputs, layers.Concatenate(name="anchors")([x, there]), name="light")
@@ -100,7 +100,7 @@ def _lanenet(picture: Any) -> tuple[Any, Any]:
     coarse = _residual(coarse, 96, name="coarse_b")
     coarse = _residual(coarse, 96, dilation=2, name="coarse_c")
     whole = layers.Flatten()(_conv(coarse, 12, size=1, name="squeeze"))
-    coarse = _told(coarse, layers.Dense(96, activation="relu", name="whole")(whole), 96, name="told")
+    coarse = _conditioned(coarse, layers.Dense(96, activation="relu", name="whole")(whole), 96, name="conditioned")
     shared = _merged(coarse, eighth, 64, name="shared")
     heads = []
     for head, outputs in (("binary", 1), ("embedding", EMBEDDING)):
@@ -122,7 +122,7 @@ def _residual(x: Any, filters: int, *, dilation: int = 1, name: str) -> Any:
     return layers.Add()([x, _conv(x, filters, dilation=dilation, name=name)])
 
 
-def _told(x: Any, whole: Any, filters: int, *, name: str) -> Any:
+def _conditioned(x: Any, whole: Any, filters: int, *, name: str) -> Any:
     """Tell each place what the whole frame is like."""
     known = layers.Reshape((1, 1, filters))(layers.Dense(filters, name=name)(whole))
     return layers.Add()([x, known])

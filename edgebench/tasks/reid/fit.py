@@ -72,7 +72,7 @@ def fit(
     dgnet = DGNet(model, train.x.shape[1:], people=classes) if size == "heavy" else None
     trainee = dgnet or _named(model, classes)
     optimiser = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=1e-2, clipnorm=1.0)
-    trainee.compile(optimiser, [hard_triplets, _names_told], jit_compile=False)
+    trainee.compile(optimiser, [hard_triplets, _mean_cross_entropy_of_names], jit_compile=False)
 
     def train_epoch(epoch: int) -> float:
         rng = rng_for(seed, "epoch", epoch)
@@ -105,7 +105,7 @@ def _drawn(dgnet: DGNet, split: Split, seed: int) -> bytes:
     return png(made_grid(dgnet, shown[:rows], shown[rows:]), _CAPTION)
 
 
-def _names_told(person: Any, logits: Any) -> Any:
+def _mean_cross_entropy_of_names(person: Any, logits: Any) -> Any:
     classes = logits.shape[-1]
     target = ops.one_hot(ops.cast(ops.reshape(person, (-1,)), "int32"), classes)
     return keras.losses.categorical_crossentropy(target, logits, from_logits=True, label_smoothing=LABEL_SMOOTHING)

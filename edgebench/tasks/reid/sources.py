@@ -12,7 +12,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
 from edgebench.tasks.images import read_rgb
 from edgebench.tasks.reid.labels import DISTRACTOR, GALLERY, IDENTITY, JUNK, QUERY, labels_of, roles_within
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
 
@@ -37,11 +37,13 @@ OTHER_HOW = (
 )
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[DataSource, ...]:
     """The layouts, the preferred one first."""
     return (
-        Source(MARKET, "Market-1501-v15.09.15", ("gt_query", "gt_bbox"), MARKET_HOW, lambda f: load_market(f, MARKET)),
-        Source(
+        DataSource(
+            MARKET, "Market-1501-v15.09.15", ("gt_query", "gt_bbox"), MARKET_HOW, lambda f: load_market(f, MARKET)
+        ),
+        DataSource(
             "pedestrians in the layout of Market-1501",
             "pedestrians",
             (f"{TRAIN}/*_c*.jpg", f"{SEARCHED}/*_c*.jpg"),

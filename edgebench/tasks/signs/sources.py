@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from edgebench.tasks.signs.gtsrb import MIRRORED, NAME, PUBLISHED, load_mirrored, load_published
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[DataSource, ...]:
     """GTSRB as it is published, and as it is mirrored."""
     return (
-        Source(NAME, "GTSRB", ("Final_Training/Images", "Training/*/GT-*.csv"), PUBLISHED, load_published),
-        Source(f"{NAME}, Kaggle", "gtsrb-kaggle", ("Train/42",), MIRRORED, load_mirrored),
+        DataSource(NAME, "GTSRB", ("Final_Training/Images", "Training/*/GT-*.csv"), PUBLISHED, load_published),
+        DataSource(f"{NAME}, Kaggle", "gtsrb-kaggle", ("Train/42",), MIRRORED, load_mirrored),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from edgebench.tasks.sources import Source
+from edgebench.tasks.sources import DataSource
 from edgebench.tasks.speech import folder, fsdd, librispeech
 
 
-def sources() -> tuple[Source, ...]:
+def sources() -> tuple[DataSource, ...]:
     """The smallest first, which trains within minutes."""
     return tuple(
-        Source(kind.NAME, kind.FOLDER, kind.MARKERS, kind.HOW_TO_GET, kind.load) for kind in (fsdd, librispeech, folder)
+        DataSource(kind.NAME, kind.FOLDER, kind.MARKERS, kind.HOW_TO_GET, kind.load)
+        for kind in (fsdd, librispeech, folder)
     )

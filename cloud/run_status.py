@@ -1,0 +1,99 @@
+"""The state of a run as the cloud knows it: who is there, who is ready, who has drained, and which phase it is in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from edgebench.fabric.records import Tally, add_tallies
+from edgebench.fabric.slices import Heartbeat, LiveState, Phase, RunState
+
+
+class RunStatus:
+    """Written by heartbeats and by the director; `changed` wakes whoever waits for a condition."""
+
+    def __init__(self, devices: Iterable[str], edges: Iterable[str]) -> None:
+        self._devices = frozenset(devices)
+        self._nodes = self._devices | frozenset(edges)
+        self._ready: set[str] = set()
+        self._drained: set[str] = set()
+        self._uploaded: set[str] = set()
+        self._notified: set[str] = set()
+        self._dead: set[str] = set()
+        self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
+        self._changed = asyncio.Event()
+        self.phase: Phase = "preparing"
+        self.start_ns: int | None = None
+        self.reason: str | None = None
+        self.preparing = ""
+        self.rollouts: dict[str, str] = {}
+
+    def beat(self, heartbeat: Heartbeat) -> RunState:
+        """Take a heartbeat in, and say how the run stands."""
+        if heartbeat.ready:
+            self._ready.update(heartbeat.nodes)
+        if heartbeat.drained:
+            self._drained.update(heartbeat.nodes)
+        self._processes[tuple(heartbeat.nodes)] = heartbeat.totals
+        if self.phase == "aborted":
+            self._notified.update(heartbeat.nodes)
+        self._changed.set()
+        return RunState(self.phase, self.start_ns, self.reason)
+
+    def uploaded(self, nodes: Iterable[str]) -> None:
+        """The records of a process are here."""
+        self._uploaded.update(nodes)
+        self._changed.set()
+
+    def died(self, nodes: Iterable[str]) -> None:
+        """Nobody waits for these nodes any more."""
+        self._dead.update(nodes)
+        self._changed.set()
+
+    def start(self, start_ns: int) -> None:
+        """Let the streams begin."""
+        self.phase, self.start_ns = "running", start_ns
+
+    def end(self) -> None:
+        """Everything is drained: nodes may upload and stop."""
+        self.phase = "ending"
+
+    def abort(self, reason: str) -> None:
+        """The run cannot go on."""
+        self.phase, self.reason = "aborted", reason
+        self._changed.set()
+
+    async def all_ready(self) -> None:
+        """Return when every node is ready."""
+        await self._until(lambda: self._ready >= self._nodes - self._dead)
+
+    async def all_drained(self) -> None:
+        """Return when every device has drained."""
+        await self._until(lambda: self._drained >= self._devices - self._dead)
+
+    async def all_uploaded(self) -> None:
+        """Return when every node's records are here."""
+        await self._until(lambda: self._uploaded >= self._nodes - self._dead)
+
+    async def all_notified(self) -> None:
+        """Return when every node knows that the run is aborted."""
+        await self._until(lambda: self._notified >= self._nodes - self._dead)
+
+    def live(self) -> LiveState:
+        """What a watcher sees. Totals are those of the devices."""
+        of_devices = [totals for nodes, totals in self._processes.items() if nodes[0] in self._devices]
+        return LiveState(
+            self.phase,
+            self.start_ns,
+            self.preparing,
+            sorted(self._ready),
+            sorted(self._drained),
+            add_tallies(of_devices),
+            self.rollouts,
+            self.reason,
+        )
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,146 @@
+"""The process that learns for the devices of an agent: `python -m device_agent.learner_child`.
+
+The first line on standard input is a `LearnerSpec`, each one after it a `LearnJob`; each job is answered by a line with
+its outcome. One job at a time: the memory is that of one client, however many devices the agent hosts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import now_ns
+from edgebench.federated.content import (
+    Content,
+    ContentError,
+    Head,
+    Parcel,
+    pack,
+    read_parcel,
+    reply_head,
+    write_parcel,
+)
+
+NICE = 10
+"""Sensing comes first: the learner takes what it leaves."""
+
+Meta = Mapping[str, int | float | str]
+Answer = Callable[[Parcel], Parcel]
+
+
+class BuiltIn(msgspec.Struct, frozen=True, tag="built-in"):
+    """Clients of the built-in app learn from the bundle in a folder. runtime: the one that it was made for."""
+
+    bundle_dir: str
+    runtime: str
+
+
+class App(msgspec.Struct, frozen=True, tag="app"):
+    """Clients of a Flower app of the user's own. clients: how many there are in all."""
+
+    path: str
+    config: dict[str, bool | int | float | str]
+    clients: int
+    run_id: int
+
+
+class LearnerSpec(msgspec.Struct, frozen=True):
+    """What to learn, by workload. seed: of the run."""
+
+    seed: int
+    workloads: dict[str, BuiltIn | App]
+
+
+class LearnJob(msgspec.Struct, frozen=True):
+    """A request of the server to a client. node: its Flower node id. request, reply: files."""
+
+    workload: str
+    node: int
+    request: str
+    reply: str
+    received_ns: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The reply is in its file. error: what it says went wrong."""
+
+    error: str | None
+
+
+def main() -> int:
+    """Do the jobs on standard input until it ends."""
+    outcomes = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever an app prints must not mix with the outcomes
+    os.nice(NICE)
+    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=LearnerSpec)
+    clients = _Clients(spec)
+    for line in sys.stdin.buffer:
+        job = msgspec.json.decode(line, type=LearnJob)
+        error = _do(job, clients)
+        outcomes.write(msgspec.json.encode(Done(error)) + b"\n")
+        outcomes.flush()
+    return 0
+
+
+def _do(job: LearnJob, clients: _Clients) -> str | None:
+    """Write the reply to a request, whatever it is, and return its error."""
+    started_ns = now_ns()
+    head, content, meta = Head(message_id="", kind="train"), {}, {}
+    try:
+        request = read_parcel(Path(job.request))
+        head = request.head
+        reply = clients.of(job.workload, job.node)(request)
+        error, content, meta = reply.head.error, reply.content, reply.head.meta
+    except ContentError as wrong:
+        error = str(wrong)
+    except Exception as failure:  # noqa: BLE001  (the reply is where it goes)
+        traceback.print_exc()
+        error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+    write_reply(job, head, content, error, started_ns, meta)
+    return error
+
+
+def write_reply(
+    job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int, meta: Meta | None = None
+) -> None:
+    """Write the reply's file. meta: what else its head says."""
+    stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
+    head = reply_head(request, error, {**(meta or {}), **stamps})
+    write_parcel(Path(job.reply), pack(head, {} if error is not None else content))
+
+
+class _Clients:
+    """What answers for each client, made when it is first asked."""
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self._spec = spec
+        self._known: dict[tuple[str, int], Answer] = {}
+        self._of_workload: dict[str, Callable[[int], Answer]] = {}
+
+    def of(self, workload: str, node: int) -> Answer:
+        """For one client. Raises EdgebenchError where its app or its bundle cannot be used."""
+        if workload not in self._of_workload:
+            self._of_workload[workload] = self._opened(self._spec.workloads[workload])
+        key = (workload, node)
+        if key not in self._known:
+            self._known[key] = self._of_workload[workload](node)
+        return self._known[key]
+
+    def _opened(self, workload: BuiltIn | App) -> Callable[[int], Answer]:
+        # A device that learns by LiteRT has room neither for Flower nor for Keras.
+        if isinstance(workload, BuiltIn):
+            from device_agent.built_in import BuiltInClients
+
+            return BuiltInClients(workload, self._spec.seed).client
+        from device_agent.apps import AppClients
+
+        return AppClients(workload, self._spec.seed).client
+
+
+if __name__ == "__main__":
+    sys.exit(main())

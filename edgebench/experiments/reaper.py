@@ -1,0 +1,86 @@
+"""Waits beside `edgebench run`; should that be killed, ends what is left of the run and writes its verdict.
+
+python -m edgebench.experiments.reaper RUN_DIR      with a pipe from the command as standard input
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from edgebench.clock import now_s, sleep_s
+
+_log = logging.getLogger(__name__)
+_PATIENCE_S = 15.0
+_POLL_S = 0.1
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0 when there was nothing to do, or it is done."""
+    run_dir = Path(argv[0])
+    # It outlives the command's terminal and its signals by design.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.stdin.buffer.read():
+        return 0
+    logging.basicConfig(filename=run_dir / "logs" / "reaper.log", level=logging.INFO)
+    try:
+        close_run(run_dir)
+    except Exception:
+        _log.exception("the run could not be closed")
+        raise
+    return 0
+
+
+def close_run(run_dir: Path) -> None:
+    """End the processes of a run whose command is gone, and write its records, result and report."""
+    from edgebench.fabric.records import Invalidated, Spool
+    from edgebench.report.page import write_report
+    from edgebench.results.collect import COMMAND_SPOOL, collect
+    from edgebench.results.rundir import OBSERVATIONS
+
+    _end_processes(run_dir)
+    if (run_dir / OBSERVATIONS).exists():  # the command was killed after it had collected everything
+        write_report(run_dir)
+        return
+    spool = Spool(run_dir / COMMAND_SPOOL)
+    spool.write(Invalidated("the command edgebench itself was killed"))
+    spool.close()
+    collect(run_dir)
+    write_report(run_dir)
+
+
+def _end_processes(run_dir: Path) -> None:
+    """The nodes stop by themselves when the command is gone; whatever has not within the time is killed."""
+    listed = run_dir / "work" / "processes"
+    processes = []
+    for line in listed.read_text().splitlines() if listed.exists() else []:
+        pid, created = line.split()
+        try:
+            process = psutil.Process(int(pid))
+            if process.create_time() == float(created):  # else another has the number by now
+                processes.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    until_s = now_s() + _PATIENCE_S
+    while any(map(_lives, processes)) and now_s() < until_s:
+        sleep_s(_POLL_S)
+    for process in processes:
+        if _lives(process):
+            _log.warning("killing %d, which did not stop", process.pid)
+            process.kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

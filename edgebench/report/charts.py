@@ -1,0 +1,356 @@
+"""The charts of a report, as Plotly figures in plain data.
+
+A colour is the name of a custom property of the style sheet (`--hop-queue`); the page puts in the value that suits the
+reader's light or dark screen. Times are s from the start of the streams.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from edgebench.clock import NS_PER_S
+from edgebench.fabric.records import Observations
+from edgebench.report.wording import metric_name, process_name
+from edgebench.results import stats
+from edgebench.results.compute import since_start_s
+from edgebench.results.figures import Result, WorkloadFigures
+from edgebench.results.samples import HOPS, Samples, ms
+
+SERIES = 6
+_MOST_BINS = 100
+_SAMPLES_A_BIN = 25
+_MOST_POINTS = 400
+_MB = 1e6
+_SHARE_BEFORE = 0.1
+
+Chart = dict[str, Any]
+
+
+def hop_chart(result: Result) -> Chart | None:
+    """Mean time in each hop, stacked to the mean latency, a bar a workload."""
+    shown = [(name, figures.hops_ms) for name, figures in result.workloads.items() if figures.hops_ms is not None]
+    if not shown:
+        return None
+    names = [html.escape(name) for name, _ in shown]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": hop,
+            "y": names,
+            "x": [short(getattr(hops, hop).mean) for _, hops in shown],
+            "marker": {"color": f"--hop-{hop}", "line": {"width": 0}},
+            "hovertemplate": "%{y}: " + hop + " %{x:.2f} ms<extra></extra>",
+        }
+        for hop in HOPS
+    ]
+    layout = base_layout(110 + 36 * len(shown), "mean ms from due time to arrival")
+    layout |= {"barmode": "stack", "bargap": 0.35}
+    layout["legend"] |= {"traceorder": "normal"}
+    layout["yaxis"] |= {"autorange": "reversed", "showgrid": False, "zeroline": False}
+    layout["xaxis"] |= {"showgrid": True, "rangemode": "tozero"}
+    return {"data": data, "layout": layout}
+
+
+def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, span_s: float) -> Chart | None:
+    """The p50 and p99 of one workload by the due time of its samples; swaps as vertical lines, losses as crosses."""
+    decided = samples.decided
+    if not decided.any():
+        return None
+    due_s = (samples.ns["scheduled_ns"] - start_ns) / NS_PER_S
+    width_s = bin_width_s(int(decided.sum()), span_s)
+    bins = np.floor(due_s / width_s).astype(np.int64)
+    latency_ms = ms(samples.latency_ns)
+    at: list[float] = []
+    p50: list[float] = []
+    p99: list[float] = []
+    for each in np.unique(bins[decided]):
+        middle, high = stats.percentiles(latency_ms[bins[decided] == each], (0.5, 0.99))
+        at.append(short((float(each) + 0.5) * width_s))
+        p50.append(short(middle))
+        p99.append(short(high))
+    data: list[dict[str, Any]] = [
+        line(f"p99 in {width_s:g} s", at, p99, "--line-strong", hover="%{x} s: p99 %{y:.1f} ms"),
+        line(f"p50 in {width_s:g} s", at, p50, "--line-soft", hover="%{x} s: p50 %{y:.1f} ms"),
+    ]
+    lost, counts = np.unique(bins[~decided], return_counts=True)
+    if len(lost):
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "lost",
+                "x": [short((float(each) + 0.5) * width_s) for each in lost],
+                "y": [0.0] * len(lost),
+                "cliponaxis": False,
+                "customdata": counts.tolist(),
+                "marker": {"color": "--bad", "symbol": "x", "size": 8},
+                "hovertemplate": "%{x} s: %{customdata} lost<extra></extra>",
+            }
+        )
+    layout = base_layout(200, "s from the start of the streams", "ms")
+    layout["xaxis"] |= {"range": [0, short(span_s)]}
+    figures = result.workloads[name]
+    layout["shapes"], layout["annotations"] = _marks(name, result, figures, max(p99))
+    return {"data": data, "layout": layout}
+
+
+def throughput_chart(result: Result, samples: dict[str, Samples], start_ns: int, span_s: float) -> Chart | None:
+    """Decisions that arrived in each s, by workload."""
+    data = []
+    for place, (name, figures) in enumerate(result.workloads.items()):
+        if not figures.decided:
+            continue
+        width_s = bin_width_s(figures.decided, span_s)
+        edges = np.arange(0.0, span_s + width_s, width_s)
+        arrived_s = (samples[name].ns["arrived_ns"][samples[name].decided] - start_ns) / NS_PER_S
+        counts, _ = np.histogram(arrived_s, edges)
+        # The last bin is whole only by luck; the rate over a part of it would be drawn too low.
+        whole = edges[1:] <= span_s + 1e-9
+        at = [short(float(edge) + width_s / 2) for edge in edges[:-1][whole]]
+        rates = [short(float(count) / width_s) for count in counts[whole]]
+        data.append(line(name, at, rates, _series(place), hover="%{x} s: %{y:.1f} decisions/s"))
+    if not data:
+        return None
+    layout = base_layout(220, "s from the start of the streams", "decisions/s")
+    layout["xaxis"] |= {"range": [0, short(span_s)]}
+    return {"data": data, "layout": layout}
+
+
+def quality_chart(figures: WorkloadFigures) -> Chart | None:
+    """Where there is more than one model: the quality of each on held-out data beside its quality in the stream."""
+    shown = [model for model in figures.models if model.announced or model.n]
+    if len(shown) < 2 or not any(model.quality.value is not None for model in shown):
+        return None
+    labels = [html.escape(f"{model.digest[:8]} {model.origin}") for model in shown]
+    stream = [
+        (label, model.quality) for label, model in zip(labels, shown, strict=True) if model.quality.value is not None
+    ]
+    held = [
+        (label, model.validated)
+        for label, model in zip(labels, shown, strict=True)
+        if model.validated is not None and model.validated.value is not None
+    ]
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "in the stream, 95 % interval",
+            "y": [label for label, _ in stream],
+            "x": [quality.value for _, quality in stream],
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [short(_reach(quality.value, quality.interval, 1)) for _, quality in stream],
+                "arrayminus": [short(_reach(quality.value, quality.interval, 0)) for _, quality in stream],
+                "color": "--line-strong",
+                "thickness": 1.5,
+                "width": 5,
+            },
+            "marker": {"color": "--line-strong", "size": 9},
+            "hovertemplate": "%{y}: %{x:.3f} in the stream<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "on held-out data",
+            "y": [label for label, _ in held],
+            "x": [validated.value for _, validated in held],
+            "marker": {"color": "--series-1", "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
+            "hovertemplate": "%{y}: %{x:.3f} on held-out data<extra></extra>",
+        },
+    ]
+    layout = base_layout(110 + 34 * len(shown), metric_name(figures.quality.metric))
+    layout["xaxis"] |= {"showgrid": True, "zeroline": False}
+    layout["yaxis"] |= {
+        "categoryorder": "array",
+        "categoryarray": labels[::-1],
+        "showgrid": False,
+        "range": [-0.6, len(shown) - 0.4],
+    }
+    return {"data": data, "layout": layout}
+
+
+def cpu_chart(observations: Observations, span_s: float) -> Chart | None:
+    """Cores that each process kept busy between two of its reports, and the whole machine."""
+    data: list[dict[str, Any]] = []
+    cores = observations.host.get("cores")
+    host = [(since_start_s(observations, use.at_ns), use.busy) for use in observations.host_usage]
+    if host and isinstance(cores, int | float):
+        at, busy = _thinned([at for at, _ in host], [share * cores for _, share in host])
+        data.append(line("whole machine", at, busy, "--line-faint", hover="%{x} s: machine %{y:.2f} cores", fill=True))
+    for place, process in enumerate(_busiest(observations)):
+        usage = observations.usage[process]
+        steps = [
+            (
+                since_start_s(observations, after.at_ns),
+                (after.cpu_s - before.cpu_s) * NS_PER_S / (after.at_ns - before.at_ns),
+            )
+            for before, after in itertools.pairwise(usage)
+            if after.at_ns > before.at_ns
+        ]
+        at, busy = _thinned([at for at, _ in steps], [cores for _, cores in steps])
+        data.append(line(_label(observations, process), at, busy, _series(place), hover="%{x} s: %{y:.2f} cores"))
+    return _over_time(data, "cores busy", span_s)
+
+
+def memory_chart(observations: Observations, span_s: float) -> Chart | None:
+    """Resident memory of each process."""
+    data = []
+    for place, process in enumerate(_busiest(observations)):
+        usage = observations.usage[process]
+        at, used = _thinned(
+            [since_start_s(observations, sample.at_ns) for sample in usage],
+            [sample.rss_bytes / _MB for sample in usage],
+        )
+        data.append(line(_label(observations, process), at, used, _series(place), hover="%{x} s: %{y:.0f} MB"))
+    return _over_time(data, "MB resident", span_s)
+
+
+def shown_processes(observations: Observations) -> tuple[int, int]:
+    """How many processes the charts show, and of how many."""
+    return len(_busiest(observations)), len(observations.usage)
+
+
+def bin_width_s(count: int, span_s: float) -> float:
+    """A round width of time bins that hold some 25 samples each, of which there are at most 100."""
+    bins = max(1, min(_MOST_BINS, count // _SAMPLES_A_BIN))
+    least = max(span_s, 1e-3) / bins
+    magnitude = 10.0 ** math.floor(math.log10(least))
+    return next(step * magnitude for step in (1.0, 2.0, 5.0, 10.0) if step * magnitude >= least * (1 - 1e-9))
+
+
+def _busiest(observations: Observations) -> list[str]:
+    seen = [process for process, usage in observations.usage.items() if usage]
+    return sorted(seen, key=lambda process: (-observations.usage[process][-1].cpu_s, process))[:SERIES]
+
+
+def _label(observations: Observations, process: str) -> str:
+    return process_name(process, observations.hosts_of.get(process, []))
+
+
+def _marks(
+    name: str, result: Result, figures: WorkloadFigures, highest_ms: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    federated = result.federated.get(name)
+    rounds = [] if federated is None else federated.rounds
+    held = [(r.started_s, r.duration_s) for r in rounds if r.started_s is not None and r.duration_s is not None]
+    shapes = [_shaded(start_s, start_s + took_s) for start_s, took_s in held]
+    shapes += [rule("x", short(fault.at_s)) for fault in result.faults]
+    annotations: list[dict[str, Any]] = [
+        note(f"{fault.link} {fault.kind}", x=short(fault.at_s), y=0.0, yref="paper", xanchor="left", yanchor="bottom")
+        for fault in result.faults
+    ]
+    for rollout in result.rollouts:
+        times = [node.swapped_s for node in rollout.nodes.values()] if rollout.workload == name else []
+        shapes += [rule("x", at) for at in _apart(sorted(times), result.duration_s / 200)]
+        if times:
+            text = f"swap to {rollout.digest[:8]}"
+            annotations.append(
+                note(text, x=short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="top", xshift=4)
+            )
+    # A deadline far above what happened would press the curves flat.
+    if figures.deadline_ms is not None and figures.deadline_ms <= 2 * highest_ms:
+        shapes.append(rule("y", figures.deadline_ms))
+        text = f"deadline {figures.deadline_ms:g} ms"
+        annotations.append(note(text, x=1.0, xref="paper", y=figures.deadline_ms, xanchor="right", yanchor="bottom"))
+    return shapes, annotations
+
+
+def _apart(times: list[float], least_s: float) -> list[float]:
+    """The sorted times without those that would be drawn on top of the one before."""
+    kept: list[float] = []
+    for at in times:
+        if not kept or at - kept[-1] >= least_s:
+            kept.append(short(at))
+    return kept
+
+
+def rule(axis: str, at: float) -> dict[str, Any]:
+    """A line across the chart at a place of the axis."""
+    line = {"color": "--mark", "width": 1.2, "dash": "dash" if axis == "x" else "dot"}
+    if axis == "x":
+        return {"type": "line", "x0": at, "x1": at, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+    return {"type": "line", "y0": at, "y1": at, "x0": 0, "x1": 1, "xref": "paper", "line": line}
+
+
+def note(text: str, **place: Any) -> dict[str, Any]:
+    """A word at a place of the chart."""
+    return {"text": html.escape(text), "showarrow": False, "font": {"color": "--mark", "size": 11}, **place}
+
+
+def _shaded(start_s: float, end_s: float) -> dict[str, Any]:
+    """While a federated round goes on."""
+    across = {"type": "rect", "x0": short(start_s), "x1": short(end_s), "y0": 0, "y1": 1, "yref": "paper"}
+    return across | {"fillcolor": "--line-faint", "opacity": 0.35, "line": {"width": 0}, "layer": "below"}
+
+
+def _over_time(data: list[dict[str, Any]], unit: str, span_s: float) -> Chart | None:
+    if not any(len(trace["x"]) for trace in data):
+        return None
+    layout = base_layout(230, "s from the start of the streams", unit)
+    times = [at for trace in data for at in trace["x"]]
+    # Preparing may have taken longer than the streams; only its end is shown.
+    earliest = max(min([0.0, *times]), -_SHARE_BEFORE * span_s)
+    layout["xaxis"] |= {"range": [short(earliest), max([span_s, *times])]}
+    return {"data": data, "layout": layout}
+
+
+def line(name: str, x: list[float], y: list[float], colour: str, *, hover: str, fill: bool = False) -> dict[str, Any]:
+    """A curve; its single point where there is one only."""
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines" if len(x) > 1 else "markers",
+        "name": html.escape(name),
+        "x": x,
+        "y": y,
+        "line": {"color": colour, "width": 0 if fill else 1.8},
+        "marker": {"color": colour},
+        "hovertemplate": f"{html.escape(name)}<br>{hover}<extra></extra>",
+    }
+    return trace | {"fill": "tozeroy", "fillcolor": colour} if fill else trace
+
+
+def base_layout(height_px: int, x_title: str, y_title: str = "") -> dict[str, Any]:
+    """What all charts have in common."""
+    axis = {"gridcolor": "--rule", "linecolor": "--rule", "zerolinecolor": "--rule", "automargin": True, "ticks": ""}
+    return {
+        "height": height_px,
+        "margin": {"l": 8, "r": 12, "t": 36, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "--ink-soft", "size": 12, "family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        "hovermode": "closest",
+        "xaxis": {**axis, "title": {"text": html.escape(x_title), "font": {"size": 11}}, "showgrid": False},
+        "yaxis": {**axis, "title": {"text": html.escape(y_title), "font": {"size": 11}}, "rangemode": "tozero"},
+    }
+
+
+def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """Means of neighbours, so that a long run is not drawn in more points than a screen has."""
+    step = max(1, math.ceil(len(x) / _MOST_POINTS))
+    starts = range(0, len(x), step)
+    return (
+        [short(sum(x[start : start + step]) / len(x[start : start + step])) for start in starts],
+        [short(sum(y[start : start + step]) / len(y[start : start + step])) for start in starts],
+    )
+
+
+def _reach(value: float | None, interval: tuple[float, float] | None, end: int) -> float:
+    return 0.0 if value is None or interval is None else abs(interval[end] - value)
+
+
+def _series(place: int) -> str:
+    return f"--series-{place % SERIES + 1}"
+
+
+def short(value: float) -> float:
+    """As many digits as a chart shows."""
+    return round(value, 4)

@@ -1,0 +1,205 @@
+"""Federated learning in a report: tables, sentences and charts."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import numpy as np
+
+from edgebench.clock import NS_PER_S
+from edgebench.report.charts import Chart, base_layout, bin_width_s, line, note, rule, short
+from edgebench.report.view import ROWS_SHOWN, Table
+from edgebench.report.wording import count, metric_name, ms, number, quality, size, things
+from edgebench.results.figures import FederatedFigures, Phases, Result, RoundFigures
+from edgebench.results.samples import Samples
+from edgebench.tasks import task_named
+
+PHASES = tuple(Phases.__struct_fields__)
+_LEAST_SCORED = 40
+"""Samples in a time bin of the stream, for its quality to be drawn: of fewer it is mostly chance."""
+
+
+def round_table(figures: FederatedFigures) -> Table:
+    """A row a round."""
+    metric = metric_name(figures.metric)
+    with_epsilon = any(each.epsilon is not None for each in figures.rounds)
+    columns = ("Round", "At s", "Took s", "Clients", "Failures", "Down", "Up", f"{metric} held out")
+    return Table(
+        (*columns, "ε") if with_epsilon else columns,
+        tuple(
+            (
+                str(each.round),
+                number(each.started_s, 1),
+                number(each.duration_s, 2),
+                count(each.clients),
+                count(each.failures),
+                size(each.bytes_down),
+                size(each.bytes_up),
+                "skipped" if each.skipped is not None else quality(each.quality) + ("*" if each.resumed else ""),
+                *((number(each.epsilon, 2),) if with_epsilon else ()),
+            )
+            for each in figures.rounds
+        ),
+    )
+
+
+def link_table(figures: FederatedFigures) -> Table:
+    """Bytes of the federation by link."""
+    rows = tuple((name, size(share.down_bytes), size(share.up_bytes)) for name, share in figures.links.items())
+    return Table(("Link", "Down", "Up"), rows[:ROWS_SHOWN])
+
+
+def share_table(figures: FederatedFigures) -> Table:
+    """What each client learns from."""
+    shares = figures.partition
+    rows = (
+        () if shares is None else tuple((n, count(shares.samples[n]), count(shares.groups[n])) for n in shares.samples)
+    )
+    return Table(("Client", "Samples", "Patients or subjects"), rows[:ROWS_SHOWN])
+
+
+def lines(figures: FederatedFigures) -> list[str]:
+    """What was done, what failed, and what it did to the stream beside it, in sentences."""
+    where = "each edge for its site, then the cloud" if "edge" in figures.aggregate else "the cloud"
+    who = f"{figures.strategy} over {things(figures.clients, 'client')}"
+    found = [f"{who}, {figures.mode}, engine {figures.engine}; {where} aggregates."]
+    if "edge" in figures.aggregate:
+        found.append(
+            "Clients and failures of a round are the edges; those of each edge's own rounds are in rounds.parquet."
+        )
+    last = figures.rounds[-1] if figures.rounds else None
+    if last is not None and last.epsilon is not None:
+        found.append(f"ε is the privacy that a client has spent up to a round's end, at δ = {last.delta:g}.")
+    if figures.partition is not None:
+        found.append(f"The training data is partitioned by: {figures.partition.how}.")
+    if figures.quality_before is not None and figures.quality_after is not None:
+        before, after = quality(figures.quality_before), quality(figures.quality_after)
+        metric = metric_name(figures.metric)
+        found.append(f"{metric} on held-out data: {before} before the first round, {after} after the last.")
+    resumed = sum(each.resumed for each in figures.rounds)
+    if resumed:
+        found.append(f"*: {things(resumed, 'round')} held by the run that this one goes on from.")
+    unstated = next((each.no_epsilon for each in figures.rounds if each.no_epsilon is not None), None)
+    if unstated is not None:
+        found.append(f"No epsilon is stated: {unstated}.")
+    for each in figures.rounds:
+        if each.skipped is not None:
+            found.append(f"Round {each.round} was skipped: {each.skipped}.")
+        for node, reason in list(each.failed.items())[:ROWS_SHOWN]:
+            found.append(f"Round {each.round}: the reply of {node} does not count: {reason}.")
+    if figures.in_rounds_ms is not None and figures.between_rounds_ms is not None:
+        during, rest = (
+            f"p50 {ms(each.p50)} / p99 {ms(each.p99)} ms ({count(each.n)} samples)"
+            for each in (figures.in_rounds_ms, figures.between_rounds_ms)
+        )
+        found.append(f"Latency of the stream while a round was going on: {during}; else: {rest}.")
+    return found
+
+
+def quality_over_time(
+    name: str, figures: FederatedFigures, result: Result, samples: Samples, start_ns: int, span_s: float
+) -> Chart | None:
+    """The quality of each round's model on held-out data, and that of the stream's decisions by time."""
+    ended = [(each, end) for each in figures.rounds if (end := _end_s(each)) is not None]
+    rounds = [(each.quality, end) for each, end in ended if each.quality is not None]
+    data: list[dict[str, Any]] = []
+    at, value = _in_stream(name, result, samples, start_ns, span_s)
+    if at:
+        data.append(line("in the stream", at, value, "--line-strong", hover="%{x} s: %{y:.3f} in the stream"))
+    if rounds:
+        ends = [short(end) for _, end in rounds]
+        before = [] if figures.quality_before is None else [figures.quality_before]
+        x = [0.0, *ends] if before else ends
+        y = [*before, *(value for value, _ in rounds)]
+        marker = {"color": "--series-1", "symbol": "diamond-open", "size": 9}
+        held = line("on held-out data", x, y, "--series-1", hover="%{y:.3f}")
+        data.append(held | {"mode": "lines+markers", "marker": marker})
+    if not data:
+        return None
+    shown = base_layout(260, "s from the start of the streams", metric_name(figures.metric))
+    shown["xaxis"] |= {"range": [0, short(max([span_s, *(end for _, end in ended)]))]}
+    shown["yaxis"] |= {"rangemode": "normal"}
+    shown["shapes"] = [rule("x", short(end)) for _, end in _apart(ended, span_s)]
+    shown["annotations"] = [
+        note(f"round {each.round}", x=short(end), y=1.0, yref="paper", xanchor="left") | {"yanchor": "top", "xshift": 3}
+        for each, end in _apart(ended, span_s, share=12)
+    ]
+    return {"data": data, "layout": shown}
+
+
+def phase_chart(figures: FederatedFigures) -> Chart | None:
+    """Where the time of each round went, stacked."""
+    rounds = [each for each in figures.rounds if each.phases_s is not None][:100]
+    if not rounds:
+        return None
+    data = [
+        {
+            "type": "bar",
+            "name": phase,
+            "x": [str(each.round) for each in rounds],
+            "y": [short(getattr(each.phases_s, phase)) for each in rounds],
+            "marker": {"color": f"--series-{place % 6 + 1}", "line": {"width": 0}},
+            "hovertemplate": f"round %{{x}}: {html.escape(phase)} %{{y:.3f}} s<extra></extra>",
+        }
+        for place, phase in enumerate(PHASES)
+    ]
+    shown = base_layout(240, "round", "s, along the client that answered last")
+    shown |= {"barmode": "stack", "bargap": 0.35}
+    shown["xaxis"] |= {"type": "category"}
+    shown["legend"] |= {"traceorder": "normal"}
+    return {"data": data, "layout": shown}
+
+
+def _in_stream(
+    name: str, result: Result, samples: Samples, start_ns: int, span_s: float
+) -> tuple[list[float], list[float]]:
+    """The task's metric over the decisions that were due in each time bin."""
+    figures = result.workloads[name]
+    task = task_named(figures.task)
+    # Ten times the samples of a latency bin: a metric needs both labels, and many of them.
+    width_s = bin_width_s(max(1, figures.decided // 10), span_s)
+    bins = np.floor((samples.ns["scheduled_ns"] - start_ns) / NS_PER_S / width_s).astype(np.int64)
+    at: list[float] = []
+    value: list[float] = []
+    for each in np.unique(bins[samples.decided]):
+        outputs, labels = samples.scored(samples.decided & (bins == each))
+        if len(outputs) < _LEAST_SCORED:
+            continue
+        found = task.score(outputs, labels)[task.metric]
+        if np.isfinite(found):
+            at.append(short((float(each) + 0.5) * width_s))
+            value.append(short(float(found)))
+    return at, value
+
+
+def _end_s(figures: RoundFigures) -> float | None:
+    """When a round ended; None where it was in an earlier run."""
+    if figures.started_s is None or figures.duration_s is None:
+        return None
+    return figures.started_s + figures.duration_s
+
+
+def _apart(
+    ended: list[tuple[RoundFigures, float]], span_s: float, share: int = 100
+) -> list[tuple[RoundFigures, float]]:
+    """Rounds whose ends are drawn apart from one another."""
+    kept: list[tuple[RoundFigures, float]] = []
+    for each, end in ended:
+        if not kept or end - kept[-1][1] >= span_s / share:
+            kept.append((each, end))
+    return kept
+
+
+def strategy_line(figures: FederatedFigures) -> str:
+    """One line for the terminal."""
+    failures = sum(each.failures for each in figures.rounds)
+    skipped = sum(each.skipped is not None for each in figures.rounds)
+    learned = ""
+    if figures.quality_before is not None and figures.quality_after is not None:
+        before, after = quality(figures.quality_before), quality(figures.quality_after)
+        learned = f", {metric_name(figures.metric)} {before} → {after} on held-out data"
+    odd = "".join(f", {things(n, what)}" for n, what in ((failures, "failure"), (skipped, "skipped round")) if n)
+    last = figures.rounds[-1] if figures.rounds else None
+    private = "" if last is None or last.epsilon is None else f", ε {last.epsilon:.2f} at δ {last.delta:g}"
+    return f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}{learned}{private}{odd}"

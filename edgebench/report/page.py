@@ -1,0 +1,233 @@
+"""`edgebench report`: result.json and report.html from the files of a run directory, the same each time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgebench.errors import EXIT_INVALID_RUN
+from edgebench.report import charts, federated_view, trade_offs, view, wording
+from edgebench.results.compute import result_of
+from edgebench.results.figures import Result, WorkloadFigures
+from edgebench.results.rundir import MODELS, REPORT, RESULT, Run, load_run, write_atomically, write_json
+from edgebench.results.samples import samples_by_workload
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_TEMPLATES = resources.files("edgebench.report") / "templates"
+
+
+def write_report(run_dir: Path) -> Result:
+    """Write `result.json` and `report.html` from the other files of a run directory.
+
+    Raises EdgebenchError where it is none.
+    """
+    run = load_run(run_dir)
+    result = result_of(run.deployment, run.observations, run.records, run.rounds)
+    write_json(run_dir / RESULT, result)
+    write_atomically(run_dir / REPORT, _html(run, result).encode())
+    return result
+
+
+def report_command(run_dir: Path, as_json: bool) -> int:
+    """Rebuild a run's result and report; print the result, or a table and where the report is.
+
+    Exit status 0 for a valid run, 1 for an invalid one.
+    """
+    result = write_report(run_dir)
+    if as_json:
+        sys.stdout.write((run_dir / RESULT).read_text())
+    else:
+        print_summary(result)
+        sys.stdout.write(f"{run_dir / REPORT}\n")
+    return 0 if result.verdict.valid else EXIT_INVALID_RUN
+
+
+def print_summary(result: Result, console: Console | None = None) -> None:
+    """Print what matters most: a table that fits 80 columns, what the scenario is for (joint decisions, moves,
+    cascades), the roll-outs, and the verdict with its reasons."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    table.add_column("workload", overflow="fold", min_width=8)
+    for name in ("due", "lost", "late", "p50 ms", "p99 ms", "per s", "quality"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, each in result.workloads.items():
+        table.add_row(
+            Text(name),
+            wording.count(each.scheduled),
+            wording.count(each.lost),
+            wording.count(each.late),
+            wording.ms(each.latency_ms.p50 if each.latency_ms else None),
+            wording.ms(each.latency_ms.p99 if each.latency_ms else None),
+            wording.number(each.throughput_hz, 1),
+            f"{wording.metric_name(each.quality.metric)} {wording.quality(each.quality.value)}",
+        )
+    console.print(table)
+    for rollout in result.rollouts:
+        if rollout.nodes:
+            swapped = max(node.swapped_s for node in rollout.nodes.values())
+            models = {model.digest: model for model in result.workloads[rollout.workload].models}
+            held = models[rollout.digest].validated
+            metric = (
+                f", {wording.metric_name(held.metric)} {wording.quality(held.value)} on held-out data"
+                if held is not None
+                else ""
+            )
+            console.print(
+                f"{rollout.workload}: model {rollout.digest[:8]} on {wording.things(len(rollout.nodes), 'node')} "
+                f"from {swapped:.1f} s on{metric}",
+                markup=False,
+                highlight=False,
+            )
+    for name, federation in result.federated.items():
+        console.print(f"{name}: {federated_view.strategy_line(federation)}", markup=False, highlight=False)
+    for line in trade_offs.summary_lines(result):
+        console.print(line, markup=False, highlight=False)
+    if view.generated_note(result):
+        console.print("quality was measured on generated data", style="dim", highlight=False)
+    if result.verdict.valid:
+        console.print("[green]valid[/green]", highlight=False)
+        return
+    console.print("[bold red]invalid[/bold red]", highlight=False)
+    reasons = Table.grid(padding=(0, 1))
+    for reason in result.verdict.reasons:
+        reasons.add_row(Text(" ·", style="red"), Text(reason))
+    console.print(reasons)
+
+
+def _html(run: Run, result: Result) -> str:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((_TEMPLATES / "report.html.j2").read_text())
+    figures = _Figures()
+    drawn = _charts(run, result, figures)
+    links, more_links = view.link_tables(result)
+    shown, of = charts.shown_processes(run.observations)
+    return template.render(
+        result=result,
+        facts=view.facts(result, run.deployment),
+        verdict=view.verdict(result),
+        tiles=view.tiles(result),
+        generated_note=view.generated_note(result),
+        tables={
+            "workloads": view.workload_table(result),
+            "quality": view.quality_table(result),
+            "hops": view.hop_table(result),
+            "compression": trade_offs.compression_table(result),
+            "joint": trade_offs.joint_table(result),
+            "paths": trade_offs.path_table(result),
+            "handovers": trade_offs.handover_table(result),
+            "cascades": trade_offs.cascade_table(result),
+            "links": links,
+            "more_links": more_links,
+            "processes": view.process_table(result),
+            "trust": view.trust_table(result),
+            "host": view.host_table(result),
+        },
+        charts=drawn,
+        models=[
+            {
+                "name": name,
+                "real": each.quality.real,
+                "figure": figures.add(charts.quality_chart(each)),
+                "table": view.model_table(each),
+                "swaps": view.swap_table(name, result),
+                "lines": view.model_lines(name, result),
+                "pictures": _pictures(run.path / MODELS, each),
+            }
+            for name, each in result.workloads.items()
+        ],
+        federations=_federations(run, result, figures),
+        processes_note=f"The charts show the {shown} busiest of {of} processes." if shown < of else "",
+        cascade_lines=trade_offs.cascade_lines(result),
+        trust_lines=view.trust_lines(result),
+        css=Markup(_asset("report.css")),  # noqa: S704 our own files
+        script=Markup(_asset("report.js")),  # noqa: S704
+        plotly_js=Markup(get_plotlyjs()),  # noqa: S704
+        figures_json=Markup(figures.json()),  # noqa: S704 escaped there
+    )
+
+
+def _federations(run: Run, result: Result, figures: _Figures) -> list[dict[str, Any]]:
+    observations = run.observations
+    samples = samples_by_workload(run.records, tuple(run.deployment.workloads))
+    start_ns = observations.started_ns if observations.started_ns is not None else observations.command_started_ns
+    span_s = result.streamed_s if result.streamed_s is not None else result.duration_s
+    return [
+        {
+            "name": name,
+            "real": each.real,
+            "quality": figures.add(
+                federated_view.quality_over_time(name, each, result, samples[name], start_ns, span_s)
+            ),
+            "phases": figures.add(federated_view.phase_chart(each)),
+            "rounds": federated_view.round_table(each),
+            "links": federated_view.link_table(each),
+            "shares": federated_view.share_table(each),
+            "lines": federated_view.lines(each),
+        }
+        for name, each in result.federated.items()
+    ]
+
+
+def _pictures(folder: Path, workload: WorkloadFigures) -> list[dict[str, str]]:
+    """What the workload's models can draw, each once."""
+    from edgebench.tasks.images import caption_of
+
+    files = [folder / f"{model.digest}.png" for model in workload.models]
+    found = {file.read_bytes(): caption_of(file) for file in files if file.is_file()}
+    return [
+        {"source": f"data:image/png;base64,{base64.b64encode(content).decode()}", "caption": caption}
+        for content, caption in found.items()
+    ]
+
+
+def _charts(run: Run, result: Result, figures: _Figures) -> dict[str, Any]:
+    observations = run.observations
+    samples = samples_by_workload(run.records, tuple(run.deployment.workloads))
+    start_ns = observations.started_ns if observations.started_ns is not None else observations.command_started_ns
+    span_s = result.streamed_s if result.streamed_s is not None else result.duration_s
+    by_time = [(name, charts.latency_chart(name, result, samples[name], start_ns, span_s)) for name in samples]
+    return {
+        "hops": figures.add(charts.hop_chart(result)),
+        "latency": [{"name": name, "figure": figures.add(chart)} for name, chart in by_time if chart is not None],
+        "throughput": figures.add(charts.throughput_chart(result, samples, start_ns, span_s)),
+        "cpu": figures.add(charts.cpu_chart(observations, span_s)),
+        "memory": figures.add(charts.memory_chart(observations, span_s)),
+    }
+
+
+class _Figures:
+    """The figures of one page, by the id of the element that each is drawn in."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, charts.Chart] = {}
+
+    def add(self, chart: charts.Chart | None) -> dict[str, Any] | None:
+        """Give it an id; None stays None."""
+        if chart is None:
+            return None
+        name = f"chart-{len(self._by_id) + 1}"
+        self._by_id[name] = chart
+        return {"id": name, "height": chart["layout"]["height"]}
+
+    def json(self) -> str:
+        """Encode them so that nothing in them can end the script element that they stand in."""
+        encoded = json.dumps(self._by_id, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return encoded.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _asset(name: str) -> str:
+    return (_TEMPLATES / name).read_text()

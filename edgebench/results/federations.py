@@ -1,0 +1,177 @@
+"""The figures of federated learning, from the rounds that a run wrote down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgebench.clock import NS_PER_S
+from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
+from edgebench.results import stats
+from edgebench.results.figures import Beside, FederatedFigures, LinkShare, Phases, RoundFigures, Shares
+from edgebench.results.samples import Samples, ms
+from edgebench.tasks import task_named
+from edgebench.topology.deployment import Deployment, FederatedPlan
+
+
+def federations_of(
+    deployment: Deployment, observations: Observations, rounds: Sequence[RoundRecord], samples: dict[str, Samples]
+) -> dict[str, FederatedFigures]:
+    """Workload -> its federation, in the order of the deployment."""
+    return {
+        name: _federation(plan, deployment, observations, [r for r in rounds if r.workload == name], samples[name])
+        for name, plan in deployment.federated.items()
+    }
+
+
+def strategy_name(plan: FederatedPlan) -> str:
+    """What aggregates: a strategy, FedBuff, or an app of the user's own."""
+    how = plan.how
+    if how.app is not None:
+        return f"app {Path(how.app).name}"
+    return "FedBuff" if how.mode == "buffered" else how.strategy.name
+
+
+def _federation(
+    plan: FederatedPlan, deployment: Deployment, observations: Observations, rounds: list[RoundRecord], samples: Samples
+) -> FederatedFigures:
+    workload = plan.how.workload
+    metric = task_named(deployment.workloads[workload].task).metric
+    scores = {
+        score.number: score.metrics[metric]
+        for score in observations.scores
+        if score.workload == workload and metric in score.metrics
+    }
+    held_here = [r for r in rounds if not r.resumed]
+    own = sorted((r for r in rounds if r.server == deployment.cloud), key=lambda r: (r.number, r.ended_ns))
+    of_sites = [r for r in rounds if r.server != deployment.cloud]
+    figures = [_round(r, scores, of_sites, observations) for r in own if r.kind.partition(".")[0] == "train"]
+    in_rounds, between = _latencies([r for r in held_here if r.server == deployment.cloud], samples)
+    return FederatedFigures(
+        strategy=strategy_name(plan),
+        rounds=figures,
+        engine=plan.how.engine,
+        mode=plan.how.mode,
+        aggregate=list(plan.how.aggregate),
+        clients=len(plan.clients),
+        metric=metric,
+        real=workload in observations.real_data,
+        quality_before=_quality(scores, min(scores, default=0)),
+        quality_after=_quality(scores, max(scores, default=0)) if len(scores) > 1 else None,
+        partition=_shares(plan, observations, workload),
+        links=_links(deployment, held_here) if plan.how.engine == "mqtt" else {},
+        in_rounds_ms=in_rounds,
+        between_rounds_ms=between,
+    )
+
+
+def _round(
+    record: RoundRecord, scores: dict[int, float], of_sites: list[RoundRecord], observations: Observations
+) -> RoundFigures:
+    start_ns = observations.started_ns or observations.command_started_ns
+    failed = {reply.node: reply.error for reply in record.replies if reply.error is not None}
+    return RoundFigures(
+        round=record.number,
+        duration_s=None if record.resumed else _s(record.ended_ns - record.started_ns),
+        clients=len(record.replies),
+        failures=sum(reply.error is not None for reply in record.replies),
+        bytes_up=_total(record, [reply.bytes_up for reply in record.replies]),
+        bytes_down=_total(record, [reply.bytes_down for reply in record.replies]),
+        quality=_quality(scores, record.number),
+        started_s=None if record.resumed else _s(record.started_ns - start_ns),
+        failed=failed,
+        skipped=record.skipped,
+        phases_s=None if record.resumed else _phases(record),
+        metrics={name: round(value, 6) for name, value in sorted(record.metrics.items()) if math.isfinite(value)},
+        epsilon=record.epsilon,
+        delta=record.delta,
+        no_epsilon=record.no_epsilon,
+        site_rounds=sum(each.number == record.number for each in of_sites),
+        model=record.model,
+        resumed=record.resumed,
+    )
+
+
+def _total(record: RoundRecord, counts: list[int | None]) -> int | None:
+    """The sum; None where the engine does not tell, or an earlier run sent them."""
+    known = [count for count in counts if count is not None]
+    return None if record.resumed or (counts and not known) else sum(known)
+
+
+def _phases(record: RoundRecord) -> Phases | None:
+    """None where no reply has all its stamps: with another engine they are not known."""
+    whole = [reply for reply in record.replies if None not in _stamps(reply)]
+    if not whole:
+        return None
+    delivered, started, finished, arrived = _stamps(max(whole, key=lambda reply: reply.arrived_ns or 0))
+    assert delivered is not None
+    assert started is not None
+    assert finished is not None
+    assert arrived is not None
+    return Phases(
+        distribute=_s(delivered - record.started_ns),
+        wait=_s(started - delivered),
+        learn=_s(finished - started),
+        collect=_s(arrived - finished),
+        close=_s(record.gathered_ns - arrived),
+        aggregate=_s(record.ended_ns - record.gathered_ns),
+    )
+
+
+def _stamps(reply: ReplyRecord) -> tuple[int | None, int | None, int | None, int | None]:
+    return reply.delivered_ns, reply.started_ns, reply.finished_ns, reply.arrived_ns
+
+
+def _shares(plan: FederatedPlan, observations: Observations, workload: str) -> Shares | None:
+    for each in observations.partitions:
+        if each.workload == workload:
+            named = (dict(zip(plan.clients, counts, strict=True)) for counts in (each.samples, each.groups))
+            samples, groups = named
+            return Shares(each.how, samples, groups)
+    return None
+
+
+def _links(deployment: Deployment, rounds: list[RoundRecord]) -> dict[str, LinkShare]:
+    up = dict.fromkeys(deployment.links, 0)
+    down = dict.fromkeys(deployment.links, 0)
+    for record in rounds:
+        for reply in record.replies:
+            for link in _between(deployment, reply.node, record.server):
+                up[link] += reply.bytes_up or 0
+                down[link] += reply.bytes_down or 0
+    return {link: LinkShare(up[link], down[link]) for link in deployment.links if up[link] or down[link]}
+
+
+def _between(deployment: Deployment, node: str, above: str) -> list[str]:
+    links = []
+    while node != above and (parent := deployment.nodes[node].parent) is not None:
+        links.append(f"{node} -> {parent}")
+        node = parent
+    return links
+
+
+def _latencies(rounds: list[RoundRecord], samples: Samples) -> tuple[Beside | None, Beside | None]:
+    due_ns = samples.ns["scheduled_ns"][samples.decided]
+    inside = np.zeros(len(due_ns), bool)
+    for record in rounds:
+        inside |= (due_ns >= record.started_ns) & (due_ns <= record.ended_ns)
+    found = [samples.latency_ns[which] for which in (inside, ~inside)]
+    in_rounds, between = (_beside(latency) if len(latency) else None for latency in found)
+    return in_rounds, between
+
+
+def _beside(latency_ns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Beside:
+    p50, p99 = stats.percentiles(latency_ns, (0.5, 0.99))
+    return Beside(p50=ms(p50), p99=ms(p99), n=len(latency_ns))
+
+
+def _quality(scores: dict[int, float], number: int) -> float | None:
+    value = scores.get(number)
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def _s(ns: int) -> float:
+    return round(ns / NS_PER_S, 6)

@@ -1,0 +1,439 @@
+"""`result.json`, schema 1, as typed data: every figure of a run. docs/results.md says what each one means."""
+
+from __future__ import annotations
+
+import msgspec
+
+SCHEMA = 1
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether the figures may be trusted; every reason against it is a sentence with the number and the mend."""
+
+    valid: bool
+    reasons: list[str]
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """ms, over the decided samples."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+class HopStatistics(msgspec.Struct, frozen=True):
+    """ms; percentiles do not add up from hop to hop, means do."""
+
+    p50: float
+    p99: float
+    mean: float
+
+
+class Hops(msgspec.Struct, frozen=True):
+    """Where the latency went; the six parts of a sample add up to its latency."""
+
+    sense: HopStatistics
+    uplink: HopStatistics
+    decode: HopStatistics
+    queue: HopStatistics
+    infer: HopStatistics
+    downlink: HopStatistics
+
+
+class Slip(msgspec.Struct, frozen=True):
+    """How late the load generator took its samples, ms from scheduled to captured. over: how many slipped `limit`."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    limit: float
+    over: int
+
+
+class Adequacy(msgspec.Struct, frozen=True):
+    """Whether there are enough samples to state the p99. `bound_ms` is the server load's, else the deadline, else none.
+
+    needed: samples that a p99 within the bound takes, when `over` of them exceeded it. p99_upper_ms: the true p99 is
+    not above it, at this confidence; none with fewer than 459 samples.
+    """
+
+    confidence: float
+    bound_ms: float | None
+    over: int
+    needed: int
+    adequate: bool
+    p99_upper_ms: float | None
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """The bound that a `server` load must meet."""
+
+    p99_ms: float
+    met: bool
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """The task's metric over the n decisions whose label is known; None where it is undefined.
+
+    interval: 95 % bootstrap. source, real: the data in the stream; data that is not real was generated. metrics: all
+    of the task's, this one included.
+    """
+
+    metric: str
+    value: float | None
+    n: int
+    interval: tuple[float, float] | None
+    source: str
+    real: bool
+    metrics: dict[str, float | None] = {}
+
+
+class Validated(msgspec.Struct, frozen=True):
+    """What a model scored on held-out data before it was announced; before_export: as it was trained, in float32, which
+    is None for a model that runs as it was trained."""
+
+    metric: str
+    value: float | None
+    before_export: float | None
+    metrics: dict[str, float | None]
+    evaluated_on: str
+    source: str
+    real: bool
+
+
+class ModelUse(msgspec.Struct, frozen=True):
+    """A model that decided, or was to. from_s: when the first node began with it, s from the start of the streams;
+    0 for a model that was there already, None for one that no node swapped in. n: decisions that it made."""
+
+    digest: str
+    origin: str
+    runtime: str
+    quantisation: str
+    from_s: float | None
+    quality: Quality
+    n: int
+    announced: bool
+    note: str
+    size_bytes: int | None
+    validated: Validated | None
+
+
+class CascadeFigures(msgspec.Struct, frozen=True):
+    """What a cascade saved, and what it cost.
+
+    forwarded: decisions that the cloud made; share: of all decided. kept_bytes: MQTT payloads that did not take the
+    uplink. latency_ms: of the decisions that the edge made, and of those that the cloud made. quality, light_quality,
+    heavy_quality: of the cascade and of either model alone, on the same held-out data; target: what was wanted there,
+    expected_share: of what the cascade forwards there, with the calibrated threshold of confidence.
+    """
+
+    forwarded: int
+    share: float
+    kept_bytes: int
+    edge_latency_ms: Latency | None
+    cloud_latency_ms: Latency | None
+    threshold: float
+    target: float
+    expected_share: float
+    quality: float
+    light_quality: float
+    heavy_quality: float
+
+
+class WorkloadFigures(msgspec.Struct, frozen=True):
+    """One workload. compress: how samples were compressed; sample_bytes: the mean MQTT payload of one, 0 where none
+    travels; None without a sample."""
+
+    task: str
+    place: str
+    scheduled: int
+    decided: int
+    lost: int
+    duplicated: int
+    reordered: int
+    rejected: int
+    late: int
+    latency_ms: Latency | None
+    hops_ms: Hops | None
+    throughput_hz: float
+    quality: Quality
+    models: list[ModelUse]
+    load: str
+    deadline_ms: float | None
+    dropped: int
+    unexpected: int
+    plain_json: int
+    duplicated_at_devices: int
+    rejected_by_reason: dict[str, int]
+    dropped_by_reason: dict[str, int]
+    slip_ms: Slip | None
+    adequacy: Adequacy | None
+    bound: Bound | None
+    mean_batch: float | None
+    compress: str | None
+    sample_bytes: float | None
+    cascade: CascadeFigures | None
+
+
+class PathFigures(msgspec.Struct, frozen=True):
+    """A way through the workloads of a joint decision, from one that waits for none to one of its parts.
+
+    critical: frames that this way decided, being the last to end. mean_ms: latency of these frames; None without any.
+    """
+
+    path: list[str]
+    critical: int
+    mean_ms: float | None
+
+
+class JointFigures(msgspec.Struct, frozen=True):
+    """A decision that is made of several. Latency is from the time a frame was due to the arrival of its last part.
+
+    decided: frames of which every part was decided. late: after the deadline. work_ms: the mean time that each of its
+    workloads takes itself; parts_ms: these added up, as if they came one after another. judged: decided frames of which
+    the labels of all parts tell what is right; right: the share of these of which every part is right, None without.
+    """
+
+    of: list[str]
+    frames: int
+    decided: int
+    late: int
+    deadline_ms: float | None
+    latency_ms: Latency | None
+    work_ms: dict[str, float]
+    parts_ms: float | None
+    paths: list[PathFigures]
+    judged: int
+    right: float | None
+
+
+class HandoverFigures(msgspec.Struct, frozen=True):
+    """A device's move from one site to another, `at_s` after the start of the streams.
+
+    connect_ms: from leaving until its connection at the new site stood; None where it never did. first_decision_ms:
+    from leaving to the first decision that came there. resent: samples without a decision that it took along. lost: its
+    samples, due within a second of the move, that were never decided.
+    """
+
+    node: str
+    left: str
+    to: str
+    at_s: float
+    connect_ms: float | None
+    first_decision_ms: float | None
+    resent: int
+    lost: int
+
+
+class LinkFigures(msgspec.Struct, frozen=True):
+    """One link. Bytes are counted on the link, both ways; None where it is not emulated."""
+
+    bytes: int | None
+    messages: int | None
+    up_bytes: int | None
+    down_bytes: int | None
+    up_messages: int | None
+    down_messages: int | None
+    requested: dict[str, float]
+    measured: dict[str, float]
+    steady: bool
+
+
+class NodeFigures(msgspec.Struct, frozen=True):
+    """One node. cpu_s, rss_mb (the peak, 10⁶ bytes) and busy_cores (mean while samples were due) are those of its
+    process, which hosts `process_of` nodes; None where nothing was seen of it."""
+
+    tier: str
+    profile: str
+    cpu_s: float | None
+    rss_mb: float | None
+    busy_cores: float | None
+    process: str | None
+    process_of: int
+
+
+class ProcessFigures(msgspec.Struct, frozen=True):
+    """One process of the run, a broker or a relay too (`nodes` is then empty); as in `NodeFigures`."""
+
+    nodes: list[str]
+    cpu_s: float | None
+    rss_mb: float | None
+    busy_cores: float | None
+
+
+class NodeSwap(msgspec.Struct, frozen=True):
+    """One node's change to a later model.
+
+    pause_ms: the longest time between two of its decisions that touches the half second before or after the swap;
+    usual_pause_*: the same, all through the rest of the run. waited_ms: the longest that a sample that arrived in that
+    second was in the queue; usual_waited_p99_ms: the rest of the run. lost: samples due in that second and not decided.
+    """
+
+    fetched_s: float
+    swapped_s: float
+    pause_ms: float | None
+    usual_pause_p99_ms: float | None
+    usual_pause_max_ms: float | None
+    waited_ms: float | None
+    usual_waited_p99_ms: float | None
+    lost: int
+
+
+class RolloutFigures(msgspec.Struct, frozen=True):
+    """A later model on its way to the nodes that decide."""
+
+    workload: str
+    digest: str
+    ready_s: float
+    announced_s: float
+    nodes: dict[str, NodeSwap]
+
+
+class HostUse(msgspec.Struct, frozen=True):
+    """The machine while samples were due: mean busy share of all cores, the share of the time in which they were all
+    (97 %) busy, and the mean share that other guests of the same hardware took."""
+
+    busy: float
+    full: float
+    stolen: float
+
+
+class DeathFigures(msgspec.Struct, frozen=True):
+    """A part that ended when it should not have."""
+
+    part: str
+    status: int
+    at_s: float
+    last_words: str
+
+
+class FaultFigures(msgspec.Struct, frozen=True):
+    """A fault of the topology as it was brought about: a link goes `down`, or `up` again."""
+
+    link: str
+    kind: str
+    at_s: float
+
+
+class Phases(msgspec.Struct, frozen=True):
+    """Where the time of a round went, s, along the client that answered last; the parts add up to the round.
+
+    distribute: until that client had the model; wait: until it began to learn; learn; collect: until its reply was
+    back; close: what was still waited for; aggregate: the server's own work.
+    """
+
+    distribute: float
+    wait: float
+    learn: float
+    collect: float
+    close: float
+    aggregate: float
+
+
+class RoundFigures(msgspec.Struct, frozen=True):
+    """One round. clients: those asked; failures: those whose reply did not count, with the reason in `failed`.
+
+    bytes: what travelled between server and clients, with what was sent again; None where the engine does not tell.
+    quality: of the model after it, on
+    held-out data. skipped: why the model stayed as it was. no_epsilon: why a private strategy states none. site_rounds:
+    rounds of the edges within it. model: SHA-256 of its arrays, the same for two runs that learned the same. resumed:
+    it was held in the run that this one goes on from, and its times and bytes were that run's.
+    """
+
+    round: int
+    duration_s: float | None
+    clients: int
+    failures: int
+    bytes_up: int | None
+    bytes_down: int | None
+    quality: float | None
+    started_s: float | None
+    failed: dict[str, str]
+    skipped: str | None
+    phases_s: Phases | None
+    metrics: dict[str, float]
+    epsilon: float | None
+    delta: float | None
+    no_epsilon: str | None
+    site_rounds: int
+    model: str | None
+    resumed: bool
+
+
+class LinkShare(msgspec.Struct, frozen=True):
+    """Bytes of a federation on a link."""
+
+    up_bytes: int
+    down_bytes: int
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """How the training data lies on the clients: samples and groups (patients) of each."""
+
+    how: str
+    samples: dict[str, int]
+    groups: dict[str, int]
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """Latency of the workload's own stream, ms, of n samples."""
+
+    p50: float
+    p99: float
+    n: int
+
+
+class FederatedFigures(msgspec.Struct, frozen=True):
+    """A federation. quality: the metric of the model before the first round and after the last, on held-out data.
+
+    in_rounds, between_rounds: the latency of the workload's samples that were due while a round was going on, and of
+    the others.
+    """
+
+    strategy: str
+    rounds: list[RoundFigures]
+    engine: str
+    mode: str
+    aggregate: list[str]
+    clients: int
+    metric: str
+    real: bool
+    quality_before: float | None
+    quality_after: float | None
+    partition: Shares | None
+    links: dict[str, LinkShare]
+    in_rounds_ms: Beside | None
+    between_rounds_ms: Beside | None
+
+
+class Result(msgspec.Struct, frozen=True):
+    """All figures of a run; those from `figures` on are beyond what other tools rely on."""
+
+    schema: int
+    run_id: str
+    name: str
+    seed: int
+    executor: str
+    verdict: Verdict
+    workloads: dict[str, WorkloadFigures]
+    federated: dict[str, FederatedFigures]
+    links: dict[str, LinkFigures]
+    nodes: dict[str, NodeFigures]
+    host: dict[str, str | int | float]
+    versions: dict[str, str]
+    figures: str
+    duration_s: float
+    streamed_s: float | None
+    started_to_first_decision_s: float | None
+    rollouts: list[RolloutFigures]
+    processes: dict[str, ProcessFigures]
+    host_use: HostUse | None
+    deaths: list[DeathFigures]
+    faults: list[FaultFigures]
+    rejected_elsewhere: dict[str, int]
+    joint: dict[str, JointFigures]
+    handovers: list[HandoverFigures]

@@ -1,0 +1,276 @@
+"""May the figures of a run be trusted? Every tolerance stands here; docs/results.md gives the reason for each."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+from edgebench.clock import NS_PER_S
+from edgebench.fabric.records import Death, ModelEvent, Observations
+from edgebench.results.figures import FederatedFigures, HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Offline
+
+SLIP_LIMIT_MS = 25.0
+SLIP_LIMIT_OF_DEADLINE = 0.05
+SLIP_SHARE = 0.05
+SLIP_LEAST_SAMPLES = 5
+FULL_BUSY = 0.97
+FULL_SHARE = 0.5
+WAITING_SLIP_P95_MS = 16.0
+STOLEN_SHARE = 0.10
+LINK_SHARE = 0.10
+LINK_LATENCY_MS = 1.0
+LINK_JITTER_SHARE = 0.25
+MOST_LINKS_NAMED = 5
+ROLLOUT_S = 5.0
+"""A model that is announced later than this before the end of the streams, or before the next model, need not have been
+taken up any more."""
+
+
+def slip_limit_ms(deadline_ms: float | None) -> float:
+    """How late a sample may be taken before it counts as slipped."""
+    return max(SLIP_LIMIT_MS, SLIP_LIMIT_OF_DEADLINE * (deadline_ms or 0.0))
+
+
+def verdict_of(
+    deployment: Deployment,
+    observations: Observations,
+    workloads: dict[str, WorkloadFigures],
+    links: dict[str, LinkFigures],
+    host_use: HostUse | None,
+    federated: dict[str, FederatedFigures],
+) -> Verdict:
+    """Judge a run by its figures; the reasons come in the order in which they explain each other."""
+    # All samples of an offline load are due at once, so how late they are taken says nothing.
+    scheduled = {
+        name: figures for name, figures in workloads.items() if not isinstance(deployment.workloads[name].load, Offline)
+    }
+    reasons = [
+        *_deaths(deployment, observations),
+        *observations.trouble,
+        *_cut_short(deployment, observations),
+        *(reason for name, figures in scheduled.items() for reason in _generator(name, figures)),
+        *_host(scheduled, host_use),
+        *(reason for name, figures in workloads.items() for reason in _delivery(name, figures)),
+        *_rollouts(deployment, observations),
+        *_federations(deployment, observations, federated),
+        *_links(links),
+    ]
+    return Verdict(valid=not reasons, reasons=reasons)
+
+
+def how_it_ended(status: int) -> str:
+    """An exit status in words; a negative one is a signal."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = f" ({signal.Signals(-status).name})"
+    except ValueError:
+        name = ""
+    return f"was killed by signal {-status}{name}"
+
+
+def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
+    for death in sorted(observations.deaths, key=lambda death: death.at_ns):
+        ended = f"{how_it_ended(death.status)} {_when(death, observations)}"
+        yield f"{_part(deployment, death)} {ended}{_last_words(death)}"
+
+
+def _part(deployment: Deployment, death: Death) -> str:
+    node = deployment.nodes.get(death.part)
+    if node is None or node.tier == "cloud":
+        return death.part
+    return f"{'edge node' if node.tier == 'edge' else node.tier} {death.part}"
+
+
+def _when(death: Death, observations: Observations) -> str:
+    started_ns = observations.started_ns
+    if started_ns is None or death.at_ns < started_ns:
+        return f"{(death.at_ns - observations.command_started_ns) / NS_PER_S:.1f} s into the start of the run"
+    return f"at {(death.at_ns - started_ns) / NS_PER_S:.1f} s"
+
+
+def _last_words(death: Death) -> str:
+    # Whoever is killed from outside has no last words; what stands last in its log is about something else.
+    lines = [line for line in death.last_words.splitlines() if line.strip()] if death.status > 0 else []
+    return f": {lines[-1].strip()}" if lines else "; its log is in the run directory"
+
+
+def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[str]:
+    if observations.started_ns is None:
+        yield "the run ended before its streams started; no figure of it means anything"
+        return
+    if observations.ended_ns is None:
+        yield f"the run was cut off before its {deployment.duration_s:g} s were over; run it to its end"
+    if observations.deaths or observations.trouble:
+        return  # then the others are stopped before their time
+    silent = [name for name in deployment.nodes if name not in observations.closed]
+    if silent:
+        yield f"{_listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
+
+
+def _generator(name: str, figures: WorkloadFigures) -> Iterator[str]:
+    slip = figures.slip_ms
+    if slip is None:
+        yield f"{name}: not one sample was due; lengthen the run or raise the rate"
+    elif _slipped(slip, figures.scheduled):
+        yield (
+            f"{name}: the load generator slipped its schedule: {slip.over} of {_samples(figures.scheduled)} were "
+            f"taken more than {slip.limit:g} ms late (p99 {slip.p99:,.1f} ms; at most {SLIP_SHARE:.0%} may be); "
+            "lower the rate, use fewer devices, or free the machine"
+        )
+
+
+def _slipped(slip: Slip, scheduled: int) -> bool:
+    return slip.over >= SLIP_LEAST_SAMPLES and slip.over > SLIP_SHARE * scheduled
+
+
+def _host(workloads: dict[str, WorkloadFigures], host_use: HostUse | None) -> Iterator[str]:
+    if host_use is None:
+        return
+    slips = [figures.slip_ms.p95 for figures in workloads.values() if figures.slip_ms is not None]
+    worst = max(slips, default=0.0)
+    if worst <= WAITING_SLIP_P95_MS:
+        return
+    waiting = f"and the schedule slipped by {worst:,.1f} ms at p95 (limit {WAITING_SLIP_P95_MS:g} ms)"
+    if host_use.full > FULL_SHARE:
+        yield (
+            f"the host was saturated: every core was busy for {host_use.full:.0%} of the time (limit {FULL_SHARE:.0%}) "
+            f"{waiting}; use fewer nodes or a lower rate, or free the machine"
+        )
+    if host_use.stolen > STOLEN_SHARE:
+        yield (
+            f"the host lost {host_use.stolen:.0%} of its CPU time to other guests of its hardware "
+            f"(limit {STOLEN_SHARE:.0%}) {waiting}; run it again at a quieter time"
+        )
+
+
+def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
+    scheduled = _samples(figures.scheduled)
+    if figures.scheduled and not figures.decided:
+        yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
+        return
+    if figures.lost:
+        dropped = f", {figures.dropped} of them dropped from full queues" if figures.dropped else ""
+        yield f"{name}: {figures.lost:,} of {scheduled} {_was(figures.lost)} lost{dropped} (none may be)"
+    if figures.dropped:
+        why = ", ".join(f"{count} {reason}" for reason, count in figures.dropped_by_reason.items())
+        dropped = f"{_samples(figures.dropped)} {_was(figures.dropped)} dropped"
+        yield f"{name}: {dropped} ({why}); lower the rate, or give the queue more room"
+    if figures.duplicated_at_devices:
+        yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
+    if figures.unexpected:
+        yield f"{name}: {_decisions(figures.unexpected)} answered no sample of its devices; is the broker shared?"
+    unknown = [model for model in figures.models if model.origin == "unknown"]
+    for model in unknown:
+        made = f"{_decisions(model.n)} {_was(model.n)} made by {model.digest[:12]}"
+        yield f"{name}: {made}, a model that was never announced"
+    if figures.bound is not None and not figures.bound.met and figures.latency_ms is not None:
+        found, asked = figures.latency_ms.p99, figures.bound.p99_ms
+        yield f"{name}: p99 {found:,.1f} ms misses the bound of {asked:g} ms; lower the rate"
+
+
+def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[str]:
+    taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
+    # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
+    larger = {(cascade.workload, cascade.heavy) for cascade in observations.cascades}
+    for event in observations.models:
+        if event.announced_ns is None or event.workload not in deployment.workloads:
+            continue
+        if (event.workload, event.manifest.digest) in larger:
+            continue
+        # The next one that was announced may have come before the node had a sample for this one.
+        used_by_ns = min([observations.ended_ns or event.announced_ns, *_later(event, observations)])
+        if event.announced_ns > used_by_ns - ROLLOUT_S * NS_PER_S:
+            continue
+        deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
+        missing = [node for node in deciders if (node, event.workload, event.manifest.digest) not in taken_up]
+        if missing and not observations.deaths and not observations.trouble:
+            yield (
+                f"{event.workload}: {_listed(missing)} never decided with model {event.manifest.digest[:12]}, "
+                "although it was announced; see the logs, or let the run go on for longer after a roll-out"
+            )
+
+
+def _later(event: ModelEvent, observations: Observations) -> list[int]:
+    """When later models of the same workload were announced."""
+    return [
+        other.announced_ns
+        for other in observations.models
+        if other.workload == event.workload
+        and other.announced_ns is not None
+        and event.announced_ns is not None
+        and other.announced_ns > event.announced_ns
+    ]
+
+
+def _federations(
+    deployment: Deployment, observations: Observations, federated: dict[str, FederatedFigures]
+) -> Iterator[str]:
+    if observations.started_ns is None or observations.trouble:
+        return
+    for name, figures in federated.items():
+        wanted = deployment.federated[name].how.rounds
+        done = max((each.round for each in figures.rounds), default=0)
+        if wanted is not None and done < wanted:
+            yield f"{name}: {done} of {wanted} federated rounds were held; see the cloud's log"
+        if done and all(each.skipped is not None for each in figures.rounds):
+            why = figures.rounds[-1].skipped
+            yield f"{name}: not one of {done} federated rounds gave a model; the last was skipped: {why}"
+
+
+def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
+    reasons = [reason for name, link in links.items() for reason in _link(name, link)]
+    yield from reasons[:MOST_LINKS_NAMED]
+    if len(reasons) > MOST_LINKS_NAMED:
+        yield f"{len(reasons) - MOST_LINKS_NAMED} more link figures are off what was asked for; see the table of links"
+
+
+def _link(name: str, link: LinkFigures) -> Iterator[str]:
+    if not link.steady:
+        return  # what was measured says more of a busy machine than of the link; result and report mark it
+    asked_ms, jitter_ms = link.requested.get("latency_ms"), link.requested.get("jitter_ms", 0.0)
+    for key, found in link.measured.items():
+        if key in ("latency_ms", "down_latency_ms") and asked_ms is not None:
+            limit_ms = LINK_LATENCY_MS + LINK_SHARE * asked_ms + LINK_JITTER_SHARE * jitter_ms
+            yield from _off(name, key, asked_ms, found, limit_ms, "ms")
+        elif key in ("up_mbit_s", "down_mbit_s") and key in link.requested:
+            asked = link.requested[key]
+            yield from _off(name, key, asked, found, LINK_SHARE * asked, "Mbit/s")
+
+
+def _off(name: str, key: str, asked: float, found: float, limit: float, unit: str) -> Iterator[str]:
+    if abs(found - asked) > limit:
+        yield (
+            f"link {name}: {_FIELDS[key]} measured {found:.4g} {unit} where {asked:g} was asked for "
+            f"(limit ±{limit:.3g}); free the machine, or ask for what it can emulate"
+        )
+
+
+_FIELDS = {
+    "latency_ms": "one-way latency",
+    "down_latency_ms": "one-way latency down",
+    "up_mbit_s": "rate up",
+    "down_mbit_s": "rate down",
+}
+
+
+def _samples(count: int) -> str:
+    return f"{count:,} sample{'' if count == 1 else 's'}"
+
+
+def _decisions(count: int) -> str:
+    return f"{count:,} decision{'' if count == 1 else 's'}"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
+
+
+def _they(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "they"

@@ -1,0 +1,66 @@
+"""The state of a run, as heartbeats move it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cloud.run_status import RunStatus
+from edgebench.fabric.records import Tally
+from edgebench.fabric.slices import Heartbeat
+
+
+def test_a_run_is_ready_when_every_device_and_edge_is() -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0", "bed-1"], edges=["ward"])
+        waiting = asyncio.create_task(status.all_ready())
+        status.beat(Heartbeat(["bed-0", "bed-1"], ready=True, drained=False))
+        status.beat(Heartbeat(["ward"], ready=False, drained=False))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        status.beat(Heartbeat(["ward"], ready=True, drained=False))
+        await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(course())
+
+
+def test_only_devices_have_to_drain() -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0"], edges=["ward"])
+        status.beat(Heartbeat(["bed-0"], ready=True, drained=True))
+        await asyncio.wait_for(status.all_drained(), 5.0)
+
+    asyncio.run(course())
+
+
+def test_a_heartbeat_brings_the_phase_back() -> None:
+    status = RunStatus(devices=["bed-0"], edges=["ward"])
+    beat = Heartbeat(["bed-0"], ready=True, drained=False)
+    assert status.beat(beat).phase == "preparing"
+    status.start(123)
+    assert (status.beat(beat).phase, status.beat(beat).start_ns) == ("running", 123)
+    status.end()
+    assert status.beat(beat).phase == "ending"
+    status.abort("no data")
+    assert (status.beat(beat).phase, status.beat(beat).reason) == ("aborted", "no data")
+
+
+def test_live_totals_count_each_sample_once_though_edges_count_too() -> None:
+    status = RunStatus(devices=["bed-0", "bed-1"], edges=["ward"])
+    status.beat(Heartbeat(["bed-0"], ready=True, drained=False, totals={"w": Tally(scheduled=5, decided=4)}))
+    status.beat(Heartbeat(["bed-1"], ready=True, drained=False, totals={"w": Tally(scheduled=3, decided=3)}))
+    status.beat(Heartbeat(["ward"], ready=True, drained=False, totals={"w": Tally(decided=7)}))
+    totals = status.live().totals["w"]
+    assert (totals.scheduled, totals.decided) == (8, 7)
+
+
+def test_nobody_waits_for_the_dead() -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0", "bed-1"], edges=["ward"])
+        status.beat(Heartbeat(["bed-0"], ready=True, drained=True))
+        waiting = asyncio.create_task(status.all_drained())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        status.died(["bed-1"])
+        await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(course())

@@ -1,0 +1,98 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.records import SampleRecord
+from edgebench.results import rundir
+from tests.results import factory
+
+AT = datetime(2026, 11, 3, 9, 5, 7, tzinfo=UTC)
+
+
+def _write(path: Path, rows: list[SampleRecord]) -> Path:
+    rundir.write_deployment(path, factory.deployment())
+    rundir.write_observations(path, factory.observations())
+    rundir.write_records(path, rows)
+    return path
+
+
+def test_two_runs_of_one_second_get_two_directories(tmp_path: Path) -> None:
+    first = rundir.create_run_dir(tmp_path / "runs", "icu-ward", AT)
+    second = rundir.create_run_dir(tmp_path / "runs", "icu-ward", AT)
+    assert first.name == "20261103T090507Z-icu-ward"
+    assert second.name == "20261103T090507Z-icu-ward-2"
+    assert (second / "logs").is_dir()
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    rows = [factory.row(0, 10), factory.lost(1, 20), factory.row(2, 30, label=None)]
+    run = rundir.load_run(_write(tmp_path, rows))
+    assert run.deployment == factory.deployment()
+    assert run.observations == factory.observations()
+    back = run.records.to_pylist()
+    vectors = [(row.pop("label"), row.pop("output")) for row in back]
+    assert vectors == [([0.0], pytest.approx([0.1])), ([1.0], None), (None, pytest.approx([0.1]))]
+    plain = [msgspec.structs.asdict(row) for row in rows]
+    assert back == [{name: row[name] for name in back[0]} for row in plain]
+
+
+def test_a_run_without_a_sample_has_an_empty_table(tmp_path: Path) -> None:
+    run = rundir.load_run(_write(tmp_path, []))
+    assert run.records.num_rows == 0
+    assert run.records.column_names == list(SampleRecord.__struct_fields__)
+
+
+def test_rows_beyond_one_chunk_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rundir, "CHUNK_ROWS", 2)
+    rows = [factory.row(seq, seq, node=f"bed-{seq}") for seq in range(5)]
+    assert rundir.write_records(tmp_path, rows) == 5
+    assert pq.ParquetFile(tmp_path / rundir.RECORDS).num_row_groups == 3
+    _write(tmp_path, rows)
+    assert rundir.load_run(tmp_path).records["node"].to_pylist() == [f"bed-{seq}" for seq in range(5)]
+
+
+def test_no_half_written_file_is_left_under_its_name(tmp_path: Path) -> None:
+    def broken() -> list[SampleRecord]:
+        raise OSError("disk full")
+
+    rundir.write_records(tmp_path, [factory.row(0, 10)])
+    before = (tmp_path / rundir.RECORDS).read_bytes()
+    with pytest.raises(OSError, match="disk full"):
+        rundir.write_records(tmp_path, (row for _ in range(1) for row in broken()))
+    assert (tmp_path / rundir.RECORDS).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("present", "complaint"),
+    [
+        ([], "not a run directory, it has no deployment.json"),
+        (["deployment.json"], "cut off before it wrote observations.json"),
+        (["deployment.json", "observations.json"], "cut off before it wrote records.parquet"),
+    ],
+)
+def test_a_directory_that_is_no_run_is_refused_in_one_line(tmp_path: Path, present: list[str], complaint: str) -> None:
+    _write(tmp_path, [])
+    for path in tmp_path.iterdir():
+        if path.name not in present:
+            path.unlink()
+    with pytest.raises(EdgebenchError, match=complaint) as error:
+        rundir.load_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["deployment.json", "observations.json", "records.parquet"])
+def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    _write(tmp_path, [])
+    (tmp_path / name).write_bytes(b'{"schema": "none"}')
+    with pytest.raises(EdgebenchError, match=name) as error:
+        rundir.load_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EdgebenchError, match="no such run directory"):
+        rundir.load_run(tmp_path / "nowhere")
