@@ -12,10 +12,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that run whole systems first: a worker that begins with one at the end is waited for by the others."""
-    long = (ROOT / "tests" / "system", ROOT / "tests" / "federated" / "test_engines.py")
-    items.sort(key=lambda item: not any(item.path.is_relative_to(place) for place in long))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`: the long set too."""
+    parser.addoption("--all", action="store_true", help="run the tests marked `long` as well, which are left out else")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long set out unless it is asked for, and run whole systems first: a worker that begins with one at the end
+    is waited for by the others."""
+    if not config.getoption("--all"):
+        long = [item for item in items if item.get_closest_marker("long") is not None]
+        items[:] = [item for item in items if item not in set(long)]
+        config.hook.pytest_deselected(items=long)
+    systems = (ROOT / "tests" / "system", ROOT / "tests" / "federated" / "test_engines.py")
+    items.sort(key=lambda item: not any(item.path.is_relative_to(place) for place in systems))
 
 
 @pytest.fixture(scope="session")
