@@ -18,8 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long set out unless it is asked for, and run whole systems first: a worker that begins with one at the end
-    is waited for by the others."""
+    """Leave the long set out unless it is asked for. Whole systems first: a worker that begins with one at the end is
+    waited for by the others."""
     if not config.getoption("--all"):
         long = [item for item in items if item.get_closest_marker("long") is not None]
         items[:] = [item for item in items if item not in set(long)]
