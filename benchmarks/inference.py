@@ -59,7 +59,8 @@ def build(task_name: str, directory: Path) -> None:
 
     from cloud.export import Converter
     from cloud.jobs import TrainJob
-    from cloud.training import file_for, fitted
+    from cloud.model_files import file_for
+    from cloud.training import fitted
     from edgebench.tasks import task_named
     from edgebench.tasks.models import with_batch
 

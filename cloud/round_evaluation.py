@@ -11,7 +11,7 @@ import numpy as np
 from cloud.client_bundles import set_weights
 from cloud.export import Converter
 from cloud.jobs import EvaluateJob, Trained, TrainedFile
-from cloud.training import Fitted, file_for
+from cloud.model_files import Fitted, file_for
 from edgebench.federated.content import numpy_arrays, read_parcel
 from edgebench.tasks.models import outputs_of
 

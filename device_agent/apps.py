@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from device_agent.learner_child import Answer, App
+from device_agent.learner_messages import Answer, App
 from edgebench.federated.flower.apps import ClientRunner, client_app, load_app
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from device_agent.learner_child import Answer, BuiltIn
+from device_agent.learner_messages import Answer, BuiltIn
 from edgebench.federated.client_bundle import open_clients
 
 

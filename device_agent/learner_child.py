@@ -9,67 +9,21 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from device_agent.learner_messages import Answer, App, BuiltIn, Done, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
 from edgebench.federated.content import (
-    Content,
     ContentError,
     Head,
-    Parcel,
-    pack,
     read_parcel,
-    reply_head,
-    write_parcel,
 )
 
 NICE = 10
 """Sensing comes first: the learner takes what it leaves."""
-
-Meta = Mapping[str, int | float | str]
-Answer = Callable[[Parcel], Parcel]
-
-
-class BuiltIn(msgspec.Struct, frozen=True, tag="built-in"):
-    """Clients of the built-in app learn from the bundle in a folder. runtime: the one that it was made for."""
-
-    bundle_dir: str
-    runtime: str
-
-
-class App(msgspec.Struct, frozen=True, tag="app"):
-    """Clients of a Flower app of the user's own. clients: how many there are in all."""
-
-    path: str
-    config: dict[str, bool | int | float | str]
-    clients: int
-    run_id: int
-
-
-class LearnerSpec(msgspec.Struct, frozen=True):
-    """What to learn, by workload. seed: of the run."""
-
-    seed: int
-    workloads: dict[str, BuiltIn | App]
-
-
-class LearnJob(msgspec.Struct, frozen=True):
-    """A request of the server to a client. node: its Flower node id. request, reply: files."""
-
-    workload: str
-    node: int
-    request: str
-    reply: str
-    received_ns: int
-
-
-class Done(msgspec.Struct, frozen=True):
-    """The reply is in its file. error: what it says went wrong."""
-
-    error: str | None
 
 
 def main() -> int:
@@ -103,15 +57,6 @@ def _do(job: LearnJob, clients: _Clients) -> str | None:
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
     write_reply(job, head, content, error, started_ns, meta)
     return error
-
-
-def write_reply(
-    job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int, meta: Meta | None = None
-) -> None:
-    """Write the reply's file. meta: what else its head says."""
-    stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
-    head = reply_head(request, error, {**(meta or {}), **stamps})
-    write_parcel(Path(job.reply), pack(head, {} if error is not None else content))
 
 
 class _Clients:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from device_agent.learner_child import Done, LearnerSpec, LearnJob, write_reply
+from device_agent.learner_messages import Done, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
 from edgebench.fabric.guard import guarded
 from edgebench.fabric.node_process import usage_of

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from device_agent.learner_child import App, BuiltIn, LearnerSpec
+from device_agent.learner_messages import App, BuiltIn, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection

@@ -9,7 +9,7 @@ import msgspec
 
 from edgebench.errors import EdgebenchError
 from edgebench.tasks import names, task_named
-from edgebench.tasks.sources import DataSource
+from edgebench.tasks.task import DataSource
 
 
 class ModelListed(msgspec.Struct, frozen=True):

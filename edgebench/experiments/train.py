@@ -30,7 +30,7 @@ from edgebench.tasks.task import Dataset, Size, Task
 if TYPE_CHECKING:
     from cloud.export import Converter
     from cloud.jobs import TrainedFile
-    from cloud.training import Fitted
+    from cloud.model_files import Fitted
 
 _DATA_SEED = 0
 _LATENCY_CALLS = 300
@@ -225,7 +225,7 @@ def choice(files: dict[str, TrainedFile], metric: str) -> TrainedFile:
 def _one_size(
     name: str, task: Task, dataset: Dataset, size: Size, seeds: int, work_dir: Path, converter: Converter, tell: Tell
 ) -> tuple[ModelResult, TrainedFile]:
-    from cloud.training import file_for, outputs_of
+    from cloud.model_files import file_for, outputs_of
 
     scores: list[dict[str, float]] = []
     beside: dict[str, list[dict[str, float]]] = {where: [] for where in dataset.beside}
@@ -277,7 +277,7 @@ def _fitted(
 def _exports(
     task: Task, dataset: Dataset, model: Fitted, size: str, converter: Converter, tell: Tell
 ) -> tuple[dict[str, Exported | NotExported], dict[str, TrainedFile]]:
-    from cloud.training import file_for, outputs_of
+    from cloud.model_files import file_for, outputs_of
 
     exports: dict[str, Exported | NotExported] = {}
     files: dict[str, TrainedFile] = {}

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from edgebench.errors import TaskError
 from edgebench.seeds import rng_for, seed_everything
 from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
-from edgebench.tasks.sources import DataSource
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size, Split
+from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size, Split
 from edgebench.tasks.user_task_checks import problem_of_keras, problem_of_metrics
 
 if TYPE_CHECKING:
@@ -89,9 +88,24 @@ class Classifier(ABC):
         train = first_groups(dataset.train, examples, seed=seed)
         how = Patience(epochs or self.epochs, patience=self.patience)
         if not isinstance(model, keras.Model):
-            from edgebench.tasks.torch_fitting import fit_module
+            from edgebench.tasks.torch_fitting import ModuleTraining
 
-            return fit_module(model, self, train, dataset.valid, how, seed=seed, progress=progress)
+            training = ModuleTraining(
+                model,
+                train,
+                classes=self.classes,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                seed=seed,
+            )
+            keep_best(
+                training,
+                how,
+                train_epoch=training.train_epoch,
+                quality=lambda: self.quality(training.outputs(dataset.valid.x), dataset.valid.y),
+                progress=progress,
+            )
+            return training.whole.eval()
         model.compile(keras.optimizers.Adam(self.learning_rate), self.loss, jit_compile=False)
 
         def train_epoch(epoch: int) -> float:

@@ -18,8 +18,7 @@ from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks import sources
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.sources import DataSource
-from edgebench.tasks.task import Dataset, ModelInfo, Size, Split
+from edgebench.tasks.task import Dataset, DataSource, ModelInfo, Size, Split
 from edgebench.tasks.text import read_text
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks import sources
 from edgebench.tasks.metrics import class_intervals, class_metrics, class_right
-from edgebench.tasks.sources import DataSource
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
+from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras

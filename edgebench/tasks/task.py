@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.inference.spec import TensorSpec
-from edgebench.tasks.sources import DataSource
 
 if TYPE_CHECKING:
     import keras
@@ -90,6 +89,38 @@ class Dataset:
     def spec(self) -> TensorSpec:
         """The input of one sample."""
         return TensorSpec(dtype=str(self.train.x.dtype), shape=self.train.x.shape[1:])
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A layout in which people download a data set.
+
+    name: what the set is called. folder: its usual name. markers: any one of these (files or folders, as glob patterns)
+    tells it. how_to_get: what to download, from whom, under which terms, and where to put it, in a line. never_in:
+    names of folders that look like this one and hold another set.
+    """
+
+    name: str
+    folder: str
+    markers: Sequence[str]
+    how_to_get: str
+    load: Callable[[Path], Dataset]
+    never_in: Sequence[str] = ()
+
+    def find(self, data: Path) -> Path | None:
+        """The folder of the set: `data` itself, its usual place in it, or a folder of `data` that looks like it."""
+        return next((folder for folder in self._places(data) if self._tells(folder)), None)
+
+    def _places(self, data: Path) -> Iterator[Path]:
+        yield data
+        yield data / self.folder
+        for child in sorted(path for path in data.iterdir() if path.is_dir()):
+            yield child / self.folder
+            if child.name not in self.never_in:
+                yield child
+
+    def _tells(self, folder: Path) -> bool:
+        return any(next(folder.glob(marker), None) is not None for marker in self.markers)
 
 
 class Epoch(msgspec.Struct, frozen=True):

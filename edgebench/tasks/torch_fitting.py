@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for
-from edgebench.tasks.fitting import Patience, keep_best
-from edgebench.tasks.task import Epoch, Split
-
-if TYPE_CHECKING:
-    from edgebench.tasks.classifier import Classifier
+from edgebench.tasks.task import Split
 
 
-class _Weights:
-    """A module's weights, as `keep_best` reads and writes them."""
+class ModuleTraining:
+    """A module of logits that learns by Adam; `keep_best` reads and writes its weights.
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    whole: the module with the sigmoid or softmax at its end, which gives probabilities.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        train: Split,
+        *,
+        classes: int,
+        batch_size: int,
+        learning_rate: float,
+        seed: int,
+    ) -> None:
+        # Its threads spin while they wait for each other, which beside streams costs minutes where one takes seconds.
+        torch.set_num_threads(1)
         self._module = module
+        self._train = train
+        self._classes = classes
+        self._batch_size = batch_size
+        self._seed = seed
+        self._optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate)
+        self.whole = torch.nn.Sequential(module, torch.nn.Sigmoid() if classes == 2 else torch.nn.Softmax(dim=-1))
 
     def get_weights(self) -> list[Any]:
         """Copies of them."""
@@ -31,54 +46,32 @@ class _Weights:
         """Load them again."""
         self._module.load_state_dict(dict(zip(self._module.state_dict(), weights, strict=True)))
 
-
-def fit_module(
-    module: torch.nn.Module,
-    task: Classifier,
-    train: Split,
-    valid: Split,
-    how: Patience,
-    *,
-    seed: int,
-    progress: Callable[[Epoch], None] | None,
-) -> torch.nn.Module:
-    """Train a module of logits by Adam, and return it with the best epoch's weights, giving probabilities."""
-    # Its threads spin while they wait for each other, which beside streams costs minutes where one takes seconds.
-    torch.set_num_threads(1)
-    optimiser = torch.optim.Adam(module.parameters(), lr=task.learning_rate)
-    probability = torch.nn.Sigmoid() if task.classes == 2 else torch.nn.Softmax(dim=-1)
-    whole = torch.nn.Sequential(module, probability)
-
-    def train_epoch(epoch: int) -> float:
-        module.train()
-        rows = rng_for(seed, "epoch", epoch).permutation(len(train))
+    def train_epoch(self, epoch: int) -> float:
+        """Train epoch n = 1, 2, …; gives its mean loss."""
+        self._module.train()
+        rows = rng_for(self._seed, "epoch", epoch).permutation(len(self._train))
         losses, seen = [], 0
-        for start in range(0, len(rows), task.batch_size):
-            batch = rows[start : start + task.batch_size]
+        for start in range(0, len(rows), self._batch_size):
+            batch = rows[start : start + self._batch_size]
             if len(batch) == 1 and start:
                 break  # of a single sample nothing can be normalised
-            logits = module(torch.from_numpy(np.ascontiguousarray(train.x[batch])))
-            loss = _loss(logits, torch.from_numpy(train.y[batch]), task.classes)
-            optimiser.zero_grad()
+            logits = self._module(torch.from_numpy(np.ascontiguousarray(self._train.x[batch])))
+            loss = _loss(logits, torch.from_numpy(self._train.y[batch]), self._classes)
+            self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            self._optimiser.step()
             seen += len(batch)
             losses.append(float(loss.detach()) * len(batch))
         return sum(losses) / seen
 
-    def quality() -> float:
-        return task.quality(module_outputs(whole, valid.x), valid.y)
-
-    keep_best(_Weights(module), how, train_epoch=train_epoch, quality=quality, progress=progress)
-    return whole.eval()
-
-
-def module_outputs(module: torch.nn.Module, x: NDArray[Any], chunk: int = 512) -> NDArray[np.float32]:
-    """Outputs [sample, output] of a module in evaluation."""
-    module.eval()
-    with torch.no_grad():
-        found = [module(torch.from_numpy(np.ascontiguousarray(x[i : i + chunk]))) for i in range(0, len(x), chunk)]
-    return torch.cat(found).numpy()
+    def outputs(self, x: NDArray[Any], chunk: int = 512) -> NDArray[np.float32]:
+        """Probabilities float32 [sample, output] of samples [sample, *shape]; leaves the module in evaluation."""
+        self.whole.eval()
+        with torch.no_grad():
+            found = [
+                self.whole(torch.from_numpy(np.ascontiguousarray(x[i : i + chunk]))) for i in range(0, len(x), chunk)
+            ]
+        return torch.cat(found).numpy()
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:

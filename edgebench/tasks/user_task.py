@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from edgebench.errors import EdgebenchError, TaskError, describe_error, home_of
 from edgebench.tasks import user_task_checks as checks
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.sources import DataSource
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size, Task, UserLoss
+from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size, Task, UserLoss
 
 if TYPE_CHECKING:
     import keras

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from cloud import training
+from cloud import model_files, training
 from cloud.jobs import StreamInfo, TrainJob
 from cloud.trainer import Trainer, train_now
 from edgebench.clock import now_s, sleep_s
@@ -116,13 +116,13 @@ def test_a_job_that_has_been_evaluated_for_another_is_not_evaluated_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored: list[Path] = []
-    outputs_of = training.outputs_of
+    outputs_of = model_files.outputs_of
 
     def noted(path: Path, *rest: Any) -> Any:
         scored.append(path)
         return outputs_of(path, *rest)
 
-    monkeypatch.setattr(training, "outputs_of", noted)
+    monkeypatch.setattr(model_files, "outputs_of", noted)
     jobs = [msgspec.structs.replace(job(tmp_path, "TASK"), name=name) for name in ("one", "two")]
     with training.TrainerSession() as session:
         session.do(jobs, lambda _: None)

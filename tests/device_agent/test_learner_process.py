@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from device_agent.learner_child import App, LearnerSpec
+from device_agent.learner_messages import App, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
 from edgebench.federated.answerer import Asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from device_agent.learner_child import App, BuiltIn
+from device_agent.learner_messages import App, BuiltIn
 from device_agent.learning import by_keras_backend
 
 

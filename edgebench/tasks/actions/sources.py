@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench.tasks.actions import msr_action3d, ucf101
-from edgebench.tasks.sources import DataSource
+from edgebench.tasks.task import DataSource
 
 
 def sources() -> tuple[DataSource, ...]:

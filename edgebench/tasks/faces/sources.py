@@ -13,9 +13,8 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.faces.labels import labels_of
 from edgebench.tasks.faces.pictures import is_grey, read_face
-from edgebench.tasks.sources import DataSource
 from edgebench.tasks.splits import place_of
-from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.task import Dataset, DataSource, Split
 from edgebench.tasks.text import read_text
 
 FEWEST_PEOPLE = 20

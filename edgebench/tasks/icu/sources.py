@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgebench.tasks.icu import eicu, mimic3, physionet2012
 from edgebench.tasks.icu.generator import Outcome
-from edgebench.tasks.sources import DataSource
+from edgebench.tasks.task import DataSource
 
 
 def sources(outcome: Outcome) -> tuple[DataSource, ...]:

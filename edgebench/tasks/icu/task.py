@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.icu.generator import Outcome, generate
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.sources import DataSource, load
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Loss, ModelInfo, Size
+from edgebench.tasks.sources import load
+from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras

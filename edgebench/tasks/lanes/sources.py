@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench.tasks.lanes import labelled, tusimple, video
-from edgebench.tasks.sources import DataSource
+from edgebench.tasks.task import DataSource
 
 
 def sources() -> tuple[DataSource, ...]:

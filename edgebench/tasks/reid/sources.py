@@ -12,9 +12,8 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
 from edgebench.tasks.images import read_rgb
 from edgebench.tasks.reid.labels import DISTRACTOR, GALLERY, IDENTITY, JUNK, QUERY, labels_of, roles_within
-from edgebench.tasks.sources import DataSource
 from edgebench.tasks.splits import place_of
-from edgebench.tasks.task import Dataset, Split
+from edgebench.tasks.task import Dataset, DataSource, Split
 
 HEIGHT, WIDTH = 96, 48
 """Three quarters of the 128 × 64 of Market-1501."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench.tasks.signs.gtsrb import MIRRORED, NAME, PUBLISHED, load_mirrored, load_published
-from edgebench.tasks.sources import DataSource
+from edgebench.tasks.task import DataSource
 
 
 def sources() -> tuple[DataSource, ...]:

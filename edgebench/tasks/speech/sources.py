@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgebench.tasks.sources import DataSource
 from edgebench.tasks.speech import folder, fsdd, librispeech
+from edgebench.tasks.task import DataSource
 
 
 def sources() -> tuple[DataSource, ...]:

@@ -1,0 +1,62 @@
+"""What an agent and the process that learns for its devices tell each other: a line of JSON each, tensors in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import now_ns
+from edgebench.federated.content import Content, Head, Parcel, pack, reply_head, write_parcel
+
+Meta = Mapping[str, int | float | str]
+Answer = Callable[[Parcel], Parcel]
+
+
+class BuiltIn(msgspec.Struct, frozen=True, tag="built-in"):
+    """Clients of the built-in app learn from the bundle in a folder. runtime: the one that it was made for."""
+
+    bundle_dir: str
+    runtime: str
+
+
+class App(msgspec.Struct, frozen=True, tag="app"):
+    """Clients of a Flower app of the user's own. clients: how many there are in all."""
+
+    path: str
+    config: dict[str, bool | int | float | str]
+    clients: int
+    run_id: int
+
+
+class LearnerSpec(msgspec.Struct, frozen=True):
+    """What to learn, by workload. seed: of the run."""
+
+    seed: int
+    workloads: dict[str, BuiltIn | App]
+
+
+class LearnJob(msgspec.Struct, frozen=True):
+    """A request of the server to a client. node: its Flower node id. request, reply: files."""
+
+    workload: str
+    node: int
+    request: str
+    reply: str
+    received_ns: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The reply is in its file. error: what it says went wrong."""
+
+    error: str | None
+
+
+def write_reply(
+    job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int, meta: Meta | None = None
+) -> None:
+    """Write the reply's file. meta: what else its head says."""
+    stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
+    head = reply_head(request, error, {**(meta or {}), **stamps})
+    write_parcel(Path(job.reply), pack(head, {} if error is not None else content))
