@@ -56,9 +56,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks.federated_bench import MB, Bench
+from edgebench.cpu import cpu_times
 
 CLIENTS = 4
 BYTES_EACH = 4
@@ -268,13 +267,12 @@ PARTS: dict[str, Callable[[Bench, Size], dict[str, Any]]] = {
 
 def measured(size: Size, parts: Sequence[str]) -> dict[str, Any]:
     """These parts."""
-    before, load = psutil.cpu_times(), os.getloadavg()[0]
+    before, load = cpu_times(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="edgebench-federated-") as directory:
         bench = Bench(Path(directory))
         found: dict[str, Any] = {part: PARTS[part](bench, size) for part in parts}
-    after = psutil.cpu_times()
-    stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
-    stolen = round(stolen_s / (sum(after) - sum(before)), 4)
+    spent = cpu_times().since(before)
+    stolen = round(spent.stolen_s / spent.total_s, 4)
     return {**found, "host": {"cores": os.cpu_count(), "stolen": stolen, "load_before": round(load, 2)}}
 
 

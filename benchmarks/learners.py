@@ -39,6 +39,7 @@ import psutil
 
 from cloud.export import QUIET, Converter, StepConversion, quiet_environment
 from edgebench.clock import now_s
+from edgebench.cpu import cpu_times
 from edgebench.tasks.task import Loss
 
 BATCH = 32
@@ -53,7 +54,7 @@ _HERE = Path(__file__).resolve().parent
 
 def measured(turns: int, *, quick: bool) -> dict[str, Any]:
     """Everything."""
-    before = psutil.cpu_times()
+    before = cpu_times()
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="edgebench-learners-") as name:
         directory = Path(name)
@@ -68,9 +69,8 @@ def measured(turns: int, *, quick: bool) -> dict[str, Any]:
                     steps = QUICK_STEPS if quick else STEPS[network]
                     taken[learner].append(_turn(learner, network, directory, steps))
             figures[network] |= _compared({learner: _medians(each) for learner, each in taken.items()})
-    after = psutil.cpu_times()
-    stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
-    host = {"cores": os.cpu_count(), "stolen": round(stolen_s / (sum(after) - sum(before)), 4)}
+    spent = cpu_times().since(before)
+    host = {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)}
     return {**figures, "turns": turns, "host": host}
 
 

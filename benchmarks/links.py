@@ -29,8 +29,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from edgebench.cpu import cpu_times
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import LinkMeasured, probe
 from edgebench.topology.deployment import LinkPlan
@@ -48,7 +47,7 @@ LINKS = {
 
 def measured(rounds: int) -> dict[str, Any]:
     """Everything."""
-    before = psutil.cpu_times()
+    before = cpu_times()
     found: dict[str, list[LinkMeasured]] = {name: [] for name in LINKS}
     for number in range(rounds):
         with (
@@ -58,15 +57,14 @@ def measured(rounds: int) -> dict[str, Any]:
             probed = probe(relay)
         for name, plan in LINKS.items():
             found[name].append(probed[plan.name])
-    after = psutil.cpu_times()
-    stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
+    spent = cpu_times().since(before)
     links = {name: _compared(LINKS[name], each) for name, each in found.items()}
     return {
         "delay_20_ms_error_ms": links[PROMISED]["latency_error_ms"],
         "rate_20_mbit_s_error_percent": links[PROMISED]["rate_error_percent"],
         "links": links,
         "rounds": rounds,
-        "host": {"cores": os.cpu_count(), "stolen": round(stolen_s / (sum(after) - sum(before)), 4)},
+        "host": {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)},
     }
 
 

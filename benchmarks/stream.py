@@ -48,8 +48,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
+from edgebench.cpu import cpu_times
 from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.seeds import rng_for
@@ -233,15 +233,14 @@ def many_devices(bench: Bench, size: Size, qos: int) -> dict[str, Any]:
 
 def measured(size: Size) -> dict[str, Any]:
     """Everything."""
-    before = psutil.cpu_times()
+    before = cpu_times()
     with tempfile.TemporaryDirectory(prefix="edgebench-stream-") as directory:
         bench = Bench(Path(directory))
         by_qos = {f"qos_{qos}": throughput(bench, size, qos) for qos in (0, 1)}
         by_batch = {f"batch_{batch}": overhead(bench, size, batch) for batch in (1, 32)}
         one_device_mb = one_device(bench, size)
         many = [many_devices(bench, size, qos) for qos in (0, 1)]
-    after = psutil.cpu_times()
-    stolen_s = getattr(after, "steal", 0.0) - getattr(before, "steal", 0.0)
+    spent = cpu_times().since(before)
     return {
         "throughput_ratio": min(figures["ratio"] for figures in by_qos.values()),
         "throughput": by_qos,
@@ -254,7 +253,7 @@ def measured(size: Size) -> dict[str, Any]:
         "starts_s": [round(start_s, 2) for start_s in bench.starts_s],
         "samples": size.samples,
         "rounds": size.rounds,
-        "host": {"cores": os.cpu_count(), "stolen": round(stolen_s / (sum(after) - sum(before)), 4)},
+        "host": {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)},
     }
 
 

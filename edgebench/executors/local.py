@@ -17,6 +17,7 @@ import psutil
 
 from cloud.spec import CloudSpec
 from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
+from edgebench.cpu import cpu_times
 from edgebench.errors import FabricError
 from edgebench.executors.processes import Part, start_part, stop_all
 from edgebench.executors.wiring import Wiring
@@ -78,7 +79,7 @@ class LocalRun:
         self._observed: list[LinkObserved] = []
         self._control_url = ""
         self._watcher_token = secrets.token_urlsafe(24)
-        self._last_cpu = psutil.cpu_times()
+        self._last_cpu = cpu_times()
         self._reported_dead: set[str] = set()
         self._faults = _schedule(deployment.faults)
 
@@ -277,13 +278,11 @@ class LocalRun:
             self._spool.write(Faulted(fault.link, fault.kind, now_ns()))
 
     def _sample_usage(self) -> None:
-        times = psutil.cpu_times()
-        before, self._last_cpu = self._last_cpu, times
-        total_s = sum(times) - sum(before)
-        if total_s > 0:
-            idle_s = (times.idle - before.idle) + (getattr(times, "iowait", 0.0) - getattr(before, "iowait", 0.0))
-            stolen_s = getattr(times, "steal", 0.0) - getattr(before, "steal", 0.0)
-            self._spool.write(HostUsed(HostUsage(now_ns(), 1.0 - idle_s / total_s, stolen_s / total_s)))
+        times = cpu_times()
+        spent, self._last_cpu = times.since(self._last_cpu), times
+        if spent.total_s > 0:
+            busy, stolen = 1.0 - spent.idle_s / spent.total_s, spent.stolen_s / spent.total_s
+            self._spool.write(HostUsed(HostUsage(now_ns(), busy, stolen)))
         for part in self._parts:
             if part.nodes:
                 continue  # node processes record their own

@@ -15,11 +15,11 @@ import numpy as np
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations
-from edgebench.report.wording import metric_name, process_name
+from edgebench.report.wording import hop_name, metric_name, process_name, shown_hops
 from edgebench.results import stats
 from edgebench.results.compute import since_start_s
 from edgebench.results.figures import Result, WorkloadFigures
-from edgebench.results.samples import HOPS, Samples, ms
+from edgebench.results.samples import Samples, ms
 
 SERIES = 6
 _MOST_BINS = 100
@@ -41,13 +41,13 @@ def hop_chart(result: Result) -> Chart | None:
         {
             "type": "bar",
             "orientation": "h",
-            "name": hop,
+            "name": hop_name(hop),
             "y": names,
             "x": [short(getattr(hops, hop).mean) for _, hops in shown],
             "marker": {"color": f"--hop-{hop}", "line": {"width": 0}},
-            "hovertemplate": "%{y}: " + hop + " %{x:.2f} ms<extra></extra>",
+            "hovertemplate": "%{y}: " + hop_name(hop) + " %{x:.2f} ms<extra></extra>",
         }
-        for hop in HOPS
+        for hop in shown_hops(result)
     ]
     layout = base_layout(110 + 36 * len(shown), "mean ms from due time to arrival")
     layout |= {"barmode": "stack", "bargap": 0.35}

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from edgebench.report.wording import NONE, count, metric_name, ms, number, process_name, quality, size, things
+from edgebench.report.wording import (
+    NONE,
+    count,
+    hop_name,
+    metric_name,
+    ms,
+    number,
+    process_name,
+    quality,
+    shown_hops,
+    size,
+    things,
+)
 from edgebench.results.figures import (
     Adequacy,
     Hops,
@@ -18,7 +30,6 @@ from edgebench.results.figures import (
     Slip,
     WorkloadFigures,
 )
-from edgebench.results.samples import HOPS
 from edgebench.topology.deployment import Deployment
 
 ROWS_SHOWN = 20
@@ -179,12 +190,13 @@ def data_of(figure: Quality) -> str:
 def hop_table(result: Result) -> Table:
     """p50 / p99 of each hop, and of the whole."""
     rows = []
+    shown = shown_hops(result)
     for name, each in result.workloads.items():
         if each.hops_ms is None or each.latency_ms is None:
             continue
-        cells = [_pair(each.hops_ms, hop) for hop in HOPS]
+        cells = [_pair(each.hops_ms, hop) for hop in shown]
         rows.append((name, *cells, f"{ms(each.latency_ms.p50, 2)} / {ms(each.latency_ms.p99, 2)}"))
-    return Table(("Workload", *HOPS, "all"), tuple(rows))
+    return Table(("Workload", *(hop_name(hop) for hop in shown), "all"), tuple(rows))
 
 
 def model_table(figures: WorkloadFigures) -> Table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from edgebench.results.figures import Result
+from edgebench.results.samples import FORWARDING, HOPS
+
 NONE = "–"
 _METRICS = {
     "auroc": "AUROC",
@@ -58,6 +61,21 @@ def quality(value: float | None, interval: tuple[float, float] | None = None) ->
 def metric_name(metric: str) -> str:
     """Write a metric as the literature does."""
     return _METRICS.get(metric, metric)
+
+
+def hop_name(hop: str) -> str:
+    """A hop in words."""
+    return hop.replace("_", " ")
+
+
+def shown_hops(result: Result) -> list[str]:
+    """The hops of a run; those by the cloud only where an edge passed something on."""
+    means = [
+        {hop: getattr(each.hops_ms, hop).mean for hop in FORWARDING}
+        for each in result.workloads.values()
+        if each.hops_ms
+    ]
+    return [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] for mean in means)]
 
 
 def process_name(name: str, nodes: list[str]) -> str:

@@ -130,7 +130,8 @@ def _workload(
         decided=decided,
         lost=scheduled - decided,
         duplicated=sum(tally.duplicated for tally in tallies.values()),
-        reordered=sum(tally.reordered for tally in tallies.values()),
+        # What came out of order at an edge or the cloud is decided so, and counts when its decision reaches the device.
+        reordered=sum(tallies[node].reordered for node in plan.sources if node in tallies),
         rejected=sum(rejected.values()),
         late=0 if plan.deadline_ms is None else int((ms(samples.latency_ns) > plan.deadline_ms).sum()),
         latency_ms=latency,

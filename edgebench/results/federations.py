@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,23 +103,17 @@ def _total(record: RoundRecord, counts: list[int | None]) -> int | None:
 
 
 def _phases(record: RoundRecord) -> Phases | None:
-    """None where no reply has all its stamps: with another engine they are not known."""
+    """None where no reply has all its stamps: with another engine they are not known.
+
+    A buffered round takes in replies whose clients were asked before it began: what lies before counts as 0.
+    """
     whole = [reply for reply in record.replies if None not in _stamps(reply)]
     if not whole:
         return None
-    delivered, started, finished, arrived = _stamps(max(whole, key=lambda reply: reply.arrived_ns or 0))
-    assert delivered is not None
-    assert started is not None
-    assert finished is not None
-    assert arrived is not None
-    return Phases(
-        distribute=_s(delivered - record.started_ns),
-        wait=_s(started - delivered),
-        learn=_s(finished - started),
-        collect=_s(arrived - finished),
-        close=_s(record.gathered_ns - arrived),
-        aggregate=_s(record.ended_ns - record.gathered_ns),
-    )
+    last = _stamps(max(whole, key=lambda reply: reply.arrived_ns or 0))
+    within = [min(max(at_ns or 0, record.started_ns), record.gathered_ns) for at_ns in last]
+    ends_ns = itertools.accumulate([record.started_ns, *within, record.gathered_ns, record.ended_ns], max)
+    return Phases(*(_s(end - start) for start, end in itertools.pairwise(ends_ns)))
 
 
 def _stamps(reply: ReplyRecord) -> tuple[int | None, int | None, int | None, int | None]:

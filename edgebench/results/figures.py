@@ -33,13 +33,20 @@ class HopStatistics(msgspec.Struct, frozen=True):
 
 
 class Hops(msgspec.Struct, frozen=True):
-    """Where the latency went; the six parts of a sample add up to its latency."""
+    """Where the latency went; the parts of a sample add up to its latency.
+
+    edge_forward, backhaul_up, backhaul_down, edge_return: of what the edge passes on to the cloud, else 0.
+    """
 
     sense: HopStatistics
     uplink: HopStatistics
+    edge_forward: HopStatistics
+    backhaul_up: HopStatistics
     decode: HopStatistics
     queue: HopStatistics
     infer: HopStatistics
+    backhaul_down: HopStatistics
+    edge_return: HopStatistics
     downlink: HopStatistics
 
 
@@ -323,7 +330,8 @@ class Phases(msgspec.Struct, frozen=True):
     """Where the time of a round went, s, along the client that answered last; the parts add up to the round.
 
     distribute: until that client had the model; wait: until it began to learn; learn; collect: until its reply was
-    back; close: what was still waited for; aggregate: the server's own work.
+    back; close: what was still waited for; aggregate: the server's own work. What that client did before the round
+    began, as in a buffered one, counts as 0.
     """
 
     distribute: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,8 +19,28 @@ from edgebench.results.figures import Latency
 ABSENT = -1
 """A stamp that a sample never reached; the monotonic clock has no negative times."""
 
-HOPS = ("sense", "uplink", "decode", "queue", "infer", "downlink")
-_BOUNDARIES = ("scheduled_ns", "sent_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "arrived_ns")
+_BY_STAMP = {
+    "sent_ns": "sense",
+    "forward_in_ns": "uplink",
+    "forward_out_ns": "edge_forward",
+    "received_ns": "backhaul_up",
+    "ready_ns": "decode",
+    "started_ns": "queue",
+    "finished_ns": "infer",
+    "return_in_ns": "backhaul_down",
+    "return_out_ns": "edge_return",
+    "arrived_ns": "downlink",
+}
+"""The hop that ends with each stamp, in the order in which a sample passes them."""
+HOPS = tuple(_BY_STAMP.values())
+FORWARDING = ("edge_forward", "backhaul_up", "backhaul_down", "edge_return")
+"""Hops of what the cloud decides; 0 for all else."""
+_BOUNDARIES = ("scheduled_ns", *_BY_STAMP)
+_WAY_BACK = ("return_in_ns", "return_out_ns")
+_WAY_THERE = [name for name in reversed(_BOUNDARIES) if name not in _WAY_BACK]
+_INSTEAD = [(name, later) for later, name in itertools.pairwise(_WAY_THERE)]
+_INSTEAD += [("return_in_ns", "finished_ns"), ("return_out_ns", "return_in_ns")]
+"""A stamp, and the one that it falls together with where it is absent."""
 _STAMPS = (*_BOUNDARIES, "captured_ns")
 
 Ints = NDArray[np.int64]
@@ -68,12 +89,14 @@ class Samples:
     def hops_ns(self) -> Ints:
         """The latency of each decided sample by hop [decided, hop], in the order of `HOPS`; rows add up to it.
 
-        A sample that is decided where it is sensed has no uplink: a stamp that is absent falls together with the next.
+        A sample that is decided where it is sensed has no uplink: a stamp that is absent falls together with the next,
+        on the way back with the one before.
         """
-        stamps = np.stack([self.ns[name][self.decided] for name in _BOUNDARIES], axis=1)
-        for column in range(len(_BOUNDARIES) - 2, 0, -1):
-            stamps[:, column] = np.where(stamps[:, column] == ABSENT, stamps[:, column + 1], stamps[:, column])
-        return np.diff(stamps, axis=1)
+        stamps = {name: self.ns[name][self.decided] for name in _BOUNDARIES}
+        for name, other in _INSTEAD:
+            stamps[name] = np.where(stamps[name] == ABSENT, stamps[other], stamps[name])
+        passed = np.stack(list(stamps.values()), axis=1)
+        return passed[:, 1:] - passed[:, :-1]
 
     def scored(self, which: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Outputs [n, output] and labels [n, label] of those decided samples of `which` [sample] whose label is known.

@@ -152,12 +152,11 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
         yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
         return
     if figures.lost:
-        dropped = f", {figures.dropped} of them dropped from full queues" if figures.dropped else ""
+        dropped = f", {figures.dropped:,} of them dropped" if figures.dropped else ""
         yield f"{name}: {figures.lost:,} of {scheduled} {_was(figures.lost)} lost{dropped} (none may be)"
-    if figures.dropped:
-        why = ", ".join(f"{count} {reason}" for reason, count in figures.dropped_by_reason.items())
-        dropped = f"{_samples(figures.dropped)} {_was(figures.dropped)} dropped"
-        yield f"{name}: {dropped} ({why}); lower the rate, or give the queue more room"
+    for reason, count in figures.dropped_by_reason.items():
+        mend = _MENDS.get(reason, "see the logs of its nodes")
+        yield f"{name}: {_samples(count)} {_was(count)} dropped ({reason}); {mend}"
     if figures.duplicated_at_devices:
         yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
     if figures.unexpected:
@@ -254,6 +253,16 @@ _FIELDS = {
     "up_mbit_s": "rate up",
     "down_mbit_s": "rate down",
 }
+
+
+_MENDS = {
+    "queue-full": "lower the rate, or give the queue more room",
+    "inference-failed": "the model failed on them; what it said is in the log of the node that decides",
+    "not-connected": "a node had no connection to its broker, nor, with qos 1, room to wait for it; see the logs",
+    "uplink-full": "an edge had no connection to the cloud, nor room to wait; shorten the outage, or lower the rate",
+    "site-full": "an edge had no connection to its site's broker, nor room to wait for it; see the logs of both",
+}
+"""What to do about samples that were dropped for this reason."""
 
 
 def _samples(count: int) -> str:

@@ -53,7 +53,41 @@ def test_the_hops_of_every_sample_add_up_to_its_latency_whatever_stamps_it_lacks
     ]
     assert samples.hops_ns.sum(axis=1).tolist() == samples.latency_ns.tolist()
     # Where it is decided where it is sensed there is no uplink.
-    assert (samples.hops_ns[1] / 1e6).tolist() == [4, 0, 0, 2, 4, 5]
+    assert (samples.hops_ns[1] / 1e6).tolist() == [4, 0, 0, 0, 0, 2, 4, 0, 0, 5]
+
+
+def test_what_an_edge_passes_on_to_the_cloud_has_hops_of_its_own() -> None:
+    by_cloud = row(
+        0,
+        0,
+        (1, 40, 2, 4, 30),
+        forward_in_ns=at_ms(4),
+        forward_out_ns=at_ms(19),
+        return_in_ns=at_ms(67),
+        return_out_ns=at_ms(68),
+    )
+    figures = _death_risk([by_cloud])
+    assert figures.hops_ms is not None
+    means = {hop: spread["mean"] for hop, spread in msgspec.to_builtins(figures.hops_ms).items()}
+    assert means == {
+        "sense": 1,
+        "uplink": 3,
+        "edge_forward": 15,
+        "backhaul_up": 22,
+        "decode": 0,
+        "queue": 2,
+        "infer": 4,
+        "backhaul_down": 20,
+        "edge_return": 1,
+        "downlink": 9,
+    }
+    assert figures.latency_ms is not None
+    assert sum(means.values()) == figures.latency_ms.mean
+
+
+def test_one_reordering_counts_once_however_many_nodes_saw_it() -> None:
+    seen = {node: {"death-risk": Tally(reordered=1)} for node in ("bed-0", "ward-0", "cloud")}
+    assert _death_risk([row(0, 0)], observations=factory.observations(tallies=seen)).reordered == 1
 
 
 def test_a_sample_without_a_decision_is_lost_and_has_no_latency() -> None:

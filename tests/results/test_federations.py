@@ -76,6 +76,15 @@ def test_a_round_is_timed_along_the_client_that_answered_last() -> None:
     assert sum(msgspec.structs.astuple(figures.phases_s)) == pytest.approx(figures.duration_s)
 
 
+def test_a_buffered_round_counts_nothing_that_was_before_it() -> None:
+    # Its one client was asked at 1,000 ms, when the round before was still going on; it began to learn at 1,015.
+    late = held(2, started_ns=at_ms(1_120))
+    (figures,) = federation(late, mode="buffered").rounds
+    assert figures.phases_s is not None
+    assert msgspec.structs.astuple(figures.phases_s) == pytest.approx((0, 0, 0, 0.010, 0.010, 0.010))
+    assert sum(msgspec.structs.astuple(figures.phases_s)) == pytest.approx(figures.duration_s)
+
+
 def test_failures_are_counted_and_named() -> None:
     late = reply("ward-0", started_ns=None, finished_ns=None, arrived_ns=None, bytes_up=0, error="no reply within 3 s")
     (figures,) = federation(held(1, reply(), late)).rounds

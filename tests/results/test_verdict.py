@@ -101,11 +101,11 @@ def test_stolen_time_that_kept_nobody_waiting_does_not() -> None:
 
 
 def test_dropped_samples_are_counted_by_reason() -> None:
-    observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(dropped={"queue full": 2})}})
+    observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(dropped={"queue-full": 2})}})
     verdict = _verdict(observed, [*ROWS, lost(400, 3_999), lost(401, 3_999)])
     assert verdict.reasons == [
-        "death-risk: 2 of 402 samples were lost, 2 of them dropped from full queues (none may be)",
-        "death-risk: 2 samples were dropped (2 queue full); lower the rate, or give the queue more room",
+        "death-risk: 2 of 402 samples were lost, 2 of them dropped (none may be)",
+        "death-risk: 2 samples were dropped (queue-full); lower the rate, or give the queue more room",
     ]
 
 

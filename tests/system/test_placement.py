@@ -49,11 +49,14 @@ def test_every_sample_is_decided_once_on_every_tier(results: dict[str, dict[str,
 
 def test_the_way_to_the_decider_grows_by_the_links_in_between(results: dict[str, dict[str, Any]]) -> None:
     assert hop(results["device"], "uplink") == 0.0
-    assert 2.0 <= hop(results["edge"], "uplink") < hop(results["cloud"], "uplink")
-    # 2 ms and 20 ms of latency, and 14.6 kB at 20 Mbit/s.
-    assert hop(results["cloud"], "uplink") >= 2.0 + 20.0 + SAMPLE_BYTES * 8 / 20e6 * 1e3
+    assert hop(results["edge"], "uplink") >= 2.0
+    assert hop(results["cloud"], "uplink") >= 2.0
+    # 20 ms of latency, and 14.6 kB at 20 Mbit/s.
+    assert hop(results["cloud"], "backhaul_up") >= 20.0 + SAMPLE_BYTES * 8 / 20e6 * 1e3
+    assert hop(results["cloud"], "backhaul_down") >= 20.0
+    assert hop(results["edge"], "backhaul_up") == hop(results["edge"], "backhaul_down") == 0.0
     assert hop(results["edge"], "downlink") >= 2.0
-    assert hop(results["cloud"], "downlink") >= 22.0
+    assert hop(results["cloud"], "downlink") >= 2.0
 
 
 def test_samples_cross_only_the_links_below_their_decider(results: dict[str, dict[str, Any]]) -> None:
