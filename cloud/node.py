@@ -10,12 +10,13 @@ import msgspec
 
 from cloud.registry import Registry
 from edgebench.clock import now_ns
+from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
 from edgebench.fabric.deciding import Decider, Origin
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import Entry, Swap, Swapped, Tally
+from edgebench.fabric.records import Entry, Swap, Swapped
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment, WorkloadPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from edgebench.fabric.records import Tally, add_tallies
+from edgebench.core.tallies import Tally, add_tallies
 from edgebench.fabric.slices import Heartbeat, LiveState, Phase, RunState
 
 

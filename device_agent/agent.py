@@ -13,11 +13,12 @@ from device_agent.learning import Learning
 from device_agent.sensor import Sensor
 from device_agent.stream import Stream
 from edgebench.clock import NS_PER_S, now_ns
+from edgebench.core.samples import Decision, SampleRecord, Stamps
 from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
-from edgebench.fabric.records import Moved, SampleRecord, SampleRows
+from edgebench.fabric.records import Moved, SampleRows
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.serving import InferenceRequest, ModelServer, Served
@@ -182,18 +183,11 @@ class DeviceAgent:
         arrived_ns = now_ns()
         for request, output in zip(served.requests, served.outputs, strict=True):
             stream, seq = request.about
-            decision = wire.Decision(
-                wire.VERSION,
-                seq,
-                stream.device,
-                served.digest,
-                output.tobytes(),
-                len(served.requests),
-                request.received_ns,
-                request.received_ns,
-                served.started_ns,
-                served.finished_ns,
-                served.finished_ns,
+            stamps = Stamps(
+                request.received_ns, request.received_ns, served.started_ns, served.finished_ns, served.finished_ns
+            )
+            decision = Decision(
+                wire.VERSION, seq, stream.device, served.digest, output.tobytes(), len(served.requests), stamps
             )
             stream.decided(decision, arrived_ns, 0)
 

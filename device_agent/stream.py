@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from device_agent.loads import open_loop, query_size
 from device_agent.sensor import Sensor
 from edgebench.clock import NS_PER_S, now_ns
+from edgebench.core.samples import Decision, SampleRecord
+from edgebench.core.schedules import open_loop, query_size
+from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
 from edgebench.fabric.pictures import JPEG, compressed
-from edgebench.fabric.records import SampleRecord, Tally
 from edgebench.inference.serving import InferenceRequest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import After, Offline
@@ -82,7 +83,7 @@ class Stream:
         )
         self._arm(next(self._offsets, None))
 
-    def decided(self, decision: wire.Decision, arrived_ns: int, reply_bytes: int) -> None:
+    def decided(self, decision: Decision, arrived_ns: int, reply_bytes: int) -> None:
         """A decision came in."""
         pending = self.pending.pop(decision.seq, None)
         if pending is None:
@@ -111,20 +112,8 @@ class Stream:
                 pending.size_bytes,
                 pending.label,
                 arrived_ns,
-                decision.forward_in_ns,
-                decision.forward_out_ns,
-                decision.received_ns,
-                decision.ready_ns,
-                decision.started_ns,
-                decision.finished_ns,
-                decision.replied_ns,
-                decision.return_in_ns,
-                decision.return_out_ns,
                 reply_bytes,
-                decision.decider,
-                decision.digest,
-                decision.output,
-                decision.batch,
+                decision,
             )
         )
         self._agent.frame_decided(self, decision.seq, arrived_ns)

@@ -176,7 +176,8 @@ class EdgeNode:
             body = bytes(answer.body)
             if not wire.is_plain(body):
                 decision = wire.parse_decision(body)
-                body = wire.encode(msgspec.structs.replace(decision, return_in_ns=return_in_ns, return_out_ns=now_ns()))
+                stamps = msgspec.structs.replace(decision.stamps, return_in_ns=return_in_ns, return_out_ns=now_ns())
+                body = wire.encode(msgspec.structs.replace(decision, stamps=stamps))
         except wire.RejectedError as rejected:
             self._process.tally(self._name, workload).reject(rejected.reason)
             return

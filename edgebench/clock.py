@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Protocol
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -24,3 +25,52 @@ def now_s() -> float:
 def utc_now() -> datetime:
     """Wall time in UTC, for names and reports; never for measuring."""
     return datetime.now(UTC)
+
+
+class Clock(Protocol):
+    """Where logic that is run in real and in virtual time reads it from."""
+
+    def now_ns(self) -> int:
+        """The time in ns; it never goes back."""
+        ...
+
+
+class RealClock:
+    """The machine's."""
+
+    now_ns = staticmethod(time.monotonic_ns)
+
+
+class OffsetClock:
+    """Another machine's: `offset_ns` ahead of a clock of this one."""
+
+    def __init__(self, clock: Clock, offset_ns: int) -> None:
+        self._clock = clock
+        self.offset_ns = offset_ns
+
+    def now_ns(self) -> int:
+        """The time there in ns."""
+        return self._clock.now_ns() + self.offset_ns
+
+
+class VirtualClock:
+    """Stands still until it is moved.
+
+    >>> clock = VirtualClock(5)
+    >>> clock.move_to(7)
+    >>> clock.now_ns()
+    7
+    """
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._now_ns = start_ns
+
+    def now_ns(self) -> int:
+        """The time in ns."""
+        return self._now_ns
+
+    def move_to(self, at_ns: int) -> None:
+        """It is `at_ns` now. Raises ValueError where that has passed."""
+        if at_ns < self._now_ns:
+            raise ValueError(f"{at_ns} ns has passed: it is {self._now_ns} ns")
+        self._now_ns = at_ns

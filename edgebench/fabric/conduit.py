@@ -12,8 +12,9 @@ from collections.abc import Callable
 from functools import partial
 
 from edgebench.clock import now_ns
+from edgebench.core.links import WINDOW_NS, Lane, pending_bytes_bound, piece_bytes
+from edgebench.fabric.publish_counter import PublishCounter
 from edgebench.fabric.reactor import READ, WRITE, Reactor
-from edgebench.fabric.shaping import WINDOW_NS, Lane, PublishCounter, pending_bytes_bound, piece_bytes
 
 _RECEIVE_BYTES = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from edgebench.clock import now_ns
+from edgebench.core.samples import Decision, Stamps
+from edgebench.core.tallies import Tally
 from edgebench.fabric import wire
-from edgebench.fabric.records import Tally
 from edgebench.inference.confidence import confidence
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.serving import InferenceRequest, ModelServer, Served
@@ -155,20 +156,22 @@ class Decider:
                 body = wire.encode_json(plain)
             else:
                 body = wire.encode(
-                    wire.Decision(
+                    Decision(
                         wire.VERSION,
                         asked.seq or 0,
                         self._node,
                         served.digest,
                         output.tobytes(),
                         len(served.requests),
-                        request.received_ns,
-                        asked.ready_ns,
-                        served.started_ns,
-                        served.finished_ns,
-                        now_ns(),
-                        asked.origin.forward_in_ns,
-                        asked.origin.forward_out_ns,
+                        Stamps(
+                            request.received_ns,
+                            asked.ready_ns,
+                            served.started_ns,
+                            served.finished_ns,
+                            now_ns(),
+                            asked.origin.forward_in_ns,
+                            asked.origin.forward_out_ns,
+                        ),
                     )
                 )
             self._reply(asked.origin, body)

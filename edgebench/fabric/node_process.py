@@ -16,22 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from edgebench.clock import now_ns, sleep_s
+from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
 from edgebench.fabric.control import ControlClient, fetch_model
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import (
-    Closed,
-    Entry,
-    Spool,
-    Swap,
-    Swapped,
-    Tally,
-    TallySnapshot,
-    Usage,
-    Used,
-    add_tallies,
-)
+from edgebench.fabric.records import Closed, Entry, Spool, Swap, Swapped, TallySnapshot, Usage, Used
 from edgebench.fabric.slices import Heartbeat, RunState, Slice
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest

@@ -15,11 +15,11 @@ from contextlib import ExitStack
 import msgspec
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns
+from edgebench.core.links import WINDOW_NS, mbit_s
 from edgebench.errors import FabricError
 from edgebench.fabric.links import Relay
 from edgebench.fabric.reactor import READ, WRITE, Reactor
 from edgebench.fabric.relay import Route
-from edgebench.fabric.shaping import WINDOW_NS, mbit_s
 from edgebench.topology.deployment import LinkPlan
 
 _PER_SHAPE = 2

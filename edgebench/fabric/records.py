@@ -1,97 +1,18 @@
 """What nodes write down while a run goes, and the crash-safe file they write it to.
 
-All times are ns of the clock of `edgebench.clock`. A sample's row is written by the device that sensed it, since the
-decision brings the stamps of every hop back.
+All times are ns of the clock of `edgebench.clock`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
-
-
-class SampleRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One sample, from its due time to the arrival of its decision; None for a stamp that it never reached.
-
-    A sample without `arrived_ns` is lost. forward_*/return_*: when the edge took in and sent on a sample, and its
-    decision, that the cloud decided. received/ready/started/finished/replied: at the deciding node; ready when it was
-    checked and, where it came compressed, decompressed. size_bytes, reply_bytes: MQTT payloads. batch: how many samples
-    were decided together. label, output: raw float32.
-    """
-
-    node: str
-    workload: str
-    seq: int
-    scheduled_ns: int
-    captured_ns: int
-    sent_ns: int | None
-    size_bytes: int
-    label: bytes | None
-    arrived_ns: int | None = None
-    forward_in_ns: int | None = None
-    forward_out_ns: int | None = None
-    received_ns: int | None = None
-    ready_ns: int | None = None
-    started_ns: int | None = None
-    finished_ns: int | None = None
-    replied_ns: int | None = None
-    return_in_ns: int | None = None
-    return_out_ns: int | None = None
-    reply_bytes: int | None = None
-    decider: str | None = None
-    digest: str | None = None
-    output: bytes | None = None
-    batch: int | None = None
-
-
-class Tally(msgspec.Struct):
-    """Counts of one workload at one node; only what applies to its tier is ever above zero.
-
-    scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
-    (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.
-    rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples in plain JSON.
-    """
-
-    scheduled: int = 0
-    sent: int = 0
-    decided: int = 0
-    duplicated: int = 0
-    reordered: int = 0
-    unexpected: int = 0
-    forwarded: int = 0
-    plain_json: int = 0
-    rejected: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-
-    def reject(self, reason: str) -> None:
-        """Count one as rejected."""
-        self.rejected[reason] = self.rejected.get(reason, 0) + 1
-
-    def drop(self, reason: str) -> None:
-        """Count one as dropped."""
-        self.dropped[reason] = self.dropped.get(reason, 0) + 1
-
-
-def add_tallies(tallies: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
-    """Sums by workload over nodes."""
-    sums: dict[str, Tally] = {}
-    for of_node in tallies:
-        for workload, tally in of_node.items():
-            total = sums.setdefault(workload, Tally())
-            for field in _PLAIN_COUNTS:
-                setattr(total, field, getattr(total, field) + getattr(tally, field))
-            for reason, n in list(tally.rejected.items()):  # a copy: other threads add reasons
-                total.rejected[reason] = total.rejected.get(reason, 0) + n
-            for reason, n in list(tally.dropped.items()):
-                total.dropped[reason] = total.dropped.get(reason, 0) + n
-    return sums
-
-
-_PLAIN_COUNTS = tuple(field for field in Tally.__struct_fields__ if field not in ("rejected", "dropped"))
 
 
 class Swap(msgspec.Struct, frozen=True):

@@ -19,10 +19,10 @@ from typing import Literal
 
 import msgspec
 
+from edgebench.core.links import Lane, Pipe, jitter_draws
 from edgebench.errors import FabricError
 from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.reactor import READ, Reactor
-from edgebench.fabric.shaping import Lane, Pipe, jitter_draws
 from edgebench.topology.deployment import LinkPlan
 
 _BACKLOG = 1024

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from edgebench.fabric.records import Tally
+from edgebench.core.tallies import Tally
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Move
 

@@ -7,13 +7,13 @@ of the sender's `clock.now_ns`.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
+from edgebench.core.samples import Decision, Sequence, Stamp
 from edgebench.fabric.pictures import JPEG, decompressed, picture_size
 from edgebench.inference.spec import Manifest, TensorSpec
 
@@ -23,14 +23,9 @@ _LARGEST_RATIO = 4
 """A payload of more than so many times the tensor's bytes is not even decoded; a wrong dtype is still called one."""
 
 _JSON_BYTES_PER_VALUE = 40
-_LARGEST_SEQ = 1 << 40
 _BEFORE_THE_FIRST = 1_000
 """So many samples that were sent before the first one to arrive may still come, where only some come at all."""
-
-Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
-Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Output = Annotated[bytes, Meta(max_length=4 * 65_536)]
-"""Raw float32, little-endian."""
+_LARGEST_OUTPUT_BYTES = 4 * 65_536
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
@@ -48,26 +43,6 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     shape: tuple[int, ...]
     label: tuple[float, ...] | None
     payload: memoryview
-
-
-class Decision(msgspec.Struct, frozen=True, array_like=True):
-    """One output with the digest of the model that made it, and when it passed where (see `records.SampleRecord`)."""
-
-    version: int
-    seq: Sequence
-    decider: str
-    digest: str
-    output: Output
-    batch: Annotated[int, Meta(ge=1, le=65_536)]
-    received_ns: Stamp
-    ready_ns: Stamp
-    started_ns: Stamp
-    finished_ns: Stamp
-    replied_ns: Stamp
-    forward_in_ns: Stamp | None = None
-    forward_out_ns: Stamp | None = None
-    return_in_ns: Stamp | None = None
-    return_out_ns: Stamp | None = None
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True):
@@ -202,7 +177,7 @@ def parse_decision(payload: bytes | memoryview) -> Decision:
         raise RejectedError("not-a-decision") from None
     if decision.version != VERSION:
         raise RejectedError("wrong-version")
-    if len(decision.output) % 4:
+    if len(decision.output) % 4 or len(decision.output) > _LARGEST_OUTPUT_BYTES:
         raise RejectedError("not-a-decision")
     return decision
 

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     Began,
     Cascaded,
@@ -28,12 +30,10 @@ from edgebench.fabric.records import (
     Rounded,
     RoundRecord,
     RoundScored,
-    SampleRecord,
     SampleRows,
     Sourced,
     Swap,
     Swapped,
-    Tally,
     TallySnapshot,
     Usage,
     Used,

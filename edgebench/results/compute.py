@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import ModelEvent, Observations, RoundRecord, Tally
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import ModelEvent, Observations, RoundRecord
 from edgebench.results import stats
 from edgebench.results.cascades import cascade_of
 from edgebench.results.federations import federations_of

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from edgebench.core.samples import COLUMNS, SampleRecord
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord, SampleRecord
+from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
 from edgebench.topology.deployment import Deployment
 
 TOPOLOGY = "topology.yaml"
@@ -39,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. records: a pyarrow table with the columns of `SampleRecord`, in its order.
+    """A finished run. records: a pyarrow table with the columns `COLUMNS`.
 
     rounds: of its federations, in the order in which they ended; empty where there are none.
     """
@@ -183,7 +184,7 @@ def records_table(rows: list[SampleRecord]) -> Any:
     import pyarrow as pa
 
     schema = _schema()
-    columns = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else ([] for _ in schema)
+    columns = zip(*map(SampleRecord.columns, rows), strict=True) if rows else ([] for _ in schema)
 
     def array(field: Any, column: Sequence[Any]) -> Any:
         if field.name in _STRINGS:
@@ -263,4 +264,4 @@ def _schema() -> Any:
             return pa.list_(pa.float32())
         return pa.int32() if name in _SMALL else pa.int64()
 
-    return pa.schema([(name, kind(name)) for name in SampleRecord.__struct_fields__])
+    return pa.schema([(name, kind(name)) for name in COLUMNS])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cloud.run_status import RunStatus
-from edgebench.fabric.records import Tally
+from edgebench.core.tallies import Tally
 from edgebench.fabric.slices import Heartbeat
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from edgebench.core.tallies import Tally
 from edgebench.fabric import wire
 from edgebench.fabric.deciding import Decider, Intake, Origin
-from edgebench.fabric.records import Tally
 from edgebench.inference.fake import FakeRuntime
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch, ModelChoice, Poisson, Queue, Training
@@ -63,8 +63,9 @@ def test_a_decision_carries_the_digest_and_the_stamps_of_its_way() -> None:
     decision = wire.parse_decision(body)
     assert origin.device == "bed-0"
     assert (decision.seq, decision.decider, decision.digest) == (0, "ward", "d" * 64)
-    assert (decision.forward_in_ns, decision.forward_out_ns, decision.batch) == (5, 6, 1)
-    assert decision.received_ns <= decision.started_ns <= decision.finished_ns <= decision.replied_ns
+    stamps = decision.stamps
+    assert (stamps.forward_in_ns, stamps.forward_out_ns, decision.batch) == (5, 6, 1)
+    assert stamps.received_ns <= stamps.ready_ns <= stamps.started_ns <= stamps.finished_ns <= stamps.replied_ns
     assert swaps == ["d" * 64]
 
 

@@ -11,8 +11,9 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
+from edgebench.core.samples import SampleRecord
 from edgebench.errors import DataError, EdgebenchError
-from edgebench.fabric.records import Death, Observations, SampleRecord
+from edgebench.fabric.records import Death, Observations
 from edgebench.report import charts
 from edgebench.report.page import print_summary, report_command, write_report
 from edgebench.results import rundir

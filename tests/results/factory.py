@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.fabric.records import LinkObserved, ModelEvent, Observations, SampleRecord, Swap, Tally, Usage
+from edgebench.core.samples import Decision, SampleRecord, Stamps
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import LinkObserved, ModelEvent, Observations, Swap, Usage
 from edgebench.inference.spec import TensorSpec
 from edgebench.results.rundir import records_table
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan
@@ -84,6 +86,7 @@ def row(seq: int, due_ms: float, hops_ms: tuple[float, ...] = (1, 3, 2, 4, 5), *
     received = sent + uplink
     started = received + queue
     finished = started + infer
+    stamps = Stamps(at_ms(received), at_ms(received), at_ms(started), at_ms(finished), at_ms(finished))
     sample = SampleRecord(
         node="bed-0",
         workload="death-risk",
@@ -94,25 +97,29 @@ def row(seq: int, due_ms: float, hops_ms: tuple[float, ...] = (1, 3, 2, 4, 5), *
         size_bytes=14_600,
         label=raw([float(seq % 2)]),
         arrived_ns=at_ms(finished + downlink),
-        received_ns=at_ms(received),
-        ready_ns=at_ms(received),
-        started_ns=at_ms(started),
-        finished_ns=at_ms(finished),
-        replied_ns=at_ms(finished),
         reply_bytes=120,
-        decider="ward-0",
-        digest=FIRST,
-        output=raw([0.9 if seq % 2 else 0.1]),
-        batch=1,
+        decision=Decision(1, seq, "ward-0", FIRST, raw([0.9 if seq % 2 else 0.1]), 1, stamps),
     )
-    return msgspec.structs.replace(sample, **changes)
+    return changed(sample, **changes)
+
+
+def changed(sample: SampleRecord, **changes: Any) -> SampleRecord:
+    """Another record, with other values in some columns."""
+    decision = sample.decision
+    if decision is not None:
+        stamps = msgspec.structs.replace(decision.stamps, **_those_of(Stamps, changes))
+        decision = msgspec.structs.replace(decision, stamps=stamps, **_those_of(Decision, changes))
+    return msgspec.structs.replace(sample, decision=decision, **_those_of(SampleRecord, changes))
+
+
+def _those_of(kind: type[msgspec.Struct], changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in changes.items() if name in kind.__struct_fields__}
 
 
 def lost(seq: int, due_ms: float, **changes: Any) -> SampleRecord:
     """A sample that was sent, and of which no more was heard."""
     sent = row(seq, due_ms)
-    kept = ("node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label")
-    return msgspec.structs.replace(SampleRecord(**{name: getattr(sent, name) for name in kept}), **changes)
+    return msgspec.structs.replace(sent, **{"arrived_ns": None, "reply_bytes": None, "decision": None, **changes})
 
 
 def model(digest: str, ready_ms: float, announced_ms: float | None, auroc: float) -> ModelEvent:

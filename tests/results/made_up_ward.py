@@ -7,16 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgebench.fabric.records import (
-    HostUsage,
-    LinkObserved,
-    ModelEvent,
-    Observations,
-    SampleRecord,
-    Swap,
-    Tally,
-    Usage,
-)
+from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import HostUsage, LinkObserved, ModelEvent, Observations, Swap, Usage
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan
 from edgebench.topology.model import Poisson
@@ -97,7 +90,7 @@ def _row(rng: np.random.Generator, workload: str, bed: str, seq: int, at_due_ms:
     skill = 1.6 if later else 0.6
     output = float(1 / (1 + np.exp(-(rng.normal() + skill * (2 * label - 1)))))
     row = factory.row(seq, at_due_ms, hops, node=bed, workload=workload, label=[label], output=[output])
-    return msgspec.structs.replace(
+    return factory.changed(
         row,
         captured_ns=at_ms(at_due_ms + sense / 2),
         decider=ward_of(bed),

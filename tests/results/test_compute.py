@@ -2,8 +2,10 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Death, HostUsage, Observations, SampleRecord, Tally, Usage
+from edgebench.fabric.records import Death, HostUsage, Observations, Usage
 from edgebench.results.compute import result_of
 from edgebench.results.figures import HopStatistics, Latency, Result, WorkloadFigures
 from edgebench.results.samples import samples_by_workload

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from edgebench.fabric.records import Moved, SampleRecord
+from edgebench.core.samples import SampleRecord
+from edgebench.fabric.records import Moved
 from edgebench.results.figures import HandoverFigures
 from edgebench.results.handovers import handovers_of
 from edgebench.results.samples import samples_by_workload

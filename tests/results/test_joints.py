@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgebench.fabric.records import SampleRecord
+from edgebench.core.samples import SampleRecord
 from edgebench.results.figures import JointFigures, PathFigures
 from edgebench.results.joints import joints_of
 from edgebench.results.samples import samples_by_workload

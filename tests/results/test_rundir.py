@@ -1,12 +1,11 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from edgebench.core.samples import COLUMNS, SampleRecord
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import SampleRecord
 from edgebench.results import rundir
 from tests.results import factory
 
@@ -36,14 +35,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     back = run.records.to_pylist()
     vectors = [(row.pop("label"), row.pop("output")) for row in back]
     assert vectors == [([0.0], pytest.approx([0.1])), ([1.0], None), (None, pytest.approx([0.1]))]
-    plain = [msgspec.structs.asdict(row) for row in rows]
+    plain = [dict(zip(COLUMNS, row.columns(), strict=True)) for row in rows]
     assert back == [{name: row[name] for name in back[0]} for row in plain]
 
 
 def test_a_run_without_a_sample_has_an_empty_table(tmp_path: Path) -> None:
     run = rundir.load_run(_write(tmp_path, []))
     assert run.records.num_rows == 0
-    assert run.records.column_names == list(SampleRecord.__struct_fields__)
+    assert run.records.column_names == list(COLUMNS)
 
 
 def test_rows_beyond_one_chunk_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,3 +95,16 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str) ->
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgebenchError, match="no such run directory"):
         rundir.load_run(tmp_path / "nowhere")
+
+
+def test_the_columns_have_the_names_that_other_tools_rely_on() -> None:
+    sample = factory.row(3, 10, return_in_ns=7)
+    values = dict(zip(COLUMNS, sample.columns(), strict=True))
+    assert sample.decision is not None
+    assert values["decider"] == "ward-0"
+    assert values["return_in_ns"] == 7
+    assert values["finished_ns"] == sample.decision.stamps.finished_ns
+    undecided = dict(zip(COLUMNS, factory.lost(3, 10).columns(), strict=True))
+    assert [name for name, value in undecided.items() if value is not None] == [
+        "node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label",
+    ]  # fmt: skip

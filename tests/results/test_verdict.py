@@ -2,7 +2,9 @@ from typing import Any
 
 import pytest
 
-from edgebench.fabric.records import Death, HostUsage, LinkObserved, Observations, SampleRecord, Tally
+from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import Death, HostUsage, LinkObserved, Observations
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Verdict
 from edgebench.topology.deployment import WorkloadPlan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_agent.loads import open_loop, query_size
+from edgebench.core.schedules import open_loop, query_size
 from edgebench.topology.model import Fixed, Load, MultiStream, Offline, Poisson, Server, SingleStream, Trace
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of an emulated link, without a socket or a clock: when a byte leaves, when it arrives, what it was.
+"""The law of an emulated link: when a byte leaves, and when it arrives.
 
 A link's direction is a lane. A byte leaves at max(previous departure, its arrival) + size / rate, on a departure clock
 that all lanes of one pipe share, and arrives the latency later, in order. Rates are of TCP payload: headers are free.
@@ -17,7 +17,6 @@ _MIN_PIECE_BYTES = 512
 _MAX_PIECE_BYTES = 64 * 1024
 _PIECE_NS = 10 * NS_PER_MS
 _PIECE_AMONG_MANY_NS = NS_PER_MS // 2
-_RESERVED_TYPES = (0, 15)
 _UNLIMITED_PENDING_BYTES = 4 * 1024 * 1024
 
 WINDOW_NS = 100 * NS_PER_MS
@@ -105,42 +104,6 @@ def pending_bytes_bound(lanes: tuple[Lane, ...]) -> int:
         return _UNLIMITED_PENDING_BYTES
     time_ns = sum(lane.latency_ns for lane in lanes) + WINDOW_NS
     return max(int(2 * time_ns / slowest), 2 * piece_bytes(lanes))
-
-
-class PublishCounter:
-    """Counts the PUBLISH packets in one direction of an MQTT connection, however the bytes are cut.
-
-    Source: MQTT 3.1.1, section 2.2 (fixed header). After bytes that are no MQTT it counts no more.
-    """
-
-    __slots__ = ("_broken", "_header", "_left", "_publish")
-
-    def __init__(self) -> None:
-        self._header = bytearray()
-        self._left = 0
-        self._publish = False
-        self._broken = False
-
-    def feed(self, data: bytes) -> int:
-        """How many PUBLISH packets end in `data`."""
-        ended = 0
-        at = 0
-        while at < len(data) and not self._broken:
-            if self._left:
-                step = min(self._left, len(data) - at)
-                self._left -= step
-                at += step
-                ended += self._publish and not self._left
-                continue
-            self._header.append(data[at])
-            at += 1
-            if len(self._header) > 1 and self._header[-1] < 0x80:
-                self._left = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(self._header[1:]))
-                self._publish = self._header[0] >> 4 == 3
-                self._header.clear()
-            elif len(self._header) == 5 or self._header[0] >> 4 in _RESERVED_TYPES:
-                self._broken = True
-        return ended
 
 
 def mbit_s(size_bytes: float, time_ns: float) -> float:

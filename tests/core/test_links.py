@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgebench.fabric.shaping import Lane, Pipe, PublishCounter, jitter_draws, pending_bytes_bound, piece_bytes
+from edgebench.core.links import Lane, Pipe, jitter_draws, pending_bytes_bound, piece_bytes
 
 MS = 1_000_000
 NO_DRAWS: Iterator[float] = iter(())
@@ -114,42 +114,3 @@ def test_a_piece_is_what_the_slowest_lane_carries_in_half_a_ms_or_the_only_one_i
 def test_what_may_be_under_way_is_twice_latency_and_window_at_the_slowest_rate() -> None:
     assert pending_bytes_bound((lane(40.0, 2), lane(8.0, 20))) == 2 * 122 * 1000
     assert pending_bytes_bound((lane(None, 20),)) == 4 * 1024 * 1024
-
-
-def publish(size: int) -> bytes:
-    """A PUBLISH packet with `size` bytes after the fixed header."""
-    length = bytearray()
-    left = size
-    while True:
-        left, digit = divmod(left, 128)
-        length.append(digit | (0x80 if left else 0))
-        if not left:
-            return b"\x30" + bytes(length) + bytes(size)
-
-
-PACKETS = (
-    b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"  # CONNECT
-    + publish(127)
-    + publish(128)
-    + b"\xc0\x00"  # PINGREQ: no bytes after the header
-    + b"\x40\x02\x00\x01"  # PUBACK
-    + publish(20_000)
-)
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 100, 100_000])
-def test_publish_packets_are_counted_however_the_bytes_are_cut(step: int) -> None:
-    counter = PublishCounter()
-    assert sum(counter.feed(PACKETS[at : at + step]) for at in range(0, len(PACKETS), step)) == 3
-
-
-def test_a_message_counts_when_its_last_byte_has_come() -> None:
-    counter = PublishCounter()
-    assert counter.feed(publish(300)[:-1]) == 0
-    assert counter.feed(b"\0") == 1
-
-
-@pytest.mark.parametrize("garbage", [b"\x30\xff\xff\xff\xff\xff", b"\x00\x00", b"\xf0\x00"])
-def test_bytes_that_are_no_mqtt_are_not_counted_and_harm_nothing(garbage: bytes) -> None:
-    counter = PublishCounter()
-    assert counter.feed(publish(5) + garbage + publish(5)) == 1

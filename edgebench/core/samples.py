@@ -1,0 +1,112 @@
+"""A sample, the decision on it, and when it passed where. All times are ns of the run's clock."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+_LARGEST_SEQ = 1 << 40
+
+Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
+Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class Stamps(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When a sample, and its decision, passed where between the device's sending and its hearing of it.
+
+    received, ready, started, finished, replied: at the deciding node; ready when it was checked and, where it came
+    compressed, decompressed. forward, return: when the edge took in and sent on a sample, and its decision, that the
+    cloud decided; None where none did.
+    """
+
+    received_ns: Stamp
+    ready_ns: Stamp
+    started_ns: Stamp
+    finished_ns: Stamp
+    replied_ns: Stamp
+    forward_in_ns: Stamp | None = None
+    forward_out_ns: Stamp | None = None
+    return_in_ns: Stamp | None = None
+    return_out_ns: Stamp | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One output, with the digest of the model that made it. output: raw float32, little-endian.
+
+    batch: how many samples were decided together.
+    """
+
+    version: int
+    seq: Sequence
+    decider: str
+    digest: str
+    output: bytes
+    batch: Annotated[int, Meta(ge=1, le=65_536)]
+    stamps: Stamps
+
+
+class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One sample, from its due time to the arrival of its decision; None for what it never reached.
+
+    It is written by the device that sensed it, since the decision brings the stamps of every hop back. A sample without
+    `arrived_ns` is lost. size_bytes, reply_bytes: MQTT payloads. label: raw float32.
+    """
+
+    node: str
+    workload: str
+    seq: int
+    scheduled_ns: int
+    captured_ns: int
+    sent_ns: int | None
+    size_bytes: int
+    label: bytes | None
+    arrived_ns: int | None = None
+    reply_bytes: int | None = None
+    decision: Decision | None = None
+
+    def columns(self) -> tuple[Any, ...]:
+        """The values of `COLUMNS`."""
+        found = self.decision
+        sensed = (
+            self.node,
+            self.workload,
+            self.seq,
+            self.scheduled_ns,
+            self.captured_ns,
+            self.sent_ns,
+            self.size_bytes,
+            self.label,
+            self.arrived_ns,
+        )
+        if found is None:
+            return (*sensed, *_UNDECIDED)
+        by = found.stamps
+        return (
+            *sensed,
+            by.forward_in_ns,
+            by.forward_out_ns,
+            by.received_ns,
+            by.ready_ns,
+            by.started_ns,
+            by.finished_ns,
+            by.replied_ns,
+            by.return_in_ns,
+            by.return_out_ns,
+            self.reply_bytes,
+            found.decider,
+            found.digest,
+            found.output,
+            found.batch,
+        )
+
+
+COLUMNS = (
+    *("node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label", "arrived_ns"),
+    *("forward_in_ns", "forward_out_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "replied_ns"),
+    *("return_in_ns", "return_out_ns", "reply_bytes", "decider", "digest", "output", "batch"),
+)
+"""The columns of `records.parquet`, a row a sample."""
+
+_UNDECIDED = (None,) * 14
