@@ -24,6 +24,8 @@ from cloud.run_status import RunStatus
 from cloud.spec import CloudSpec
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
+from edgebench.fabric.descriptors import allow_descriptors
+from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, usage_now, versions
 from edgebench.fabric.records import Closed, Entry, Spool, TallySnapshot, Used
 
@@ -55,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and stream files")
     parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    allow_descriptors()
+    log_to_stderr()
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     spec = msgspec.json.decode(_first_line(), type=CloudSpec)
     if args.lifeline:

@@ -20,6 +20,7 @@ from edgebench.federated.client_bundle import BUNDLE, MODEL, STEP, STEP_SPEC
 from edgebench.federated.partition import PARTITION_FILES
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.wording import listed
 
 _log = logging.getLogger(__name__)
 _LARGEST_UPLOAD_BYTES = 1 << 32
@@ -207,7 +208,7 @@ class ControlPlane:
     def _check_speaks_for(self, request: web.Request, nodes: list[str]) -> None:
         strangers = set(nodes) - set(self._nodes_behind(request))
         if strangers or not nodes:
-            raise web.HTTPForbidden(text=f"this token does not speak for {', '.join(sorted(strangers)) or 'no node'}")
+            raise web.HTTPForbidden(text=f"this token does not speak for {listed(sorted(strangers)) or 'no node'}")
 
 
 def _json(value: msgspec.Struct) -> web.Response:

@@ -48,6 +48,7 @@ from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import FederatedPlan, WorkloadPlan
 from edgebench.topology.model import Dirichlet, Rollout, Training
+from edgebench.topology.wording import listed
 
 _log = logging.getLogger(__name__)
 _HEADSTART_S = 1.5
@@ -126,7 +127,7 @@ class Director:
             await asyncio.wait_for(self._status.all_ready(), _READY_PATIENCE_S)
         except TimeoutError:
             waiting = sorted(set(self._deployment.nodes) - {self._deployment.cloud} - set(self._status.live().ready))
-            raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {', '.join(waiting)}") from None
+            raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {listed(waiting)}") from None
 
     async def _stream(self) -> None:
         start_ns = now_ns() + int(_HEADSTART_S * NS_PER_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -29,6 +28,7 @@ from edgebench.clock import NS_PER_S, now_ns, sleep_s
 from edgebench.errors import DataError, EdgebenchError, describe_error
 from edgebench.fabric import topics
 from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import ReplyRecord, Rounded, RoundRecord
@@ -214,7 +214,7 @@ def main() -> int:
     """Run the federation that the first line on standard input describes, from the second line on."""
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever an app prints must not mix with the events
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
     threading.excepthook = _end_with_thread
     emitting = threading.Lock()

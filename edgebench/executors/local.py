@@ -41,6 +41,7 @@ from edgebench.fabric.relay import LinkCounters
 from edgebench.fabric.slices import WATCHER, Endpoints, LiveState
 from edgebench.topology.deployment import Deployment, LinkPlan
 from edgebench.topology.model import Fault
+from edgebench.topology.wording import listed
 
 _TICK_S = 0.1
 _LIVE_EVERY_S = 0.5
@@ -119,7 +120,7 @@ class LocalRun:
                             ending_since_s = now_s()
                 if ending_since_s is not None and now_s() - ending_since_s > _ENDING_PATIENCE_S:
                     late = [part.name for part in self._node_parts if part.process.poll() is None]
-                    self._spool.write(Invalidated(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {', '.join(late)}"))
+                    self._spool.write(Invalidated(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {listed(late)}"))
                     return
                 sleep_s(_TICK_S)
             self._has_broken(client)
@@ -226,7 +227,7 @@ class LocalRun:
             for node in nodes:
                 arguments += ["--node", node]
             part = start_part(
-                first if is_edge else f"device agent of {_listed(nodes)}",
+                first if is_edge else f"device agent of {listed(nodes)}",
                 "edge_node" if is_edge else "device_agent",
                 arguments,
                 log=self._logs / f"{first}.log",
@@ -369,7 +370,3 @@ def _observed(link: LinkPlan, measured: LinkMeasured | None) -> LinkObserved:
 
 def _known(figures: dict[str, float | None]) -> dict[str, float]:
     return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 8 else f"{names[0]} … {names[-1]} ({len(names)})"

@@ -22,10 +22,11 @@ from edgebench import tasks
 from edgebench.clock import utc_now
 from edgebench.errors import EdgebenchError, ModelError, TaskError
 from edgebench.executors.local import LocalOptions, LocalRun
+from edgebench.executors.open_files import allow_open_files
 from edgebench.experiments.deployment_checks import check_deployment
 from edgebench.experiments.progress import RunProgress
+from edgebench.fabric.broker_probe import try_broker
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.mqtt import try_broker
 from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
 from edgebench.report.page import report_command, write_report
 from edgebench.results.collect import COMMAND_SPOOL, collect
@@ -69,6 +70,7 @@ def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
     where = None if data is None else str(data)
     checked = resolve(topology, run_id="check", executor=args.executor, data=where)
     check_deployment(checked, args.file)
+    allow_open_files(checked, args.file)
     if args.resume is not None:
         _check_resumable(checked, args.resume)
     run_dir = create_run_dir(out, topology.name, utc_now()).resolve()

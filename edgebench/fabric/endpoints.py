@@ -31,6 +31,11 @@ class BrokerUrl:
         """The URL for logs and reports, with `***` in the password's place."""
         return self._written(None if self.password is None else "***")
 
+    @property
+    def at(self) -> str:
+        """`host:port`."""
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     def _written(self, password: str | None) -> str:
         login = ""
         if self.username is not None:
@@ -38,8 +43,7 @@ class BrokerUrl:
             if password is not None:
                 login += ":" + quote(password, safe="*")
             login += "@"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{login}{host}:{self.port}"
+        return f"{'mqtts' if self.tls else 'mqtt'}://{login}{self.at}"
 
 
 def parse_broker_url(url: str) -> BrokerUrl:

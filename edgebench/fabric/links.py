@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from edgebench.errors import FabricError
+from edgebench.fabric.descriptors import READABLE, wait_until_ready
 from edgebench.fabric.guard import guarded
 from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
@@ -118,7 +118,7 @@ class Relay:
             except (OSError, ValueError) as error:
                 raise FabricError(f"link relay: gone: {self._last_words()}") from error
             # Each question has one line for an answer, so nothing can wait in the reader's buffer here.
-            if not select.select([self.process.stdout], [], [], _ANSWER_S)[0]:
+            if not wait_until_ready(self.process.stdout, READABLE, _ANSWER_S):
                 raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self._log})")
             line = self.process.stdout.readline()
         if not line:

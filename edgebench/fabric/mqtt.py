@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -15,51 +14,36 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edgebench.clock import now_s
-from edgebench.errors import FabricError
+from edgebench.fabric.descriptors import WRITABLE, wait_until_ready
+from edgebench.fabric.dialling import Dial
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
+from edgebench.topology.wording import listed
 
 _log = logging.getLogger(__name__)
 _KEEPALIVE_S = 30
-_CONNECT_S = 2.0
-_TRY_S = 5.0
+_CONNECT_S = 5.0
 _GOODBYE_S = 1.0
 _HOUSEKEEPING_S = 5.0
 _RESUBSCRIBE_S = 1.0
 _RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
 
+REFUSED = "the broker refuses the connection"
+"""How the reason of a connection that was refused begins."""
+
 Received = Callable[[str, bytes], None]
 
 
-def try_broker(broker: BrokerUrl) -> None:
-    """Connect once and say goodbye. Raises FabricError where the broker is not there, or refuses the login."""
-    answers: list[ReasonCode] = []
-    client = _client(broker, "", clean_session=True)
-    client.on_connect = lambda _client, _userdata, _flags, code, _properties: answers.append(code)
-    try:
-        client.connect(broker.host, broker.port, _KEEPALIVE_S)
-        until_s = now_s() + _TRY_S
-        while not answers and now_s() < until_s:
-            client.loop(0.1)
-    except OSError as error:
-        raise FabricError(f"{broker.shown}: no broker answers there: {error}") from error
-    finally:
-        client.disconnect()
-    if not answers:
-        raise FabricError(f"{broker.shown}: what answers there is no MQTT broker")
-    if answers[0].is_failure:
-        raise FabricError(f"{broker.shown}: the broker refuses the connection: {answers[0]}")
+class _Client(paho.Client):
+    """paho's client on a socket that is open already: paho's own way to open one blocks, for as long as it takes."""
 
+    opened: socket.socket | None = None
 
-def _client(broker: BrokerUrl, client_id: str, *, clean_session: bool) -> paho.Client:
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
-    client.connect_timeout = _CONNECT_S
-    if broker.username is not None:
-        client.username_pw_set(broker.username, broker.password)
-    if broker.tls:
-        client.tls_set_context(ssl.create_default_context())
-    return client
+    def _create_socket(self) -> socket.socket:
+        sock, self.opened = self.opened, None
+        assert sock is not None
+        return sock
 
 
 class Connection:
@@ -78,21 +62,28 @@ class Connection:
         *,
         on_message: Received,
         on_up: Callable[[], None] | None = None,
+        on_down: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
+        clean_session: bool = False,
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
-        (re)connection once all subscriptions stand."""
+        (re)connection once all subscriptions stand, `on_down` with the reason at each that fails, is refused or
+        breaks. clean_session: the broker forgets what it holds for this client when that is gone."""
         self._reactor = reactor
         self._broker = broker
         self._on_message = on_message
         self._on_up = on_up
+        self._on_down = on_down
         self._subscriptions: list[tuple[str, int]] = []
         self._awaited_acks: dict[int, list[tuple[str, int]]] = {}
         self._flush_asked = False
         self._closing = False
         self._attempt = 0
         self._housekeeping: Timer | None = None
-        client = _client(broker, client_id, clean_session=False)
+        self._dial: Dial | None = None
+        client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
+        if broker.username is not None:
+            client.username_pw_set(broker.username, broker.password)
         client.max_inflight_messages_set(_MOST_QUEUED)
         client.max_queued_messages_set(_MOST_QUEUED)
         client.on_connect = self._connected
@@ -104,6 +95,7 @@ class Connection:
         client.on_socket_register_write = self._write_wanted
         if will is not None:
             client.will_set(will[0], will[1], qos=1, retain=True)
+        client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
         self._client = client
 
     def subscribe(self, topics: list[str], qos: int) -> None:
@@ -138,46 +130,57 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye (so no will is published) and disconnect."""
-        self._closing = True
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
+        self._end()
         self._client.disconnect()
         until_s = now_s() + _GOODBYE_S
         while self._client.want_write() and (sock := self._client.socket()) is not None and now_s() < until_s:
-            select.select([], [sock], [], _GOODBYE_S)
+            wait_until_ready(sock, WRITABLE, _GOODBYE_S)
             if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
 
     def abandon(self) -> None:
         """Break off without a word, at once: the will is published, and nothing more is heard here."""
-        self._closing = True
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
+        self._end()
         sock = self._client.socket()
         if sock is not None:
             self._reactor.unwatch(sock)
             sock.close()
 
+    def _end(self) -> None:
+        self._closing = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        if self._dial is not None:
+            self._dial.call_off()
+
     def _connect(self) -> None:
-        if self._closing:
-            return
+        if not self._closing:
+            self._dial = Dial(
+                self._reactor, self._broker, timeout_s=_CONNECT_S, on_open=self._opened, on_failed=self._retry
+            )
+
+    def _opened(self, sock: socket.socket) -> None:
+        self._client.opened = sock
         try:
-            if self._attempt == 0:
-                self._client.connect(self._broker.host, self._broker.port, _KEEPALIVE_S)
-            else:
-                self._client.reconnect()
-        except OSError as error:
+            self._client.reconnect()
+        except OSError as error:  # it has broken meanwhile
             self._retry(str(error))
 
     def _retry(self, why: str) -> None:
         delay_s = _RECONNECT_S[min(self._attempt, len(_RECONNECT_S) - 1)]
         self._attempt += 1
-        _log.warning("broker %s:%d: %s; trying again in %.1f s", self._broker.host, self._broker.port, why, delay_s)
+        _log.warning("broker %s: %s; trying again in %.1f s", self._broker.at, why, delay_s)
         self._reactor.call_later(delay_s, self._connect)
+        self._tell_down(why)
+
+    def _tell_down(self, why: str) -> None:
+        if self._on_down is not None:
+            self._on_down(why)
 
     def _connected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if code.is_failure:
-            _log.error("broker %s:%d refuses the connection: %s", self._broker.host, self._broker.port, code)
+            _log.error("broker %s refuses the connection: %s", self._broker.at, code)
+            self._tell_down(f"{REFUSED}: {code}")
             return
         self._attempt = 1
         self._awaited_acks.clear()
@@ -195,10 +198,8 @@ class Connection:
         asked = self._awaited_acks.pop(mid, [])
         refused = [subscription for subscription, code in zip(asked, codes, strict=False) if code.is_failure]
         if refused:
-            where = f"{self._broker.host}:{self._broker.port}"
-            _log.error(
-                "broker %s refuses to subscribe %s; asking again", where, ", ".join(topic for topic, _ in refused)
-            )
+            named = listed([topic for topic, _ in refused])
+            _log.error("broker %s refuses to subscribe %s; asking again", self._broker.at, named)
             self._awaited_acks[-mid] = refused
             self._reactor.call_later(_RESUBSCRIBE_S, partial(self._ask_again, -mid))
         if not self._awaited_acks and self._on_up is not None:

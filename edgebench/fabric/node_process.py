@@ -20,6 +20,8 @@ from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
 from edgebench.fabric.control import ControlClient, fetch_model
+from edgebench.fabric.descriptors import allow_descriptors
+from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Closed, Entry, Spool, Swap, Swapped, TallySnapshot, Usage, Used
 from edgebench.fabric.slices import Heartbeat, RunState, Slice
@@ -271,7 +273,8 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and fetched models")
     parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    allow_descriptors()
+    log_to_stderr()
     token = os.environ.get("EDGEBENCH_TOKEN", "")
     threading.excepthook = _end_with_thread
     try:

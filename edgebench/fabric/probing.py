@@ -21,6 +21,7 @@ from edgebench.fabric.links import Relay
 from edgebench.fabric.reactor import READ, WRITE, Reactor
 from edgebench.fabric.relay import Route
 from edgebench.topology.deployment import LinkPlan
+from edgebench.topology.wording import listed
 
 _PER_SHAPE = 2
 _STAMP = struct.Struct("<q")
@@ -344,6 +345,6 @@ def _until(reactor: Reactor, what: str, probes: Iterable[_Probe], reached: Calla
     waiting = _ends(probes)
     while waiting := [end for end in waiting if not reached(end)]:
         if now_ns() > until_ns:
-            names = ", ".join(sorted({end.name for end in waiting}))
+            names = listed(sorted({end.name for end in waiting}))
             raise FabricError(f"links {names}: {what} did not arrive within {_PATIENCE_S:.0f} s")
         reactor.turn()

@@ -1,14 +1,16 @@
 """A single-threaded event loop with timers that are exact to some 0.1 ms.
 
-The standard selectors round a timeout up to whole milliseconds, which would be a wrong number in every latency. Here
-`select` waits on the one descriptor of the epoll (or kqueue) set, with microsecond resolution.
+`epoll` rounds a timeout up to whole milliseconds, which would be a wrong number in every latency. Here a timer of the
+kernel's own is one of the descriptors that are waited for. (Python's `select` knows microseconds, but no descriptor
+above 1,023.)
 """
 
 from __future__ import annotations
 
+import ctypes
 import heapq
 import itertools
-import select
+import os
 import selectors
 import socket
 import threading
@@ -21,7 +23,9 @@ from edgebench.clock import NS_PER_S, now_ns
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
-_IDLE_S = 3600.0
+_TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+_TFD_TIMER_ABSTIME = 1
+_CLOCK_MONOTONIC = 1
 
 
 class HasFileno(Protocol):
@@ -45,6 +49,50 @@ class Timer:
         self.call = None
 
 
+class _Alarm:
+    """A descriptor that is readable from a time of `clock.now_ns` on: Linux' timerfd, which Python has from 3.13 on."""
+
+    def __init__(self) -> None:
+        """Raises OSError or AttributeError where the system has none."""
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        # The interval, and the time itself, each in s and ns.
+        self._times = (ctypes.c_long * 4)()
+        self._due_ns: int | None = None
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def set(self, due_ns: int | None) -> None:
+        """Be readable from then on, or never; what was set before is forgotten."""
+        if due_ns == self._due_ns:
+            return
+        self._due_ns = due_ns
+        # A time of zero would mean never.
+        self._times[2], self._times[3] = (0, 0) if due_ns is None else divmod(max(1, due_ns), NS_PER_S)
+        if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._times, None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime failed")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _alarm_for(selector: selectors.BaseSelector) -> _Alarm | None:
+    """None where the selector itself is exact (kqueue), or the system has no such timers, and only rounded timeouts."""
+    if not isinstance(selector, getattr(selectors, "EpollSelector", ())):
+        return None
+    try:
+        return _Alarm()
+    except (AttributeError, OSError):
+        return None
+
+
+def _nothing(_events: int) -> None:
+    """An alarm has done its work by waking the reactor."""
+
+
 class Reactor:
     """Watches sockets and calls back, all in the thread of `run`. Only `call_soon_threadsafe` and `stop` may be called
     from elsewhere."""
@@ -61,9 +109,9 @@ class Reactor:
         self._wakee.setblocking(False)
         self._thread: int | None = None
         self._selector.register(self._wakee, READ, self._drain_wakes)
-        # An epoll or kqueue set can itself be waited for; a poor machine without either keeps the rounded timeout.
-        fileno = getattr(self._selector, "fileno", None)
-        self._set_fd: int | None = fileno() if fileno is not None else None
+        self._alarm = _alarm_for(self._selector)
+        if self._alarm is not None:
+            self._selector.register(self._alarm, READ, _nothing)
 
     def watch(self, sock: HasFileno, events: int, ready: Callable[[int], None]) -> None:
         """Call `ready(events)` when the socket is ready; a second call for a socket replaces the first."""
@@ -125,20 +173,19 @@ class Reactor:
     def close(self) -> None:
         """Release the descriptors; after `run` has returned."""
         self._selector.close()
+        if self._alarm is not None:
+            self._alarm.close()
         self._waker.close()
         self._wakee.close()
 
     def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
-        timeout_s = _IDLE_S
         if self._soon or self._stopping:
-            timeout_s = 0.0
-        elif self._timers:
-            timeout_s = max(0.0, (self._timers[0][0] - now_ns()) / NS_PER_S)
-        if self._set_fd is None:
-            return self._selector.select(timeout_s)
-        if timeout_s > 0 and not select.select([self._set_fd], [], [], timeout_s)[0]:
-            return []
-        return self._selector.select(0)
+            return self._selector.select(0)
+        due_ns = self._timers[0][0] if self._timers else None
+        if self._alarm is not None:
+            self._alarm.set(due_ns)
+            return self._selector.select()
+        return self._selector.select(None if due_ns is None else max(0.0, (due_ns - now_ns()) / NS_PER_S))
 
     def _fire_timers(self) -> None:
         if not self._timers:

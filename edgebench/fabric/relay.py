@@ -9,7 +9,6 @@ It reads lines of JSON on stdin: first a `RelaySpec`, then `RelayCommand`s; it a
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
@@ -22,11 +21,11 @@ import msgspec
 from edgebench.core.links import Lane, Pipe, jitter_draws
 from edgebench.errors import FabricError
 from edgebench.fabric.conduit import RelayedConnection
+from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.reactor import READ, Reactor
 from edgebench.topology.deployment import LinkPlan
 
 _BACKLOG = 1024
-_DESCRIPTORS = 65_536
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,17 +207,9 @@ def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
             relay.reactor.stop()
 
 
-def _allow_descriptors() -> None:
-    """A thousand links take three thousand descriptors; the limit one starts with is mostly 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 def main() -> None:
     """Serve until told to stop."""
-    _allow_descriptors()
+    allow_descriptors()
     stdin = _Stdin()
     first: list[bytes] | None = []
     while first == []:

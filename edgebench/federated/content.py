@@ -8,10 +8,8 @@ an array can be used from a memory-mapped file without a copy, and a message of 
 from __future__ import annotations
 
 import mmap
-import resource
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,6 @@ STAMPS = ("received_ns", "started_ns", "finished_ns")
 _MAGIC = b"EBF1"
 _HEAD_AT = 8
 _LARGEST_HEAD_BYTES = 1 << 26
-_DESCRIPTORS = 1 << 16
-"""Linux maps no more files than that into a process."""
 
 Setting = Any
 """int, float, str, bytes, bool, or a list of one of them; MessagePack tells them apart."""
@@ -213,15 +209,6 @@ def _mapped(descriptor: int) -> mmap.mmap:
     if sys.version_info >= (3, 13):
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ, trackfd=False)
     return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-
-
-def allow_descriptors() -> None:
-    """Let this process have as many descriptors as it may: most systems give it 1,024 unless it asks for more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # macOS has a limit besides the one that it tells
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stamps_in(meta: Mapping[str, Any]) -> dict[str, int]:

@@ -15,8 +15,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from edgebench.clock import now_ns
+from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.reactor import Timer
-from edgebench.federated.content import Bytes, ContentError, Head, Parcel, allow_descriptors
+from edgebench.federated.content import Bytes, ContentError, Head, Parcel
 from edgebench.federated.exchange import Exchange, Transfer
 from edgebench.federated.payload import Received
 

@@ -10,6 +10,7 @@ from edgebench.fabric.records import Death, ModelEvent, Observations
 from edgebench.results.figures import FederatedFigures, HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline
+from edgebench.topology.wording import listed
 
 SLIP_LIMIT_MS = 25.0
 SLIP_LIMIT_OF_DEADLINE = 0.05
@@ -107,7 +108,7 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
         return  # then the others are stopped before their time
     silent = [name for name in deployment.nodes if name not in observations.closed]
     if silent:
-        yield f"{_listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
+        yield f"{listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
 
 
 def _generator(name: str, figures: WorkloadFigures) -> Iterator[str]:
@@ -187,7 +188,7 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
         missing = [node for node in deciders if (node, event.workload, event.manifest.digest) not in taken_up]
         if missing and not observations.deaths and not observations.trouble:
             yield (
-                f"{event.workload}: {_listed(missing)} never decided with model {event.manifest.digest[:12]}, "
+                f"{event.workload}: {listed(missing)} never decided with model {event.manifest.digest[:12]}, "
                 "although it was announced; see the logs, or let the run go on for longer after a roll-out"
             )
 
@@ -275,10 +276,6 @@ def _decisions(count: int) -> str:
 
 def _was(count: int) -> str:
     return "was" if count == 1 else "were"
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
 
 
 def _they(names: list[str]) -> str:

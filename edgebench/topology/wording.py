@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 _MAX_COMPARED = 2_000
 _MAX_LISTED = 12
+_MOST_NAMES = 5
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -22,6 +23,12 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def choice_of(names: Sequence[str]) -> str:
     """` (known: a, b)`, or nothing where there are none or too many."""
     return f" (known: {', '.join(names)})" if 0 < len(names) <= _MAX_LISTED else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b, c`; of more than five the first five, and how many more there are."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES:,} more"
 
 
 def one_line(problem: str) -> str:

@@ -1,0 +1,156 @@
+"""Opening a TCP or TLS connection in a reactor's thread, which never waits for it: a way that swallows packets would
+hold up everything else that the reactor serves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from errno import EINPROGRESS
+from functools import cache, partial
+from typing import Any
+
+from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
+
+Address = tuple[int, Any]
+"""Family, and what `socket.connect` takes."""
+
+
+class Dial:
+    """One attempt to reach a broker.
+
+    It ends with one call in the reactor's thread, of `on_open` with a non-blocking socket or of `on_failed` with the
+    reason, unless it is called off before. A host of several addresses is tried at each, `timeout_s` long.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        broker: BrokerUrl,
+        *,
+        timeout_s: float,
+        on_open: Callable[[socket.socket], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._broker = broker
+        self._timeout_s = timeout_s
+        self._on_open = on_open
+        self._on_failed = on_failed
+        self._addresses: list[Address] = []
+        self._sock: socket.socket | None = None
+        self._timer: Timer | None = None
+        self._over = False
+        reactor.call_soon_threadsafe(self._begin)
+
+    def call_off(self) -> None:
+        """Give the attempt up without a word."""
+        self._over = True
+        self._drop()
+
+    def _begin(self) -> None:
+        if self._over:
+            return
+        try:
+            self._resolved(_addresses(self._broker, socket.AI_NUMERICHOST))
+        except socket.gaierror:
+            # A name: asking for its address may take many seconds.
+            threading.Thread(target=self._resolve, name=f"address of {self._broker.host}", daemon=True).start()
+
+    def _resolve(self) -> None:
+        try:
+            found = partial(self._resolved, _addresses(self._broker))
+        except OSError as error:
+            found = partial(self._fail, str(error))
+        self._reactor.call_soon_threadsafe(found)
+
+    def _resolved(self, addresses: list[Address]) -> None:
+        self._addresses = addresses
+        self._next(f"no address of {self._broker.host} is known")
+
+    def _next(self, why: str) -> None:
+        """Try the next address; `why` the last one failed."""
+        self._drop()
+        if self._over:
+            return
+        if not self._addresses:
+            self._fail(why)
+            return
+        family, address = self._addresses.pop(0)
+        try:
+            sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            error = sock.connect_ex(address)
+        except OSError as refused:
+            self._next(str(refused))
+            return
+        self._timer = self._reactor.call_later(self._timeout_s, partial(self._next, "timed out"))
+        if error == EINPROGRESS:
+            self._reactor.watch(sock, WRITE, self._connected)
+        else:
+            self._proceed(sock, error)
+
+    def _connected(self, _events: int) -> None:
+        assert self._sock is not None
+        self._reactor.unwatch(self._sock)
+        self._proceed(self._sock, self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _proceed(self, sock: socket.socket, error: int) -> None:
+        if error:
+            self._next(os.strerror(error))
+        elif self._broker.tls:
+            self._sock = _tls().wrap_socket(sock, server_hostname=self._broker.host, do_handshake_on_connect=False)
+            self._shake_hands(WRITE)
+        else:
+            self._open()
+
+    def _shake_hands(self, _events: int) -> None:
+        assert isinstance(self._sock, ssl.SSLSocket)
+        try:
+            self._sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._reactor.watch(self._sock, READ, self._shake_hands)
+        except ssl.SSLWantWriteError:
+            self._reactor.watch(self._sock, WRITE, self._shake_hands)
+        except OSError as error:
+            self._next(str(error))
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        sock, self._sock = self._sock, None
+        assert sock is not None
+        self._reactor.unwatch(sock)
+        self._end()
+        self._on_open(sock)
+
+    def _fail(self, why: str) -> None:
+        if not self._over:
+            self._end()
+            self._on_failed(why)
+
+    def _end(self) -> None:
+        self._over = True
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sock is not None:
+            self._reactor.unwatch(self._sock)
+            self._sock.close()
+            self._sock = None
+
+
+def _addresses(broker: BrokerUrl, flags: int = 0) -> list[Address]:
+    found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all connections: to read the system's certificates takes some 20 ms."""
+    return ssl.create_default_context()

@@ -1,0 +1,137 @@
+"""Connections to real brokers: many at once, and a way that swallows packets beside one that does not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from edgebench.clock import NS_PER_MS, now_ns, now_s
+from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from tests.fabric.crowding import SELECT_KNOWS, crowded
+from tests.fabric.swallowing import swallowing
+
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerUrl]:
+    with EmbeddedBroker("site", tmp_path_factory.mktemp("broker")) as running:
+        yield parse_broker_url(running.url)
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    made = Reactor()
+    yield made
+    made.close()
+
+
+def turn_until(reactor: Reactor, happened: Callable[[], bool]) -> None:
+    until_s = now_s() + WAIT_S
+    while not happened():
+        assert now_s() < until_s, "did not happen"
+        reactor.call_later(0.01, lambda: None)
+        reactor.turn()
+
+
+def ignore(_topic: str, _payload: bytes) -> None:
+    return
+
+
+def test_connections_above_a_thousand_descriptors_carry_messages_and_say_goodbye(broker: BrokerUrl) -> None:
+    with crowded():
+        reactor = Reactor()
+        got: list[bytes] = []
+        wills: list[bytes] = []
+        up: list[str] = []
+        watcher = Connection(
+            reactor, broker, "watcher", on_message=lambda _, body: wills.append(body), on_up=partial(up.append, "w")
+        )
+        watcher.subscribe(["many/will"], 1)
+        many = Connection(
+            reactor,
+            broker,
+            "many",
+            on_message=lambda _, body: got.append(body),
+            on_up=partial(up.append, "m"),
+            will=("many/will", b"gone"),
+        )
+        many.subscribe(["many/echo"], 1)
+        for connection in (watcher, many):
+            connection.start()
+        turn_until(reactor, lambda: len(up) == 2)
+        sock = many._client.socket()
+        assert sock is not None
+        assert sock.fileno() > SELECT_KNOWS
+        many.publish("many/echo", b"hello", qos=1)
+        turn_until(reactor, lambda: got == [b"hello"])
+        many.publish("many/will", bytes(4_000_000), qos=0)  # more than the socket takes at once
+        many.close()
+        turn_until(reactor, lambda: bool(wills))
+        assert len(wills[0]) == 4_000_000
+        watcher.publish("many/will", b"last", qos=1)
+        turn_until(reactor, lambda: len(wills) > 1)
+        assert wills[1] == b"last"  # no will came in between
+        watcher.close()
+        reactor.close()
+
+
+def test_an_uplink_that_swallows_packets_leaves_the_sites_connection_its_latency(
+    reactor: Reactor, broker: BrokerUrl
+) -> None:
+    round_trips_ns: list[int] = []
+    sent_ns = [0]
+    up: list[bool] = []
+    with swallowing() as port:
+        site = Connection(
+            reactor,
+            broker,
+            "site",
+            on_message=lambda _topic, _body: round_trips_ns.append(now_ns() - sent_ns[0]),
+            on_up=lambda: up.append(True),
+        )
+        site.subscribe(["site/echo"], 0)
+        uplink = Connection(reactor, BrokerUrl("127.0.0.1", port), "uplink", on_message=ignore)
+        site.start()
+        uplink.start()
+        turn_until(reactor, lambda: bool(up))
+        for number in range(100):
+            sent_ns[0] = now_ns()
+            site.publish("site/echo", b"x", qos=0)
+            turn_until(reactor, lambda number=number: len(round_trips_ns) > number)  # type: ignore[misc]
+        uplink.close()
+        site.close()
+    # Blocking, the first one waited for the whole time that a connection may take to open.
+    assert max(round_trips_ns) < 1000 * NS_PER_MS
+    assert sorted(round_trips_ns)[50] < 50 * NS_PER_MS
+
+
+def test_a_broker_that_comes_back_is_connected_to_again(reactor: Reactor, broker: BrokerUrl) -> None:
+    up: list[bool] = []
+    down: list[str] = []
+    got: list[bytes] = []
+    connection = Connection(
+        reactor,
+        broker,
+        "again",
+        on_message=lambda _topic, body: got.append(body),
+        on_up=lambda: up.append(True),
+        on_down=down.append,
+    )
+    connection.subscribe(["again"], 1)
+    connection.start()
+    turn_until(reactor, lambda: len(up) == 1)
+    sock = connection._client.socket()
+    assert isinstance(sock, socket.socket)
+    sock.shutdown(socket.SHUT_RDWR)
+    turn_until(reactor, lambda: len(up) == 2)
+    assert len(down) == 1
+    connection.publish("again", b"here", qos=1)
+    turn_until(reactor, lambda: got == [b"here"])
+    connection.close()
