@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import edgebench
 from edgebench.clock import now_ns
-from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
+from edgebench.errors import EXIT_INVALID_RUN, EXIT_USER_ERROR, EdgebenchError
+from edgebench.experiments.places import check_file
 
 _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
@@ -40,19 +41,12 @@ def validate(args: argparse.Namespace) -> int:
     """Check a topology and print what it describes."""
     import msgspec
 
-    from edgebench import tasks
-    from edgebench.experiments.deployment_checks import check_deployment
-    from edgebench.topology import check, load, refuse_unenforceable, resolve
-
-    topology = load(args.file, args.set)
-    check(topology, args.file, tasks=tasks.names())
-    refuse_unenforceable(topology, args.file, executor=args.executor)
-    deployment = resolve(topology, run_id="validate", executor=args.executor)
-    check_deployment(deployment, args.file)
+    topology = edgebench.load(args.file, args.set)
+    deployment = edgebench.validate(topology, executor=args.executor)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(deployment)).decode())
         return 0
-    run = f"{topology.duration_s:g} s on the {args.executor} executor, seed {topology.seed}"
+    run = f"{deployment.duration_s:g} s on the {args.executor} executor, seed {deployment.seed}"
     print(f"{args.file}: valid, {run}")
     counts = ", ".join(f"{len(deployment.of_tier(tier))} {tier}" for tier in ("cloud", "edge", "device"))
     shaped = sum(link.shaped for link in deployment.links.values())
@@ -93,7 +87,9 @@ def _add_nothing(_: argparse.ArgumentParser) -> None:
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the topology")
+    parser.add_argument(
+        "file", metavar="TOPOLOGY", help="a file, a name of those that ship, or an earlier run's directory"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -113,12 +109,36 @@ class Command(NamedTuple):
 
 def run(args: argparse.Namespace) -> int:
     """Run a topology, and say whether its figures can be trusted."""
-    from edgebench.experiments.run import run_topology
+    overrides = list(args.set)
+    if args.seed is not None:
+        overrides.append(f"seed={args.seed}")
+    if args.duration_s is not None:
+        overrides.append(f"duration_s={args.duration_s}")
+    done = edgebench.run(
+        edgebench.load(args.file, overrides),
+        out=args.out,
+        executor=args.executor,
+        data=args.data,
+        registry=args.registry,
+        broker=args.broker,
+        resume=args.resume,
+        progress=True,
+        asked_ns=_STARTED_NS,
+    )
+    return _print_run(done, args.json)
 
-    _check_folder("--out", Path(args.out))
-    if args.registry is not None:
-        _check_folder("--registry", Path(args.registry))
-    return run_topology(args, _STARTED_NS)
+
+def _print_run(done: edgebench.Run, as_json: bool) -> int:
+    """Print `result.json`, or a table and where the report is. Exit status 0 for a valid run, 1 for an invalid one."""
+    from edgebench.report.page import print_summary
+    from edgebench.results.rundir import RESULT
+
+    if as_json:
+        sys.stdout.write((done.folder / RESULT).read_text())
+    else:
+        print_summary(done.figures)
+        sys.stdout.write(f"{done.report}\n")
+    return 0 if done.verdict.valid else EXIT_INVALID_RUN
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -137,9 +157,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Rebuild result.json and report.html of a run from its records."""
-    from edgebench.report.page import report_command
-
-    return report_command(Path(args.run_dir), args.json)
+    return _print_run(edgebench.load_run(args.run_dir, rebuild=True), args.json)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -149,14 +167,24 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Train a task's models, score them beside a classical baseline, export and keep them."""
-    from edgebench.experiments.train import run as run_training
+    import msgspec
 
-    # Training takes minutes; whether its result can be kept is known now.
-    if args.out is not None:
-        _check_file("--out", args.out)
-    if args.registry is not None:
-        _check_folder("--registry", args.registry)
-    return run_training(args)
+    result = edgebench.train(
+        args.task,
+        data=args.data,
+        size=args.size,
+        seeds=args.seeds,
+        out=args.out,
+        registry=args.registry,
+        progress=True,
+    )
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(result)).decode())
+    else:
+        from edgebench.experiments.train import print_tables
+
+        print_tables(result)
+    return 0
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -205,29 +233,46 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _check_file(option: str, path: Path) -> None:
-    if path.is_dir():
-        raise EdgebenchError(f"{option} {path}: is a folder (name a file)")
-    if not path.parent.is_dir():
-        raise EdgebenchError(f"{option} {path}: no folder {path.parent} (make it first)")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise EdgebenchError(f"{option} {path}: may not be written (name another)")
+def list_topologies(_: argparse.Namespace) -> int:
+    """List the topologies that ship: each can be run, and copied by init, by its name."""
+    from edgebench.topology.shipped import about, shipped
+
+    found = shipped()
+    width = max(map(len, found), default=0)
+    for name, file in found.items():
+        print(f"{name:{width}}  {about(file)}")
+    return 0
 
 
-def _check_folder(option: str, path: Path) -> None:
-    """A folder that is there, or that can be made, and that may be written to. Raises EdgebenchError."""
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not there.is_dir():
-        named = "is a file" if there == path else f"{there} is a file"
-        raise EdgebenchError(f"{option} {path}: {named} (name a folder)")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise EdgebenchError(f"{option} {path}: {there} may not be written to (name another folder)")
+def init(args: argparse.Namespace) -> int:
+    """Copy a topology that ships, to change it."""
+    from edgebench.topology.shipped import shipped_file
+
+    source = shipped_file(args.name)
+    target = args.out / source.name if args.out.is_dir() else args.out
+    check_file("--out", target)
+    try:
+        with target.open("xb") as file:
+            file.write(source.read_bytes())
+    except FileExistsError:
+        raise EdgebenchError(f"{target}: is there already (name another with --out)") from None
+    print(target)
+    return 0
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="see edgebench topologies")
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="PLACE", help="a folder, or the file (default: NAME.yaml here)"
+    )
 
 
 # Commands import what they need when they run: `validate` starts fast, and on a machine without the lab's packages.
 COMMANDS = {
     "validate": Command(validate, _add_validate),
     "schema": Command(schema, _add_nothing),
+    "topologies": Command(list_topologies, _add_nothing),
+    "init": Command(init, _add_init),
     "tasks": Command(list_tasks, _add_tasks),
     "run": Command(run, _add_run),
     "report": Command(report, _add_report),

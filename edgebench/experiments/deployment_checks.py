@@ -9,14 +9,27 @@ from typing import get_args
 
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.federated.cohort import cloud_fraction, cohort_size
-from edgebench.tasks import task_named
+from edgebench.tasks import names, task_named
 from edgebench.tasks.task import PROBABILISTIC, Loss, Task
+from edgebench.topology import check, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment, FederatedPlan, WorkloadPlan
-from edgebench.topology.model import Natural
+from edgebench.topology.model import Natural, Topology
 from edgebench.topology.wording import one_line
 
 Problems = Iterator[tuple[str, str]]
 """(path, problem): where in a topology, what is wrong and the mend."""
+
+
+def checked_deployment(topology: Topology, file: Path, executor: str) -> Deployment:
+    """What a topology resolves to, once all that can be said of it without starting anything has been checked.
+
+    file: what messages call it. Raises TopologyError.
+    """
+    check(topology, file, tasks=names())
+    refuse_unenforceable(topology, file, executor=executor)
+    deployment = resolve(topology, run_id="validate", executor=executor, data=topology.data)
+    check_deployment(deployment, file)
+    return deployment
 
 
 def check_deployment(deployment: Deployment, file: str | Path) -> None:

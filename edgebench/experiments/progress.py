@@ -1,4 +1,4 @@
-"""What a person sees on stderr while a run goes on."""
+"""What a person sees on stderr while a run or a training goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,53 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.slices import LiveState
 from edgebench.topology.deployment import Deployment
+
+
+class Silent:
+    """Shows nothing: whoever runs or trains from a program of their own looks at what comes of it."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def tell(self, what: str) -> None:
+        """Nothing."""
+
+    def show(self, live: LiveState) -> None:
+        """Nothing."""
+
+    def note(self, line: str) -> None:
+        """Nothing."""
+
+
+class TrainProgress:
+    """One line that says what is being done, and lines that stay."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._status = self._console.status("loading")
+
+    def __enter__(self) -> TrainProgress:
+        self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def tell(self, what: str) -> None:
+        """Say what is being done now."""
+        self._status.update(what)
+        if not self._console.is_terminal:
+            self._console.print(what, markup=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """Print a line for good."""
+        self._console.print(line, markup=False, soft_wrap=True)
 
 
 class RunProgress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import platform
@@ -10,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -18,85 +19,115 @@ import msgspec
 import psutil
 
 from cloud.registry import Registry
-from edgebench import tasks
-from edgebench.clock import utc_now
-from edgebench.errors import EdgebenchError, ModelError, TaskError
+from edgebench.clock import now_ns, utc_now
+from edgebench.errors import DataError, EdgebenchError, ModelError, TaskError
 from edgebench.executors.local import LocalOptions, LocalRun
 from edgebench.executors.open_files import allow_open_files
-from edgebench.experiments.deployment_checks import check_deployment
-from edgebench.experiments.progress import RunProgress
+from edgebench.experiments.deployment_checks import checked_deployment
+from edgebench.experiments.given import TopologyFile, keep_given
+from edgebench.experiments.places import check_folder
+from edgebench.experiments.progress import RunProgress, Silent
 from edgebench.fabric.broker_probe import try_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
-from edgebench.report.page import report_command, write_report
+from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, collect
+from edgebench.results.figures import Result
 from edgebench.results.rundir import (
     FEDERATED,
-    TOPOLOGY,
     create_run_dir,
     load_deployment,
     write_atomically,
     write_deployment,
 )
-from edgebench.topology import check, load, read_trace, refuse_unenforceable, resolve
+from edgebench.topology import read_trace, resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Broker, Topology, Trace
 
 _FINISHED = b"finished\n"
 
 
-def run_topology(args: argparse.Namespace, command_started_ns: int) -> int:
-    """Run a topology. Exit status 0 for a valid run, 1 for an invalid one."""
-    overrides = list(args.set)
-    if args.seed is not None:
-        overrides.append(f"seed={args.seed}")
-    if args.duration_s is not None:
-        overrides.append(f"duration_s={args.duration_s}")
-    topology = load(args.file, overrides)
-    check(topology, args.file, tasks=tasks.names())
-    refuse_unenforceable(topology, args.file, executor=args.executor)
-    data = _data_folder(args, topology)
-    out = Path(args.out)
-    registry_dir = Path(args.registry or out / "registry").resolve()
-    _check_models(topology, args.file, registry_dir)
-    if args.broker is not None:
-        if topology.moves:
-            raise EdgebenchError(
-                f"{args.file}: $.moves: a site is where a broker is, and --broker is the same for all (leave it out)"
-            )
-        topology = msgspec.structs.replace(topology, broker=Broker(url=args.broker))
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run a topology, which says the rest.
+
+    out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models
+    (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
+    on with. progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
+    """
+
+    out: Path = Path("runs")
+    executor: str = "local"
+    data: Path | None = None
+    registry: Path | None = None
+    broker: str | None = None
+    resume: Path | None = None
+    progress: bool = False
+    asked_ns: int | None = None
+
+
+def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result]:
+    """Run a topology to its end; its run directory, and its figures with their verdict.
+
+    Raises EdgebenchError for what a user has to mend first.
+    """
+    asked_ns = now_ns() if options.asked_ns is None else options.asked_ns
+    file = given.path
+    topology = _with_options(given, options)
+    check_folder("--out", options.out)
+    checked = checked_deployment(topology, file, options.executor)
+    registry_dir = (options.registry or options.out / "registry").resolve()
+    if options.registry is not None:
+        check_folder("--registry", options.registry)
+    _check_models(topology, file, registry_dir)
     if topology.broker.url is not None:
         _check_broker(topology, topology.broker.url)
-    where = None if data is None else str(data)
-    checked = resolve(topology, run_id="check", executor=args.executor, data=where)
-    check_deployment(checked, args.file)
-    allow_open_files(checked, args.file)
-    if args.resume is not None:
-        _check_resumable(checked, args.resume)
-    run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
-    deployment = resolve(topology, run_id=run_dir.name, executor=args.executor, data=where)
-    if args.resume is not None:
-        shutil.copytree(args.resume / FEDERATED, run_dir / FEDERATED)
-    shutil.copyfile(args.file, run_dir / TOPOLOGY)
+    allow_open_files(checked, file)
+    if options.resume is not None:
+        _check_resumable(checked, options.resume)
+    run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
+    kept = keep_given(run_dir, given, topology)
+    deployment = resolve(kept, run_id=run_dir.name, executor=options.executor, data=topology.data)
+    if options.resume is not None:
+        shutil.copytree(options.resume / FEDERATED, run_dir / FEDERATED)
     write_deployment(run_dir, deployment)
-    options = LocalOptions(
+    local = LocalOptions(
         run_dir=run_dir,
         registry_dir=registry_dir,
-        data=data,
+        data=None if topology.data is None else Path(topology.data),
         broker_url=topology.broker.url,
-        traces=_traces(topology),
+        traces=_traces(kept, run_dir),
     )
-    observations = _execute(deployment, options, command_started_ns)
+    progress = RunProgress(deployment, run_dir) if options.progress else Silent()
+    observations = _execute(deployment, local, asked_ns, progress)
     if observations.mistakes:
         write_report(run_dir)
         # The cloud knows the place in the topology, and not what its file is called here.
-        placed = [f"{args.file}: {each}" if each.startswith("$.") else each for each in observations.mistakes]
-        raise EdgebenchError("\n".join(placed))
+        placed = [f"{file}: {each}" if each.startswith("$.") else each for each in observations.mistakes]
+        raise DataError("\n".join(placed))
     try:
-        return report_command(run_dir, args.json)
+        return run_dir, write_report(run_dir)
     except TaskError as error:
         mend = f"the run is kept: mend the task, then edgebench report {run_dir}"
         raise TaskError(f"{error}; {mend}") from error
+
+
+def _with_options(given: TopologyFile, options: RunOptions) -> Topology:
+    """The topology with the data and the broker that are to be, the data's folder being one that is there."""
+    topology, file = given.topology, given.path
+    place, data = ("--data", options.data) if options.data is not None else (f"{file}: $.data", topology.data)
+    if data is not None:
+        folder = Path(data).resolve()
+        if not folder.is_dir():
+            raise DataError(f"{place}: {data} is not a folder")
+        topology = msgspec.structs.replace(topology, data=str(folder))
+    if options.broker is not None:
+        if topology.moves:
+            raise EdgebenchError(
+                f"{file}: $.moves: a site is where a broker is, and --broker is the same for all (leave it out)"
+            )
+        topology = msgspec.structs.replace(topology, broker=Broker(url=options.broker))
+    return topology
 
 
 def _check_resumable(deployment: Deployment, earlier: Path) -> None:
@@ -126,10 +157,11 @@ def _what_is_learned(deployment: Deployment, workload: str, rounds: int | None) 
     return how, plan.clients, plan.edges, learned.task, learned.model, learned.train
 
 
-def _execute(deployment: Deployment, options: LocalOptions, command_started_ns: int) -> Observations:
+def _execute(
+    deployment: Deployment, options: LocalOptions, asked_ns: int, progress: RunProgress | Silent
+) -> Observations:
     spool = Spool(options.run_dir / COMMAND_SPOOL)
-    spool.write(Opened(command_started_ns, _host()))
-    progress = RunProgress(deployment, options.run_dir)
+    spool.write(Opened(asked_ns, _host()))
     local = LocalRun(deployment, options, spool)
     with _reaper(options.run_dir), progress, _interrupted_once() as no_longer_interrupted:
         try:
@@ -176,8 +208,12 @@ def _stdin_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
 def _interrupted_once() -> Iterator[Callable[[], None]]:
     """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins.
 
-    Gives a function that says that this end has begun by itself.
+    Gives a function that says that this end has begun by itself. Signals are the main thread's: in any other, nothing
+    is changed.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
     names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal"}
 
     def ignore() -> None:
@@ -201,17 +237,7 @@ def _list_processes(run_dir: Path, local: LocalRun) -> None:
     write_atomically(run_dir / "work" / "processes", "\n".join(lines).encode())
 
 
-def _data_folder(args: argparse.Namespace, topology: Topology) -> Path | None:
-    place, given = ("--data", args.data) if args.data is not None else (f"{args.file}: $.data", topology.data)
-    if given is None:
-        return None
-    folder = Path(given).resolve()
-    if not folder.is_dir():
-        raise EdgebenchError(f"{place}: {given} is not a folder")
-    return folder
-
-
-def _check_models(topology: Topology, file: str, registry_dir: Path) -> None:
+def _check_models(topology: Topology, file: Path, registry_dir: Path) -> None:
     """Models that a topology names are looked up before anything starts."""
     for name, workload in topology.workloads.items():
         source = workload.model.source
@@ -232,10 +258,10 @@ def _check_broker(topology: Topology, url: str) -> None:
     try_broker(broker)
 
 
-def _traces(topology: Topology) -> dict[str, list[float]]:
+def _traces(kept: Topology, run_dir: Path) -> dict[str, list[float]]:
     return {
-        name: read_trace(Path(workload.load.file))
-        for name, workload in topology.workloads.items()
+        name: read_trace(run_dir / workload.load.file)
+        for name, workload in kept.workloads.items()
         if isinstance(workload.load, Trace)
     }
 

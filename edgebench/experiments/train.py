@@ -6,12 +6,12 @@ kept is the model of the seed that did best on the split `valid`; the test split
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ import numpy as np
 
 from edgebench.clock import now_ns
 from edgebench.errors import EdgebenchError, ModelError
+from edgebench.experiments.places import check_file, check_folder
+from edgebench.experiments.progress import Silent, TrainProgress
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.report.wording import things
@@ -107,33 +109,60 @@ class TrainResult(msgspec.Struct, frozen=True):
     baseline: BaselineResult
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train, print the result, keep the models; the exit status."""
-    from rich.console import Console
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """data: the data set's folder (None: generated data). size: train this one only (None: light and heavy). seeds: of
+    how many trainings of each model. out, registry: where models are kept, see `keep`. progress: show on stderr what is
+    being done, and hide what TensorFlow writes there."""
 
+    data: Path | None = None
+    size: Size | None = None
+    seeds: int = 3
+    out: Path | None = None
+    registry: Path | None = None
+    progress: bool = False
+
+
+def train(task: str, options: TrainOptions) -> TrainResult:
+    """Train a task's models, and keep them where the options say. Raises EdgebenchError."""
     from cloud.export import QUIET
 
-    if args.seeds < 1:
-        raise EdgebenchError(f"--seeds {args.seeds}: at least 1")
-    os.environ.update(QUIET)
-    console = Console(stderr=True, highlight=False)
+    if options.seeds < 1:
+        raise EdgebenchError(f"--seeds {options.seeds}: at least 1")
+    # Training takes minutes; whether its result can be kept is known now.
+    if options.out is not None:
+        check_file("--out", options.out)
+    if options.registry is not None:
+        check_folder("--registry", options.registry)
+    progress = TrainProgress() if options.progress else Silent()
+    temporary = tempfile.TemporaryDirectory(prefix="edgebench-train-")
+    with _environment(QUIET), progress, temporary as work:
+        if options.progress:
+            progress.tell("loading Keras")
+            _load_keras_quietly()
+        sizes = sizes_of(task, options.size)
+        result, files = train_task(
+            task, options.data, sizes, seeds=options.seeds, work_dir=Path(work), tell=progress.tell
+        )
+        kept = keep(files, out=options.out, registry=options.registry)
+        for line in kept:
+            progress.note(line)
+    return result
 
-    def tell(what: str) -> None:
-        status.update(what)
-        if not console.is_terminal:
-            console.print(what, markup=False, soft_wrap=True)
 
-    with console.status("loading") as status, tempfile.TemporaryDirectory(prefix="edgebench-train-") as work:
-        sizes = sizes_of(args.task, args.size)
-        result, files = train_task(args.task, args.data, sizes, seeds=args.seeds, work_dir=Path(work), tell=tell)
-        kept = keep(files, out=args.out, registry=args.registry)
-    for line in kept:
-        console.print(line, markup=False, soft_wrap=True)
-    if args.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(result)).decode() + "\n")
-    else:
-        print_tables(result)
-    return 0
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables for a while: the process may be somebody else's."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def train_task(
@@ -146,8 +175,6 @@ def train_task(
 
     task = task_named(name)
     with Converter() as converter:
-        tell("loading Keras")
-        _load_keras_quietly()
         tell("loading the data")
         dataset = task.load(data, seed=_DATA_SEED)
         models: dict[str, ModelResult] = {}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench.errors import EXIT_INVALID_RUN
 from edgebench.report import charts, federated_view, trade_offs, view, wording
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result, WorkloadFigures
@@ -32,20 +30,6 @@ def write_report(run_dir: Path) -> Result:
     write_json(run_dir / RESULT, result)
     write_atomically(run_dir / REPORT, _html(run, result).encode())
     return result
-
-
-def report_command(run_dir: Path, as_json: bool) -> int:
-    """Rebuild a run's result and report; print the result, or a table and where the report is.
-
-    Exit status 0 for a valid run, 1 for an invalid one.
-    """
-    result = write_report(run_dir)
-    if as_json:
-        sys.stdout.write((run_dir / RESULT).read_text())
-    else:
-        print_summary(result)
-        sys.stdout.write(f"{run_dir / REPORT}\n")
-    return 0 if result.verdict.valid else EXIT_INVALID_RUN
 
 
 def print_summary(result: Result, console: Console | None = None) -> None:

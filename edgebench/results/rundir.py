@@ -15,9 +15,12 @@ import msgspec
 from edgebench.core.samples import COLUMNS, SampleRecord
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
+from edgebench.results.figures import Result
 from edgebench.topology.deployment import Deployment
 
 TOPOLOGY = "topology.yaml"
+OVERRIDES = "overrides.json"
+TRACES = "traces"
 DEPLOYMENT = "deployment.json"
 RECORDS = "records.parquet"
 ROUNDS = "rounds.parquet"
@@ -218,7 +221,7 @@ def load_run(path: Path) -> Run:
         path=path,
         deployment=deployment,
         observations=_read_json(path / OBSERVATIONS, Observations),
-        records=_read_records(path / RECORDS),
+        records=read_records(path),
         rounds=read_rounds(path),
     )
 
@@ -239,10 +242,19 @@ def _read_json(path: Path, kind: type[T]) -> T:
         raise EdgebenchError(f"{path}: not a {path.stem} that this version can read: {error}") from error
 
 
-def _read_records(path: Path) -> Any:
+def read_result(run_dir: Path) -> Result:
+    """What `result.json` holds. Raises EdgebenchError where it is of another version."""
+    return _read_json(run_dir / RESULT, Result)
+
+
+def read_records(run_dir: Path) -> Any:
+    """The pyarrow table of `records.parquet`, with the columns of `SampleRecord`. Raises EdgebenchError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = run_dir / RECORDS
+    if not path.is_file():
+        raise EdgebenchError(f"{run_dir}: the run was cut off before it wrote {RECORDS}; run it again")
     try:
         table = pq.read_table(path)
     except pa.ArrowException as error:

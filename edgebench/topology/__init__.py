@@ -13,6 +13,7 @@ from edgebench.topology.enforceable import refuse_unenforceable
 from edgebench.topology.loading import load
 from edgebench.topology.resolving import resolve
 from edgebench.topology.schema import json_schema
+from edgebench.topology.shipped import topology_file
 from edgebench.topology.trace import read_trace
 
-__all__ = ["check", "json_schema", "load", "read_trace", "refuse_unenforceable", "resolve"]
+__all__ = ["check", "json_schema", "load", "read_trace", "refuse_unenforceable", "resolve", "topology_file"]

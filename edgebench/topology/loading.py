@@ -11,6 +11,7 @@ from edgebench.errors import TopologyError
 from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
 from edgebench.topology.overrides import Override, apply_overrides, json_path
 from edgebench.topology.shape import ShapeError, typed
+from edgebench.topology.shipped import shipped
 from edgebench.topology.strict_yaml import Value, YamlError, parse
 from edgebench.topology.wording import did_you_mean, one_line
 
@@ -37,7 +38,12 @@ def _document(path: Path) -> dict[str, Value]:
         source = path.read_bytes()
     except FileNotFoundError as error:
         siblings = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        raise TopologyError([f"{path}: no such file{did_you_mean(path.name, siblings)}"]) from error
+        mean = (
+            f" (did you mean '{path.stem}', which ships?)"
+            if path.stem in shipped()
+            else did_you_mean(path.name, siblings)
+        )
+        raise TopologyError([f"{path}: no such file{mean}"]) from error
     except IsADirectoryError as error:
         raise TopologyError([f"{path}: is a folder (name a topology file in it)"]) from error
     except (OSError, ValueError) as error:
@@ -48,7 +54,9 @@ def _document(path: Path) -> dict[str, Value]:
     except YamlError as error:
         raise TopologyError([one_line(f"{path}: {error}")]) from error
     if document is None:
-        raise TopologyError([f"{path}: line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"])
+        raise TopologyError(
+            [f"{path}: line 1: the file is empty (begin with 'schema: 1'; edgebench init icu-ward makes an example)"]
+        )
     if not isinstance(document, dict):
         kind = "a list" if isinstance(document, list) else "a single value"
         raise TopologyError([f"{path}: $: expected a mapping of fields, got {kind} (begin with 'schema: 1')"])

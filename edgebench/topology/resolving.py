@@ -25,7 +25,7 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
         duration_s=topology.duration_s,
         executor=executor,
         data=folder,
-        broker_url=None if topology.broker.url is None else _without_login(topology.broker.url),
+        broker_url=None if topology.broker.url is None else without_login(topology.broker.url),
         nodes=nodes,
         links={link.name: link for link in _links(topology, nodes)},
         workloads={name: _workload(name, topology, nodes) for name in topology.workloads},
@@ -36,7 +36,8 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
     )
 
 
-def _without_login(url: str) -> str:
+def without_login(url: str) -> str:
+    """A URL without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 

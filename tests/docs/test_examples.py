@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgebench import cli, tasks
-from edgebench.topology import check, load, refuse_unenforceable, resolve
+from edgebench.topology import check, load, refuse_unenforceable, resolve, topology_file
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -70,7 +70,7 @@ def test_a_topology_that_is_shown_can_be_run(text: str, tmp_path: Path) -> None:
 def test_the_readme_shows_a_topology_and_commands() -> None:
     readme = ROOT / "README.md"
     assert any(kind == "yaml topology" for kind, _ in blocks(readme))
-    assert ["run", "topologies/icu-ward.yaml"] in commands(readme)
+    assert any(words[0] == "run" for words in commands(readme))
 
 
 @pytest.mark.parametrize("words", all_commands())
@@ -79,6 +79,7 @@ def test_a_command_that_is_shown_parses(words: list[str], monkeypatch: pytest.Mo
     file = getattr(args, "file", None)
     if file is not None:
         monkeypatch.chdir(ROOT)
+        file = topology_file(file)
         topology = load(file, args.set)
         check(topology, file, tasks=tasks.names())
         refuse_unenforceable(topology, file, executor=args.executor)

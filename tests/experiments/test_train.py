@@ -30,7 +30,6 @@ from edgebench.experiments.train import (
     choice,
     keep,
     print_tables,
-    run,
     sizes_of,
     spread,
 )
@@ -62,7 +61,9 @@ def trained(patch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory)
     out, registry = folder / "light.model", folder / "registry"
     with pytest.MonkeyPatch.context() as context:
         printed = _Captured(context)
-        status = run(_arguments(NAME, "--seeds", "2", "--out", str(out), "--registry", str(registry), "--json"))
+        status = COMMANDS["train"].run(
+            _arguments(NAME, "--seeds", "2", "--out", str(out), "--registry", str(registry), "--json")
+        )
     assert status == 0
     return Trained(json.loads(printed.text()), out, registry)
 
@@ -206,7 +207,7 @@ def test_without_a_terminal_each_step_is_a_line_on_standard_error(
     patch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DataError):
-        run(_arguments(NAME, "--data", "nowhere"))
+        COMMANDS["train"].run(_arguments(NAME, "--data", "nowhere"))
     said = capfd.readouterr()
     assert said.err.splitlines()[-2:] == ["loading Keras", "loading the data"]
     assert said.out == ""
@@ -214,11 +215,11 @@ def test_without_a_terminal_each_step_is_a_line_on_standard_error(
 
 def test_wrong_arguments_are_errors_of_one_line(patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(EdgebenchError, match="--seeds 0: at least 1"):
-        run(_arguments(NAME, "--seeds", "0"))
+        COMMANDS["train"].run(_arguments(NAME, "--seeds", "0"))
     with pytest.raises(EdgebenchError, match=r"has no size 'published' \(write --size light or heavy\)"):
-        run(_arguments(NAME, "--size", "published"))
+        COMMANDS["train"].run(_arguments(NAME, "--size", "published"))
     with pytest.raises(DataError, match="no tiny data set"):
-        run(_arguments(NAME, "--data", str(tmp_path)))
+        COMMANDS["train"].run(_arguments(NAME, "--data", str(tmp_path)))
 
 
 def test_what_is_trained_is_what_the_task_has() -> None:

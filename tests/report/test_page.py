@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from edgebench.core.samples import SampleRecord
-from edgebench.errors import DataError, EdgebenchError
+from edgebench.errors import DataError
 from edgebench.fabric.records import Death, Observations
 from edgebench.report import charts
-from edgebench.report.page import print_summary, report_command, write_report
+from edgebench.report.page import print_summary, write_report
 from edgebench.results import rundir
 from edgebench.results.compute import result_of
 from edgebench.tasks.images import png
@@ -212,25 +212,6 @@ def test_the_closing_table_fits_80_columns_and_ends_with_the_verdict(ward: Path)
     assert max(map(len, lines)) <= 80
     assert lines[1].split()[:3] == ["death-risk", "617", "0"]
     assert lines[-1] == "valid"
-
-
-def test_the_command_prints_result_json_and_its_status_is_the_verdict(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _small(tmp_path)
-    assert report_command(tmp_path, as_json=True) == 0
-    assert capsys.readouterr().out == (tmp_path / rundir.RESULT).read_text()
-    rundir.write_observations(tmp_path, factory.observations(trouble=["interrupted [by hand]"]))
-    assert report_command(tmp_path, as_json=False) == 1
-    printed = capsys.readouterr().out
-    assert "interrupted [by hand]" in printed
-    assert printed.splitlines()[-1] == str(tmp_path / rundir.REPORT)
-
-
-def test_a_directory_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(EdgebenchError, match="not a run directory"):
-        report_command(tmp_path, as_json=False)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 # What is wrong -> (the file, what comes after `file: `)
 SHAPES: dict[str, tuple[str | bytes, str]] = {
-    "empty": ("", "line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"),
-    "only comments": ("# nothing\n", "line 1: the file is empty (begin with 'schema: 1'; topologies/ has examples)"),
+    "empty": ("", "line 1: the file is empty (begin with 'schema: 1'; edgebench init icu-ward makes an example)"),
+    "only comments": (
+        "# nothing\n",
+        "line 1: the file is empty (begin with 'schema: 1'; edgebench init icu-ward makes an example)",
+    ),
     "top-level list": ("- a\n", "$: expected a mapping of fields, got a list (begin with 'schema: 1')"),
     "top-level text": ("hello\n", "$: expected a mapping of fields, got a single value (begin with 'schema: 1')"),
     "not UTF-8": (b"schema: 1\nname: caf\xe9\n", "line 2: byte 0xe9 is not UTF-8 (save the file as UTF-8)"),

@@ -1,0 +1,163 @@
+"""What a program or a notebook uses: a run is a function. `import edgebench` offers all of it.
+
+run = edgebench.run(edgebench.load("icu-ward", ["duration_s=10"]))
+if run.verdict.valid:
+    print(run.figures.workloads["death-risk"].latency_ms)
+
+Raises EdgebenchError, in a line that names the mend, for what a user has to mend first; a run that took place comes
+back whatever its verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgebench.errors import EdgebenchError
+from edgebench.experiments import given
+from edgebench.experiments.given import TopologyFile
+from edgebench.results import rundir
+from edgebench.results.figures import Result, Verdict
+from edgebench.tasks.task import Size
+from edgebench.topology.deployment import Deployment
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from edgebench.experiments.train import TrainResult
+
+__all__ = ["Run", "TopologyFile", "load", "load_run", "run", "train", "validate"]
+
+# What needs the lab's packages is imported where it is used: `load` and `validate` do without.
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended. figures: what `result.json` holds; folder: its run directory."""
+
+    folder: Path
+    figures: Result
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the figures may be trusted, and what speaks against it."""
+        return self.figures.verdict
+
+    @cached_property
+    def records(self) -> pa.Table:
+        """A row a sample, with the columns that docs/results.md names: times in ns, int64. Read when first asked for.
+
+        Raises EdgebenchError where the file is absent or damaged.
+        """
+        return rundir.read_records(self.folder)
+
+    @property
+    def report(self) -> Path:
+        """`report.html`, a page that stands alone."""
+        return self.folder / rundir.REPORT
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> TopologyFile:
+    """Read a topology: a file, one that ships by its name, or an earlier run's by its run directory.
+
+    overrides: `PATH=VALUE`, such as `links[0].latency_ms=5`, in the order in which they are applied. Only its shape is
+    checked; see `validate`. Raises TopologyError.
+    """
+    return given.open_topology(path, overrides)
+
+
+def validate(topology: TopologyFile | str | Path, *, executor: str = "local") -> Deployment:
+    """Check a topology as a whole, as `run` does before anything starts; what it resolves to.
+
+    Raises TopologyError with a line for each mistake.
+    """
+    from edgebench.experiments.deployment_checks import checked_deployment
+
+    file = _loaded(topology)
+    return checked_deployment(file.topology, file.path, executor)
+
+
+def run(
+    topology: TopologyFile | str | Path,
+    *,
+    out: str | Path = "runs",
+    executor: str = "local",
+    data: str | Path | None = None,
+    registry: str | Path | None = None,
+    broker: str | None = None,
+    resume: str | Path | None = None,
+    progress: bool = False,
+    asked_ns: int | None = None,
+) -> Run:
+    """Run a topology to its end, in any thread; the run comes back whether it is valid or not.
+
+    out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models (None:
+    `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone on
+    with. progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
+
+    In the main thread a first Ctrl-C ends the run in good order, as an invalid one. Raises EdgebenchError.
+    """
+    from edgebench.experiments.run import RunOptions, run_topology
+
+    options = RunOptions(
+        out=Path(out),
+        executor=executor,
+        data=_path(data),
+        registry=_path(registry),
+        broker=broker,
+        resume=_path(resume),
+        progress=progress,
+        asked_ns=asked_ns,
+    )
+    return Run(*run_topology(_loaded(topology), options))
+
+
+def load_run(folder: str | Path, *, rebuild: bool = False) -> Run:
+    """A run by its run directory. rebuild: compute its figures and write its report anew, from its records.
+
+    Raises EdgebenchError where it is none, or was cut off.
+    """
+    path = Path(folder)
+    if rebuild:
+        from edgebench.report.page import write_report
+
+        return Run(path, write_report(path))
+    rundir.load_deployment(path)
+    if not (path / rundir.RESULT).is_file():
+        raise EdgebenchError(f"{path}: has no {rundir.RESULT} (edgebench report {path} writes it)")
+    return Run(path, rundir.read_result(path))
+
+
+def train(
+    task: str,
+    *,
+    data: str | Path | None = None,
+    size: Size | None = None,
+    seeds: int = 3,
+    out: str | Path | None = None,
+    registry: str | Path | None = None,
+    progress: bool = False,
+) -> TrainResult:
+    """Train a task's models, score them beside a classical baseline, export them; the figures.
+
+    task: a built-in one's name, or module:attribute. data: the data set's folder (None: generated data). size: this one
+    only (None: light and heavy). out: write the model (the light one of several) here, and its description beside it.
+    registry: put each size's model into this one. progress: show on stderr what is being done. Raises EdgebenchError.
+    """
+    from edgebench.experiments import train as training
+
+    options = training.TrainOptions(
+        data=_path(data), size=size, seeds=seeds, out=_path(out), registry=_path(registry), progress=progress
+    )
+    return training.train(task, options)
+
+
+def _loaded(topology: TopologyFile | str | Path) -> TopologyFile:
+    return topology if isinstance(topology, TopologyFile) else load(topology)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)

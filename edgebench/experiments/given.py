@@ -1,0 +1,93 @@
+"""What a run is given: a topology and its overrides, and how a run directory keeps both, so that it stands alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgebench.errors import EdgebenchError
+from edgebench.results.rundir import DEPLOYMENT, OVERRIDES, TOPOLOGY, TRACES, write_json
+from edgebench.topology import load, topology_file
+from edgebench.topology.loading import names_a_file
+from edgebench.topology.model import Topology, Trace
+from edgebench.topology.resolving import without_login
+
+
+@dataclass(frozen=True)
+class TopologyFile:
+    """A topology that was read. overrides: `PATH=VALUE`, as they were applied, in their order."""
+
+    path: Path
+    overrides: tuple[str, ...]
+    topology: Topology
+
+
+def open_topology(given: str | Path, overrides: Sequence[str] = ()) -> TopologyFile:
+    """Read a topology file, one that ships by its name, or that of an earlier run by its run directory (with the
+    overrides of that run, before those given here).
+
+    Its shape is checked, no more. Raises TopologyError.
+    """
+    path = topology_file(given)
+    if (path / DEPLOYMENT).is_file():
+        path /= TOPOLOGY
+    if path.name == TOPOLOGY and (path.parent / DEPLOYMENT).is_file():
+        overrides = [*_kept_overrides(path.with_name(OVERRIDES)), *overrides]
+    return TopologyFile(path, tuple(overrides), load(path, overrides))
+
+
+def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topology:
+    """Write `topology.yaml` as it was given, the overrides that make `topology` of it, and its trace files.
+
+    Gives the topology whose traces are those that are kept, named relative to the run directory.
+    """
+    shutil.copyfile(given.path, run_dir / TOPOLOGY)
+    workloads = dict(topology.workloads)
+    for name, workload in topology.workloads.items():
+        if isinstance(workload.load, Trace):
+            kept = f"{TRACES}/{name}.txt"
+            (run_dir / TRACES).mkdir(exist_ok=True)
+            shutil.copyfile(workload.load.file, run_dir / kept)
+            trace = msgspec.structs.replace(workload.load, file=kept)
+            workloads[name] = msgspec.structs.replace(workload, load=trace)
+    own = msgspec.structs.replace(topology, workloads=workloads)
+    earlier = list(given.overrides)
+    if own.broker.url is not None:  # which may have a login in it
+        earlier = [each for each in earlier if not each.removeprefix("$.").startswith("broker")]
+    # Of two that are the same, the later one counts.
+    overrides = list(dict.fromkeys([*_places(own), *reversed(earlier)]))[::-1]
+    write_json(run_dir / OVERRIDES, overrides)
+    return own
+
+
+def _places(topology: Topology) -> Iterator[str]:
+    """Overrides for what the topology would otherwise look for beside its file, and for its broker, without login."""
+
+    def override(path: str, value: str) -> str:
+        return f"{path}={msgspec.json.encode(value).decode()}"
+
+    if topology.data is not None:
+        yield override("data", topology.data)
+    if topology.broker.url is not None:
+        yield override("broker.url", without_login(topology.broker.url))
+    for name, workload in topology.workloads.items():
+        if isinstance(workload.load, Trace):
+            yield override(f"workloads.{name}.load.file", workload.load.file)
+        if names_a_file(workload.model):
+            yield override(f"workloads.{name}.model.source", workload.model.source)
+    for index, federated in enumerate(topology.federated):
+        if federated.app is not None:
+            yield override(f"federated[{index}].app", federated.app)
+
+
+def _kept_overrides(path: Path) -> list[str]:
+    if not path.is_file():  # of a run before there was such a file
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[str])
+    except (OSError, msgspec.DecodeError) as error:
+        raise EdgebenchError(f"{path}: not a list of overrides: {error}") from error

@@ -1,0 +1,132 @@
+"""A run is a function: what `import edgebench` offers, from a thread of a program as from a command."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+import edgebench
+from edgebench.cli import main
+from edgebench.errors import TopologyError
+from edgebench.results.rundir import load_deployment
+from tests.conftest import ROOT
+from tests.system.running import SMALL
+
+TRACED = SMALL.replace("{kind: fixed, rate_hz: 10}", "{kind: trace, file: due.txt}")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> edgebench.Run:
+    """A run with overrides and a trace, by a thread; what it was given is gone afterwards."""
+    folder = tmp_path_factory.mktemp("given")
+    file, trace = folder / "small.yaml", folder / "due.txt"
+    file.write_text(TRACED)
+    trace.write_text("".join(f"{0.1 * number:.1f}\n" for number in range(20)))
+    runs: list[edgebench.Run] = []
+
+    def work() -> None:
+        topology = edgebench.load(file, ["duration_s=2", "workloads.watch.deadline_ms=900"])
+        runs.append(edgebench.run(topology, out=folder / "runs"))
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    thread = threading.Thread(target=work, name="a cell of a notebook")
+    thread.start()
+    thread.join()
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
+    file.unlink()
+    trace.unlink()
+    return runs[0]
+
+
+def test_a_run_by_a_thread_leaves_neither_threads_nor_processes_behind(ran: edgebench.Run) -> None:
+    names = {thread.name for thread in threading.enumerate()}
+    assert {name for name in names if "MQTT" in name or "edgebench" in name or "notebook" in name} == set()
+    assert [child.cmdline() for child in psutil.Process().children(recursive=True) if "edgebench" in str(child)] == []
+
+
+def test_a_run_gives_typed_figures_records_and_a_report(ran: edgebench.Run) -> None:
+    watch = ran.figures.workloads["watch"]
+    assert (watch.scheduled, watch.decided, watch.lost) == (80, 80, 0)
+    assert ran.verdict is ran.figures.verdict
+    assert ran.records.num_rows == 80
+    assert set(ran.records.column("node").to_pylist()) == {f"bed-{number}" for number in range(4)}
+    assert ran.report.read_text().lstrip().startswith("<!doctype html>")
+
+
+def test_a_run_directory_gives_the_same_run(ran: edgebench.Run) -> None:
+    again = edgebench.load_run(ran.folder)
+    assert again.figures == ran.figures
+    assert again.records.equals(ran.records)
+    assert edgebench.load_run(ran.folder, rebuild=True).figures == ran.figures
+
+
+def test_a_run_directory_stands_alone_as_a_topology_that_gives_the_same_deployment(ran: edgebench.Run) -> None:
+    was = load_deployment(ran.folder)
+    for given in (ran.folder, ran.folder / "topology.yaml"):
+        topology = edgebench.load(given)
+        assert (topology.topology.duration_s, topology.topology.workloads["watch"].deadline_ms) == (2, 900)
+        found = edgebench.validate(topology)
+        assert found.workloads["watch"].load.file == str(ran.folder / "traces" / "watch.txt")  # type: ignore[union-attr]
+        assert (found.nodes, found.links, found.duration_s) == (was.nodes, was.links, was.duration_s)
+    assert edgebench.load(ran.folder, ["duration_s=3"]).topology.duration_s == 3
+
+
+def test_the_report_command_prints_result_json_and_its_status_is_the_verdict(
+    ran: edgebench.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = 0 if ran.verdict.valid else 1
+    assert main(["report", str(ran.folder), "--json"]) == status
+    assert capsys.readouterr().out == (ran.folder / "result.json").read_text()
+    assert main(["report", str(ran.folder)]) == status
+    assert capsys.readouterr().out.splitlines()[-1] == str(ran.report)
+
+
+def test_a_directory_that_is_no_run_is_refused_and_left_alone(tmp_path: Path) -> None:
+    for rebuild in (False, True):
+        with pytest.raises(edgebench.EdgebenchError, match="not a run directory"):
+            edgebench.load_run(tmp_path, rebuild=rebuild)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_its_result_is_told_how_to_get_it(ran: edgebench.Run, tmp_path: Path) -> None:
+    (tmp_path / "deployment.json").write_bytes((ran.folder / "deployment.json").read_bytes())
+    with pytest.raises(edgebench.EdgebenchError, match=r"has no result\.json \(edgebench report .* writes it\)"):
+        edgebench.load_run(tmp_path)
+    with pytest.raises(edgebench.EdgebenchError, match=r"cut off before it wrote records\.parquet"):
+        _ = edgebench.Run(tmp_path, ran.figures).records
+
+
+def test_a_users_mistake_is_an_error_of_one_line_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    with pytest.raises(TopologyError) as raised:
+        edgebench.run(edgebench.load(file, ["workloads.watch.task=icu-deat"]), out=tmp_path / "runs")
+    assert str(raised.value) == (f"{file}: $.workloads.watch.task: no task 'icu-deat' (did you mean 'icu-death'?)")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_importing_edgebench_brings_in_nothing_else() -> None:
+    """Every node of a run does, on the smallest board too."""
+    code = (
+        "import sys; before = set(sys.modules); import edgebench;"
+        "own = {name for name in sys.modules if name.startswith('edgebench.')};"
+        "assert not own, own; assert 'load' in dir(edgebench); edgebench.load('icu-ward');"
+        "heavy = {'aiohttp', 'keras', 'pyarrow', 'rich', 'scipy', 'tensorflow'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    with pytest.raises(AttributeError, match="has no attribute 'runn'"):
+        _ = edgebench.runn  # type: ignore[attr-defined]
+
+
+def test_type_checkers_are_told_what_the_package_offers() -> None:
+    told = (Path(edgebench.__file__).with_name("__init__.pyi")).read_text()
+    assert {name for name in edgebench.__all__ if f" as {name}\n" not in told} == set()
+    for package in ("edgebench", "cloud", "edge_node", "device_agent"):
+        assert (ROOT / package / "py.typed").exists()
