@@ -67,8 +67,8 @@ class Connection:
         clean_session: bool = False,
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
-        (re)connection once all subscriptions stand, `on_down` with the reason at each that fails, is refused or
-        breaks. clean_session: the broker forgets what it holds for this client when that is gone."""
+        (re)connection once all subscriptions stand, `on_down`, instead of a line in the log, with the reason at each
+        that fails, is refused or breaks. clean_session: the broker forgets what it holds for this client when that is gone."""
         self._reactor = reactor
         self._broker = broker
         self._on_message = on_message
@@ -169,18 +169,18 @@ class Connection:
     def _retry(self, why: str) -> None:
         delay_s = _RECONNECT_S[min(self._attempt, len(_RECONNECT_S) - 1)]
         self._attempt += 1
-        _log.warning("broker %s: %s; trying again in %.1f s", self._broker.at, why, delay_s)
         self._reactor.call_later(delay_s, self._connect)
-        self._tell_down(why)
-
-    def _tell_down(self, why: str) -> None:
         if self._on_down is not None:
             self._on_down(why)
+        else:
+            _log.warning("broker %s: %s; trying again in %.1f s", self._broker.at, why, delay_s)
 
     def _connected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if code.is_failure:
-            _log.error("broker %s refuses the connection: %s", self._broker.at, code)
-            self._tell_down(f"{REFUSED}: {code}")
+            if self._on_down is not None:
+                self._on_down(f"{REFUSED}: {code}")
+            else:
+                _log.error("broker %s refuses the connection: %s", self._broker.at, code)
             return
         self._attempt = 1
         self._awaited_acks.clear()
