@@ -5,37 +5,35 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.executors.plan import Part
 from edgebench.fabric.records import Death
 
 _POLL_S = 0.02
 _LAST_WORDS_BYTES = 4096
 
 
-class Part:
-    """One process of a run. nodes: those that it hosts, empty for a broker or a relay."""
+class PartProcess:
+    """A part of a run, as a process of this machine."""
 
-    def __init__(
-        self, name: str, process: subprocess.Popen[bytes], *, nodes: Iterable[str] = (), log: Path | None = None
-    ) -> None:
-        self.name = name
-        self.nodes = list(nodes)
+    def __init__(self, part: Part, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.part = part
         self.process = process
         self.log = log
 
     def death(self) -> Death | None:
         """How it died, if it did. Nodes end by themselves when all is done; a broker or a relay never does."""
         status = self.process.poll()
-        if status is None or (status == 0 and self.nodes):
+        if status is None or (status == 0 and self.part.nodes):
             return None
-        return Death(self.name, status, now_ns(), self.last_words())
+        return Death(self.part.name, status, now_ns(), self.last_words(), self.part.nodes)
 
     def last_words(self) -> str:
         """The last line of its log."""
-        if self.log is None or not self.log.exists():
+        if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _LAST_WORDS_BYTES))
@@ -44,15 +42,8 @@ class Part:
 
 
 def start_part(
-    name: str,
-    module: str,
-    arguments: list[str],
-    *,
-    log: Path,
-    token: str,
-    nodes: Iterable[str] = (),
-    pass_fds: tuple[int, ...] = (),
-) -> Part:
+    part: Part, module: str, arguments: list[str], *, log: Path, token: str, pass_fds: tuple[int, ...] = ()
+) -> PartProcess:
     """Start a Python program of ours in a session of its own, so that Ctrl-C reaches it only through us."""
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -64,10 +55,10 @@ def start_part(
             start_new_session=True,
             pass_fds=pass_fds,
         )
-    return Part(name, process, nodes=nodes, log=log)
+    return PartProcess(part, process, log)
 
 
-def stop_all(parts: list[Part], *, patience_s: float) -> None:
+def stop_all(parts: Sequence[PartProcess], *, patience_s: float) -> None:
     """Ask all to stop (SIGTERM), wait, and kill what is left."""
     for part in parts:
         if part.process.poll() is None:

@@ -3,15 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.relay import Route
 from edgebench.fabric.slices import Endpoints
-from edgebench.topology.deployment import Deployment, NodePlan
+from edgebench.topology.deployment import Deployment, Frozen, NodePlan
 
 Address = tuple[str, int]
+
+
+class Crossing(Frozen, frozen=True):
+    """A way across shaped links, the links `via` from the child upwards. name, to: addresses, at which the relay
+    listens and to which it goes on (see `broker_address`, `control_address`)."""
+
+    name: str
+    via: tuple[str, ...]
+    to: str
+
+
+def crossings(deployment: Deployment) -> tuple[Crossing, ...]:
+    """What has to cross shaped links: every node's MQTT connections upwards, and model downloads."""
+    found = []
+    for node in deployment.nodes.values():
+        for parent in sites_above(node):
+            link = deployment.links[f"{node.name} -> {parent}"]
+            if link.shaped:
+                found.append(Crossing(uplink_address(node.name, parent), (link.name,), broker_address(parent)))
+        via = (
+            _shaped_above(deployment, node.name) if node.tier == "edge" or _loads_models(deployment, node.name) else ()
+        )
+        if via:
+            found.append(Crossing(models_address(node.name), via, control_address(deployment.cloud)))
+    return tuple(found)
+
+
+def sites_above(node: NodePlan) -> tuple[str, ...]:
+    """The nodes above whose brokers it connects to, at one time or another."""
+    if node.parent is None:
+        return ()
+    return (node.parent, *node.elsewhere) if node.tier == "device" else (node.parent,)
+
+
+def broker_address(site: str) -> str:
+    """The broker of an edge's site, or of the cloud."""
+    return f"mqtt:{site}"
+
+
+def control_address(cloud: str) -> str:
+    """The control plane."""
+    return f"http:{cloud}"
+
+
+def uplink_address(node: str, parent: str) -> str:
+    """Where a node reaches the broker of a parent across shaped links."""
+    return f"mqtt:{node}:{parent}"
+
+
+def models_address(node: str) -> str:
+    """Where a node reaches the registry across shaped links."""
+    return f"http:{node}"
 
 
 class Wiring(NamedTuple):
@@ -23,37 +75,34 @@ class Wiring(NamedTuple):
     control_url: str
 
     def routes(self) -> list[Route]:
-        """What has to cross shaped links: every node's MQTT connection upwards, and model downloads."""
+        """What the relay has to be told of each crossing."""
+        brokers = {broker_address(site): parse_broker_url(url) for site, url in self.brokers.items()}
+        control = urlsplit(self.control_url)
         routes = []
-        for node in self.deployment.nodes.values():
-            if node.parent is None:
-                continue
-            for parent in _sites(node):
-                if self.deployment.links[f"{node.name} -> {parent}"].shaped:
-                    broker = parse_broker_url(self.brokers[parent])
-                    name, link = _mqtt_route(node.name, parent), f"{node.name} -> {parent}"
-                    routes.append(Route(name, (link,), broker.host, broker.port, "opaque" if broker.tls else "mqtt"))
-            via = self._shaped(node.name, hops=2) if node.tier == "edge" or self._loads_models(node.name) else ()
-            if via:
-                control = urlsplit(self.control_url)
-                routes.append(Route(_http_route(node.name), via, control.hostname or "", control.port or 0, "http"))
+        for crossing in crossings(self.deployment):
+            if crossing.to in brokers:
+                broker = brokers[crossing.to]
+                protocol: Literal["opaque", "mqtt"] = "opaque" if broker.tls else "mqtt"
+                routes.append(Route(crossing.name, crossing.via, broker.host, broker.port, protocol))
+            else:
+                routes.append(Route(crossing.name, crossing.via, control.hostname or "", control.port or 0, "http"))
         return routes
 
     def endpoints(self, address: Callable[[str], Address]) -> dict[str, Endpoints]:
-        """Where each node finds things. address: where a route of `routes` listens."""
-        routed = {route.name for route in self.routes()}
+        """Where each node finds things. address: where a crossing begins."""
+        routed = {crossing.name for crossing in crossings(self.deployment)}
 
         def mqtt(node: str, parent: str) -> str:
             broker = parse_broker_url(self.brokers[parent])
-            if _mqtt_route(node, parent) not in routed:
+            if uplink_address(node, parent) not in routed:
                 return broker.url
-            host, port = address(_mqtt_route(node, parent))
+            host, port = address(uplink_address(node, parent))
             return BrokerUrl(host, port, broker.username, broker.password, broker.tls).url
 
         def models(node: str) -> str:
-            if _http_route(node) not in routed:
+            if models_address(node) not in routed:
                 return self.control_url
-            host, port = address(_http_route(node))
+            host, port = address(models_address(node))
             return f"http://{host}:{port}"
 
         endpoints = {}
@@ -68,32 +117,17 @@ class Wiring(NamedTuple):
             endpoints[node.name] = Endpoints(broker, models(node.name), uplink, self.one_broker, elsewhere)
         return endpoints
 
-    def _shaped(self, node: str, hops: int) -> tuple[str, ...]:
-        """The shaped ones among the first `hops` links from a node upwards."""
-        names = []
-        for _ in range(hops):
-            parent = self.deployment.nodes[node].parent
-            if parent is None:
-                break
-            link = self.deployment.links[f"{node} -> {parent}"]
-            if link.shaped:
-                names.append(link.name)
-            node = parent
-        return tuple(names)
 
-    def _loads_models(self, device: str) -> bool:
-        return any(plan.deciders.get(device) == device for plan in self.deployment.workloads.values())
+def _shaped_above(deployment: Deployment, node: str) -> tuple[str, ...]:
+    """The shaped links from a node up to the cloud."""
+    names = []
+    while (parent := deployment.nodes[node].parent) is not None:
+        link = deployment.links[f"{node} -> {parent}"]
+        if link.shaped:
+            names.append(link.name)
+        node = parent
+    return tuple(names)
 
 
-def _sites(node: NodePlan) -> tuple[str, ...]:
-    """The nodes above whose brokers it connects to, at one time or another."""
-    assert node.parent is not None
-    return (node.parent, *node.elsewhere) if node.tier == "device" else (node.parent,)
-
-
-def _mqtt_route(node: str, parent: str) -> str:
-    return f"mqtt:{node}:{parent}"
-
-
-def _http_route(node: str) -> str:
-    return f"http:{node}"
+def _loads_models(deployment: Deployment, device: str) -> bool:
+    return any(plan.deciders.get(device) == device for plan in deployment.workloads.values())

@@ -21,8 +21,11 @@ import psutil
 from cloud.registry import Registry
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, ModelError, TaskError
-from edgebench.executors.local import LocalOptions, LocalRun
+from edgebench.executors import EXECUTORS
+from edgebench.executors.faults import FaultDriver
 from edgebench.executors.open_files import allow_open_files
+from edgebench.executors.plan import plan_of
+from edgebench.executors.protocol import Execution, RunInputs
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, keep_given
 from edgebench.experiments.places import check_folder
@@ -91,7 +94,8 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     if options.resume is not None:
         shutil.copytree(options.resume / FEDERATED, run_dir / FEDERATED)
     write_deployment(run_dir, deployment)
-    local = LocalOptions(
+    inputs = RunInputs(
+        deployment=deployment,
         run_dir=run_dir,
         registry_dir=registry_dir,
         data=None if topology.data is None else Path(topology.data),
@@ -99,7 +103,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         traces=_traces(kept, run_dir),
     )
     progress = RunProgress(deployment, run_dir) if options.progress else Silent()
-    observations = _execute(deployment, local, asked_ns, progress)
+    observations = _execute(inputs, asked_ns, progress)
     if observations.mistakes:
         write_report(run_dir)
         # The cloud knows the place in the topology, and not what its file is called here.
@@ -157,25 +161,28 @@ def _what_is_learned(deployment: Deployment, workload: str, rounds: int | None) 
     return how, plan.clients, plan.edges, learned.task, learned.model, learned.train
 
 
-def _execute(
-    deployment: Deployment, options: LocalOptions, asked_ns: int, progress: RunProgress | Silent
-) -> Observations:
-    spool = Spool(options.run_dir / COMMAND_SPOOL)
+def _execute(inputs: RunInputs, asked_ns: int, progress: RunProgress | Silent) -> Observations:
+    run_dir, deployment = inputs.run_dir, inputs.deployment
+    spool = Spool(run_dir / COMMAND_SPOOL)
     spool.write(Opened(asked_ns, _host()))
-    local = LocalRun(deployment, options, spool)
-    with _reaper(options.run_dir), progress, _interrupted_once() as no_longer_interrupted:
+    plan = plan_of(deployment)
+    with _reaper(run_dir), progress, _interrupted_once() as no_longer_interrupted:
         try:
-            with local.running(progress.tell):
-                _list_processes(options.run_dir, local)
-                local.watch(progress.show)
+            execution = EXECUTORS[deployment.executor].start(plan, inputs, spool, progress.tell)
+            try:
+                _list_processes(run_dir, execution)
+                faults = FaultDriver(plan.faults, execution.inject, spool.write)
+                execution.watch(progress.show, faults.advance)
                 no_longer_interrupted()
+            finally:
+                execution.stop()
         except KeyboardInterrupt as interrupt:
             spool.write(Invalidated(f"interrupted by {interrupt}"))
         except EdgebenchError as error:
             spool.write(Invalidated(str(error)))
         progress.tell("writing the report")
         spool.close()
-        return collect(options.run_dir)
+        return collect(run_dir)
 
 
 @contextlib.contextmanager
@@ -232,8 +239,8 @@ def _interrupted_once() -> Iterator[Callable[[], None]]:
             signal.signal(each, handler)
 
 
-def _list_processes(run_dir: Path, local: LocalRun) -> None:
-    lines = [f"{process.pid} {process.create_time()}" for process in local.processes]
+def _list_processes(run_dir: Path, execution: Execution) -> None:
+    lines = [f"{process.pid} {process.create_time()}" for process in execution.processes]
     write_atomically(run_dir / "work" / "processes", "\n".join(lines).encode())
 
 

@@ -93,7 +93,12 @@ class EmbeddedBroker:
         return f"mqtt://127.0.0.1:{self._port}"
 
     def start(self) -> EmbeddedBroker:
-        """Start the server and wait until it takes connections; raises FabricError with its last words otherwise."""
+        """`launch`, and wait `until_up`."""
+        self.launch()
+        return self.until_up()
+
+    def launch(self) -> None:
+        """Start the server, and do not wait for it."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         if self._store.exists():
@@ -118,8 +123,11 @@ class EmbeddedBroker:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def until_up(self) -> EmbeddedBroker:
+        """Wait until it takes connections; raises FabricError with its last words otherwise."""
         try:
-            self._port = self._wait_for_port(self._process)
+            self._port = self._wait_for_port(self.process)
         except BaseException:
             self.stop()
             raise

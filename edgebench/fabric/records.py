@@ -84,12 +84,15 @@ class LinkObserved(msgspec.Struct, frozen=True):
 
 
 class Death(msgspec.Struct, frozen=True):
-    """A part that ended when it should not have. status: exit status, negative for a signal."""
+    """A part that ended before the run did. status: exit status, negative for a signal. nodes: those that it hosted.
+    expected: a fault has killed it, as was wanted."""
 
     part: str
     status: int
     at_ns: int
     last_words: str = ""
+    nodes: tuple[str, ...] = ()
+    expected: bool = False
 
 
 class HostUsage(msgspec.Struct, frozen=True, array_like=True):
@@ -208,11 +211,12 @@ class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
 
 
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):
-    """A fault of the topology was brought about: a link is cut, or mended again."""
+    """A fault was brought about: a link is cut (`down`) or mended again (`up`), or a part killed (`kill`)."""
 
-    link: str
+    link: str | None
     kind: str
     at_ns: int
+    part: str | None = None
 
 
 class ModelEvent(msgspec.Struct, frozen=True):
@@ -274,7 +278,7 @@ class Linked(msgspec.Struct, frozen=True, tag="link"):
 
 
 class Died(msgspec.Struct, frozen=True, tag="died"):
-    """A part ended when it should not have."""
+    """A part ended before the run did."""
 
     death: Death
 

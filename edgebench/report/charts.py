@@ -243,7 +243,14 @@ def _marks(
     shapes = [_shaded(start_s, start_s + took_s) for start_s, took_s in held]
     shapes += [rule("x", short(fault.at_s)) for fault in result.faults]
     annotations: list[dict[str, Any]] = [
-        note(f"{fault.link} {fault.kind}", x=short(fault.at_s), y=0.0, yref="paper", xanchor="left", yanchor="bottom")
+        note(
+            f"{fault.link or fault.part} {fault.kind}",
+            x=short(fault.at_s),
+            y=0.0,
+            yref="paper",
+            xanchor="left",
+            yanchor="bottom",
+        )
         for fault in result.faults
     ]
     for rollout in result.rollouts:

@@ -92,7 +92,8 @@ def result_of(
         host_use=host_use,
         deaths=_deaths(observations),
         faults=[
-            FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns)) for each in observations.faults
+            FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns), each.part)
+            for each in observations.faults
         ],
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
         joint=joints_of(deployment, observations, samples),
@@ -385,7 +386,9 @@ def _first_decision_s(observations: Observations, samples: Iterable[Samples]) ->
 def _deaths(observations: Observations) -> list[DeathFigures]:
     ordered = sorted(observations.deaths, key=lambda death: death.at_ns)
     return [
-        DeathFigures(death.part, death.status, since_start_s(observations, death.at_ns), death.last_words)
+        DeathFigures(
+            death.part, death.status, since_start_s(observations, death.at_ns), death.last_words, death.expected
+        )
         for death in ordered
     ]
 

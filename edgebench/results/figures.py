@@ -310,20 +310,22 @@ class HostUse(msgspec.Struct, frozen=True):
 
 
 class DeathFigures(msgspec.Struct, frozen=True):
-    """A part that ended when it should not have."""
+    """A part that ended before the run did. expected: a fault has killed it, as was wanted."""
 
     part: str
     status: int
     at_s: float
     last_words: str
+    expected: bool = False
 
 
 class FaultFigures(msgspec.Struct, frozen=True):
-    """A fault of the topology as it was brought about: a link goes `down`, or `up` again."""
+    """A fault as it was brought about: a link goes `down`, or `up` again; or a part gets a `kill`."""
 
-    link: str
+    link: str | None
     kind: str
     at_s: float
+    part: str | None = None
 
 
 class Phases(msgspec.Struct, frozen=True):

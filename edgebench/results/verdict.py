@@ -73,9 +73,18 @@ def how_it_ended(status: int) -> str:
 
 
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
-    for death in sorted(observations.deaths, key=lambda death: death.at_ns):
+    for death in sorted(_unexpected(observations), key=lambda death: death.at_ns):
         ended = f"{how_it_ended(death.status)} {_when(death, observations)}"
         yield f"{_part(deployment, death)} {ended}{_last_words(death)}"
+
+
+def _unexpected(observations: Observations) -> list[Death]:
+    return [death for death in observations.deaths if not death.expected]
+
+
+def _wanted_dead(observations: Observations) -> set[str]:
+    """The nodes of parts that a fault has killed; what they have not done is no surprise."""
+    return {node for death in observations.deaths if death.expected for node in death.nodes}
 
 
 def _part(deployment: Deployment, death: Death) -> str:
@@ -104,9 +113,9 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
         return
     if observations.ended_ns is None:
         yield f"the run was cut off before its {deployment.duration_s:g} s were over; run it to its end"
-    if observations.deaths or observations.trouble:
+    if _unexpected(observations) or observations.trouble:
         return  # then the others are stopped before their time
-    silent = [name for name in deployment.nodes if name not in observations.closed]
+    silent = [name for name in deployment.nodes if name not in (*observations.closed, *_wanted_dead(observations))]
     if silent:
         yield f"{listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
 
@@ -173,6 +182,7 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
 
 def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[str]:
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
+    dead = _wanted_dead(observations)
     # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
     larger = {(cascade.workload, cascade.heavy) for cascade in observations.cascades}
     for event in observations.models:
@@ -185,8 +195,12 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
         if event.announced_ns > used_by_ns - ROLLOUT_S * NS_PER_S:
             continue
         deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
-        missing = [node for node in deciders if (node, event.workload, event.manifest.digest) not in taken_up]
-        if missing and not observations.deaths and not observations.trouble:
+        missing = [
+            node
+            for node in deciders
+            if (node, event.workload, event.manifest.digest) not in taken_up and node not in dead
+        ]
+        if missing and not _unexpected(observations) and not observations.trouble:
             yield (
                 f"{event.workload}: {listed(missing)} never decided with model {event.manifest.digest[:12]}, "
                 "although it was announced; see the logs, or let the run go on for longer after a roll-out"

@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgebench.core.samples import SampleRecord
@@ -153,6 +154,20 @@ def test_a_death_at_the_start_is_told_with_its_last_words() -> None:
 def test_those_that_are_stopped_because_a_part_died_are_not_called_silent() -> None:
     observed = factory.observations(deaths=[Death("broker of ward-0", -9, at_ms(100))], closed=[])
     assert "broker of ward-0 was killed" in _one(_verdict(observed))
+
+
+def test_a_part_that_a_fault_has_killed_is_no_reason_and_its_nodes_are_not_called_silent() -> None:
+    closed = ["cloud", "bed-0"]
+    wanted = Death("ward-0", -9, at_ms(100), nodes=("ward-0",), expected=True)
+    assert _verdict(factory.observations(deaths=[wanted], closed=closed)).valid
+    not_wanted = msgspec.structs.replace(wanted, expected=False)
+    assert "ward-0 was killed" in _one(_verdict(factory.observations(deaths=[not_wanted], closed=closed)))
+
+
+def test_beside_a_part_that_a_fault_has_killed_others_that_fall_silent_are_named() -> None:
+    wanted = Death("broker of ward-0", -9, at_ms(100), expected=True)
+    reason = _one(_verdict(factory.observations(deaths=[wanted], closed=["cloud", "bed-0"])))
+    assert reason.startswith("ward-0 did not end in good order")
 
 
 def test_a_node_that_did_not_end_in_good_order_is_named() -> None:

@@ -1,0 +1,93 @@
+"""Faults of a run: when what is brought about, as plain data, and what brings it about while the run goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from edgebench.clock import NS_PER_S, now_ns
+from edgebench.fabric.records import Faulted
+from edgebench.topology.deployment import Frozen
+from edgebench.topology.model import Fault
+
+
+class CutLink(Frozen, frozen=True, tag="cut"):
+    """Break every connection across a link, and let none pass."""
+
+    link: str
+
+
+class MendLink(Frozen, frozen=True, tag="mend"):
+    """Let connections across a link pass again."""
+
+    link: str
+
+
+class Kill(Frozen, frozen=True, tag="kill"):
+    """Kill a part, whose death is then expected: it ends no run and is no reason against one."""
+
+    part: str
+
+
+Injection = CutLink | MendLink | Kill
+
+
+class TimedInjection(Frozen, frozen=True):
+    """at_s: after the first sample may be due."""
+
+    at_s: float
+    injection: Injection
+
+
+class FaultDriver:
+    """Brings faults about at their times, and writes down what it did."""
+
+    def __init__(
+        self,
+        faults: Iterable[TimedInjection],
+        inject: Callable[[Injection], None],
+        write: Callable[[Faulted], None],
+        clock: Callable[[], int] = now_ns,
+    ) -> None:
+        self._waiting = sorted(faults, key=lambda fault: fault.at_s)
+        self._inject = inject
+        self._write = write
+        self._now_ns = clock
+
+    def advance(self, start_ns: int) -> None:
+        """Inject what is due by now; to be called often once the streams have begun, which was at `start_ns`."""
+        while self._waiting and self._now_ns() - start_ns >= self._waiting[0].at_s * NS_PER_S:
+            injection = self._waiting.pop(0).injection
+            self._inject(injection)
+            self._write(_written_down(injection, self._now_ns()))
+
+
+def schedule(faults: Iterable[Fault]) -> tuple[TimedInjection, ...]:
+    """When which link is cut and mended, in order; faults of one link that meet are one."""
+    cuts: dict[str, list[tuple[float, float]]] = {}
+    for fault in sorted(faults, key=lambda fault: fault.at_s):
+        assert fault.link is not None
+        until_s = math.inf if fault.for_s is None else fault.at_s + fault.for_s
+        of_link = cuts.setdefault(fault.link, [])
+        if of_link and fault.at_s <= of_link[-1][1]:
+            of_link[-1] = (of_link[-1][0], max(of_link[-1][1], until_s))
+        else:
+            of_link.append((fault.at_s, until_s))
+    timed = [TimedInjection(at_s, CutLink(link)) for link, of_link in cuts.items() for at_s, _ in of_link]
+    timed += [
+        TimedInjection(end_s, MendLink(link))
+        for link, of_link in cuts.items()
+        for _, end_s in of_link
+        if end_s < math.inf
+    ]
+    return tuple(sorted(timed, key=lambda fault: fault.at_s))
+
+
+def _written_down(injection: Injection, at_ns: int) -> Faulted:
+    match injection:
+        case CutLink(link=link):
+            return Faulted(link, "down", at_ns)
+        case MendLink(link=link):
+            return Faulted(link, "up", at_ns)
+        case Kill(part=part):
+            return Faulted(None, "kill", at_ns, part)

@@ -1,0 +1,200 @@
+"""What a run is made of, before anything of it exists: parts, addresses, order, and what a death means.
+
+A plan holds no socket, no process, no port and no secret. An executor carries it out: it chooses ports, hands
+credentials on, and starts each part on its machine when those that it needs are up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+import msgspec
+
+from edgebench.executors.faults import TimedInjection, schedule
+from edgebench.executors.wiring import (
+    Crossing,
+    broker_address,
+    control_address,
+    crossings,
+    models_address,
+    sites_above,
+    uplink_address,
+)
+from edgebench.topology.deployment import Deployment, Frozen, NodePlan
+from edgebench.topology.wording import listed
+
+COMMAND = "command"
+"""Who starts what no other part starts."""
+
+THIS_MACHINE = "local"
+RELAY = "link relay"
+
+PartKind = Literal["broker", "relay", "cloud", "edge", "agent", "trainer", "federation", "learner"]
+
+
+class Part(Frozen, frozen=True):
+    """One process of a run.
+
+    name: as records and the verdict call it. nodes: those that it hosts. started_by: `COMMAND`, or the part whose child
+    it is. offers: the addresses at which it listens. connects: address -> the most connections that it holds to it;
+    each address is offered by a part, or is a broker of the user's own. accepts: the most that others hold to it.
+    needs: the parts that have to be up before it is started; nodes wait for the cloud by themselves. fatal: when it
+    dies, the run ends; else the others go on without it.
+    """
+
+    name: str
+    kind: PartKind
+    nodes: tuple[str, ...] = ()
+    machine: str = THIS_MACHINE
+    started_by: str = COMMAND
+    offers: tuple[str, ...] = ()
+    connects: dict[str, int] = msgspec.field(default_factory=dict)
+    accepts: int = 0
+    needs: tuple[str, ...] = ()
+    fatal: bool = True
+
+
+class RunPlan(Frozen, frozen=True):
+    """The parts of a run in an order in which they can be started, and the faults that are brought about in it."""
+
+    parts: tuple[Part, ...]
+    crossings: tuple[Crossing, ...]
+    faults: tuple[TimedInjection, ...]
+
+    def stages(self) -> list[tuple[Part, ...]]:
+        """The parts that the executor starts itself, in groups: all that those of one need stand in earlier ones."""
+        waiting = [part for part in self.parts if part.started_by == COMMAND]
+        stages: list[tuple[Part, ...]] = []
+        while waiting:
+            missing = {part.name for part in waiting}
+            stage = tuple(part for part in waiting if missing.isdisjoint(part.needs))
+            if not stage:
+                raise AssertionError(f"parts that wait for each other: {sorted(missing)}")
+            stages.append(stage)
+            waiting = [part for part in waiting if part not in stage]
+        return stages
+
+    def of_kind(self, *kinds: PartKind) -> tuple[Part, ...]:
+        """The parts of some kinds."""
+        return tuple(part for part in self.parts if part.kind in kinds)
+
+
+def plan_of(deployment: Deployment) -> RunPlan:
+    """The parts that bring a deployment to life: what runs where, who starts it, and who connects to whom."""
+    crossing = crossings(deployment)
+    crossed = {each.name for each in crossing}
+    brokers = () if deployment.broker_url is not None else tuple(_brokers(deployment))
+    relay = _relay(crossing, brokers)
+    # The relay is up when its links have been measured, and that wants nothing else running beside it.
+    after_relay = tuple(part.name for part in relay)
+    cloud = _cloud(deployment, needs=(*(part.name for part in brokers), *after_relay))
+    edges = [_edge(edge, deployment.cloud, crossed, after_relay) for edge in deployment.of_tier("edge")]
+    agents = [_agent(deployment, devices, crossed, after_relay) for devices in _devices_by_process(deployment).values()]
+    children = [*_children_of_cloud(deployment), *_learners(deployment, agents)]
+    held = Counter[str]()
+    for part in (cloud, *relay, *edges, *agents, *children):
+        held.update(dict(part.connects))
+    started = [*brokers, *relay, cloud, *edges, *agents, *children]
+    parts = (msgspec.structs.replace(part, accepts=sum(held[address] for address in part.offers)) for part in started)
+    return RunPlan(tuple(parts), crossing, schedule(deployment.faults))
+
+
+def _brokers(deployment: Deployment) -> list[Part]:
+    return [
+        Part(f"broker of {node.name}", "broker", offers=(broker_address(node.name),))
+        for node in deployment.nodes.values()
+        if node.tier != "device"
+    ]
+
+
+def _relay(crossing: tuple[Crossing, ...], brokers: tuple[Part, ...]) -> tuple[Part, ...]:
+    if not crossing:
+        return ()
+    part = Part(
+        RELAY,
+        "relay",
+        offers=tuple(each.name for each in crossing),
+        connects=dict(Counter(each.to for each in crossing)),
+        needs=tuple(broker.name for broker in brokers),
+    )
+    return (part,)
+
+
+def _cloud(deployment: Deployment, needs: tuple[str, ...]) -> Part:
+    cloud = deployment.cloud
+    return Part(
+        cloud,
+        "cloud",
+        nodes=(cloud,),
+        offers=(control_address(cloud),),
+        connects={broker_address(cloud): 1},
+        needs=needs,
+    )
+
+
+def _edge(edge: NodePlan, cloud: str, crossed: set[str], needs: tuple[str, ...]) -> Part:
+    connects = {broker_address(edge.name): 1, **_upward(edge, crossed), **_control(cloud)}
+    return Part(edge.name, "edge", nodes=(edge.name,), connects=connects, needs=needs)
+
+
+def _agent(deployment: Deployment, devices: tuple[NodePlan, ...], crossed: set[str], needs: tuple[str, ...]) -> Part:
+    connects = Counter[str]()
+    for device in devices:
+        connects.update(_upward(device, crossed))
+    names = tuple(device.name for device in devices)
+    name = f"device agent of {listed(names)}"
+    return Part(
+        name, "agent", nodes=names, connects={**connects, **_control(deployment.cloud)}, needs=needs, fatal=False
+    )
+
+
+def _control(cloud: str) -> dict[str, int]:
+    """A node process's connections to the control plane: heartbeats and files, neither of which cross a link."""
+    return {control_address(cloud): 2}
+
+
+def _upward(node: NodePlan, crossed: set[str]) -> dict[str, int]:
+    """What a node connects to above it, through the relay where links are shaped."""
+    connects = {}
+    for parent in sites_above(node):
+        crossing = uplink_address(node.name, parent)
+        connects[crossing if crossing in crossed else broker_address(parent)] = 1
+    if models_address(node.name) in crossed:
+        connects[models_address(node.name)] = 1
+    return connects
+
+
+def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None], tuple[NodePlan, ...]]:
+    """(group, site) -> the devices that share a process."""
+    found: dict[tuple[str, str | None], tuple[NodePlan, ...]] = {}
+    for device in deployment.of_tier("device"):
+        key = (device.group, device.parent)
+        found[key] = (*found.get(key, ()), device)
+    return found
+
+
+def _children_of_cloud(deployment: Deployment) -> list[Part]:
+    cloud = deployment.cloud
+    trainer = Part("trainer", "trainer", started_by=cloud, needs=(cloud,), fatal=False)
+    federations = [
+        Part(
+            f"federation of {workload}",
+            "federation",
+            started_by=cloud,
+            connects={broker_address(cloud): 1},
+            needs=(cloud,),
+            fatal=False,
+        )
+        for workload in deployment.federated
+    ]
+    return [trainer, *federations]
+
+
+def _learners(deployment: Deployment, agents: list[Part]) -> list[Part]:
+    learning = {device for plan in deployment.federated.values() for device in plan.clients}
+    return [
+        Part(f"learner of {agent.name}", "learner", started_by=agent.name, needs=(agent.name,), fatal=False)
+        for agent in agents
+        if learning.intersection(agent.nodes)
+    ]

@@ -1,0 +1,74 @@
+"""When links are cut and mended, and what brings it about."""
+
+from __future__ import annotations
+
+from edgebench.clock import NS_PER_S
+from edgebench.executors.faults import CutLink, FaultDriver, Injection, Kill, MendLink, TimedInjection, schedule
+from edgebench.fabric.records import Faulted
+from edgebench.topology.model import Fault
+
+LINK = "ward -> cloud"
+START_NS = 1_000 * NS_PER_S
+
+
+def cut(at_s: float, for_s: float | None = None, link: str = LINK) -> Fault:
+    return Fault(at_s=at_s, kind="down", link=link, for_s=for_s)
+
+
+def down(at_s: float, link: str = LINK) -> TimedInjection:
+    return TimedInjection(at_s, CutLink(link))
+
+
+def up(at_s: float, link: str = LINK) -> TimedInjection:
+    return TimedInjection(at_s, MendLink(link))
+
+
+def test_a_link_is_cut_and_mended_at_its_times() -> None:
+    assert schedule((cut(5, 3), cut(1, link="bed -> ward"))) == (down(1, "bed -> ward"), down(5), up(8))
+
+
+def test_faults_of_one_link_that_meet_are_one() -> None:
+    assert schedule((cut(5, 5), cut(10, 5))) == (down(5), up(15))
+    assert schedule((cut(5, 10), cut(8, 2))) == (down(5), up(15))
+    assert schedule((cut(5, 2), cut(6))) == (down(5),)
+
+
+def test_faults_of_one_link_that_do_not_meet_are_two() -> None:
+    assert schedule((cut(5, 2), cut(8, 1))) == (down(5), up(7), down(8), up(9))
+
+
+class Driven:
+    """A driver whose clock stands where it is put."""
+
+    def __init__(self, *faults: TimedInjection) -> None:
+        self.at_s = 0.0
+        self.injected: list[tuple[float, Injection]] = []
+        self.written: list[Faulted] = []
+        self.driver = FaultDriver(
+            faults, lambda injection: self.injected.append((self.at_s, injection)), self.written.append, self._now_ns
+        )
+
+    def advance(self, to_s: float) -> None:
+        self.at_s = to_s
+        self.driver.advance(START_NS)
+
+    def _now_ns(self) -> int:
+        return START_NS + int(self.at_s * NS_PER_S)
+
+
+def test_each_fault_is_brought_about_once_at_its_time_and_written_down() -> None:
+    driven = Driven(up(2.0), down(1.0))
+    for at_s in (0.0, 0.9, 1.0, 1.1, 1.9, 2.05, 3.0):
+        driven.advance(at_s)
+    assert driven.injected == [(1.0, CutLink(LINK)), (2.05, MendLink(LINK))]
+    assert driven.written == [
+        Faulted(LINK, "down", START_NS + NS_PER_S),
+        Faulted(LINK, "up", START_NS + int(2.05 * NS_PER_S)),
+    ]
+
+
+def test_faults_that_are_overdue_come_in_their_order() -> None:
+    driven = Driven(down(1.0), up(2.0), TimedInjection(2.0, Kill("ward-0")))
+    driven.advance(5.0)
+    assert [injection for _, injection in driven.injected] == [CutLink(LINK), MendLink(LINK), Kill("ward-0")]
+    assert driven.written[-1] == Faulted(None, "kill", START_NS + 5 * NS_PER_S, "ward-0")

@@ -1,0 +1,143 @@
+"""Who has died, and whether that ends a run: real processes, and a cloud that says what it is told to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edgebench.clock import now_ns
+from edgebench.errors import FabricError
+from edgebench.executors.plan import Part, PartKind
+from edgebench.executors.processes import PartProcess, stop_all
+from edgebench.executors.supervisor import Supervisor
+from edgebench.fabric.records import Died, Entry
+from edgebench.fabric.slices import LiveState, Phase
+
+WAITS = "import sys; sys.stdin.read()"
+AGENTS = ("device agent of bed-0", "device agent of bed-1")
+
+
+class Cloud:
+    """Notes whom it is told of as dead; answers with its phase, or not at all."""
+
+    def __init__(self) -> None:
+        self.phase: Phase | None = "running"
+        self.dead: list[str] = []
+
+    def state(self) -> LiveState:
+        if self.phase is None:
+            raise FabricError("no answer")
+        return LiveState(self.phase, now_ns(), "", [], [], {})
+
+    def report_dead(self, nodes: list[str]) -> None:
+        self.dead += nodes
+
+
+class Watched:
+    """A cloud, an edge, a broker and two agents, that all wait for the end of their standard input."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.cloud = Cloud()
+        self.written: list[Entry] = []
+        self._log = tmp_path / "log"
+        self.running = [
+            self._started("broker of ward", "broker"),
+            self._started("cloud", "cloud", "cloud"),
+            self._started("ward", "edge", "ward"),
+            *(self._started(name, "agent", name.rpartition(" ")[2]) for name in AGENTS),
+        ]
+        self.supervisor = Supervisor(self.running, self.cloud, self.written.append)
+
+    def _started(self, name: str, kind: PartKind, *nodes: str) -> PartProcess:
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+        return PartProcess(Part(name, kind, nodes=nodes, fatal=kind != "agent"), process, self._log)
+
+    def kill(self, name: str, *, expected: bool = False) -> None:
+        if expected:
+            self.supervisor.expect_death(name)
+        part = next(each for each in self.running if each.part.name == name)
+        part.process.kill()
+        part.process.wait()
+
+    def end_well(self) -> None:
+        for each in self.running:
+            if each.process.stdin is not None and each.part.nodes:
+                each.process.stdin.close()
+
+    def watch(self, *then: Callable[[], None]) -> None:
+        """Watch to the end; each of `then` is done at one look at the run, one after another."""
+        doing = list(then)
+        self.supervisor.watch(lambda _live: None, lambda _start_ns: doing.pop(0)() if doing else None)
+
+    def deaths(self) -> dict[str, bool]:
+        """By part: was its death expected?"""
+        return {entry.death.part: entry.death.expected for entry in self.written if isinstance(entry, Died)}
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    running = Watched(tmp_path)
+    yield running
+    stop_all(running.running, patience_s=5.0)
+
+
+@pytest.mark.parametrize("name", ["broker of ward", "cloud", "ward"])
+def test_a_part_that_the_others_cannot_do_without_ends_the_run_when_it_dies(watched: Watched, name: str) -> None:
+    watched.watch(lambda: watched.kill(name))
+    assert watched.deaths() == {name: False}
+    assert watched.cloud.dead == []
+
+
+def test_a_dead_agent_is_told_to_the_cloud_and_the_run_goes_on_to_its_end(watched: Watched) -> None:
+    watched.watch(lambda: watched.kill(AGENTS[0]), lambda: None, watched.end_well)
+    assert watched.deaths() == {AGENTS[0]: False}
+    assert watched.cloud.dead == ["bed-0"]
+
+
+@pytest.mark.parametrize("name", ["ward", "broker of ward", AGENTS[0]])
+def test_a_death_that_was_expected_ends_nothing_and_is_written_down_as_expected(watched: Watched, name: str) -> None:
+    looks: list[str] = []
+    watched.watch(lambda: watched.kill(name, expected=True), *[lambda: looks.append("on")] * 3, watched.end_well)
+    assert looks == ["on"] * 3
+    assert watched.deaths() == {name: True}
+    assert watched.cloud.dead == {"ward": ["ward"], AGENTS[0]: ["bed-0"]}.get(name, [])
+
+
+def test_a_death_beside_an_expected_one_is_not_excused_by_it(watched: Watched) -> None:
+    watched.watch(lambda: watched.kill(AGENTS[0], expected=True), lambda: watched.kill("ward"))
+    assert watched.deaths() == {AGENTS[0]: True, "ward": False}
+
+
+def test_without_any_agent_a_run_is_over(watched: Watched) -> None:
+    def kill_all() -> None:
+        for name in AGENTS:
+            watched.kill(name)
+
+    watched.watch(kill_all)
+    assert watched.deaths() == dict.fromkeys(AGENTS, False)
+
+
+def test_in_a_run_that_the_cloud_calls_off_parts_that_end_are_no_news(watched: Watched) -> None:
+    def call_off() -> None:
+        watched.cloud.phase = "aborted"
+        watched.kill(AGENTS[0])
+
+    watched.watch(call_off)
+    assert watched.deaths() == {}
+
+
+def test_a_cloud_that_does_not_answer_is_asked_again(watched: Watched) -> None:
+    watched.cloud.phase = None
+    answering = threading.Timer(0.7, lambda: setattr(watched.cloud, "phase", "running"))
+    answering.start()
+    watched.watch(watched.end_well)
+    answering.join()
+    assert watched.deaths() == {}
