@@ -9,21 +9,18 @@ from __future__ import annotations
 import html
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations
 from edgebench.report.wording import hop_name, metric_name, process_name, shown_hops
 from edgebench.results import stats
-from edgebench.results.compute import since_start_s
+from edgebench.results.chunks import ms
 from edgebench.results.figures import Result, WorkloadFigures
-from edgebench.results.samples import Samples, ms
+from edgebench.results.timeline import Timeline, by, since_start_s
 
 SERIES = 6
-_MOST_BINS = 100
-_SAMPLES_A_BIN = 25
 _MOST_POINTS = 400
 _MB = 1e6
 _SHARE_BEFORE = 0.1
@@ -57,63 +54,60 @@ def hop_chart(result: Result) -> Chart | None:
     return {"data": data, "layout": layout}
 
 
-def latency_chart(name: str, result: Result, samples: Samples, start_ns: int, span_s: float) -> Chart | None:
+def latency_chart(name: str, result: Result, timeline: Timeline) -> Chart | None:
     """The p50 and p99 of one workload by the due time of its samples; swaps as vertical lines, losses as crosses."""
-    decided = samples.decided
-    if not decided.any():
+    decided = len(timeline.latency_ns)
+    if not decided:
         return None
-    due_s = (samples.ns["scheduled_ns"] - start_ns) / NS_PER_S
-    width_s = bin_width_s(int(decided.sum()), span_s)
-    bins = np.floor(due_s / width_s).astype(np.int64)
-    latency_ms = ms(samples.latency_ns)
+    width_s, narrow = timeline.axis.wider(decided)
     at: list[float] = []
     p50: list[float] = []
     p99: list[float] = []
-    for each in np.unique(bins[decided]):
-        middle, high = stats.percentiles(latency_ms[bins[decided] == each], (0.5, 0.99))
-        at.append(short((float(each) + 0.5) * width_s))
-        p50.append(short(middle))
-        p99.append(short(high))
+    for each, latency_ns in timeline.latency_by(narrow).items():
+        middle, high = stats.percentiles(latency_ns, (0.5, 0.99))
+        at.append(short((each + 0.5) * width_s))
+        p50.append(short(ms(middle)))
+        p99.append(short(ms(high)))
     data: list[dict[str, Any]] = [
         line(f"p99 in {width_s:g} s", at, p99, "--line-strong", hover="%{x} s: p99 %{y:.1f} ms"),
         line(f"p50 in {width_s:g} s", at, p50, "--line-soft", hover="%{x} s: p50 %{y:.1f} ms"),
     ]
-    lost, counts = np.unique(bins[~decided], return_counts=True)
-    if len(lost):
+    lost = dict(sorted(by(timeline.lost, narrow).items()))
+    if lost:
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": "lost",
-                "x": [short((float(each) + 0.5) * width_s) for each in lost],
+                "x": [short((each + 0.5) * width_s) for each in lost],
                 "y": [0.0] * len(lost),
                 "cliponaxis": False,
-                "customdata": counts.tolist(),
+                "customdata": list(lost.values()),
                 "marker": {"color": "--bad", "symbol": "x", "size": 8},
                 "hovertemplate": "%{x} s: %{customdata} lost<extra></extra>",
             }
         )
     layout = base_layout(200, "s from the start of the streams", "ms")
-    layout["xaxis"] |= {"range": [0, short(span_s)]}
+    layout["xaxis"] |= {"range": [0, short(timeline.axis.span_s)]}
     figures = result.workloads[name]
     layout["shapes"], layout["annotations"] = _marks(name, result, figures, max(p99))
     return {"data": data, "layout": layout}
 
 
-def throughput_chart(result: Result, samples: dict[str, Samples], start_ns: int, span_s: float) -> Chart | None:
+def throughput_chart(timelines: Mapping[str, Timeline]) -> Chart | None:
     """Decisions that arrived in each s, by workload."""
     data = []
-    for place, (name, figures) in enumerate(result.workloads.items()):
-        if not figures.decided:
+    span_s = 0.0
+    for place, (name, timeline) in enumerate(timelines.items()):
+        decided, span_s = len(timeline.latency_ns), timeline.axis.span_s
+        if not decided:
             continue
-        width_s = bin_width_s(figures.decided, span_s)
-        edges = np.arange(0.0, span_s + width_s, width_s)
-        arrived_s = (samples[name].ns["arrived_ns"][samples[name].decided] - start_ns) / NS_PER_S
-        counts, _ = np.histogram(arrived_s, edges)
+        width_s, narrow = timeline.axis.wider(decided)
+        arrived = by(timeline.arrived, narrow)
         # The last bin is whole only by luck; the rate over a part of it would be drawn too low.
-        whole = edges[1:] <= span_s + 1e-9
-        at = [short(float(edge) + width_s / 2) for edge in edges[:-1][whole]]
-        rates = [short(float(count) / width_s) for count in counts[whole]]
+        whole = range(int(span_s / width_s + 1e-9))
+        at = [short((each + 0.5) * width_s) for each in whole]
+        rates = [short(arrived[each] / width_s) for each in whole]
         data.append(line(name, at, rates, _series(place), hover="%{x} s: %{y:.1f} decisions/s"))
     if not data:
         return None
@@ -215,14 +209,6 @@ def memory_chart(observations: Observations, span_s: float) -> Chart | None:
 def shown_processes(observations: Observations) -> tuple[int, int]:
     """How many processes the charts show, and of how many."""
     return len(_busiest(observations)), len(observations.usage)
-
-
-def bin_width_s(count: int, span_s: float) -> float:
-    """A round width of time bins that hold some 25 samples each, of which there are at most 100."""
-    bins = max(1, min(_MOST_BINS, count // _SAMPLES_A_BIN))
-    least = max(span_s, 1e-3) / bins
-    magnitude = 10.0 ** math.floor(math.log10(least))
-    return next(step * magnitude for step in (1.0, 2.0, 5.0, 10.0) if step * magnitude >= least * (1 - 1e-9))
 
 
 def _busiest(observations: Observations) -> list[str]:

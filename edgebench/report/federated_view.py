@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgebench.clock import NS_PER_S
-from edgebench.report.charts import Chart, base_layout, bin_width_s, line, note, rule, short
+from edgebench.report.charts import Chart, base_layout, line, note, rule, short
 from edgebench.report.view import ROWS_SHOWN, Table
 from edgebench.report.wording import count, metric_name, ms, number, quality, size, things
-from edgebench.results.figures import FederatedFigures, Phases, Result, RoundFigures
-from edgebench.results.samples import Samples
+from edgebench.results.figures import FederatedFigures, Phases, RoundFigures
+from edgebench.results.workload_fold import WorkloadFold
 from edgebench.tasks import task_named
 
 PHASES = tuple(Phases.__struct_fields__)
@@ -97,14 +96,13 @@ def lines(figures: FederatedFigures) -> list[str]:
     return found
 
 
-def quality_over_time(
-    name: str, figures: FederatedFigures, result: Result, samples: Samples, start_ns: int, span_s: float
-) -> Chart | None:
+def quality_over_time(figures: FederatedFigures, fold: WorkloadFold) -> Chart | None:
     """The quality of each round's model on held-out data, and that of the stream's decisions by time."""
     ended = [(each, end) for each in figures.rounds if (end := _end_s(each)) is not None]
     rounds = [(each.quality, end) for each, end in ended if each.quality is not None]
     data: list[dict[str, Any]] = []
-    at, value = _in_stream(name, result, samples, start_ns, span_s)
+    span_s = fold.timeline.axis.span_s
+    at, value = _in_stream(fold)
     if at:
         data.append(line("in the stream", at, value, "--line-strong", hover="%{x} s: %{y:.3f} in the stream"))
     if rounds:
@@ -151,24 +149,22 @@ def phase_chart(figures: FederatedFigures) -> Chart | None:
     return {"data": data, "layout": shown}
 
 
-def _in_stream(
-    name: str, result: Result, samples: Samples, start_ns: int, span_s: float
-) -> tuple[list[float], list[float]]:
+def _in_stream(fold: WorkloadFold) -> tuple[list[float], list[float]]:
     """The task's metric over the decisions that were due in each time bin."""
-    figures = result.workloads[name]
-    task = task_named(figures.task)
+    task = task_named(fold.plan.task)
     # Ten times the samples of a latency bin: a metric needs both labels, and many of them.
-    width_s = bin_width_s(max(1, figures.decided // 10), span_s)
-    bins = np.floor((samples.ns["scheduled_ns"] - start_ns) / NS_PER_S / width_s).astype(np.int64)
+    width_s, narrow = fold.timeline.axis.wider(max(1, fold.decided // 10))
+    scored = fold.scores.of()
+    bins = scored.bins // narrow
     at: list[float] = []
     value: list[float] = []
-    for each in np.unique(bins[samples.decided]):
-        outputs, labels = samples.scored(samples.decided & (bins == each))
-        if len(outputs) < _LEAST_SCORED:
+    for each in np.unique(bins).tolist():
+        due = scored.take(bins == each)
+        if len(due) < _LEAST_SCORED or not np.isfinite(due.outputs).all():
             continue
-        found = task.score(outputs, labels)[task.metric]
+        found = task.score(due.outputs, due.labels)[task.metric]
         if np.isfinite(found):
-            at.append(short((float(each) + 0.5) * width_s))
+            at.append(short((each + 0.5) * width_s))
             value.append(short(float(found)))
     return at, value
 

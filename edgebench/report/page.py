@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.report import charts, federated_view, trade_offs, view, wording
+from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result, WorkloadFigures
-from edgebench.results.rundir import MODELS, REPORT, RESULT, Run, load_run, write_atomically, write_json
-from edgebench.results.samples import samples_by_workload
+from edgebench.results.run_fold import RunFold, folded
+from edgebench.results.rundir import MODELS, REPORT, RESULT, Run, load_run, record_batches, write_atomically, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,9 +27,10 @@ def write_report(run_dir: Path) -> Result:
     Raises EdgebenchError where it is none.
     """
     run = load_run(run_dir)
-    result = result_of(run.deployment, run.observations, run.records, run.rounds)
+    fold = folded(run.deployment, run.observations, record_batches(run.path, NEEDED), run.rounds)
+    result = result_of(run.deployment, run.observations, fold, run.rounds)
     write_json(run_dir / RESULT, result)
-    write_atomically(run_dir / REPORT, _html(run, result).encode())
+    write_atomically(run_dir / REPORT, _html(run, result, fold).encode())
     return result
 
 
@@ -88,7 +90,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
     console.print(reasons)
 
 
-def _html(run: Run, result: Result) -> str:
+def _html(run: Run, result: Result, fold: RunFold) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -96,7 +98,7 @@ def _html(run: Run, result: Result) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_TEMPLATES / "report.html.j2").read_text())
     figures = _Figures()
-    drawn = _charts(run, result, figures)
+    drawn = _charts(run, result, fold, figures)
     links, more_links = view.link_tables(result)
     shown, of = charts.shown_processes(run.observations)
     return template.render(
@@ -133,7 +135,7 @@ def _html(run: Run, result: Result) -> str:
             }
             for name, each in result.workloads.items()
         ],
-        federations=_federations(run, result, figures),
+        federations=_federations(result, fold, figures),
         processes_note=f"The charts show the {shown} busiest of {of} processes." if shown < of else "",
         cascade_lines=trade_offs.cascade_lines(result),
         trust_lines=view.trust_lines(result),
@@ -144,18 +146,12 @@ def _html(run: Run, result: Result) -> str:
     )
 
 
-def _federations(run: Run, result: Result, figures: _Figures) -> list[dict[str, Any]]:
-    observations = run.observations
-    samples = samples_by_workload(run.records, tuple(run.deployment.workloads))
-    start_ns = observations.started_ns if observations.started_ns is not None else observations.command_started_ns
-    span_s = result.streamed_s if result.streamed_s is not None else result.duration_s
+def _federations(result: Result, fold: RunFold, figures: _Figures) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
             "real": each.real,
-            "quality": figures.add(
-                federated_view.quality_over_time(name, each, result, samples[name], start_ns, span_s)
-            ),
+            "quality": figures.add(federated_view.quality_over_time(each, fold.workloads[name])),
             "phases": figures.add(federated_view.phase_chart(each)),
             "rounds": federated_view.round_table(each),
             "links": federated_view.link_table(each),
@@ -178,16 +174,15 @@ def _pictures(folder: Path, workload: WorkloadFigures) -> list[dict[str, str]]:
     ]
 
 
-def _charts(run: Run, result: Result, figures: _Figures) -> dict[str, Any]:
+def _charts(run: Run, result: Result, fold: RunFold, figures: _Figures) -> dict[str, Any]:
     observations = run.observations
-    samples = samples_by_workload(run.records, tuple(run.deployment.workloads))
-    start_ns = observations.started_ns if observations.started_ns is not None else observations.command_started_ns
+    timelines = {name: each.timeline for name, each in fold.workloads.items()}
+    by_time = [(name, charts.latency_chart(name, result, each)) for name, each in timelines.items()]
     span_s = result.streamed_s if result.streamed_s is not None else result.duration_s
-    by_time = [(name, charts.latency_chart(name, result, samples[name], start_ns, span_s)) for name in samples]
     return {
         "hops": figures.add(charts.hop_chart(result)),
         "latency": [{"name": name, "figure": figures.add(chart)} for name, chart in by_time if chart is not None],
-        "throughput": figures.add(charts.throughput_chart(result, samples, start_ns, span_s)),
+        "throughput": figures.add(charts.throughput_chart(timelines)),
         "cpu": figures.add(charts.cpu_chart(observations, span_s)),
         "memory": figures.add(charts.memory_chart(observations, span_s)),
     }

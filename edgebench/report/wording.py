@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgebench.results.chunks import FORWARDING, HOPS
 from edgebench.results.figures import Result
-from edgebench.results.samples import FORWARDING, HOPS
 
 NONE = "–"
 _METRICS = {

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-from edgebench.fabric.records import Observations
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from edgebench.fabric.records import Calibration, Observations
 from edgebench.results import stats
+from edgebench.results.chunks import Chunk, latency_of
 from edgebench.results.figures import CascadeFigures
-from edgebench.results.samples import ABSENT, Samples, latency_of
-from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.results.values import Mergeable, Values
+from edgebench.topology.deployment import Deployment
 
 
-def cascade_of(
-    plan: WorkloadPlan, deployment: Deployment, observations: Observations, samples: Samples
-) -> CascadeFigures | None:
-    """What a workload's cascade forwarded and kept; None where it is none."""
-    calibrated = next((each.calibration for each in observations.cascades if each.workload == plan.name), None)
-    if calibrated is None:
-        return None
-    names = {name: code for code, name in enumerate(samples.deciders)}
-    by_cloud = samples.decided & (samples.decider == names.get(deployment.cloud, ABSENT - 1))
-    by_edge = samples.decided & ~by_cloud
-    decided = int(samples.decided.sum())
-    return CascadeFigures(
-        forwarded=int(by_cloud.sum()),
-        share=stats.rounded(by_cloud.sum() / decided) if decided else 0.0,
-        kept_bytes=int(samples.size_bytes[by_edge].sum()),
-        edge_latency_ms=latency_of(samples.latency_ns[by_edge[samples.decided]]),
-        cloud_latency_ms=latency_of(samples.latency_ns[by_cloud[samples.decided]]),
-        threshold=stats.rounded(calibrated.threshold),
-        target=stats.rounded(calibrated.target),
-        expected_share=stats.rounded(calibrated.forwarded),
-        quality=stats.rounded(calibrated.quality),
-        light_quality=stats.rounded(calibrated.light_quality),
-        heavy_quality=stats.rounded(calibrated.heavy_quality),
-    )
+@dataclass
+class Cascade(Mergeable):
+    """What a workload's cascade forwarded to the cloud, and kept at the edge."""
+
+    PARAMETERS: ClassVar = ("cloud", "calibrated")
+    cloud: str
+    calibrated: Calibration
+    kept_bytes: int = 0
+    edge_latency_ns: Values = field(default_factory=Values)
+    cloud_latency_ns: Values = field(default_factory=Values)
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in a chunk."""
+        by_cloud = chunk.is_of("decider", self.cloud)
+        self.kept_bytes += int(chunk.ints["size_bytes"][chunk.decided & ~by_cloud].sum())
+        among_decided = by_cloud[chunk.decided]
+        self.edge_latency_ns.update(chunk.latency_ns[~among_decided])
+        self.cloud_latency_ns.update(chunk.latency_ns[among_decided])
+
+    def figures(self) -> CascadeFigures:
+        """The figures."""
+        calibrated, forwarded = self.calibrated, len(self.cloud_latency_ns)
+        decided = forwarded + len(self.edge_latency_ns)
+        return CascadeFigures(
+            forwarded=forwarded,
+            share=stats.rounded(forwarded / decided) if decided else 0.0,
+            kept_bytes=self.kept_bytes,
+            edge_latency_ms=latency_of(self.edge_latency_ns),
+            cloud_latency_ms=latency_of(self.cloud_latency_ns),
+            threshold=stats.rounded(calibrated.threshold),
+            target=stats.rounded(calibrated.target),
+            expected_share=stats.rounded(calibrated.forwarded),
+            quality=stats.rounded(calibrated.quality),
+            light_quality=stats.rounded(calibrated.light_quality),
+            heavy_quality=stats.rounded(calibrated.heavy_quality),
+        )
+
+
+def cascade_in(workload: str, deployment: Deployment, observations: Observations) -> Cascade | None:
+    """The cascade of a workload; None where it is none."""
+    calibrated = next((each.calibration for each in observations.cascades if each.workload == workload), None)
+    return None if calibrated is None else Cascade(deployment.cloud, calibrated)

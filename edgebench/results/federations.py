@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
-from edgebench.results import stats
 from edgebench.results.figures import Beside, FederatedFigures, LinkShare, Phases, RoundFigures, Shares
-from edgebench.results.samples import Samples, ms
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, FederatedPlan
 
 
 def federations_of(
-    deployment: Deployment, observations: Observations, rounds: Sequence[RoundRecord], samples: dict[str, Samples]
+    deployment: Deployment,
+    observations: Observations,
+    rounds: Sequence[RoundRecord],
+    beside: Mapping[str, tuple[Beside | None, Beside | None]],
 ) -> dict[str, FederatedFigures]:
-    """Workload -> its federation, in the order of the deployment."""
+    """Workload -> its federation, in the order of the deployment. beside: as of `BesideRounds`, by workload."""
     return {
-        name: _federation(plan, deployment, observations, [r for r in rounds if r.workload == name], samples[name])
+        name: _federation(plan, deployment, observations, [r for r in rounds if r.workload == name], beside[name])
         for name, plan in deployment.federated.items()
     }
 
@@ -37,7 +36,11 @@ def strategy_name(plan: FederatedPlan) -> str:
 
 
 def _federation(
-    plan: FederatedPlan, deployment: Deployment, observations: Observations, rounds: list[RoundRecord], samples: Samples
+    plan: FederatedPlan,
+    deployment: Deployment,
+    observations: Observations,
+    rounds: list[RoundRecord],
+    beside: tuple[Beside | None, Beside | None],
 ) -> FederatedFigures:
     workload = plan.how.workload
     metric = task_named(deployment.workloads[workload].task).metric
@@ -50,7 +53,6 @@ def _federation(
     own = sorted((r for r in rounds if r.server == deployment.cloud), key=lambda r: (r.number, r.ended_ns))
     of_sites = [r for r in rounds if r.server != deployment.cloud]
     figures = [_round(r, scores, of_sites, observations) for r in own if r.kind.partition(".")[0] == "train"]
-    in_rounds, between = _latencies([r for r in held_here if r.server == deployment.cloud], samples)
     return FederatedFigures(
         strategy=strategy_name(plan),
         rounds=figures,
@@ -64,8 +66,8 @@ def _federation(
         quality_after=_quality(scores, max(scores, default=0)) if len(scores) > 1 else None,
         partition=_shares(plan, observations, workload),
         links=_links(deployment, held_here) if plan.how.engine == "mqtt" else {},
-        in_rounds_ms=in_rounds,
-        between_rounds_ms=between,
+        in_rounds_ms=beside[0],
+        between_rounds_ms=beside[1],
     )
 
 
@@ -146,21 +148,6 @@ def _between(deployment: Deployment, node: str, above: str) -> list[str]:
         links.append(f"{node} -> {parent}")
         node = parent
     return links
-
-
-def _latencies(rounds: list[RoundRecord], samples: Samples) -> tuple[Beside | None, Beside | None]:
-    due_ns = samples.ns["scheduled_ns"][samples.decided]
-    inside = np.zeros(len(due_ns), bool)
-    for record in rounds:
-        inside |= (due_ns >= record.started_ns) & (due_ns <= record.ended_ns)
-    found = [samples.latency_ns[which] for which in (inside, ~inside)]
-    in_rounds, between = (_beside(latency) if len(latency) else None for latency in found)
-    return in_rounds, between
-
-
-def _beside(latency_ns: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Beside:
-    p50, p99 = stats.percentiles(latency_ns, (0.5, 0.99))
-    return Beside(p50=ms(p50), p99=ms(p99), n=len(latency_ns))
 
 
 def _quality(scores: dict[int, float], number: int) -> float | None:

@@ -87,7 +87,8 @@ class Quality(msgspec.Struct, frozen=True):
     """The task's metric over the n decisions whose label is known; None where it is undefined.
 
     interval: 95 % bootstrap. source, real: the data in the stream; data that is not real was generated. metrics: all
-    of the task's, this one included.
+    of the task's, this one included. scored: of the n, those that they are of: fewer only where that many outputs are
+    too much to keep. undefined: why there is no value.
     """
 
     metric: str
@@ -97,6 +98,8 @@ class Quality(msgspec.Struct, frozen=True):
     source: str
     real: bool
     metrics: dict[str, float | None] = {}
+    scored: int = 0
+    undefined: str | None = None
 
 
 class Validated(msgspec.Struct, frozen=True):
@@ -153,7 +156,7 @@ class CascadeFigures(msgspec.Struct, frozen=True):
 
 class WorkloadFigures(msgspec.Struct, frozen=True):
     """One workload. compress: how samples were compressed; sample_bytes: the mean MQTT payload of one, 0 where none
-    travels; None without a sample."""
+    travels; None without a sample. not_finite: decisions of which an output is no finite number."""
 
     task: str
     place: str
@@ -184,6 +187,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     compress: str | None
     sample_bytes: float | None
     cascade: CascadeFigures | None
+    not_finite: int
 
 
 class PathFigures(msgspec.Struct, frozen=True):
@@ -252,7 +256,7 @@ class LinkFigures(msgspec.Struct, frozen=True):
 
 class NodeFigures(msgspec.Struct, frozen=True):
     """One node. cpu_s, rss_mb (the peak, 10⁶ bytes) and busy_cores (mean while samples were due) are those of its
-    process, which hosts `process_of` nodes; None where nothing was seen of it."""
+    process, which hosts `process_of` nodes; None where nothing was seen of it. machine: that it ran on."""
 
     tier: str
     profile: str
@@ -261,6 +265,7 @@ class NodeFigures(msgspec.Struct, frozen=True):
     busy_cores: float | None
     process: str | None
     process_of: int
+    machine: str
 
 
 class ProcessFigures(msgspec.Struct, frozen=True):

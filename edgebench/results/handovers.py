@@ -2,59 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Moved, Observations
+from edgebench.results.chunks import Chunk, ms
 from edgebench.results.figures import HandoverFigures
-from edgebench.results.samples import ABSENT, Samples, ms
-from edgebench.topology.deployment import Deployment
+from edgebench.results.values import Extremes, Mergeable
 
 _AROUND_NS = NS_PER_S
 """Samples due so long before a device leaves, or after it has come, may be lost by its move."""
 
 
-def handovers_of(
-    deployment: Deployment, observations: Observations, samples: Mapping[str, Samples]
-) -> list[HandoverFigures]:
+@dataclass
+class Handover(Mergeable):
+    """One move of a device. arrived_ns: of the decisions that came to it at its new site."""
+
+    PARAMETERS: ClassVar = ("move", "next_left_ns")
+    move: Moved
+    next_left_ns: int | None
+    lost: int = 0
+    arrived_ns: Extremes = field(default_factory=Extremes)
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in a chunk of a workload that is decided elsewhere than at the device."""
+        mine = chunk.is_of("node", self.move.node)
+        if not mine.any():
+            return
+        move, next_left_ns = self.move, self.next_left_ns
+        come_ns = move.left_ns if move.up_ns is None else move.up_ns
+        due_ns, arrived_ns = chunk.ns["scheduled_ns"], chunk.ns["arrived_ns"]
+        around = mine & (due_ns >= move.left_ns - _AROUND_NS) & (due_ns <= come_ns + _AROUND_NS)
+        if next_left_ns is not None:  # what is nearer to the next move is that one's
+            around &= due_ns < next_left_ns - _AROUND_NS
+        self.lost += int((around & ~chunk.decided).sum())
+        if move.up_ns is not None:
+            there = mine & (arrived_ns >= move.up_ns)
+            if next_left_ns is not None:
+                there &= arrived_ns < next_left_ns
+            self.arrived_ns.update(arrived_ns[there])
+
+    def figures(self, start_ns: int) -> HandoverFigures:
+        """The figures."""
+        move, first_ns = self.move, self.arrived_ns.least
+        return HandoverFigures(
+            node=move.node,
+            left=move.left,
+            to=move.to,
+            at_s=round((move.left_ns - start_ns) / NS_PER_S, 6),
+            connect_ms=None if move.up_ns is None else float(ms(move.up_ns - move.left_ns)),
+            first_decision_ms=None if first_ns is None else float(ms(first_ns - move.left_ns)),
+            resent=move.resent,
+            lost=self.lost,
+        )
+
+
+def handovers_in(observations: Observations) -> list[Handover]:
     """The moves of all devices, in the order in which they were made."""
-    start_ns = observations.started_ns or 0
-    # What a device decides itself goes on whatever its site is.
-    travelling = [each for name, each in samples.items() if deployment.workloads[name].place != "device"]
-    return [
-        _figures(move, _next_left_ns(move, observations.moves), start_ns, travelling) for move in observations.moves
-    ]
+    moves = observations.moves
+    return [Handover(move, _next_left_ns(move, moves)) for move in moves]
 
 
 def _next_left_ns(move: Moved, moves: Iterable[Moved]) -> int | None:
     return min((each.left_ns for each in moves if each.node == move.node and each.left_ns > move.left_ns), default=None)
-
-
-def _figures(move: Moved, next_left_ns: int | None, start_ns: int, samples: list[Samples]) -> HandoverFigures:
-    come_ns = move.left_ns if move.up_ns is None else move.up_ns
-    lost = 0
-    firsts_ns: list[int] = []
-    for each in samples:
-        if move.node not in each.nodes:
-            continue
-        mine = each.node == each.nodes.index(move.node)
-        due_ns, arrived_ns = each.ns["scheduled_ns"][mine], each.ns["arrived_ns"][mine]
-        around = (due_ns >= move.left_ns - _AROUND_NS) & (due_ns <= come_ns + _AROUND_NS)
-        if next_left_ns is not None:  # what is nearer to the next move is that one's
-            around &= due_ns < next_left_ns - _AROUND_NS
-        lost += int((around & (arrived_ns == ABSENT)).sum())
-        if move.up_ns is not None:
-            there = arrived_ns >= move.up_ns
-            if next_left_ns is not None:
-                there &= arrived_ns < next_left_ns
-            firsts_ns += arrived_ns[there].tolist()
-    return HandoverFigures(
-        node=move.node,
-        left=move.left,
-        to=move.to,
-        at_s=round((move.left_ns - start_ns) / NS_PER_S, 6),
-        connect_ms=None if move.up_ns is None else float(ms(move.up_ns - move.left_ns)),
-        first_decision_ms=float(ms(min(firsts_ns) - move.left_ns)) if firsts_ns else None,
-        resent=move.resent,
-        lost=lost,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ FEDERATED = "federated"
 """What a federation can be gone on with from: a folder a workload."""
 
 CHUNK_ROWS = 1 << 16
+CHUNK_BYTES = 1 << 26
 
 _STRINGS = ("node", "workload", "decider", "digest")
 _VECTORS = ("label", "output")
@@ -43,15 +44,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. records: a pyarrow table with the columns `COLUMNS`.
-
-    rounds: of its federations, in the order in which they ended; empty where there are none.
-    """
+    """A finished run. rounds: of its federations, in the order in which they ended; empty where there are none."""
 
     path: Path
     deployment: Deployment
     observations: Observations
-    records: Any
     rounds: list[RoundRecord]
 
 
@@ -102,20 +99,33 @@ def write_observations(run_dir: Path, observations: Observations) -> None:
 def write_records(run_dir: Path, rows: Iterable[SampleRecord]) -> int:
     """Write `records.parquet`, atomically and in chunks of `CHUNK_ROWS`, and return how many rows it has.
 
-    An empty run has an empty table. Times are int64 ns, tensors list<float32>, names dictionary-encoded.
+    Where labels and outputs are large, chunks are of some `CHUNK_BYTES` of these. An empty run has an empty table.
+    Times are int64 ns, tensors list<float32>, names dictionary-encoded.
     """
     import pyarrow.parquet as pq
 
     path = run_dir / RECORDS
     part = path.with_name(path.name + ".part")
     written = 0
-    remaining = iter(rows)
     with pq.ParquetWriter(part, _schema(), compression="zstd") as writer:
-        while chunk := list(itertools.islice(remaining, CHUNK_ROWS)):
+        for chunk in _in_chunks(rows):
             writer.write_table(records_table(chunk))
             written += len(chunk)
     part.replace(path)
     return written
+
+
+def _in_chunks(rows: Iterable[SampleRecord]) -> Iterator[list[SampleRecord]]:
+    chunk: list[SampleRecord] = []
+    n_bytes = 0
+    for row in rows:
+        chunk.append(row)
+        n_bytes += len(row.label or b"") + len(row.decision.output if row.decision is not None else b"")
+        if len(chunk) == CHUNK_ROWS or n_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, n_bytes = [], 0
+    if chunk:
+        yield chunk
 
 
 def write_rounds(run_dir: Path, rounds: list[RoundRecord]) -> None:
@@ -214,14 +224,13 @@ def load_run(path: Path) -> Run:
     Raises EdgebenchError where it is none, was cut off before its files were written, or holds files of another kind.
     """
     deployment = load_deployment(path)
-    for name in (OBSERVATIONS, RECORDS):
-        if not (path / name).is_file():
-            raise EdgebenchError(f"{path}: the run was cut off before it wrote {name}; run it again")
+    if not (path / OBSERVATIONS).is_file():
+        raise EdgebenchError(f"{path}: the run was cut off before it wrote {OBSERVATIONS}; run it again")
+    _records_file(path / RECORDS).close()
     return Run(
         path=path,
         deployment=deployment,
         observations=_read_json(path / OBSERVATIONS, Observations),
-        records=read_records(path),
         rounds=read_rounds(path),
     )
 
@@ -248,22 +257,45 @@ def read_result(run_dir: Path) -> Result:
 
 
 def read_records(run_dir: Path) -> Any:
-    """The pyarrow table of `records.parquet`, with the columns of `SampleRecord`. Raises EdgebenchError."""
+    """The whole of `records.parquet` as a pyarrow table with the columns `COLUMNS`. Raises EdgebenchError."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches(record_batches(run_dir, COLUMNS), _schema()).unify_dictionaries()
+
+
+def record_batches(run_dir: Path, columns: Sequence[str]) -> Iterator[Any]:
+    """Some columns of `records.parquet` in pyarrow record batches of `CHUNK_ROWS` at most. Raises EdgebenchError."""
+    import pyarrow as pa
+
+    path = run_dir / RECORDS
+    try:
+        with _records_file(path) as file:
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=list(columns))
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
+
+
+def _records_file(path: Path) -> Any:
+    """The file, whose columns are sound."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = run_dir / RECORDS
     if not path.is_file():
-        raise EdgebenchError(f"{run_dir}: the run was cut off before it wrote {RECORDS}; run it again")
+        raise EdgebenchError(f"{path.parent}: the run was cut off before it wrote {RECORDS}; run it again")
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
     except pa.ArrowException as error:
-        raise EdgebenchError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    schema = _schema()
-    lacking = [name for name in schema.names if name not in table.column_names]
+        raise _unreadable(path, error) from error
+    lacking = [name for name in _schema().names if name not in file.schema_arrow.names]
     if lacking:
+        file.close()
         raise EdgebenchError(f"{path}: not the records of a run, it lacks {', '.join(lacking)}")
-    return table.select(schema.names)
+    return file
+
+
+def _unreadable(path: Path, error: Exception) -> EdgebenchError:
+    return EdgebenchError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}")
 
 
 def _schema() -> Any:

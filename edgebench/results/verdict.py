@@ -167,6 +167,11 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
     for reason, count in figures.dropped_by_reason.items():
         mend = _MENDS.get(reason, "see the logs of its nodes")
         yield f"{name}: {_samples(count)} {_was(count)} dropped ({reason}); {mend}"
+    if figures.not_finite:
+        yield (
+            f"{name}: {figures.not_finite:,} of {_decisions(figures.decided)} are not finite numbers (none may be); "
+            "the model is broken: look at its weights, and at what it makes of inputs such as these"
+        )
     if figures.duplicated_at_devices:
         yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
     if figures.unexpected:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from edgebench.report.trade_offs import joint_table, summary_lines
-from edgebench.results.compute import result_of
 from edgebench.results.figures import CascadeFigures, HandoverFigures, JointFigures, Latency, Result
 from tests.results import factory
 
@@ -41,7 +40,7 @@ def result(
     joint: JointFigures | None = None, cascade: CascadeFigures | None = None, moves: tuple[HandoverFigures, ...] = ()
 ) -> Result:
     """Of a run with these figures, whose workload is called death-risk."""
-    found = result_of(factory.deployment(), factory.observations(), factory.table(factory.row(0, 0)))
+    found = factory.result(factory.deployment(), factory.observations(), [factory.row(0, 0)])
     death_risk = msgspec.structs.replace(found.workloads["death-risk"], cascade=cascade)
     return msgspec.structs.replace(
         found,

@@ -11,8 +11,12 @@ import numpy as np
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import Decision, SampleRecord, Stamps
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import LinkObserved, ModelEvent, Observations, Swap, Usage
+from edgebench.fabric.records import LinkObserved, ModelEvent, Observations, RoundRecord, Swap, Usage
 from edgebench.inference.spec import TensorSpec
+from edgebench.results import run_fold
+from edgebench.results.compute import result_of
+from edgebench.results.figures import Result
+from edgebench.results.run_fold import RunFold
 from edgebench.results.rundir import records_table
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Batch, Fixed, ModelChoice, Queue, Training
@@ -191,3 +195,16 @@ def tallies(**counts: Any) -> dict[str, dict[str, Tally]]:
 
 def table(*rows: SampleRecord) -> Any:
     return records_table(list(rows))
+
+
+def folded(deployment: Deployment, observations: Observations, *rows: SampleRecord) -> RunFold:
+    """All of these rows at once."""
+    return run_fold.folded(deployment, observations, table(*rows).to_batches())
+
+
+def result(
+    deployment: Deployment, observations: Observations, rows: Sequence[SampleRecord], rounds: Sequence[RoundRecord] = ()
+) -> Result:
+    """The result of a run with these rows."""
+    fold = run_fold.folded(deployment, observations, table(*rows).to_batches(), rounds)
+    return result_of(deployment, observations, fold, rounds)

@@ -1,4 +1,7 @@
+import math
+
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -6,9 +9,11 @@ from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.records import Death, HostUsage, Observations, Usage
+from edgebench.results.chunks import HOPS, chunks_of
 from edgebench.results.compute import result_of
 from edgebench.results.figures import HopStatistics, Latency, Result, WorkloadFigures
-from edgebench.results.samples import samples_by_workload
+from edgebench.results.run_fold import folded
+from edgebench.results.rundir import CHUNK_ROWS
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Offline, Server
 from tests.results import factory
@@ -19,7 +24,7 @@ def _result(
     rows: list[SampleRecord], plan: WorkloadPlan | None = None, observations: Observations | None = None
 ) -> Result:
     deployment = factory.deployment(*([plan] if plan else []))
-    return result_of(deployment, observations or factory.observations(), factory.table(*rows))
+    return factory.result(deployment, observations or factory.observations(), rows)
 
 
 def _death_risk(
@@ -50,12 +55,11 @@ def test_the_hops_are_told_apart_and_their_means_add_up_to_the_latency() -> None
 def test_the_hops_of_every_sample_add_up_to_its_latency_whatever_stamps_it_lacks() -> None:
     on_device = row(1, 100, sent_ns=None)
     bare = row(2, 200, sent_ns=None, received_ns=None, started_ns=None, finished_ns=None)
-    samples = samples_by_workload(factory.table(row(0, 0), on_device, bare, lost(3, 300)), ("death-risk",))[
-        "death-risk"
-    ]
-    assert samples.hops_ns.sum(axis=1).tolist() == samples.latency_ns.tolist()
+    batches = factory.table(row(0, 0), on_device, bare, lost(3, 300)).to_batches()
+    ((_, chunk),) = chunks_of(batches, ["death-risk"])
+    assert np.sum(list(chunk.hops_ns.values()), axis=0).tolist() == chunk.latency_ns.tolist()
     # Where it is decided where it is sensed there is no uplink.
-    assert (samples.hops_ns[1] / 1e6).tolist() == [4, 0, 0, 0, 0, 2, 4, 0, 0, 5]
+    assert [chunk.hops_ns[hop][1] / 1e6 for hop in HOPS] == [4, 0, 0, 0, 0, 2, 4, 0, 0, 5]
 
 
 def test_what_an_edge_passes_on_to_the_cloud_has_hops_of_its_own() -> None:
@@ -168,6 +172,32 @@ def test_quality_is_scored_over_the_decisions_whose_label_is_known() -> None:
 def test_quality_without_labels_is_undefined_and_says_so() -> None:
     quality = _death_risk([row(0, 0, label=None), row(1, 100, label=None)]).quality
     assert (quality.value, quality.n, quality.interval) == (None, 0, None)
+
+
+def test_quality_of_outputs_that_are_no_finite_numbers_is_undefined_and_says_so() -> None:
+    rows = [row(0, 0), row(1, 100), row(2, 200, output=[math.nan]), row(3, 300, label=None, output=[math.inf])]
+    figures = _death_risk([*rows, lost(4, 400)])
+    assert figures.not_finite == 2
+    assert (figures.quality.value, figures.quality.n) == (None, 3)
+    assert figures.quality.undefined == "2 of 4 decisions are not finite numbers"
+    (model,) = figures.models
+    assert model.quality.undefined == figures.quality.undefined
+
+
+@pytest.mark.parametrize(
+    ("rows", "undefined"),
+    [
+        ([row(0, 0, label=None)], "no decision has a label that is known"),
+        ([row(0, 0), row(2, 100)], "auroc has no value for these labels"),
+        ([row(0, 0), row(1, 100)], None),
+    ],
+)
+def test_a_quality_without_a_value_says_why(rows: list[SampleRecord], undefined: str | None) -> None:
+    assert _death_risk(rows).quality.undefined == undefined
+
+
+def test_every_node_says_that_it_ran_on_this_machine() -> None:
+    assert {node.machine for node in _result([row(0, 0)]).nodes.values()} == {"local"}
 
 
 def test_outputs_of_differing_lengths_are_refused() -> None:
@@ -305,7 +335,9 @@ def test_a_death_is_dated_from_the_start_of_the_streams() -> None:
 
 def test_a_million_rows_are_summed_up() -> None:
     thousand = factory.table(*(row(seq, 4 * seq, (1, 3, 2, 4, seq / 100)) for seq in range(1_000)))
-    result = result_of(factory.deployment(), factory.observations(), pa.concat_tables([thousand] * 1_000))
+    deployment, observed = factory.deployment(), factory.observations()
+    million = pa.concat_tables([thousand] * 1_000).combine_chunks()
+    result = result_of(deployment, observed, folded(deployment, observed, million.to_batches(CHUNK_ROWS)))
     figures = result.workloads["death-risk"]
     assert figures.decided == 1_000_000
     assert figures.latency_ms == Latency(mean=14.995, p50=14.99, p90=18.99, p99=19.89, max=19.99)

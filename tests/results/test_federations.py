@@ -12,7 +12,6 @@ from edgebench.fabric.records import Observations, Partitioned, ReplyRecord, Rou
 from edgebench.report import federated_view
 from edgebench.report.page import write_report
 from edgebench.results import rundir
-from edgebench.results.compute import result_of
 from edgebench.results.figures import FederatedFigures, Result
 from edgebench.topology.deployment import Deployment, FederatedPlan
 from edgebench.topology.model import Federated
@@ -59,7 +58,7 @@ def scored(number: int, auroc: float) -> RoundScored:
 
 
 def result(*rounds: RoundRecord, observed: Observations | None = None, **how: Any) -> Result:
-    return result_of(deployment(**how), observed or factory.observations(), factory.table(*ROWS), rounds)
+    return factory.result(deployment(**how), observed or factory.observations(), ROWS, rounds)
 
 
 def federation(*rounds: RoundRecord, observed: Observations | None = None, **how: Any) -> FederatedFigures:

@@ -9,8 +9,6 @@ import msgspec
 from edgebench.core.samples import SampleRecord
 from edgebench.fabric.records import Moved
 from edgebench.results.figures import HandoverFigures
-from edgebench.results.handovers import handovers_of
-from edgebench.results.samples import samples_by_workload
 from tests.results import factory
 from tests.results.factory import at_ms, row
 
@@ -21,7 +19,7 @@ BACK = Moved("bed-0", "ward-1", "ward-0", at_ms(3_000), None, 1)
 def figures(rows: list[SampleRecord], place: str = "edge") -> list[HandoverFigures]:
     deployment = factory.deployment(factory.workload(place=place))
     observations = msgspec.structs.replace(factory.observations(), moves=[AWAY, BACK])
-    return handovers_of(deployment, observations, samples_by_workload(factory.table(*rows), ("death-risk",)))
+    return factory.result(deployment, observations, rows).handovers
 
 
 def came(seq: int, due_ms: float, arrived_ms: float | None) -> SampleRecord:

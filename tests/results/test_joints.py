@@ -9,8 +9,6 @@ import pytest
 
 from edgebench.core.samples import SampleRecord
 from edgebench.results.figures import JointFigures, PathFigures
-from edgebench.results.joints import joints_of
-from edgebench.results.samples import samples_by_workload
 from edgebench.tasks.lanes.decoding import ANCHOR_OUTPUTS
 from edgebench.tasks.lanes.geometry import ROWS
 from edgebench.topology.model import After, BoundMs, Joint
@@ -33,8 +31,7 @@ def figures(rows: list[SampleRecord], deadline_ms: BoundMs | None = None) -> Joi
         factory.deployment(SIGNS, CHECK, LANES),
         joint={"driving": Joint(of=("check", "lanes"), deadline_ms=deadline_ms)},
     )
-    samples = samples_by_workload(factory.table(*rows), ("signs", "check", "lanes"))
-    return joints_of(deployment, factory.observations(), samples)["driving"]
+    return factory.folded(deployment, factory.observations(), *rows).joints["driving"].figures()
 
 
 # Frame 0: signs 10 ms, then check 20 ms, beside lanes 25 ms. Frame 1: signs 10, check 10, lanes 40.
@@ -99,8 +96,7 @@ def test_a_workload_that_waits_for_two_is_reached_by_the_later_of_them() -> None
         took("signs", 0, 0, 10), took("lanes", 0, 0, 25), took("both", 0, 25, 31),
         took("signs", 1, 100, 150), took("lanes", 1, 100, 140), took("both", 1, 150, 158),
     ]  # fmt: skip
-    samples = samples_by_workload(factory.table(*rows), ("signs", "lanes", "both"))
-    assert joints_of(deployment, factory.observations(), samples)["j"].paths == [
+    assert factory.folded(deployment, factory.observations(), *rows).joints["j"].figures().paths == [
         PathFigures(path=["signs", "both"], critical=1, mean_ms=58),
         PathFigures(path=["lanes", "both"], critical=1, mean_ms=31),
     ]
@@ -115,7 +111,7 @@ def judged(labels: list[float], outputs: list[list[float]]) -> JointFigures:
         for seq, (label, output) in enumerate(zip(labels, outputs, strict=True))
     ]
     observations = factory.observations(models=[])
-    return joints_of(deployment, observations, samples_by_workload(factory.table(*rows), ("signs",)))["j"]
+    return factory.folded(deployment, observations, *rows).joints["j"].figures()
 
 
 def test_a_frame_is_right_if_all_its_parts_are() -> None:
@@ -132,8 +128,7 @@ def test_a_frame_whose_label_does_not_tell_is_not_judged() -> None:
         row(seq, 100.0 * seq, workload="lanes", label=label, output=[0.0] * ANCHOR_OUTPUTS)
         for seq, label in enumerate((lane, unlabelled, lane))
     ]
-    samples = samples_by_workload(factory.table(*rows), ("lanes",))
-    found = joints_of(deployment, factory.observations(models=[]), samples)["j"]
+    found = factory.folded(deployment, factory.observations(models=[]), *rows).joints["j"].figures()
     assert (found.decided, found.judged) == (3, 2)
     assert found.right == 0  # nothing was found
 
@@ -141,5 +136,5 @@ def test_a_frame_whose_label_does_not_tell_is_not_judged() -> None:
 def test_a_run_that_ended_before_any_lane_was_looked_for_has_no_share_of_right_frames() -> None:
     plan = factory.workload(name="lanes", task="lane-detection")
     deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("lanes",))})
-    found = joints_of(deployment, factory.observations(models=[]), samples_by_workload(factory.table(), ("lanes",)))
-    assert (found["j"].frames, found["j"].right) == (0, None)
+    found = factory.folded(deployment, factory.observations(models=[])).joints["j"].figures()
+    assert (found.frames, found.right) == (0, None)

@@ -32,7 +32,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     run = rundir.load_run(_write(tmp_path, rows))
     assert run.deployment == factory.deployment()
     assert run.observations == factory.observations()
-    back = run.records.to_pylist()
+    back = rundir.read_records(run.path).to_pylist()
     vectors = [(row.pop("label"), row.pop("output")) for row in back]
     assert vectors == [([0.0], pytest.approx([0.1])), ([1.0], None), (None, pytest.approx([0.1]))]
     plain = [dict(zip(COLUMNS, row.columns(), strict=True)) for row in rows]
@@ -41,8 +41,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_a_run_without_a_sample_has_an_empty_table(tmp_path: Path) -> None:
     run = rundir.load_run(_write(tmp_path, []))
-    assert run.records.num_rows == 0
-    assert run.records.column_names == list(COLUMNS)
+    assert rundir.read_records(run.path).num_rows == 0
+    assert rundir.read_records(run.path).column_names == list(COLUMNS)
 
 
 def test_rows_beyond_one_chunk_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_rows_beyond_one_chunk_keep_their_names(tmp_path: Path, monkeypatch: pyt
     assert rundir.write_records(tmp_path, rows) == 5
     assert pq.ParquetFile(tmp_path / rundir.RECORDS).num_row_groups == 3
     _write(tmp_path, rows)
-    assert rundir.load_run(tmp_path).records["node"].to_pylist() == [f"bed-{seq}" for seq in range(5)]
+    assert rundir.read_records(tmp_path)["node"].to_pylist() == [f"bed-{seq}" for seq in range(5)]
 
 
 def test_no_half_written_file_is_left_under_its_name(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import msgspec
@@ -6,7 +7,6 @@ import pytest
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import Death, HostUsage, LinkObserved, Observations
-from edgebench.results.compute import result_of
 from edgebench.results.figures import Verdict
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Server
@@ -21,8 +21,7 @@ def _verdict(
     observations: Observations | None = None, rows: list[SampleRecord] | None = None, plan: WorkloadPlan | None = None
 ) -> Verdict:
     deployment = factory.deployment(*([plan] if plan else []))
-    table = factory.table(*(ROWS if rows is None else rows))
-    return result_of(deployment, observations or factory.observations(), table).verdict
+    return factory.result(deployment, observations or factory.observations(), ROWS if rows is None else rows).verdict
 
 
 def _slipped(count: int, slip_ms: float) -> list[SampleRecord]:
@@ -101,6 +100,21 @@ def test_a_host_that_is_late_because_its_time_is_stolen_makes_a_run_invalid() ->
 
 def test_stolen_time_that_kept_nobody_waiting_does_not() -> None:
     assert _verdict(_host(0.5, 0.3)).valid
+
+
+def test_outputs_that_are_no_finite_numbers_make_a_run_invalid() -> None:
+    broken = [factory.row(seq, 10 * seq, output=[math.nan if seq < 3 else math.inf]) for seq in range(4)]
+    (reason,) = _verdict(rows=[*broken, *ROWS[4:]]).reasons
+    assert reason.startswith("death-risk: 4 of 400 decisions are not finite numbers (none may be); the model is broken")
+
+
+def test_each_reason_for_dropping_has_the_mend_that_fits_it() -> None:
+    tally = Tally(dropped={"inference-failed": 1, "queue-full": 2, "something-new": 3})
+    failed, full, new = _verdict(factory.observations(tallies={"ward-0": {"death-risk": tally}})).reasons
+    assert "1 sample was dropped (inference-failed); the model failed" in failed
+    assert "rate" not in failed
+    assert full.endswith("2 samples were dropped (queue-full); lower the rate, or give the queue more room")
+    assert new.endswith("3 samples were dropped (something-new); see the logs of its nodes")
 
 
 def test_dropped_samples_are_counted_by_reason() -> None:

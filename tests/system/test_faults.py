@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from edgebench.clock import sleep_s
-from edgebench.results.rundir import load_run
+from edgebench.results.rundir import read_records
 from tests.conftest import ROOT
 from tests.system.running import SMALL, Streaming, command, run_dir_of, streaming
 
@@ -26,7 +26,7 @@ def check_ended_well(run: Streaming, result: dict[str, Any], *names: str) -> Non
     reasons = result["verdict"]["reasons"]
     assert any(all(name in reason for name in names) for reason in reasons), reasons
     assert result["workloads"]["watch"]["decided"] >= 40
-    assert load_run(run.run_dir).records.num_rows >= 40
+    assert read_records(run.run_dir).num_rows >= 40
     assert (run.run_dir / "report.html").is_file()
     assert run.left() == []
 
@@ -59,7 +59,7 @@ def test_a_device_agent_that_ends_in_mid_run_is_named_and_the_others_go_on(tmp_p
         status, result = run.end()
         assert status == 1
         check_ended_well(run, result, "device agent of bed-1, bed-3", how)
-        per_node = load_run(run.run_dir).records["node"].to_pylist()
+        per_node = read_records(run.run_dir)["node"].to_pylist()
         # Two of four devices, each with its 80 samples.
         assert (per_node.count("bed-0"), per_node.count("bed-2")) == (80, 80)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from edgebench.results.rundir import load_run
+from edgebench.results.rundir import read_records
 from tests.system.running import run
 
 TOPOLOGY = """\
@@ -43,7 +43,7 @@ def test_each_kind_of_load_issues_what_it_promises(tmp_path: Path) -> None:
 def test_a_closed_loop_never_has_more_than_one_query_open(tmp_path: Path) -> None:
     (tmp_path / "trace.txt").write_text("0.5\n")
     _, _, run_dir = run(tmp_path, TOPOLOGY)
-    table = load_run(run_dir).records.to_pylist()
+    table = read_records(run_dir).to_pylist()
     for device in ("bed-0", "bed-1"):
         mine = [row for row in table if row["node"] == device and row["workload"] == "single"]
         mine.sort(key=lambda row: row["seq"])

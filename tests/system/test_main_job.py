@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgebench.results.rundir import load_run
+from edgebench.results.rundir import read_records
 from edgebench.topology import load
 from tests.conftest import ROOT
 from tests.system.running import faults_of, run
@@ -37,7 +37,7 @@ def check_main_job(result: dict[str, Any], run_dir: Path) -> None:
 
 def check_each_ward_swaps_once(run_dir: Path) -> None:
     """At each ward the digests of the decisions change exactly once, in the order in which they were made."""
-    rows = [row for row in load_run(run_dir).records.to_pylist() if row["workload"] == "death-risk"]
+    rows = [row for row in read_records(run_dir).to_pylist() if row["workload"] == "death-risk"]
     for ward in ("ward-0", "ward-1"):
         mine = sorted((row for row in rows if row["decider"] == ward), key=lambda row: row["started_ns"])
         digests = [row["digest"] for row in mine]

@@ -1,0 +1,227 @@
+"""Samples of one workload as NumPy columns, a chunk of a run at a time, and where the time of each went."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.clock import NS_PER_MS
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.records import Observations
+from edgebench.results.figures import Latency
+from edgebench.results.values import Ints, Values
+
+ABSENT = -1
+"""A stamp that a sample never reached; the monotonic clock has no negative times."""
+
+_BY_STAMP = {
+    "sent_ns": "sense",
+    "forward_in_ns": "uplink",
+    "forward_out_ns": "edge_forward",
+    "received_ns": "backhaul_up",
+    "ready_ns": "decode",
+    "started_ns": "queue",
+    "finished_ns": "infer",
+    "return_in_ns": "backhaul_down",
+    "return_out_ns": "edge_return",
+    "arrived_ns": "downlink",
+}
+"""The hop that ends with each stamp, in the order in which a sample passes them."""
+HOPS = tuple(_BY_STAMP.values())
+FORWARDING = ("edge_forward", "backhaul_up", "backhaul_down", "edge_return")
+"""Hops of what the cloud decides; 0 for all else."""
+_BOUNDARIES = ("scheduled_ns", *_BY_STAMP)
+_WAY_BACK = ("return_in_ns", "return_out_ns")
+_WAY_THERE = [name for name in reversed(_BOUNDARIES) if name not in _WAY_BACK]
+_BETWEEN = list(itertools.pairwise(_BOUNDARIES))
+_INSTEAD = [(name, later) for later, name in itertools.pairwise(_WAY_THERE)]
+_INSTEAD += [("return_in_ns", "finished_ns"), ("return_out_ns", "return_in_ns")]
+"""A stamp, and the one that it falls together with where it is absent."""
+_STAMPS = (*_BOUNDARIES, "captured_ns")
+_INTS = ("seq", "batch", "size_bytes")
+NEEDED = (*_STAMPS, *_INTS, "node", "workload", "decider", "digest", "label", "output")
+"""What of `records.parquet` the figures are made of."""
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+_SEQ_BITS = 44
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some samples of one workload.
+
+    ns: name of a stamp -> int64 [sample], `ABSENT` where there is none. ints: likewise seq, batch, size_bytes. codes:
+    of node, decider, digest [sample] into `names`, `ABSENT` where there is none. outputs, labels: pyarrow lists of
+    float32 [sample].
+    """
+
+    ns: Mapping[str, Ints]
+    ints: Mapping[str, Ints]
+    codes: Mapping[str, Ints]
+    names: Mapping[str, tuple[str, ...]]
+    outputs: Any
+    labels: Any
+
+    def __len__(self) -> int:
+        return len(self.ns["scheduled_ns"])
+
+    def select(self, which: Bools) -> Chunk:
+        """The samples of `which` [sample]: a figure of some samples is folded from these."""
+        import pyarrow as pa
+
+        mask = pa.array(which)
+        return replace(
+            self,
+            ns={name: column[which] for name, column in self.ns.items()},
+            ints={name: column[which] for name, column in self.ints.items()},
+            codes={name: column[which] for name, column in self.codes.items()},
+            outputs=self.outputs.filter(mask),
+            labels=self.labels.filter(mask),
+        )
+
+    def is_of(self, column: str, name: str) -> Bools:
+        """Whose node, decider or digest has that name [sample]."""
+        names = self.names[column]
+        return self.codes[column] == (names.index(name) if name in names else ABSENT - 1)
+
+    def count(self, column: str, which: Bools | None = None) -> dict[str, int]:
+        """How many of the samples (of `which` [sample]) have each node, decider or digest; `""`: those without."""
+        codes = self.codes[column] if which is None else self.codes[column][which]
+        times = np.bincount(codes - ABSENT, minlength=1).tolist()
+        return {name: n for name, n in zip(("", *self.names[column]), times, strict=False) if n}
+
+    def keys(self, places: Mapping[str, int]) -> Ints:
+        """A number for each sample that no other of its workload has [sample]; places: node -> its number."""
+        place = np.array([places.get(name, ABSENT) for name in self.names["node"]], np.int64)
+        if not len(self):
+            return np.zeros(0, np.int64)
+        return (place[self.codes["node"]] << _SEQ_BITS) | self.ints["seq"]
+
+    @cached_property
+    def decided(self) -> Bools:
+        """Which samples got their decision back [sample]."""
+        return self.ns["arrived_ns"] != ABSENT
+
+    @cached_property
+    def latency_ns(self) -> Ints:
+        """From the due time of each decided sample to the arrival of its decision [decided]."""
+        return (self.ns["arrived_ns"] - self.ns["scheduled_ns"])[self.decided]
+
+    @cached_property
+    def slip_ns(self) -> Ints:
+        """How late each sample was taken [sample]."""
+        return self.ns["captured_ns"] - self.ns["scheduled_ns"]
+
+    @cached_property
+    def hops_ns(self) -> dict[str, Ints]:
+        """The latency of each decided sample by hop [decided], in the order of `HOPS`; they add up to it.
+
+        A sample that is decided where it is sensed has no uplink: a stamp that is absent falls together with the next,
+        on the way back with the one before.
+        """
+        stamps = {name: self.ns[name][self.decided] for name in _BOUNDARIES}
+        for name, other in _INSTEAD:
+            stamps[name] = np.where(stamps[name] == ABSENT, stamps[other], stamps[name])
+        return {hop: stamps[end] - stamps[begin] for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True)}
+
+    @cached_property
+    def finite(self) -> Bools:
+        """Whose output is nothing but finite numbers, or is absent [sample]."""
+        import pyarrow.compute as pc
+
+        present = pc.is_valid(self.outputs).to_numpy(zero_copy_only=False)
+        found = np.ones(len(self), bool)
+        found[present] = np.isfinite(matrix(self.outputs.drop_null(), "outputs")).all(axis=1)
+        return found
+
+    @cached_property
+    def scored(self) -> Bools:
+        """Which are decided and have a label that is known [sample]."""
+        import pyarrow.compute as pc
+
+        known = pc.and_(pc.is_valid(self.outputs), pc.is_valid(self.labels)).to_numpy(zero_copy_only=False)
+        return np.asarray(known & self.decided, bool)
+
+    def outputs_and_labels(self) -> tuple[Floats, Floats]:
+        """Outputs [scored, output] and labels [scored, label]. Raises EdgebenchError where they differ in length."""
+        import pyarrow as pa
+
+        mask = pa.array(self.scored)
+        return matrix(self.outputs.filter(mask), "outputs"), matrix(self.labels.filter(mask), "labels")
+
+
+def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tuple[str, Chunk]]:
+    """Each of the batches of records (pyarrow, with `NEEDED`) by workload; only workloads with samples in it."""
+    wanted = set(workloads)
+    for batch in batches:
+        workload, names = _codes(batch["workload"])
+        whole = _chunk(batch)
+        for code in np.unique(workload).tolist():
+            if code != ABSENT and names[code] in wanted:
+                yield names[code], whole.select(workload == code)
+
+
+def decides_at_random(workload: str, observations: Observations) -> bool:
+    """Whether a fake model decided: what it gives means nothing, and may not even be of the task's form."""
+    return any(event.manifest.runtime == "fake" for event in observations.models if event.workload == workload)
+
+
+def latency_of(ns: Values) -> Latency | None:
+    """The spread of latencies; None of none."""
+    if not len(ns):
+        return None
+    p50, p90, p99, most = ns.percentiles(0.5, 0.9, 0.99, 1.0)
+    return Latency(mean=round(ms(ns.mean), 6), p50=ms(p50), p90=ms(p90), p99=ms(p99), max=ms(most))
+
+
+def ms(ns: Any) -> Any:
+    """Turn ns into ms."""
+    return ns / NS_PER_MS
+
+
+def matrix(vectors: Any, what: str) -> Floats:
+    """Lists of one length as [n, length]. Raises EdgebenchError where they are not."""
+    if not len(vectors):
+        return np.zeros((0, 1), np.float32)
+    flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    lengths = vectors.value_lengths().to_numpy(zero_copy_only=False)
+    check_lengths(int(lengths.min()), int(lengths.max()), what)
+    return flat.reshape(len(vectors), int(lengths[0]))
+
+
+def check_lengths(least: int, most: int, what: str) -> None:
+    """Raise EdgebenchError where vectors of one workload differ in length."""
+    if least != most:
+        raise EdgebenchError(f"records: {what} of one workload have {least} to {most} values")
+
+
+def _chunk(batch: Any) -> Chunk:
+    coded = {name: _codes(batch[name]) for name in ("node", "decider", "digest")}
+    return Chunk(
+        ns={name: _ints(batch[name]) for name in _STAMPS},
+        ints={name: _ints(batch[name]) for name in _INTS},
+        codes={name: codes for name, (codes, _) in coded.items()},
+        names={name: names for name, (_, names) in coded.items()},
+        outputs=batch["output"],
+        labels=batch["label"],
+    )
+
+
+def _ints(column: Any) -> Ints:
+    filled: Ints = column.fill_null(ABSENT).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    return filled
+
+
+def _codes(column: Any) -> tuple[Ints, tuple[str, ...]]:
+    import pyarrow as pa
+
+    array = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    indices = array.indices.fill_null(ABSENT).to_numpy(zero_copy_only=False).astype(np.int64)
+    return indices, tuple(array.dictionary.to_pylist())

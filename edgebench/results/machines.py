@@ -1,0 +1,90 @@
+"""The links, processes and nodes of a run, and the machine that it ran on."""
+
+from __future__ import annotations
+
+import math
+
+from edgebench.clock import NS_PER_S
+from edgebench.fabric.records import Observations
+from edgebench.results.figures import HostUse, LinkFigures, NodeFigures, ProcessFigures
+from edgebench.results.verdict import FULL_BUSY
+from edgebench.topology.deployment import Deployment, NodePlan
+
+_MB = 1_000_000
+_MACHINE = "local"
+"""All of a run is on this one, whatever its name."""
+
+
+def links_of(deployment: Deployment, observations: Observations) -> dict[str, LinkFigures]:
+    """Of each link, in the order of the deployment."""
+    order = {link.name: place for place, link in enumerate(deployment.links.values())}
+    observed = sorted(observations.links, key=lambda link: (order.get(link.name, len(order)), link.name))
+    return {
+        link.name: LinkFigures(
+            bytes=_both_ways(link.up_bytes, link.down_bytes),
+            messages=_both_ways(link.up_messages, link.down_messages),
+            up_bytes=link.up_bytes,
+            down_bytes=link.down_bytes,
+            up_messages=link.up_messages,
+            down_messages=link.down_messages,
+            requested=dict(sorted(link.requested.items())),
+            measured=dict(sorted(link.measured.items())),
+            steady=link.steady,
+        )
+        for link in observed
+    }
+
+
+def processes_of(deployment: Deployment, observations: Observations) -> dict[str, ProcessFigures]:
+    """Of each process."""
+    figures = {}
+    for process, usage in sorted(observations.usage.items()):
+        during = [
+            sample
+            for sample in usage
+            if (observations.started_ns or 0) <= sample.at_ns <= (observations.ended_ns or math.inf)
+        ]
+        busy = None
+        if len(during) > 1 and during[-1].at_ns > during[0].at_ns:
+            busy = (during[-1].cpu_s - during[0].cpu_s) / ((during[-1].at_ns - during[0].at_ns) / NS_PER_S)
+        figures[process] = ProcessFigures(
+            nodes=[node for node in observations.hosts_of.get(process, []) if node in deployment.nodes],
+            cpu_s=round(max(sample.cpu_s for sample in usage), 3) if usage else None,
+            rss_mb=round(max(sample.rss_bytes for sample in usage) / _MB, 1) if usage else None,
+            busy_cores=round(busy, 4) if busy is not None else None,
+        )
+    return figures
+
+
+def nodes_of(deployment: Deployment, processes: dict[str, ProcessFigures]) -> dict[str, NodeFigures]:
+    """Of each node."""
+    process_of = {node: process for process, figures in processes.items() for node in figures.nodes}
+    return {name: _node(plan, process_of.get(name), processes) for name, plan in deployment.nodes.items()}
+
+
+def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures]) -> NodeFigures:
+    if process is None:
+        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, _MACHINE)
+    used = processes[process]
+    return NodeFigures(
+        plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), _MACHINE
+    )
+
+
+def host_use_of(observations: Observations) -> HostUse | None:
+    """Of the machine, while samples were due; None where nothing was seen of it."""
+    start_ns, end_ns = observations.started_ns, observations.ended_ns
+    if start_ns is None:
+        return None
+    during = [use for use in observations.host_usage if start_ns <= use.at_ns <= (end_ns or math.inf)]
+    if not during:
+        return None
+    return HostUse(
+        busy=round(sum(use.busy for use in during) / len(during), 4),
+        full=round(sum(use.busy >= FULL_BUSY for use in during) / len(during), 4),
+        stolen=round(sum(use.stolen for use in during) / len(during), 4),
+    )
+
+
+def _both_ways(up: int | None, down: int | None) -> int | None:
+    return None if up is None and down is None else (up or 0) + (down or 0)

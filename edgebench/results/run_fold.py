@@ -1,0 +1,58 @@
+"""A run's records, read once and a chunk at a time, as all that its figures and charts are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgebench.fabric.records import Observations, RoundRecord
+from edgebench.results.chunks import Chunk, chunks_of
+from edgebench.results.handovers import Handover, handovers_in
+from edgebench.results.joints import JointFold
+from edgebench.results.timeline import axis_of
+from edgebench.results.values import Mergeable
+from edgebench.results.workload_fold import WorkloadFold, workload_fold
+from edgebench.topology.deployment import Deployment
+
+
+@dataclass
+class RunFold(Mergeable):
+    """By workload, by joint decision, and by move."""
+
+    workloads: dict[str, WorkloadFold]
+    joints: dict[str, JointFold]
+    handovers: list[Handover]
+
+    def update(self, workload: str, chunk: Chunk) -> None:
+        """Take in a chunk of a workload."""
+        self.workloads[workload].update(chunk)
+        for joint in self.joints.values():
+            joint.update(workload, chunk)
+        # What a device decides itself goes on whatever its site is.
+        if self.workloads[workload].plan.place != "device":
+            for handover in self.handovers:
+                handover.update(chunk)
+
+
+def run_fold(deployment: Deployment, observations: Observations, rounds: Sequence[RoundRecord] = ()) -> RunFold:
+    """Of no records yet."""
+    axis = axis_of(deployment, observations)
+    return RunFold(
+        workloads={
+            name: workload_fold(plan, deployment, observations, rounds, axis)
+            for name, plan in deployment.workloads.items()
+        },
+        joints={name: JointFold(joint, deployment, observations) for name, joint in deployment.joint.items()},
+        handovers=handovers_in(observations),
+    )
+
+
+def folded(
+    deployment: Deployment, observations: Observations, batches: Iterable[Any], rounds: Sequence[RoundRecord] = ()
+) -> RunFold:
+    """A whole run. batches: of its records, as pyarrow gives them."""
+    fold = run_fold(deployment, observations, rounds)
+    for workload, chunk in chunks_of(batches, deployment.workloads):
+        fold.update(workload, chunk)
+    return fold

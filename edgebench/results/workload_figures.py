@@ -1,0 +1,232 @@
+"""The figures of one workload, from what was folded of its samples."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from edgebench.clock import NS_PER_S
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import ModelEvent, Observations
+from edgebench.results import stats
+from edgebench.results.chunks import decides_at_random, latency_of, ms
+from edgebench.results.figures import (
+    Adequacy,
+    Bound,
+    Hops,
+    HopStatistics,
+    ModelUse,
+    Quality,
+    Slip,
+    Validated,
+    WorkloadFigures,
+)
+from edgebench.results.timeline import since_start_s
+from edgebench.results.values import Values
+from edgebench.results.verdict import slip_limit_ms
+from edgebench.results.workload_fold import WorkloadFold, bound_ms
+from edgebench.tasks import task_named
+from edgebench.tasks.task import Task
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Offline, Server
+
+_MOST_FOR_INTERVAL = 100_000
+
+
+def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> WorkloadFigures:
+    """The figures of a workload."""
+    plan = fold.plan
+    tallies = {
+        node: of_node[plan.name] for node, of_node in sorted(observations.tallies.items()) if plan.name in of_node
+    }
+    scheduled = _scheduled(fold, tallies)
+    latency = latency_of(fold.latency_ns)
+    rejected = counted(tally.rejected for tally in tallies.values())
+    dropped = counted(tally.dropped for tally in tallies.values())
+    bound = (
+        Bound(plan.load.p99_ms, latency is not None and latency.p99 <= plan.load.p99_ms)
+        if isinstance(plan.load, Server) and plan.paced_by is None
+        else None
+    )
+    return WorkloadFigures(
+        task=plan.task,
+        place=plan.place,
+        scheduled=scheduled,
+        decided=fold.decided,
+        lost=scheduled - fold.decided,
+        duplicated=sum(tally.duplicated for tally in tallies.values()),
+        # What came out of order at an edge or the cloud is decided so, and counts when its decision reaches the device.
+        reordered=sum(tallies[node].reordered for node in plan.sources if node in tallies),
+        rejected=sum(rejected.values()),
+        late=fold.late,
+        latency_ms=latency,
+        hops_ms=Hops(**{hop: _spread(ns) for hop, ns in fold.hops_ns.items()}) if fold.decided else None,
+        throughput_hz=_throughput_hz(fold, observations),
+        quality=_quality(fold, None, deployment, observations),
+        models=_models(fold, deployment, observations),
+        load=str(plan.load.__struct_config__.tag) if plan.paced_by is None else f"with {plan.paced_by}",
+        deadline_ms=plan.deadline_ms,
+        dropped=sum(dropped.values()),
+        unexpected=sum(tally.unexpected for tally in tallies.values()),
+        plain_json=sum(tally.plain_json for tally in tallies.values()),
+        duplicated_at_devices=sum(tallies[node].duplicated for node in plan.sources if node in tallies),
+        rejected_by_reason=rejected,
+        dropped_by_reason=dropped,
+        slip_ms=_slip(fold),
+        adequacy=_adequacy(fold),
+        bound=bound,
+        mean_batch=stats.rounded(fold.batch_sum / fold.batches) if fold.batches else None,
+        compress=None if plan.compress is None else f"JPEG {plan.compress.quality}",
+        sample_bytes=stats.rounded(fold.size_bytes / fold.samples) if fold.samples else None,
+        cascade=None if fold.cascade is None else fold.cascade.figures(),
+        not_finite=fold.not_finite.total(),
+    )
+
+
+def counted(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """The sums of counts by reason, without those that are 0."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return {reason: count for reason, count in sorted(total.items()) if count}
+
+
+def _scheduled(fold: WorkloadFold, tallies: dict[str, Tally]) -> int:
+    """Rows, and the samples that a device counted but did not live to write down."""
+    nodes = {*fold.rows, *tallies}
+    return sum(max(fold.rows[node], tallies[node].scheduled if node in tallies else 0) for node in nodes)
+
+
+def _spread(ns: Values) -> HopStatistics:
+    p50, p99 = ns.percentiles(0.5, 0.99)
+    return HopStatistics(p50=ms(p50), p99=ms(p99), mean=stats.rounded(ms(ns.mean)))
+
+
+def _slip(fold: WorkloadFold) -> Slip | None:
+    if not fold.samples:
+        return None
+    p50, p95, p99, most = fold.slip_ns.percentiles(0.5, 0.95, 0.99, 1.0)
+    limit = slip_limit_ms(fold.plan.deadline_ms)
+    return Slip(p50=ms(p50), p95=ms(p95), p99=ms(p99), max=ms(most), limit=limit, over=fold.slipped)
+
+
+def _adequacy(fold: WorkloadFold) -> Adequacy | None:
+    if not fold.decided:
+        return None
+    needed = stats.samples_needed(fold.over)
+    upper_ns = stats.upper_bound(fold.latency_ns.array)
+    return Adequacy(
+        confidence=stats.CONFIDENCE,
+        bound_ms=bound_ms(fold.plan),
+        over=fold.over,
+        needed=needed,
+        adequate=fold.decided >= needed,
+        p99_upper_ms=None if upper_ns is None else ms(upper_ns),
+    )
+
+
+def _throughput_hz(fold: WorkloadFold, observations: Observations) -> float:
+    """Decisions over the time from the start of the streams to their end, or to the last arrival where that is later;
+    an offline load ends with its last arrival."""
+    start_ns = observations.started_ns if observations.started_ns is not None else fold.scheduled_ns.least
+    end_ns = fold.arrived_ns.most
+    if start_ns is None or end_ns is None:
+        return 0.0
+    if not isinstance(fold.plan.load, Offline) and observations.ended_ns is not None:
+        end_ns = max(end_ns, observations.ended_ns)
+    return stats.rounded(fold.decided * NS_PER_S / (end_ns - start_ns)) if end_ns > start_ns else 0.0
+
+
+def _quality(fold: WorkloadFold, digest: str | None, deployment: Deployment, observations: Observations) -> Quality:
+    """Of the decisions of one model, or of all."""
+    workload = fold.plan.name
+    task = task_named(fold.plan.task)
+    scored = fold.scores.of(digest)
+    known = fold.scores.known.total() if digest is None else fold.scores.known[digest]
+    undefined = _undefined(fold, digest, known, observations)
+    metrics: dict[str, float | None] = {}
+    interval: tuple[float, float] | None = None
+    if undefined is None:
+        metrics = {name: _defined(value) for name, value in task.score(scored.outputs, scored.labels).items()}
+        if metrics.get(task.metric) is None:
+            undefined = f"{task.metric} has no value for these labels"
+        elif len(scored) <= _MOST_FOR_INTERVAL:
+            low, high = task.intervals(scored.outputs, scored.labels, seed=deployment.seed)[task.metric]
+            interval = (round(low, 6), round(high, 6)) if math.isfinite(low) and math.isfinite(high) else None
+    return Quality(
+        metric=task.metric,
+        value=metrics.get(task.metric),
+        n=known,
+        interval=interval,
+        source=observations.data_sources.get(workload, "unknown"),
+        real=workload in observations.real_data,
+        metrics=metrics,
+        scored=len(scored),
+        undefined=undefined,
+    )
+
+
+def _undefined(fold: WorkloadFold, digest: str | None, known: int, observations: Observations) -> str | None:
+    """Why there is nothing to score, or it would mean nothing."""
+    if decides_at_random(fold.plan.name, observations):
+        return "a fake model decides at random"
+    count = fold.not_finite.total() if digest is None else fold.not_finite[digest]
+    if count:
+        decided = fold.decided if digest is None else fold.by_digest[digest]
+        return f"{count:,} of {decided:,} decisions are not finite numbers"
+    return None if known else "no decision has a label that is known"
+
+
+def _models(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> list[ModelUse]:
+    """The models that the cloud came by, in the order of their announcement, and any other that decided."""
+    workload = fold.plan.name
+    task = task_named(fold.plan.task)
+    events = [event for event in observations.models if event.workload == workload]
+    events.sort(key=lambda event: (event.announced_ns is None, event.announced_ns or event.ready_ns))
+    uses = [
+        ModelUse(
+            digest=event.manifest.digest,
+            origin=event.origin,
+            runtime=event.manifest.runtime,
+            quantisation=event.manifest.quantisation,
+            from_s=_from_s(observations, workload, event.manifest.digest),
+            quality=_quality(fold, event.manifest.digest, deployment, observations),
+            n=fold.by_digest[event.manifest.digest],
+            announced=event.announced_ns is not None,
+            note=event.note,
+            size_bytes=event.manifest.size_bytes,
+            validated=_validated(task, event),
+        )
+        for event in events
+    ]
+    known = {"", *(event.manifest.digest for event in events)}
+    for digest in sorted(set(fold.by_digest) - known):
+        quality, n = _quality(fold, digest, deployment, observations), fold.by_digest[digest]
+        uses.append(ModelUse(digest, "unknown", "unknown", "unknown", None, quality, n, False, "", None, None))
+    return uses
+
+
+def _from_s(observations: Observations, workload: str, digest: str) -> float | None:
+    swapped = [swap.swapped_ns for swap in observations.swaps if (swap.workload, swap.digest) == (workload, digest)]
+    return max(0.0, since_start_s(observations, min(swapped))) if swapped else None
+
+
+def _validated(task: Task, event: ModelEvent) -> Validated | None:
+    manifest = event.manifest
+    if not manifest.metrics:
+        return None
+    metrics = {name: _defined(value) for name, value in sorted(manifest.metrics.items())}
+    return Validated(
+        metric=task.metric,
+        value=metrics.get(task.metric),
+        before_export=_defined(manifest.metrics_before_export.get(task.metric, math.nan)),
+        metrics=metrics,
+        evaluated_on=manifest.evaluated_on,
+        source=manifest.data_source,
+        real=manifest.real,
+    )
+
+
+def _defined(value: float) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None

@@ -1,0 +1,115 @@
+"""What is folded of one workload's samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.fabric.records import Observations, RoundRecord
+from edgebench.results.beside import BesideRounds, beside_rounds
+from edgebench.results.cascades import Cascade, cascade_in
+from edgebench.results.chunks import ABSENT, HOPS, Chunk, ms
+from edgebench.results.rollouts import SwapAround, swaps_around
+from edgebench.results.scores import Scores
+from edgebench.results.timeline import Axis, Timeline
+from edgebench.results.values import Extremes, Mergeable, Values
+from edgebench.results.verdict import slip_limit_ms
+from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.topology.model import Server
+
+
+@dataclass
+class WorkloadFold(Mergeable):
+    """One workload.
+
+    places: node -> its number. rows: by node. by_digest, not_finite: decisions by the model that made them, and those
+    of which an output is no finite number. over: decisions beyond the bound of `bound_ms`.
+    """
+
+    PARAMETERS: ClassVar = ("plan", "places")
+    plan: WorkloadPlan
+    places: Mapping[str, int]
+    timeline: Timeline
+    cascade: Cascade | None
+    beside: BesideRounds | None
+    swaps: dict[str, SwapAround]
+    rows: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    over: int = 0
+    slipped: int = 0
+    size_bytes: int = 0
+    batches: int = 0
+    batch_sum: int = 0
+    by_digest: Counter[str] = field(default_factory=Counter)
+    not_finite: Counter[str] = field(default_factory=Counter)
+    scheduled_ns: Extremes = field(default_factory=Extremes)
+    arrived_ns: Extremes = field(default_factory=Extremes)
+    slip_ns: Values = field(default_factory=Values)
+    hops_ns: dict[str, Values] = field(default_factory=lambda: {hop: Values() for hop in HOPS})
+    scores: Scores = field(default_factory=Scores)
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in a chunk of this workload."""
+        self.rows.update(chunk.count("node"))
+        self.by_digest.update(chunk.count("digest", chunk.decided))
+        self.not_finite.update(chunk.count("digest", chunk.decided & ~chunk.finite))
+        latency_ms = ms(chunk.latency_ns)
+        self.late += _beyond(latency_ms, self.plan.deadline_ms)
+        self.over += _beyond(latency_ms, bound_ms(self.plan))
+        self.slipped += _beyond(ms(chunk.slip_ns), slip_limit_ms(self.plan.deadline_ms))
+        self.slip_ns.update(chunk.slip_ns)
+        batch = chunk.ints["batch"]
+        self.batches += int((batch != ABSENT).sum())
+        self.batch_sum += int(batch[batch != ABSENT].sum())
+        self.size_bytes += int(chunk.ints["size_bytes"].sum())
+        self.scheduled_ns.update(chunk.ns["scheduled_ns"])
+        self.arrived_ns.update(chunk.ns["arrived_ns"][chunk.decided])
+        for hop, took_ns in chunk.hops_ns.items():
+            self.hops_ns[hop].update(took_ns)
+        self.scores.update(chunk, chunk.keys(self.places), self.timeline.axis.bins(chunk.ns["scheduled_ns"]))
+        for part in (self.timeline, self.cascade, self.beside, *self.swaps.values()):
+            if part is not None:
+                part.update(chunk)
+
+    @property
+    def samples(self) -> int:
+        """How many there are in the records."""
+        return self.rows.total()
+
+    @property
+    def latency_ns(self) -> Values:
+        """Of each decided sample."""
+        return self.timeline.latency_ns
+
+    @property
+    def decided(self) -> int:
+        """Samples that got their decision back."""
+        return len(self.latency_ns)
+
+
+def workload_fold(
+    plan: WorkloadPlan, deployment: Deployment, observations: Observations, rounds: Sequence[RoundRecord], axis: Axis
+) -> WorkloadFold:
+    """Of no samples yet."""
+    return WorkloadFold(
+        plan=plan,
+        places={node: place for place, node in enumerate(deployment.nodes)},
+        timeline=Timeline(axis),
+        cascade=cascade_in(plan.name, deployment, observations),
+        beside=beside_rounds(plan.name, deployment, rounds),
+        swaps=swaps_around(plan.name, observations),
+    )
+
+
+def bound_ms(plan: WorkloadPlan) -> float | None:
+    """What a p99 is to keep: the bound of a server load, else the deadline."""
+    return plan.load.p99_ms if isinstance(plan.load, Server) and plan.paced_by is None else plan.deadline_ms
+
+
+def _beyond(found_ms: NDArray[np.float64], limit_ms: float | None) -> int:
+    return 0 if limit_ms is None else int((found_ms > limit_ms).sum())
