@@ -6,66 +6,84 @@ import hashlib
 import http.client
 import logging
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import IO, TypeVar
 
 import msgspec
 
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import now_s
 from edgebench.errors import FabricError, ModelError
+from edgebench.fabric.patience import Patience
 from edgebench.fabric.slices import Heartbeat, LiveState, RunState, Slice, Staged
 from edgebench.inference.spec import Manifest
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 _CHUNK_BYTES = 1 << 18
-_TRIES = 8
-_DOWNLOAD_TRIES = 4
+_PATIENCE_S = 60.0
 _MAKING_PATIENCE_S = 900.0
+_Answer = TypeVar("_Answer", Slice, RunState, LiveState)
 
 
 class _BrokenOff(FabricError):
-    """The connection failed, which another try may mend; an answer that is a refusal is a plain FabricError."""
+    """The connection failed, which another try may mend."""
+
+
+class RefusedError(FabricError):
+    """An answer that another try will not change: no such token, not for these nodes, no such thing."""
 
 
 class ControlClient:
     """Speaks for one process; the token says for which nodes. Not thread-safe: one client a thread."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, patience_s: float = _PATIENCE_S) -> None:
+        """patience_s: how long a transfer is tried again while nothing comes of it."""
         self.url = url
         self._token = token
+        self._patience_s = patience_s
         self._connection: http.client.HTTPConnection | None = None
 
     def slice_of(self, nodes: list[str]) -> Slice:
         """The deployment slice of these nodes. Raises FabricError where the cloud does not answer, or refuses."""
-        return msgspec.json.decode(self._request("POST", "/v1/slice", msgspec.json.encode(nodes)), type=Slice)
+        return self._asked("POST", "/v1/slice", Slice, nodes)
 
     def beat(self, heartbeat: Heartbeat) -> RunState:
         """Report, and learn how the run stands."""
-        return msgspec.json.decode(
-            self._request("POST", "/v1/heartbeat", msgspec.json.encode(heartbeat)), type=RunState
-        )
+        return self._asked("POST", "/v1/heartbeat", RunState, heartbeat)
 
     def state(self) -> LiveState:
         """How the run stands, for watchers."""
-        return msgspec.json.decode(self._request("GET", "/v1/state"), type=LiveState)
+        return self._asked("GET", "/v1/state", LiveState)
 
     def report_dead(self, nodes: list[str]) -> None:
         """Tell the cloud that devices have died, so that it does not wait for them; for the executor only."""
         self._request("POST", "/v1/dead", msgspec.json.encode(nodes))
 
     def upload_records(self, name: str, path: Path) -> None:
-        """Hand a finished spool over."""
-        self._request("PUT", f"/v1/records/{urllib.parse.quote(name)}", path.read_bytes())
+        """Hand a finished spool over; where the connection breaks, again. Raises FabricError."""
+        patience = Patience(self._patience_s)
+        while True:
+            try:
+                with path.open("rb") as file:
+                    size = {"Content-Length": str(path.stat().st_size)}
+                    self._request("PUT", f"/v1/records/{urllib.parse.quote(name)}", file, size)
+            except _BrokenOff as error:
+                if patience.over:
+                    raise
+                _log.warning("%s; trying again", error)
+                patience.pause()
+            else:
+                return
 
     def download(self, path: str, target: Path) -> Path:
         """Fetch a file of the control plane to `target`; waits while the cloud is still making it.
 
-        Raises FabricError where the cloud refuses, or several tries break off before the file is whole.
+        Raises FabricError where the cloud refuses, or nothing more has come for `patience_s`.
         """
         partial = target.with_suffix(".part")
-        self._fetch(path, lambda: self._downloaded(path, partial))
+        self._fetch(path, partial)
         return partial.replace(target)
 
     def download_range(self, path: str, target: Path, start: int, end: int) -> None:
@@ -75,33 +93,34 @@ class ControlClient:
         `download` does.
         """
         target.touch()
-        self._fetch(path, lambda: self._downloaded(path, target, (start, end)))
+        self._fetch(path, target, (start, end))
 
-    def _fetch(self, path: str, fetch: Callable[[], bool]) -> None:
+    def _fetch(self, path: str, target: Path, extent: tuple[int, int] | None = None) -> None:
         """Try until it is fetched."""
+        patience = Patience(self._patience_s)
         deadline_s = now_s() + _MAKING_PATIENCE_S
-        broken_off = 0
         while True:
             try:
-                if fetch():
+                if self._downloaded(path, target, extent, patience):
                     return
+                patience.renew()  # it is still being made
             except _BrokenOff as error:
-                broken_off += 1
-                if broken_off == _DOWNLOAD_TRIES:
+                if patience.over:
                     raise
                 _log.warning("%s; trying again", error)
             if now_s() > deadline_s:
                 raise FabricError(f"{self.url}{path}: the cloud did not make it in {_MAKING_PATIENCE_S:.0f} s")
-            sleep_s(0.2 * 2**broken_off)
+            patience.pause()
 
-    def _downloaded(self, path: str, target: Path, extent: tuple[int, int] | None = None) -> bool:
+    def _downloaded(self, path: str, target: Path, extent: tuple[int, int] | None, patience: Patience) -> bool:
         """One try; False while the file is still being made."""
-        response = self._send("GET", path, extent=extent)
+        ranged = {} if extent is None else {"Range": f"bytes={extent[0]}-{extent[1] - 1}"}
+        response = self._send("GET", path, None, ranged)
         if response.status != (200 if extent is None else 206):
             body = self._body(response)
             if response.status == 503:
                 return False
-            raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(body)}")
+            raise self._error(path, response.status, body)
         expected, size_bytes = response.length, 0
         with target.open("wb" if extent is None else "r+b") as file:
             if extent is not None:
@@ -110,6 +129,7 @@ class ControlClient:
             while chunk := self._body(response, _CHUNK_BYTES):
                 size_bytes += len(chunk)
                 file.write(chunk)
+                patience.gained(size_bytes)
         # A read of so many bytes ends at a lost connection as it does at the end of the file.
         if expected is not None and size_bytes != expected:
             self.close()
@@ -130,12 +150,25 @@ class ControlClient:
     ) -> None:
         self.close()
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        response = self._send(method, path, body)
+    def _asked(self, method: str, path: str, answer: type[_Answer], question: object = None) -> _Answer:
+        body = self._request(method, path, None if question is None else msgspec.json.encode(question))
+        try:
+            return msgspec.json.decode(body, type=answer)
+        except msgspec.DecodeError as error:
+            raise RefusedError(f"{self.url}{path}: what answers is no cloud of edgebench: {error}") from error
+
+    def _request(
+        self, method: str, path: str, body: bytes | IO[bytes] | None = None, headers: Mapping[str, str] = {}
+    ) -> bytes:
+        response = self._send(method, path, body, headers)
         answer = self._body(response)
         if response.status != 200:
-            raise FabricError(f"{self.url}{path}: the cloud answers {response.status}: {_first_line(answer)}")
+            raise self._error(path, response.status, answer)
         return answer
+
+    def _error(self, path: str, status: int, body: bytes) -> FabricError:
+        kind = RefusedError if 400 <= status < 500 else FabricError
+        return kind(f"{self.url}{path}: the cloud answers {status}: {_first_line(body)}")
 
     def _body(self, response: http.client.HTTPResponse, most_bytes: int | None = None) -> bytes:
         try:
@@ -145,15 +178,12 @@ class ControlClient:
             raise _BrokenOff(f"{self.url}: the cloud breaks off: {error}") from error
 
     def _send(
-        self, method: str, path: str, body: bytes | None = None, extent: tuple[int, int] | None = None
+        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
-        headers = {"Authorization": f"Bearer {self._token}"}
-        if extent is not None:
-            headers["Range"] = f"bytes={extent[0]}-{extent[1] - 1}"
         try:
             if self._connection is None:
-                self._connection = connect(self.url, _TIMEOUT_S)
-            self._connection.request(method, path, body, headers)
+                self._connection = connect(self.url, min(_TIMEOUT_S, self._patience_s))
+            self._connection.request(method, path, body, {"Authorization": f"Bearer {self._token}", **headers})
             return self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -168,34 +198,39 @@ def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
 
 
-def fetch_model(base_url: str, token: str, digest: str, size_bytes: int, target: Path) -> Path:
+def fetch_model(
+    base_url: str, token: str, digest: str, size_bytes: int, target: Path, *, patience_s: float = _PATIENCE_S
+) -> Path:
     """Download a model to `target`, picking up where a broken transfer left off, and verify its SHA-256.
 
-    Raises ModelError where it cannot be had whole.
+    Raises ModelError where it is not to be had, nothing more has come for `patience_s`, or what comes is another file.
     """
     partial = target.with_suffix(".part")
-    error: Exception | None = None
-    for attempt in range(_TRIES):
-        if attempt:
-            sleep_s(min(2.0, 0.1 * 2**attempt))
+    patience = Patience(patience_s)
+    mismatches = 0
+    while True:
         try:
-            _resume(base_url, token, digest, size_bytes, partial)
-        except (OSError, http.client.HTTPException) as caught:
-            _log.warning("model %s: the transfer broke off at %d bytes: %s", digest[:12], _size(partial), caught)
-            error = caught
+            _resume(base_url, token, digest, size_bytes, partial, patience)
+        except (OSError, http.client.HTTPException) as error:
+            if patience.over:
+                raise ModelError(f"model {digest[:12]} cannot be fetched from {base_url}: {error}") from error
+            _log.warning("model %s: the transfer broke off at %d bytes: %s", digest[:12], _size(partial), error)
+            patience.pause()
             continue
         if hashlib.sha256(partial.read_bytes()).hexdigest() == digest:
             return partial.replace(target)
+        # The beginning may have been left by another; what was fetched whole is what there is.
         partial.unlink()
-        error = ValueError("its SHA-256 is another")
-    raise ModelError(f"model {digest[:12]} cannot be fetched from {base_url}: {error}")
+        mismatches += 1
+        if mismatches == 2:
+            raise ModelError(f"model {digest[:12]} cannot be fetched from {base_url}: its SHA-256 is another")
 
 
-def _resume(base_url: str, token: str, digest: str, size_bytes: int, partial: Path) -> None:
+def _resume(base_url: str, token: str, digest: str, size_bytes: int, partial: Path, patience: Patience) -> None:
     have = _size(partial)
     if have >= size_bytes:
         return
-    connection = connect(base_url, _TIMEOUT_S)
+    connection = connect(base_url, min(_TIMEOUT_S, patience.patience_s))
     headers = {"Authorization": f"Bearer {token}", "Range": f"bytes={have}-"}
     try:
         connection.request("GET", f"/v1/models/{digest}", headers=headers)
@@ -207,39 +242,41 @@ def _resume(base_url: str, token: str, digest: str, size_bytes: int, partial: Pa
         with partial.open("ab" if response.status == 206 else "wb") as file:
             while chunk := response.read(_CHUNK_BYTES):
                 file.write(chunk)
+                patience.gained(file.tell())
         if _size(partial) != size_bytes:
             raise http.client.IncompleteRead(b"", size_bytes - _size(partial))
     finally:
         connection.close()
 
 
-def upload_model(base_url: str, token: str, path: Path, manifest: Manifest) -> None:
+def upload_model(base_url: str, token: str, path: Path, manifest: Manifest, *, patience_s: float = _PATIENCE_S) -> None:
     """Put a model into the registry behind a control plane; a broken transfer goes on where it left off.
 
-    SHA-256 is compared here before, and there after the transfer; what does not fit there is sent once more.
-    Raises ModelError where the file is not the one described, is refused, or does not get through.
+    SHA-256 is compared here before, and there after the transfer; what does not fit there is sent again.
+    Raises ModelError where the file is not the one described, is refused, or gets no further for `patience_s`.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if (digest, path.stat().st_size) != (manifest.digest, manifest.size_bytes):
         raise ModelError(f"{path}: is not the model {manifest.digest[:12]} that its manifest describes")
-    error: Exception | None = None
-    for attempt in range(_TRIES):
-        if attempt:
-            sleep_s(min(2.0, 0.1 * 2**attempt))
-        connection = connect(base_url, _TIMEOUT_S)
+    patience = Patience(patience_s)
+    while True:
+        connection = connect(base_url, min(_TIMEOUT_S, patience_s))
         try:
-            _upload_rest(connection, token, path, manifest)
+            _upload_rest(connection, token, path, manifest, patience)
             return
-        except (OSError, http.client.HTTPException) as caught:
-            _log.warning("model %s: the upload broke off: %s", digest[:12], caught)
-            error = caught
+        except (OSError, http.client.HTTPException) as error:
+            if patience.over:
+                raise ModelError(f"model {digest[:12]} cannot be put into {base_url}: {error}") from error
+            _log.warning("model %s: the upload broke off: %s", digest[:12], error)
         finally:
             connection.close()
-    raise ModelError(f"model {digest[:12]} cannot be put into {base_url}: {error}")
+        patience.pause()
 
 
-def _upload_rest(connection: http.client.HTTPConnection, token: str, path: Path, manifest: Manifest) -> None:
+def _upload_rest(
+    connection: http.client.HTTPConnection, token: str, path: Path, manifest: Manifest, patience: Patience
+) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     place = f"/v1/models/{manifest.digest}"
 
@@ -258,6 +295,7 @@ def _upload_rest(connection: http.client.HTTPConnection, token: str, path: Path,
     there = msgspec.json.decode(answer(), type=Staged)
     if there.kept:
         return
+    patience.gained(there.have_bytes)
     if there.have_bytes < manifest.size_bytes:
         with path.open("rb") as file:
             file.seek(there.have_bytes)

@@ -68,7 +68,8 @@ class Connection:
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
         (re)connection once all subscriptions stand, `on_down`, instead of a line in the log, with the reason at each
-        that fails, is refused or breaks. clean_session: the broker forgets what it holds for this client when that is gone."""
+        that fails, is refused or breaks. clean_session: the broker forgets what it holds for this client when that is
+        gone."""
         self._reactor = reactor
         self._broker = broker
         self._on_message = on_message

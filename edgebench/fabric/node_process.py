@@ -15,13 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from edgebench.clock import now_ns, sleep_s
+from edgebench.clock import now_ns
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
-from edgebench.fabric.control import ControlClient, fetch_model
+from edgebench.fabric.control import ControlClient, RefusedError, fetch_model
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.logs import log_to_stderr
+from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Closed, Entry, Spool, Swap, Swapped, TallySnapshot, Usage, Used
 from edgebench.fabric.slices import Heartbeat, RunState, Slice
@@ -31,7 +32,8 @@ from edgebench.inference.spec import Manifest
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 0.5
 _FLUSH_S = 0.5
-_CLOUD_PATIENCE = 60
+_CLOUD_PATIENCE_S = 60.0
+_UPLOAD_PATIENCE_S = 10.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _UTIME = 11
@@ -53,8 +55,17 @@ class NodeProcess:
     The owner fills `tallies`, sets `ready` and `drained`, and is told of phases in the reactor's thread.
     """
 
-    def __init__(self, plan: Slice, control: ControlClient, token: str, work_dir: Path) -> None:
-        """control: used by the heartbeat thread alone from `start` on."""
+    def __init__(
+        self,
+        plan: Slice,
+        control: ControlClient,
+        token: str,
+        work_dir: Path,
+        *,
+        cloud_patience_s: float = _CLOUD_PATIENCE_S,
+    ) -> None:
+        """control: used by the heartbeat thread alone from `start` on. cloud_patience_s: without an answer for so long,
+        the run is broken off."""
         self.reactor = Reactor()
         self.plan = plan
         self.nodes = list(plan.nodes)
@@ -62,6 +73,7 @@ class NodeProcess:
         self.ready = False
         self.drained = False
         self._control = control
+        self._cloud_patience_s = cloud_patience_s
         self._token = token
         self.work_dir = work_dir
         self._spool = Spool(work_dir / "records.spool")
@@ -92,7 +104,7 @@ class NodeProcess:
         self._on_model = on_model
         self._on_abort = on_abort
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self.reactor.call_from_signal(self._abort))
+            signal.signal(number, self._signalled)
         threading.Thread(target=self._beat, args=(on_phase,), name="heartbeat", daemon=True).start()
         threading.Thread(target=self._fetch, name="models", daemon=True).start()
         self.reactor.call_later(_FLUSH_S, self._flush_again)
@@ -127,7 +139,7 @@ class NodeProcess:
         self._sample_usage()
         self.write(Closed(self.nodes, now_ns(), versions()))
         self._flush()
-        client = ControlClient(self._control.url, self._token)
+        client = ControlClient(self._control.url, self._token, patience_s=_UPLOAD_PATIENCE_S)
         try:
             client.upload_records(self.nodes[0], self._spool.path)
         except FabricError as error:
@@ -136,32 +148,38 @@ class NodeProcess:
             client.close()
         self.reactor.stop()
 
-    def _abort(self) -> None:
+    def _signalled(self, number: int, _frame: object) -> None:
+        self.reactor.call_from_signal(partial(self._abort, f"asked to by {signal.Signals(number).name}"))
+
+    def _abort(self, why: str) -> None:
         if not self._ended.is_set():
             self._ended.set()
-            _log.warning("stopping before the end of the run")
+            _log.warning("stopping before the end of the run: %s", why)
             self._on_abort()
             self.reactor.stop()
 
     def _beat(self, on_phase: Callable[[RunState], None]) -> None:
         last = RunState("preparing")
-        failures = 0
+        patience = Patience(self._cloud_patience_s)
+        told = False
         while not self._ended.is_set():
             try:
                 state = self._control.beat(Heartbeat(self.nodes, self.ready, self.drained, self._totals()))
-                failures = 0
+                patience.renew()
+                told = False
+            except RefusedError as error:
+                state = RunState("aborted", reason=str(error))
             except FabricError as error:
-                failures += 1
-                if failures == 1:
+                if not told:
                     _log.warning("%s", error)
-                if failures >= _CLOUD_PATIENCE:
-                    state = RunState("aborted", reason=str(error))
-                else:
-                    state = last
+                    told = True
+                state = last
+                if patience.over:
+                    state = RunState("aborted", reason=f"{error}, for {patience.patience_s:g} s")
             if state != last:
                 last = state
                 if state.phase == "aborted":
-                    self.reactor.call_soon_threadsafe(self._abort)
+                    self.reactor.call_soon_threadsafe(partial(self._abort, state.reason or "the run is called off"))
                 else:
                     self.reactor.call_soon_threadsafe(partial(self._enter, state, on_phase))
             self._ended.wait(_HEARTBEAT_S)
@@ -294,17 +312,21 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
 def join_run(
     control_url: str, nodes: list[str], token: str, *, patience_s: float = 60.0
 ) -> tuple[ControlClient, Slice]:
-    """Fetch the slice of these nodes; waits for the cloud to come up."""
-    client = ControlClient(control_url, token)
-    waited_s = 0.0
+    """Fetch the slice of these nodes; waits for the cloud to come up.
+
+    Raises FabricError where it refuses, or has not answered for `patience_s`.
+    """
+    client = ControlClient(control_url, token, patience_s=patience_s)
+    patience = Patience(patience_s)
     while True:
         try:
             return client, client.slice_of(nodes)
+        except RefusedError as error:
+            raise FabricError(f"{error} (is this the token, in EDGEBENCH_TOKEN, and are these the nodes?)") from error
         except FabricError:
-            if waited_s >= patience_s:
+            if patience.over:
                 raise
-            sleep_s(0.1)
-            waited_s += 0.1
+            patience.pause()
 
 
 def _end_with_thread(failure: threading.ExceptHookArgs) -> None:

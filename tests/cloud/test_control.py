@@ -180,11 +180,27 @@ def test_a_download_that_always_breaks_off_is_an_error_and_leaves_no_file(served
     served.plane.streams["w"] = tmp_path
     with (
         Cutting(served.url, down_bytes=300_000, cuts=100) as cutting,
-        ControlClient(cutting.url, "bed-token") as client,
+        ControlClient(cutting.url, "bed-token", patience_s=1.0) as client,
         pytest.raises(FabricError, match="breaks off"),
     ):
         client.download("/v1/streams/w/x.npy", tmp_path / "copy.npy")
     assert not (tmp_path / "copy.npy").exists()
+
+
+def test_records_whose_upload_breaks_off_are_sent_again(served: Served, tmp_path: Path) -> None:
+    spool = tmp_path / "records.spool"
+    spool.write_bytes(b"rows" * 500_000)
+    with Cutting(served.url, up_bytes=300_000) as cutting, ControlClient(cutting.url, "ward-token") as client:
+        client.upload_records("ward", spool)
+        assert cutting.connections == 2
+    assert (tmp_path / "uploads" / "ward.spool").read_bytes() == spool.read_bytes()
+
+
+def test_a_transfer_that_gains_a_little_at_each_try_is_not_given_up(served: Served, tmp_path: Path) -> None:
+    with Cutting(served.url, down_bytes=90_000, cuts=10) as cutting:
+        path = fetch_model(cutting.url, "ward-token", served.digest, len(MODEL), tmp_path / "copy.model")
+        assert cutting.connections == 11
+    assert path.read_bytes() == MODEL
 
 
 def test_of_a_file_only_the_ranges_that_are_asked_for_are_fetched(served: Served, tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""How long a node goes on with a cloud that does not answer, refuses, or is none."""
+
+from __future__ import annotations
+
+import http.server
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cloud.slicing import slice_for
+from edgebench.clock import now_s
+from edgebench.errors import FabricError, ModelError
+from edgebench.fabric.control import ControlClient, fetch_model
+from edgebench.fabric.node_process import NodeProcess, RunBrokenOffError, join_run
+from edgebench.fabric.slices import Endpoints, RunState
+from edgebench.topology import resolve
+from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
+
+DEPLOYMENT = resolve(
+    Topology(
+        schema=1,
+        name="t",
+        nodes={
+            "cloud": NodeGroup(tier="cloud"),
+            "ward": NodeGroup(tier="edge", parent="cloud"),
+            "bed": NodeGroup(tier="device", parent="ward"),
+        },
+        workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0))},
+    ),
+    run_id="r",
+    executor="local",
+)
+AT_ONCE_S = 20.0
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server that gives one answer to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_request(self, code: object = "-", size: object = "-") -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """What a node process does with signals lasts no longer than the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def broken_off_after_s(control: ControlClient, work_dir: Path, cloud_patience_s: float) -> float:
+    """How long a node runs whose run does not come to its end."""
+    plan = slice_for(DEPLOYMENT, ["ward"], {"ward": Endpoints("mqtt://h:1", "http://h:2")}, {})
+    process = NodeProcess(plan, control, "token", work_dir, cloud_patience_s=cloud_patience_s)
+    began_s = now_s()
+    with pytest.raises(RunBrokenOffError):
+        process.run(
+            on_phase=lambda _state: None,
+            on_abort=lambda: None,
+            before_flush=lambda: None,
+            on_model=lambda _workload, _runtime, _manifest: None,
+        )
+    return now_s() - began_s
+
+
+def test_a_silent_cloud_is_given_up_in_time_however_long_each_try_takes(tmp_path: Path) -> None:
+    began_s = now_s()
+    with silent() as url:
+        with pytest.raises(FabricError, match="timed out"):
+            join_run(url, ["ward"], "token", patience_s=0.5)
+        with pytest.raises(ModelError, match="timed out"):
+            fetch_model(url, "token", "0" * 64, 10, tmp_path / "copy.model", patience_s=0.5)
+        with pytest.raises(FabricError, match="timed out"), ControlClient(url, "token", patience_s=0.5) as client:
+            client.download("/v1/streams/w/x.npy", tmp_path / "x.npy")
+    assert now_s() - began_s < AT_ONCE_S
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_node_whose_cloud_falls_silent_stops_after_so_many_seconds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with silent() as url:
+        took_s = broken_off_after_s(ControlClient(url, "token", patience_s=0.6), tmp_path, 1.0)
+    assert 1.0 <= took_s < AT_ONCE_S
+    assert "stopping before the end of the run" in caplog.text
+    assert "timed out, for 1 s" in caplog.text
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "no such token"), (403, "this token does not speak for ward")])
+def test_a_cloud_that_refuses_a_node_is_not_asked_again(status: int, said: str) -> None:
+    began_s = now_s()
+    with answering(status, said.encode()) as url, pytest.raises(FabricError, match=f"{status}: {said}") as refused:
+        join_run(url, ["ward"], "token", patience_s=600.0)
+    assert "EDGEBENCH_TOKEN" in str(refused.value)
+    assert now_s() - began_s < AT_ONCE_S
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_node_that_the_cloud_refuses_later_stops_at_once_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering(401, b"no such token") as url:
+        assert broken_off_after_s(ControlClient(url, "token"), tmp_path, 600.0) < AT_ONCE_S
+    assert "stopping before the end of the run" in caplog.text
+    assert "the cloud answers 401: no such token" in caplog.text
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_node_says_for_what_reason_its_run_was_called_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with answering(200, msgspec.json.encode(RunState("aborted", reason="no data"))) as url:
+        assert broken_off_after_s(ControlClient(url, "token"), tmp_path, 600.0) < AT_ONCE_S
+    assert "stopping before the end of the run: no data" in caplog.text
+
+
+def test_what_answers_and_is_no_cloud_is_named_as_such() -> None:
+    with (
+        answering(200, b"<html>please log in</html>") as url,
+        pytest.raises(FabricError, match="no cloud of edgebench"),
+    ):
+        join_run(url, ["ward"], "token", patience_s=600.0)
