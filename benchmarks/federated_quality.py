@@ -48,7 +48,7 @@ from edgebench.federated.litert_stepper import LiteRtStepper
 from edgebench.federated.partition import PartitionFile, describe, partition, write_partitions
 from edgebench.federated.reply_checks import EXAMPLES, Guard
 from edgebench.tasks import task_named
-from edgebench.tasks.task import Dataset, Split, Task
+from edgebench.tasks.task import Dataset, FitOptions, Split, Task
 from edgebench.topology.model import Dirichlet, Natural
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ def outcome(
 
     directory.mkdir()
     scored: Split = getattr(data, scored_on)
-    central = task.fit("light", data, seed=seed)
-    model = task.fit("light", data, seed=seed, epochs=1, examples=settings.examples)
+    central = task.fit("light", data, FitOptions(seed=seed))
+    model = task.fit("light", data, FitOptions(seed=seed, epochs=1, examples=settings.examples))
     assert isinstance(model, keras.Model)
     keras_file = directory / "model.keras"
     model.save(keras_file)

@@ -27,7 +27,7 @@ from edgebench.errors import DataError, ModelError
 from edgebench.fabric.pictures import picture_size
 from edgebench.fabric.records import Calibration
 from edgebench.tasks import task_named
-from edgebench.tasks.task import Dataset, Epoch, Task
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Task
 from edgebench.topology.model import Dirichlet
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitte
     import keras
 
     start_s = now_s()
-    model = task.fit(job.size, dataset, seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
+    options = FitOptions(seed=job.seed, epochs=job.epochs, examples=job.examples, progress=tell)
+    model = task.fit(job.size, dataset, options)
     train_s = now_s() - start_s
     if not isinstance(model, keras.Model):
         from cloud.onnx_export import write_onnx

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgebench.errors import TaskError
 from edgebench.seeds import rng_for, seed_everything
 from edgebench.tasks.metrics import binary_intervals, binary_metrics, class_intervals, class_metrics, class_right
-from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size, Split
+from edgebench.tasks.task import Baseline, Dataset, DataSource, FitOptions, Loss, ModelInfo, Size, Split
 from edgebench.tasks.user_task_checks import problem_of_keras, problem_of_metrics
 
 if TYPE_CHECKING:
@@ -63,16 +63,7 @@ class Classifier(ABC):
         """See `Task.sources`; none, unless a subclass has some."""
         return ()
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model | torch.nn.Module:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model | torch.nn.Module:
         """See `Task.fit`: by Adam, the best epoch on `dataset.valid` kept."""
         import keras
 
@@ -81,12 +72,12 @@ class Classifier(ABC):
 
         for name, split in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
             self._check_labels(name, split)
-        seed_everything(seed, "fit", size)
+        seed_everything(options.seed, "fit", size)
         model = self.build(size, dataset)
         if isinstance(model, keras.Model):
             self._check_model(model, dataset)
-        train = first_groups(dataset.train, examples, seed=seed)
-        how = Patience(epochs or self.epochs, patience=self.patience)
+        train = first_groups(dataset.train, options.examples, seed=options.seed)
+        how = Patience(options.epochs or self.epochs, patience=self.patience)
         if not isinstance(model, keras.Model):
             from edgebench.tasks.torch_fitting import ModuleTraining
 
@@ -96,27 +87,27 @@ class Classifier(ABC):
                 classes=self.classes,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
-                seed=seed,
+                seed=options.seed,
             )
             keep_best(
                 training,
                 how,
                 train_epoch=training.train_epoch,
                 quality=lambda: self.quality(training.outputs(dataset.valid.x), dataset.valid.y),
-                progress=progress,
+                progress=options.progress,
             )
             return training.whole.eval()
         model.compile(keras.optimizers.Adam(self.learning_rate), self.loss, jit_compile=False)
 
         def train_epoch(epoch: int) -> float:
-            rows = rng_for(seed, "epoch", epoch).permutation(len(train))
+            rows = rng_for(options.seed, "epoch", epoch).permutation(len(train))
             ran = model.fit(train.x[rows], train.y[rows], batch_size=self.batch_size, shuffle=False, verbose=0)
             return float(ran.history["loss"][-1])
 
         def quality() -> float:
             return self.quality(outputs_of(model, dataset.valid.x), dataset.valid.y)
 
-        keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+        keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
         return model
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks import sources
 from edgebench.tasks.metrics import class_intervals, class_metrics, class_right
-from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size
+from edgebench.tasks.task import Baseline, Dataset, DataSource, FitOptions, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class PackagedTask:
     """Implements `edgebench.tasks.task.Task` but for `score` and `intervals`, which a subclass gives.
 
-    package: where its modules are: `sources.sources()`, `generator.generate(seed=…)`, `fit.fit(size, dataset, …)` and
-    `baseline.fit_baseline(dataset)`, which are as the methods of `Task` are.
+    package: where its modules are: `sources.sources()`, `generator.generate(seed=…)`, `fit.fit(size, dataset, options)`
+    and `baseline.fit_baseline(dataset)`, which are as the methods of `Task` are.
     """
 
     package: ClassVar[str]
@@ -46,19 +46,10 @@ class PackagedTask:
         generated: Dataset = self._part("generator", "generate")(seed=seed)
         return generated
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
         """See `Task.fit`."""
         fit = self._part("fit", "fit")
-        return fit(size, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress)
+        return fit(size, dataset, options)
 
     def baseline(self, dataset: Dataset, *, seed: int) -> Baseline:
         """See `Task.baseline`; nothing in it is left to chance."""

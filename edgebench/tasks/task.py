@@ -136,6 +136,20 @@ class Epoch(msgspec.Struct, frozen=True):
     picture: bytes = b""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How a model is trained.
+
+    epochs: at most; None for as many as the task thinks right. examples: how many groups of `Dataset.train`, the first
+    ones after a seeded shuffle, to learn from; None for all. progress: called after each epoch.
+    """
+
+    seed: int
+    epochs: int | None = None
+    examples: int | None = None
+    progress: Callable[[Epoch], None] | None = None
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """A model that a task offers. parameters: for samples of its generated data; None where nobody has counted."""
@@ -177,20 +191,12 @@ class Task(Protocol):
         """
         ...
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model | torch.nn.Module:
-        """Train on `dataset.train` (its first `examples` groups after a seeded shuffle, or all), keep what is
-        best on `dataset.valid`, never look at `dataset.test`. The model takes raw samples [batch, *shape] (it
-        normalises inside) and gives float32 outputs [batch, output]. A Keras model runs as LiteRT or Keras, a
-        torch module as ONNX."""
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model | torch.nn.Module:
+        """Train on `dataset.train`, keep what is best on `dataset.valid`, never look at `dataset.test`.
+
+        The model takes raw samples [batch, *shape] (it normalises inside) and gives float32 outputs [batch, output]. A
+        Keras model runs as LiteRT or Keras, a torch module as ONNX.
+        """
         ...
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:

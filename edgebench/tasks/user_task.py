@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from edgebench.errors import EdgebenchError, TaskError, describe_error, home_of
 from edgebench.tasks import user_task_checks as checks
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size, Task, UserLoss
+from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, FitOptions, Loss, ModelInfo, Size, Task, UserLoss
 
 if TYPE_CHECKING:
     import keras
@@ -57,27 +58,20 @@ class UserTask:
         self._refuse("load gave", checks.problem_of_dataset(dataset))
         return dataset
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model | torch.nn.Module:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model | torch.nn.Module:
         """See `Task.fit`."""
         import keras
 
-        def tell(epoch: Any) -> None:
+        progress = options.progress
+
+        def checked(epoch: Any) -> None:
             self._refuse("fit told of", checks.problem_of_epoch(epoch))
             assert progress is not None
             progress(Epoch(int(epoch.epoch), int(epoch.epochs), float(epoch.loss), float(epoch.quality), epoch.picture))
 
-        telling = None if progress is None else tell
+        options = replace(options, progress=None if progress is None else checked)
         with self._blamed("fit"):
-            model: Any = self._task.fit(size, dataset, seed=seed, epochs=epochs, examples=examples, progress=telling)
+            model: Any = self._task.fit(size, dataset, options)
         if isinstance(model, keras.Model):
             self._refuse("fit gave", checks.problem_of_keras(model, dataset.spec))
         elif "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
@@ -150,7 +144,7 @@ def user_task(path: str, module: ModuleType, found: Any) -> Task:
             lacking = [part for part in ("name", "classes") if not hasattr(found, part)] or lacking
         if not lacking:
             task = UserTask(path, found, home)
-            problem = checks.problem_of_parts(task)
+            problem = checks.problem_of_parts(task) or checks.problem_of_fit(found.fit)
             if problem is not None:
                 raise TaskError(f"task '{path}': {problem}")
             return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from numbers import Real
@@ -33,6 +34,15 @@ def problem_of_parts(task: Task) -> str | None:
             return f"models has {size!r}, which is none of {', '.join(get_args(Size))}"
         if not isinstance(info, ModelInfo):
             return f"models has {kind(info)} for '{size}', not a ModelInfo"
+    return None
+
+
+def problem_of_fit(fit: Callable[..., Any]) -> str | None:
+    """Of what `fit` takes."""
+    try:
+        inspect.signature(fit).bind("light", None, None)
+    except TypeError:
+        return "fit does not take (size, dataset, options), options being a FitOptions"
     return None
 
 

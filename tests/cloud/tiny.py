@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks.images import png
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.task import Baseline, Dataset, Epoch, ModelInfo, Size, Split
+from edgebench.tasks.task import Baseline, Dataset, Epoch, FitOptions, ModelInfo, Size, Split
 
 if TYPE_CHECKING:
     import keras
@@ -49,16 +49,7 @@ class TinyTask:
         beside = {"the first ten": splits["test"].rows(np.arange(10))}
         return Dataset.of(splits, source="tiny", real=False, features=("a", "b", "c"), beside=beside)
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
         if self.fitting == "slow":
             Path(os.environ["TINY_PID_FILE"]).write_text(str(os.getpid()))
             sleep_s(60)
@@ -69,7 +60,7 @@ class TinyTask:
             raise ValueError("cannot\nlearn this")
         import keras
 
-        keras.utils.set_random_seed(seed)
+        keras.utils.set_random_seed(options.seed)
         inside: list[Any] = (
             [keras.layers.Flatten(), keras.layers.Dense(8, activation="tanh")]
             if size == "light"
@@ -79,12 +70,13 @@ class TinyTask:
             [keras.Input((STEPS, FEATURES), name="sample"), *inside, keras.layers.Dense(1, activation="sigmoid")]
         )
         model.compile(keras.optimizers.Adam(0.03), "binary_crossentropy")
-        for epoch in range(1, (epochs or 3) + 1):
+        epochs = options.epochs or 3
+        for epoch in range(1, epochs + 1):
             history = model.fit(dataset.train.x, dataset.train.y, batch_size=50, epochs=1, verbose=0)
             quality = self.score(model.predict(dataset.valid.x, verbose=0), dataset.valid.y)["auroc"]
-            if progress is not None:
+            if options.progress is not None:
                 loss, drawn = history.history["loss"][0], drawn_by(size)
-                progress(Epoch(epoch=epoch, epochs=epochs or 3, loss=loss, quality=quality, picture=drawn))
+                options.progress(Epoch(epoch=epoch, epochs=epochs, loss=loss, quality=quality, picture=drawn))
         return model
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from edgebench.federated.content import numpy_arrays, read_parcel
 from edgebench.federated.learner import LocalFit, LocalPlan, fit
 from edgebench.federated.partition import PartitionFile
 from edgebench.tasks import task_named
+from edgebench.tasks.task import FitOptions
 from edgebench.topology.model import Dirichlet, Iid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ def bundle_of(task_name: str, runtime: str, directory: Path) -> Path:
     task = task_named(task_name)
     dataset = task.load(None, seed=1)
     rows = np.arange(96)
-    model = task.fit("light", dataset, seed=1, epochs=1, examples=4)
+    model = task.fit("light", dataset, FitOptions(seed=1, epochs=1, examples=4))
     assert isinstance(model, keras.Model)
     model.save(directory / "model.keras")
     order = BundleOrder(runtime, BATCH, Iid(), 2, str(directory / "bundle"))

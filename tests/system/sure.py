@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from edgebench.seeds import rng_for
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.task import Dataset, Epoch, ModelInfo, Size, Split
+from edgebench.tasks.task import Dataset, FitOptions, ModelInfo, Size, Split
 
 if TYPE_CHECKING:
     import keras
@@ -39,16 +39,7 @@ class SureTask(Classifier):
         decide.set_weights([weights, np.zeros(1, np.float32)])
         return model
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
         return self.build(size, dataset)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgebench.errors import TaskError
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.task import Dataset, Size
+from edgebench.tasks.task import Dataset, FitOptions, Size
 from tests.cloud.tiny import TASK
 
 SOUND = TASK.load(None, seed=0)
@@ -44,14 +44,14 @@ class Own(Classifier):
 
 
 def test_a_sound_one_learns() -> None:
-    model = Own(lambda: network(8, 1)).fit("light", SOUND, seed=1, examples=40)
+    model = Own(lambda: network(8, 1)).fit("light", SOUND, FitOptions(seed=1, examples=40))
     assert isinstance(model, keras.Model)
     assert model.output_shape == (None, 1)
 
 
 def test_a_model_may_take_its_inputs_from_the_first_samples() -> None:
     unbuilt = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(1, activation="sigmoid")])
-    assert Own(lambda: unbuilt).fit("light", SOUND, seed=1, examples=40) is unbuilt
+    assert Own(lambda: unbuilt).fit("light", SOUND, FitOptions(seed=1, examples=40)) is unbuilt
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_model_may_take_its_inputs_from_the_first_samples() -> None:
 )
 def test_a_model_that_does_not_fit_is_told(inputs: int, outputs: int, said: str) -> None:
     with pytest.raises(TaskError) as caught:
-        Own(lambda: network(inputs, outputs)).fit("light", SOUND, seed=1)
+        Own(lambda: network(inputs, outputs)).fit("light", SOUND, FitOptions(seed=1))
     assert str(caught.value) == f"task 'own:TASK': build gave {said}"
 
 
@@ -72,11 +72,11 @@ def test_a_label_that_is_no_class_is_told() -> None:
     y[3] = 7
     wrong = replace(SOUND, valid=replace(SOUND.valid, y=y))
     with pytest.raises(TaskError) as caught:
-        Own(lambda: network(8, 1)).fit("light", wrong, seed=1)
+        Own(lambda: network(8, 1)).fit("light", wrong, FitOptions(seed=1))
     assert str(caught.value) == "task 'own:TASK': load gave a label 7 in valid, where 2 classes are 0 to 1"
 
 
 def test_a_score_that_gives_nothing_is_told_as_such() -> None:
     with pytest.raises(TaskError) as caught:
-        Own(lambda: network(8, 1), score=lambda *_: None).fit("light", SOUND, seed=1, examples=40)
+        Own(lambda: network(8, 1), score=lambda *_: None).fit("light", SOUND, FitOptions(seed=1, examples=40))
     assert str(caught.value) == "task 'own:TASK': score gave None, not a number for each metric, by name"

@@ -11,6 +11,7 @@ import pytest
 from edgebench.errors import DataError
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.occupancy import COLUMNS, FILES, TASK
+from edgebench.tasks.task import FitOptions
 
 HEAD = ",".join(f'"{name}"' for name in ("Date", *COLUMNS, "Occupancy"))
 
@@ -76,7 +77,7 @@ def test_made_up_rooms_repeat_with_their_seed_and_hold_both_answers() -> None:
 def test_both_sizes_learn_and_have_the_listed_numbers_of_parameters() -> None:
     data = TASK.load(None, seed=1)
     for size, info in TASK.models.items():
-        model = TASK.fit(size, data, seed=1, epochs=1)
+        model = TASK.fit(size, data, FitOptions(seed=1, epochs=1))
         assert isinstance(model, keras.Model)
         assert model.count_params() == info.parameters
         assert TASK.score(outputs_of(model, data.test.x), data.test.y)["auroc"] > 0.9

@@ -16,7 +16,7 @@ LEARN_ON_TORCH = """
 import json, sys
 import keras, numpy as np
 from edgebench.tasks import task_named
-from edgebench.tasks.task import Dataset
+from edgebench.tasks.task import Dataset, FitOptions
 
 assert keras.backend.backend() == "torch"
 task = task_named(sys.argv[1])
@@ -25,7 +25,7 @@ few = {name: getattr(whole, name).rows(np.arange(48)) for name in ("train", "val
 data = Dataset.of(few, source=whole.source, real=False, features=whole.features)
 for size in ("light", "heavy"):
     seen = []
-    model = task.fit(size, data, seed=1, epochs=1, examples=12, progress=seen.append)
+    model = task.fit(size, data, FitOptions(seed=1, epochs=1, examples=12, progress=seen.append))
     sound = all(np.isfinite(np.array(weight)).all() for weight in model.get_weights())
     print(json.dumps([size, len(seen), seen[0].loss, bool(sound)]))
 """

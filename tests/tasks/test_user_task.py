@@ -16,7 +16,7 @@ import torch
 
 from edgebench.errors import DataError, TaskError
 from edgebench.tasks import task_named
-from edgebench.tasks.task import Baseline, Dataset, Epoch, Split, Task
+from edgebench.tasks.task import Baseline, Dataset, Epoch, FitOptions, Split, Task
 from edgebench.tasks.user_task import user_task
 from tests.cloud.tiny import NAME, TASK
 
@@ -52,7 +52,7 @@ def load(what: Any) -> Dataset:
 
 
 def fit(what: Any) -> Any:
-    return gives(what).fit("light", SOUND, seed=0, epochs=1)
+    return gives(what).fit("light", SOUND, FitOptions(seed=0, epochs=1))
 
 
 def said_of(call: Callable[[], object]) -> str:
@@ -229,7 +229,7 @@ def test_a_torch_module_is_tried_on_samples() -> None:
 def test_samples_are_as_the_model_takes_them() -> None:
     double = [replace(split, x=split.x.astype(np.float64)) for split in (SOUND.train, SOUND.valid, SOUND.test)]
     dataset = having(train=double[0], valid=double[1], test=double[2], beside={})
-    said = said_of(lambda: gives(network(8, 3)).fit("light", dataset, seed=0))
+    said = said_of(lambda: gives(network(8, 3)).fit("light", dataset, FitOptions(seed=0)))
     assert said.startswith(
         "fit gave a model of float32 [8, 3], samples are float64 [8, 3] (keras.Input((8, 3), dtype='f"
     )
@@ -291,8 +291,9 @@ def test_what_is_right_may_be_told_by_truth_values_and_be_unknown() -> None:
 class _Tells(_Gives):
     """A task whose `fit` tells of this, and gives a model."""
 
-    def _give(self, *_: object, **how: Any) -> Any:
-        how["progress"](self._what)
+    def _give(self, *given: Any, **_: object) -> Any:
+        *_, options = given
+        options.progress(self._what)
         return network(8, 3)
 
 
@@ -306,15 +307,17 @@ class _Tells(_Gives):
 )
 def test_what_fit_tells_is_checked(told: Any, said: str) -> None:
     task = user_task(NAME, sys.modules[__name__], _Tells(told))
-    assert said_of(lambda: task.fit("light", SOUND, seed=0, progress=lambda _: None)) == f"fit told of {said}"
+    assert (
+        said_of(lambda: task.fit("light", SOUND, FitOptions(seed=0, progress=lambda _: None))) == f"fit told of {said}"
+    )
 
 
 def test_numbers_of_numpy_become_those_of_python() -> None:
     half: Any = np.float32(0.5)
     seen: list[Epoch] = []
     one: Any = np.int64(1)
-    telling = Epoch(one, 2 * one, half, np.float64(0.5))
-    user_task(NAME, sys.modules[__name__], _Tells(telling)).fit("light", SOUND, seed=0, progress=seen.append)
+    task = user_task(NAME, sys.modules[__name__], _Tells(Epoch(one, 2 * one, half, np.float64(0.5))))
+    task.fit("light", SOUND, FitOptions(seed=0, progress=seen.append))
     found = gives(Baseline("b", {"auroc": half}, {"old": {"auroc": half}})).baseline(SOUND, seed=0)
     # Which other types would not survive.
     assert msgspec.json.encode(seen) == msgspec.json.encode([Epoch(1, 2, 0.5, 0.5)])
@@ -379,9 +382,12 @@ class Partial:
 class Bare(Partial):
     fit = score = intervals = baseline = None
 
+class Keywords(TinyTask):
+    def fit(self, size, dataset, *, seed, epochs=None, examples=None, progress=None): ...
+
 TASK, PARTIAL, BARE, HALF, RAISING = Broken(), Partial(), Bare(), Half(), Raising()
 NONE, OTHER, NO_INFO = NoModels(), NoModels(small=None), NoModels(light="dense")
-NO_METRIC = TinyTask(metric=None)
+NO_METRIC, KEYWORDS = TinyTask(metric=None), Keywords()
 """
 
 
@@ -439,6 +445,7 @@ def test_a_long_error_is_cut(own: Path) -> None:
         ("broken_task:HALF", "not a task, it lacks name, classes (see edgebench.tasks.task.Task)"),
         ("broken_task:BARE", "models is a list, not a mapping from 'light', 'heavy' or both to a ModelInfo"),
         ("broken_task:NO_METRIC", "metric is None, not a string"),
+        ("broken_task:KEYWORDS", "fit does not take (size, dataset, options), options being a FitOptions"),
         ("broken_task:NONE", "models is empty, not a mapping from 'light', 'heavy' or both to a ModelInfo"),
         ("broken_task:OTHER", "models has 'small', which is none of light, heavy, published"),
         ("broken_task:NO_INFO", "models has a str for 'light', not a ModelInfo"),

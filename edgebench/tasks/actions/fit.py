@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -15,7 +14,7 @@ from edgebench.tasks.actions.models import build
 from edgebench.tasks.fitting import Patience, first_groups, keep_best
 from edgebench.tasks.metrics import class_metrics
 from edgebench.tasks.models import outputs_of
-from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.task import Dataset, FitOptions, Size
 
 
 @dataclass(frozen=True)
@@ -45,30 +44,26 @@ _AT_ONCE = 32
 def fit(
     size: Size,
     dataset: Dataset,
-    *,
-    seed: int,
-    epochs: int | None,
-    examples: int | None,
-    progress: Callable[[Epoch], None] | None,
+    options: FitOptions,
 ) -> keras.Model:
     """See `Task.fit`; the weights returned are those with the best top-1 accuracy on `dataset.valid`."""
     recipe = RECIPES[size]
     # Keras draws initial weights and dropout from generators that are global to the process.
-    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", size) % 2**32)
     classes = int(dataset.train.y.max()) + 1
     model = build(size, dataset.spec, classes)
-    train = first_groups(dataset.train, examples, seed=seed)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     target = np.eye(classes, dtype=np.float32)[train.y[:, 0].astype(np.int64)]
     batch = min(recipe.batch, len(train))
     steps = -(-max(EPOCH_SAMPLES, len(train)) // batch)
-    planned = recipe.epochs if epochs is None else epochs
+    planned = options.epochs or recipe.epochs
     rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, planned * steps)
     optimiser = keras.optimizers.AdamW(rate, weight_decay=_WEIGHT_DECAY, clipnorm=1.0)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=_LABEL_SMOOTHING)
     model.compile(optimiser, loss, jit_compile=False)
 
     def train_epoch(epoch: int) -> float:
-        rng = rng_for(seed, "epoch", epoch)
+        rng = rng_for(options.seed, "epoch", epoch)
         model.reset_metrics()
         mean = float("nan")
         for rows in _batches(len(train), batch, steps, rng):
@@ -83,7 +78,7 @@ def fit(
         return class_metrics(np.concatenate(parts), valid.y)["top1"]
 
     how = Patience(planned, recipe.settle, recipe.patience)
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -16,9 +15,7 @@ from edgebench.tasks.faces.models import Backbone, Heavy, backbone_of, build
 from edgebench.tasks.faces.pictures import varied
 from edgebench.tasks.fitting import Patience, first_groups, keep_best
 from edgebench.tasks.models import outputs_of
-from edgebench.tasks.task import Dataset, Epoch, Size
-
-Progress = Callable[[Epoch], None]
+from edgebench.tasks.task import Dataset, FitOptions, Size
 
 
 @dataclass(frozen=True)
@@ -51,23 +48,19 @@ def fit(
     size: Size,
     heavy: Heavy,
     dataset: Dataset,
-    *,
-    seed: int,
-    epochs: int | None,
-    examples: int | None,
-    progress: Progress | None,
+    options: FitOptions,
 ) -> keras.Model:
     """See `Task.fit`; the weights returned are those with the best AUC on `dataset.valid`."""
     backbone = backbone_of(size, heavy)
     recipe = RECIPES[backbone]
-    keras.utils.set_random_seed(seed_for(seed, "fit", backbone) % 2**32)
-    train = first_groups(dataset.train, examples, seed=seed)
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", backbone) % 2**32)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     names, person = np.unique(train.y[:, PERSON], return_inverse=True)
     model = build(backbone, train.x.shape[1:])
     trainee = _trainee(model, backbone, recipe, people=len(names))
 
     def train_epoch(epoch: int) -> float:
-        rng = rng_for(seed, "epoch", epoch)
+        rng = rng_for(options.seed, "epoch", epoch)
         optimiser.learning_rate = _learning_rate(recipe, epoch, how.epochs)
         rows = _in_groups(person, recipe, rng) if backbone == "facenet" else _in_turn(len(train), recipe, rng)
         shown = varied(train.x[rows], rng)
@@ -77,9 +70,9 @@ def fit(
     def quality() -> float:
         return face_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)["auc"]
 
-    how = Patience(recipe.epochs if epochs is None else epochs, recipe.settle, recipe.patience)
+    how = Patience(options.epochs or recipe.epochs, recipe.settle, recipe.patience)
     optimiser = trainee.optimizer
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgebench.tasks.faces.labels import PERSON, face_intervals, face_metrics
 from edgebench.tasks.packaged import PackagedTask
-from edgebench.tasks.task import Dataset, Epoch, ModelInfo, Size
+from edgebench.tasks.task import Dataset, FitOptions, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras
@@ -28,20 +27,11 @@ class FaceTask(PackagedTask):
 
     heavy: Literal["sphereface", "facenet"]
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
         """See `Task.fit`; outputs float32 [batch, 64, 128 or 512], embeddings of length 1. `examples` counts people."""
         from edgebench.tasks.faces.fit import fit
 
-        return fit(size, self.heavy, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress)
+        return fit(size, self.heavy, dataset, options)
 
     def loss(self, labels: Any, outputs: Any) -> Any:
         """See `Task.loss`: that of the hardest triplets in a batch, so a device learns if it sees several people."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -13,9 +12,7 @@ from edgebench.tasks.fitting import Patience, first_groups, keep_best
 from edgebench.tasks.icu.models import PublishedShape, build
 from edgebench.tasks.metrics import binary_metrics
 from edgebench.tasks.models import outputs_of
-from edgebench.tasks.task import Dataset, Epoch, Size
-
-Progress = Callable[[Epoch], None]
+from edgebench.tasks.task import Dataset, FitOptions, Size
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,13 @@ def fit(
     size: Size,
     shape: PublishedShape,
     dataset: Dataset,
-    *,
-    seed: int,
-    epochs: int | None,
-    examples: int | None,
-    progress: Progress | None,
+    options: FitOptions,
 ) -> keras.Model:
     """See `Task.fit`; the weights returned are those with the best AUROC on `dataset.valid`."""
     recipe = RECIPES[size]
     # Keras draws initial weights and dropout from generators that are global to the process.
-    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
-    train = first_groups(dataset.train, examples, seed=seed)
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", size) % 2**32)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     network = build(size, shape, train)
     optimiser = keras.optimizers.Adam(recipe.learning_rate, clipnorm=1.0)
     # Compiling a recurrent step with XLA takes longer than the whole training.
@@ -66,13 +59,13 @@ def fit(
     labels = np.repeat(train.y, network.trainee.output_shape[1], axis=1)
 
     def train_epoch(epoch: int) -> float:
-        rows = rng_for(seed, "epoch", epoch).permutation(len(train))[:EPOCH_SAMPLES]
+        rows = rng_for(options.seed, "epoch", epoch).permutation(len(train))[:EPOCH_SAMPLES]
         ran = network.trainee.fit(train.x[rows], labels[rows], batch_size=recipe.batch, shuffle=False, verbose=0)
         return float(ran.history["loss"][-1])
 
     def quality() -> float:
         return binary_metrics(outputs_of(network.model, dataset.valid.x), dataset.valid.y)["auroc"]
 
-    how = Patience(EPOCHS if epochs is None else epochs, recipe.settle, recipe.patience)
-    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    how = Patience(options.epochs or EPOCHS, recipe.settle, recipe.patience)
+    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return network.model

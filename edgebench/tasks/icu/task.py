@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgebench.tasks.icu.generator import Outcome, generate
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
 from edgebench.tasks.sources import load
-from edgebench.tasks.task import Baseline, Dataset, DataSource, Epoch, Loss, ModelInfo, Size
+from edgebench.tasks.task import Baseline, Dataset, DataSource, FitOptions, Loss, ModelInfo, Size
 
 if TYPE_CHECKING:
     import keras
@@ -44,20 +44,11 @@ class IcuTask:
         """See `Task.load`. Real data is split in the same way whatever the seed."""
         return generate(self.outcome, seed=seed) if data is None else load(self.name, self.sources(), data)
 
-    def fit(
-        self,
-        size: Size,
-        dataset: Dataset,
-        *,
-        seed: int,
-        epochs: int | None = None,
-        examples: int | None = None,
-        progress: Callable[[Epoch], None] | None = None,
-    ) -> keras.Model:
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
         """See `Task.fit`; samples float32 [batch, 48, feature], outputs float32 [batch, 1], a probability."""
         from edgebench.tasks.icu.fit import fit
 
-        return fit(size, self.published, dataset, seed=seed, epochs=epochs, examples=examples, progress=progress)
+        return fit(size, self.published, dataset, options)
 
     def score(self, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
         """`auroc` and `auprc`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,7 @@ from edgebench.tasks.lanes.geometry import LANES, lanes_of, mirrored
 from edgebench.tasks.lanes.models import COLUMNS, build
 from edgebench.tasks.lanes.targets import anchors, segments
 from edgebench.tasks.models import outputs_of
-from edgebench.tasks.task import Dataset, Epoch, Size
-
-Progress = Callable[[Epoch], None]
+from edgebench.tasks.task import Dataset, FitOptions, Size
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,13 @@ _LEAST_STEPS = 25
 def fit(
     size: Size,
     dataset: Dataset,
-    *,
-    seed: int,
-    epochs: int | None,
-    examples: int | None,
-    progress: Progress | None,
+    options: FitOptions,
 ) -> keras.Model:
     """See `Task.fit`; the weights returned are those with the best accuracy on `dataset.valid`."""
     recipe = RECIPES[size]
-    epochs = recipe.epochs if epochs is None else epochs
-    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
-    train = first_groups(dataset.train, examples, seed=seed)
+    epochs = options.epochs or recipe.epochs
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", size) % 2**32)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     network = build(size)
     targets, loss = (anchors, anchor_loss) if size == "light" else (segments, segment_loss)
     y = np.stack([targets(train.y), targets(mirrored(train.y))])
@@ -68,7 +61,7 @@ def fit(
     true = lanes_of(dataset.valid.y)
 
     def train_epoch(epoch: int) -> float:
-        rng = rng_for(seed, "epoch", epoch)
+        rng = rng_for(options.seed, "epoch", epoch)
         rows = np.concatenate([rng.permutation(len(train)) for _ in range(again)])
         flip = rng.integers(0, 2, len(rows))
         x = train.x[rows]
@@ -80,7 +73,7 @@ def fit(
         return lane_metrics(lanes_from(outputs_of(network.model, dataset.valid.x)), true)["accuracy"]
 
     how = Patience(epochs, patience=_PATIENCE)
-    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return network.model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,10 +19,8 @@ from edgebench.tasks.reid.dgnet import DGNet, made_grid
 from edgebench.tasks.reid.labels import IDENTITY, reid_metrics
 from edgebench.tasks.reid.models import build
 from edgebench.tasks.reid.pictures import COLOURINGS, recoloured, varied
-from edgebench.tasks.task import Dataset, Epoch, Size, Split
+from edgebench.tasks.task import Dataset, FitOptions, Size, Split
 from edgebench.tasks.triplets import hard_triplets
-
-Progress = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -58,14 +55,12 @@ _DRAWN = (5, 8)
 """How many appearances and how many structures the generator's pictures are made of."""
 
 
-def fit(
-    size: Size, dataset: Dataset, *, seed: int, epochs: int | None, examples: int | None, progress: Progress | None
-) -> keras.Model:
+def fit(size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
     """See `Task.fit`; the weights are those with the best mAP on `dataset.valid`. Heavy is DG-Net's appearance
     encoder, and draws what its generator makes of people of `dataset.valid`."""
     recipe = RECIPES[size]
-    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
-    train = first_groups(dataset.train, examples, seed=seed)
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", size) % 2**32)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     names, person = np.unique(train.y[:, IDENTITY], return_inverse=True)
     classes = len(names) * len(COLOURINGS)
     model = build(size, train.x.shape[1:])
@@ -75,7 +70,7 @@ def fit(
     trainee.compile(optimiser, [hard_triplets, _mean_cross_entropy_of_names], jit_compile=False)
 
     def train_epoch(epoch: int) -> float:
-        rng = rng_for(seed, "epoch", epoch)
+        rng = rng_for(options.seed, "epoch", epoch)
         optimiser.learning_rate = recipe.learning_rate * (1 + np.cos(np.pi * (epoch - 1) / how.epochs)) / 2
         batch = _batches(person, recipe, rng)
         shown = varied(recoloured(train.x[batch.row], batch.colouring), rng)
@@ -89,10 +84,10 @@ def fit(
         found = reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)
         return Judged(shown=found["rank1"], worth=found["map"])
 
-    how = Patience(recipe.epochs if epochs is None else epochs, recipe.settle, recipe.patience)
-    drawn = None if dgnet is None else partial(_drawn, dgnet, dataset.valid, seed)
+    how = Patience(options.epochs or recipe.epochs, recipe.settle, recipe.patience)
+    drawn = None if dgnet is None else partial(_drawn, dgnet, dataset.valid, options.seed)
     # All of it, so that of DG-Net the generator fits the encoder that is kept.
-    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=progress, picture=drawn)
+    keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=options.progress, picture=drawn)
     return model
 
 

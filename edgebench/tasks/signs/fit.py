@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -14,9 +13,7 @@ from edgebench.tasks.models import outputs_of
 from edgebench.tasks.signs.augment import augmented
 from edgebench.tasks.signs.capsules import margin_loss
 from edgebench.tasks.signs.models import build
-from edgebench.tasks.task import Dataset, Epoch, Size
-
-Progress = Callable[[Epoch], None]
+from edgebench.tasks.task import Dataset, FitOptions, Size
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,13 @@ EPOCH_SAMPLES = 8_000
 """An epoch shows at most so many, drawn anew: the frames of one track repeat themselves."""
 
 
-def fit(
-    size: Size, dataset: Dataset, *, seed: int, epochs: int | None, examples: int | None, progress: Progress | None
-) -> keras.Model:
+def fit(size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
     """See `Task.fit`; the weights returned are those with the best share of right signs on `dataset.valid`."""
     recipe = RECIPES[size]
-    epochs = recipe.epochs if epochs is None else epochs
+    epochs = options.epochs or recipe.epochs
     # Keras draws initial weights and dropout from generators that are global to the process.
-    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
-    train = first_groups(dataset.train, examples, seed=seed)
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", size) % 2**32)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     network = build(size)
     steps = epochs * -(-min(len(train), EPOCH_SAMPLES) // recipe.batch)
     rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
@@ -54,7 +49,7 @@ def fit(
     network.trainee.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)
 
     def train_epoch(epoch: int) -> float:
-        rng = rng_for(seed, "epoch", epoch)
+        rng = rng_for(options.seed, "epoch", epoch)
         rows = rng.permutation(len(train))[:EPOCH_SAMPLES]
         x = augmented(train.x[rows], rng)
         ran = network.trainee.fit(x, train.y[rows], batch_size=recipe.batch, shuffle=False, verbose=0)
@@ -64,5 +59,5 @@ def fit(
         return class_metrics(outputs_of(network.model, dataset.valid.x), dataset.valid.y)["top1"]
 
     how = Patience(epochs, patience=PATIENCE)
-    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return network.model

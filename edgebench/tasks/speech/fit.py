@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,7 @@ from edgebench.tasks.models import outputs_of
 from edgebench.tasks.speech.audio import lengths
 from edgebench.tasks.speech.models import build
 from edgebench.tasks.speech.transcripts import ALPHABET, BLANK, greedy, speech_metrics
-from edgebench.tasks.task import Dataset, Epoch, Size
-
-Progress = Callable[[Epoch], None]
-
+from edgebench.tasks.task import Dataset, FitOptions, Size
 
 _LATEST = 0.3
 """A sound begins in this share of its window."""
@@ -53,19 +49,15 @@ RECIPES: dict[Size, Recipe] = {
 def fit(
     size: Size,
     dataset: Dataset,
-    *,
-    seed: int,
-    epochs: int | None,
-    examples: int | None,
-    progress: Progress | None,
+    options: FitOptions,
 ) -> keras.Model:
     """See `Task.fit`; the weights returned are those with the best word accuracy on `dataset.valid`."""
     recipe = RECIPES[size]
     # Keras draws initial weights and dropout from generators that are global to the process.
-    keras.utils.set_random_seed(seed_for(seed, "fit", size) % 2**32)
-    train = first_groups(dataset.train, examples, seed=seed)
+    keras.utils.set_random_seed(seed_for(options.seed, "fit", size) % 2**32)
+    train = first_groups(dataset.train, options.examples, seed=options.seed)
     model = build(size, train.x.shape[1])
-    total = recipe.epochs if epochs is None else epochs
+    total = options.epochs or recipe.epochs
     turns = total * -(-len(train) // recipe.batch)
     rising = max(1, turns // 10)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -74,7 +66,7 @@ def fit(
     model.compile(keras.optimizers.Adam(rate, clipnorm=1.0), ctc, jit_compile=False)
 
     def train_epoch(epoch: int) -> float:
-        rng = rng_for(seed, "epoch", epoch)
+        rng = rng_for(options.seed, "epoch", epoch)
         rows = rng.permutation(len(train))
         lost = 0.0
         for part in np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE)):
@@ -87,7 +79,7 @@ def fit(
         return speech_metrics(greedy(outputs_of(model, dataset.valid.x)), dataset.valid.y)["word_accuracy"]
 
     how = Patience(total, patience=recipe.patience)
-    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=progress)
+    keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return model
 
 

@@ -22,7 +22,7 @@ from edgebench.tasks.actions.baseline import features
 from edgebench.tasks.actions.models import build
 from edgebench.tasks.actions.skeletons import SHAPE
 from edgebench.tasks.models import outputs_of, with_batch
-from edgebench.tasks.task import Dataset, Epoch, Size, Split
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Size, Split
 from tests.federated.learning import initial_weights, largest_difference
 
 SKELETONS = TensorSpec("uint8", SHAPE)
@@ -32,7 +32,7 @@ NAME = "action-recognition"
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return task_named(NAME).fit("light", data, seed=1, epochs=2)
+    return task_named(NAME).fit("light", data, FitOptions(seed=1, epochs=2))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_frames_say_the_same_in_any_order() -> None:
 def test_two_epochs_teach_the_light_model_something_and_a_seed_repeats_it(data: Dataset, light: keras.Model) -> None:
     task = task_named(NAME)
     seen: list[Epoch] = []
-    again = task.fit("light", data, seed=1, epochs=2, progress=seen.append)
+    again = task.fit("light", data, FitOptions(seed=1, epochs=2, progress=seen.append))
     outputs = outputs_of(light, data.test.x)
     assert outputs_of(again, data.test.x) == pytest.approx(outputs, abs=1e-5)
     found = task.score(outputs, data.test.y)
@@ -118,7 +118,7 @@ def test_frames_teach_the_light_model_which_colour_is_which() -> None:
     train, rest = split.rows(np.arange(16)), split.rows(np.arange(16, 32))
     dataset = Dataset("made up", False, ("frame 1", "frame 2"), train, rest, rest)
     task = task_named(NAME)
-    model = task.fit("light", dataset, seed=1, epochs=1)
+    model = task.fit("light", dataset, FitOptions(seed=1, epochs=1))
     assert model.output_shape == (None, 2)
     assert task.score(outputs_of(model, rest.x), rest.y)["top1"] == 1
     assert task.baseline(dataset, seed=1).metrics["top1"] == 1

@@ -15,7 +15,7 @@ from edgebench.tasks.faces import fit as fitting
 from edgebench.tasks.faces.models import Backbone, build
 from edgebench.tasks.faces.task import FACES, SPHEREFACE, FaceTask
 from edgebench.tasks.models import outputs_of, with_batch
-from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Size
 
 # TensorFlow's converter warns of its own coming changes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -39,7 +39,7 @@ def small(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return FACES.fit("light", data, seed=1, epochs=EPOCHS)
+    return FACES.fit("light", data, FitOptions(seed=1, epochs=EPOCHS))
 
 
 def test_sphereface_20_has_the_parameters_of_its_table() -> None:
@@ -80,7 +80,7 @@ def test_outputs_are_of_length_1(data: Dataset, light: keras.Model) -> None:
 
 
 def test_a_seed_gives_the_same_model(data: Dataset, light: keras.Model) -> None:
-    again = FACES.fit("light", data, seed=1, epochs=EPOCHS)
+    again = FACES.fit("light", data, FitOptions(seed=1, epochs=EPOCHS))
     x = data.test.x[:50]
     assert outputs_of(again, x) == pytest.approx(outputs_of(light, x), abs=1e-4)
 
@@ -94,7 +94,7 @@ def test_a_few_epochs_are_better_than_pixels_on_people_not_seen(data: Dataset, l
 @pytest.mark.parametrize("size", ["heavy", "published"])
 def test_the_others_learn_and_are_saved(small: Dataset, tmp_path: Path, size: Size) -> None:
     seen: list[Epoch] = []
-    model = FACES.fit(size, small, seed=1, epochs=1, examples=6, progress=seen.append)
+    model = FACES.fit(size, small, FitOptions(seed=1, epochs=1, examples=6, progress=seen.append))
     assert np.isfinite(seen[0].loss)
     assert 0 <= seen[0].quality <= 1
     model.save(tmp_path / "model.keras")

@@ -12,7 +12,7 @@ from edgebench.tasks.fitting import first_groups
 from edgebench.tasks.icu.models import build, members_share
 from edgebench.tasks.icu.task import IcuTask
 from edgebench.tasks.models import outputs_of, with_batch
-from edgebench.tasks.task import Dataset, Epoch, Split
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Split
 
 # TensorFlow's converter warns of its own coming changes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -25,7 +25,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return task_named("icu-decompensation").fit("light", data, seed=1, epochs=1, examples=100)
+    return task_named("icu-decompensation").fit("light", data, FitOptions(seed=1, epochs=1, examples=100))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_outputs_are_probabilities_and_repeat_with_the_seed(data: Dataset, light
     assert outputs.shape == (len(data.test), 1)
     assert outputs.dtype == np.float32
     assert ((outputs > 0) & (outputs < 1)).all()
-    again = task_named("icu-decompensation").fit("light", data, seed=1, epochs=1, examples=100)
+    again = task_named("icu-decompensation").fit("light", data, FitOptions(seed=1, epochs=1, examples=100))
     assert outputs_of(again, data.test.x) == pytest.approx(outputs, abs=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_absurd_values_give_a_probability_too(light: keras.Model) -> None:
 def test_more_patients_and_epochs_give_a_better_model(data: Dataset, light: keras.Model) -> None:
     task = task_named("icu-decompensation")
     seen: list[Epoch] = []
-    better = task.fit("light", data, seed=1, epochs=2, examples=1_000, progress=seen.append)
+    better = task.fit("light", data, FitOptions(seed=1, epochs=2, examples=1_000, progress=seen.append))
     before, after = (task.score(outputs_of(m, data.test.x), data.test.y)["auroc"] for m in (light, better))
     assert before > 0.6
     assert after > before + 0.05

@@ -18,7 +18,7 @@ from edgebench.tasks.lanes.generator import roads
 from edgebench.tasks.lanes.models import COLUMNS, build
 from edgebench.tasks.lanes.targets import anchors, segments
 from edgebench.tasks.models import outputs_of, with_batch
-from edgebench.tasks.task import Dataset, Epoch, Size, Split
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Size, Split
 
 # TensorFlow's converter warns of its own coming changes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -40,7 +40,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return TASK.fit("light", data, seed=1, epochs=1)
+    return TASK.fit("light", data, FitOptions(seed=1, epochs=1))
 
 
 @pytest.mark.parametrize(("size", "outputs"), [("light", ANCHOR_OUTPUTS), ("heavy", SEGMENT_OUTPUTS)])
@@ -120,7 +120,7 @@ def test_the_segment_loss_pulls_a_lane_together_and_pushes_lanes_apart() -> None
 
 def test_a_seed_repeats_its_model_and_one_epoch_learns_something(data: Dataset, light: keras.Model) -> None:
     seen: list[Epoch] = []
-    again = TASK.fit("light", data, seed=1, epochs=1, progress=seen.append)
+    again = TASK.fit("light", data, FitOptions(seed=1, epochs=1, progress=seen.append))
     outputs = outputs_of(light, data.test.x)
     assert outputs_of(again, data.test.x) == pytest.approx(outputs, abs=1e-4)
     assert [(epoch.epoch, epoch.epochs) for epoch in seen] == [(1, 1)]
@@ -134,7 +134,7 @@ def test_a_seed_repeats_its_model_and_one_epoch_learns_something(data: Dataset, 
 
 
 def test_the_heavy_model_trains_and_its_outputs_are_scored(data: Dataset) -> None:
-    model = TASK.fit("heavy", data, seed=1, epochs=1, examples=16)
+    model = TASK.fit("heavy", data, FitOptions(seed=1, epochs=1, examples=16))
     found = TASK.score(outputs_of(model, data.test.x), data.test.y)
     assert set(found) == {"accuracy", "fp", "fn", "points"}
     assert all(np.isfinite(value) for value in found.values())

@@ -16,7 +16,7 @@ from edgebench.tasks.models import outputs_of, with_batch
 from edgebench.tasks.reid import fit as fitting
 from edgebench.tasks.reid.models import build
 from edgebench.tasks.reid.task import REID
-from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Size
 from edgebench.tasks.triplets import hard_triplets
 
 # TensorFlow's converter warns of its own coming changes.
@@ -32,7 +32,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return REID.fit("light", data, seed=1, epochs=8)
+    return REID.fit("light", data, FitOptions(seed=1, epochs=8))
 
 
 def test_the_published_encoder_has_the_parameters_of_resnet_50_and_two_layers_of_512() -> None:
@@ -80,7 +80,7 @@ def test_outputs_are_of_length_1_and_repeat_with_the_seed(data: Dataset, light: 
     assert outputs.shape == (len(data.test), 96)
     assert outputs.dtype == np.float32
     assert np.linalg.norm(outputs, axis=1) == pytest.approx(1, abs=1e-5)
-    again = [REID.fit("light", data, seed=1, epochs=1, examples=8) for _ in range(2)]
+    again = [REID.fit("light", data, FitOptions(seed=1, epochs=1, examples=8)) for _ in range(2)]
     assert outputs_of(again[1], data.test.x[:20]) == pytest.approx(outputs_of(again[0], data.test.x[:20]), abs=1e-5)
 
 
@@ -100,7 +100,7 @@ def test_the_weights_of_the_best_map_are_kept(data: Dataset, monkeypatch: pytest
 
     monkeypatch.setattr(fitting, "reid_metrics", metrics)
     told: list[Epoch] = []
-    kept = fitting.fit("light", data, seed=1, epochs=3, examples=8, progress=told.append)
+    kept = fitting.fit("light", data, FitOptions(seed=1, epochs=3, examples=8, progress=told.append))
     assert [each.quality for each in told] == [0.9, 0.8, 0.8]
     outputs = outputs_of(kept, data.valid.x)
     assert outputs == pytest.approx(seen[1], abs=1e-6)
@@ -116,7 +116,7 @@ def test_the_published_encoder_learns(data: Dataset, monkeypatch: pytest.MonkeyP
     seen: list[Epoch] = []
     # A query and an entry of the gallery, of one person in two cameras.
     small = replace(data, valid=data.valid.rows(np.array([0, 5])))
-    fitting.fit("published", small, seed=1, epochs=1, examples=6, progress=seen.append)
+    fitting.fit("published", small, FitOptions(seed=1, epochs=1, examples=6, progress=seen.append))
     assert np.isfinite(seen[0].loss)
     assert seen[0].quality == 1
     assert seen[0].picture == b""
@@ -128,7 +128,7 @@ def test_dg_net_learns_is_saved_and_its_picture_shows_what_it_paints(
     short = {name: replace(recipe, people=4, batches=4) for name, recipe in fitting.RECIPES.items()}
     monkeypatch.setattr(fitting, "RECIPES", short)
     seen: list[Epoch] = []
-    model = fitting.fit("heavy", data, seed=1, epochs=3, examples=8, progress=seen.append)
+    model = fitting.fit("heavy", data, FitOptions(seed=1, epochs=3, examples=8, progress=seen.append))
     assert seen[-1].loss < seen[0].loss
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)

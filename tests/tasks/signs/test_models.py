@@ -15,7 +15,7 @@ from edgebench.tasks import task_named
 from edgebench.tasks.models import outputs_of, with_batch
 from edgebench.tasks.signs.capsules import margin_loss
 from edgebench.tasks.signs.models import build
-from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Size
 
 TASK = task_named("sign-recognition")
 
@@ -27,7 +27,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return TASK.fit("light", data, seed=1, epochs=1, examples=200)
+    return TASK.fit("light", data, FitOptions(seed=1, epochs=1, examples=200))
 
 
 def test_the_published_shape_has_the_number_of_parameters_of_the_original_at_32_pixels_and_43_signs() -> None:
@@ -58,13 +58,13 @@ def test_outputs_are_probabilities_and_repeat_with_the_seed(data: Dataset, light
     assert outputs.dtype == np.float32
     assert outputs.min() >= 0
     assert outputs.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    again = TASK.fit("light", data, seed=1, epochs=1, examples=200)
+    again = TASK.fit("light", data, FitOptions(seed=1, epochs=1, examples=200))
     assert outputs_of(again, data.test.x) == pytest.approx(outputs, abs=1e-5)
 
 
 def test_capsules_learn_and_tell_how_far_they_are(data: Dataset) -> None:
     seen: list[Epoch] = []
-    heavy = TASK.fit("heavy", data, seed=1, epochs=2, examples=200, progress=seen.append)
+    heavy = TASK.fit("heavy", data, FitOptions(seed=1, epochs=2, examples=200, progress=seen.append))
     assert [(e.epoch, e.epochs) for e in seen] == [(1, 2), (2, 2)]
     assert seen[1].loss < seen[0].loss
     best = max(e.quality for e in seen)

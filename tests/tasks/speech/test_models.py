@@ -18,7 +18,7 @@ from edgebench.tasks.speech.audio import lengths
 from edgebench.tasks.speech.fit import augmented, ctc
 from edgebench.tasks.speech.models import build
 from edgebench.tasks.speech.transcripts import ALPHABET, encode
-from edgebench.tasks.task import Dataset, Epoch, Size
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Size
 
 # TensorFlow's converter warns of its own coming changes.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -35,7 +35,7 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def light(data: Dataset) -> keras.Model:
-    return TASK.fit("light", data, seed=1, epochs=1, examples=1)
+    return TASK.fit("light", data, FitOptions(seed=1, epochs=1, examples=1))
 
 
 def test_the_listed_numbers_of_parameters_are_those_of_the_models() -> None:
@@ -69,7 +69,7 @@ def test_outputs_are_log_probabilities_of_steps_of_20_ms(data: Dataset, light: k
 
 def test_training_repeats_with_the_seed_and_tells_its_progress(data: Dataset, light: keras.Model) -> None:
     seen: list[Epoch] = []
-    again = TASK.fit("light", data, seed=1, epochs=1, examples=1, progress=seen.append)
+    again = TASK.fit("light", data, FitOptions(seed=1, epochs=1, examples=1, progress=seen.append))
     x = data.test.x[:20]
     assert outputs_of(again, x) == pytest.approx(outputs_of(light, x), abs=1e-4)
     assert [(epoch.epoch, epoch.epochs) for epoch in seen] == [(1, 1)]
