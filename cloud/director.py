@@ -32,6 +32,7 @@ from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import (
+    AppMetrics,
     Began,
     Calibration,
     Cascaded,
@@ -41,6 +42,7 @@ from edgebench.fabric.records import (
     Modelled,
     Partitioned,
     Rounded,
+    RoundRecord,
     RoundScored,
     Sourced,
 )
@@ -366,7 +368,9 @@ class Director:
             while (event := await asyncio.wait_for(anext(events, None), patience_s)) is not None:
                 if isinstance(event, Rounded):
                     self._write(event)
-                    self._status.rollouts[name] = f"federated round {event.record.number}{rounds}"
+                    self._status.rollouts[name] = _shown_round(event.record, rounds)
+                elif isinstance(event, AppMetrics):
+                    self._write(event)
                 elif isinstance(event, GlobalModel):
                     models.put_nowait(event)
         except TimeoutError:
@@ -418,6 +422,11 @@ def keep_model(registry: Registry, manifest: Manifest, directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     shutil.copyfile(registry.path_of(manifest.digest), directory / f"{manifest.digest}.model")
     (directory / f"{manifest.digest}.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def _shown_round(record: RoundRecord, of_all: str) -> str:
+    kind = "" if record.kind == "train" else f"{record.kind} "
+    return f"federated {kind}round {record.number}{of_all}"
 
 
 def _discard(weights: Path, out_dir: Path) -> None:

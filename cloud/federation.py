@@ -16,7 +16,7 @@ import msgspec
 
 from edgebench.errors import DataError, ModelError
 from edgebench.fabric.guard import guarded
-from edgebench.fabric.records import Rounded
+from edgebench.fabric.records import AppMetrics, Rounded
 from edgebench.topology.deployment import FederatedPlan
 
 _LINE_LIMIT_BYTES = 1 << 26
@@ -76,7 +76,7 @@ class FailedFederation(msgspec.Struct, frozen=True, tag="failed"):
     about_data: bool = False
 
 
-FederationEvent = Listening | Rounded | GlobalModel | Finished | FailedFederation
+FederationEvent = Listening | Rounded | AppMetrics | GlobalModel | Finished | FailedFederation
 
 
 class Federation:

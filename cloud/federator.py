@@ -31,13 +31,13 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import ReplyRecord, Rounded, RoundRecord
+from edgebench.fabric.records import AppMetrics, ReplyRecord, Rounded, RoundRecord
 from edgebench.federated.client_bundle import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
 from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.courier import Courier
 from edgebench.federated.flower.apps import load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
-from edgebench.federated.flower.events import Learned, Outcome, RoundSeen
+from edgebench.federated.flower.events import Learned, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.flower_log import into_our_log
 from edgebench.federated.flower.grid import MqttGrid
 from edgebench.federated.flower.jobs import Job, Nodes
@@ -145,6 +145,10 @@ class FederationProgress:
         else:
             self._emit(Rounded(self._record(seen, seen.ended_ns)))
 
+    def on_metrics(self, seen: MetricsSeen) -> None:
+        """An app has made metrics of its last round."""
+        self._emit(AppMetrics(self._spec.plan.how.workload, seen.kind, seen.round, seen.metrics))
+
     def on_model(self, learned: Learned) -> None:
         """The model after a round of the built-in app."""
         if self._seen is not None:
@@ -203,6 +207,7 @@ def _reply(node: str, outcome: Outcome, seen: RoundSeen) -> ReplyRecord:
         bytes_up=stamps.bytes_up,
         examples=None if outcome.examples is None else int(outcome.examples),
         error=outcome.error,
+        unread=outcome.unread,
     )
 
 
@@ -264,6 +269,7 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
             deadline_s=how.deadline_s,
             min_replies=how.min_replies,
             on_round=progress.on_round,
+            on_metrics=progress.on_metrics,
         )
         state_dir = Path(spec.journal_dir) / "state"
         if how.app is not None:

@@ -108,7 +108,7 @@ class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
 
     delivered: the client has the request whole; started..finished: it learns, by its own clock; arrived: its reply is
     here whole. bytes_*: what travelled between the two, with what was sent again; None where that is not known. error:
-    why the reply does not count.
+    why the reply does not count. unread: the app that asked never looked for this reply.
     """
 
     node: str
@@ -121,6 +121,7 @@ class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
     bytes_up: int | None
     examples: int | None
     error: str | None
+    unread: bool = False
 
 
 class RoundRecord(msgspec.Struct, frozen=True):
@@ -155,6 +156,17 @@ class Rounded(msgspec.Struct, frozen=True, tag="round"):
     """A federated round has ended."""
 
     record: RoundRecord
+
+
+class AppMetrics(msgspec.Struct, frozen=True, tag="app-metrics"):
+    """What a Flower app of the user's own makes of a round. kind: `train` or `evaluate`, of the clients' metrics put
+    together by its strategy, number: of that round; `server`: what its server measures itself, number: of the last
+    round of training, 0 before the first. None: not finite."""
+
+    workload: str
+    kind: str
+    number: int
+    metrics: dict[str, float | None]
 
 
 class Partitioned(msgspec.Struct, frozen=True, tag="partitioned"):
@@ -298,6 +310,7 @@ Entry = (
     | Linked
     | Died
     | Rounded
+    | AppMetrics
     | Partitioned
     | RoundScored
     | Faulted
@@ -344,9 +357,9 @@ class Observations(msgspec.Struct, frozen=True):
     started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
     the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
     the source of its stream, `real_data` the workloads whose stream is not generated. trouble: reasons that make the
-    run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores: of federations.
-    faults: as they were brought about. cascades: as they were calibrated.
-    moves: of devices, as they were made.
+    run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
+    federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
+    made.
     """
 
     started_ns: int | None
@@ -372,3 +385,4 @@ class Observations(msgspec.Struct, frozen=True):
     faults: list[Faulted] = []
     cascades: list[Cascaded] = []
     moves: list[Moved] = []
+    app_metrics: list[AppMetrics] = []

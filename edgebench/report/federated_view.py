@@ -10,6 +10,7 @@ import numpy as np
 from edgebench.report.charts import Chart, base_layout, line, note, rule, short
 from edgebench.report.view import ROWS_SHOWN, Table
 from edgebench.report.wording import count, metric_name, ms, number, quality, size, things
+from edgebench.results.federations import is_training
 from edgebench.results.figures import FederatedFigures, Phases, RoundFigures
 from edgebench.results.workload_fold import WorkloadFold
 from edgebench.tasks import task_named
@@ -41,6 +42,42 @@ def round_table(figures: FederatedFigures) -> Table:
             for each in figures.rounds
         ),
     )
+
+
+def other_table(figures: FederatedFigures) -> Table:
+    """A row a round of what a Flower app asked besides training."""
+    columns = ("Kind", "Round", "At s", "Took s", "Clients", "Failures", "Unread", "Down", "Up")
+    rows = tuple(
+        (
+            each.kind,
+            str(each.round),
+            number(each.started_s, 1),
+            number(each.duration_s, 2),
+            count(each.clients),
+            count(each.failures),
+            count(each.unread),
+            size(each.bytes_down),
+            size(each.bytes_up),
+        )
+        for each in figures.other_rounds
+    )
+    return Table(columns, rows[:ROWS_SHOWN])
+
+
+def metrics_table(figures: FederatedFigures) -> Table:
+    """A row for each round of which metrics are known: the strategy's, or those of an app's server."""
+    of_rounds = [(each.kind, each.round, each.metrics) for each in (*figures.rounds, *figures.other_rounds)]
+    of_server = [("at the server", number, metrics) for number, metrics in figures.server_metrics.items()]
+    rows = tuple(
+        (kind, str(place), ", ".join(f"{name} {_metric(value)}" for name, value in metrics.items()))
+        for kind, place, metrics in (*of_rounds, *of_server)
+        if metrics
+    )
+    return Table(("Kind", "Round", "Metrics"), rows[:ROWS_SHOWN])
+
+
+def _metric(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 def link_table(figures: FederatedFigures) -> Table:
@@ -82,11 +119,15 @@ def lines(figures: FederatedFigures) -> list[str]:
     unstated = next((each.no_epsilon for each in figures.rounds if each.no_epsilon is not None), None)
     if unstated is not None:
         found.append(f"No epsilon is stated: {unstated}.")
-    for each in figures.rounds:
+    for each in (*figures.rounds, *figures.other_rounds):
+        which = f"Round {each.round}" if is_training(each.kind) else f"Round {each.round} of kind {each.kind}"
         if each.skipped is not None:
-            found.append(f"Round {each.round} was skipped: {each.skipped}.")
+            found.append(f"{which} was skipped: {each.skipped}.")
         for node, reason in list(each.failed.items())[:ROWS_SHOWN]:
-            found.append(f"Round {each.round}: the reply of {node} does not count: {reason}.")
+            found.append(f"{which}: the reply of {node} does not count: {reason}.")
+    unread = sum(kind.unread for kind in figures.kinds.values())
+    if unread:
+        found.append(f"{things(unread, 'message')} whose reply the app never looked for; that is no failure.")
     if figures.in_rounds_ms is not None and figures.between_rounds_ms is not None:
         during, rest = (
             f"p50 {ms(each.p50)} / p99 {ms(each.p99)} ms ({count(each.n)} samples)"
@@ -190,12 +231,23 @@ def _apart(
 def strategy_line(figures: FederatedFigures) -> str:
     """One line for the terminal."""
     failures = sum(each.failures for each in figures.rounds)
+    unread = sum(each.unread for each in figures.rounds)
     skipped = sum(each.skipped is not None for each in figures.rounds)
     learned = ""
     if figures.quality_before is not None and figures.quality_after is not None:
         before, after = quality(figures.quality_before), quality(figures.quality_after)
         learned = f", {metric_name(figures.metric)} {before} → {after} on held-out data"
-    odd = "".join(f", {things(n, what)}" for n, what in ((failures, "failure"), (skipped, "skipped round")) if n)
+    odd = _counted(failures, unread) + (f", {things(skipped, 'skipped round')}" if skipped else "")
+    besides = "".join(
+        f"; {things(each.rounds, f'{kind} round')}{_counted(each.failures, each.unread)}"
+        for kind, each in figures.kinds.items()
+        if not is_training(kind)
+    )
     last = figures.rounds[-1] if figures.rounds else None
     private = "" if last is None or last.epsilon is None else f", ε {last.epsilon:.2f} at δ {last.delta:g}"
-    return f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}{learned}{private}{odd}"
+    return f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}{learned}{private}{odd}{besides}"
+
+
+def _counted(failures: int, unread: int) -> str:
+    unread_too = f", {count(unread)} never read" if unread else ""
+    return (f", {things(failures, 'failure')}" if failures else "") + unread_too

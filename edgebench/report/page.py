@@ -154,6 +154,8 @@ def _federations(result: Result, fold: RunFold, figures: _Figures) -> list[dict[
             "quality": figures.add(federated_view.quality_over_time(each, fold.workloads[name])),
             "phases": figures.add(federated_view.phase_chart(each)),
             "rounds": federated_view.round_table(each),
+            "others": federated_view.other_table(each),
+            "metrics": federated_view.metrics_table(each),
             "links": federated_view.link_table(each),
             "shares": federated_view.share_table(each),
             "lines": federated_view.lines(each),

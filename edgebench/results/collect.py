@@ -9,6 +9,7 @@ from pathlib import Path
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
+    AppMetrics,
     Began,
     Cascaded,
     Closed,
@@ -97,6 +98,7 @@ class _Gathered:
         self._mistakes: list[str] = []
         self._partitions: list[Partitioned] = []
         self._scores: list[RoundScored] = []
+        self._app_metrics: list[AppMetrics] = []
         self._faults: list[Faulted] = []
         self._cascades: list[Cascaded] = []
         self._moves: list[Moved] = []
@@ -120,6 +122,8 @@ class _Gathered:
                 self._partitions.append(entry)
             case RoundScored():
                 self._scores.append(entry)
+            case AppMetrics():
+                self._app_metrics.append(entry)
             case Closed(nodes=nodes, versions=versions):
                 self._closed.update(nodes)
                 self._versions.update(versions)
@@ -173,6 +177,7 @@ class _Gathered:
             trouble=[*self._mistakes, *self._trouble],
             mistakes=self._mistakes,
             partitions=self._partitions,
+            app_metrics=self._app_metrics,
             scores=self._scores,
             faults=self._faults,
             cascades=self._cascades,

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
-from edgebench.results.figures import Beside, FederatedFigures, LinkShare, Phases, RoundFigures, Shares
+from edgebench.results.figures import Beside, FederatedFigures, KindFigures, LinkShare, Phases, RoundFigures, Shares
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, FederatedPlan
+
+Metrics = dict[tuple[str, int], dict[str, float | None]]
 
 
 def federations_of(
@@ -52,10 +54,14 @@ def _federation(
     held_here = [r for r in rounds if not r.resumed]
     own = sorted((r for r in rounds if r.server == deployment.cloud), key=lambda r: (r.number, r.ended_ns))
     of_sites = [r for r in rounds if r.server != deployment.cloud]
-    figures = [_round(r, scores, of_sites, observations) for r in own if r.kind.partition(".")[0] == "train"]
+    metrics = _app_metrics(observations, workload)
+    figures = [_round(r, scores, of_sites, observations, metrics) for r in own]
     return FederatedFigures(
         strategy=strategy_name(plan),
-        rounds=figures,
+        rounds=[each for each in figures if is_training(each.kind)],
+        other_rounds=[each for each in figures if not is_training(each.kind)],
+        kinds=_kinds(own),
+        server_metrics={number: found for (kind, number), found in sorted(metrics.items()) if kind == "server"},
         engine=plan.how.engine,
         mode=plan.how.mode,
         aggregate=list(plan.how.aggregate),
@@ -71,28 +77,72 @@ def _federation(
     )
 
 
+def is_training(kind: str) -> bool:
+    """Whether models are made in rounds of this kind."""
+    return kind.partition(".")[0] == "train"
+
+
+def _app_metrics(observations: Observations, workload: str) -> Metrics:
+    """Kind and round -> what the app made of it; a loss and its metrics may have come one after the other."""
+    found: Metrics = {}
+    for each in observations.app_metrics:
+        if each.workload == workload:
+            found.setdefault((each.kind, each.number), {}).update(each.metrics)
+    return {place: _rounded(metrics) for place, metrics in found.items()}
+
+
+def _rounded(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    def shown(value: float | None) -> float | None:
+        return None if value is None or not math.isfinite(value) else round(value, 6)
+
+    return {name: shown(value) for name, value in sorted(metrics.items())}
+
+
+def _kinds(rounds: list[RoundRecord]) -> dict[str, KindFigures]:
+    """By kind, in the order in which an app came to use them."""
+    found: dict[str, KindFigures] = {}
+    for kind in dict.fromkeys(each.kind for each in rounds):
+        of_kind = [each.replies for each in rounds if each.kind == kind]
+        replies = [reply for each in of_kind for reply in each]
+        found[kind] = KindFigures(
+            rounds=len(of_kind),
+            messages=len(replies),
+            good=sum(reply.error is None and (not reply.unread or reply.arrived_ns is not None) for reply in replies),
+            failures=sum(reply.error is not None for reply in replies),
+            unread=sum(reply.unread for reply in replies),
+        )
+    return found
+
+
 def _round(
-    record: RoundRecord, scores: dict[int, float], of_sites: list[RoundRecord], observations: Observations
+    record: RoundRecord,
+    scores: dict[int, float],
+    of_sites: list[RoundRecord],
+    observations: Observations,
+    app_metrics: Metrics,
 ) -> RoundFigures:
+    training = is_training(record.kind)
     start_ns = observations.started_ns or observations.command_started_ns
     failed = {reply.node: reply.error for reply in record.replies if reply.error is not None}
     return RoundFigures(
         round=record.number,
+        kind=record.kind,
         duration_s=None if record.resumed else _s(record.ended_ns - record.started_ns),
         clients=len(record.replies),
         failures=sum(reply.error is not None for reply in record.replies),
+        unread=sum(reply.unread for reply in record.replies),
         bytes_up=_total(record, [reply.bytes_up for reply in record.replies]),
         bytes_down=_total(record, [reply.bytes_down for reply in record.replies]),
-        quality=_quality(scores, record.number),
+        quality=_quality(scores, record.number) if training else None,
         started_s=None if record.resumed else _s(record.started_ns - start_ns),
         failed=failed,
         skipped=record.skipped,
         phases_s=None if record.resumed else _phases(record),
-        metrics={name: round(value, 6) for name, value in sorted(record.metrics.items()) if math.isfinite(value)},
+        metrics=_rounded({**record.metrics, **app_metrics.get((record.kind, record.number), {})}),
         epsilon=record.epsilon,
         delta=record.delta,
         no_epsilon=record.no_epsilon,
-        site_rounds=sum(each.number == record.number for each in of_sites),
+        site_rounds=sum(each.number == record.number for each in of_sites) if training else 0,
         model=record.model,
         resumed=record.resumed,
     )

@@ -350,7 +350,10 @@ class Phases(msgspec.Struct, frozen=True):
 
 
 class RoundFigures(msgspec.Struct, frozen=True):
-    """One round. clients: those asked; failures: those whose reply did not count, with the reason in `failed`.
+    """One round. clients: those asked; failures: those whose reply did not count, with the reason in `failed`; unread:
+    those whose reply an app never looked for.
+
+    kind: `train`, or what a Flower app of the user's own asks besides: `evaluate`, `query`, or one with `.action`.
 
     bytes: what travelled between server and clients, with what was sent again; None where the engine does not tell.
     quality: of the model after it, on
@@ -360,9 +363,11 @@ class RoundFigures(msgspec.Struct, frozen=True):
     """
 
     round: int
+    kind: str
     duration_s: float | None
     clients: int
     failures: int
+    unread: int
     bytes_up: int | None
     bytes_down: int | None
     quality: float | None
@@ -370,13 +375,24 @@ class RoundFigures(msgspec.Struct, frozen=True):
     failed: dict[str, str]
     skipped: str | None
     phases_s: Phases | None
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     epsilon: float | None
     delta: float | None
     no_epsilon: str | None
     site_rounds: int
     model: str | None
     resumed: bool
+
+
+class KindFigures(msgspec.Struct, frozen=True):
+    """All rounds of a kind. messages: to clients. good: of their replies those that came, read or not, and are no
+    error; failures, unread: as in `RoundFigures`."""
+
+    rounds: int
+    messages: int
+    good: int
+    failures: int
+    unread: int
 
 
 class LinkShare(msgspec.Struct, frozen=True):
@@ -405,12 +421,16 @@ class Beside(msgspec.Struct, frozen=True):
 class FederatedFigures(msgspec.Struct, frozen=True):
     """A federation. quality: the metric of the model before the first round and after the last, on held-out data.
 
-    in_rounds, between_rounds: the latency of the workload's samples that were due while a round was going on, and of
-    the others.
+    rounds: of training; other_rounds: of all other kinds. kinds: what they come to, by kind. server_metrics: what an
+    app's server measured itself, by the last round of training (0: before the first). in_rounds, between_rounds: the
+    latency of the workload's samples that were due while a round was going on, and of the others.
     """
 
     strategy: str
     rounds: list[RoundFigures]
+    other_rounds: list[RoundFigures]
+    kinds: dict[str, KindFigures]
+    server_metrics: dict[int, dict[str, float | None]]
     engine: str
     mode: str
     aggregate: list[str]

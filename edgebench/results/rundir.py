@@ -173,6 +173,7 @@ def _rounds_schema() -> Any:
             *((name, stamp) for name in ("asked_ns", "delivered_ns", "started_ns", "finished_ns", "arrived_ns")),
             *((name, size) for name in ("bytes_down", "bytes_up", "examples")),
             ("error", text),
+            ("unread", pa.bool_()),
         ]
     )
     return pa.schema(

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Death, ModelEvent, Observations
-from edgebench.results.figures import FederatedFigures, HostUse, LinkFigures, Slip, Verdict, WorkloadFigures
+from edgebench.results.federations import is_training
+from edgebench.results.figures import (
+    FederatedFigures,
+    HostUse,
+    LinkFigures,
+    RoundFigures,
+    Slip,
+    Verdict,
+    WorkloadFigures,
+)
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline
 from edgebench.topology.wording import listed
@@ -234,9 +243,23 @@ def _federations(
         done = max((each.round for each in figures.rounds), default=0)
         if wanted is not None and done < wanted:
             yield f"{name}: {done} of {wanted} federated rounds were held; see the cloud's log"
-        if done and all(each.skipped is not None for each in figures.rounds):
+        if wanted is None and not figures.kinds:
+            yield f"{name}: the federation's app asked its clients nothing at all; see the cloud's log"
+        without_model = done > 0 and all(each.skipped is not None for each in figures.rounds)
+        if without_model:
             why = figures.rounds[-1].skipped
-            yield f"{name}: not one of {done} federated rounds gave a model; the last was skipped: {why}"
+            last = f"the last was skipped: {why}{_last_failure(figures.rounds)}"
+            yield f"{name}: not one of {done} federated rounds gave a model; {last}"
+        for kind, found in figures.kinds.items():
+            if not found.good and not (without_model and is_training(kind)):
+                rounds = [each for each in (*figures.rounds, *figures.other_rounds) if each.kind == kind]
+                asked = f"{found.messages:,} messages of {found.rounds} federated rounds of kind '{kind}'"
+                yield f"{name}: no good reply came to any of the {asked}{_last_failure(rounds)}"
+
+
+def _last_failure(rounds: list[RoundFigures]) -> str:
+    last = next((each.failed for each in reversed(rounds) if each.failed), {})
+    return "".join(f"; the last failure was that of {node}: {why}" for node, why in list(last.items())[-1:])
 
 
 def _links(links: dict[str, LinkFigures]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.federated.content import Arrays, Head, pack, write_parcel
-from edgebench.federated.flower.events import Learned, RoundSeen
+from edgebench.federated.flower.events import Learned, MetricsSeen, RoundSeen
 from edgebench.federated.flower.jobs import Job
 
 
@@ -23,10 +23,15 @@ class Keeping:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.rounds: list[RoundSeen] = []
+        self.metrics: list[MetricsSeen] = []
 
     def on_round(self, seen: RoundSeen) -> None:
         self.rounds.append(seen)
         (self._directory / "rounds.json").write_bytes(msgspec.json.encode(self.rounds))
+
+    def on_metrics(self, seen: MetricsSeen) -> None:
+        self.metrics.append(seen)
+        (self._directory / "metrics.json").write_bytes(msgspec.json.encode(self.metrics))
 
     def on_model(self, learned: Learned) -> None:
         head = Head(message_id=str(learned.round), kind="model")

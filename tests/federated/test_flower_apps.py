@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.server.history import History
+from flwr.serverapp.strategy import Strategy
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Config, Head, Metrics, Parcel, unpack
 from edgebench.federated.flower.apps import ClientRunner, client_app, load_app, run_server_app
-from edgebench.federated.flower.events import RoundSeen
+from edgebench.federated.flower.events import MetricsSeen, RoundSeen
 from edgebench.federated.flower.grid import LocalGrid
 from edgebench.federated.flower.observed import ObservedGrid
 from tests.federated.flower_nodes import failures
@@ -111,6 +113,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     deadline_s: float = 60,
     state_dir: Path | None = None,
+    metrics: list[MetricsSeen] | None = None,
 ) -> list[RoundSeen]:
     app = load_app(folder).configured(overrides or {})
     runners = [
@@ -123,6 +126,7 @@ def run(
         seed=seed,
         deadline_s=deadline_s,
         on_round=rounds.append,
+        on_metrics=(lambda _seen: None) if metrics is None else metrics.append,
     )
     run_server_app(app, grid, state_dir=state_dir)
     return rounds
@@ -242,7 +246,9 @@ def main(grid, context):
 def test_rounds_of_an_app_that_pushes_and_pulls_are_told_too_and_replayed(tmp_path: Path) -> None:
     folder = write_app(tmp_path / "app", "pushing", server=PUSHING)
     (once,) = run(folder, 3, state_dir=tmp_path / "state")
-    assert [outcome.error for outcome in once.outcomes] == [None, None, "its reply was not asked for"]
+    # The last one's reply is no failure: it had come, and nobody looked for it.
+    assert [(one.error, one.unread) for one in once.outcomes] == [(None, False), (None, False), (None, True)]
+    assert once.outcomes[-1].stamps.arrived_ns is not None
     assert not once.replayed
     assert seen_by("pushing") == {"told": [3, 3], "matched": True}
     seen_by("pushing").clear()
@@ -308,6 +314,89 @@ def test_an_app_with_flowers_deprecated_strategies_runs_too(tmp_path: Path) -> N
         ("evaluate", 1, [1, 2, 3], 0),
         ("train", 2, [1, 2, 3], 0),
         ("evaluate", 2, [1, 2, 3], 0),
+    ]
+
+
+FAILING_CLIENT = OLD_CLIENT.replace("return [parameter +", "raise ValueError('no data')\n        return [parameter +")
+
+
+def test_a_deprecated_app_whose_clients_all_fail_has_no_round_that_gave_anything(tmp_path: Path) -> None:
+    rounds = run(write_app(tmp_path, "old_failing", server=OLD_SERVER, client=FAILING_CLIENT), 3)
+    trained = [one for one in rounds if one.kind == "train"]
+    assert [(failures(one), one.skipped) for one in trained] == [(3, "none of 3 replies is good")] * 2
+
+
+MEASURING = """
+from flwr.app import ArrayRecord, MetricRecord
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+import numpy as np
+
+app = ServerApp()
+seen = {}
+
+class Own(FedAvg):
+    def aggregate_evaluate(self, server_round, replies):
+        made = super().aggregate_evaluate(server_round, replies)
+        return MetricRecord({**made, "worst": float("nan"), "all": [1.0, 2.0]})
+
+def evaluate(server_round, arrays):
+    return MetricRecord({"total": 10.0 + server_round}) if server_round != 1 else None
+
+@app.main()
+def main(grid, context):
+    result = Own().start(grid, ArrayRecord([np.zeros(2)]), 2, evaluate_fn=evaluate)
+    seen["train"] = [record["drawn"] for record in result.train_metrics_clientapp.values()]
+"""
+
+
+def test_what_an_apps_own_strategy_and_server_measure_is_told_by_round(tmp_path: Path) -> None:
+    told: list[MetricsSeen] = []
+    run(write_app(tmp_path, "measuring", server=MEASURING), 3, metrics=told)
+    first, second = seen_by("measuring")["train"]
+    assert [(one.kind, one.round, one.metrics) for one in told] == [
+        ("server", 0, {"total": 10.0}),
+        ("train", 1, {"drawn": first}),
+        ("evaluate", 1, {"x": 1.0, "worst": None}),
+        ("train", 2, {"drawn": second}),
+        ("evaluate", 2, {"x": 1.0, "worst": None}),
+        ("server", 2, {"total": 12.0}),
+    ]
+
+
+def test_metrics_of_an_app_that_has_ended_are_nobodys(tmp_path: Path) -> None:
+    before = Strategy.start, History.add_loss_distributed
+    run(write_app(tmp_path, "ended", server=MEASURING), 2, metrics=[])
+    assert (Strategy.start, History.add_loss_distributed) == before
+
+
+def test_what_a_deprecated_strategy_measures_is_told_by_round(tmp_path: Path) -> None:
+    told: list[MetricsSeen] = []
+    server = OLD_SERVER.replace("FedAvg()", "FedAvg(fit_metrics_aggregation_fn=lambda all: {'n': len(all)})")
+    run(write_app(tmp_path, "old_measuring", server=server, client=OLD_CLIENT), 3, metrics=told)
+    assert [(one.kind, one.round, one.metrics) for one in told] == [
+        ("train", 1, {"n": 3.0}),
+        ("evaluate", 1, {"loss": 0.5}),
+        ("train", 2, {"n": 3.0}),
+        ("evaluate", 2, {"loss": 0.5}),
+    ]
+
+
+HALF_CLIENT = CLIENT.replace(
+    "def evaluate(message, context):",
+    """def evaluate(message, context):
+    if context.node_config["partition-id"] % 2:
+        raise ValueError("bad data")""",
+)
+
+
+def test_evaluations_that_fail_are_failures_of_their_own_rounds(tmp_path: Path) -> None:
+    rounds = run(write_app(tmp_path, "half", client=HALF_CLIENT), 4)
+    assert [(one.kind, failures(one)) for one in rounds if one.kind != "query.count"] == [
+        ("train", 0),
+        ("evaluate", 2),
+        ("train", 0),
+        ("evaluate", 2),
     ]
 
 

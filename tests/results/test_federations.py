@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgebench.fabric.records import Observations, Partitioned, ReplyRecord, RoundRecord, RoundScored
+from edgebench.fabric.records import AppMetrics, Observations, Partitioned, ReplyRecord, RoundRecord, RoundScored
 from edgebench.report import federated_view
 from edgebench.report.page import write_report
 from edgebench.results import rundir
@@ -59,6 +59,11 @@ def scored(number: int, auroc: float) -> RoundScored:
 
 def result(*rounds: RoundRecord, observed: Observations | None = None, **how: Any) -> Result:
     return factory.result(deployment(**how), observed or factory.observations(), ROWS, rounds)
+
+
+def app_run(*rounds: RoundRecord, observed: Observations | None = None) -> Result:
+    """The result of a run whose federation is an app of the user's own."""
+    return result(*rounds, observed=observed, app="apps/tiny", rounds=None)
 
 
 def federation(*rounds: RoundRecord, observed: Observations | None = None, **how: Any) -> FederatedFigures:
@@ -154,6 +159,7 @@ def test_a_skipped_round_and_a_failure_stand_in_the_report_s_sentences() -> None
 def test_rounds_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     rounds = [
         held(1, reply(), reply("bed-1", delivered_ns=None, error="offline"), metrics={"train-loss": 0.5}, epsilon=2.0),
+        held(1, reply(unread=True), kind="evaluate", ended_ns=at_ms(1_500)),
         held(2, skipped="too few", resumed=True, ended_ns=at_ms(2_000)),
     ]
     rundir.write_rounds(tmp_path, rounds)
@@ -206,6 +212,82 @@ def test_what_an_app_asks_besides_training_counts_for_links_but_is_no_round() ->
     figures = federation(held(1), held(1, kind="evaluate"))
     assert [each.round for each in figures.rounds] == [1]
     assert figures.links["ward-0 -> cloud"].down_bytes == 8_000
+
+
+def measured(kind: str, number: int, **metrics: float | None) -> AppMetrics:
+    return AppMetrics("death-risk", kind, number, metrics)
+
+
+def test_rounds_are_counted_by_kind_with_their_own_failures() -> None:
+    bad = reply("ward-0", arrived_ns=None, error="ValueError: bad data")
+    found = app_run(held(1), held(1, reply(), bad, kind="evaluate"), held(1, kind="query.count"))
+    figures = found.federated["death-risk"]
+    assert {kind: msgspec.structs.astuple(each) for kind, each in figures.kinds.items()} == {
+        "train": (1, 1, 1, 0, 0),
+        "evaluate": (1, 2, 1, 1, 0),
+        "query.count": (1, 1, 1, 0, 0),
+    }
+    assert [(each.kind, each.failures, each.failed) for each in figures.other_rounds] == [
+        ("evaluate", 1, {"ward-0": "ValueError: bad data"}),
+        ("query.count", 0, {}),
+    ]
+    assert found.verdict.valid
+    line = "1 federated round of app tiny; 1 evaluate round, 1 failure; 1 query.count round"
+    assert federated_view.strategy_line(figures) == line
+    said = "Round 1 of kind evaluate: the reply of ward-0 does not count: ValueError: bad data."
+    assert said in federated_view.lines(figures)
+    assert [row[:2] for row in federated_view.other_table(figures).rows] == [("evaluate", "1"), ("query.count", "1")]
+
+
+def test_a_reply_that_nobody_looked_for_is_no_failure() -> None:
+    come, lost = reply(unread=True), reply("ward-0", arrived_ns=None, unread=True)
+    found = app_run(held(1, come, lost))
+    (figures,) = found.federated["death-risk"].rounds
+    assert (figures.clients, figures.failures, figures.unread, figures.failed) == (2, 0, 2, {})
+    assert found.verdict.valid
+    assert federated_view.strategy_line(found.federated["death-risk"]) == "1 federated round of app tiny, 2 never read"
+
+
+def test_a_federation_of_which_nothing_came_makes_a_run_invalid() -> None:
+    bad = reply("ward-0", arrived_ns=None, error="ValueError: bad data")
+    lost = reply(arrived_ns=None, unread=True)
+    why = "; the last failure was that of ward-0: ValueError: bad data"
+    for rounds, said in (
+        ((), "death-risk: the federation's app asked its clients nothing at all; see the cloud's log"),
+        ((held(1, lost),), "no good reply came to any of the 1 messages of 1 federated rounds of kind 'train'"),
+        (
+            (held(1), held(1, bad, kind="evaluate"), held(2, bad, kind="evaluate")),
+            f"no good reply came to any of the 2 messages of 2 federated rounds of kind 'evaluate'{why}",
+        ),
+        (
+            (held(1, bad, skipped="none of 1 replies is good"),),
+            f"not one of 1 federated rounds gave a model; the last was skipped: none of 1 replies is good{why}",
+        ),
+    ):
+        (reason,) = app_run(*rounds).verdict.reasons
+        assert reason.endswith(said)
+
+
+def test_what_an_app_measures_stands_beside_its_rounds() -> None:
+    observed = factory.observations(
+        app_metrics=[
+            measured("server", 0, total=1.0),
+            measured("train", 1, loss=0.5),
+            measured("evaluate", 1, loss=0.25),
+            measured("evaluate", 1, accuracy=None),
+            measured("server", 1, total=2.0),
+        ]
+    )
+    figures = app_run(held(1), held(1, kind="evaluate"), observed=observed).federated["death-risk"]
+    assert [each.metrics for each in figures.rounds] == [{"loss": 0.5}]
+    assert [each.metrics for each in figures.other_rounds] == [{"accuracy": None, "loss": 0.25}]
+    assert figures.server_metrics == {0: {"total": 1.0}, 1: {"total": 2.0}}
+    assert federated_view.metrics_table(figures).rows == (
+        ("train", "1", "loss 0.5"),
+        ("evaluate", "1", "accuracy not finite, loss 0.25"),
+        ("at the server", "0", "total 1"),
+        ("at the server", "1", "total 2"),
+    )
 
 
 def test_a_client_that_fails_twice_in_a_round_fails_twice() -> None:

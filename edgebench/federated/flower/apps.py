@@ -19,6 +19,7 @@ from flwr.serverapp import ServerApp
 from edgebench.clock import now_ns
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Bytes, ContentError, Head, Parcel, pack
+from edgebench.federated.flower.app_metrics import hearing
 from edgebench.federated.flower.grid import identity
 from edgebench.federated.flower.journal import Journal
 from edgebench.federated.flower.messages import ERROR_CODE, SERVER_NODE, to_message, to_parcel
@@ -106,7 +107,8 @@ def run_server_app(app: FlowerApp, grid: ObservedGrid, *, state_dir: Path | None
             run_config=dict(app.run_config),
         )
         try:
-            serve(grid, context)
+            with hearing(grid.tell_metrics):
+                serve(grid, context)
         finally:
             grid.finish()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,10 +28,14 @@ class Stamps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client contributed. error: why it did not. examples: None where the app does not say."""
+    """What one client contributed. error: why it did not. examples: None where the app does not say.
+
+    unread: the app never asked for this reply. Its stamps then say whether it had come when the app ended.
+    """
 
     node: int
     error: str | None = None
+    unread: bool = False
     examples: int | float | None = None
     staleness: int = 0
     stamps: Stamps = Stamps()
@@ -51,6 +55,19 @@ class RoundSeen(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: tuple[Outcome, ...]
     skipped: str | None = None
     replayed: bool = False
+
+
+MetricsKind = Literal["train", "evaluate", "server"]
+"""What was measured: by clients as they trained or evaluated, put together by the app's strategy; or by its server."""
+
+
+class MetricsSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Metrics of an app's own. round: of its `RoundSeen` of this kind; of the server's own, the last round of training
+    (0: none yet). A value is None where it is not finite."""
+
+    kind: MetricsKind
+    round: int
+    metrics: dict[str, float | None]
 
 
 class Privacy(msgspec.Struct, frozen=True):

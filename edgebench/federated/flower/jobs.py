@@ -12,7 +12,7 @@ from edgebench.federated.content import arrays_in, read_parcel
 from edgebench.federated.flower.apps import FlowerApp, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.engine_grid import EngineGrid
-from edgebench.federated.flower.events import Learned, RoundSeen
+from edgebench.federated.flower.events import Learned, MetricsSeen, RoundSeen
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
 
@@ -51,6 +51,9 @@ class Listener(Protocol):
     def on_round(self, seen: RoundSeen) -> None:
         """A round is over."""
 
+    def on_metrics(self, seen: MetricsSeen) -> None:
+        """An app has made metrics of its last round."""
+
     def on_model(self, learned: Learned) -> None:
         """The built-in app has another model."""
 
@@ -66,6 +69,7 @@ def serve(job: Job, engine: Grid, listener: Listener) -> None:
         deadline_s=job.deadline_s,
         min_replies=job.min_replies,
         on_round=listener.on_round,
+        on_metrics=listener.on_metrics,
     )
     state_dir = None if job.state_dir is None else Path(job.state_dir)
     if job.app is not None:

@@ -5,7 +5,7 @@
 - Order: replies are sorted by node id, so that sums do not depend on who was faster.
 - Checks: what a guard refuses reaches the app as an error. With too few good replies it gets errors only, and Flower
   then keeps the model it has.
-- Figures: a `RoundSeen` for each round.
+- Figures: a `RoundSeen` for each round, and a `MetricsSeen` for what an app makes of it.
 - Resume: with a journal, answers are kept, and served again after a restart (see `journal`).
 """
 
@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any
 
 import msgspec
 from flwr.app import Message, Metadata, RecordDict
@@ -26,7 +28,7 @@ from flwr.supercore.run import Run
 from edgebench.clock import now_ns, now_s
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Array, Content, Parcel, arrays_in
-from edgebench.federated.flower.events import Outcome, RoundSeen
+from edgebench.federated.flower.events import MetricsKind, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.grid import NodeGrid, stamps_of
 from edgebench.federated.flower.journal import Journal, digest_of
 from edgebench.federated.flower.messages import error_reply, refused, to_content, to_parcel
@@ -76,6 +78,7 @@ class ObservedGrid(Grid):
         min_replies: int = 1,
         check: Check | None = None,
         on_round: Callable[[RoundSeen], None] = lambda _seen: None,
+        on_metrics: Callable[[MetricsSeen], None] = lambda _seen: None,
     ) -> None:
         self._inner = inner
         self._seed = seed
@@ -84,6 +87,7 @@ class ObservedGrid(Grid):
         self.check = check
         self.most_examples: Mapping[int, int] = {}
         self._on_round = on_round
+        self._on_metrics = on_metrics
         self._lock = threading.Lock()
         self._exchanges = 0
         self._drawn = -1
@@ -226,6 +230,16 @@ class ObservedGrid(Grid):
         """Tell of a round."""
         self._on_round(seen)
 
+    def tell_metrics(self, kind: MetricsKind, metrics: Mapping[str, Any]) -> None:
+        """Tell of what the app makes of the last round of this kind. What is no number, or several, is left out."""
+        numbers = {
+            str(name): float(value) if math.isfinite(value) else None
+            for name, value in metrics.items()
+            if isinstance(value, Real)
+        }
+        last = self._rounds.get(_TRAIN if kind == "server" else kind, 0)
+        self._on_metrics(MetricsSeen(kind=kind, round=last, metrics=numbers))
+
     def _exchanged(self, messages: Sequence[Message], pushed: Sequence[Pushed], timeout_s: float) -> list[Message]:
         if self.replaying:
             return sorted(map(restored, self._script.next_of(pushed)), key=_by_node)
@@ -294,9 +308,14 @@ class ObservedGrid(Grid):
 
     def finish(self) -> None:
         """The app has ended: tell of the rounds whose replies it did not all ask for."""
+        unread = {message_id: node for opened in self._open for message_id, node in opened.waiting.items()}
+        live = [] if self.replaying else [each for each in unread if not self._script.knows(self._pushed[each])]
+        # They are nobody's any more, but those that have come have travelled, and may be errors.
+        come = {reply.metadata.reply_to_message_id: reply for reply in self._inner.pull_messages(live)} if live else {}
         for opened in list(self._open):
-            missing = [Outcome(node=node, error="its reply was not asked for") for node in opened.waiting.values()]
-            opened.outcomes += missing
+            for message_id, node in opened.waiting.items():
+                outcome = outcome_of(come[message_id]) if message_id in come else Outcome(node=node)
+                opened.outcomes.append(msgspec.structs.replace(outcome, unread=True))
             self._close(opened)
 
     def _opened(self, about: Metadata) -> _Open:
@@ -314,6 +333,10 @@ class ObservedGrid(Grid):
 
     def _close(self, opened: _Open, skipped: str | None = None) -> None:
         self._open.remove(opened)
+        trained = opened.kind.partition(".")[0] == _TRAIN
+        failed = sum(outcome.error is not None for outcome in opened.outcomes)
+        if trained and skipped is None and failed and failed == len(opened.outcomes):
+            skipped = f"none of {failed} replies is good"
         self.tell(
             RoundSeen(
                 round=opened.number,

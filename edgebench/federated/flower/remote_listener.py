@@ -19,7 +19,7 @@ import msgspec
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Arrays, Config, Content, ContentError, Head, arrays_in, configs_in, pack, unpack
-from edgebench.federated.flower.events import Learned, Privacy, RoundSeen
+from edgebench.federated.flower.events import Learned, MetricsSeen, Privacy, RoundSeen
 from edgebench.federated.flower.jobs import Listener
 
 _LENGTH = struct.Struct(">Q")
@@ -42,6 +42,10 @@ class RemoteListener:
     def on_round(self, seen: RoundSeen) -> None:
         """A round is over."""
         self._tell("round", {"event": Config({"json": msgspec.json.encode(seen)})})
+
+    def on_metrics(self, seen: MetricsSeen) -> None:
+        """An app has made metrics of its last round."""
+        self._tell("metrics", {"event": Config({"json": msgspec.json.encode(seen)})})
 
     def on_model(self, learned: Learned) -> None:
         """There is another model."""
@@ -146,6 +150,8 @@ def _hand_on(kind: str, content: Content, listener: Listener) -> bool:
     event = configs_in(content)
     if kind == "round":
         listener.on_round(msgspec.json.decode(event["json"], type=RoundSeen))
+    elif kind == "metrics":
+        listener.on_metrics(msgspec.json.decode(event["json"], type=MetricsSeen))
     elif kind == "model":
         fields = msgspec.json.decode(event["json"])
         privacy = msgspec.convert(fields.pop("privacy"), Privacy | None)
