@@ -19,7 +19,7 @@ from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.flower.apps import ClientRunner, client_app, load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
-from edgebench.federated.flower.events import Learned, RoundSeen
+from edgebench.federated.flower.events import Learned, MetricsSeen, RoundSeen
 from edgebench.federated.flower.grid import LocalGrid
 from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.observed import ObservedGrid
@@ -76,11 +76,17 @@ def test_any_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp
         for node in range(1, CLIENTS + 1)
     ]
     expected: list[RoundSeen] = []
+    metrics: list[MetricsSeen] = []
     nodes = LocalGrid([runner.reply for runner in runners], run_id=1)
-    run_server_app(app, ObservedGrid(nodes, seed=SEED, deadline_s=60, on_round=expected.append))
+    grid = ObservedGrid(nodes, seed=SEED, deadline_s=60, on_round=expected.append, on_metrics=metrics.append)
+    run_server_app(app, grid)
 
     assert np.load(there).tobytes() == np.load(here).tobytes()
     assert course(rounds) == course(expected)
+    assert [(seen.kind, seen.round) for seen in metrics] == [
+        (kind, n) for n in (1, 2) for kind in ("train", "evaluate")
+    ]
+    assert (tmp_path / "metrics.json").read_bytes() == msgspec.json.encode(metrics)
     assert [len(seen.outcomes) for seen in rounds] == [2, 3, 2, 3]
     for outcome in rounds[0].outcomes:
         assert outcome.stamps.started_ns is not None
