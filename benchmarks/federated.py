@@ -1,6 +1,6 @@
 """Federated rounds: their time, memory, scale and bytes, each beside a reference, on this machine, in one run.
 
-    python benchmarks/federated.py [--json] [--quick] [--part round|memory|scale|large|hierarchy]
+    python benchmarks/federated.py [--json] [--quick] [--anyway] [--part round|memory|scale|large|hierarchy]
 
 The system is `edgebench run`: brokers, cloud, edges and agents as processes of their own, while the devices stream at a
 low rate; without emulated links unless stated, and all on loopback. `--quick` does next to nothing, to see that it
@@ -40,6 +40,8 @@ hierarchy: `devices` devices on two edges (icu-death), aggregated by the cloud a
   flat, hierarchical: `up_mb`, `down_mb`, `quality` of the last model on held-out data, `round_s`.
   quality_difference: of the two, hierarchical less flat.
 host: `cores`; `stolen`, the share of CPU time that other guests took; `load_before`, the load average as it began.
+disturbed, watched: how busy others kept the machine during each turn or part; see `quiet.py`, which refuses a disturbed
+    one unless `--anyway` is given.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.federated_bench import MB, Bench
+from benchmarks.quiet import Quiet, add_anyway
 from edgebench.cpu import cpu_times
 
 CLIENTS = 4
@@ -112,17 +115,19 @@ QUICK = Size(
 )
 
 
-def round_part(bench: Bench, size: Size) -> dict[str, Any]:
+def round_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     """One app on four engines."""
     bare_s, bytes_s, systems = [], [], []
-    for _ in range(size.turns):
-        bare_s.append(bench.app_alone("app", SMALL_VALUES, size.rounds, clients=CLIENTS).round_s)
-        bytes_s.append(bench.bytes_alone(BYTES_EACH * SMALL_VALUES, size.rounds, clients=CLIENTS))
-        systems.append(
-            bench.app_on_system(SMALL_VALUES, size.rounds, clients=CLIENTS, duration_s=size.duration_s, every_s=1.0)
-        )
+    for number in range(size.turns):
+        with quiet.during(f"round, turn {number + 1}"):
+            bare_s.append(bench.app_alone("app", SMALL_VALUES, size.rounds, clients=CLIENTS).round_s)
+            bytes_s.append(bench.bytes_alone(BYTES_EACH * SMALL_VALUES, size.rounds, clients=CLIENTS))
+            systems.append(
+                bench.app_on_system(SMALL_VALUES, size.rounds, clients=CLIENTS, duration_s=size.duration_s, every_s=1.0)
+            )
         _tell(f"round: system {systems[-1].round_s:.4f} s, bare {bare_s[-1]:.4f} s, bytes {bytes_s[-1]:.4f} s")
-    superlink = bench.app_alone("superlink", SMALL_VALUES, size.superlink_rounds, clients=CLIENTS)
+    with quiet.during("round, SuperLink"):
+        superlink = bench.app_alone("superlink", SMALL_VALUES, size.superlink_rounds, clients=CLIENTS)
     _tell(f"round: SuperLink {superlink.round_s:.2f} s")
     system_s = statistics.median(each.round_s for each in systems)
     ratios = [each.round_s / (bare + wire) for each, bare, wire in zip(systems, bare_s, bytes_s, strict=True)]
@@ -147,13 +152,14 @@ def round_part(bench: Bench, size: Size) -> dict[str, Any]:
     }
 
 
-def memory_part(bench: Bench, size: Size) -> dict[str, Any]:
+def memory_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     """One device in an agent, and many."""
     how = f"rounds: {size.learned_rounds}, rollout_every: 0"
-    (figures, one), (_, many) = (
-        bench.system(how, task=f"{WARD}{devices}", devices=devices, duration_s=size.duration_s)
-        for devices in (1, size.devices)
-    )
+    with quiet.during("memory"):
+        (figures, one), (_, many) = (
+            bench.system(how, task=f"{WARD}{devices}", devices=devices, duration_s=size.duration_s)
+            for devices in (1, size.devices)
+        )
     model_mb = statistics.median(each["bytes_down"] for each in figures["rounds"]) / MB
     further = size.devices - 1
     _tell(f"memory: {one.most_pss:.1f} MB with one device, {many.most_pss:.1f} MB with {size.devices}")
@@ -173,13 +179,14 @@ def memory_part(bench: Bench, size: Size) -> dict[str, Any]:
     }
 
 
-def scale_part(bench: Bench, size: Size) -> dict[str, Any]:
+def scale_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     """More and more clients."""
     round_s, ray_s = {}, {}
     for clients in size.clients:
-        round_s[clients] = _learned_s(bench, clients, size, "mqtt")
-        if clients in size.ray_clients:
-            ray_s[clients] = _learned_s(bench, clients, size, "ray")
+        with quiet.during(f"scale, {clients} clients"):
+            round_s[clients] = _learned_s(bench, clients, size, "mqtt")
+            if clients in size.ray_clients:
+                ray_s[clients] = _learned_s(bench, clients, size, "ray")
     return {
         "growth_exponent": round(growth_exponent(round_s), 3),
         "round_s": _by_clients(round_s, 4),
@@ -207,13 +214,14 @@ def growth_exponent(round_s: Mapping[int, float]) -> float:
     return statistics.linear_regression(clients, seconds).slope
 
 
-def large_part(bench: Bench, size: Size) -> dict[str, Any]:
+def large_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     """A large model over a link, and who has to hold it."""
     links = f"[{{between: [edge, cloud], latency_ms: 1, rate_mbit_s: {LINK_MBIT_S}}}]"
-    large, small = (
-        bench.app_on_system(values, 4, clients=1, duration_s=size.duration_s, links=links, every_s=0.25)
-        for values in (size.large_values, SMALL_VALUES)
-    )
+    with quiet.during("large"):
+        large, small = (
+            bench.app_on_system(values, 4, clients=1, duration_s=size.duration_s, links=links, every_s=0.25)
+            for values in (size.large_values, SMALL_VALUES)
+        )
     model_mb = BYTES_EACH * size.large_values / MB
     phases = [each["phases_s"] for each in large.figures["rounds"][1:]]
     peaks = {part: (peak, peak - small.watch.peak_rss[part]) for part, peak in large.watch.peak_rss.items()}
@@ -230,13 +238,15 @@ def large_part(bench: Bench, size: Size) -> dict[str, Any]:
     }
 
 
-def hierarchy_part(bench: Bench, size: Size) -> dict[str, Any]:
+def hierarchy_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     """Edges that aggregate for their sites, and edges that pass everything on."""
     links = "[{between: [edge, cloud], latency_ms: 10, rate_mbit_s: 20}]"
     found = {}
     for name, aggregate in (("flat", "[cloud]"), ("hierarchical", "[edge, cloud]")):
         how = f"rounds: {size.learned_rounds}, rollout_every: 0, aggregate: {aggregate}"
-        figures, _ = bench.system(how, edges=2, devices=2 * size.site_devices, duration_s=size.duration_s, links=links)
+        devices = 2 * size.site_devices
+        with quiet.during(f"hierarchy, {name}"):
+            figures, _ = bench.system(how, edges=2, devices=devices, duration_s=size.duration_s, links=links)
         uplinks = [share for link, share in figures["links"].items() if link.endswith(" -> cloud")]
         found[name] = {
             "up_mb": round(sum(share["up_bytes"] for share in uplinks) / MB, 3),
@@ -256,7 +266,7 @@ def hierarchy_part(bench: Bench, size: Size) -> dict[str, Any]:
     }
 
 
-PARTS: dict[str, Callable[[Bench, Size], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[Bench, Size, Quiet], dict[str, Any]]] = {
     "round": round_part,
     "memory": memory_part,
     "scale": scale_part,
@@ -265,15 +275,15 @@ PARTS: dict[str, Callable[[Bench, Size], dict[str, Any]]] = {
 }
 
 
-def measured(size: Size, parts: Sequence[str]) -> dict[str, Any]:
+def measured(size: Size, parts: Sequence[str], quiet: Quiet) -> dict[str, Any]:
     """These parts."""
     before, load = cpu_times(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="edgebench-federated-") as directory:
         bench = Bench(Path(directory))
-        found: dict[str, Any] = {part: PARTS[part](bench, size) for part in parts}
+        found: dict[str, Any] = {part: PARTS[part](bench, size, quiet) for part in parts}
     spent = cpu_times().since(before)
     stolen = round(spent.stolen_s / spent.total_s, 4)
-    return {**found, "host": {"cores": os.cpu_count(), "stolen": stolen, "load_before": round(load, 2)}}
+    return {**found, "host": {"cores": os.cpu_count(), "stolen": stolen, "load_before": round(load, 2)}, **quiet.told()}
 
 
 def wanted(figures: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -313,14 +323,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="next to nothing, to see that it runs")
     parser.add_argument("--part", choices=list(PARTS), help="one part only")
+    add_anyway(parser)
     args = parser.parse_args()
-    figures = measured(QUICK if args.quick else FULL, [args.part] if args.part else list(PARTS))
+    parts = [args.part] if args.part else list(PARTS)
+    figures = measured(QUICK if args.quick else FULL, parts, Quiet(anyway=args.anyway))
     if args.json:
         print(json.dumps(figures, indent=2))
         return
     bounds = wanted(figures)
-    for part, found in figures.items():
-        for key, value in found.items():
+    for part in (*parts, "host"):
+        for key, value in figures[part].items():
             print(f"{part:10} {key:26} {json.dumps(value)}  {bounds.get((part, key), '')}".rstrip())
 
 

@@ -1,6 +1,6 @@
 """What an edge adds to the bare call of its model, for the light model of every task.
 
-    python benchmarks/inference.py [--quick] [--json] [TASK …]
+    python benchmarks/inference.py [--quick] [--json] [--anyway] [TASK …]
 
 Both sides are threads of one process that wait for samples; they are given the same ones in turns, each of them first
 as often as second, so that each call is made by a thread that has just woken up. Ours is the model server that edges,
@@ -16,6 +16,8 @@ tasks: by task and batch size (`batch_1`, `batch_32`): `ratio`, the median of `r
     `edge_us`, `bare_us` of a call.
 worst: the largest `ratio`.
 rounds, calls: how many rounds, and how many calls of either side each has.
+disturbed, watched: how busy others kept the machine meanwhile, by task and batch size; see `quiet.py`, which refuses
+    what was disturbed unless `--anyway` is given.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quiet import Quiet, add_anyway
 from edgebench.clock import now_ns
 from edgebench.inference.litert import interpreter_class
 from edgebench.inference.runtime import open_runtime
@@ -184,7 +187,7 @@ def measure(directory: Path, batch: int, rounds: int, calls: int) -> dict[str, A
     }
 
 
-def measured(tasks: list[str], rounds: int, calls: int) -> dict[str, Any]:
+def measured(tasks: list[str], rounds: int, calls: int, quiet: Quiet) -> dict[str, Any]:
     """Everything. Each model is built in a process of its own, so that no training framework shares ours."""
     figures: dict[str, dict[str, Any]] = {}
     for name in tasks:
@@ -193,12 +196,15 @@ def measured(tasks: list[str], rounds: int, calls: int) -> dict[str, Any]:
             built = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_S)
             if built.returncode != 0:
                 raise SystemExit(f"the model of {name} could not be built: {built.stderr}")
-            figures[name] = {f"batch_{batch}": measure(Path(folder), batch, rounds, calls) for batch in BATCHES}
-        for batch, found in figures[name].items():
+            figures[name] = {}
+            for batch in BATCHES:
+                with quiet.during(f"{name}, batch {batch}"):
+                    figures[name][f"batch_{batch}"] = measure(Path(folder), batch, rounds, calls)
+        for which, found in figures[name].items():
             about = f"edge {found['edge_us']:,.1f} µs, bare call {found['bare_us']:,.1f} µs"
-            sys.stderr.write(f"{name}, {batch}: {found['ratio']:.3f} ({about})\n")
+            sys.stderr.write(f"{name}, {which}: {found['ratio']:.3f} ({about})\n")
     worst = max(found["ratio"] for by_batch in figures.values() for found in by_batch.values())
-    return {"tasks": figures, "worst": worst, "rounds": rounds, "calls": calls}
+    return {"tasks": figures, "worst": worst, "rounds": rounds, "calls": calls, **quiet.told()}
 
 
 def main() -> int:
@@ -207,6 +213,7 @@ def main() -> int:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="all built-in ones if none is named")
     parser.add_argument("--quick", action="store_true", help="few calls: does it work?")
     parser.add_argument("--json", action="store_true")
+    add_anyway(parser)
     parser.add_argument("--build-in", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.build_in is not None:
@@ -219,7 +226,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(names())}")
     rounds, calls = (1, QUICK_CALLS) if args.quick else (ROUNDS, CALLS)
-    result = measured(args.tasks or list(names()), rounds, calls)
+    result = measured(args.tasks or list(names()), rounds, calls, Quiet(anyway=args.anyway))
     sys.stdout.write((json.dumps(result, indent=2) if args.json else f"worst ratio {result['worst']:.3f}") + "\n")
     return 0
 

@@ -1,6 +1,6 @@
 """Learners: what a training step costs with LiteRT alone, with Keras on TensorFlow, and with torch.
 
-    python benchmarks/learners.py [--json] [--quick]
+    python benchmarks/learners.py [--json] [--quick] [--anyway]
 
 Two networks with random weights and data: an LSTM of 16 units on 48 × 76, and three 3 × 3 convolutions (16, 32 and 32
 filters, each with a max pooling) on 32 × 32 × 3 with a dense layer. A step takes 32 samples: SGD with momentum,
@@ -21,6 +21,8 @@ lstm, conv: by network:
     step_vs_keras_ratio, step_vs_torch_ratio: LiteRT's step_ms over that of the other.
     rss_vs_keras_ratio, rss_vs_torch_ratio: LiteRT's rss_mb over that of the other.
 turns, host: how often each was measured, and where; `host.stolen` is the share of CPU time that other guests took.
+disturbed, watched: how busy others kept the machine during each turn; see `quiet.py`, which refuses a disturbed one
+    unless `--anyway` is given.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.quiet import Quiet, add_anyway
 from cloud.export import QUIET, Converter, StepConversion, quiet_environment
 from edgebench.clock import now_s
 from edgebench.cpu import cpu_times
@@ -52,7 +55,7 @@ QUICK_STEPS = 5
 _HERE = Path(__file__).resolve().parent
 
 
-def measured(turns: int, *, quick: bool) -> dict[str, Any]:
+def measured(turns: int, quiet: Quiet, *, quick: bool) -> dict[str, Any]:
     """Everything."""
     before = cpu_times()
     figures: dict[str, Any] = {}
@@ -64,14 +67,15 @@ def measured(turns: int, *, quick: bool) -> dict[str, Any]:
                 figures[network] = _converted(converter, network, directory)
         for network in SHAPES:
             taken: dict[str, list[dict[str, float]]] = {learner: [] for learner in LEARNERS}
-            for _ in range(turns):
-                for learner in LEARNERS:
-                    steps = QUICK_STEPS if quick else STEPS[network]
-                    taken[learner].append(_turn(learner, network, directory, steps))
+            for number in range(turns):
+                with quiet.during(f"{network}, turn {number + 1}"):
+                    for learner in LEARNERS:
+                        steps = QUICK_STEPS if quick else STEPS[network]
+                        taken[learner].append(_turn(learner, network, directory, steps))
             figures[network] |= _compared({learner: _medians(each) for learner, each in taken.items()})
     spent = cpu_times().since(before)
     host = {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)}
-    return {**figures, "turns": turns, "host": host}
+    return {**figures, "turns": turns, "host": host, **quiet.told()}
 
 
 def _save_networks(directory: Path) -> None:
@@ -141,8 +145,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a training step costs, by learner; see the top of this file.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one turn of a few steps, to see that it runs")
+    add_anyway(parser)
     args = parser.parse_args()
-    figures = measured(1 if args.quick else TURNS, quick=args.quick)
+    figures = measured(1 if args.quick else TURNS, Quiet(anyway=args.anyway), quick=args.quick)
     if args.json:
         print(json.dumps(figures, indent=2))
         return

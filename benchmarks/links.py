@@ -1,6 +1,6 @@
 """Links: what the emulation is asked for, held against what real bytes take through it, on this machine.
 
-    python benchmarks/links.py [--json] [--quick]
+    python benchmarks/links.py [--json] [--quick] [--anyway]
 
 The relay is started with five links and probed as before every run (`edgebench.fabric.probing`), in both directions:
 delays by a hundred stamps of 8 bytes, rates by 0.3 s of TCP payload. Each round has a relay of its own, and a figure is
@@ -17,6 +17,8 @@ links: by name, each with `requested` and `measured` (both `latency_ms`, `jitter
     `rate_error_percent` (as above), and `steady`: in how many of the rounds the machine was quiet enough for
     undisturbed figures.
 rounds, host: how often each was measured, and where; `host.stolen` is the share of CPU time that other guests took.
+disturbed, watched: how busy others kept the machine during each round; see `quiet.py`, which refuses a disturbed one
+    unless `--anyway` is given.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quiet import Quiet, add_anyway
 from edgebench.cpu import cpu_times
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import LinkMeasured, probe
@@ -45,12 +48,13 @@ LINKS = {
 }
 
 
-def measured(rounds: int) -> dict[str, Any]:
+def measured(rounds: int, quiet: Quiet) -> dict[str, Any]:
     """Everything."""
     before = cpu_times()
     found: dict[str, list[LinkMeasured]] = {name: [] for name in LINKS}
     for number in range(rounds):
         with (
+            quiet.during(f"round {number + 1}"),
             tempfile.TemporaryDirectory(prefix="edgebench-links-") as directory,
             Relay.start(LINKS.values(), [], seed=number, log_dir=Path(directory)) as relay,
         ):
@@ -65,6 +69,7 @@ def measured(rounds: int) -> dict[str, Any]:
         "links": links,
         "rounds": rounds,
         "host": {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)},
+        **quiet.told(),
     }
 
 
@@ -113,8 +118,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Links: asked for and measured; see the top of this file.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="one round, to see that it runs")
+    add_anyway(parser)
     args = parser.parse_args()
-    figures = measured(1 if args.quick else ROUNDS)
+    figures = measured(1 if args.quick else ROUNDS, Quiet(anyway=args.anyway))
     if args.json:
         print(json.dumps(figures, indent=2))
         return

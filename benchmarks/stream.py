@@ -1,6 +1,6 @@
 """Streams and decisions: the whole system held against a bare loop, on this machine, in one run.
 
-    python benchmarks/stream.py [--json] [--quick]
+    python benchmarks/stream.py [--json] [--quick] [--anyway]
 
 The model is an LSTM of 16 units on 48 × 76 float32 (a sample is 14.6 kB). The system is `edgebench run`: broker, cloud,
 edge node and device agent as processes of their own, with checks, records, heartbeats and report. The bare loop
@@ -32,6 +32,8 @@ agent_1000_devices_qos_1: the same with QoS 1. The embedded broker then walks ov
 start_to_first_decision_s: from the start of the command `edgebench run` to the arrival of the first decision, with the
     model in the registry: the median of the runs with one device (`starts_s` lists them).
 samples, rounds, host: what was done, and where; `host.stolen` is the share of CPU time that other guests took.
+disturbed, watched: how busy others kept the machine during each pair, and during the other figures; see `quiet.py`,
+    which refuses a disturbed pair unless `--anyway` is given.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quiet import Quiet, add_anyway
 from edgebench.cpu import cpu_times
 from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.endpoints import parse_broker_url
@@ -180,25 +183,27 @@ class Bench:
         return sent["decided"] / sent["s"], called["call_us"]
 
 
-def throughput(bench: Bench, size: Size, qos: int) -> dict[str, Any]:
+def throughput(bench: Bench, quiet: Quiet, size: Size, qos: int) -> dict[str, Any]:
     """Decisions/s of both, in turns."""
     bare, system = [], []
-    for _ in range(size.rounds):
-        bare.append(bench.bare(qos=qos, batch=1, query=size.samples, seconds=0.0)[0])
-        result = bench.system(f"{{kind: offline, samples: {size.samples}}}", qos=qos, duration_s=1.0)
+    for number in range(size.rounds):
+        with quiet.during(f"throughput, QoS {qos}, pair {number + 1}"):
+            bare.append(bench.bare(qos=qos, batch=1, query=size.samples, seconds=0.0)[0])
+            result = bench.system(f"{{kind: offline, samples: {size.samples}}}", qos=qos, duration_s=1.0)
         system.append(result["workloads"]["watch"]["throughput_hz"])
         _tell(f"QoS {qos}: system {system[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
     return _compared(system, bare, "system_hz", "bare_hz", digits=0)
 
 
-def overhead(bench: Bench, size: Size, batch: int) -> dict[str, Any]:
+def overhead(bench: Bench, quiet: Quiet, size: Size, batch: int) -> dict[str, Any]:
     """Edge time of a batch against the bare call, in turns."""
     load = "{kind: single-stream}" if batch == 1 else f"{{kind: multi-stream, samples: {batch}}}"
     bare, edge = [], []
-    for _ in range(size.rounds):
-        bare.append(bench.bare(qos=0, batch=batch, query=batch, seconds=size.closed_s)[1])
+    for number in range(size.rounds):
         wait_ms = 0.0 if batch == 1 else 1000.0  # so that every batch is a full one
-        result = bench.system(load, duration_s=size.closed_s, max_batch=batch, max_wait_ms=wait_ms)
+        with quiet.during(f"edge overhead, batch {batch}, pair {number + 1}"):
+            bare.append(bench.bare(qos=0, batch=batch, query=batch, seconds=size.closed_s)[1])
+            result = bench.system(load, duration_s=size.closed_s, max_batch=batch, max_wait_ms=wait_ms)
         watch = result["workloads"]["watch"]
         if watch["mean_batch"] != batch:
             raise SystemExit(f"batches of {watch['mean_batch']} where {batch} was meant")
@@ -231,15 +236,16 @@ def many_devices(bench: Bench, size: Size, qos: int) -> dict[str, Any]:
     }
 
 
-def measured(size: Size) -> dict[str, Any]:
+def measured(size: Size, quiet: Quiet) -> dict[str, Any]:
     """Everything."""
     before = cpu_times()
     with tempfile.TemporaryDirectory(prefix="edgebench-stream-") as directory:
         bench = Bench(Path(directory))
-        by_qos = {f"qos_{qos}": throughput(bench, size, qos) for qos in (0, 1)}
-        by_batch = {f"batch_{batch}": overhead(bench, size, batch) for batch in (1, 32)}
-        one_device_mb = one_device(bench, size)
-        many = [many_devices(bench, size, qos) for qos in (0, 1)]
+        by_qos = {f"qos_{qos}": throughput(bench, quiet, size, qos) for qos in (0, 1)}
+        by_batch = {f"batch_{batch}": overhead(bench, quiet, size, batch) for batch in (1, 32)}
+        with quiet.during("agents"):
+            one_device_mb = one_device(bench, size)
+            many = [many_devices(bench, size, qos) for qos in (0, 1)]
     spent = cpu_times().since(before)
     return {
         "throughput_ratio": min(figures["ratio"] for figures in by_qos.values()),
@@ -254,6 +260,7 @@ def measured(size: Size) -> dict[str, Any]:
         "samples": size.samples,
         "rounds": size.rounds,
         "host": {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)},
+        **quiet.told(),
     }
 
 
@@ -283,8 +290,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The whole system held against a bare loop; see the top of this file.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="next to nothing, to see that it runs")
+    add_anyway(parser)
     args = parser.parse_args()
-    figures = measured(QUICK if args.quick else FULL)
+    figures = measured(QUICK if args.quick else FULL, Quiet(anyway=args.anyway))
     if args.json:
         print(json.dumps(figures, indent=2))
         return

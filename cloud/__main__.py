@@ -25,9 +25,10 @@ from cloud.spec import CloudSpec
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
 from edgebench.fabric.descriptors import allow_descriptors
+from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, usage_now, versions
-from edgebench.fabric.records import Closed, Entry, Spool, TallySnapshot, Used
+from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, TallySnapshot, Used
 
 _FLUSH_S = 0.5
 
@@ -39,6 +40,7 @@ class _Journal:
         self._spool = Spool(path)
         self._entries: list[Entry] = []
         self._lock = threading.Lock()
+        self.hiccups = HiccupMeter()
 
     def write(self, entry: Entry) -> None:
         with self._lock:
@@ -114,6 +116,7 @@ async def _flush_regularly(journal: _Journal, node: CloudNode, name: str) -> Non
 
 def _note(journal: _Journal, node: CloudNode, name: str) -> None:
     journal.write(Used([name], usage_now()))
+    journal.write(Hiccuped(name, journal.hiccups.take()))
     journal.write(TallySnapshot(now_ns(), name, node.tallies))
     journal.flush()
 

@@ -8,11 +8,13 @@ import psutil
 
 
 class CpuTimes(NamedTuple):
-    """s of all cores together. idle_s: waiting for a disk included; stolen_s: taken by other guests of the hardware."""
+    """s of all cores together. idle_s: waiting for a disk included; stolen_s: taken by other guests of the hardware;
+    work_s: of processes, so without interrupts, which are nobody's."""
 
     total_s: float
     idle_s: float
     stolen_s: float
+    work_s: float
 
     def since(self, before: CpuTimes) -> CpuTimes:
         """What was added after an earlier reading."""
@@ -32,4 +34,4 @@ def counted_once(times: Any) -> CpuTimes:
         return float(getattr(times, name, 0.0))
 
     total_s = sum(times) - of("guest") - of("guest_nice")
-    return CpuTimes(total_s, of("idle") + of("iowait"), of("steal"))
+    return CpuTimes(total_s, of("idle") + of("iowait"), of("steal"), of("user") + of("nice") + of("system"))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 import psutil
 
 from edgebench.clock import now_ns
-from edgebench.cpu import cpu_times
+from edgebench.executors.host_meter import HostMeter
 from edgebench.executors.processes import PartProcess
-from edgebench.fabric.records import Entry, HostUsage, HostUsed, Usage, Used
+from edgebench.fabric.hiccups import COMMAND, HiccupMeter
+from edgebench.fabric.records import Entry, Hiccuped, HostUsed, Usage, Used
 
 
 class UsageSampler:
@@ -17,7 +18,8 @@ class UsageSampler:
 
     def __init__(self, write: Callable[[Entry], None]) -> None:
         self._write = write
-        self._last_cpu = cpu_times()
+        self._host = HostMeter()
+        self._hiccups = HiccupMeter()
 
     def sample(self, running: Iterable[PartProcess]) -> None:
         """Write down the use of the host, and of the parts that host no node."""
@@ -33,8 +35,7 @@ class UsageSampler:
             self._write(Used([each.part.name], Usage(now_ns(), cpu.user + cpu.system, memory.rss)))
 
     def _sample_host(self) -> None:
-        times = cpu_times()
-        spent, self._last_cpu = times.since(self._last_cpu), times
-        if spent.total_s > 0:
-            busy, stolen = 1.0 - spent.idle_s / spent.total_s, spent.stolen_s / spent.total_s
-            self._write(HostUsed(HostUsage(now_ns(), busy, stolen)))
+        usage = self._host.sample()
+        if usage is not None:
+            self._write(HostUsed(usage))
+        self._write(Hiccuped(COMMAND, self._hiccups.take()))

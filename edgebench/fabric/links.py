@@ -16,6 +16,7 @@ import msgspec
 from edgebench.errors import FabricError
 from edgebench.fabric.descriptors import READABLE, wait_until_ready
 from edgebench.fabric.guard import guarded
+from edgebench.fabric.records import Hiccup
 from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
 
@@ -31,6 +32,7 @@ class Relay:
         self.links = links
         self.process = process
         self._log = log
+        self.hiccups: list[Hiccup] = []
         self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -123,7 +125,10 @@ class Relay:
             line = self.process.stdout.readline()
         if not line:
             raise FabricError(f"link relay: gone: {self._last_words()}")
-        return msgspec.json.decode(line, type=answer)
+        answered = msgspec.json.decode(line, type=answer)
+        if isinstance(answered, Counters):
+            self.hiccups += answered.hiccups
+        return answered
 
     def _close_stdin(self) -> None:
         if self.process.stdin is not None:

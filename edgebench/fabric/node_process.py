@@ -21,10 +21,11 @@ from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, Model
 from edgebench.fabric import wire
 from edgebench.fabric.control import ControlClient, RefusedError, fetch_model
 from edgebench.fabric.descriptors import allow_descriptors
+from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import Closed, Entry, Spool, Swap, Swapped, TallySnapshot, Usage, Used
+from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, Swap, Swapped, TallySnapshot, Usage, Used
 from edgebench.fabric.slices import Heartbeat, RunState, Slice
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest
@@ -85,6 +86,7 @@ class NodeProcess:
         self._before_flush: Callable[[], None] | None = None
         self._ended = threading.Event()
         self._finished = False
+        self._hiccups = HiccupMeter()
 
     def run(
         self,
@@ -230,6 +232,7 @@ class NodeProcess:
 
     def _sample_usage(self) -> None:
         self.write(Used(self.nodes, usage_now()))
+        self.write(Hiccuped(self.nodes[0], self._hiccups.take()))
 
     def _flush(self) -> None:
         if self._before_flush is not None:

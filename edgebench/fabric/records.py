@@ -96,11 +96,41 @@ class Death(msgspec.Struct, frozen=True):
 
 
 class HostUsage(msgspec.Struct, frozen=True, array_like=True):
-    """The whole machine since the sample before: busy share of all cores 0..1, and the share stolen by other guests."""
+    """The whole machine since the sample before, at `since_ns`; all are shares of all its cores' time, 0..1.
+
+    stolen: by other guests of its hardware. foreign: by processes that are no part of the run. pressure: the share of
+    the time in which any process waited for a core. None where it was not measured.
+    """
 
     at_ns: int
     busy: float
     stolen: float
+    foreign: float | None = None
+    pressure: float | None = None
+    since_ns: int | None = None
+
+
+class Hiccup(msgspec.Struct, frozen=True, array_like=True):
+    """How late a timer of a part fired, of `count` times in a second (of the monotonic clock) in which it was due."""
+
+    second: int
+    most_ns: int
+    sum_ns: int
+    count: int
+
+
+class Lateness(msgspec.Struct, frozen=True, array_like=True):
+    """How late the timers of a run's parts fired, in the `seconds` of the monotonic clock from `second` on.
+
+    mean_ns: of each part the mean lateness, and of these the mean over the parts, in the worst of the seconds. most_ns:
+    the largest of all, in `part`. The command that runs them is no part.
+    """
+
+    second: int
+    seconds: int
+    mean_ns: int
+    most_ns: int
+    part: str
 
 
 class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -283,6 +313,13 @@ class HostUsed(msgspec.Struct, frozen=True, tag="host"):
     usage: HostUsage
 
 
+class Hiccuped(msgspec.Struct, frozen=True, tag="hiccup"):
+    """Hiccups of a part; those of one second may come in several entries."""
+
+    part: str
+    hiccups: list[Hiccup]
+
+
 class Linked(msgspec.Struct, frozen=True, tag="link"):
     """What is known of a link; a later entry of the same name replaces it."""
 
@@ -307,6 +344,7 @@ Entry = (
     | Invalidated
     | Opened
     | HostUsed
+    | Hiccuped
     | Linked
     | Died
     | Rounded
@@ -360,6 +398,7 @@ class Observations(msgspec.Struct, frozen=True):
     run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
     made.
+    lateness, host_usage: of a long run they are merged to a few thousand.
     """
 
     started_ns: int | None
@@ -386,3 +425,4 @@ class Observations(msgspec.Struct, frozen=True):
     cascades: list[Cascaded] = []
     moves: list[Moved] = []
     app_metrics: list[AppMetrics] = []
+    lateness: list[Lateness] = []

@@ -22,7 +22,9 @@ from edgebench.core.links import Lane, Pipe, jitter_draws
 from edgebench.errors import FabricError
 from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.descriptors import allow_descriptors
+from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.reactor import READ, Reactor
+from edgebench.fabric.records import Hiccup
 from edgebench.topology.deployment import LinkPlan
 
 _BACKLOG = 1024
@@ -77,9 +79,10 @@ class LinkCounters(msgspec.Struct, frozen=True):
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """By link name."""
+    """By link name; and the hiccups of the relay since it was asked before."""
 
     links: dict[str, LinkCounters]
+    hiccups: list[Hiccup]
 
 
 class _Link:
@@ -104,6 +107,7 @@ class _Link:
 class _RelayProcess:
     def __init__(self, spec: RelaySpec) -> None:
         self.reactor = Reactor()
+        self._hiccups = HiccupMeter()
         self._links: dict[str, _Link] = {}
         pipes: dict[str, tuple[Pipe, Pipe]] = {}
         for plan in spec.links:
@@ -135,7 +139,7 @@ class _RelayProcess:
                     connection.abort()
 
     def counters(self) -> Counters:
-        return Counters({name: link.counters() for name, link in self._links.items()})
+        return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take())
 
     def _accept(self, listener: socket.socket, route: Route, links: tuple[_Link, ...], _events: int) -> None:
         try:

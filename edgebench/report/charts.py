@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgebench.clock import NS_PER_S
@@ -17,13 +17,15 @@ from edgebench.fabric.records import Observations
 from edgebench.report.wording import hop_name, metric_name, process_name, shown_hops
 from edgebench.results import stats
 from edgebench.results.chunks import ms
-from edgebench.results.figures import Result, WorkloadFigures
+from edgebench.results.figures import Result, Span, WorkloadFigures
 from edgebench.results.timeline import Timeline, by, since_start_s
 
 SERIES = 6
 _MOST_POINTS = 400
 _MB = 1e6
 _SHARE_BEFORE = 0.1
+
+OVER_TIME = "s from the start of the streams"
 
 Chart = dict[str, Any]
 
@@ -87,7 +89,7 @@ def latency_chart(name: str, result: Result, timeline: Timeline) -> Chart | None
                 "hovertemplate": "%{x} s: %{customdata} lost<extra></extra>",
             }
         )
-    layout = base_layout(200, "s from the start of the streams", "ms")
+    layout = base_layout(200, OVER_TIME, "ms")
     layout["xaxis"] |= {"range": [0, short(timeline.axis.span_s)]}
     figures = result.workloads[name]
     layout["shapes"], layout["annotations"] = _marks(name, result, figures, max(p99))
@@ -111,7 +113,7 @@ def throughput_chart(timelines: Mapping[str, Timeline]) -> Chart | None:
         data.append(line(name, at, rates, _series(place), hover="%{x} s: %{y:.1f} decisions/s"))
     if not data:
         return None
-    layout = base_layout(220, "s from the start of the streams", "decisions/s")
+    layout = base_layout(220, OVER_TIME, "decisions/s")
     layout["xaxis"] |= {"range": [0, short(span_s)]}
     return {"data": data, "layout": layout}
 
@@ -277,16 +279,25 @@ def note(text: str, **place: Any) -> dict[str, Any]:
     return {"text": html.escape(text), "showarrow": False, "font": {"color": "--mark", "size": 11}, **place}
 
 
-def _shaded(start_s: float, end_s: float) -> dict[str, Any]:
-    """While a federated round goes on."""
+def with_disturbed(chart: Chart, spans: Sequence[Span]) -> Chart:
+    """The chart with a band over each of the disturbed seconds, if it is one over time."""
+    layout = chart["layout"]
+    if layout["xaxis"]["title"]["text"] != OVER_TIME or not spans:
+        return chart
+    bands = [_shaded(span.from_s, span.to_s, "--bad", 0.13) for span in spans]
+    return chart | {"layout": layout | {"shapes": [*bands, *layout.get("shapes", [])]}}
+
+
+def _shaded(start_s: float, end_s: float, colour: str = "--line-faint", opacity: float = 0.35) -> dict[str, Any]:
+    """From a time to another; as it is, while a federated round goes on."""
     across = {"type": "rect", "x0": short(start_s), "x1": short(end_s), "y0": 0, "y1": 1, "yref": "paper"}
-    return across | {"fillcolor": "--line-faint", "opacity": 0.35, "line": {"width": 0}, "layer": "below"}
+    return across | {"fillcolor": colour, "opacity": opacity, "line": {"width": 0}, "layer": "below"}
 
 
 def _over_time(data: list[dict[str, Any]], unit: str, span_s: float) -> Chart | None:
     if not any(len(trace["x"]) for trace in data):
         return None
-    layout = base_layout(230, "s from the start of the streams", unit)
+    layout = base_layout(230, OVER_TIME, unit)
     times = [at for trace in data for at in trace["x"]]
     # Preparing may have taken longer than the streams; only its end is shown.
     earliest = max(min([0.0, *times]), -_SHARE_BEFORE * span_s)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebench.report.charts import Chart, base_layout, line, note, rule, short
+from edgebench.report.charts import OVER_TIME, Chart, base_layout, line, note, rule, short
 from edgebench.report.view import ROWS_SHOWN, Table
 from edgebench.report.wording import count, metric_name, ms, number, quality, size, things
 from edgebench.results.federations import is_training
@@ -156,7 +156,7 @@ def quality_over_time(figures: FederatedFigures, fold: WorkloadFold) -> Chart | 
         data.append(held | {"mode": "lines+markers", "marker": marker})
     if not data:
         return None
-    shown = base_layout(260, "s from the start of the streams", metric_name(figures.metric))
+    shown = base_layout(260, OVER_TIME, metric_name(figures.metric))
     shown["xaxis"] |= {"range": [0, short(max([span_s, *(end for _, end in ended)]))]}
     shown["yaxis"] |= {"rangemode": "normal"}
     shown["shapes"] = [rule("x", short(end)) for _, end in _apart(ended, span_s)]

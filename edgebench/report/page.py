@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.report import charts, federated_view, trade_offs, view, wording
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
-from edgebench.results.figures import Result, WorkloadFigures
+from edgebench.results.figures import Result, Span, WorkloadFigures
 from edgebench.results.run_fold import RunFold, folded
 from edgebench.results.rundir import MODELS, REPORT, RESULT, Run, load_run, record_batches, write_atomically, write_json
 
@@ -80,6 +81,8 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print(line, markup=False, highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
+    for line in view.disturbed_lines(result):
+        console.print(line, markup=False, highlight=False)
     if result.verdict.valid:
         console.print("[green]valid[/green]", highlight=False)
         return
@@ -97,7 +100,7 @@ def _html(run: Run, result: Result, fold: RunFold) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_TEMPLATES / "report.html.j2").read_text())
-    figures = _Figures()
+    figures = _Figures([] if result.disturbance is None else result.disturbance.spans)
     drawn = _charts(run, result, fold, figures)
     links, more_links = view.link_tables(result)
     shown, of = charts.shown_processes(run.observations)
@@ -120,6 +123,7 @@ def _html(run: Run, result: Result, fold: RunFold) -> str:
             "more_links": more_links,
             "processes": view.process_table(result),
             "trust": view.trust_table(result),
+            "disturbance": view.disturbance_table(result),
             "host": view.host_table(result),
         },
         charts=drawn,
@@ -191,9 +195,10 @@ def _charts(run: Run, result: Result, fold: RunFold, figures: _Figures) -> dict[
 
 
 class _Figures:
-    """The figures of one page, by the id of the element that each is drawn in."""
+    """The figures of one page, by the id of the element that each is drawn in; disturbed seconds are marked in all."""
 
-    def __init__(self) -> None:
+    def __init__(self, disturbed: Sequence[Span]) -> None:
+        self._disturbed = disturbed
         self._by_id: dict[str, charts.Chart] = {}
 
     def add(self, chart: charts.Chart | None) -> dict[str, Any] | None:
@@ -201,7 +206,7 @@ class _Figures:
         if chart is None:
             return None
         name = f"chart-{len(self._by_id) + 1}"
-        self._by_id[name] = chart
+        self._by_id[name] = charts.with_disturbed(chart, self._disturbed)
         return {"id": name, "height": chart["layout"]["height"]}
 
     def json(self) -> str:

@@ -72,7 +72,12 @@ def verdict(result: Result) -> dict[str, str]:
         return {
             "headline": "Valid",
             "sentence": "The load kept its schedule, every sample was decided once, the links that were measured did "
-            "as asked and no part died: the figures may be trusted.",
+            "as asked and no part died: the figures may be trusted."
+            + (
+                " Other work disturbed some of it, and changed them less than is tolerated."
+                if disturbed_lines(result)
+                else ""
+            ),
         }
     return {
         "headline": "Invalid",
@@ -311,6 +316,42 @@ def trust_table(result: Result) -> Table:
     )
 
 
+def disturbance_table(result: Result) -> Table:
+    """The headline figures of all samples, and without the disturbed seconds; no rows where there are none."""
+    rows = [
+        (
+            name,
+            f"{count(each.decided)} / {count(alone.n)}",
+            f"{ms(each.latency_ms.p50)} / {ms(alone.p50)}",
+            f"{ms(each.latency_ms.p99)} / {ms(alone.p99)}",
+            f"{number(each.throughput_hz, 1)} / {number(alone.throughput_hz, 1)}",
+        )
+        for name, each in result.workloads.items()
+        if (alone := each.undisturbed) is not None and each.latency_ms is not None
+    ]
+    return Table(("Workload", "Decided", "p50", "p99", "Decisions/s"), tuple(rows))
+
+
+def disturbed_lines(result: Result) -> list[str]:
+    """How much of the run other work disturbed; nothing where it disturbed none."""
+    found = result.disturbance
+    if found is None or not found.spans:
+        return []
+    disturbed_s = sum(span.to_s - span.from_s for span in found.spans)
+    return [f"other work disturbed {disturbed_s:.1f} s of the run, {found.share:.0%} of its streams"]
+
+
+def _lateness_line(result: Result) -> str:
+    found = result.disturbance
+    if found is None:
+        return "Whether other work disturbed the run is not known."
+    of = "" if found.most_hiccup_of is None else f", in {found.most_hiccup_of}"
+    return (
+        f"Timers of the run's parts fired {found.mean_late_ms:.2f} ms late on average, {found.most_late_ms:.2f} ms in "
+        f"the worst second; the largest hiccup took {found.most_hiccup_ms:.1f} ms{of}."
+    )
+
+
 def trust_lines(result: Result) -> list[str]:
     """What else was counted that a reader should know of."""
     lines = []
@@ -332,9 +373,11 @@ def trust_lines(result: Result) -> list[str]:
     if result.host_use is not None:
         lines.append(
             f"While samples were due the host was {result.host_use.busy:.0%} busy; all its cores were busy for "
-            f"{result.host_use.full:.0%} of the time. Other guests of its hardware took {result.host_use.stolen:.1%}."
+            f"{result.host_use.full:.0%} of the time. Other guests of its hardware took {result.host_use.stolen:.1%}"
+            + ("." if result.host_use.foreign is None else f", foreign processes {result.host_use.foreign:.1%}.")
         )
-    return lines
+    lines.append(_lateness_line(result))
+    return lines + [f"{line[0].upper()}{line[1:]}." for line in disturbed_lines(result)]
 
 
 def host_table(result: Result) -> Table:

@@ -17,6 +17,7 @@ from edgebench.fabric.records import (
     Died,
     Entry,
     Faulted,
+    Hiccuped,
     HostUsage,
     HostUsed,
     Invalidated,
@@ -40,6 +41,7 @@ from edgebench.fabric.records import (
     Used,
     read_spool,
 )
+from edgebench.results.host_conditions import HiccupSums, merged
 from edgebench.results.rundir import write_observations, write_records, write_rounds
 
 COMMAND_SPOOL = "command.spool"
@@ -102,6 +104,7 @@ class _Gathered:
         self._faults: list[Faulted] = []
         self._cascades: list[Cascaded] = []
         self._moves: list[Moved] = []
+        self._hiccups = HiccupSums()
         self.rounds: list[RoundRecord] = []
 
     def take(self, entry: Entry) -> None:
@@ -148,6 +151,8 @@ class _Gathered:
                 self._links[link.name] = link
             case HostUsed(usage=usage):
                 self._host_usage.append(usage)
+            case Hiccuped(part=part, hiccups=hiccups):
+                self._hiccups.add(part, hiccups)
             case Died(death=death):
                 self._deaths.setdefault(death.part, death)
             case Invalidated(reason=reason, mistake=mistake):
@@ -169,7 +174,7 @@ class _Gathered:
             models=sorted(self._models, key=lambda event: event.ready_ns),
             links=list(self._links.values()),
             deaths=list(self._deaths.values()),
-            host_usage=self._host_usage,
+            host_usage=merged(self._host_usage),
             host=self._opened.host,
             versions=dict(sorted(self._versions.items())),
             data_sources={name: sourced.source for name, sourced in self._sources.items()},
@@ -182,4 +187,5 @@ class _Gathered:
             faults=self._faults,
             cascades=self._cascades,
             moves=sorted(self._moves, key=lambda move: move.left_ns),
+            lateness=self._hiccups.lateness(),
         )

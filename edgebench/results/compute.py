@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations, RoundRecord
+from edgebench.results.disturbance import disturbance_figures, disturbance_of
 from edgebench.results.federations import federations_of
 from edgebench.results.figures import SCHEMA, DeathFigures, FaultFigures, Result
 from edgebench.results.machines import host_use_of, links_of, nodes_of, processes_of
@@ -13,7 +14,7 @@ from edgebench.results.rollouts import rollouts_of
 from edgebench.results.run_fold import RunFold
 from edgebench.results.timeline import since_start_s
 from edgebench.results.verdict import verdict_of
-from edgebench.results.workload_figures import counted, workload_figures
+from edgebench.results.workload_figures import counted, end_ns_of, workload_figures
 from edgebench.topology.deployment import Deployment
 
 
@@ -21,6 +22,9 @@ def result_of(
     deployment: Deployment, observations: Observations, fold: RunFold, rounds: Sequence[RoundRecord] = ()
 ) -> Result:
     """All figures of a run and the verdict on them. fold: of all its records; rounds: of federations, see `rundir`."""
+    ends = (end_ns_of(each, observations) for each in fold.workloads.values())
+    until_ns = max((end_ns for end_ns in ends if end_ns is not None), default=None)
+    disturbance = disturbance_figures(observations, disturbance_of(observations), until_ns)
     workloads = {name: workload_figures(each, deployment, observations) for name, each in fold.workloads.items()}
     links = links_of(deployment, observations)
     host_use = host_use_of(observations)
@@ -33,7 +37,7 @@ def result_of(
         name=deployment.name,
         seed=deployment.seed,
         executor=deployment.executor,
-        verdict=verdict_of(deployment, observations, workloads, links, host_use, federated),
+        verdict=verdict_of(deployment, observations, workloads, links, host_use, federated, disturbance),
         workloads=workloads,
         federated=federated,
         links=links,
@@ -55,6 +59,7 @@ def result_of(
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
         joint={name: each.figures() for name, each in fold.joints.items()},
         handovers=[each.figures(observations.started_ns or 0) for each in fold.handovers],
+        disturbance=disturbance,
     )
 
 

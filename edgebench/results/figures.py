@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 SCHEMA = 1
 
 
+ReasonKind = Literal["part", "run", "load", "host", "disturbance", "delivery", "model", "federation", "link"]
+"""What a reason is about. `load`, `host`, `disturbance` and `link` may all be the machine's fault alone."""
+
+
 class Verdict(msgspec.Struct, frozen=True):
-    """Whether the figures may be trusted; every reason against it is a sentence with the number and the mend."""
+    """Whether the figures may be trusted; every reason against it is a sentence with the number and the mend, `kinds`
+    what each of them is about."""
 
     valid: bool
     reasons: list[str]
+    kinds: list[ReasonKind] = []
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -154,9 +162,20 @@ class CascadeFigures(msgspec.Struct, frozen=True):
     heavy_quality: float
 
 
+class Undisturbed(msgspec.Struct, frozen=True):
+    """A workload without the disturbed seconds: ms of the n decided samples that none of them touched (None of none),
+    and what arrived in the other seconds, by their time."""
+
+    n: int
+    p50: float | None
+    p99: float | None
+    throughput_hz: float | None
+
+
 class WorkloadFigures(msgspec.Struct, frozen=True):
     """One workload. compress: how samples were compressed; sample_bytes: the mean MQTT payload of one, 0 where none
-    travels; None without a sample. not_finite: decisions of which an output is no finite number."""
+    travels; None without a sample. not_finite: decisions of which an output is no finite number. undisturbed: None
+    where nothing was disturbed."""
 
     task: str
     place: str
@@ -188,6 +207,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     sample_bytes: float | None
     cascade: CascadeFigures | None
     not_finite: int
+    undisturbed: Undisturbed | None
 
 
 class PathFigures(msgspec.Struct, frozen=True):
@@ -307,11 +327,36 @@ class RolloutFigures(msgspec.Struct, frozen=True):
 
 class HostUse(msgspec.Struct, frozen=True):
     """The machine while samples were due: mean busy share of all cores, the share of the time in which they were all
-    (97 %) busy, and the mean share that other guests of the same hardware took."""
+    (97 %) busy, and the mean shares that other guests of the same hardware and foreign processes took; pressure: the
+    share of the time in which any process waited for a core. None where it was not measured."""
 
     busy: float
     full: float
     stolen: float
+    foreign: float | None
+    pressure: float | None
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A time, s from the start of the streams."""
+
+    from_s: float
+    to_s: float
+
+
+class DisturbanceFigures(msgspec.Struct, frozen=True):
+    """Seconds in which foreign work changed what the run saw: where they are, and their share of its streams.
+
+    mean_late_ms: how late the timers of the run's parts fired, the mean of all seconds; most_late_ms: that of the worst
+    second. most_hiccup_ms: the largest of all, in the part `most_hiccup_of`.
+    """
+
+    share: float
+    spans: list[Span]
+    mean_late_ms: float
+    most_late_ms: float
+    most_hiccup_ms: float
+    most_hiccup_of: str | None
 
 
 class DeathFigures(msgspec.Struct, frozen=True):
@@ -472,3 +517,4 @@ class Result(msgspec.Struct, frozen=True):
     rejected_elsewhere: dict[str, int]
     joint: dict[str, JointFigures]
     handovers: list[HandoverFigures]
+    disturbance: DisturbanceFigures | None

@@ -83,7 +83,14 @@ def host_use_of(observations: Observations) -> HostUse | None:
         busy=round(sum(use.busy for use in during) / len(during), 4),
         full=round(sum(use.busy >= FULL_BUSY for use in during) / len(during), 4),
         stolen=round(sum(use.stolen for use in during) / len(during), 4),
+        foreign=_mean([use.foreign for use in during]),
+        pressure=_mean([use.pressure for use in during]),
     )
+
+
+def _mean(shares: list[float | None]) -> float | None:
+    known = [share for share in shares if share is not None]
+    return round(sum(known) / len(known), 4) if known else None
 
 
 def _both_ways(up: int | None, down: int | None) -> int | None:

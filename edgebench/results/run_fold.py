@@ -8,6 +8,7 @@ from typing import Any
 
 from edgebench.fabric.records import Observations, RoundRecord
 from edgebench.results.chunks import Chunk, chunks_of
+from edgebench.results.disturbance import disturbance_of
 from edgebench.results.handovers import Handover, handovers_in
 from edgebench.results.joints import JointFold
 from edgebench.results.timeline import axis_of
@@ -37,10 +38,10 @@ class RunFold(Mergeable):
 
 def run_fold(deployment: Deployment, observations: Observations, rounds: Sequence[RoundRecord] = ()) -> RunFold:
     """Of no records yet."""
-    axis = axis_of(deployment, observations)
+    axis, disturbance = axis_of(deployment, observations), disturbance_of(observations)
     return RunFold(
         workloads={
-            name: workload_fold(plan, deployment, observations, rounds, axis)
+            name: workload_fold(plan, deployment, observations, rounds, axis, disturbance)
             for name, plan in deployment.workloads.items()
         },
         joints={name: JointFold(joint, deployment, observations) for name, joint in deployment.joint.items()},

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Death, ModelEvent, Observations
 from edgebench.results.federations import is_training
 from edgebench.results.figures import (
+    DisturbanceFigures,
     FederatedFigures,
     HostUse,
     LinkFigures,
+    ReasonKind,
     RoundFigures,
     Slip,
     Verdict,
@@ -33,6 +36,14 @@ LINK_SHARE = 0.10
 LINK_LATENCY_MS = 1.0
 LINK_JITTER_SHARE = 0.25
 MOST_LINKS_NAMED = 5
+LATE_MS = 1.0
+FOREIGN_SHARE = 0.10
+DISTURBED_SHARE = 0.25
+P50_DIFFERENCE = 0.10
+P99_DIFFERENCE = 0.25
+THROUGHPUT_DIFFERENCE = 0.10
+LEAST_DIFFERENCE_MS = 1.0
+COUNTING_ERRORS = 3.0
 ROLLOUT_S = 5.0
 """A model that is announced later than this before the end of the streams, or before the next model, need not have been
 taken up any more."""
@@ -50,24 +61,27 @@ def verdict_of(
     links: dict[str, LinkFigures],
     host_use: HostUse | None,
     federated: dict[str, FederatedFigures],
+    disturbance: DisturbanceFigures | None,
 ) -> Verdict:
     """Judge a run by its figures; the reasons come in the order in which they explain each other."""
     # All samples of an offline load are due at once, so how late they are taken says nothing.
     scheduled = {
         name: figures for name, figures in workloads.items() if not isinstance(deployment.workloads[name].load, Offline)
     }
-    reasons = [
-        *_deaths(deployment, observations),
-        *observations.trouble,
-        *_cut_short(deployment, observations),
-        *(reason for name, figures in scheduled.items() for reason in _generator(name, figures)),
-        *_host(scheduled, host_use),
-        *(reason for name, figures in workloads.items() for reason in _delivery(name, figures)),
-        *_rollouts(deployment, observations),
-        *_federations(deployment, observations, federated),
-        *_links(links),
+    by_kind: list[tuple[ReasonKind, Iterable[str]]] = [
+        ("part", _deaths(deployment, observations)),
+        ("run", observations.trouble),
+        ("run", _cut_short(deployment, observations)),
+        ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
+        ("host", _host(scheduled, host_use)),
+        ("disturbance", _disturbance(workloads, disturbance)),
+        ("delivery", (reason for name, figures in workloads.items() for reason in _delivery(name, figures))),
+        ("model", _rollouts(deployment, observations)),
+        ("federation", _federations(deployment, observations, federated)),
+        ("link", _links(links)),
     ]
-    return Verdict(valid=not reasons, reasons=reasons)
+    told = [(kind, reason) for kind, reasons in by_kind for reason in reasons]
+    return Verdict(valid=not told, reasons=[reason for _, reason in told], kinds=[kind for kind, _ in told])
 
 
 def how_it_ended(status: int) -> str:
@@ -131,9 +145,7 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
 
 def _generator(name: str, figures: WorkloadFigures) -> Iterator[str]:
     slip = figures.slip_ms
-    if slip is None:
-        yield f"{name}: not one sample was due; lengthen the run or raise the rate"
-    elif _slipped(slip, figures.scheduled):
+    if slip is not None and _slipped(slip, figures.scheduled):
         yield (
             f"{name}: the load generator slipped its schedule: {slip.over} of {_samples(figures.scheduled)} were "
             f"taken more than {slip.limit:g} ms late (p99 {slip.p99:,.1f} ms; at most {SLIP_SHARE:.0%} may be); "
@@ -165,8 +177,49 @@ def _host(workloads: dict[str, WorkloadFigures], host_use: HostUse | None) -> It
         )
 
 
+def _disturbance(workloads: dict[str, WorkloadFigures], disturbance: DisturbanceFigures | None) -> Iterator[str]:
+    if disturbance is None or not disturbance.spans:
+        return
+    if disturbance.share > DISTURBED_SHARE:
+        yield (
+            f"foreign work disturbed {disturbance.share:.0%} of the time in which samples were due (limit "
+            f"{DISTURBED_SHARE:.0%}): in the worst second the run's timers fired {disturbance.most_late_ms:,.1f} ms "
+            "late on average; run it again on a quiet machine"
+        )
+    for name, figures in workloads.items():
+        differences = list(_differences(figures, disturbance.share))
+        if differences:
+            yield (
+                f"{name}: foreign work changed its figures: with and without the disturbed seconds "
+                f"{', '.join(differences)}; run it again on a quiet machine"
+            )
+
+
+def _differences(figures: WorkloadFigures, share: float) -> Iterator[str]:
+    """Which of the headline figures change by more than is tolerated when the disturbed seconds are left out."""
+    alone, latency = figures.undisturbed, figures.latency_ms
+    if alone is None or latency is None:
+        return
+    for what, found, without, tolerance in (
+        ("p50", latency.p50, alone.p50, P50_DIFFERENCE),
+        ("p99", latency.p99, alone.p99, P99_DIFFERENCE),
+    ):
+        if without is not None and abs(found - without) > max(tolerance * without, LEAST_DIFFERENCE_MS):
+            yield f"{what} {found:,.1f} and {without:,.1f} ms (tolerance {tolerance:.0%})"
+    if alone.throughput_hz is None or share >= 1.0:
+        return
+    # Arrivals at random vary by themselves: of n, those in a share of the time by √(n · share · (1 − share)).
+    by_chance = COUNTING_ERRORS * math.sqrt(share / (1.0 - share) / figures.decided)
+    tolerance = max(THROUGHPUT_DIFFERENCE, by_chance)
+    found, without = figures.throughput_hz, alone.throughput_hz
+    if abs(found - without) > tolerance * without:
+        yield f"{found:,.1f} and {without:,.1f} decisions/s (tolerance {tolerance:.0%})"
+
+
 def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
     scheduled = _samples(figures.scheduled)
+    if not figures.scheduled:
+        yield f"{name}: not one sample was due; lengthen the run or raise the rate"
     if figures.scheduled and not figures.decided:
         yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
         return

@@ -81,7 +81,17 @@ def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: O
         sample_bytes=stats.rounded(fold.size_bytes / fold.samples) if fold.samples else None,
         cascade=None if fold.cascade is None else fold.cascade.figures(),
         not_finite=fold.not_finite.total(),
+        undisturbed=None
+        if fold.undisturbed is None
+        else fold.undisturbed.figures(observations.started_ns, end_ns_of(fold, observations)),
     )
+
+
+def end_ns_of(fold: WorkloadFold, observations: Observations) -> int | None:
+    """When a workload was over: with the streams, or its last arrival where that is later; an offline load ends with
+    its last arrival. None where it is not known."""
+    ends = [fold.arrived_ns.most, None if isinstance(fold.plan.load, Offline) else observations.ended_ns]
+    return max((end_ns for end_ns in ends if end_ns is not None), default=None)
 
 
 def counted(counts: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -127,14 +137,11 @@ def _adequacy(fold: WorkloadFold) -> Adequacy | None:
 
 
 def _throughput_hz(fold: WorkloadFold, observations: Observations) -> float:
-    """Decisions over the time from the start of the streams to their end, or to the last arrival where that is later;
-    an offline load ends with its last arrival."""
+    """Decisions over the time from the start of the streams to the end of the workload."""
     start_ns = observations.started_ns if observations.started_ns is not None else fold.scheduled_ns.least
-    end_ns = fold.arrived_ns.most
+    end_ns = end_ns_of(fold, observations)
     if start_ns is None or end_ns is None:
         return 0.0
-    if not isinstance(fold.plan.load, Offline) and observations.ended_ns is not None:
-        end_ns = max(end_ns, observations.ended_ns)
     return stats.rounded(fold.decided * NS_PER_S / (end_ns - start_ns)) if end_ns > start_ns else 0.0
 
 

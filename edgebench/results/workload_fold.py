@@ -14,6 +14,7 @@ from edgebench.fabric.records import Observations, RoundRecord
 from edgebench.results.beside import BesideRounds, beside_rounds
 from edgebench.results.cascades import Cascade, cascade_in
 from edgebench.results.chunks import ABSENT, HOPS, Chunk, ms
+from edgebench.results.disturbance import Disturbance, UndisturbedFold
 from edgebench.results.rollouts import SwapAround, swaps_around
 from edgebench.results.scores import Scores
 from edgebench.results.timeline import Axis, Timeline
@@ -37,6 +38,7 @@ class WorkloadFold(Mergeable):
     timeline: Timeline
     cascade: Cascade | None
     beside: BesideRounds | None
+    undisturbed: UndisturbedFold | None
     swaps: dict[str, SwapAround]
     rows: Counter[str] = field(default_factory=Counter)
     late: int = 0
@@ -72,7 +74,7 @@ class WorkloadFold(Mergeable):
         for hop, took_ns in chunk.hops_ns.items():
             self.hops_ns[hop].update(took_ns)
         self.scores.update(chunk, chunk.keys(self.places), self.timeline.axis.bins(chunk.ns["scheduled_ns"]))
-        for part in (self.timeline, self.cascade, self.beside, *self.swaps.values()):
+        for part in (self.timeline, self.cascade, self.beside, self.undisturbed, *self.swaps.values()):
             if part is not None:
                 part.update(chunk)
 
@@ -93,7 +95,12 @@ class WorkloadFold(Mergeable):
 
 
 def workload_fold(
-    plan: WorkloadPlan, deployment: Deployment, observations: Observations, rounds: Sequence[RoundRecord], axis: Axis
+    plan: WorkloadPlan,
+    deployment: Deployment,
+    observations: Observations,
+    rounds: Sequence[RoundRecord],
+    axis: Axis,
+    disturbance: Disturbance | None,
 ) -> WorkloadFold:
     """Of no samples yet."""
     return WorkloadFold(
@@ -102,6 +109,7 @@ def workload_fold(
         timeline=Timeline(axis),
         cascade=cascade_in(plan.name, deployment, observations),
         beside=beside_rounds(plan.name, deployment, rounds),
+        undisturbed=None if disturbance is None or disturbance.is_none else UndisturbedFold(disturbance),
         swaps=swaps_around(plan.name, observations),
     )
 

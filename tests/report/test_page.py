@@ -11,9 +11,11 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
+from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
 from edgebench.errors import DataError
-from edgebench.fabric.records import Death, Observations
+from edgebench.fabric.records import Death, HostUsage, Lateness, Observations
+from edgebench.report import charts
 from edgebench.report.page import print_summary, write_report
 from edgebench.results import rundir
 from edgebench.results.timeline import bin_width_s
@@ -99,6 +101,30 @@ def test_what_a_model_draws_stands_in_the_report_with_its_caption(ward: Path, tm
     (copy / rundir.MODELS / f"{digest}.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="no PNG file that can be read"):
         write_report(copy)
+
+
+def test_disturbed_seconds_are_marked_in_every_chart_over_time(tmp_path: Path) -> None:
+    first = at_ms(0) // NS_PER_S
+    observed = made_up_ward.observations(
+        lateness=[Lateness(first + n, 1, (4 if n in (5, 6, 30) else 0) * NS_PER_MS, 0, "bed-0") for n in range(40)],
+        host_usage=[HostUsage(at_ms(1_000 * n), 0.9, 0.0, 0.6, 0.4, at_ms(1_000 * (n - 1))) for n in range(1, 41)],
+    )
+    _write(tmp_path, made_up_ward.deployment(), observed, made_up_ward.rows())
+    result = write_report(tmp_path)
+    page = _page(tmp_path)
+    over_time = [
+        figure["layout"]
+        for figure in _figures(page).values()
+        if figure["layout"]["xaxis"]["title"]["text"] == charts.OVER_TIME
+    ]
+    assert len(over_time) == 6  # the latency of three workloads, throughput, processor and memory
+    for layout in over_time:
+        bands = [shape for shape in layout["shapes"] if shape["type"] == "rect" and shape["fillcolor"] == "--bad"]
+        assert [(band["x0"], band["x1"]) for band in bands] == [(5.0, 7.0), (30.0, 31.0)]
+    assert "Other work disturbed 3.0 s of the run, 8% of its streams." in page
+    alone = result.workloads["death-risk"].undisturbed
+    assert alone is not None
+    assert f"/ {alone.n:,}<" in page
 
 
 def test_a_model_is_held_against_itself_before_it_was_exported(tmp_path: Path) -> None:

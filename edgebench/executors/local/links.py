@@ -13,7 +13,7 @@ from edgebench.executors.plan import Part
 from edgebench.executors.processes import PartProcess
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import LinkMeasured, probe
-from edgebench.fabric.records import Entry, Linked, LinkObserved
+from edgebench.fabric.records import Entry, Hiccuped, Linked, LinkObserved
 from edgebench.fabric.relay import Route
 from edgebench.topology.deployment import Deployment, LinkPlan
 
@@ -52,7 +52,10 @@ class Links:
 
     def stop(self) -> None:
         """End the relay, and write down what has crossed it."""
-        counters = self._relay.stop() if self._relay is not None else None
+        if self._relay is None:
+            return
+        counters = self._relay.stop()
+        self._write(Hiccuped("relay", self._relay.hiccups))
         for name, count in (counters or {}).items():
             self._observed[name] = msgspec.structs.replace(
                 self._observed[name],

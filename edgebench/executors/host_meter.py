@@ -1,0 +1,102 @@
+"""What the whole machine does while a run goes on, and how much of it is the work of others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from edgebench.clock import NS_PER_S, now_ns
+from edgebench.cpu import CpuTimes, cpu_times
+from edgebench.fabric.records import HostUsage
+
+_PRESSURE = Path("/proc/pressure/cpu")
+_US_PER_S = 1_000_000
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PPID, _UTIME, _CSTIME = 1, 11, 14
+"""Where these stand in /proc/PID/stat, behind the name; between the last two are system time and the dead children's
+user time."""
+
+
+class HostMeter:
+    """Samples the machine. The work of this process and of all below it is its own, everything else is foreign."""
+
+    def __init__(self) -> None:
+        self._last = _reading()
+
+    def sample(self) -> HostUsage | None:
+        """The use of the machine since the sample before; None where the kernel's clock has not moved since."""
+        before, self._last = self._last, _reading()
+        spent = self._last.cpu.since(before.cpu)
+        if spent.total_s <= 0:
+            return None
+        # A child that ended without being waited for takes its time along.
+        own_s = max(0.0, self._last.own_s - before.own_s)
+        pressure = None
+        if self._last.waited_s is not None and before.waited_s is not None:
+            span_s = (self._last.at_ns - before.at_ns) / NS_PER_S
+            pressure = min(1.0, (self._last.waited_s - before.waited_s) / span_s)
+        return HostUsage(
+            at_ns=self._last.at_ns,
+            busy=1.0 - spent.idle_s / spent.total_s,
+            stolen=spent.stolen_s / spent.total_s,
+            foreign=max(0.0, spent.work_s - own_s) / spent.total_s,
+            pressure=pressure,
+            since_ns=before.at_ns,
+        )
+
+
+class _Reading(NamedTuple):
+    """waited_s: in which any process of the machine waited for a core (pressure stall information)."""
+
+    at_ns: int
+    cpu: CpuTimes
+    own_s: float
+    waited_s: float | None
+
+
+def _reading() -> _Reading:
+    return _Reading(now_ns(), cpu_times(), own_cpu_s(), _waited_s())
+
+
+def own_cpu_s() -> float:
+    """CPU time of this process and all below it, those included that have ended and were waited for."""
+    if not sys.platform.startswith("linux"):
+        return _own_cpu_s_by_psutil()
+    cpu_s: dict[int, float] = {}
+    below: dict[int, list[int]] = {}
+    for pid in psutil.pids():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        cpu_s[pid] = sum(map(int, fields[_UTIME : _CSTIME + 1])) / _TICKS_PER_S
+        below.setdefault(int(fields[_PPID]), []).append(pid)
+    own = [os.getpid()]
+    for pid in own:  # it grows as it is walked
+        own += below.get(pid, [])
+    return sum(cpu_s.get(pid, 0.0) for pid in own)
+
+
+def _own_cpu_s_by_psutil() -> float:
+    own_s = 0.0
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:  # it has ended meanwhile
+            continue
+        own_s += times.user + times.system + times.children_user + times.children_system
+    return own_s
+
+
+def _waited_s() -> float | None:
+    """Where the kernel keeps count of it (Linux 4.20 and later, unless it was built without)."""
+    try:
+        some = _PRESSURE.read_text().splitlines()[0]
+        return int(some.rpartition("total=")[2]) / _US_PER_S
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,65 @@
+"""How late a timer fires in this process: what the machine does to everything else that runs in it.
+
+A thread wakes up every 20 ms. Wakings that it slept through count as well, each by how late it was, so that a stall
+weighs as much as it would for samples due at any moment of it (as jHiccup counts: https://github.com/giltene/jHiccup).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, sleep_s
+from edgebench.fabric.records import Hiccup
+
+PERIOD_NS = 20 * NS_PER_MS
+COMMAND = "command"
+"""What the process that runs all others is called beside its parts."""
+
+
+class HiccupLog:
+    """Wakings of a timer, by the second of the monotonic clock in which they were due."""
+
+    def __init__(self, period_ns: int = PERIOD_NS) -> None:
+        self._period_ns = period_ns
+        self._by_second: dict[int, tuple[int, int, int]] = {}
+
+    def note(self, due_ns: int, at_ns: int) -> int:
+        """A waking was due, and came: when the next one after `at_ns` is due."""
+        while due_ns <= at_ns:
+            second, late_ns = due_ns // NS_PER_S, at_ns - due_ns
+            most_ns, sum_ns, count = self._by_second.get(second, (0, 0, 0))
+            self._by_second[second] = max(most_ns, late_ns), sum_ns + late_ns, count + 1
+            due_ns += self._period_ns
+        return due_ns
+
+    def take(self) -> list[Hiccup]:
+        """What was noted since the last call; the second that goes on will come in parts."""
+        taken, self._by_second = self._by_second, {}
+        return [Hiccup(second, *noted) for second, noted in taken.items()]
+
+
+class HiccupMeter:
+    """A thread of this process that notes how late it wakes, from now on and for as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._log = HiccupLog()
+        self._lock = threading.Lock()
+        self._ended = False
+        threading.Thread(target=self._run, name="hiccups", daemon=True).start()
+
+    def take(self) -> list[Hiccup]:
+        """What was noted since the last call; from any thread."""
+        with self._lock:
+            return self._log.take()
+
+    def end(self) -> None:
+        """Wake no more."""
+        self._ended = True
+
+    def _run(self) -> None:
+        due_ns = now_ns() + PERIOD_NS
+        while not self._ended:
+            sleep_s(max(0, due_ns - now_ns()) / NS_PER_S)
+            at_ns = now_ns()
+            with self._lock:
+                due_ns = self._log.note(due_ns, at_ns)

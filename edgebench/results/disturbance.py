@@ -1,0 +1,124 @@
+"""Seconds in which work that is no part of the run changed what the run saw, and its figures without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from edgebench.clock import NS_PER_MS, NS_PER_S
+from edgebench.fabric.records import HostUsage, Observations
+from edgebench.results import stats
+from edgebench.results.chunks import Bools, Chunk, ms
+from edgebench.results.figures import DisturbanceFigures, Span, Undisturbed
+from edgebench.results.values import Ints, Mergeable, Values
+from edgebench.results.verdict import FOREIGN_SHARE, LATE_MS
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What was disturbed. spans: int64 [span, 2], from and to in ns, in order and apart from one another."""
+
+    spans: Ints
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing was."""
+        return not len(self.spans)
+
+    def touches(self, from_ns: Ints, to_ns: Ints) -> Bools:
+        """Whether any of it lies between two times [n], each of which is not after its other [n]."""
+        if self.is_none:
+            return np.zeros(len(from_ns), np.bool_)
+        last = np.searchsorted(self.spans[:, 0], to_ns, side="right") - 1
+        return (last >= 0) & (self.spans[last, 1] > from_ns)
+
+    def within_ns(self, from_ns: int, to_ns: int) -> int:
+        """How much of the time between two times it takes."""
+        return int(np.clip(np.minimum(self.spans[:, 1], to_ns) - np.maximum(self.spans[:, 0], from_ns), 0, None).sum())
+
+
+def disturbance_of(observations: Observations) -> Disturbance | None:
+    """The disturbed seconds of a run; None where nobody watched.
+
+    A second is disturbed when the timers of the run's parts fired late by `LATE_MS` on average, while others (foreign
+    processes and other guests of the hardware) took `FOREIGN_SHARE` of the processor.
+    """
+    if not observations.lateness:
+        return None
+    use = [(use.since_ns, use.at_ns, _taken(use)) for use in observations.host_usage if use.since_ns is not None]
+    since_ns, at_ns, taken = (np.array(column) for column in zip(*use, strict=True)) if use else (np.zeros(0),) * 3
+    spans: list[list[int]] = []
+    for each in observations.lateness:
+        from_ns, to_ns = each.second * NS_PER_S, (each.second + each.seconds) * NS_PER_S
+        overlap = np.clip(np.minimum(at_ns, to_ns) - np.maximum(since_ns, from_ns), 0, None)
+        foreign = float((overlap * taken).sum() / overlap.sum()) if overlap.any() else 0.0
+        if each.mean_ns < LATE_MS * NS_PER_MS or foreign < FOREIGN_SHARE:
+            continue
+        if spans and spans[-1][1] == from_ns:
+            spans[-1][1] = to_ns
+        else:
+            spans.append([from_ns, to_ns])
+    return Disturbance(np.array(spans, np.int64).reshape(-1, 2))
+
+
+def disturbance_figures(
+    observations: Observations, disturbance: Disturbance | None, until_ns: int | None
+) -> DisturbanceFigures | None:
+    """What was disturbed of a run from the start of its streams to a time; None where nobody watched, or none began."""
+    start_ns = observations.started_ns
+    if disturbance is None or start_ns is None or until_ns is None or until_ns <= start_ns:
+        return None
+    during = [
+        each
+        for each in observations.lateness
+        if (each.second + each.seconds) * NS_PER_S > start_ns and each.second * NS_PER_S < until_ns
+    ]
+    latest = max(during, key=lambda each: each.most_ns, default=None)
+    clipped = np.clip(disturbance.spans, start_ns, until_ns) - start_ns
+    return DisturbanceFigures(
+        share=round(disturbance.within_ns(start_ns, until_ns) / (until_ns - start_ns), 4),
+        spans=[Span(_s(first), _s(last)) for first, last in clipped if last > first],
+        mean_late_ms=stats.rounded(np.mean([ms(each.mean_ns) for each in during])) if during else 0.0,
+        most_late_ms=stats.rounded(max((ms(each.mean_ns) for each in during), default=0.0)),
+        most_hiccup_ms=0.0 if latest is None else stats.rounded(ms(latest.most_ns)),
+        most_hiccup_of=None if latest is None else latest.part,
+    )
+
+
+@dataclass
+class UndisturbedFold(Mergeable):
+    """A workload's samples that no disturbed second touched, and what arrived in the other seconds."""
+
+    PARAMETERS: ClassVar = ("disturbance",)
+    disturbance: Disturbance
+    latency_ns: Values = field(default_factory=Values)
+    arrived: int = 0
+
+    def update(self, chunk: Chunk) -> None:
+        """Take in a chunk."""
+        due_ns, arrived_ns = (chunk.ns[name][chunk.decided] for name in ("scheduled_ns", "arrived_ns"))
+        self.latency_ns.update(chunk.latency_ns[~self.disturbance.touches(due_ns, arrived_ns)])
+        self.arrived += int((~self.disturbance.touches(arrived_ns, arrived_ns)).sum())
+
+    def figures(self, start_ns: int | None, until_ns: int | None) -> Undisturbed | None:
+        """Of the time between; None where nothing of it was disturbed."""
+        if start_ns is None or until_ns is None:
+            return None
+        disturbed_ns = self.disturbance.within_ns(start_ns, until_ns)
+        if not disturbed_ns:
+            return None
+        quiet_ns = until_ns - start_ns - disturbed_ns
+        p50, p99 = map(ms, self.latency_ns.percentiles(0.5, 0.99)) if len(self.latency_ns) else (None, None)
+        throughput_hz = stats.rounded(self.arrived * NS_PER_S / quiet_ns) if quiet_ns > 0 else None
+        return Undisturbed(len(self.latency_ns), p50, p99, throughput_hz)
+
+
+def _taken(use: HostUsage) -> float:
+    """The share of the processor that others took."""
+    return (use.foreign or 0.0) + use.stolen
+
+
+def _s(ns: int) -> float:
+    return stats.rounded(ns / NS_PER_S)
