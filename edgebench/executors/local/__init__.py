@@ -73,8 +73,9 @@ class LocalExecution:
             case CutLink() | MendLink():
                 self._links.inject(injection)
             case Kill(part=name):
+                process = self._named(name).process
                 self._supervisor.expect_death(name)
-                self._named(name).process.kill()
+                process.kill()
 
     @property
     def processes(self) -> list[psutil.Process]:
