@@ -85,7 +85,7 @@ def plan_of(deployment: Deployment) -> RunPlan:
     crossing = crossings(deployment)
     crossed = {each.name for each in crossing}
     brokers = () if deployment.broker_url is not None else tuple(_brokers(deployment))
-    relay = _relay(crossing, brokers)
+    relay = _relay(crossing)
     # The relay is up when its links have been measured, and that wants nothing else running beside it.
     after_relay = tuple(part.name for part in relay)
     cloud = _cloud(deployment, needs=(*(part.name for part in brokers), *after_relay))
@@ -108,7 +108,7 @@ def _brokers(deployment: Deployment) -> list[Part]:
     ]
 
 
-def _relay(crossing: tuple[Crossing, ...], brokers: tuple[Part, ...]) -> tuple[Part, ...]:
+def _relay(crossing: tuple[Crossing, ...]) -> tuple[Part, ...]:
     if not crossing:
         return ()
     part = Part(
@@ -116,7 +116,6 @@ def _relay(crossing: tuple[Crossing, ...], brokers: tuple[Part, ...]) -> tuple[P
         "relay",
         offers=tuple(each.name for each in crossing),
         connects=dict(Counter(each.to for each in crossing)),
-        needs=tuple(broker.name for broker in brokers),
     )
     return (part,)
 

@@ -28,9 +28,10 @@ _Answer = TypeVar("_Answer", Ports, Counters)
 class Relay:
     """The running relay process. It dies with the thread that starts it, even where that one is killed."""
 
-    def __init__(self, links: tuple[LinkPlan, ...], process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, links: tuple[LinkPlan, ...], seed: int, process: subprocess.Popen[bytes], log: Path) -> None:
         self.links = links
         self.process = process
+        self._seed = seed
         self._log = log
         self.hiccups: list[Hiccup] = []
         self._ports: dict[str, int] = {}
@@ -38,12 +39,18 @@ class Relay:
 
     @staticmethod
     def start(links: Iterable[LinkPlan], routes: Iterable[Route], *, seed: int, log_dir: Path) -> Relay:
-        """Emulate these links and listen for these routes; returns when it does. Hosts of routes may be names.
+        """`launch`, and `listen`."""
+        relay = Relay.launch(links, seed=seed, log_dir=log_dir)
+        try:
+            relay.listen(routes)
+        except BaseException:
+            relay.stop()
+            raise
+        return relay
 
-        Raises FabricError when the relay does not come up (its log is `relay.log`) or a host is unknown.
-        """
-        spec = RelaySpec(seed=seed, links=tuple(links), routes=tuple(map(_resolved, routes)))
-        check_spec(spec)
+    @staticmethod
+    def launch(links: Iterable[LinkPlan], *, seed: int, log_dir: Path) -> Relay:
+        """Start the process, and do not wait for it. Its log is `relay.log`."""
         log = log_dir / "relay.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
@@ -53,13 +60,16 @@ class Relay:
                 stderr=stderr,
                 start_new_session=True,
             )
-        relay = Relay(spec.links, process, log)
-        try:
-            relay._ports.update(relay._ask(spec, Ports).ports)
-        except BaseException:
-            relay.stop()
-            raise
-        return relay
+        return Relay(tuple(links), seed, process, log)
+
+    def listen(self, routes: Iterable[Route]) -> None:
+        """Emulate the links and listen for these routes, once; returns when it does. Hosts of routes may be names.
+
+        Raises FabricError when the relay does not come up or a host is unknown.
+        """
+        spec = RelaySpec(seed=self._seed, links=self.links, routes=tuple(map(_resolved, routes)))
+        check_spec(spec)
+        self._ports.update(self._ask(spec, Ports).ports)
 
     def open(self, routes: Iterable[Route]) -> None:
         """Listen for more routes."""

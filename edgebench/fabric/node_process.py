@@ -71,8 +71,9 @@ class NodeProcess:
         self.plan = plan
         self.nodes = list(plan.nodes)
         self.tallies: dict[str, dict[str, Tally]] = {node: {} for node in self.nodes}
-        self.ready = False
         self.drained = False
+        self._ready = False
+        self._beat_now = threading.Event()
         self._control = control
         self._cloud_patience_s = cloud_patience_s
         self._token = token
@@ -116,6 +117,17 @@ class NodeProcess:
         if not self._finished:
             raise RunBrokenOffError
 
+    @property
+    def ready(self) -> bool:
+        """Whether the streams may begin, as far as this process goes."""
+        return self._ready
+
+    @ready.setter
+    def ready(self, ready: bool) -> None:
+        if ready and not self._ready:
+            self._beat_now.set()  # everybody waits for whoever is ready last
+        self._ready = ready
+
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node; the same object each time."""
         return self.tallies[node].setdefault(workload, Tally())
@@ -136,7 +148,7 @@ class NodeProcess:
 
     def finish(self) -> None:
         """Everything is drained: close the records, upload them, and stop. From the reactor's thread."""
-        self._ended.set()
+        self._end_beating()
         self._finished = True
         self._sample_usage()
         self.write(Closed(self.nodes, now_ns(), versions()))
@@ -155,7 +167,7 @@ class NodeProcess:
 
     def _abort(self, why: str) -> None:
         if not self._ended.is_set():
-            self._ended.set()
+            self._end_beating()
             _log.warning("stopping before the end of the run: %s", why)
             self._on_abort()
             self.reactor.stop()
@@ -165,6 +177,7 @@ class NodeProcess:
         patience = Patience(self._cloud_patience_s)
         told = False
         while not self._ended.is_set():
+            self._beat_now.clear()
             try:
                 state = self._control.beat(Heartbeat(self.nodes, self.ready, self.drained, self._totals()))
                 patience.renew()
@@ -184,7 +197,11 @@ class NodeProcess:
                     self.reactor.call_soon_threadsafe(partial(self._abort, state.reason or "the run is called off"))
                 else:
                     self.reactor.call_soon_threadsafe(partial(self._enter, state, on_phase))
-            self._ended.wait(_HEARTBEAT_S)
+            self._beat_now.wait(_HEARTBEAT_S)
+
+    def _end_beating(self) -> None:
+        self._ended.set()
+        self._beat_now.set()
 
     def _enter(self, state: RunState, on_phase: Callable[[RunState], None]) -> None:
         if state.phase == "running":

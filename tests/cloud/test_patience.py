@@ -16,9 +16,10 @@ import pytest
 from cloud.slicing import slice_for
 from edgebench.clock import now_s
 from edgebench.errors import FabricError, ModelError
+from edgebench.fabric import node_process
 from edgebench.fabric.control import ControlClient, fetch_model
 from edgebench.fabric.node_process import NodeProcess, RunBrokenOffError, join_run
-from edgebench.fabric.slices import Endpoints, RunState
+from edgebench.fabric.slices import Endpoints, Heartbeat, RunState
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 
@@ -140,6 +141,44 @@ def test_a_node_says_for_what_reason_its_run_was_called_off(tmp_path: Path, capl
     with answering(200, msgspec.json.encode(RunState("aborted", reason="no data"))) as url:
         assert broken_off_after_s(ControlClient(url, "token"), tmp_path, 600.0) < AT_ONCE_S
     assert "stopping before the end of the run: no data" in caplog.text
+
+
+class _CallsOff(ControlClient):
+    """Calls the run off as soon as the node is ready."""
+
+    def __init__(self) -> None:
+        super().__init__("http://h:1", "token")
+        self.ready: list[bool] = []
+
+    def beat(self, heartbeat: Heartbeat) -> RunState:
+        self.ready.append(heartbeat.ready)
+        return RunState("aborted") if heartbeat.ready else RunState("preparing")
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_node_that_has_become_ready_says_so_before_its_next_heartbeat_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_process, "_HEARTBEAT_S", 600.0)
+    control = _CallsOff()
+    plan = slice_for(DEPLOYMENT, ["ward"], {"ward": Endpoints("mqtt://h:1", "http://h:2")}, {})
+    process = NodeProcess(plan, control, "token", tmp_path)
+
+    def get_ready() -> None:
+        if control.ready:
+            process.ready = True
+        else:
+            process.reactor.call_later(0.02, get_ready)
+
+    process.reactor.call_later(0.0, get_ready)
+    with pytest.raises(RunBrokenOffError):
+        process.run(
+            on_phase=lambda _state: None,
+            on_abort=lambda: None,
+            before_flush=lambda: None,
+            on_model=lambda _workload, _runtime, _manifest: None,
+        )
+    assert control.ready == [False, True]
 
 
 def test_what_answers_and_is_no_cloud_is_named_as_such() -> None:

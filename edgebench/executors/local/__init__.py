@@ -22,7 +22,7 @@ from edgebench.fabric.slices import LiveState
 _STOP_PATIENCE_S = 15.0
 _DOING = {
     "broker": "starting brokers",
-    "relay": "measuring the links",
+    "relay": "starting the link relay",
     "cloud": "starting the cloud",
     "edge": "starting nodes",
     "agent": "starting nodes",
@@ -31,9 +31,9 @@ _DOING = {
 
 def start(plan: RunPlan, inputs: RunInputs, spool: Spool, tell: Tell) -> Execution:
     """See `Executor.start`."""
-    execution = LocalExecution(plan, inputs, spool)
+    execution = LocalExecution(plan, inputs, spool, tell)
     try:
-        execution.start(tell)
+        execution.start()
     except BaseException:
         execution.stop()
         raise
@@ -43,8 +43,9 @@ def start(plan: RunPlan, inputs: RunInputs, spool: Spool, tell: Tell) -> Executi
 class LocalExecution:
     """One run on this machine. Made by `start`."""
 
-    def __init__(self, plan: RunPlan, inputs: RunInputs, spool: Spool) -> None:
+    def __init__(self, plan: RunPlan, inputs: RunInputs, spool: Spool, tell: Tell) -> None:
         logs, work = inputs.run_dir / "logs", inputs.run_dir / "work"
+        self._tell = tell
         self._plan = plan
         self._inputs = inputs
         self._running: list[PartProcess] = []
@@ -54,10 +55,10 @@ class LocalExecution:
         self._control = self._nodes.client()
         self._supervisor = Supervisor(self._running, self._control, spool.write)
 
-    def start(self, tell: Tell) -> None:
+    def start(self) -> None:
         """Start the parts, those of a stage side by side."""
         for stage in self._plan.stages():
-            tell(_DOING[stage[0].kind])
+            self._tell(_DOING[stage[0].kind])
             for part in stage:
                 self._running.append(self._launch(part))
             for part in stage:
@@ -103,7 +104,7 @@ class LocalExecution:
             case "broker":
                 return self._brokers.launch(part)
             case "relay":
-                return self._links.launch(part, self._wiring().routes())
+                return self._links.launch(part)
             case "cloud":
                 return self._nodes.launch_cloud(part, self._wiring().endpoints(self._links.address))
             case "edge" | "agent":
@@ -115,7 +116,8 @@ class LocalExecution:
         if part.kind == "broker":
             self._brokers.until_up(part)
         elif part.kind == "relay":
-            self._links.measure()
+            self._tell("measuring the links")
+            self._links.until_measured(self._wiring().routes())
 
     def _wiring(self) -> Wiring:
         external = self._inputs.broker_url

@@ -29,14 +29,15 @@ class Links:
         self._observed = {name: _observed(link, None) for name, link in deployment.links.items()}
         self._write_down()
 
-    def launch(self, part: Part, routes: Iterable[Route]) -> PartProcess:
-        """Start the relay, which then listens for these routes."""
+    def launch(self, part: Part) -> PartProcess:
+        """Start the relay, without waiting for it."""
         shaped = [link for link in self._deployment.links.values() if link.shaped]
-        self._relay = Relay.start(shaped, routes, seed=self._deployment.seed, log_dir=self._log_dir)
+        self._relay = Relay.launch(shaped, seed=self._deployment.seed, log_dir=self._log_dir)
         return PartProcess(part, self._relay.process, self._log_dir / "relay.log")
 
-    def measure(self) -> None:
-        """Measure what the relay makes of the links; nothing else should be running yet."""
+    def until_measured(self, routes: Iterable[Route]) -> None:
+        """Listen for the routes, and measure what the relay makes of the links; no node should be running yet."""
+        self._running().listen(routes)
         for name, measured in probe(self._running()).items():
             self._observed[name] = _observed(self._deployment.links[name], measured)
         self._write_down()
