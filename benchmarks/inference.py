@@ -40,9 +40,10 @@ from numpy.typing import NDArray
 
 from benchmarks.quiet import Quiet, add_anyway
 from edgebench.clock import now_ns
+from edgebench.core.batching import InferenceRequest, Served
+from edgebench.fabric.serving import ModelServer
 from edgebench.inference.litert import interpreter_class
 from edgebench.inference.runtime import open_runtime
-from edgebench.inference.serving import InferenceRequest, ModelServer, Served
 from edgebench.inference.spec import Manifest
 from edgebench.seeds import rng_for
 from edgebench.tasks import names
@@ -102,11 +103,20 @@ class Edge:
             "edge",
             Batch(max_batch=batch, max_wait_ms=1000.0 if batch > 1 else 0.0),
             Queue(),
-            on_served=self._served.put,
-            on_drop=lambda _request, reason: self._served.put(reason),
-            on_swap=lambda _manifest: None,
+            self,
         )
         self._server.swap(open_runtime(directory / "model.tflite", manifest, warm_for=batch), manifest)
+
+    def served(self, served: Served[None]) -> None:
+        """Hand a decided batch to the caller."""
+        self._served.put(served)
+
+    def dropped(self, _request: InferenceRequest[None], reason: str) -> None:
+        """Hand the reason to the caller."""
+        self._served.put(reason)
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Nobody asks which model it is."""
 
     def call_ns(self, x: NDArray[Any]) -> int:
         """The time of the `infer` hop of the samples x [batch, *shape]."""

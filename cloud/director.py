@@ -30,6 +30,7 @@ from cloud.run_status import RunStatus
 from cloud.spec import CloudSpec
 from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
+from edgebench.core.timeouts import LONGEST_DRAIN_S
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import (
     AppMetrics,
@@ -55,7 +56,9 @@ from edgebench.topology.wording import listed
 _log = logging.getLogger(__name__)
 _HEADSTART_S = 1.5
 _READY_PATIENCE_S = 120.0
-_DRAIN_PATIENCE_S = 120.0
+_DRAIN_PATIENCE_S = LONGEST_DRAIN_S + 10.0
+"""A little longer than devices wait, so that they say themselves what is lost."""
+
 _UPLOAD_PATIENCE_S = 60.0
 _TELLING_PATIENCE_S = 3.0
 _ROLLOUT_NICE = 10

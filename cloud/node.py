@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 
 import msgspec
 
 from cloud.registry import Registry
-from edgebench.clock import now_ns
+from edgebench.clock import RealClock, now_ns
+from edgebench.core.deciding import Decider, Origin
+from edgebench.core.routing import edges_of, is_sparse
+from edgebench.core.samples import Decision, RejectedError
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
-from edgebench.fabric.deciding import Decider, Origin
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Entry, Swap, Swapped
-from edgebench.inference.runtime import open_runtime
+from edgebench.fabric.serving import ModelServer
+from edgebench.inference.runtime import Runtime, open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment, WorkloadPlan
-from edgebench.topology.model import After
 
 
 class CloudNode:
@@ -33,8 +34,8 @@ class CloudNode:
         self._write = write
         self._reactor = Reactor()
         self._up = threading.Event()
-        self._forwards: dict[str, tuple[str, Decider]] = {}
-        self._deciders: dict[str, Decider] = {}
+        self._forwards: dict[str, tuple[str, CloudWorkload]] = {}
+        self._workloads: dict[str, CloudWorkload] = {}
         self.tallies: dict[str, Tally] = {}
         self._connection = Connection(
             self._reactor,
@@ -64,11 +65,11 @@ class CloudNode:
 
         here: the larger model of a cascade, to be used here instead.
         """
-        decider = self._deciders.get(workload)
-        if decider is not None:
+        decides = self._workloads.get(workload)
+        if decides is not None:
             max_batch = self._deployment.workloads[workload].batch.max_batch
             used = here or manifest
-            decider.use(open_runtime(self._registry.path_of(used.digest), used, warm_for=max_batch), used)
+            decides.use(open_runtime(self._registry.path_of(used.digest), used, warm_for=max_batch), used)
         topic = topics.models(self._deployment.run_id, workload)
         self._connection.publish(topic, msgspec.json.encode(manifest), qos=1, retain=True)
 
@@ -78,51 +79,78 @@ class CloudNode:
 
     def _decide_for(self, plan: WorkloadPlan) -> None:
         tally = self.tallies.setdefault(plan.name, Tally())
-        self._deciders[plan.name] = Decider(
-            self._name,
-            plan,
-            tally,
-            reply=partial(self._reply, plan),
-            on_swap=partial(self._swapped, plan.name),
-            sparse=plan.cascade is not None or bool(self._deployment.moves) or isinstance(plan.load, After),
-        )
-        edges = sorted({edge for device in plan.deciders for edge in self._edges_of(device)})
-        for edge in edges:
-            topic = topics.forward(self._deployment.run_id, edge, plan.name)
-            self._forwards[topic] = (edge, self._deciders[plan.name])
+        workload = CloudWorkload(self._deployment, plan, tally, self._connection, self._write)
+        self._workloads[plan.name] = workload
+        # A cascade is decided at the edge first; else only those come here whose samples are decided here.
+        devices = [name for name, decider in plan.deciders.items() if plan.cascade or decider == self._name]
+        for edge in sorted({edge for name in devices for edge in edges_of(self._deployment.nodes[name])}):
+            self._forwards[topics.forward(self._deployment.run_id, edge, plan.name)] = edge, workload
         self._connection.subscribe([topics.forward(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
-
-    def _edges_of(self, device: str) -> tuple[str, ...]:
-        """Those that a device is at, at one time or another."""
-        node = self._deployment.nodes[device]
-        if node.parent is None:
-            raise AssertionError("a checked topology has an edge above each device")
-        return (node.parent, *node.elsewhere)
 
     def _received(self, topic: str, payload: bytes) -> None:
         known = self._forwards.get(topic)
-        if known is None:
-            return
-        edge, decider = known
+        if known is not None:
+            edge, workload = known
+            workload.forwarded(edge, payload)
+
+
+class CloudWorkload:
+    """One workload that is decided in the cloud, for some devices at least: it takes forwards in, and answers them."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        plan: WorkloadPlan,
+        tally: Tally,
+        connection: Connection,
+        write: Callable[[Entry], None],
+    ) -> None:
+        self._deployment = deployment
+        self._plan = plan
+        self._tally = tally
+        self._connection = connection
+        self._write = write
+        self._node = deployment.cloud
+        sparse = plan.cascade is not None or is_sparse(plan, deployment.moves)
+        self._decider = Decider(self._node, tally, self, RealClock(), sparse=sparse)
+        self._server = ModelServer(plan.name, plan.batch, plan.queue, self._decider)
+        self._decider.served_by(self._server)
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next batch on."""
+        self._decider.expect(manifest, wire.SampleReader(manifest.input))
+        self._server.swap(runtime, manifest)
+
+    def forwarded(self, edge: str, payload: bytes) -> None:
+        """Take in what an edge passes on."""
         try:
             forward = wire.parse_forward(payload)
-        except wire.RejectedError as rejected:
-            decider.intake.reject(rejected.reason)
+        except RejectedError as rejected:
+            self._tally.reject(rejected.reason)
             return
         device = self._deployment.nodes.get(forward.origin)
-        if device is None or device.tier != "device" or edge not in self._edges_of(forward.origin):
-            decider.intake.reject("unknown-origin")
+        if device is None or device.tier != "device" or edge not in edges_of(device):
+            self._tally.reject("unknown-origin")
             return
         origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge)
-        decider.decide(origin, forward.envelope)
+        self._decider.take(origin, forward.envelope)
 
-    def _reply(self, plan: WorkloadPlan, origin: Origin, body: bytes) -> None:
+    def answer(self, origin: Origin, decision: Decision) -> None:
+        """Send a decision to the edge that asked for it."""
+        self._reply(origin, wire.encode(decision))
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """Send a decision on a plain sample to the edge that asked for it."""
+        self._reply(origin, wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id)))
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Write down which model decides here from now on."""
+        now = now_ns()
+        self._write(Swapped(Swap(self._node, self._plan.name, manifest.digest, now, now)))
+
+    def _reply(self, origin: Origin, body: bytes) -> None:
         answer = wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
         assert origin.edge is not None
-        topic = topics.answer(self._deployment.run_id, origin.edge, plan.name)
-        if not self._connection.publish(topic, answer, qos=plan.qos):
-            self.tallies[plan.name].drop("not-connected")
-
-    def _swapped(self, workload: str, manifest: Manifest) -> None:
-        now = now_ns()
-        self._write(Swapped(Swap(self._name, workload, manifest.digest, now, now)))
+        topic = topics.answer(self._deployment.run_id, origin.edge, self._plan.name)
+        if not self._connection.publish(topic, answer, qos=self._plan.qos):
+            self._tally.drop("not-connected")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgebench.core.timeouts import expected_of
 from edgebench.fabric.slices import Endpoints, Share, Slice
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 
@@ -44,6 +45,7 @@ def slice_for(
             move for move in deployment.moves if {move.node, move.to, deployment.nodes[move.node].parent} & set(nodes)
         ),
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
+        expected={name: expected_of(deployment.workloads[name], deployment) for name in workloads},
     )
 
 

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 from functools import partial
 
-import msgspec
-
 from device_agent.learning import Learning
 from device_agent.sensor import Sensor
-from device_agent.stream import Stream
+from device_agent.ways import MqttWay, OnBoard
 from edgebench.clock import NS_PER_S, now_ns
-from edgebench.core.samples import Decision, SampleRecord, Stamps
+from edgebench.core.device import Device
+from edgebench.core.samples import RejectedError, SampleRecord
+from edgebench.core.stream import Stream
 from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
-from edgebench.fabric.records import Moved, SampleRows
+from edgebench.fabric.records import SampleRows
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
-from edgebench.inference.serving import InferenceRequest, ModelServer, Served
 from edgebench.inference.spec import Manifest
-from edgebench.topology.model import After, Batch, Move
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import After, Move
 
-_DRAIN_QUIET_S = 5.0
 _TICK_S = 0.25
 
 
@@ -41,37 +40,36 @@ class DeviceAgent:
         self.run_id = process.plan.run_id
         self.rows: list[SampleRecord] = []
         self.connections: dict[str, Connection] = {}
-        self.servers: dict[str, ModelServer[tuple[Stream, int]]] = {}
+        self._devices = {name: Device(name, str(node.parent)) for name, node in process.plan.nodes.items()}
         self._streams: dict[str, Stream] = {}
+        self._on_board: dict[str, OnBoard] = {}
+        self._hears_of_models: dict[str, str] = {}
+        """Workload -> the device by whose connection its models are announced: one that decides with them."""
+        self._models: dict[str, str] = {}
         self._qos_of: dict[str, int] = {}
-        self._stays = {name: [str(node.parent)] for name, node in process.plan.nodes.items()}
-        self._moving: dict[str, Moved] = {}
-        self._followers: dict[tuple[str, str], list[Stream]] = {}
         self._waiting_for: set[str] = set(process.nodes)
         self._end_ns = 0
         for (device, workload), sensor in sensors.items():
-            plan = process.plan.workloads[workload]
-            stream = Stream(self, device, plan, sensor, process.tally(device, workload))
-            self._streams[topics.decision(self.run_id, device, workload)] = stream
-            if isinstance(plan.load, After):
-                for before in plan.load.workloads:
-                    self._followers.setdefault((device, before), []).append(stream)
-            if plan.deciders[device] == device and workload not in self.servers:
-                # Devices of one process are separate machines in the world, so they never share a batch.
-                self.servers[workload] = ModelServer(
-                    workload,
-                    Batch(max_batch=1),
-                    plan.queue,
-                    on_served=self._served,
-                    on_drop=self._dropped,
-                    on_swap=partial(self._swapped, workload),
-                )
-                self._waiting_for.add(workload)
+            self._add_stream(self._devices[device], process.plan.workloads[workload], sensor)
+        for each in self._devices.values():
+            _let_follow(each.streams)
 
-    def frame_decided(self, stream: Stream, seq: int, now: int) -> None:
-        """A workload has decided a frame of a device: on to those that wait for it."""
-        for follower in self._followers.get((stream.device, stream.plan.name), ()):
-            follower.decided_before(seq, now)
+    def _add_stream(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> None:
+        way: MqttWay | OnBoard
+        if plan.deciders[device.name] != device.name:
+            moves = any(move.node == device.name for move in self.process.plan.moves)
+            way = MqttWay(self.run_id, device, plan, sensor, self.connections, moves=moves)
+        elif plan.name in self._on_board:
+            way = self._on_board[plan.name]
+        else:
+            way = self._on_board[plan.name] = OnBoard(plan, self.process.reactor, partial(self._swapped, plan))
+            self._hears_of_models[plan.name] = device.name
+            self._waiting_for.add(plan.name)
+        tally = self.process.tally(device.name, plan.name)
+        expected = self.process.plan.expected.get(plan.name)
+        stream = Stream(device.name, plan, sensor, way, tally, self.process.reactor, self.rows, expected)
+        self._streams[topics.decision(self.run_id, device.name, plan.name)] = stream
+        device.streams.append(stream)
 
     def run(self) -> None:
         """Serve until the run ends."""
@@ -79,7 +77,7 @@ class DeviceAgent:
             self._qos_of[stream.device] = max(stream.plan.qos, self._qos_of.get(stream.device, 0))
         for device in self._qos_of:
             self._connect(device).start()
-        self._waiting_for &= self._qos_of.keys() | self.servers.keys()
+        self._waiting_for &= self._qos_of.keys() | self._on_board.keys()
         self.process.ready = not self._waiting_for
         self.process.run(
             on_phase=self._phase_changed,
@@ -101,15 +99,18 @@ class DeviceAgent:
             self.process.reactor,
             parse_broker_url(url),
             # Another session each time: what the last one at a site has missed was decided elsewhere.
-            f"{self.run_id}-{device}" + (f"-{len(self._stays[device])}" if edge is not None else ""),
+            f"{self.run_id}-{device}" + (f"-{len(self._devices[device].sites)}" if edge is not None else ""),
             on_message=self._received,
             on_up=partial(self._is_up, device),
             will=(topics.status(self.run_id, device), b"offline"),
         )
         connection.subscribe([topics.decision(self.run_id, device, topics.ANY)], self._qos_of[device])
         parent = plan.nodes[device].parent if edge is None else edge
-        if device == next(iter(plan.nodes)) and self.servers and parent is not None:
-            connection.subscribe([topics.site_models(self.run_id, parent, workload) for workload in self.servers], 1)
+        hears = [workload for workload, by in self._hears_of_models.items() if by == device]
+        if hears and parent is not None:
+            announced = {topics.site_models(self.run_id, parent, workload): workload for workload in hears}
+            self._models |= announced
+            connection.subscribe(list(announced), 1)
         if self._learning is not None:
             self._learning.attach(device, connection)
         self.connections[device] = connection
@@ -117,29 +118,16 @@ class DeviceAgent:
 
     def _move(self, move: Move) -> None:
         """Leave a site for another, with all that is undecided."""
-        device = move.node
-        left_ns, left = now_ns(), self._stays[device][-1]
-        self._stays[device].append(move.to)
-        self.connections[device].abandon()
-        if (unfinished := self._moving.pop(device, None)) is not None:
+        self.connections[move.node].abandon()
+        unfinished = self._devices[move.node].leave(move.to, now_ns())
+        if unfinished is not None:
             self.process.write(unfinished)
-        undecided = sum(len(stream.takes_along) for stream in self._of(device))
-        self._moving[device] = Moved(device, left, move.to, left_ns, None, undecided)
-        self._connect(device, move.to).start()
-
-    def is_moving(self, device: str) -> bool:
-        """Whether a device has left a site, and is not at the next one yet: nobody would hear its decisions."""
-        return device in self._moving
-
-    def _of(self, device: str) -> list[Stream]:
-        return [stream for stream in self._streams.values() if stream.device == device]
+        self._connect(move.node, move.to).start()
 
     def _is_up(self, device: str) -> None:
-        moved = self._moving.pop(device, None)
+        moved = self._devices[device].is_up(now_ns())
         if moved is not None:
-            self.process.write(msgspec.structs.replace(moved, up_ns=now_ns()))
-            for stream in self._of(device):
-                stream.send_again()
+            self.process.write(moved)
         self.connections[device].publish(topics.status(self.run_id, device), b"online", qos=1, retain=True)
         if self._learning is not None:
             self._learning.reconnected(device)
@@ -155,51 +143,36 @@ class DeviceAgent:
         if stream is None:
             if self._learning is not None and self._learning.takes(topic, payload):
                 return
-            workload = topic.rsplit("/", 1)[-1]
-            self.process.announced(next(iter(self.process.plan.nodes)), workload, payload)
+            workload = self._models.get(topic)
+            if workload is not None:
+                self.process.announced(self._hears_of_models[workload], workload, payload)
             return
         if wire.is_plain(payload):
             return  # the answer to a plain JSON sample that somebody sent in this device's name
         try:
             decision = wire.parse_decision(payload)
-        except wire.RejectedError as rejected:
+        except RejectedError as rejected:
             stream.tally.reject(rejected.reason)
             return
         stream.decided(decision, arrived_ns, len(payload))
 
     def _model_ready(self, workload: str, runtime: Runtime, manifest: Manifest) -> None:
-        self.servers[workload].swap(runtime, manifest)
+        self._on_board[workload].server.swap(runtime, manifest)
         self.process.reactor.call_soon_threadsafe(partial(self._no_longer_waiting_for, workload))
 
-    def _swapped(self, workload: str, manifest: Manifest) -> None:
+    def _swapped(self, plan: WorkloadPlan, manifest: Manifest) -> None:
         for device in self.process.nodes:
-            if workload in self.process.tallies[device]:
-                self.process.swapped(device, workload, manifest)
-
-    def _served(self, served: Served[tuple[Stream, int]]) -> None:
-        self.process.reactor.call_soon_threadsafe(partial(self._decided_here, served))
-
-    def _decided_here(self, served: Served[tuple[Stream, int]]) -> None:
-        arrived_ns = now_ns()
-        for request, output in zip(served.requests, served.outputs, strict=True):
-            stream, seq = request.about
-            stamps = Stamps(
-                request.received_ns, request.received_ns, served.started_ns, served.finished_ns, served.finished_ns
-            )
-            decision = Decision(
-                wire.VERSION, seq, stream.device, served.digest, output.tobytes(), len(served.requests), stamps
-            )
-            stream.decided(decision, arrived_ns, 0)
-
-    def _dropped(self, request: InferenceRequest[tuple[Stream, int]], reason: str) -> None:
-        request.about[0].tally.drop(reason)
+            if plan.deciders.get(device) == device:
+                self.process.swapped(device, plan.name, manifest)
 
     def _phase_changed(self, state: RunState) -> None:
         if state.phase == "running" and state.start_ns is not None:
-            self._end_ns = state.start_ns + int(self.process.plan.duration_s * NS_PER_S)
+            plan = self.process.plan
+            self._end_ns = state.start_ns + int(plan.duration_s * NS_PER_S)
             for stream in self._streams.values():
-                stream.begin(state.start_ns)
-            for move in self.process.plan.moves:
+                trace_s = plan.traces.get(stream.plan.paced_by or stream.plan.name, [])
+                stream.begin(state.start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s)
+            for move in plan.moves:
                 if move.node in self._qos_of:
                     self.process.reactor.call_at(state.start_ns + int(move.at_s * NS_PER_S), partial(self._move, move))
             self.process.reactor.call_at(state.start_ns, self._tick)
@@ -218,22 +191,31 @@ class DeviceAgent:
         self.process.reactor.call_later(_TICK_S, self._tick)
 
     def _is_drained(self, now: int) -> bool:
-        waiting = [stream for stream in self._streams.values() if stream.pending]
-        if not waiting:
-            return True
-        last_sign_ns = max(stream.last_arrival_ns for stream in self._streams.values())
-        return now - max(last_sign_ns, self._end_ns) > _DRAIN_QUIET_S * NS_PER_S
+        last_sign_ns = max((stream.last_arrival_ns for stream in self._streams.values()), default=0)
+        for stream in self._streams.values():
+            until_ns = stream.waits_until_ns(last_sign_ns)
+            if until_ns is not None and now < until_ns:
+                return False
+        return True
 
     def _write_lost(self) -> None:
-        for moved in self._moving.values():  # it never came to be
-            self.process.write(moved)
-        self._moving.clear()
-        for stream in self._streams.values():
-            self.rows += stream.lost_rows()
+        for device in self._devices.values():
+            unfinished = device.give_up()
+            if unfinished is not None:
+                self.process.write(unfinished)
 
     def _hand_over_rows(self) -> None:
         if self.rows:
-            rows, self.rows = self.rows, []
-            self.process.write(SampleRows(rows))
+            self.process.write(SampleRows(self.rows[:]))
+            self.rows.clear()
         if self._learning is not None:
             self._learning.note_usage()
+
+
+def _let_follow(streams: list[Stream]) -> None:
+    """Have each stream of a device that waits for others told of their decisions."""
+    by_workload = {stream.plan.name: stream for stream in streams}
+    for stream in streams:
+        if isinstance(stream.plan.load, After):
+            for before in stream.plan.load.workloads:
+                by_workload[before].followers.append(stream)

@@ -6,16 +6,14 @@ queue and goes on when it is back; what does not fit is counted as dropped.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import msgspec
-
 from edge_node.federating import Federations
-from edgebench.clock import now_ns
-from edgebench.fabric import topics, wire
-from edgebench.fabric.deciding import Decider, Intake, Origin
+from edge_node.workload import EdgeWorkload
+from edgebench.core.deciding import Origin, SampleTaker
+from edgebench.core.routing import roles_at
+from edgebench.fabric import topics
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
@@ -23,9 +21,7 @@ from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import After
 
-_log = logging.getLogger(__name__)
 _SITE = "site"
 _UPLINK = "uplink"
 
@@ -44,12 +40,10 @@ class EdgeNode:
         if uplink is None:
             raise AssertionError("an edge's slice always has an uplink")
         self._uplink = self._connection(_UPLINK, uplink, self._from_cloud)
-        self._deciders: dict[str, Decider] = {}
-        self._forwarded: dict[str, Intake] = {}
-        self._for_devices: set[str] = set()
-        self._samples: dict[str, Callable[[bytes], None]] = {}
-        self._answers: dict[str, str] = {}
-        self._models: dict[str, str] = {}
+        self._workloads: dict[str, EdgeWorkload] = {}
+        self._samples: dict[str, tuple[SampleTaker, Origin]] = {}
+        self._answers: dict[str, EdgeWorkload] = {}
+        self._models: dict[str, EdgeWorkload] = {}
         self._waiting_for = {_SITE, _UPLINK}
         for plan in self._plan.workloads.values():
             self._take_on(plan)
@@ -80,45 +74,26 @@ class EdgeNode:
         )
 
     def _take_on(self, plan: WorkloadPlan) -> None:
-        """Do this node's part of a workload: decide, pass on, or only bring the model to the devices."""
-        tally = self._process.tally(self._name, plan.name)
-        self._models[topics.models(self._run_id, plan.name)] = plan.name
-        self._uplink.subscribe([topics.models(self._run_id, plan.name)], 1)
-        node = self._plan.nodes[self._name]
-        # Devices come and go, or have a sample only where those before it were decided.
-        sparse = bool(self._plan.moves) or isinstance(plan.load, After)
-        mine = [device for device in (*node.children, *node.elsewhere) if device in plan.deciders]
-        deciders = {plan.deciders[device] for device in mine}
-        here = deciders == {self._name}
-        in_cloud = not here and not deciders & set(mine)
-        if here:
-            self._waiting_for.add(plan.name)
-            self._deciders[plan.name] = Decider(
-                self._name,
-                plan,
-                tally,
-                reply=lambda origin, body: self._reply(plan, origin.device, body),
-                on_swap=partial(self._process.swapped, self._name, plan.name),
-                pass_on=None if plan.cascade is None else partial(self._pass_on, plan),
-                sparse=sparse,
-            )
-        elif in_cloud:
-            self._waiting_for.add(plan.name)
-            self._forwarded[plan.name] = Intake(tally, sparse=sparse)
-        else:
-            self._for_devices.add(plan.name)
+        """Do this node's part of a workload: decide, pass on, bring the model to devices; each for some, or for all."""
+        roles = roles_at(self._plan.nodes[self._name], plan)
+        workload = EdgeWorkload(self._process, self._name, plan, roles, self._site, self._uplink)
+        self._workloads[plan.name] = workload
+        models = topics.models(self._run_id, plan.name)
+        self._models[models] = workload
+        self._uplink.subscribe([models], 1)
+        for taker, devices in ((workload.decider, roles.decided), (workload.forwarder, roles.forwarded)):
+            if taker is not None:
+                for device in devices:
+                    self._samples[topics.sample(self._run_id, device, plan.name)] = taker, Origin(device)
+        travelling = [*roles.decided, *roles.forwarded]
+        if not travelling:
             return
-        if in_cloud or plan.cascade is not None:
-            answer_topic = topics.answer(self._run_id, self._name, plan.name)
-            self._answers[answer_topic] = plan.name
-            self._uplink.subscribe([answer_topic], plan.qos)
-        for device in mine:
-            topic = topics.sample(self._run_id, device, plan.name)
-            if here:
-                self._samples[topic] = partial(self._deciders[plan.name].decide, Origin(device))
-            else:
-                self._samples[topic] = partial(self._forward, plan, device)
-        heard = mine if self._plan.endpoints[self._name].one_broker else [topics.ANY]
+        self._waiting_for.add(plan.name)
+        if roles.forwarded or plan.cascade is not None:
+            answers = topics.answer(self._run_id, self._name, plan.name)
+            self._answers[answers] = workload
+            self._uplink.subscribe([answers], plan.qos)
+        heard = travelling if self._plan.endpoints[self._name].one_broker else [topics.ANY]
         self._site.subscribe([topics.sample(self._run_id, device, plan.name) for device in heard], plan.qos)
 
     def _is_up(self, side: str) -> None:
@@ -135,69 +110,26 @@ class EdgeNode:
         self._process.ready = not self._waiting_for
 
     def _from_site(self, topic: str, payload: bytes) -> None:
-        take = self._samples.get(topic)
-        if take is not None:
-            take(payload)
+        known = self._samples.get(topic)
+        if known is not None:
+            taker, origin = known
+            taker.take(origin, payload)
         else:
             self._federations.takes_from_site(topic, payload)
-
-    def _reply(self, plan: WorkloadPlan, device: str, body: bytes) -> None:
-        if not self._site.publish(topics.decision(self._run_id, device, plan.name), body, qos=plan.qos):
-            self._process.tally(self._name, plan.name).drop("site-full")
-
-    def _forward(self, plan: WorkloadPlan, device: str, payload: bytes) -> None:
-        forward_in_ns = now_ns()
-        if self._forwarded[plan.name].take(device, payload) is not None:
-            self._pass_on(plan, device, forward_in_ns, payload)
-
-    def _pass_on(self, plan: WorkloadPlan, device: str, forward_in_ns: int, payload: bytes | memoryview) -> None:
-        tally = self._process.tally(self._name, plan.name)
-        body = wire.encode(wire.Forward(wire.VERSION, device, forward_in_ns, now_ns(), memoryview(payload)))
-        if self._uplink.publish(topics.forward(self._run_id, self._name, plan.name), body, qos=plan.qos):
-            tally.forwarded += 1
-        else:
-            tally.drop("uplink-full")
 
     def _from_cloud(self, topic: str, payload: bytes) -> None:
         workload = self._answers.get(topic)
         if workload is not None:
-            self._answered(workload, payload)
+            workload.bring_back(payload)
             return
         workload = self._models.get(topic)
-        if workload is not None:
-            self._announced(workload, payload)
-        else:
+        if workload is None:
             self._federations.takes_from_cloud(topic, payload)
-
-    def _answered(self, workload: str, payload: bytes) -> None:
-        return_in_ns = now_ns()
-        try:
-            answer = wire.parse_answer(payload)
-            body = bytes(answer.body)
-            if not wire.is_plain(body):
-                decision = wire.parse_decision(body)
-                stamps = msgspec.structs.replace(decision.stamps, return_in_ns=return_in_ns, return_out_ns=now_ns())
-                body = wire.encode(msgspec.structs.replace(decision, stamps=stamps))
-        except wire.RejectedError as rejected:
-            self._process.tally(self._name, workload).reject(rejected.reason)
-            return
-        self._reply(self._plan.workloads[workload], answer.origin, body)
-
-    def _announced(self, workload: str, payload: bytes) -> None:
-        if workload in self._deciders:
-            self._process.announced(self._name, workload, payload)
-        elif workload in self._forwarded:
-            try:
-                self._forwarded[workload].expect(wire.parse_manifest(payload))
-            except wire.RejectedError as rejected:
-                _log.error("%s: %s", workload, rejected)
-                return
-            self._no_longer_waiting_for(workload)
-        else:
-            self._site.publish(topics.site_models(self._run_id, self._name, workload), payload, qos=1, retain=True)
+        elif workload.announced(payload):
+            self._no_longer_waiting_for(workload.name)
 
     def _model_ready(self, workload: str, runtime: Runtime, manifest: Manifest) -> None:
-        self._deciders[workload].use(runtime, manifest)
+        self._workloads[workload].use(runtime, manifest)
         self._process.reactor.call_soon_threadsafe(partial(self._no_longer_waiting_for, workload))
 
     def _phase_changed(self, state: RunState) -> None:

@@ -7,10 +7,21 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+VERSION = 1
+"""Of what travels."""
+
 _LARGEST_SEQ = 1 << 40
 
 Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
 Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class RejectedError(Exception):
+    """Something that is no sample. `reason` is one of a few fixed words, so that they can be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Stamps(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from edgebench.clock import now_ns
+from edgebench.core.samples import RejectedError
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
@@ -219,7 +220,7 @@ class NodeProcess:
             node, workload, body = item
             try:
                 manifest = wire.parse_manifest(body)
-            except wire.RejectedError as rejected:
+            except RejectedError as rejected:
                 _log.error("%s: %s", workload, rejected)
                 continue
             if (node, workload, manifest.digest) in opened:

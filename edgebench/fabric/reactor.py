@@ -113,6 +113,8 @@ class Reactor:
         if self._alarm is not None:
             self._selector.register(self._alarm, READ, _nothing)
 
+    now_ns = staticmethod(now_ns)
+
     def watch(self, sock: HasFileno, events: int, ready: Callable[[int], None]) -> None:
         """Call `ready(events)` when the socket is ready; a second call for a socket replaces the first."""
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
@@ -214,20 +215,6 @@ class RoundScored(msgspec.Struct, frozen=True, tag="scored"):
     workload: str
     number: int
     metrics: dict[str, float]
-
-
-class Moved(msgspec.Struct, frozen=True, tag="moved"):
-    """A device left its site for another. up_ns: when its connection there stood; None where it never did.
-
-    resent: samples without a decision, which it took along and sent again.
-    """
-
-    node: str
-    left: str
-    to: str
-    left_ns: int
-    up_ns: int | None
-    resent: int
 
 
 class Calibration(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from edgebench.core.tallies import Tally
+from edgebench.core.timeouts import Expected
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Move
 
@@ -44,7 +45,7 @@ class Slice(msgspec.Struct, frozen=True):
 
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
     federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from,
-    to or of these nodes.
+    to or of these nodes. expected: by workload, how long the decisions on its samples may take.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class Slice(msgspec.Struct, frozen=True):
     traces: dict[str, list[float]] = {}
     federated: dict[str, FederatedPlan] = {}
     moves: tuple[Move, ...] = ()
+    expected: dict[str, Expected] = {}
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

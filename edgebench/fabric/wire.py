@@ -13,18 +13,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.core.samples import Decision, Sequence, Stamp
+from edgebench.core import samples
+from edgebench.core.intake import Accepted
+from edgebench.core.samples import Decision, RejectedError, Sequence, Stamp
 from edgebench.fabric.pictures import JPEG, decompressed, picture_size
 from edgebench.inference.spec import Manifest, TensorSpec
 
-VERSION = 1
+VERSION = samples.VERSION
 _ENVELOPE_OVERHEAD_BYTES = 4096
 _LARGEST_RATIO = 4
 """A payload of more than so many times the tensor's bytes is not even decoded; a wrong dtype is still called one."""
 
 _JSON_BYTES_PER_VALUE = 40
-_BEFORE_THE_FIRST = 1_000
-"""So many samples that were sent before the first one to arrive may still come, where only some come at all."""
 _LARGEST_OUTPUT_BYTES = 4 * 65_536
 
 
@@ -79,14 +79,6 @@ class PlainDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | int | None = None
 
 
-class RejectedError(Exception):
-    """A payload that is no sample. `reason` is one of a few fixed words, so that they can be counted."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 _encoder = msgspec.msgpack.Encoder()
 _sample = msgspec.msgpack.Decoder(Sample)
 _decision = msgspec.msgpack.Decoder(Decision)
@@ -114,6 +106,14 @@ class SampleReader:
         self._size_bytes = spec.size_bytes
         self._n_values = spec.size_bytes // self._dtype.itemsize
         self._is_picture = picture_size(spec) is not None
+
+    def read(self, payload: bytes | memoryview) -> Accepted:
+        """A sample in either form. Raises RejectedError."""
+        if is_plain(payload):
+            plain, x = self.plain(payload)
+            return Accepted(x, None, plain.id)
+        sample, x = self.envelope(payload)
+        return Accepted(x, sample.seq)
 
     def envelope(self, payload: bytes | memoryview) -> tuple[Sample, NDArray[Any]]:
         """An envelope and its tensor (a view, where it is not compressed), of the spec and finite.
@@ -213,47 +213,3 @@ def _check_finite(flat: NDArray[Any]) -> None:
     # each value is looked at. (`vdot` does not warn of an overflow; to silence `dot` takes longer than the sum.)
     if not math.isfinite(np.vdot(flat, flat)) and not np.isfinite(flat).all():
         raise RejectedError("not-finite")
-
-
-class SequenceTracker:
-    """Tells samples that are new from those that come late or again, in memory bounded by the gaps.
-
-    >>> tracker = SequenceTracker()
-    >>> [tracker.see(seq) for seq in (0, 1, 3, 2, 3)]
-    ['new', 'new', 'new', 'late', 'again']
-    """
-
-    _MOST_MISSING = 100_000
-
-    def __init__(self, *, sparse: bool = False) -> None:
-        """sparse: only some samples come this way, so that gaps say nothing, and old ones are forgotten."""
-        self._sparse = sparse
-        self._next = 0
-        self._missing: set[int] = set()
-
-    def see(self, seq: int) -> str:
-        """`new`, `late` (after a later one, not seen before), `again`, or `jump` (too far ahead to be believed)."""
-        if seq == self._next:
-            self._next += 1
-            return "new"
-        if seq > self._next:
-            if self._sparse:
-                if self._next == 0 and seq > 0:
-                    # The first that comes this way; others may be about to, that were sent before it.
-                    self._next = seq
-                    self._missing.update(range(max(0, seq - _BEFORE_THE_FIRST), seq))
-                self._forget(seq - self._next)
-            if seq - self._next + len(self._missing) > self._MOST_MISSING:
-                return "jump"
-            self._missing.update(range(self._next, seq))
-            self._next = seq + 1
-            return "new"
-        if seq in self._missing:
-            self._missing.remove(seq)
-            return "late"
-        return "again"
-
-    def _forget(self, more: int) -> None:
-        """Make room for so many, by forgetting the older half of what never came."""
-        if len(self._missing) + more > self._MOST_MISSING:
-            self._missing = set(sorted(self._missing)[len(self._missing) // 2 :])

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
@@ -25,7 +26,6 @@ from edgebench.fabric.records import (
     LinkObserved,
     ModelEvent,
     Modelled,
-    Moved,
     Observations,
     Opened,
     Partitioned,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import Moved, Observations
+from edgebench.core.device import Moved
+from edgebench.fabric.records import Observations
 from edgebench.results.chunks import Chunk, ms
 from edgebench.results.figures import HandoverFigures
 from edgebench.results.values import Extremes, Mergeable

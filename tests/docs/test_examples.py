@@ -106,7 +106,7 @@ def test_every_reason_for_rejecting_or_dropping_is_explained() -> None:
     sources = [
         path for name in ("edgebench", "cloud", "edge_node", "device_agent") for path in (ROOT / name).rglob("*.py")
     ]
-    given = re.compile(r"(?:RejectedError|\.reject|\.drop|_on_drop)\([^()\n]*\"([a-z-]+)\"\)")
+    given = re.compile(r"(?:(?:RejectedError|\.reject|\.drop|\.dropped)\([^()\n]*|refused = )\"([a-z-]+)\"")
     reasons = {reason for path in sources for reason in given.findall(path.read_text())}
-    assert {"too-large", "unknown-origin", "queue-full", "uplink-full"} <= reasons
+    assert {"too-large", "unknown-origin", "queue-full", "uplink-full", "not-connected"} <= reasons
     assert sorted(reason for reason in reasons if f"`{reason}`" not in page) == []

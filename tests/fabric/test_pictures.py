@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgebench.core.samples import RejectedError
 from edgebench.fabric import wire
 from edgebench.fabric.pictures import JPEG, compressed, decompressed, picture_size
 from edgebench.inference.spec import TensorSpec
@@ -109,6 +110,6 @@ def test_a_node_takes_a_picture_raw_or_compressed() -> None:
 def test_what_is_no_picture_of_the_task_is_rejected_with_its_reason(
     payload: bytes, spec: TensorSpec, reason: str
 ) -> None:
-    with pytest.raises(wire.RejectedError) as rejected:
+    with pytest.raises(RejectedError) as rejected:
         wire.SampleReader(spec).envelope(payload)
     assert rejected.value.reason == reason

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgebench.core.samples import RejectedError
 from edgebench.fabric import wire
 from edgebench.inference.spec import TensorSpec
 
@@ -58,7 +59,7 @@ def test_an_envelope_costs_few_bytes_beside_its_tensor() -> None:
     ],
 )
 def test_what_is_no_envelope_is_rejected_with_its_reason(payload: bytes, reason: str) -> None:
-    with pytest.raises(wire.RejectedError) as rejected:
+    with pytest.raises(RejectedError) as rejected:
         READER.envelope(payload)
     assert rejected.value.reason == reason
 
@@ -93,7 +94,7 @@ def test_plain_json_is_taken_nested_or_flat(values: list[object]) -> None:
     ],
 )
 def test_json_that_is_no_sample_is_rejected_with_its_reason(payload: bytes, reason: str) -> None:
-    with pytest.raises(wire.RejectedError) as rejected:
+    with pytest.raises(RejectedError) as rejected:
         READER.plain(payload)
     assert rejected.value.reason == reason
 
@@ -101,30 +102,11 @@ def test_json_that_is_no_sample_is_rejected_with_its_reason(payload: bytes, reas
 def test_every_truncation_of_an_envelope_is_rejected() -> None:
     whole = envelope(X)
     for size in range(len(whole)):
-        with pytest.raises(wire.RejectedError):
+        with pytest.raises(RejectedError):
             READER.envelope(whole[:size])
 
 
-def test_a_sequence_tells_new_late_and_repeated_samples_apart() -> None:
-    tracker = wire.SequenceTracker()
-    assert [tracker.see(seq) for seq in (0, 1, 4, 2, 2, 3, 4, 5, 0)] == [
-        "new", "new", "new", "late", "again", "late", "again", "new", "again",
-    ]  # fmt: skip
-
-
-def test_where_only_some_samples_come_those_before_the_first_are_late_and_not_repeated() -> None:
-    tracker = wire.SequenceTracker(sparse=True)
-    assert [tracker.see(seq) for seq in (5, 3, 4, 3, 6)] == ["new", "late", "late", "again", "new"]
-
-
-def test_where_only_some_samples_come_gaps_are_forgotten_in_the_end() -> None:
-    tracker = wire.SequenceTracker(sparse=True)
-    assert {tracker.see(seq) for seq in range(0, 1_000_000, 7)} == {"new"}
-    # The latest gaps are still known, the first ones are not.
-    assert [tracker.see(seq) for seq in (999_991, 999_991, 1)] == ["late", "again", "again"]
-    assert tracker.see(1 << 39) == "jump"
-
-
-def test_a_sequence_does_not_believe_a_leap_into_the_far_future() -> None:
-    tracker = wire.SequenceTracker()
-    assert [tracker.see(seq) for seq in (0, 1 << 39, 1)] == ["new", "jump", "new"]
+def test_a_sample_in_either_form_is_taken_for_what_it_is() -> None:
+    framed, plain = READER.read(envelope(X, seq=7)), READER.read(wire.encode_json({"values": X.tolist(), "id": 9}))
+    assert (framed.seq, framed.id, plain.seq, plain.id) == (7, None, None, 9)
+    np.testing.assert_array_equal(framed.x, plain.x)

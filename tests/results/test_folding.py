@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Calibration, Cascaded, Moved, Observations, RoundRecord
+from edgebench.fabric.records import Calibration, Cascaded, Observations, RoundRecord
 from edgebench.report.charts import latency_chart, throughput_chart
 from edgebench.report.federated_view import quality_over_time
 from edgebench.results import joints

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Moved
 from edgebench.results.figures import HandoverFigures
 from tests.results import factory
 from tests.results.factory import at_ms, row

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import now_ns
-from edgebench.inference.serving import InferenceRequest, ModelServer, Served
+from edgebench.core.batching import InferenceRequest, Served
+from edgebench.fabric.serving import ModelServer
+from edgebench.inference.spec import Manifest
 from edgebench.topology.model import Batch, Queue
 from tests.manifests import manifest
 
@@ -40,20 +42,27 @@ class Failing(Gated):
 
 
 class Bench:
-    """A server whose callbacks keep what they get."""
+    """The owner of a server, which keeps what it is told."""
 
     def __init__(self, batch: Batch | None = None, queue: Queue | None = None) -> None:
-        self.served: list[Served[int]] = []
-        self.dropped: list[tuple[int, str]] = []
+        self.batches: list[Served[int]] = []
+        self.drops: list[tuple[int, str]] = []
         self.swaps: list[str] = []
         self.server: ModelServer[int] = ModelServer(
             "test",
             batch or Batch(max_batch=4),
             queue or Queue(),
-            on_served=self.served.append,
-            on_drop=lambda request, reason: self.dropped.append((request.about, reason)),
-            on_swap=lambda swapped: self.swaps.append(swapped.digest),
+            self,
         )
+
+    def served(self, served: Served[int]) -> None:
+        self.batches.append(served)
+
+    def dropped(self, request: InferenceRequest[int], reason: str) -> None:
+        self.drops.append((request.about, reason))
+
+    def swapped(self, manifest: Manifest) -> None:
+        self.swaps.append(manifest.digest)
 
     def submit(self, *numbers: int) -> None:
         for number in numbers:
@@ -63,7 +72,7 @@ class Bench:
     def decided(self) -> list[tuple[int, float, str]]:
         return [
             (request.about, float(output[0]), served.digest)
-            for served in self.served
+            for served in self.batches
             for request, output in zip(served.requests, served.outputs, strict=True)
         ]
 
@@ -86,7 +95,7 @@ def test_a_partial_batch_is_flushed_at_its_deadline() -> None:
     while not bench.server.idle:
         pass
     assert runtime.batches == [2]
-    assert bench.served[0].started_ns - bench.served[0].requests[0].received_ns >= 30e6
+    assert bench.batches[0].started_ns - bench.batches[0].requests[0].received_ns >= 30e6
     bench.server.stop()
 
 
@@ -126,7 +135,7 @@ def test_a_full_queue_drops_the_oldest_and_says_so() -> None:
     runtime.gate.set()
     bench.server.swap(runtime, manifest(digest="a"))
     bench.server.stop()
-    assert bench.dropped == [(1, "queue-full"), (2, "queue-full")]
+    assert bench.drops == [(1, "queue-full"), (2, "queue-full")]
     assert [about for about, _, _ in bench.decided] == [3, 4]
 
 
@@ -136,7 +145,7 @@ def test_a_full_queue_drops_the_newest_where_that_is_the_policy() -> None:
     runtime.gate.set()
     bench.server.swap(runtime, manifest(digest="a"))
     bench.server.stop()
-    assert bench.dropped == [(3, "queue-full"), (4, "queue-full")]
+    assert bench.drops == [(3, "queue-full"), (4, "queue-full")]
     assert [about for about, _, _ in bench.decided] == [1, 2]
 
 
@@ -144,13 +153,13 @@ def test_a_model_that_fails_drops_its_batch_by_name_and_the_next_goes_on() -> No
     bench, good = Bench(Batch(max_batch=1)), Gated()
     bench.server.swap(Failing(), manifest(digest="bad"))
     bench.submit(1)
-    while not bench.dropped:
+    while not bench.drops:
         pass
     good.gate.set()
     bench.server.swap(good, manifest(digest="good"))
     bench.submit(2)
     bench.server.stop()
-    assert bench.dropped == [(1, "inference-failed")]
+    assert bench.drops == [(1, "inference-failed")]
     assert bench.decided == [(2, 2.0, "good")]
 
 

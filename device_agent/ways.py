@@ -1,0 +1,121 @@
+"""How an emulated device's samples come to be decided: over MQTT, or by its own model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from device_agent.sensor import Sensor
+from edgebench.clock import now_ns
+from edgebench.core.batching import InferenceRequest, Served
+from edgebench.core.device import Device
+from edgebench.core.stream import Pending, Stream, decided_on_device
+from edgebench.fabric import topics, wire
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.pictures import JPEG, compressed
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.serving import ModelServer
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Batch
+
+OnDevice = tuple[Stream, int]
+"""A stream and the sequence number of its sample."""
+
+
+class MqttWay:
+    """To the site's broker."""
+
+    def __init__(
+        self,
+        run_id: str,
+        device: Device,
+        plan: WorkloadPlan,
+        sensor: Sensor,
+        connections: Mapping[str, Connection],
+        *,
+        moves: bool,
+    ) -> None:
+        """connections: the device's, at the site where it is, under its name. moves: it will leave its site."""
+        self._device = device
+        self._connections = connections
+        self._topic = topics.sample(run_id, device.name, plan.name)
+        self._qos = plan.qos
+        self._compress = plan.compress
+        self._dtype = sensor.dtype if plan.compress is None else JPEG
+        self._shape = sensor.shape
+        self._keeps = moves and plan.qos > 0
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether messages wait for the connection to take more."""
+        return self._connections[self._device.name].backed_up
+
+    def send(
+        self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
+    ) -> Pending:
+        """Publish a sample; while the device moves it is held until it has come to its new site."""
+        compress = self._compress
+        payload = x.data.cast("B") if compress is None else memoryview(compressed(x, compress.quality))
+        sent_ns = now_ns()
+        # The label stays here: no sensor would know it.
+        sample = wire.Sample(
+            wire.VERSION, seq, scheduled_ns, captured_ns, sent_ns, self._dtype, self._shape, None, payload
+        )
+        envelope = wire.encode(sample)
+        kept = envelope if self._keeps else b""
+        refused = ""
+        if not (kept and self._device.moving) and not self._publish(envelope):
+            refused = "not-connected"
+        return Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label, kept, refused)
+
+    def send_again(self, envelope: bytes) -> None:
+        """Publish an undecided sample at the new site."""
+        self._publish(envelope)
+
+    def _publish(self, envelope: bytes) -> bool:
+        return self._connections[self._device.name].publish(self._topic, envelope, qos=self._qos)
+
+
+class OnBoard:
+    """To the model that all devices of this process share, one sample at a time; it answers its streams.
+
+    Devices of one process are separate machines in the world, so they never share a batch.
+    """
+
+    backed_up = False
+
+    def __init__(self, plan: WorkloadPlan, reactor: Reactor, swapped: Callable[[Manifest], None]) -> None:
+        self._reactor = reactor
+        self._swapped = swapped
+        self.server: ModelServer[OnDevice] = ModelServer(plan.name, Batch(max_batch=1), plan.queue, self)
+
+    def send(
+        self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
+    ) -> Pending:
+        """Submit a sample."""
+        self.server.submit(InferenceRequest(x, captured_ns, (stream, seq)))
+        return Pending(scheduled_ns, captured_ns, captured_ns, 0, label)
+
+    def send_again(self, envelope: bytes) -> None:
+        """Do nothing: what never travels is never sent again."""
+
+    def served(self, served: Served[OnDevice]) -> None:
+        """Bring the decisions to their streams."""
+        self._reactor.call_soon_threadsafe(partial(self._decided, served))
+
+    def dropped(self, request: InferenceRequest[OnDevice], reason: str) -> None:
+        """Tell the stream."""
+        stream, seq = request.about
+        self._reactor.call_soon_threadsafe(partial(stream.dropped, seq, reason))
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Write down which model decides from now on."""
+        self._swapped(manifest)
+
+    @staticmethod
+    def _decided(served: Served[OnDevice]) -> None:
+        decided_on_device(served, now_ns())

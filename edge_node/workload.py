@@ -1,0 +1,117 @@
+"""One workload at an edge: what takes its samples in there, and where they and their decisions leave it."""
+
+from __future__ import annotations
+
+import logging
+
+from edgebench.clock import RealClock, now_ns
+from edgebench.core.deciding import Decider, Forwarder, Origin, brought_back
+from edgebench.core.routing import Roles, is_sparse
+from edgebench.core.samples import Decision, RejectedError
+from edgebench.fabric import topics, wire
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.serving import ModelServer
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+
+_log = logging.getLogger(__name__)
+
+
+class EdgeWorkload:
+    """Answers towards the site, and passes on towards the cloud, for one workload.
+
+    decider: takes in what this edge decides; forwarder: what the cloud does. None where there is no such device.
+    """
+
+    def __init__(
+        self, process: NodeProcess, node: str, plan: WorkloadPlan, roles: Roles, site: Connection, uplink: Connection
+    ) -> None:
+        self.name = plan.name
+        self.decider: Decider | None = None
+        self.forwarder: Forwarder | None = None
+        self._process = process
+        self._node = node
+        self._qos = plan.qos
+        self._on_device = bool(roles.on_device)
+        self._site = site
+        self._uplink = uplink
+        run_id = process.plan.run_id
+        self._decision_topics: dict[str, str] = {}
+        self._forward_topic = topics.forward(run_id, node, plan.name)
+        self._site_models_topic = topics.site_models(run_id, node, plan.name)
+        self._tally = process.tally(node, plan.name)
+        clock = RealClock()
+        sparse = is_sparse(plan, process.plan.moves)
+        if roles.decided:
+            upstream = None if plan.cascade is None else self
+            self.decider = Decider(node, self._tally, self, clock, upstream=upstream, sparse=sparse)
+            self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
+            self.decider.served_by(self._server)
+        if roles.forwarded:
+            self.forwarder = Forwarder(self._tally, self, clock, sparse=sparse)
+
+    def answer(self, origin: Origin, decision: Decision) -> None:
+        """Send a decision to its device."""
+        self._reply(origin.device, wire.encode(decision))
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """Send a decision on a plain sample to its device."""
+        self._reply(origin.device, wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id)))
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Write down which model decides here from now on."""
+        self._process.swapped(self._node, self.name, manifest)
+
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
+        """Send a sample to the cloud."""
+        body = wire.encode(wire.Forward(wire.VERSION, device, received_ns, now_ns(), memoryview(payload)))
+        if self._uplink.publish(self._forward_topic, body, qos=self._qos):
+            self._tally.forwarded += 1
+        else:
+            self._tally.drop("uplink-full")
+
+    def bring_back(self, payload: bytes) -> None:
+        """Send an answer of the cloud to its device."""
+        return_in_ns = now_ns()
+        try:
+            answer = wire.parse_answer(payload)
+            body = bytes(answer.body)
+            if not wire.is_plain(body):
+                body = wire.encode(brought_back(wire.parse_decision(body), return_in_ns, now_ns()))
+        except RejectedError as rejected:
+            self._tally.reject(rejected.reason)
+            return
+        self._reply(answer.origin, body)
+
+    def announced(self, manifest: bytes) -> bool:
+        """Bring a model to whoever decides with it; whether all is ready then that travels by here.
+
+        Where this edge decides too, that is for `use` to say.
+        """
+        if self._on_device:
+            self._site.publish(self._site_models_topic, manifest, qos=1, retain=True)
+        if self.forwarder is not None:
+            try:
+                self.forwarder.intake.expect(wire.SampleReader(wire.parse_manifest(manifest).input))
+            except RejectedError as rejected:
+                _log.error("%s: %s", self.name, rejected)
+                return False
+        if self.decider is not None:
+            self._process.announced(self._node, self.name, manifest)
+            return False
+        return self.forwarder is not None
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next batch on."""
+        assert self.decider is not None
+        self.decider.expect(manifest, wire.SampleReader(manifest.input))
+        self._server.swap(runtime, manifest)
+
+    def _reply(self, device: str, body: bytes) -> None:
+        topic = self._decision_topics.get(device)
+        if topic is None:
+            topic = self._decision_topics[device] = topics.decision(self._process.plan.run_id, device, self.name)
+        if not self._site.publish(topic, body, qos=self._qos):
+            self._tally.drop("site-full")

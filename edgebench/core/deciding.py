@@ -1,0 +1,176 @@
+"""Deciding a workload's samples at a node, any edge or the cloud: take in, queue, decide, answer or pass on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from edgebench.clock import Clock
+from edgebench.core.batching import InferenceRequest, Served, Server
+from edgebench.core.intake import Intake, Reader
+from edgebench.core.samples import VERSION, Decision, Stamps
+from edgebench.core.tallies import Tally
+from edgebench.inference.confidence import confidence
+from edgebench.inference.spec import Manifest
+
+
+class Origin(NamedTuple):
+    """Where a sample comes from: the device, the edge that passed it on, and when that took it in and sent it on.
+
+    None: none did.
+    """
+
+    device: str
+    forward_in_ns: int | None = None
+    forward_out_ns: int | None = None
+    edge: str | None = None
+
+
+class SampleTaker(Protocol):
+    """Who takes the samples of some devices in."""
+
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """A payload has arrived."""
+        ...
+
+
+class Answers(Protocol):
+    """Who brings a workload's decisions back to where its samples came from."""
+
+    def answer(self, origin: Origin, decision: Decision) -> None:
+        """Send a decision."""
+        ...
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """Send a decision on a sample that came in plain JSON."""
+        ...
+
+    def swapped(self, manifest: Manifest) -> None:
+        """From now on this model decides."""
+        ...
+
+
+class Upstream(Protocol):
+    """Who decides what is not decided here."""
+
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
+        """Send on a device's sample as it came. received_ns: when it came."""
+        ...
+
+
+class Asked(NamedTuple):
+    """What a queued sample is decided for. payload: empty where it is never passed on. seq: None for plain JSON."""
+
+    origin: Origin
+    ready_ns: int
+    payload: bytes | memoryview
+    seq: int | None
+    id: str | int | None
+
+
+class Decider:
+    """One workload at the node that decides it; the owner of its server, which may call it from a thread of its own."""
+
+    __slots__ = ("_answers", "_node", "_now_ns", "_server", "_tally", "_thresholds", "_upstream", "intake")
+
+    def __init__(
+        self,
+        node: str,
+        tally: Tally,
+        answers: Answers,
+        clock: Clock,
+        *,
+        upstream: Upstream | None = None,
+        sparse: bool = False,
+    ) -> None:
+        """upstream: decides what the model is unsure of, where that is asked for. sparse: as in `Intake`."""
+        self.intake = Intake(tally, sparse=sparse)
+        self._node = node
+        self._tally = tally
+        self._answers = answers
+        self._upstream = upstream
+        self._now_ns = clock.now_ns
+        self._thresholds: dict[str, float] = {}
+        self._server: Server[Asked] | None = None
+
+    def served_by(self, server: Server[Asked]) -> None:
+        """This server is the decider's."""
+        self._server = server
+
+    def expect(self, manifest: Manifest, reader: Reader) -> None:
+        """A model that the server is about to decide with, and what reads its samples."""
+        self.intake.expect(reader)
+        if manifest.threshold is not None:
+            self._thresholds[manifest.digest] = manifest.threshold
+
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """Queue a payload if it is a sound sample."""
+        received_ns = self._now_ns()
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
+        if accepted is None:
+            return
+        assert self._server is not None
+        kept = b"" if self._upstream is None else payload
+        asked = Asked(origin, self._now_ns(), kept, accepted.seq, accepted.id)
+        self._server.submit(InferenceRequest(accepted.x, received_ns, asked))
+
+    def served(self, served: Served[Asked]) -> None:
+        """Answer a batch, except what the model is unsure of where that goes on."""
+        threshold = self._thresholds.get(served.digest)
+        upstream = self._upstream
+        stands = None if threshold is None or upstream is None else confidence(served.outputs) >= threshold
+        for place, (request, output) in enumerate(zip(served.requests, served.outputs, strict=True)):
+            asked = request.about
+            if upstream is not None and stands is not None and not stands[place]:
+                upstream.pass_on(asked.origin.device, request.received_ns, asked.payload)
+                continue
+            self._tally.decided += 1
+            if asked.seq is None:
+                self._answers.answer_plain(asked.origin, output.tolist(), served.digest, asked.id)
+                continue
+            stamps = Stamps(
+                request.received_ns,
+                asked.ready_ns,
+                served.started_ns,
+                served.finished_ns,
+                self._now_ns(),
+                asked.origin.forward_in_ns,
+                asked.origin.forward_out_ns,
+            )
+            decision = Decision(
+                VERSION, asked.seq, self._node, served.digest, output.tobytes(), len(served.requests), stamps
+            )
+            self._answers.answer(asked.origin, decision)
+
+    def dropped(self, request: InferenceRequest[Asked], reason: str) -> None:
+        """Count a sample that will not be decided."""
+        self._tally.drop(reason)
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Tell of a model that decides from now on."""
+        self._answers.swapped(manifest)
+
+
+class Forwarder:
+    """One workload at an edge that passes it on: it takes samples in as a decider does, so that none goes on twice."""
+
+    __slots__ = ("_now_ns", "_upstream", "intake")
+
+    def __init__(self, tally: Tally, upstream: Upstream, clock: Clock, *, sparse: bool = False) -> None:
+        """sparse: as in `Intake`."""
+        self.intake = Intake(tally, sparse=sparse)
+        self._upstream = upstream
+        self._now_ns = clock.now_ns
+
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """Pass a payload on if it is a sound sample."""
+        forward_in_ns = self._now_ns()
+        if self.intake.take(origin.device, payload, by=origin.edge) is not None:
+            self._upstream.pass_on(origin.device, forward_in_ns, payload)
+
+
+def brought_back(decision: Decision, return_in_ns: int, return_out_ns: int) -> Decision:
+    """A decision of the cloud's, with the times at which the edge took it in and sent it on."""
+    stamps = msgspec.structs.replace(decision.stamps, return_in_ns=return_in_ns, return_out_ns=return_out_ns)
+    return msgspec.structs.replace(decision, stamps=stamps)

@@ -1,0 +1,129 @@
+"""Taking samples in: what is none, what came before, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from edgebench.core.samples import RejectedError
+from edgebench.core.tallies import Tally
+
+_BEFORE_THE_FIRST = 1_000
+"""So many samples that were sent before the first one to arrive may still come, where only some come at all."""
+
+Order = Literal["new", "late", "again", "jump"]
+
+
+class Accepted(NamedTuple):
+    """A sound sample. x: [*shape]. seq: None for plain JSON, which may have an `id` of its sender's instead."""
+
+    x: NDArray[Any]
+    seq: int | None
+    id: str | int | None = None
+
+
+class Reader(Protocol):
+    """Reads what claims to be a sample."""
+
+    def read(self, payload: bytes | memoryview) -> Accepted:
+        """The sample. Raises RejectedError."""
+        ...
+
+
+class Intake:
+    """Checks what claims to be a sample of one workload, and counts what is not: malformed, or seen before."""
+
+    __slots__ = ("_reader", "_sparse", "_tally", "_trackers")
+
+    def __init__(self, tally: Tally, *, sparse: bool = False) -> None:
+        """sparse: of each device's samples only some are to come this way."""
+        self._tally = tally
+        self._sparse = sparse
+        self._reader: Reader | None = None
+        self._trackers: dict[tuple[str, str | None], SequenceTracker] = {}
+
+    def expect(self, reader: Reader) -> None:
+        """From now on samples are of this form."""
+        self._reader = reader
+
+    def take(self, device: str, payload: bytes | memoryview, *, by: str | None = None) -> Accepted | None:
+        """The sample of a device, or None where it is counted as rejected or duplicated.
+
+        by: the edge that passed it on. What comes by another edge is no duplicate: the device has moved there, and
+        would not hear of a decision that went to the old one.
+        """
+        try:
+            if self._reader is None:
+                raise RejectedError("no-model-yet")
+            accepted = self._reader.read(payload)
+            if accepted.seq is None:
+                self._tally.plain_json += 1
+                return accepted
+            order = self._tracker(device, by).see(accepted.seq)
+            if order == "jump":
+                raise RejectedError("sequence-jump")
+        except RejectedError as rejected:
+            self.reject(rejected.reason)
+            return None
+        if order == "again":
+            self._tally.duplicated += 1
+            return None
+        if order == "late":
+            self._tally.reordered += 1
+        return accepted
+
+    def reject(self, reason: str) -> None:
+        """Count a payload that is no sample."""
+        self._tally.reject(reason)
+
+    def _tracker(self, device: str, by: str | None) -> SequenceTracker:
+        tracker = self._trackers.get((device, by))
+        if tracker is None:
+            tracker = self._trackers[device, by] = SequenceTracker(sparse=self._sparse)
+        return tracker
+
+
+class SequenceTracker:
+    """Tells samples that are new from those that come late or again, in memory bounded by the gaps.
+
+    >>> tracker = SequenceTracker()
+    >>> [tracker.see(seq) for seq in (0, 1, 3, 2, 3)]
+    ['new', 'new', 'new', 'late', 'again']
+    """
+
+    __slots__ = ("_missing", "_next", "_sparse")
+    _MOST_MISSING = 100_000
+
+    def __init__(self, *, sparse: bool = False) -> None:
+        """sparse: only some samples come this way, so that gaps say nothing, and old ones are forgotten."""
+        self._sparse = sparse
+        self._next = 0
+        self._missing: set[int] = set()
+
+    def see(self, seq: int) -> Order:
+        """`new`, `late` (after a later one, not seen before), `again`, or `jump` (too far ahead to be believed)."""
+        if seq == self._next:
+            self._next += 1
+            return "new"
+        if seq > self._next:
+            if self._sparse:
+                if self._next == 0 and seq > 0:
+                    # The first that comes this way; others may be about to, that were sent before it.
+                    self._next = seq
+                    self._missing.update(range(max(0, seq - _BEFORE_THE_FIRST), seq))
+                self._forget(seq - self._next)
+            if seq - self._next + len(self._missing) > self._MOST_MISSING:
+                return "jump"
+            self._missing.update(range(self._next, seq))
+            self._next = seq + 1
+            return "new"
+        if seq in self._missing:
+            self._missing.remove(seq)
+            return "late"
+        return "again"
+
+    def _forget(self, more: int) -> None:
+        """Make room for so many, by forgetting the older half of what never came."""
+        if len(self._missing) + more > self._MOST_MISSING:
+            self._missing = set(sorted(self._missing)[len(self._missing) // 2 :])

@@ -1,0 +1,285 @@
+"""One workload on one device: samples on schedule, and what has become of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from edgebench.clock import NS_PER_MS, NS_PER_S, Clock
+from edgebench.core.batching import Served
+from edgebench.core.samples import VERSION, Decision, SampleRecord, Stamps
+from edgebench.core.schedules import open_loop, query_size
+from edgebench.core.tallies import Tally
+from edgebench.core.timeouts import LEAST_S, LONGEST_DRAIN_S, DecisionTimeout, Expected
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import After, Offline
+
+_CLOSED_LOOP_LEAST_S = 10.0
+_AGAINST_OVERRUN = 64
+"""Samples sent in one turn of the loop at most, so that decisions are read meanwhile."""
+_BACKED_UP_NS = NS_PER_MS
+"""How soon an offline load looks again whether its way takes more."""
+
+
+class Time(Clock, Protocol):
+    """A clock that calls back."""
+
+    def call_at(self, due_ns: int, call: Callable[[], None]) -> object:
+        """Call at a time, or as soon as can be where it has passed."""
+        ...
+
+
+class Source(Protocol):
+    """Where a stream's samples come from."""
+
+    def capture(self) -> tuple[NDArray[Any], bytes]:
+        """The next sample [*shape] and its label, raw float32."""
+        ...
+
+
+class Pending(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A sample on its way. envelope: only of a device that may have to send it again from elsewhere.
+
+    refused: why it did not even set out.
+    """
+
+    scheduled_ns: int
+    captured_ns: int
+    sent_ns: int | None
+    size_bytes: int
+    label: bytes
+    envelope: bytes = b""
+    refused: str = ""
+
+
+class Way(Protocol):
+    """How a stream's samples come to be decided."""
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether what was sent still waits to set out."""
+        ...
+
+    def send(
+        self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
+    ) -> Pending:
+        """Send a sample. What becomes of it comes back to `stream.decided`, later than this returns."""
+        ...
+
+    def send_again(self, envelope: bytes) -> None:
+        """Send what was sent, or held back, before the device moved."""
+        ...
+
+
+class Stream:
+    """One workload on one device; it is called in one thread."""
+
+    def __init__(
+        self,
+        device: str,
+        plan: WorkloadPlan,
+        source: Source,
+        way: Way,
+        tally: Tally,
+        time: Time,
+        rows: list[SampleRecord],
+        expected: Expected | None = None,
+    ) -> None:
+        """rows: where a row is added for each sample that is decided or given up."""
+        self.device = device
+        self.plan = plan
+        self.tally = tally
+        self.pending: dict[int, Pending] = {}
+        self.last_arrival_ns = 0
+        self.timeout = DecisionTimeout(
+            expected or Expected(), LEAST_S if query_size(plan.load) is None else _CLOSED_LOOP_LEAST_S
+        )
+        self.followers: list[Stream] = []
+        """Those of the same device that have a sample of a frame once this one's is decided."""
+        self._source = source
+        self._way = way
+        self._time = time
+        self._now_ns = time.now_ns
+        self._rows = rows
+        self._next_seq = 0
+        self._highest_decided: dict[str, int] = {}
+        self._offsets: Iterator[int] = iter(())
+        self._query_size = query_size(plan.load)
+        self._all_at_once = isinstance(plan.load, Offline)
+        self._start_ns = 0
+        self._end_ns = 0
+        self._awaited = plan.load.workloads if isinstance(plan.load, After) else ()
+        self._decided_before: dict[int, int] = {}
+        self._given_up: dict[int, int] = {}
+        self._hopeless: set[int] = set()
+
+    def begin(self, start_ns: int, *, seed: int, duration_s: float, trace_s: list[float]) -> None:
+        """Sense from `start_ns` on. trace_s: the times of a trace, where the load is one."""
+        self._start_ns = start_ns
+        self._end_ns = start_ns + int(duration_s * NS_PER_S)
+        if self._query_size is not None:
+            self._time.call_at(start_ns, partial(self._query, start_ns))
+            return
+        self._offsets = open_loop(
+            self.plan.load,
+            seed=seed,
+            device=self.device,
+            workload=self.plan.paced_by or self.plan.name,
+            duration_s=duration_s,
+            trace_s=trace_s,
+        )
+        self._arm(next(self._offsets, None))
+
+    def decided(self, decision: Decision, arrived_ns: int, reply_bytes: int) -> None:
+        """A decision came in."""
+        seq = decision.seq
+        pending = self.pending.pop(seq, None)
+        if pending is None:
+            if seq in self._given_up:
+                # Too late: it is written down as lost. The next one is waited for longer.
+                self._note_time(arrived_ns - self._given_up.pop(seq))
+            elif 0 <= seq < self._next_seq:
+                self.tally.duplicated += 1
+            else:
+                self.tally.unexpected += 1
+            return
+        # By decider: what the edge passes on to the cloud takes longer than what it decides itself.
+        if seq < self._highest_decided.get(decision.decider, -1):
+            self.tally.reordered += 1
+        else:
+            self._highest_decided[decision.decider] = seq
+        self.tally.decided += 1
+        self.last_arrival_ns = arrived_ns
+        if arrived_ns - pending.captured_ns > self.timeout.slowest_ns:
+            self._note_time(arrived_ns - pending.captured_ns)
+        self._rows.append(
+            SampleRecord(
+                self.device,
+                self.plan.name,
+                seq,
+                pending.scheduled_ns,
+                pending.captured_ns,
+                pending.sent_ns,
+                pending.size_bytes,
+                pending.label,
+                arrived_ns,
+                reply_bytes,
+                decision,
+            )
+        )
+        for follower in self.followers:
+            follower.decided_before(seq, arrived_ns)
+        if self._query_size is not None and not self.pending:
+            self._query(arrived_ns)
+
+    def decided_before(self, seq: int, now: int) -> None:
+        """One of the workloads that are awaited has decided a frame; with the last of them it is sent."""
+        count = self._decided_before.pop(seq, 0) + 1
+        if count < len(self._awaited):
+            self._decided_before[seq] = count
+        else:
+            self._send(now, seq)
+
+    def dropped(self, seq: int, reason: str) -> None:
+        """A sample of the device's own server will not be decided."""
+        self.tally.drop(reason)
+        self._hopeless.add(seq)
+
+    @property
+    def takes_along(self) -> list[bytes]:
+        """The samples that are undecided, and may be sent again from another site."""
+        return [pending.envelope for pending in self.pending.values() if pending.envelope]
+
+    def send_again(self) -> None:
+        """Publish what is undecided once more, since the device is at another site now."""
+        for envelope in self.takes_along:
+            self._way.send_again(envelope)
+
+    def give_up_query(self, now: int) -> None:
+        """A closed loop whose query got no decision for too long goes on with the next; what was open is lost."""
+        if self._query_size is None or not self.pending:
+            return
+        since_ns = max(*(pending.captured_ns for pending in self.pending.values()), self.last_arrival_ns)
+        if now - max(since_ns, self._start_ns + self.timeout.back_ns) > self.timeout.quiet_ns:
+            self._given_up.update((seq, pending.captured_ns) for seq, pending in self.pending.items())
+            self.give_up()
+            self._query(now)
+
+    def waits_until_ns(self, last_sign_ns: int) -> int | None:
+        """When the samples that are undecided after the end are given up; None where no decision can come any more.
+
+        last_sign_ns: when the last decision came to any stream of the process.
+        """
+        if all(seq in self._hopeless for seq in self.pending):
+            return None
+        since_ns = max(last_sign_ns, self._end_ns, self._start_ns + self.timeout.back_ns)
+        return min(since_ns + self.timeout.quiet_ns, self._end_ns + round(LONGEST_DRAIN_S * NS_PER_S))
+
+    def give_up(self) -> None:
+        """Write down the samples that never got a decision; they no longer wait."""
+        for seq, p in self.pending.items():
+            self._rows.append(
+                SampleRecord(
+                    self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, p.label
+                )
+            )
+        self.pending.clear()
+        self._hopeless.clear()
+
+    def _note_time(self, took_ns: int) -> None:
+        self.timeout.slowest_ns = max(self.timeout.slowest_ns, took_ns)
+
+    def _arm(self, offset_ns: int | None) -> None:
+        if offset_ns is not None:
+            self._time.call_at(self._start_ns + offset_ns, partial(self._fire, offset_ns))
+
+    def _fire(self, offset_ns: int | None) -> None:
+        now = self._now_ns()
+        if self._all_at_once and self._way.backed_up:
+            # Everything is due already: what the network does not take yet stays with the sensor, or the
+            # acknowledgements of decisions would queue behind it all, and the memory would hold it all.
+            self._time.call_at(now + _BACKED_UP_NS, partial(self._fire, offset_ns))
+            return
+        for _ in range(_AGAINST_OVERRUN):
+            if offset_ns is None or self._start_ns + offset_ns > now:
+                break
+            self._send(self._start_ns + offset_ns)
+            offset_ns = next(self._offsets, None)
+        self._arm(offset_ns)
+
+    def _query(self, due_ns: int) -> None:
+        if due_ns >= self._end_ns:
+            return
+        for _ in range(self._query_size or 0):
+            self._send(due_ns)
+
+    def _send(self, scheduled_ns: int, seq: int | None = None) -> None:
+        """seq: of the frame, where that is known; else the next."""
+        seq = self._next_seq if seq is None else seq
+        self._next_seq = max(self._next_seq, seq + 1)
+        self.tally.scheduled += 1
+        captured_ns = self._now_ns()
+        x, label = self._source.capture()
+        pending = self.pending[seq] = self._way.send(self, seq, scheduled_ns, captured_ns, x, label)
+        if pending.size_bytes > self.timeout.largest_bytes:
+            self.timeout.largest_bytes = pending.size_bytes
+        if not pending.refused:
+            self.tally.sent += 1
+        else:
+            self.tally.drop(pending.refused)
+            self._hopeless.add(seq)
+
+
+def decided_on_device(served: Served[tuple[Stream, int]], arrived_ns: int) -> None:
+    """Bring decisions that a device's own server made to the streams that asked for them."""
+    for request, output in zip(served.requests, served.outputs, strict=True):
+        stream, seq = request.about
+        stamps = Stamps(
+            request.received_ns, request.received_ns, served.started_ns, served.finished_ns, served.finished_ns
+        )
+        decision = Decision(VERSION, seq, stream.device, served.digest, output.tobytes(), len(served.requests), stamps)
+        stream.decided(decision, arrived_ns, 0)

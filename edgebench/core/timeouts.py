@@ -1,0 +1,103 @@
+"""How long a device waits for decisions before it writes their samples down as lost."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgebench.clock import NS_PER_S
+from edgebench.topology.deployment import Deployment, LinkPlan, WorkloadPlan
+
+LONGEST_DRAIN_S = 120.0
+"""From the last sample due to the last decision that is waited for, whatever is known. The cloud waits as long."""
+
+LEAST_S = 5.0
+UNSEEN_S = 30.0
+"""The least while nothing at all is known of how long a decision takes, since none has ever come."""
+
+_MARGIN = 2.0
+"""A wait as long as the longest that is known may be just too short."""
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What the deployment says of the way to the decision and back, of the workload's device with the longest.
+
+    fixed_s: latency and jitter of its links both ways, and how long a batch waits to be filled. s_per_byte: for each
+    byte of a sample, on links with a rate, behind a sample of every other device that shares it. at_least_s: how long
+    a decision is of use. back_s: from the start of the streams, when a link that was cut is there again.
+    """
+
+    fixed_s: float = 0.0
+    s_per_byte: float = 0.0
+    at_least_s: float = 0.0
+    back_s: float = 0.0
+
+
+class DecisionTimeout:
+    """What one stream waits for a decision, from what is expected and from what decisions have taken so far."""
+
+    __slots__ = ("_expected", "_least_s", "largest_bytes", "slowest_ns")
+
+    def __init__(self, expected: Expected, least_s: float = LEAST_S) -> None:
+        self._expected = expected
+        self._least_s = least_s
+        self.slowest_ns = 0
+        """The longest from a sample's capture to its decision."""
+        self.largest_bytes = 0
+        """Of the samples sent so far."""
+
+    @property
+    def quiet_ns(self) -> int:
+        """So long without any decision, and none will come any more."""
+        on_the_way_s = self._expected.fixed_s + self._expected.s_per_byte * self.largest_bytes
+        quiet_s = max(
+            self._least_s if self.slowest_ns else max(self._least_s, UNSEEN_S),
+            _MARGIN * max(on_the_way_s, self.slowest_ns / NS_PER_S),
+            self._expected.at_least_s,
+        )
+        return round(min(quiet_s, LONGEST_DRAIN_S) * NS_PER_S)
+
+    @property
+    def back_ns(self) -> int:
+        """From the start of the streams, when decisions can come again."""
+        return round(self._expected.back_s * NS_PER_S)
+
+
+def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
+    """What a deployment says of a workload's decisions, for the device of which they have the longest way."""
+    ways = {name: tuple(_links_of(name, plan, deployment)) for name in plan.deciders}
+    sharing: dict[str, int] = {}
+    for way in ways.values():
+        for pipe in {link.pipe for link in way}:
+            sharing[pipe] = sharing.get(pipe, 0) + 1
+    crossed = {link.name for way in ways.values() for link in way}
+    back_s = [each.at_s + each.for_s for each in deployment.faults if each.link in crossed and each.for_s is not None]
+    fixed_s = [sum(_round_trip_s(link) for link in way) for way in ways.values()]
+    s_per_byte = [sum(_s_per_byte(link) * sharing[link.pipe] for link in way) for way in ways.values()]
+    return Expected(
+        fixed_s=plan.batch.max_wait_ms / 1e3 + max(fixed_s, default=0.0),
+        s_per_byte=max(s_per_byte, default=0.0),
+        at_least_s=(plan.deadline_ms or 0.0) / 1e3,
+        back_s=max(back_s, default=0.0),
+    )
+
+
+def _links_of(device: str, plan: WorkloadPlan, deployment: Deployment) -> list[LinkPlan]:
+    """Those between a device and what decides its samples at last, at any site that it is at."""
+    node = deployment.nodes[device]
+    if plan.deciders[device] == device:
+        return []
+    assert node.parent is not None
+    to_cloud = plan.cascade is not None or plan.deciders[device] == deployment.cloud
+    edges = (node.parent, *node.elsewhere)
+    links = [deployment.links[f"{device} -> {edge}"] for edge in edges]
+    if to_cloud:
+        links += [deployment.links[f"{edge} -> {deployment.nodes[edge].parent}"] for edge in edges]
+    return links
+
+
+def _round_trip_s(link: LinkPlan) -> float:
+    return 2 * (link.latency_ms + link.jitter_ms) / 1e3
+
+
+def _s_per_byte(link: LinkPlan) -> float:
+    return 0.0 if link.up_mbit_s is None else 8e-6 / link.up_mbit_s

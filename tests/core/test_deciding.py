@@ -1,0 +1,112 @@
+"""Deciding, forwarding and answering in virtual time."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edgebench.core.deciding import Forwarder, Origin
+from edgebench.core.fake_transport import VirtualTime
+from edgebench.core.tallies import Tally
+from edgebench.topology.model import Batch, Queue
+from tests.core.ward import MANIFEST, Answering, Cloudward, Node, Payloads, link, ms, plan
+
+
+def at_ward(time: VirtualTime, batch: Batch | None = None, queue: Queue | None = None) -> tuple[Node, Answering]:
+    answers = Answering(time, link(time))
+    return Node(time, "ward", plan(batch=batch or Batch(max_batch=2), queue=queue or Queue()), answers), answers
+
+
+def test_a_decision_carries_the_digest_and_the_stamps_of_its_way() -> None:
+    time = VirtualTime(ms(100))
+    ward, answers = at_ward(time)
+    ward.use()
+    ward.decider.take(Origin("bed", 5, 6), Payloads.of(0))
+    time.run()
+    (decision,) = answers.decisions
+    assert (decision.seq, decision.decider, decision.digest, decision.batch) == (0, "ward", "d" * 64, 1)
+    assert msgspec.structs.astuple(decision.stamps) == (ms(100), ms(100), ms(100), ms(101), ms(101), 5, 6, None, None)
+    assert ward.tally.decided == 1
+    assert answers.swaps == ["d" * 64]
+
+
+def test_what_waits_while_a_batch_is_decided_is_the_next_batch() -> None:
+    time = VirtualTime()
+    ward, answers = at_ward(time)
+    ward.use()
+    for seq, at_ms in enumerate((0.0, 0.2, 0.4, 0.6)):
+        time.call_at(ms(at_ms), lambda seq=seq: ward.decider.take(Origin("bed"), Payloads.of(seq)))  # type: ignore[misc]
+    time.run()
+    assert [(each.seq, each.batch, each.stamps.started_ns) for each in answers.decisions] == [
+        (0, 1, 0),
+        (1, 2, ms(1)),
+        (2, 2, ms(1)),
+        (3, 1, ms(2)),
+    ]
+
+
+def test_a_partial_batch_waits_for_more_as_long_as_it_may() -> None:
+    time = VirtualTime()
+    ward, answers = at_ward(time, Batch(max_batch=3, max_wait_ms=5.0))
+    ward.use()
+    for seq, at_ms in enumerate((0.0, 4.0, 20.0)):
+        time.call_at(ms(at_ms), lambda seq=seq: ward.decider.take(Origin("bed"), Payloads.of(seq)))  # type: ignore[misc]
+    time.run()
+    assert [(each.batch, each.stamps.started_ns) for each in answers.decisions] == [(2, ms(5)), (2, ms(5)), (1, ms(25))]
+
+
+def test_a_model_is_swapped_between_two_batches() -> None:
+    time = VirtualTime()
+    ward, answers = at_ward(time, Batch(max_batch=1))
+    ward.use()
+    ward.decider.take(Origin("bed"), Payloads.of(0))
+    time.run(ms(0.5))
+    ward.use(msgspec.structs.replace(MANIFEST, digest="e" * 64))
+    ward.decider.take(Origin("bed"), Payloads.of(1))
+    time.run()
+    assert [each.digest[0] for each in answers.decisions] == ["d", "e"]
+    assert [digest[0] for digest in answers.swaps] == ["d", "e"]
+
+
+def test_what_is_dropped_from_a_full_queue_is_counted_and_not_answered() -> None:
+    time = VirtualTime()
+    ward, answers = at_ward(time, Batch(max_batch=1), Queue(max_samples=2))
+    for seq in range(4):
+        ward.decider.intake.expect(Payloads())
+        ward.decider.take(Origin("bed"), Payloads.of(seq))
+    ward.use()
+    time.run()
+    assert [each.seq for each in answers.decisions] == [2, 3]
+    assert ward.tally.dropped == {"queue-full": 2}
+
+
+def test_an_edge_that_forwards_takes_a_sample_once_and_the_cloud_knows_when() -> None:
+    time = VirtualTime()
+    answers = Answering(time, link(time, 10.0), brings_back=True)
+    cloud = Node(time, "cloud", plan(), answers)
+    cloud.use()
+    tally = Tally()
+    ward = Forwarder(tally, Cloudward(time, link(time, 10.0), cloud.decider), time)
+    ward.intake.expect(Payloads())
+    time.run(ms(3))
+    for seq in (0, 0):
+        ward.take(Origin("bed"), Payloads.of(seq))
+    time.run()
+    (decision,) = answers.decisions
+    assert (decision.decider, decision.stamps.forward_in_ns, decision.stamps.forward_out_ns) == ("cloud", ms(3), ms(3))
+    assert (decision.stamps.received_ns, decision.stamps.finished_ns) == (ms(13), ms(14))
+    assert tally.duplicated == 1
+
+
+@pytest.mark.parametrize(("threshold", "decided_by"), [(1.01, "cloud"), (0.0, "ward")])
+def test_a_cascade_passes_on_what_its_model_is_unsure_of(threshold: float, decided_by: str) -> None:
+    time = VirtualTime()
+    answers = Answering(time, link(time))
+    cloud = Node(time, "cloud", plan(), answers)
+    cloud.use()
+    ward = Node(time, "ward", plan(), answers, upstream=Cloudward(time, link(time, 10.0), cloud.decider))
+    ward.use(msgspec.structs.replace(MANIFEST, threshold=threshold))
+    ward.decider.take(Origin("bed"), Payloads.of(0))
+    time.run()
+    assert [each.decider for each in answers.decisions] == [decided_by]
+    assert (ward.tally.decided, cloud.tally.decided) == ((0, 1) if decided_by == "cloud" else (1, 0))

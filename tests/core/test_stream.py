@@ -1,0 +1,227 @@
+"""A device's stream in virtual time: 2 ms of link each way, 1 ms a sample on it, 1 ms a decision, unless said."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from edgebench.core.device import Device
+from edgebench.core.samples import VERSION, Decision, Stamps
+from edgebench.core.stream import Stream
+from edgebench.core.tallies import Tally
+from edgebench.core.timeouts import Expected
+from edgebench.topology.model import After, Batch, Fixed, Load, MultiStream, Offline, SingleStream, Trace
+from tests.core.ward import Bed, Numbers, ms, plan
+
+S = 1_000_000_000
+
+
+def bed_with(load: Load, service_ms: float = 1.0, expected: Expected | None = None, *, keep: bool = False) -> Bed:
+    one_by_one = plan(load=load, batch=Batch(max_batch=1))
+    return Bed(one_by_one, lambda _size: service_ms, expected, keep=keep)
+
+
+def decision(seq: int, decider: str = "ward") -> Decision:
+    return Decision(VERSION, seq, decider, "d" * 64, b"", 1, Stamps(1, 1, 1, 1, 1))
+
+
+def test_a_sample_is_written_down_with_every_stamp_of_its_way() -> None:
+    bed = bed_with(Trace(file=""))
+    bed.begin(trace_s=[0.1])
+    bed.time.run()
+    (row,) = bed.rows
+    assert (row.node, row.workload, row.seq, row.size_bytes, row.reply_bytes) == ("bed", "w", 0, 1_000, 100)
+    assert (row.scheduled_ns, row.captured_ns, row.sent_ns, row.arrived_ns) == (ms(100), ms(100), ms(100), ms(106))
+    assert row.decision is not None
+    assert row.decision.stamps == Stamps(ms(103), ms(103), ms(103), ms(104), ms(104))
+    assert row.label == np.float32(0).tobytes()
+    counts = (bed.tally.scheduled, bed.tally.sent, bed.tally.decided, bed.tally.duplicated, bed.tally.reordered)
+    assert counts == (1, 1, 1, 0, 0)
+
+
+def test_an_open_loop_keeps_to_its_schedule_however_slow_the_decider_is() -> None:
+    bed = bed_with(Fixed(rate_hz=10.0), service_ms=500.0)
+    bed.begin(duration_s=1.0)
+    bed.time.run(1 * S)
+    assert bed.tally.scheduled == 10
+    assert bed.tally.decided == 1
+    bed.time.run()
+    gaps = np.diff([row.scheduled_ns for row in bed.rows])
+    assert set(gaps) <= {ms(100) - 1, ms(100), ms(100) + 1}
+
+
+def test_a_single_stream_sends_when_the_last_is_decided() -> None:
+    bed = bed_with(SingleStream(), service_ms=5.0)
+    bed.begin(duration_s=0.1)
+    bed.time.run()
+    # 3 ms there, 5 ms decided, 2 ms back.
+    assert [row.scheduled_ns for row in bed.rows] == [ms(10 * number) for number in range(10)]
+
+
+def test_a_multi_stream_sends_a_query_when_all_of_the_last_is_decided() -> None:
+    bed = bed_with(MultiStream(samples=3))
+    bed.begin(duration_s=0.016)
+    bed.time.run()
+    # The third of a query leaves after 3 ms, arrives 2 ms later, is decided in 1 ms and back in 2.
+    assert [row.scheduled_ns for row in bed.rows] == [0, 0, 0, ms(8), ms(8), ms(8)]
+
+
+def test_an_offline_load_waits_with_the_sensor_while_its_way_is_backed_up() -> None:
+    bed = bed_with(Offline(samples=100))
+    bed.way.backed_up = True
+    bed.begin()
+    bed.time.run(ms(50))
+    assert bed.tally.scheduled == 0
+    bed.way.backed_up = False
+    bed.time.run(ms(51))
+    assert bed.tally.scheduled == 100  # in two turns, since one sends 64 at most
+    bed.time.run()
+    assert len(bed.rows) == 100
+
+
+def test_a_decision_that_comes_again_or_that_nobody_asked_for_is_counted_apart() -> None:
+    bed = bed_with(Trace(file=""))
+    bed.begin(trace_s=[0.0])
+    bed.time.run()
+    bed.stream.decided(decision(0), ms(50), 100)
+    bed.stream.decided(decision(7), ms(50), 100)
+    assert (bed.tally.decided, bed.tally.duplicated, bed.tally.unexpected) == (1, 1, 1)
+    assert len(bed.rows) == 1
+
+
+def test_decisions_of_one_decider_that_overtake_each_other_are_reordered() -> None:
+    bed = bed_with(Trace(file=""))
+    bed.begin(trace_s=[0.0, 0.0, 0.0])
+    bed.time.run(0)
+    for seq, decider in ((2, "cloud"), (0, "ward"), (1, "cloud")):
+        bed.stream.decided(decision(seq, decider), ms(1), 100)
+    assert bed.tally.reordered == 1
+
+
+def test_a_sample_that_cannot_set_out_is_lost_and_not_waited_for() -> None:
+    bed = bed_with(Trace(file=""))
+    bed.up.is_cut = True
+    bed.begin(duration_s=1.0, trace_s=[0.5])
+    bed.time.run(2 * S)
+    assert bed.tally.dropped == {"not-connected": 1}
+    assert bed.stream.waits_until_ns(0) is None
+    bed.stream.give_up()
+    (row,) = bed.rows
+    assert (row.seq, row.arrived_ns, row.decision) == (0, None, None)
+
+
+def test_what_is_undecided_at_the_end_is_waited_for_twice_as_long_as_decisions_took() -> None:
+    bed = bed_with(Trace(file=""), service_ms=12_000.0)
+    bed.begin(duration_s=30.0, trace_s=[0.0, 13.0, 29.0])
+    bed.time.run(30 * S)
+    assert bed.tally.decided == 2
+    last_ns = bed.stream.last_arrival_ns
+    until_ns = bed.stream.waits_until_ns(last_ns)
+    assert until_ns == 30 * S + 2 * (12 * S + ms(5))
+    bed.time.run()
+    assert bed.tally.decided == 3
+    assert bed.stream.last_arrival_ns < until_ns
+
+
+def test_while_no_decision_has_ever_come_the_first_is_waited_for_longer() -> None:
+    bed = bed_with(Trace(file=""), service_ms=12_000.0)
+    bed.begin(duration_s=1.0, trace_s=[0.0])
+    bed.time.run(1 * S)
+    assert bed.stream.waits_until_ns(0) == 31 * S
+    bed.time.run()
+    assert bed.tally.decided == 1
+
+
+def test_a_fast_system_is_given_up_after_five_quiet_seconds() -> None:
+    bed = bed_with(Trace(file=""))
+    bed.begin(duration_s=1.0, trace_s=[0.0, 0.9])
+    bed.time.run(ms(800))
+    bed.down.is_cut = True
+    bed.time.run(1 * S)
+    assert bed.stream.waits_until_ns(bed.stream.last_arrival_ns) == 6 * S
+
+
+def test_no_wait_is_longer_than_what_the_cloud_waits() -> None:
+    bed = bed_with(Trace(file=""), expected=Expected(fixed_s=1_000.0))
+    bed.begin(duration_s=1.0, trace_s=[0.0])
+    bed.time.run(0)
+    assert bed.stream.waits_until_ns(0) == 121 * S
+    # Not even where decisions go on coming one by one.
+    assert bed.stream.waits_until_ns(100 * S) == 121 * S
+
+
+def test_the_links_the_deadline_and_a_link_that_comes_back_are_waited_for() -> None:
+    slow = bed_with(Trace(file=""), expected=Expected(fixed_s=2.0, s_per_byte=0.02))
+    slow.begin(duration_s=1.0, trace_s=[0.0, 0.999])
+    slow.time.run(1 * S)
+    assert slow.stream.waits_until_ns(0) == 1 * S + 2 * 22 * S  # 2 s, and 20 s for the 1,000 bytes
+    useful = bed_with(Trace(file=""), expected=Expected(at_least_s=9.0, back_s=20.0))
+    useful.begin(duration_s=1.0, trace_s=[0.0, 0.999])
+    useful.time.run(1 * S)
+    assert useful.stream.waits_until_ns(0) == 29 * S
+
+
+def test_a_closed_loop_gives_a_query_up_and_learns_from_its_late_decision() -> None:
+    bed = bed_with(SingleStream(), service_ms=40_000.0)
+    bed.begin(duration_s=200.0)
+    for second in range(1, 200):
+        bed.time.run(second * S)
+        bed.stream.give_up_query(second * S)
+    # 30 s while none has come: the first two are given up, at 31 s and at 62 s less what is known by then.
+    lost = [row for row in bed.rows if row.arrived_ns is None]
+    decided = [row for row in bed.rows if row.arrived_ns is not None]
+    assert len(lost) == 1
+    assert len(decided) >= 3
+    assert bed.tally.duplicated == 0
+
+
+def test_a_workload_that_follows_others_sends_when_the_last_of_them_has_decided_the_frame() -> None:
+    bed = bed_with(Trace(file=""))
+    other = Stream("bed", plan(name="o", load=Trace(file="")), Numbers(), bed.way, Tally(), bed.time, [])
+    after = Stream("bed", plan(name="a", load=After(workloads=("w", "o"))), Numbers(), bed.way, Tally(), bed.time, [])
+    for stream in (bed.stream, other):
+        stream.followers.append(after)
+    bed.begin(trace_s=[0.0, 0.0])
+    bed.time.run(0)
+    bed.stream.decided(decision(1), ms(5), 0)
+    assert not after.pending
+    other.decided(decision(1), ms(7), 0)  # it never sent one: nobody follows that
+    assert not after.pending
+    other.begin(0, seed=1, duration_s=1.0, trace_s=[0.0, 0.0])
+    bed.time.run(ms(1))
+    other.decided(decision(1), ms(8), 0)
+    assert {seq: pending.scheduled_ns for seq, pending in after.pending.items()} == {1: ms(8)}
+
+
+def test_a_device_that_moves_takes_its_undecided_samples_along() -> None:
+    bed = bed_with(Trace(file=""), keep=True)
+    device = Device("bed", "ward")
+    device.streams.append(bed.stream)
+    bed.begin(trace_s=[0.001, 0.010])
+    bed.time.run(ms(2))
+    assert device.leave("other", ms(2)) is None
+    assert device.moving
+    bed.down.is_cut = True  # nobody hears what the old site decides
+    bed.way.held = True
+    bed.time.run(ms(20))
+    bed.down.is_cut = bed.way.held = False
+    moved = device.is_up(ms(20))
+    assert moved is not None
+    assert msgspec.structs.astuple(moved) == ("bed", "ward", "other", ms(2), ms(20), 1)
+    assert device.sites == ["ward", "other"]
+    bed.time.run()
+    # The first is known at the ward already (a real other site would not know it), the second was held back.
+    assert [row.seq for row in bed.rows] == [1]
+    assert bed.ward.tally.duplicated == 1
+
+
+def test_a_move_that_never_comes_to_its_end_is_written_down_as_such() -> None:
+    device = Device("bed", "ward")
+    device.leave("other", 5)
+    unfinished = device.leave("third", 9)
+    assert unfinished is not None
+    assert (unfinished.to, unfinished.up_ns) == ("other", None)
+    last = device.give_up()
+    assert last is not None
+    assert (last.left, last.to, last.up_ns) == ("other", "third", None)
+    assert not device.moving

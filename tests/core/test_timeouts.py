@@ -1,0 +1,67 @@
+"""What a deployment says of how long decisions take."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgebench.core.timeouts import Expected, expected_of
+from edgebench.topology import resolve
+from edgebench.topology.model import Batch, Fault, Link, Move, NodeGroup, Place, Poisson, Tier, Topology, Workload
+
+
+def expected(infer: Tier, *, moves: tuple[Move, ...] = (), faults: tuple[Fault, ...] = ()) -> Expected:
+    """Two wards with two beds each; a bed's link is its own, the wards' is shared."""
+    topology = Topology(
+        schema=1,
+        name="t",
+        nodes={
+            "cloud": NodeGroup(tier="cloud"),
+            "ward": NodeGroup(tier="edge", count=2, parent="cloud"),
+            "bed": NodeGroup(tier="device", count=4, parent="ward"),
+        },
+        links=(
+            Link(between=("bed", "ward"), latency_ms=5.0, jitter_ms=1.0, rate_mbit_s=0.08),
+            Link(between=("ward", "cloud"), latency_ms=50.0, rate_mbit_s=0.8, shared=True),
+        ),
+        workloads={
+            "w": Workload(
+                task="icu-death",
+                source="bed",
+                load=Poisson(rate_hz=1.0),
+                deadline_ms=150.0,
+                place=Place(infer=infer),
+                batch=Batch() if infer == "device" else Batch(max_wait_ms=20.0),
+            )
+        },
+        moves=moves,
+        faults=faults,
+    )
+    deployment = resolve(topology, run_id="r", executor="local")
+    return expected_of(deployment.workloads["w"], deployment)
+
+
+def test_what_a_device_decides_crosses_no_link() -> None:
+    assert expected("device") == Expected(at_least_s=0.15)
+
+
+def test_what_an_edge_decides_crosses_the_devices_own_link_there_and_back() -> None:
+    asked = expected("edge")
+    assert (asked.fixed_s, asked.s_per_byte, asked.at_least_s) == pytest.approx((0.032, 1e-4, 0.15))
+
+
+def test_what_the_cloud_decides_waits_behind_a_sample_of_all_that_share_the_uplink() -> None:
+    # 8 bits at 0.08 Mbit/s, and four times 8 bits at 0.8 Mbit/s.
+    asked = expected("cloud")
+    assert asked.fixed_s == pytest.approx(0.132)
+    assert asked.s_per_byte == pytest.approx(1e-4 + 4e-5)
+
+
+def test_a_cut_link_counts_where_decisions_cross_it_until_it_is_back() -> None:
+    faults = (
+        Fault(at_s=5.0, kind="down", link="ward-0 -> cloud", for_s=60.0),
+        Fault(at_s=9.0, kind="down", link="bed-1 -> ward-1", for_s=2.0),
+        Fault(at_s=9.0, kind="down", link="bed-2 -> ward-0"),
+    )
+    assert expected("edge", faults=faults).back_s == 11.0
+    assert expected("cloud", faults=faults).back_s == 65.0
+    assert expected("device", faults=faults).back_s == 0.0
