@@ -30,9 +30,10 @@ class RunFold(Mergeable):
         self.workloads[workload].update(chunk)
         for joint in self.joints.values():
             joint.update(workload, chunk)
-        # What a device decides itself goes on whatever its site is.
-        if self.workloads[workload].plan.place != "device":
-            for handover in self.handovers:
+        deciders = self.workloads[workload].plan.deciders
+        for handover in self.handovers:
+            # What a device decides itself goes on whatever its site is.
+            if deciders.get(handover.move.node) != handover.move.node:
                 handover.update(chunk)
 
 

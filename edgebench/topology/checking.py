@@ -15,8 +15,9 @@ from edgebench.topology.checking_nodes import check_links, check_nodes
 from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.loading import names_a_file
 from edgebench.topology.model import Batch, Broker, Cascade, Fault, ModelChoice, Topology, Trace, Training, Workload
+from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.trace import read_trace
-from edgebench.topology.wording import did_you_mean, one_line
+from edgebench.topology.wording import choice_of, did_you_mean, listed, one_line
 
 Problem = tuple[str, str]
 
@@ -63,6 +64,7 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
     if workload.task not in tasks and not _USERS_OWN.fullmatch(workload.task):
         yield f"{path}.task", f"no task '{workload.task}'{did_you_mean(workload.task, tasks)}"
     yield from _check_sources(topology, path, workload)
+    yield from _check_place(topology, f"{path}.place.infer", workload)
     if isinstance(workload.load, Trace):
         try:
             read_trace(workload.load.file)
@@ -83,11 +85,14 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
 
 def _check_cascade(topology: Topology, name: str, workload: Workload) -> Iterator[Problem]:
     path = f"$.workloads.{name}"
-    if workload.place.infer != "cascade":
+    if "cascade" not in wheres(workload):
         if workload.cascade is not None:
             yield f"{path}.cascade", "has no effect without place.infer 'cascade' (remove one of the two)"
         return
     at = f"{path}.place.infer"
+    if len(wheres(workload)) > 1:
+        two = "has a cascade beside other tiers, whose model could be either of its two"
+        yield at, f"{two} (use cascade for all, or none)"
     calibrates = "a cascade is calibrated for two models that it trains"
     if workload.model.source != "train":
         yield at, f"{calibrates}, but model.source is '{workload.model.source}' (set it to train)"
@@ -123,7 +128,7 @@ def _check_is_used(path: str, workload: Workload) -> Iterator[Problem]:
         unused.append("train")
     for field in unused:
         yield f"{path}.{field}", f"has no effect with {because} (remove one of the two)"
-    if workload.place.infer == "device":
+    if wheres(workload) == ("device",):
         if workload.batch != Batch():
             mend = "a device decides its samples one by one (remove one of the two)"
             yield f"{path}.batch", f"has no effect with place.infer 'device': {mend}"
@@ -147,6 +152,30 @@ def _check_sources(topology: Topology, path: str, workload: Workload) -> Iterato
             yield at, f"'{source}' is of tier {topology.nodes[source].tier} (name a group of tier device)"
         if source in workload.sources[:index]:
             yield at, f"'{source}' stands here twice (remove one)"
+
+
+def _check_place(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:
+    """Whether a placement by group or device names sources only, and leaves none out."""
+    infer = workload.place.infer
+    if isinstance(infer, str):
+        return
+    devices = {group: names_of(topology, group) for group in workload.sources if group in topology.nodes}
+    sources = [*devices, *(name for names in devices.values() for name in names if name not in devices)]
+    others = {name for group in topology.nodes for name in (group, *names_of(topology, group))}
+    for name in infer:
+        if name in others and name not in sources:
+            yield f"{path}.{name}", f"'{name}' is no source of this workload{choice_of(sources)}"
+        elif name not in sources:
+            yield f"{path}.{name}", f"no node '{name}'{did_you_mean(name, sources)}"
+        elif name in devices and devices[name] != [name] and set(devices[name]) <= infer.keys():
+            yield f"{path}.{name}", "has no effect, since each of its devices is named too (remove one of the two)"
+    for group, names in devices.items():
+        left_out = [name for name in names if where_of(workload, name, group) is None]
+        if left_out:
+            yield (
+                path,
+                f"does not say where {listed(left_out)} of '{group}' is decided (name each of them, or the group)",
+            )
 
 
 def _check_model(path: str, model: ModelChoice) -> Iterator[Problem]:

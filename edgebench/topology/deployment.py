@@ -69,6 +69,7 @@ class LinkPlan(Frozen, frozen=True):
 class WorkloadPlan(Frozen, frozen=True):
     """One workload. `deciders` maps each source device to the node that decides its samples.
 
+    place: the tier that decides; `device + cloud` and the like where it is not the same for all.
     cascade: where the deciding edge may ask the cloud. paced_by: the workload whose `load` this is, if it is another's.
     """
 

@@ -14,6 +14,7 @@ from msgspec import Meta
 Tier = Literal["device", "edge", "cloud"]
 Runtime = Literal["litert", "keras", "onnx", "fake"]
 Quantisation = Literal["float32", "float16", "dynamic", "int8"]
+Where = Literal["device", "edge", "cloud", "cascade"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$(?!\n)", max_length=63)]
@@ -119,9 +120,12 @@ Load = Fixed | Poisson | Trace | SingleStream | MultiStream | Server | Offline |
 
 
 class Place(Strict, frozen=True):
-    """The tier that each stage runs on; `cascade` asks the edge first and the cloud when the edge is unsure."""
+    """The tier that each stage runs on; `cascade` asks the edge first and the cloud when the edge is unsure.
 
-    infer: Literal["device", "edge", "cloud", "cascade"] = "edge"
+    infer: one for all source devices, or one by group or device; a device's own entry goes before that of its group.
+    """
+
+    infer: Where | dict[Name, Where] = "edge"
 
 
 class ModelChoice(Strict, frozen=True):

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.expand import expand
-from edgebench.topology.model import Cascade, Federated, Link, Topology, With, Workload
+from edgebench.topology.model import Cascade, Federated, Link, Topology, Where, With, Workload
+from edgebench.topology.placing import where_of, wheres
 
 
 def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
@@ -92,8 +93,8 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         name=name,
         task=workload.task,
         sources=tuple(node.name for node in sources),
-        deciders={node.name: _decider(node, workload.place.infer, nodes) for node in sources},
-        place=workload.place.infer,
+        deciders={node.name: _decider(node, where_of(workload, node.name, node.group), nodes) for node in sources},
+        place=" + ".join(wheres(workload)),
         load=load,
         deadline_ms=workload.deadline_ms,
         model=workload.model,
@@ -104,11 +105,11 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         qos=workload.qos,
         compress=workload.compress,
         paced_by=None if pace == name else pace,
-        cascade=(workload.cascade or Cascade()) if workload.place.infer == "cascade" else None,
+        cascade=(workload.cascade or Cascade()) if "cascade" in wheres(workload) else None,
     )
 
 
-def _decider(device: NodePlan, place: str, nodes: dict[str, NodePlan]) -> str:
+def _decider(device: NodePlan, place: Where | None, nodes: dict[str, NodePlan]) -> str:
     """The node that a device's samples are decided on; a cascade begins at the edge."""
     if place == "device":
         return device.name

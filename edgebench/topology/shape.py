@@ -74,10 +74,15 @@ def _misfit(spot: _Spot) -> str:
     """The key of the first value that does not fit: msgspec does not tell."""
     assert isinstance(spot.wanted, inspect.DictType)
     assert isinstance(spot.value, dict)
-    assert isinstance(spot.wanted.value_type, inspect.StructType)
+    wanted = spot.wanted.value_type
     for key, value in spot.value.items():
+        if isinstance(wanted, inspect.LiteralType):
+            if value not in wanted.values:
+                return key
+            continue
+        assert isinstance(wanted, inspect.StructType)
         try:
-            msgspec.convert(value, spot.wanted.value_type.cls)
+            msgspec.convert(value, wanted.cls)
         except msgspec.ValidationError:
             return key
     raise AssertionError(f"every value of {spot.steps} fits")
@@ -114,6 +119,10 @@ def _one_of(wanted: inspect.Type, value: Value) -> inspect.Type:
         if len(structs) == 1:
             return structs[0]
         return next((member for member in structs if value.get(str(member.tag_field)) == member.tag), wanted)
+    if isinstance(value, dict):
+        return next((member for member in wanted.types if isinstance(member, inspect.DictType)), wanted)
+    if isinstance(value, str):
+        return next((member for member in wanted.types if isinstance(member, inspect.LiteralType)), wanted)
     if isinstance(value, list):
         lists = (inspect.VarTupleType, inspect.TupleType)
         return next((member for member in wanted.types if isinstance(member, lists)), wanted)

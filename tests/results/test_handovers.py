@@ -16,8 +16,8 @@ AWAY = Moved("bed-0", "ward-0", "ward-1", at_ms(1_000), at_ms(1_080), 2)
 BACK = Moved("bed-0", "ward-1", "ward-0", at_ms(3_000), None, 1)
 
 
-def figures(rows: list[SampleRecord], place: str = "edge") -> list[HandoverFigures]:
-    deployment = factory.deployment(factory.workload(place=place))
+def figures(rows: list[SampleRecord], decider: str = "ward-0") -> list[HandoverFigures]:
+    deployment = factory.deployment(factory.workload(deciders={"bed-0": decider}))
     observations = msgspec.structs.replace(factory.observations(), moves=[AWAY, BACK])
     return factory.result(deployment, observations, rows).handovers
 
@@ -46,5 +46,5 @@ def test_decisions_after_the_next_move_are_none_of_this_one() -> None:
 
 
 def test_what_a_device_decides_itself_says_nothing_of_a_move() -> None:
-    there, back = figures(ROWS, place="device")
+    there, back = figures(ROWS, decider="bed-0")
     assert (there.first_decision_ms, there.lost, back.lost) == (None, 0, 0)

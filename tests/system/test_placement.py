@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgebench.results.rundir import read_records
 from tests.system.running import SMALL, faults_of, run
 
 UPLINK = (
@@ -80,6 +82,21 @@ def test_what_was_asked_of_the_uplink_stands_beside_what_was_measured(results: d
     assert uplink["requested"] == {"latency_ms": 20.0, "jitter_ms": 0.0, "up_mbit_s": 20.0, "down_mbit_s": 20.0}
     assert uplink["measured"].keys() >= {"latency_ms", "down_latency_ms", "up_mbit_s", "down_mbit_s"}
     assert uplink["measured"]["latency_ms"] >= 20.0
+
+
+def test_devices_of_one_site_are_decided_on_three_tiers_and_none_is_lost(tmp_path: Path) -> None:
+    mixed = "workloads.watch.place.infer={bed: edge, bed-0: device, bed-1: cloud}"
+    one_ward = ["nodes.ward.count=1", "nodes.bed.count=3"]
+    _, result, run_dir = run(tmp_path, UPLINK, *(word for each in (mixed, *one_ward) for word in ("--set", each)))
+    assert faults_of(result) == []
+    figures = result["workloads"]["watch"]
+    assert (figures["place"], figures["scheduled"], figures["lost"]) == ("device + edge + cloud", 120, 0)
+    records = read_records(run_dir).select(["node", "decider", "forward_in_ns"]).to_pylist()
+    decided = {(row["node"], row["decider"], row["forward_in_ns"] is not None) for row in records}
+    assert decided == {("bed-0", "bed-0", False), ("bed-1", "cloud", True), ("bed-2", "ward-0", False)}
+    # The model went to exactly those that decide.
+    observed = json.loads((run_dir / "observations.json").read_text())
+    assert {swap["node"] for swap in observed["swaps"]} == {"bed-0", "cloud", "ward-0"}
 
 
 def test_a_cascade_keeps_what_the_edge_is_sure_of_off_the_uplink(tmp_path: Path) -> None:

@@ -312,6 +312,54 @@ REFERENCES: dict[str, tuple[str, str]] = {
             "$.workloads.most.load: waits for itself in the end (give one of the workloads a load of its own)"
         ),
     ),
+    "a placement that leaves devices out": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {bed-1: device}}\n")),
+        (
+            "$.workloads.risk.place.infer: does not say where bed-0, bed-2 of 'bed' is decided (name each of them, or"
+            " the group)"
+        ),
+    ),
+    "a placement that is empty": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {}}\n")),
+        (
+            "$.workloads.risk.place.infer: does not say where bed-0, bed-1, bed-2 of 'bed' is decided (name each of"
+            " them, or the group)"
+        ),
+    ),
+    "a placement of what there is not, or is no source": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {bed: edge, bed-7: device, ward-0: cloud, ward: edge}}\n")),
+        (
+            "$.workloads.risk.place.infer.bed-7: no node 'bed-7' (did you mean 'bed-2'?)\n"
+            "$.workloads.risk.place.infer.ward-0: 'ward-0' is no source of this workload (known: bed, bed-0, bed-1,"
+            " bed-2)\n"
+            "$.workloads.risk.place.infer.ward: 'ward' is no source of this workload (known: bed, bed-0, bed-1, bed-2)"
+        ),
+    ),
+    "a placement of a group that none of its devices follows": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {bed: edge, bed-0: edge, bed-1: cloud, bed-2: device}}\n")),
+        (
+            "$.workloads.risk.place.infer.bed: has no effect, since each of its devices is named too (remove one of the"
+            " two)"
+        ),
+    ),
+    "a cascade for some devices only": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {bed: edge, bed-0: cascade}}\n")),
+        (
+            "$.workloads.risk.place.infer: has a cascade beside other tiers, whose model could be either of its two"
+            " (use cascade for all, or none)"
+        ),
+    ),
+    "a tier that there is not, for a device": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {bed: edge, bed-0: clowd}}\n")),
+        (
+            "$.workloads.risk.place.infer.bed-0: 'clowd' is not one of cascade, cloud, device, edge (did you mean"
+            " 'cloud'?)"
+        ),
+    ),
+    "a tier that there is not": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: roof}\n")),
+        "$.workloads.risk.place.infer: 'roof' is not one of cascade, cloud, device, edge",
+    ),
     "a cascade of one model": (
         edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n    model: {size: heavy}\n")),
         "$.workloads.risk.cascade: asks the same model again that was unsure (give it another size or number format)",

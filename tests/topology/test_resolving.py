@@ -141,3 +141,20 @@ def test_a_large_site_resolves(tmp_path: Path) -> None:
 
     assert len(deployment.nodes) == 50_003
     assert deployment.workloads["risk"].deciders["bed-49999"] == "ward-1"
+
+
+def test_placement_may_differ_by_group_and_device_and_a_devices_own_goes_first(tmp_path: Path) -> None:
+    text = SOUND + "    place: {infer: {bed: edge, bed-1: cloud, bed-2: device}}\n"
+    plan = resolved(tmp_path, text).workloads["risk"]
+
+    assert plan.deciders == {"bed-0": "ward-0", "bed-1": "cloud", "bed-2": "bed-2"}
+    assert plan.place == "device + edge + cloud"
+
+
+def test_one_placement_for_each_device_is_that_placement(tmp_path: Path) -> None:
+    plan = resolved(tmp_path, SOUND + "    place: {infer: {bed-0: cloud, bed-1: cloud, bed-2: cloud}}\n").workloads[
+        "risk"
+    ]
+
+    assert set(plan.deciders.values()) == {"cloud"}
+    assert plan.place == "cloud"
