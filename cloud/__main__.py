@@ -23,11 +23,11 @@ from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from cloud.spec import CloudSpec
 from edgebench.clock import now_ns
-from edgebench.errors import EXIT_USER_ERROR, EdgebenchError
+from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
-from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, usage_now, versions
+from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, end_with_thread, usage_now, versions
 from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, TallySnapshot, Used
 
 _FLUSH_S = 0.5
@@ -49,7 +49,10 @@ class _Journal:
     def flush(self) -> None:
         with self._lock:
             entries, self._entries = self._entries, []
-        self._spool.write(*entries)
+        try:
+            self._spool.write(*entries)
+        except OSError as error:
+            raise FabricError(f"{self._spool.path}: no more can be recorded: {error.strerror}") from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     log_to_stderr()
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     spec = msgspec.json.decode(_first_line(), type=CloudSpec)
+    threading.excepthook = end_with_thread
     if args.lifeline:
         end_with_stdin()
     try:
@@ -95,16 +99,23 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
         loop.add_signal_handler(number, directing.cancel)
     flushing = asyncio.create_task(_flush_regularly(journal, node, deployment.cloud), name="flush")
     try:
+        # Flushing never ends but by a failure: without it all that the cloud does would be lost.
+        await asyncio.wait({directing, flushing}, return_when=asyncio.FIRST_COMPLETED)
+        if flushing.done():
+            directing.cancel()
+            await asyncio.wait({directing})
+            flushing.result()
         with contextlib.suppress(asyncio.CancelledError):
-            await directing
+            directing.result()
         ended = not directing.cancelled() and status.phase == "ending"
         if ended:
             journal.write(Closed([deployment.cloud], now_ns(), versions()))
         return ended
     finally:
-        flushing.cancel()
         node.stop()
-        _note(journal, node, deployment.cloud)
+        if not flushing.done():
+            flushing.cancel()
+            _note(journal, node, deployment.cloud)
         await runner.cleanup()
 
 

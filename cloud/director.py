@@ -92,6 +92,9 @@ class Director:
         self._trainer = Trainer()
         self._jobs = 0
         self._federations: dict[str, Federation] = {}
+        self._announced: set[str] = set()
+        self._first_jobs: dict[str, TrainJob] = {}
+        self._learned_on: dict[str, str] = {}
         self._streams_end_ns: int | None = None
         # One model after another: whether one is better is asked of the one in use.
         self._taking_up = asyncio.Lock()
@@ -117,7 +120,8 @@ class Director:
         await self._trainer.train(
             [self._first_job(plan) for plan in plans],
             on_progress=self._tell_preparing,
-            on_done=lambda trained: self._first_ready(self._deployment.workloads[trained.name], trained),
+            # Files are copied, hashed, and models warmed up; heartbeats are answered meanwhile.
+            on_done=lambda trained: asyncio.to_thread(self._first_ready, trained),
         )
         for name, federated in self._deployment.federated.items():
             self._status.preparing = f"the cloud prepares the federation of {name}"
@@ -129,7 +133,7 @@ class Director:
             self._federations[name] = federation
         self._status.preparing = "the nodes load their models"
         try:
-            await asyncio.wait_for(self._status.all_ready(), _READY_PATIENCE_S)
+            await asyncio.wait_for(self._status.all_ready(self._announced), _READY_PATIENCE_S)
         except TimeoutError:
             waiting = sorted(set(self._deployment.nodes) - {self._deployment.cloud} - set(self._status.live().ready))
             raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {listed(waiting)}") from None
@@ -188,14 +192,18 @@ class Director:
         for task, outcome in zip(tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 _log.error("%s", task.get_name(), exc_info=outcome)
-                self._write(Invalidated(f"the {task.get_name()} failed: {type(outcome).__name__}: {outcome}"))
+                # A task with tasks of its own tells of a group.
+                failures = outcome.exceptions if isinstance(outcome, ExceptionGroup) else (outcome,)
+                for failure in failures:
+                    self._write(Invalidated(f"the {task.get_name()} failed: {type(failure).__name__}: {failure}"))
 
     def _first_job(self, plan: WorkloadPlan) -> TrainJob:
         """Make the workload's stream file, and its first model unless that is there already."""
         targets = (_target(plan),) if plan.model.source == "train" else ()
-        return self._job(
+        job = self._first_jobs[plan.name] = self._job(
             plan, plan.train, targets, stream_dir=str(self._stream_dir(plan)), bundle=self._bundle_order(plan)
         )
+        return job
 
     def _bundle_order(self, plan: WorkloadPlan) -> BundleOrder | None:
         federated = self._deployment.federated.get(plan.name)
@@ -243,11 +251,14 @@ class Director:
     def _tell_preparing(self, progress: EpochDone) -> None:
         self._status.preparing = f"the cloud trains {progress.name}: epoch {progress.epoch} of {progress.epochs}"
 
-    def _first_ready(self, plan: WorkloadPlan, trained: Trained) -> None:
+    def _first_ready(self, trained: Trained) -> None:
+        plan = self._deployment.workloads[trained.name]
         info = msgspec.json.decode((self._stream_dir(plan) / "stream.json").read_bytes(), type=StreamInfo)
         self._write(Sourced(plan.name, info.source, info.real))
         self._plane.streams[plan.name] = self._stream_dir(plan)
         if trained.bundle is not None:
+            assert trained.model is not None
+            self._learned_on[plan.name] = trained.model
             partition = self._deployment.federated[plan.name].how.partition
             how = str(partition.__struct_config__.tag)
             if isinstance(partition, Dirichlet):
@@ -306,6 +317,7 @@ class Director:
         self._write(Cascaded(plan.name, large.digest, calibration))
         ready_ns = now_ns()
         announced = msgspec.structs.replace(small, threshold=calibration.threshold)
+        self._announced.add(announced.digest)
         self._node.announce(plan.name, announced, here=large)
         for manifest, where in ((small, "the edge"), (large, "the cloud")):
             self._write(Modelled(ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns())))
@@ -319,6 +331,7 @@ class Director:
     def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str) -> None:
         ready_ns = now_ns()
         keep_model(self._registry, manifest, Path(self._spec.run_dir) / "models")
+        self._announced.add(manifest.digest)
         self._node.announce(plan.name, manifest)
         self._in_use[plan.name] = manifest
         self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns())))
@@ -359,12 +372,19 @@ class Director:
 
     async def _federate(self, name: str, start_ns: int) -> None:
         """The rounds of a federation, and the quality and the roll-out of each global model."""
+        models: asyncio.Queue[GlobalModel | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._score_rounds(name, models), name=f"scoring of {name}")
+            try:
+                await self._follow_rounds(name, start_ns, models.put_nowait)
+            finally:
+                models.put_nowait(None)
+
+    async def _follow_rounds(self, name: str, start_ns: int, on_model: Callable[[GlobalModel], None]) -> None:
         how = self._deployment.federated[name].how
         rounds = "" if how.rounds is None else f" of {how.rounds}"
         patience_s = how.at_s + how.interval_s + 2 * how.deadline_s + _ENGINE_PATIENCE_S
         federation = self._federations[name]
-        models: asyncio.Queue[GlobalModel | None] = asyncio.Queue()
-        scoring = asyncio.create_task(self._score_rounds(name, models), name=f"scoring of {name}")
         federation.go(start_ns)
         try:
             events = federation.events()
@@ -375,18 +395,12 @@ class Director:
                 elif isinstance(event, AppMetrics):
                     self._write(event)
                 elif isinstance(event, GlobalModel):
-                    models.put_nowait(event)
+                    on_model(event)
         except TimeoutError:
             self._write(Invalidated(f"the federation of {name} stood still for {patience_s:.0f} s"))
         except EdgebenchError as error:
             _log.error("%s: %s", name, error)
             self._write(Invalidated(f"the federation of {name} failed: {error}"))
-        finally:
-            models.put_nowait(None)
-        try:
-            await scoring
-        finally:
-            scoring.cancel()
 
     async def _score_rounds(self, name: str, models: asyncio.Queue[GlobalModel | None]) -> None:
         plan, every = self._deployment.workloads[name], self._deployment.federated[name].how.rollout_every
@@ -397,6 +411,8 @@ class Director:
             due = every > 0 and model.number > 0 and model.number % every == 0 and not superseded
             job = EvaluateJob(
                 name=name,
+                of=self._first_jobs[name],
+                model=self._learned_on[name],
                 number=model.number,
                 weights=model.path,
                 targets=(_target(plan),) if due else (),

@@ -7,7 +7,6 @@ becomes an error message. The child stays for further conversions, since it take
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 
 from edgebench.errors import EdgebenchError, ModelError
-from edgebench.fabric.guard import guarded
+from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.federated.learner import StepSpec
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Loss
@@ -74,12 +73,12 @@ class Converter:
     """
 
     def __init__(self) -> None:
-        self._process = self._started()
+        self._child = self._started()
 
     @property
     def pid(self) -> int:
         """The child's process id."""
-        return self._process.pid
+        return self._child.pid
 
     def convert(self, conversion: Conversion) -> None:
         """Write `conversion.out`. Raises ModelError with the reason, and is then ready for the next one."""
@@ -94,30 +93,23 @@ class Converter:
         return msgspec.json.decode(_beside(conversion).read_bytes(), type=StepSpec)
 
     def _ask(self, request: Conversion | StepConversion) -> None:
-        if self._process.poll() is not None:
+        if self._child.has_ended:
             self.close()
-            self._process = self._started()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+            self._child = self._started()
         try:
-            self._process.stdin.write(msgspec.json.encode(request) + b"\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._child.write_line(msgspec.json.encode(request))
+            line = self._child.read_line()
         except BrokenPipeError:
             line = b""
         if not line:
-            raise ModelError(_death(self._process.wait(), request))
+            raise ModelError(_death(self._child.end(), request))
         error = msgspec.json.decode(line, type=_Reply).error
         if error is not None:
             raise ModelError(error)
 
     def close(self) -> None:
         """End the child."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._child.end()
 
     def __enter__(self) -> Self:
         return self
@@ -128,9 +120,9 @@ class Converter:
         self.close()
 
     @staticmethod
-    def _started() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            guarded([sys.executable, "-m", "cloud.export"]),
+    def _started() -> ChildProcess:
+        return ChildProcess(
+            [sys.executable, "-m", "cloud.export"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -155,9 +147,8 @@ def check_quantisation(runtime: str, quantisation: str) -> None:
 
 
 def _death(status: int, request: Conversion | StepConversion) -> str:
-    how = f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
     hint = ": full-integer recurrent layers are not supported by it" if _what(request) == "int8" else ""
-    return f"{_what(request)}: the converter crashed ({how}){hint}"
+    return f"{_what(request)}: the converter crashed ({describe_end(status)}){hint}"
 
 
 def _what(request: Conversion | StepConversion) -> str:

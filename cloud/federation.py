@@ -7,7 +7,6 @@ somebody's own code, and aggregating a large model must not hold the streams up.
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -15,7 +14,7 @@ from types import TracebackType
 import msgspec
 
 from edgebench.errors import DataError, ModelError
-from edgebench.fabric.guard import guarded
+from edgebench.fabric.child_process import describe_end, end_family, lines_of, start_family
 from edgebench.fabric.records import AppMetrics, Rounded
 from edgebench.topology.deployment import FederatedPlan
 
@@ -90,11 +89,8 @@ class Federation:
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Federation:
-        self._process = await asyncio.create_subprocess_exec(
-            *guarded([sys.executable, "-m", "cloud.federator"]),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LINE_LIMIT_BYTES,
+        self._process = await start_family(
+            [sys.executable, "-m", "cloud.federator"], patience_s=_STOP_S, limit_bytes=_LINE_LIMIT_BYTES
         )
         self._say(self._spec)
         return self
@@ -102,16 +98,8 @@ class Federation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        # It has children of its own to end, where another engine than ours runs the federation.
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if self._process is not None:
+            await end_family(self._process, _STOP_S)
 
     def go(self, start_ns: int) -> None:
         """Let the rounds begin, counted from `start_ns`."""
@@ -127,17 +115,15 @@ class Federation:
     async def events(self) -> AsyncIterator[FederationEvent]:
         """What happens, up to the end. Raises ModelError or DataError where the federation fails."""
         assert self._process is not None
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        async for line in lines_of(self._process):
             event = msgspec.json.decode(line, type=FederationEvent)
             if isinstance(event, FailedFederation):
                 raise (DataError if event.about_data else ModelError)(event.reason)
             yield event
             if isinstance(event, Finished | Listening):
                 return
-        status = await self._process.wait()
-        how = f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        raise ModelError(f"its process ended before its work did ({how}); see the cloud's log")
+        status = await end_family(self._process, _STOP_S)
+        raise ModelError(f"its process ended before its work did ({describe_end(status)}); see the cloud's log")
 
     def _say(self, what: FederationSpec | Go) -> None:
         assert self._process is not None

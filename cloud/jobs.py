@@ -37,7 +37,7 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     what the task holds right. targets: (runtime, quantisation) of each file; none: nothing is trained. out_dir: for the
     files. stream_dir: where `write_streams` puts the test split; None: nowhere. compressed: samples are to travel as
     pictures, so they have to be some. cascade: train a larger model too, of which there is one more file. bundle: the
-    model is to be learned on by federated clients, and stays loaded for `EvaluateJob`s.
+    model is to be learned on by federated clients; `EvaluateJob`s will follow.
     """
 
     name: str
@@ -56,12 +56,15 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class EvaluateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="evaluate"):
-    """A federated round's model to be evaluated: the model of the job `name` with the weights of a parcel file.
+    """A federated round's model to be evaluated: the model of an earlier job with the weights of a parcel file.
 
-    number: of the round. targets: as in `TrainJob`; none: it is evaluated only.
+    of, model: that job, and its `Trained.model`; the trainer's process may be another one since. number: of the round.
+    targets: as in `TrainJob`; none: it is evaluated only.
     """
 
     name: str
+    of: TrainJob
+    model: str
     number: int
     weights: str
     targets: tuple[tuple[str, str], ...]
@@ -92,7 +95,7 @@ class TrainedFile(msgspec.Struct, frozen=True):
 class Trained(msgspec.Struct, frozen=True, tag="trained"):
     """A job is done: its files, in the order of its targets, and that of its cascade's larger model.
 
-    metrics: of a `EvaluateJob`'s model, on the split `valid`.
+    metrics: of a `EvaluateJob`'s model, on the split `valid`. model: the `.keras` file that federated clients learn on.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     bundle: BundleInfo | None = None
     calibration: Calibration | None = None
     metrics: dict[str, float] = {}
+    model: str | None = None
 
 
 class StreamInfo(msgspec.Struct, frozen=True):

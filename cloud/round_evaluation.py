@@ -10,18 +10,27 @@ import numpy as np
 
 from cloud.client_bundles import set_weights
 from cloud.export import Converter
-from cloud.jobs import EvaluateJob, Trained, TrainedFile
+from cloud.jobs import EvaluateJob, Trained, TrainedFile, TrainJob
 from cloud.model_files import Fitted, file_for
+from edgebench.errors import ModelError
 from edgebench.federated.content import numpy_arrays, read_parcel
+from edgebench.tasks import task_named
 from edgebench.tasks.models import outputs_of
+from edgebench.tasks.task import Dataset
 
 
 class RoundEvaluation:
     """The model of a federated workload, which takes the weights of one round after another."""
 
-    def __init__(self, model: Fitted) -> None:
-        self._model = model
-        self._keras = keras.models.load_model(model.file, compile=False, safe_mode=True)
+    def __init__(self, job: TrainJob, dataset: Dataset, file: Path) -> None:
+        """file: the `.keras` one that the job has made. Raises ModelError where it is gone."""
+        task = task_named(job.task)  # which may define layers of the model
+        if not file.is_file():
+            raise ModelError(f"{file}: the model that federated rounds learn on is gone")
+        self._keras = keras.models.load_model(file, compile=False, safe_mode=True)
+        parameters, outputs = int(self._keras.count_params()), int(self._keras.output_shape[-1])
+        # How long the devices have learned is in the records of the rounds.
+        self._model = Fitted(job, task, dataset, file, parameters, outputs, epochs=0, train_s=0.0)
 
     def do(self, job: EvaluateJob, converter: Converter | None) -> Trained:
         """Evaluate a round's model on the split `valid`, and make the files that are wanted of it."""
@@ -35,9 +44,6 @@ class RoundEvaluation:
             out_dir.mkdir(parents=True, exist_ok=True)
             keras_file = out_dir / "model.keras"
             self._keras.save(keras_file)
-            # How long the devices have learned is in the records of the rounds.
-            model = dataclasses.replace(
-                self._model, file=keras_file, epochs=0, train_s=0.0, picture=None, scores={keras_file: metrics}
-            )
+            model = dataclasses.replace(self._model, file=keras_file, scores={keras_file: metrics})
             files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
         return Trained(job.name, files, metrics=metrics)

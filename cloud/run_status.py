@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from edgebench.core.tallies import Tally, add_tallies
-from edgebench.fabric.slices import Heartbeat, LiveState, Phase, RunState
+from edgebench.errors import ModelError
+from edgebench.fabric.slices import Heartbeat, LiveState, Phase, Refusal, RunState
 
 
 class RunStatus:
@@ -21,6 +22,7 @@ class RunStatus:
         self._notified: set[str] = set()
         self._dead: set[str] = set()
         self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
+        self._refused: dict[str, tuple[Refusal, ...]] = {}
         self._changed = asyncio.Event()
         self.phase: Phase = "preparing"
         self.start_ns: int | None = None
@@ -35,6 +37,7 @@ class RunStatus:
         if heartbeat.drained:
             self._drained.update(heartbeat.nodes)
         self._processes[tuple(heartbeat.nodes)] = heartbeat.totals
+        self._refused[heartbeat.nodes[0]] = heartbeat.refused
         if self.phase == "aborted":
             self._notified.update(heartbeat.nodes)
         self._changed.set()
@@ -63,9 +66,14 @@ class RunStatus:
         self.phase, self.reason = "aborted", reason
         self._changed.set()
 
-    async def all_ready(self) -> None:
-        """Return when every node is ready."""
-        await self._until(lambda: self._ready >= self._nodes - self._dead)
+    async def all_ready(self, announced: Container[str]) -> None:
+        """Return when every node is ready. announced: digests of the models that they were told of.
+
+        Raises ModelError where one of these is refused: whoever refuses it will never be ready.
+        """
+        await self._until(lambda: self._ready >= self._nodes - self._dead or bool(self._refusals(announced)))
+        if refusals := self._refusals(announced):
+            raise ModelError("; ".join(refusals))
 
     async def all_drained(self) -> None:
         """Return when every device has drained."""
@@ -92,6 +100,15 @@ class RunStatus:
             self.rollouts,
             self.reason,
         )
+
+    def _refusals(self, announced: Container[str]) -> list[str]:
+        """In words; a stranger may have announced other models."""
+        return [
+            f"{node}: {refusal.workload}: {refusal.reason}"
+            for node, refused in self._refused.items()
+            for refusal in refused
+            if refusal.digest in announced
+        ]
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

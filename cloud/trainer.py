@@ -7,12 +7,11 @@ The child stays for further jobs: loading a training framework takes longer than
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
 import sys
 import traceback
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
 import msgspec
@@ -20,10 +19,11 @@ import msgspec
 from cloud.export import quiet_environment
 from cloud.jobs import EpochDone, EvaluateJob, Trained, TrainJob
 from edgebench.errors import DataError, EdgebenchError, ModelError, describe_error
-from edgebench.fabric.guard import guarded
+from edgebench.fabric.child_process import describe_end, end_family, lines_of, start_family
 
 _LINE_LIMIT_BYTES = 1 << 24
-_KEPT_STDERR_LINES = 50
+_KEPT_STDERR_BYTES = 4096
+_PATIENCE_S = 1.0
 
 
 class _Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -59,7 +59,7 @@ class Trainer:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
-        self._last_words: deque[str] = deque(maxlen=_KEPT_STDERR_LINES)
+        self._last_words = bytearray()
         self._listening: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -68,12 +68,12 @@ class Trainer:
         jobs: Sequence[TrainJob | EvaluateJob],
         *,
         on_progress: Callable[[EpochDone], None] | None = None,
-        on_done: Callable[[Trained], None] | None = None,
+        on_done: Callable[[Trained], Awaitable[None]] | None = None,
         nice: int = 0,
     ) -> tuple[Trained, ...]:
         """Do the jobs; what came of each, in their order. Calls wait for one another.
 
-        `on_done` is called as each job ends, perhaps out of order. nice: the child's priority from now on; it can only
+        `on_done` is awaited as each job ends, perhaps out of order. nice: the child's priority from now on; it can only
         be lowered. A cancelled call ends the child. Raises DataError for data that is absent or malformed, ModelError
         for any other failure, in one line.
         """
@@ -90,11 +90,17 @@ class Trainer:
     async def close(self) -> None:
         """End the child."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
-        if self._listening is not None:
-            await self._listening
+        if process is not None:
+            await self._end(process)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> int:
+        status = await end_family(process, _PATIENCE_S)
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            # It ends with the pipe, which somebody else may hold.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listening, _PATIENCE_S)
+        return status
 
     async def __aenter__(self) -> Trainer:
         return self
@@ -106,17 +112,16 @@ class Trainer:
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None:
-            self._process = await asyncio.create_subprocess_exec(
-                *guarded([sys.executable, "-m", "cloud.trainer"]),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+            self._process = await start_family(
+                [sys.executable, "-m", "cloud.trainer"],
+                patience_s=_PATIENCE_S,
+                limit_bytes=_LINE_LIMIT_BYTES,
                 stderr=asyncio.subprocess.PIPE,
                 env=quiet_environment(),
-                limit=_LINE_LIMIT_BYTES,
             )
             assert self._process.stderr is not None
             self._last_words.clear()
-            gathering = _gather_lines(self._process.stderr, self._last_words)
+            gathering = _keep_end(self._process.stderr, self._last_words)
             self._listening = asyncio.create_task(gathering, name="trainer-stderr")
         return self._process
 
@@ -125,13 +130,12 @@ class Trainer:
         process: asyncio.subprocess.Process,
         request: _Request,
         on_progress: Callable[[EpochDone], None] | None,
-        on_done: Callable[[Trained], None] | None,
+        on_done: Callable[[Trained], Awaitable[None]] | None,
     ) -> tuple[Trained, ...]:
         assert process.stdin is not None
-        assert process.stdout is not None
         done: dict[str, Trained] = {}
         process.stdin.write(msgspec.json.encode(request) + b"\n")
-        async for line in process.stdout:
+        async for line in lines_of(process):
             event = msgspec.json.decode(line, type=_Event)
             match event:
                 case EpochDone():
@@ -140,15 +144,13 @@ class Trainer:
                 case Trained():
                     done[event.name] = event
                     if on_done is not None:
-                        on_done(event)
+                        await on_done(event)
                 case _Finished():
                     return tuple(done[job.name] for job in request.jobs)
                 case _Failed():
                     raise _JobFailedError((DataError if event.about_data else ModelError)(event.reason))
-        status = await process.wait()
-        if self._listening is not None:
-            await self._listening
-        raise ModelError(_death(status, self._last_words))
+        status = await self._end(process)
+        raise ModelError(_death(status, bytes(self._last_words)))
 
 
 def train_now(
@@ -163,16 +165,17 @@ def train_now(
     return asyncio.run(once())
 
 
-async def _gather_lines(stream: asyncio.StreamReader, lines: deque[str]) -> None:
-    async for line in stream:
-        if text := line.decode(errors="replace").strip():
-            lines.append(text)
+async def _keep_end(stream: asyncio.StreamReader, kept: bytearray) -> None:
+    """Read all there is, since a pipe that is full stops its writer; not by lines, which may have no end."""
+    while chunk := await stream.read(_KEPT_STDERR_BYTES):
+        kept += chunk
+        del kept[:-_KEPT_STDERR_BYTES]
 
 
-def _death(status: int, last_words: Sequence[str]) -> str:
-    how = f"signal {-status}, {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-    said = f": {last_words[-1]}" if last_words else ""
-    return f"the trainer ended before its work did ({how}){said}"
+def _death(status: int, said: bytes) -> str:
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    last_words = f": {lines[-1]}" if lines else ""
+    return f"the trainer ended before its work did ({describe_end(status)}){last_words}"
 
 
 def main() -> int:

@@ -52,7 +52,7 @@ class TrainerSession:
     def __init__(self) -> None:
         self._converter: Converter | None = None
         self._loaded: dict[tuple[str, str | None, int], Dataset] = {}
-        self._federated: dict[str, Fitted] = {}
+        self._federated: dict[tuple[str, str | None, int], Dataset] = {}
         self._round_evaluations: dict[str, RoundEvaluation] = {}
 
     def do(self, jobs: Sequence[TrainJob | EvaluateJob], report: Report) -> None:
@@ -67,7 +67,7 @@ class TrainerSession:
             exports: list[Future[None]] = []
             for job in jobs:
                 if isinstance(job, EvaluateJob):
-                    report(self._round_evaluation(job.name).do(job, self._converter))
+                    report(self._round_evaluation(job).do(job, self._converter))
                     continue
                 task, dataset = task_named(job.task), self._dataset(job)
                 _check(job, task, dataset)
@@ -75,10 +75,8 @@ class TrainerSession:
                     write_streams(task, dataset, Path(job.stream_dir))
                 model = models.fitted(job, task, dataset)
                 larger = None if job.cascade is None else models.fitted(_larger(job, job.cascade), task, dataset)
-                if job.bundle is not None:
-                    if model.native == "onnx":
-                        raise ModelError(f"{job.task}: a torch module is learned federatedly by a Flower app only")
-                    self._federated[job.name] = model
+                if job.bundle is not None and model.native == "onnx":
+                    raise ModelError(f"{job.task}: a torch module is learned federatedly by a Flower app only")
                 exports.append(pool.submit(_export, model, larger, self._converter, report))
             for export in exports:
                 export.result()
@@ -99,20 +97,23 @@ class TrainerSession:
         if self._converter is not None:
             self._converter.close()
 
-    def _round_evaluation(self, name: str) -> RoundEvaluation:
+    def _round_evaluation(self, job: EvaluateJob) -> RoundEvaluation:
         # Keras takes seconds to load, and not every run trains.
         from cloud.round_evaluation import RoundEvaluation
 
-        if name not in self._round_evaluations:
-            self._round_evaluations[name] = RoundEvaluation(self._federated[name])
-        return self._round_evaluations[name]
+        if job.name not in self._round_evaluations:
+            self._round_evaluations[job.name] = RoundEvaluation(job.of, self._dataset(job.of), Path(job.model))
+        return self._round_evaluations[job.name]
 
     def _dataset(self, job: TrainJob) -> Dataset:
         key = (job.task, job.data, job.seed)
-        if key not in self._loaded:
+        known = self._loaded | self._federated
+        if key not in known:
             data = Path(job.data) if job.data else None
-            self._loaded = {key: task_named(job.task).load(data, seed=job.seed)}
-        return self._loaded[key]
+            known = self._loaded = {key: task_named(job.task).load(data, seed=job.seed)}
+        if job.bundle is not None:
+            self._federated[key] = known[key]  # its rounds are evaluated on it
+        return known[key]
 
 
 class _Models:
@@ -163,12 +164,13 @@ def _export(model: Fitted, larger: Fitted | None, converter: Converter | None, r
         assert job.cascade is not None
         files = (*files, file_for(larger, converter, *job.cascade.target))
         calibration = _calibrated(model, files[0], files[-1], job.cascade.target_quality)
-    bundle = None
+    bundle = learned_on = None
     if job.bundle is not None:
         from cloud.client_bundles import write_bundle
 
         bundle = write_bundle(model.task, model.file, model.dataset.train, job.bundle, job.seed, converter)
-    report(Trained(job.name, files, bundle, calibration))
+        learned_on = str(model.file)
+    report(Trained(job.name, files, bundle, calibration, model=learned_on))
 
 
 def _calibrated(model: Fitted, small: TrainedFile, large: TrainedFile, target: float | None) -> Calibration:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -19,8 +17,7 @@ import msgspec
 
 from device_agent.learner_messages import Done, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
-from edgebench.fabric.guard import guarded
-from edgebench.fabric.node_process import usage_of
+from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.records import Usage
 from edgebench.federated.answerer import Answerer, Asked
 from edgebench.federated.content import ContentError, Head, read_parcel
@@ -35,6 +32,8 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "-1",
 }
+_PATIENCE_S = 1.0
+"""For a learner that is called off."""
 
 
 class LearnerRequest(NamedTuple):
@@ -71,23 +70,20 @@ class LearnerProcess:
         self._lock = threading.Lock()
         self._wanted: set[int] = set()
         self._running: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
-        self._child_used: Usage | None = None
+        self._child: ChildProcess | None = None
         self._ended_cpu_s = 0.0
 
     @property
     def pid(self) -> int | None:
-        """Of the child."""
+        """Of the child's guard."""
         child = self._child
         return None if child is None else child.pid
 
     def usage(self) -> Usage | None:
         """What the children have used so far, those that have ended included; None before the first."""
         with self._lock:
-            if self._child is not None:
-                self._child_used = usage_of(self._child.pid) or self._child_used
-            if self._child_used is not None:
-                used = self._child_used
+            used = None if self._child is None else self._child.usage()
+            if used is not None:
                 return Usage(used.at_ns, self._ended_cpu_s + used.cpu_s, used.rss_bytes)
             return Usage(now_ns(), self._ended_cpu_s, 0) if self._ended_cpu_s else None
 
@@ -105,7 +101,7 @@ class LearnerProcess:
         with self._lock:
             self._wanted.discard(asked.transfer_id)
             if self._running == asked.transfer_id and self._child is not None:
-                self._child.kill()
+                self._child.ask_to_end()
 
     def close(self) -> None:
         """End thread and child; what waits is not begun."""
@@ -113,7 +109,7 @@ class LearnerProcess:
             with self._lock:
                 self._wanted.clear()
                 if self._child is not None:
-                    self._child.kill()
+                    self._child.ask_to_end()
             self._jobs.put(None)
             self._thread.join()
 
@@ -159,18 +155,19 @@ class LearnerProcess:
 
     def _asked_child(self, queued: LearnerRequest, job: LearnJob) -> str | None:
         """Have the child write the reply; why it could not, where it died over it."""
-        child = self._child or self._started()
+        child, is_new = self._child, self._child is None
+        if child is None:
+            child = self._started()
         with self._lock:
             self._child = child
             if queued.asked.transfer_id not in self._wanted:
                 return "called off"
             self._running = queued.asked.transfer_id
-        assert child.stdin is not None
-        assert child.stdout is not None
         try:
-            child.stdin.write(msgspec.json.encode(job) + b"\n")
-            child.stdin.flush()
-            line = child.stdout.readline()
+            if is_new:
+                child.write_line(msgspec.json.encode(self._spec))
+            child.write_line(msgspec.json.encode(job))
+            line = child.read_line()
         except BrokenPipeError:
             line = b""
         with self._lock:
@@ -181,35 +178,25 @@ class LearnerProcess:
             if error is not None:
                 _log.warning("%s, node %d: %s", job.workload, job.node, error)
             return None
-        status = self._end(child)
-        how = (
-            f"was killed by signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"ended with {status}"
-        )
-        return f"the process that learns {how}"
+        return f"the process that learns ended before its work did ({describe_end(self._end(child))})"
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(
-            guarded([sys.executable, "-m", "device_agent.learner_child"]),
+    def _started(self) -> ChildProcess:
+        return ChildProcess(
+            [sys.executable, "-m", "device_agent.learner_child"],
+            family=True,
+            patience_s=_PATIENCE_S,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **self._environment},
         )
-        assert child.stdin is not None
-        child.stdin.write(msgspec.json.encode(self._spec) + b"\n")
-        child.stdin.flush()
-        return child
 
-    def _end(self, child: subprocess.Popen[bytes]) -> int:
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+    def _end(self, child: ChildProcess) -> int:
+        status = child.end()
         with self._lock:
-            # The system forgets them with the wait.
-            used = usage_of(child.pid) or self._child_used
+            used = child.usage()
             self._ended_cpu_s += 0.0 if used is None else used.cpu_s
-            self._child = self._child_used = None
-        return child.wait()
+            self._child = None
+        return status
 
 
 def _head_of(request: Path) -> Head:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.clock import now_ns
 from edgebench.executors.plan import Part
+from edgebench.fabric.child_process import end_all
 from edgebench.fabric.records import Death
 
-_POLL_S = 0.02
 _LAST_WORDS_BYTES = 4096
 
 
@@ -59,16 +59,5 @@ def start_part(
 
 
 def stop_all(parts: Sequence[PartProcess], *, patience_s: float) -> None:
-    """Ask all to stop (SIGTERM), wait, and kill what is left."""
-    for part in parts:
-        if part.process.poll() is None:
-            part.process.terminate()
-    until_s = now_s() + patience_s
-    for part in parts:
-        while part.process.poll() is None and now_s() < until_s:
-            sleep_s(_POLL_S)
-        if part.process.poll() is None:
-            part.process.kill()
-        part.process.wait()
-        if part.process.stdin is not None:
-            part.process.stdin.close()
+    """Ask all to stop (SIGTERM), wait, and kill what is left of their process groups."""
+    end_all([part.process for part in parts], patience_s)

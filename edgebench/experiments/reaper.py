@@ -6,6 +6,7 @@ python -m edgebench.experiments.reaper RUN_DIR      with a pipe from the command
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def _end_processes(run_dir: Path) -> None:
     for process in processes:
         if _lives(process):
             _log.warning("killing %d, which did not stop", process.pid)
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # each leads a session of its own
 
 
 def _lives(process: psutil.Process) -> bool:

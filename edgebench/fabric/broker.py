@@ -17,7 +17,7 @@ from types import TracebackType
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.fabric.guard import guarded
+from edgebench.fabric.child_process import ChildProcess
 
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 MAX_QOS1_FILTERS = 64
@@ -75,15 +75,15 @@ class EmbeddedBroker:
         self.directory = directory
         self.log = directory / f"{name}.log"
         self._store = directory / f"{name}.store"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: ChildProcess | None = None
         self._port = 0
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
         """The running server, to be watched by whoever runs it."""
-        if self._process is None:
+        if self._child is None:
             raise FabricError(f"broker {self.name}: not started")
-        return self._process
+        return self._child.process
 
     @property
     def url(self) -> str:
@@ -115,19 +115,15 @@ class EmbeddedBroker:
             )
         )
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches the broker only after the nodes have drained.
-            self._process = subprocess.Popen(
-                guarded([str(server_binary()), "-c", str(configuration)]),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            command = [str(server_binary()), "-c", str(configuration)]
+            self._child = ChildProcess(command, patience_s=_STOP_S, stdout=log, stderr=log)
 
     def until_up(self) -> EmbeddedBroker:
         """Wait until it takes connections; raises FabricError with its last words otherwise."""
+        if self._child is None:
+            raise FabricError(f"broker {self.name}: not started")
         try:
-            self._port = self._wait_for_port(self.process)
+            self._port = self._wait_for_port(self._child)
         except BaseException:
             self.stop()
             raise
@@ -135,13 +131,8 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """End the server, by force if it does not go, and remove its store. Not started, or stopped before, is fine."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._child is not None:
+            self._child.end()
         if self._store.exists():
             shutil.rmtree(self._store)
 
@@ -153,13 +144,13 @@ class EmbeddedBroker:
     ) -> None:
         self.stop()
 
-    def _wait_for_port(self, process: subprocess.Popen[bytes]) -> int:
+    def _wait_for_port(self, child: ChildProcess) -> int:
         until_s = now_s() + _START_S
         while now_s() < until_s:
             found = _LISTENING.search(self.log.read_text(errors="replace"))
             if found and _answers_connect(int(found[1])):
                 return int(found[1])
-            if process.poll() is not None:
+            if child.has_ended:
                 raise FabricError(f"broker {self.name}: ended at start: {self._last_words()}")
             sleep_s(_POLL_S)
         raise FabricError(f"broker {self.name}: not ready after {_START_S:.0f} s: {self._last_words()}")

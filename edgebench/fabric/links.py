@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -14,8 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from edgebench.errors import FabricError
-from edgebench.fabric.descriptors import READABLE, wait_until_ready
-from edgebench.fabric.guard import guarded
+from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.records import Hiccup
 from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
@@ -28,10 +28,10 @@ _Answer = TypeVar("_Answer", Ports, Counters)
 class Relay:
     """The running relay process. It dies with the thread that starts it, even where that one is killed."""
 
-    def __init__(self, links: tuple[LinkPlan, ...], seed: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, links: tuple[LinkPlan, ...], seed: int, child: ChildProcess, log: Path) -> None:
         self.links = links
-        self.process = process
         self._seed = seed
+        self._child = child
         self._log = log
         self.hiccups: list[Hiccup] = []
         self._ports: dict[str, int] = {}
@@ -53,14 +53,14 @@ class Relay:
         """Start the process, and do not wait for it. Its log is `relay.log`."""
         log = log_dir / "relay.log"
         with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                guarded([sys.executable, "-m", "edgebench.fabric.relay"]),
+            child = ChildProcess(
+                [sys.executable, "-m", "edgebench.fabric.relay"],
+                patience_s=_STOP_S,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                start_new_session=True,
             )
-        return Relay(tuple(links), seed, process, log)
+        return Relay(tuple(links), seed, child, log)
 
     def listen(self, routes: Iterable[Route]) -> None:
         """Emulate the links and listen for these routes, once; returns when it does. Hosts of routes may be names.
@@ -70,6 +70,11 @@ class Relay:
         spec = RelaySpec(seed=self._seed, links=self.links, routes=tuple(map(_resolved, routes)))
         check_spec(spec)
         self._ports.update(self._ask(spec, Ports).ports)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """To be watched by whoever runs it."""
+        return self._child.process
 
     def open(self, routes: Iterable[Route]) -> None:
         """Listen for more routes."""
@@ -96,20 +101,11 @@ class Relay:
     def stop(self) -> dict[str, LinkCounters] | None:
         """End the relay and all its connections; the final counters, or None where it was dead already."""
         final = None
-        if self.process.poll() is None:
-            try:
-                final = self._ask(RelayCommand("stop"), Counters).links if self._ports else None
-            except FabricError:
-                self.process.terminate()
-            self._close_stdin()
-            try:
-                self.process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self._close_stdin()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        if self._ports and not self._child.has_ended:
+            with contextlib.suppress(FabricError):
+                final = self._ask(RelayCommand("stop"), Counters).links
+                self._child.wait(_STOP_S)
+        self._child.end()
         return final
 
     def __enter__(self) -> Relay:
@@ -121,31 +117,20 @@ class Relay:
         self.stop()
 
     def _ask(self, message: RelaySpec | RelayCommand, answer: type[_Answer]) -> _Answer:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         with self._lock:
             try:
-                self.process.stdin.write(msgspec.json.encode(message) + b"\n")
-                self.process.stdin.flush()
+                self._child.write_line(msgspec.json.encode(message))
+                line = self._child.read_line(_ANSWER_S)
+            except TimeoutError as error:
+                raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self._log})") from error
             except (OSError, ValueError) as error:
                 raise FabricError(f"link relay: gone: {self._last_words()}") from error
-            # Each question has one line for an answer, so nothing can wait in the reader's buffer here.
-            if not wait_until_ready(self.process.stdout, READABLE, _ANSWER_S):
-                raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self._log})")
-            line = self.process.stdout.readline()
         if not line:
             raise FabricError(f"link relay: gone: {self._last_words()}")
         answered = msgspec.json.decode(line, type=answer)
         if isinstance(answered, Counters):
             self.hiccups += answered.hiccups
         return answered
-
-    def _close_stdin(self) -> None:
-        if self.process.stdin is not None:
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                return  # what was not flushed has nobody to read it
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()

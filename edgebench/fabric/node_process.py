@@ -20,6 +20,7 @@ from edgebench.core.samples import RejectedError
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
+from edgebench.fabric.child_process import resident_bytes
 from edgebench.fabric.control import ControlClient, RefusedError, fetch_model
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
@@ -27,7 +28,7 @@ from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, Swap, Swapped, TallySnapshot, Usage, Used
-from edgebench.fabric.slices import Heartbeat, RunState, Slice
+from edgebench.fabric.slices import Heartbeat, Refusal, RunState, Slice
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest
 
@@ -36,10 +37,6 @@ _HEARTBEAT_S = 0.5
 _FLUSH_S = 0.5
 _CLOUD_PATIENCE_S = 60.0
 _UPLOAD_PATIENCE_S = 10.0
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_UTIME = 11
-"""Where user and system time stand in /proc/PID/stat, behind the name."""
 
 EXIT_BROKEN_OFF = 3
 """Exit status of a node process that had to stop before the end of its run; it kept what it had recorded."""
@@ -84,6 +81,7 @@ class NodeProcess:
         self._entries_lock = threading.Lock()
         self._announced: queue.SimpleQueue[tuple[str, str, bytes] | None] = queue.SimpleQueue()
         self._on_model: ModelReady | None = None
+        self._refused: tuple[Refusal, ...] = ()
         self._fetched_ns: dict[tuple[str, str], int] = {}
         self._before_flush: Callable[[], None] | None = None
         self._ended = threading.Event()
@@ -180,7 +178,7 @@ class NodeProcess:
         while not self._ended.is_set():
             self._beat_now.clear()
             try:
-                state = self._control.beat(Heartbeat(self.nodes, self.ready, self.drained, self._totals()))
+                state = self._control.beat(self._heartbeat())
                 patience.renew()
                 told = False
             except RefusedError as error:
@@ -211,11 +209,13 @@ class NodeProcess:
             gc.freeze()
         on_phase(state)
 
-    def _totals(self) -> dict[str, Tally]:
-        return add_tallies(list(self.tallies.values()))
+    def _heartbeat(self) -> Heartbeat:
+        totals = add_tallies(list(self.tallies.values()))
+        return Heartbeat(self.nodes, self.ready, self.drained, totals, self._refused)
 
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()
+        refused: dict[str, Refusal] = {}
         while (item := self._announced.get()) is not None:
             node, workload, body = item
             try:
@@ -236,11 +236,17 @@ class NodeProcess:
                 batch = 1 if node in self.plan.shares else self.plan.workloads[workload].batch.max_batch
                 runtime = open_runtime(path, manifest, warm_for=batch)
                 opened.add((node, workload, manifest.digest))
+                refused.pop(workload, None)
                 if self._on_model is not None:
                     self._on_model(workload, runtime, manifest)
             except (EdgebenchError, OSError) as error:
-                # The verdict names the roll-out that a node did not take up; the log says why.
-                _log.error("%s: the announced model %s is not used: %s", workload, manifest.digest[:12], error)
+                # The verdict names the roll-out that a node did not take up; the log says why. Without a first model
+                # it will never be ready.
+                why = f"the announced model {manifest.digest[:12]} is not used: {error}"
+                _log.error("%s: %s", workload, why)
+                if not any(workload == each for _, each, _ in opened):
+                    refused[workload] = Refusal(workload, manifest.digest, why)
+            self._refused = tuple(refused.values())
 
     def _flush_again(self) -> None:
         self._sample_usage()
@@ -266,24 +272,10 @@ def usage_now() -> Usage:
     """This process's use of the machine so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     try:
-        rss_bytes = _resident_bytes("self")
+        rss_bytes = resident_bytes("self")
     except OSError:  # no /proc: macOS, where ru_maxrss is in bytes and the best there is
         rss_bytes = used.ru_maxrss
     return Usage(now_ns(), used.ru_utime + used.ru_stime, rss_bytes)
-
-
-def usage_of(pid: int) -> Usage | None:
-    """Another process's use of the machine so far; None where it has ended, or the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks = int(fields[_UTIME]) + int(fields[_UTIME + 1])
-        return Usage(now_ns(), ticks / _TICKS_PER_S, _resident_bytes(pid))
-    except (OSError, IndexError):
-        return None
-
-
-def _resident_bytes(process: int | str) -> int:
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def versions() -> dict[str, str]:
@@ -315,7 +307,7 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     allow_descriptors()
     log_to_stderr()
     token = os.environ.get("EDGEBENCH_TOKEN", "")
-    threading.excepthook = _end_with_thread
+    threading.excepthook = end_with_thread
     try:
         if args.lifeline:
             end_with_stdin()
@@ -350,7 +342,7 @@ def join_run(
             patience.pause()
 
 
-def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+def end_with_thread(failure: threading.ExceptHookArgs) -> None:
     """A thread that dies of a mistake of ours takes its process along, so that the verdict knows of it."""
     name = failure.thread.name if failure.thread is not None else "?"
     _log.critical(

@@ -61,6 +61,15 @@ class Slice(msgspec.Struct, frozen=True):
     expected: dict[str, Expected] = {}
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """The first model of a workload that a process was told of, and why it cannot be used there: it will never be
+    ready."""
+
+    workload: str
+    digest: str
+    reason: str
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """A process to the cloud, twice a second: it is there, it is ready to start or not, it has drained or not.
 
@@ -71,6 +80,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     ready: bool
     drained: bool
     totals: dict[str, Tally] = {}
+    refused: tuple[Refusal, ...] = ()
 
 
 class RunState(msgspec.Struct, frozen=True):

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from cloud.run_status import RunStatus
 from edgebench.core.tallies import Tally
-from edgebench.fabric.slices import Heartbeat
+from edgebench.errors import ModelError
+from edgebench.fabric.slices import Heartbeat, Refusal
 
 
 def test_a_run_is_ready_when_every_device_and_edge_is() -> None:
     async def course() -> None:
         status = RunStatus(devices=["bed-0", "bed-1"], edges=["ward"])
-        waiting = asyncio.create_task(status.all_ready())
+        waiting = asyncio.create_task(status.all_ready(set()))
         status.beat(Heartbeat(["bed-0", "bed-1"], ready=True, drained=False))
         status.beat(Heartbeat(["ward"], ready=False, drained=False))
         await asyncio.sleep(0)
         assert not waiting.done()
         status.beat(Heartbeat(["ward"], ready=True, drained=False))
         await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(course())
+
+
+def test_the_first_model_that_a_node_refuses_ends_the_waiting_with_the_nodes_words() -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0"], edges=["ward"])
+        waiting = asyncio.create_task(status.all_ready({"ours"}))
+        strange = Refusal("watch", "a stranger's", "no such model")
+        status.beat(Heartbeat(["ward"], ready=False, drained=False, refused=(strange,)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        refused = (strange, Refusal("watch", "ours", "takes uint8"))
+        status.beat(Heartbeat(["ward"], ready=False, drained=False, refused=refused))
+        with pytest.raises(ModelError, match=r"^ward: watch: takes uint8$"):
+            await asyncio.wait_for(waiting, 5.0)
 
     asyncio.run(course())
 

@@ -18,11 +18,13 @@ import psutil
 import pytest
 
 from cloud import model_files, training
-from cloud.jobs import StreamInfo, TrainJob
+from cloud.jobs import BundleOrder, EvaluateJob, StreamInfo, Trained, TrainJob
 from cloud.trainer import Trainer, train_now
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import DataError, ModelError
+from edgebench.federated.client_bundle import INITIAL
 from edgebench.tasks.task import Dataset
+from edgebench.topology.model import Iid
 from tests.cloud.tiny import TASK
 from tests.cloud.trained import LIGHT_TARGETS, Session, tiny_session
 
@@ -148,7 +150,7 @@ def test_one_child_serves_one_request_after_another_and_lowers_its_priority_when
             for nice in (0, 5):
                 wanted = msgspec.structs.replace(job(tmp_path, "CRASHING"), targets=(), stream_dir=str(tmp_path / "s"))
                 await trainer.train([wanted], nice=nice)
-                (child,) = psutil.Process().children()
+                *_, child = psutil.Process().children(recursive=True)  # below its guard
                 seen.append((child.pid, child.nice()))
         return seen
 
@@ -167,6 +169,29 @@ def test_after_a_crash_the_next_request_gets_a_new_child(tmp_path: Path) -> None
             return len(await trainer.train([wanted]))
 
     assert asyncio.run(crash_then_go_on()) == 1
+
+
+def test_a_federated_rounds_model_is_evaluated_by_a_child_that_has_not_made_it(tmp_path: Path) -> None:
+    order = BundleOrder(runtime="keras", batch_size=8, partition=Iid(), clients=2, out_dir=str(tmp_path / "bundle"))
+    of = msgspec.structs.replace(job(tmp_path, "TASK"), task="occupancy", epochs=1, bundle=order)
+
+    async def evaluated() -> Trained:
+        async with Trainer() as trainer:
+            (learned,) = await trainer.train([of])
+            await trainer.close()
+            assert learned.model is not None
+            weights = str(tmp_path / "bundle" / INITIAL)
+            wanted = EvaluateJob(
+                name="w", of=of, model=learned.model, number=1, weights=weights, targets=(), out_dir=str(tmp_path)
+            )
+            (found,) = await trainer.train([wanted])
+            await trainer.close()
+            gone = msgspec.structs.replace(wanted, model="/gone.keras")
+            with pytest.raises(ModelError, match=r"^/gone\.keras: the model that federated rounds learn on is gone$"):
+                await trainer.train([gone])
+            return found
+
+    assert asyncio.run(evaluated()).metrics["auroc"] > 0.5
 
 
 def test_cancelling_ends_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +45,25 @@ def train(message, context):
     sum(range(3_000_000))
     number = int(os.environ.get("KERAS_BACKEND", "none") == context.run_config["out"])
     return Message(RecordDict({"metrics": MetricRecord({"number": number})}), reply_to=message)
+"""
+FORKING = HANGING.replace(
+    "        Event().wait()\n",
+    """        import multiprocessing, time
+
+        forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+        forked.start()
+        (Path(__file__).parent / "forked").write_text(f"{forked.pid}\\n")
+        THEN
+""",
+)
+"""Node 1 forks a child, which holds the learner's pipes, too, and then …"""
+HOST = """
+import sys, time
+from pathlib import Path
+from tests.device_agent.test_learner_process import bench_of
+
+bench_of(Path(sys.argv[1]), Path(sys.argv[2]), {"out": "none"}).ask(1, node=1)
+time.sleep(1000)
 """
 """Node 1 never answers; the others burn some processor time, and say whether Keras runs on `out`."""
 
@@ -149,7 +171,7 @@ def test_a_child_that_is_killed_over_a_request_is_an_error_reply_and_is_started_
     bench.ask(1)
     first = bench.child()
     first.kill()
-    assert bench.reply().head.error == "the process that learns was killed by signal 9 (SIGKILL)"
+    assert bench.reply().head.error == "the process that learns ended before its work did (signal 9, SIGKILL)"
     bench.ask(2)
     until_s = now_s() + WAIT_S
     while bench.process.pid in (None, first.pid):
@@ -182,6 +204,76 @@ def test_a_request_that_is_called_off_while_it_is_done_ends_and_the_next_one_is_
     assert hung.reply().head.reply_to == "m-2"
     assert not first.is_running()
     assert hung.answers.empty()
+
+
+def forking(tmp_path: Path, then: str) -> Path:
+    """An app whose first client forks, and then does that."""
+    app = shutil.copytree(APP, tmp_path / "app")
+    (app / "adding_client.py").write_text(FORKING.replace("THEN", then))
+    return app
+
+
+def forked_by(app: Path) -> int:
+    """The id of what has been forked, which may be gone by now."""
+    until_s = now_s() + WAIT_S
+    while not (app / "forked").exists() or not (app / "forked").read_text().endswith("\n"):
+        assert now_s() < until_s
+        sleep_s(0.01)
+    return int((app / "forked").read_text())
+
+
+def check_gone(pid: int) -> None:
+    until_s = now_s() + WAIT_S
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert now_s() < until_s
+        sleep_s(0.01)
+
+
+def test_a_request_whose_client_has_forked_is_called_off_with_all_that_it_has_started(tmp_path: Path) -> None:
+    app = forking(tmp_path, "Event().wait()")
+    bench = bench_of(app, tmp_path, {"out": "none"})
+    bench.ask(1, node=1)
+    forked = forked_by(app)
+    bench.ask(2, node=2)
+    bench.process.cancel(asked(1))
+    assert bench.reply().head.reply_to == "m-2"
+    check_gone(forked)
+    bench.process.close()
+
+
+def test_a_child_that_ends_with_a_fork_of_its_own_alive_is_an_error_reply_and_the_next_one_its_answer(
+    tmp_path: Path,
+) -> None:
+    app = forking(tmp_path, "os._exit(5)")
+    bench = bench_of(app, tmp_path, {"out": "none"})
+    bench.ask(1, node=1)
+    bench.ask(2, node=2)
+    assert bench.reply().head.error == "the process that learns ended before its work did (status 5)"
+    assert bench.reply().head.reply_to == "m-2"
+    check_gone(forked_by(app))
+    bench.process.close()
+
+
+def test_closing_ends_what_a_client_has_started(tmp_path: Path) -> None:
+    app = forking(tmp_path, "Event().wait()")
+    bench = bench_of(app, tmp_path, {"out": "none"})
+    bench.ask(1, node=1)
+    forked = forked_by(app)
+    bench.process.close()
+    check_gone(forked)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own watch over orphans is Linux's")
+def test_what_a_client_has_started_does_not_outlive_an_agent_that_is_killed(tmp_path: Path) -> None:
+    app = forking(tmp_path, "Event().wait()")
+    root = str(Path(__file__).resolve().parents[2])
+    agent = subprocess.Popen(
+        [sys.executable, "-c", HOST, str(app), str(tmp_path)], env={**os.environ, "PYTHONPATH": root}
+    )
+    forked = forked_by(app)
+    agent.kill()
+    agent.wait()
+    check_gone(forked)
 
 
 def test_what_waits_when_it_is_closed_is_not_begun(hung: Bench, hanging: Path) -> None:

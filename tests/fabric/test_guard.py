@@ -1,4 +1,4 @@
-"""The guard: in the command's place where the kernel helps, and beside it elsewhere."""
+"""The guard: in the command's place where the kernel helps, or beside it, with an eye on all that it starts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,36 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
+import pytest
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric import guard
 
-STAY = "import sys; from edgebench.fabric import guard; sys.exit(guard._stay_and_watch(int(sys.argv[1]), sys.argv[2:]))"
+WAIT_S = 30.0
+CHILDREN = """
+import os, subprocess, sys, time
+children = [subprocess.Popen(["sleep", "1000"]), subprocess.Popen(["sleep", "1000"], start_new_session=True)]
+print(*[child.pid for child in children], os.getpid(), flush=True)
+{then}
+"""
+"""Starts a process in its own group and one in another session, holds its pipe open by both, and says their ids."""
+
+
+def watched(then: str, patience_s: float = 20.0) -> tuple[subprocess.Popen[bytes], list[int]]:
+    command = guard.guarded([sys.executable, "-c", CHILDREN.format(then=then)], family_patience_s=patience_s)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    return process, list(map(int, process.stdout.readline().split()))
+
+
+def check_gone(pids: list[int]) -> None:
+    until_s = now_s() + WAIT_S
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert now_s() < until_s
+        sleep_s(0.02)
 
 
 def test_the_command_takes_the_guards_place_and_its_status_comes_through() -> None:
@@ -25,33 +48,68 @@ def test_the_command_takes_the_guards_place_and_its_status_comes_through() -> No
     assert not sys.platform.startswith("linux") or int(output) == process.pid
 
 
-def test_a_guard_whose_parent_is_gone_already_does_not_run_the_command() -> None:
-    command = guard.guarded([sys.executable, "-c", "print('ran')"])
+@pytest.mark.parametrize("patience_s", [None, 1.0], ids=["alone", "family"])
+def test_a_guard_whose_parent_is_gone_already_does_not_run_the_command(patience_s: float | None) -> None:
+    command = guard.guarded([sys.executable, "-c", "print('ran')"], family_patience_s=patience_s)
     command[command.index(str(os.getpid()))] = "1"
     done = subprocess.run(command, stdout=subprocess.PIPE)
     assert done.returncode != 0
     assert done.stdout == b""
 
 
-def test_a_guard_that_stays_hands_on_status_and_signals() -> None:
-    parent = str(os.getpid())
-    quick = subprocess.run([sys.executable, "-c", STAY, parent, sys.executable, "-c", "import sys; sys.exit(7)"])
-    assert quick.returncode == 7
-    sleeper = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
-    with subprocess.Popen([sys.executable, "-c", STAY, parent, *sleeper], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
-        process.terminate()
-        assert process.wait() == 128 + signal.SIGTERM
+@pytest.mark.parametrize(
+    ("then", "status"), [("sys.exit(7)", 7), ("os.abort()", -signal.SIGABRT), ("os.kill(os.getpid(), 9)", -9)]
+)
+def test_what_a_command_has_started_ends_with_it_and_its_status_comes_through(then: str, status: int) -> None:
+    process, pids = watched(then)
+    output, _ = process.communicate(timeout=WAIT_S)  # which ends with the last holder of the pipe
+    assert (process.returncode, output) == (status, b"")
+    check_gone(pids)
 
 
-def test_a_guard_that_stays_kills_the_command_when_the_parent_changes() -> None:
-    sleeper = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)"]
-    with subprocess.Popen([sys.executable, "-c", STAY, "1", *sleeper], stdout=subprocess.PIPE) as process:
-        assert process.wait() != 0
-        assert process.stdout is not None
-        line = process.stdout.readline()
-    until_s = now_s() + 10
-    while line and psutil.pid_exists(int(line)):
+def test_a_command_may_end_in_good_order_when_it_is_asked_to() -> None:
+    process, pids = watched(
+        "import signal; signal.signal(15, lambda *_: (print('ending', flush=True), sys.exit(3)))\n"
+        "print('up', flush=True); time.sleep(1000)"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.terminate()
+    output, _ = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, output) == (3, b"ending\n")
+    check_gone(pids)
+
+
+def test_a_command_that_does_not_end_when_it_is_asked_to_is_killed_after_its_patience() -> None:
+    process, pids = watched(
+        "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(1000)", patience_s=0.3
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.terminate()
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == -signal.SIGKILL
+    check_gone(pids)
+
+
+def test_a_family_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = (
+        "import subprocess, sys, time\nfrom edgebench.fabric.guard import guarded\n"
+        f"subprocess.Popen(guarded([sys.executable, '-c', {CHILDREN.format(then='time.sleep(1000)')!r}], "
+        "family_patience_s=20.0), stdout=open(sys.argv[1], 'wb'))\ntime.sleep(1000)"
+    )
+    told = tmp_path / "told"
+    process = subprocess.Popen([sys.executable, "-c", parent, str(told)])
+    until_s = now_s() + WAIT_S
+    while not told.exists() or not told.read_text().endswith("\n"):
         assert now_s() < until_s
         sleep_s(0.02)
+    process.kill()
+    process.wait()
+    check_gone(list(map(int, told.read_text().split())))
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    done = subprocess.run(guard.guarded(["/no/such/program"], family_patience_s=1.0), stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 127
+    assert "/no/such/program" in done.stderr

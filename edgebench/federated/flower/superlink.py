@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -17,11 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.guard import guarded
+from edgebench.fabric.child_process import ChildProcess, describe_end, end_children
 from edgebench.federated.flower.clients import JOB
 from edgebench.federated.flower.entry import SOCKET
 from edgebench.federated.flower.jobs import Job, Listener
@@ -76,20 +74,16 @@ class _Process:
         self.name = name
         self._log = log
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                guarded(list(command)),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=dict(environment),
-                start_new_session=True,
+            # Flower starts processes for its apps, some in sessions of their own.
+            self.child = ChildProcess(
+                command, family=True, patience_s=_STOP_S, stdout=output, stderr=output, env=environment
             )
 
     def check(self) -> None:
         """Raises EdgebenchError where it has ended."""
-        status = self.process.poll()
-        if status is not None:
-            raise EdgebenchError(f"engine superlink: {self.name} has ended with status {status}: {self.last_words()}")
+        if self.child.has_ended:
+            how = describe_end(self.child.end())
+            raise EdgebenchError(f"engine superlink: {self.name} has ended ({how}): {self.last_words()}")
 
     def last_words(self) -> str:
         """The last line of its log."""
@@ -143,41 +137,26 @@ class _Deployment:
 
     def command(self, *arguments: str) -> None:
         """Call `flwr`. Raises EdgebenchError where it fails."""
-        done = subprocess.run(
-            guarded([_program("flwr"), *arguments]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(self._environment),
-            timeout=_START_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip(" ╭╮╰╯─│")]
-            said = " ".join(line.strip(" │") for line in lines[-3:])
-            raise EdgebenchError(f"engine superlink: flwr {arguments[0]} fails: {said}")
+        with tempfile.TemporaryFile() as output:
+            # Not a pipe: whatever it leaves running would hold that open.
+            command = [_program("flwr"), *arguments]
+            child = ChildProcess(
+                command, family=True, patience_s=_STOP_S, stdout=output, stderr=output, env=self._environment
+            )
+            ended = child.wait(_START_S)
+            status = child.end()
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        if not ended:
+            raise EdgebenchError(f"engine superlink: flwr {arguments[0]} takes longer than {_START_S:.0f} s")
+        if status != 0:
+            lines = [line for line in said.splitlines() if line.strip(" ╭╮╰╯─│")]
+            last_words = " ".join(line.strip(" │") for line in lines[-3:])
+            raise EdgebenchError(f"engine superlink: flwr {arguments[0]} fails: {last_words}")
 
     def stop(self) -> None:
         """End all, and all that they have started."""
-        families: list[psutil.Process] = []
-        for process in self._processes:
-            try:
-                family = psutil.Process(process.process.pid)
-                families += [*family.children(recursive=True), family]
-            except psutil.NoSuchProcess:
-                continue
-        for process in self._processes:
-            if process.process.poll() is None:
-                process.process.terminate()
-        _, alive = psutil.wait_procs(families, timeout=_STOP_S)
-        for left in alive:
-            try:
-                left.kill()
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(alive, timeout=_STOP_S)
-        for process in self._processes:
-            process.process.wait()
+        end_children([process.child for process in self._processes])
 
 
 @contextmanager

@@ -1,0 +1,290 @@
+"""Child processes: how they are started, read and ended. Whatever of ours starts one does it by this module.
+
+Each runs in a session of its own, so that Ctrl-C reaches it only through us, and is ended as a whole: its leader is
+asked to (SIGTERM), gets its time, and then the process group is killed and waited for. A guard (see `guard`) sees to it
+that it does not outlive this process either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.fabric.descriptors import READABLE, wait_until_ready
+from edgebench.fabric.guard import guarded
+from edgebench.fabric.records import Usage
+
+PATIENCE_S = 5.0
+_POLL_S = 0.01
+_LOOK_S = 0.2
+_GUARD_MARGIN_S = 2.0
+"""A guard gets this much longer than what it watches over: the killing is its work."""
+_CHUNK_BYTES = 1 << 16
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_UTIME = 11
+"""Where the times of a process stand in /proc/PID/stat, behind the name: its own, and those of children waited for."""
+
+_File = int | IO[bytes] | None
+
+
+class ChildProcess:
+    """A program that runs below this process, and ends with it. Use it from a thread that lasts."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        family: bool = False,
+        patience_s: float = PATIENCE_S,
+        stdin: _File = subprocess.DEVNULL,
+        stdout: _File = None,
+        stderr: _File = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """family: it runs code that may start processes itself; they all end with it. patience_s: for an end in good
+        order, once it is asked to."""
+        self._patience_s = patience_s + (_GUARD_MARGIN_S if family else 0.0)
+        self.process = subprocess.Popen(
+            guarded(list(command), family_patience_s=patience_s if family else None),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=None if env is None else dict(env),
+            start_new_session=True,
+        )
+        self._unread = bytearray()
+        self._used: Usage | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the program, or of the guard of its family."""
+        return self.process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has; its status is still to be had."""
+        return _has_ended(self.process)
+
+    def usage(self) -> Usage | None:
+        """What it and its family have used; None where the system does not tell."""
+        used = _usage_of(self.pid) if self.process.returncode is None else None
+        # What a member of the family has used is lost to us where nobody has waited for it.
+        if used is not None and (self._used is None or used.cpu_s >= self._used.cpu_s):
+            self._used = used
+        return self._used
+
+    def write_line(self, line: bytes) -> None:
+        """Say something on its standard input, which must be a pipe. Raises BrokenPipeError where it has ended."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def read_line(self, timeout_s: float | None = None) -> bytes:
+        """The next line on its standard output, which must be a pipe; empty once it has ended.
+
+        Whoever has inherited the pipe and holds it open is not waited for. Raises TimeoutError.
+        """
+        assert self.process.stdout is not None
+        source = self.process.stdout.fileno()
+        until_s = None if timeout_s is None else now_s() + timeout_s
+        while (end := self._unread.find(b"\n")) < 0:
+            if until_s is not None and now_s() > until_s:
+                raise TimeoutError
+            if wait_until_ready(self.process.stdout, READABLE, _LOOK_S):
+                chunk = os.read(source, _CHUNK_BYTES)
+                if not chunk:
+                    return b""
+                self._unread += chunk
+            elif self.has_ended:
+                return b""
+        line = bytes(self._unread[:end])
+        del self._unread[: end + 1]
+        return line
+
+    def wait(self, timeout_s: float) -> bool:
+        """Give it time to end by itself; whether it has."""
+        _await_end(self.process, now_s() + timeout_s)
+        return self.has_ended
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, and do not wait."""
+        _ask_to_end(self.process)
+
+    def end(self) -> int:
+        """End it and all that it has started; the exit status, negative for a signal."""
+        _close_pipes(self.process)
+        if self.process.returncode is None:
+            self.ask_to_end()
+            _await_end(self.process, now_s() + self._patience_s)
+            self.usage()  # the system forgets it with the status
+        return _reap(self.process)
+
+
+def end_all(processes: Iterable[subprocess.Popen[bytes]], patience_s: float) -> None:
+    """End leaders of sessions, and what is in their groups: ask all, wait, and kill what is left."""
+    left = list(processes)
+    for process in left:
+        _ask_to_end(process)
+    until_s = now_s() + patience_s
+    for process in left:
+        _await_end(process, until_s)
+        _reap(process)
+
+
+def end_children(children: Sequence[ChildProcess]) -> None:
+    """`ChildProcess.end`, side by side."""
+    for child in children:
+        child.ask_to_end()
+    for child in children:
+        child.end()
+
+
+async def start_family(
+    command: Sequence[str],
+    *,
+    patience_s: float,
+    limit_bytes: int,
+    stderr: int | None = None,
+    env: Mapping[str, str] | None = None,
+) -> asyncio.subprocess.Process:
+    """A `ChildProcess` of a whole family, with pipes, for an event loop. End it by `end_family`."""
+    return await asyncio.create_subprocess_exec(
+        *guarded(list(command), family_patience_s=patience_s),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        env=None if env is None else dict(env),
+        limit=limit_bytes,
+        start_new_session=True,
+    )
+
+
+async def end_family(process: asyncio.subprocess.Process, patience_s: float) -> int:
+    """End it and all that it has started; the exit status, negative for a signal."""
+    if process.returncode is None:
+        _signal(os.kill, process.pid, signal.SIGTERM)
+    kill_s = now_s() + patience_s + _GUARD_MARGIN_S
+    # `wait` of asyncio waits for the pipes, too, which somebody else may hold.
+    while process.returncode is None:
+        await asyncio.sleep(_POLL_S)
+        if now_s() > kill_s:
+            _signal(os.killpg, process.pid, signal.SIGKILL)
+    for pipe in map(process._transport.get_pipe_transport, (0, 1)):  # type: ignore[attr-defined]
+        pipe.close()
+    return process.returncode
+
+
+async def lines_of(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
+    """The lines on its standard output, until it has ended; whoever else holds the pipe is not waited for."""
+    assert process.stdout is not None
+    while True:
+        reading = asyncio.ensure_future(process.stdout.readline())
+        try:
+            while not (await asyncio.wait({reading}, timeout=_LOOK_S))[0]:
+                if process.returncode is not None:
+                    return
+        finally:
+            if not reading.done():
+                reading.cancel()
+        line = reading.result()
+        if not line:
+            return
+        yield line
+
+
+def describe_end(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return f"signal {-status}, {signal.Signals(-status).name}"
+    except ValueError:  # a real-time one
+        return f"signal {-status}"
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    if process.returncode is not None:
+        return True
+    if sys.platform == "darwin":
+        return process.poll() is not None
+    try:
+        # Not yet reaped: until then its group cannot become another's.
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return process.poll() is not None
+
+
+def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:  # not by `Popen.terminate`, which reaps what has ended
+        _signal(os.kill, process.pid, signal.SIGTERM)
+
+
+def _await_end(process: subprocess.Popen[bytes], until_s: float) -> None:
+    while not _has_ended(process) and now_s() < until_s:
+        sleep_s(_POLL_S)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> int:
+    """Kill what is left of its group, wait for that, and take leave."""
+    _signal(os.killpg, process.pid, signal.SIGKILL)
+    status = process.wait()
+    until_s = now_s() + _GUARD_MARGIN_S
+    while _signal(os.killpg, process.pid, 0) and now_s() < until_s:
+        sleep_s(_POLL_S)
+    _close_pipes(process)
+    return status
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # what was not flushed has nobody to read it
+                pipe.close()
+
+
+def _signal(how: Callable[[int, int], None], number: int, what: int) -> bool:
+    """Whether there was anybody to take it."""
+    try:
+        how(number, what)
+    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        return False
+    return True
+
+
+def _usage_of(pid: int) -> Usage | None:
+    """What a process and all below it have used so far."""
+    cpu_ticks = rss_bytes = 0
+    found = False
+    for member in _family_of(pid):
+        try:
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            cpu_ticks += sum(map(int, fields[_UTIME : _UTIME + 4]))
+            rss_bytes += resident_bytes(member)
+            found = True
+        except (OSError, IndexError):
+            continue  # it has ended meanwhile, or the system does not tell
+    return Usage(now_ns(), cpu_ticks / _TICKS_PER_S, rss_bytes) if found else None
+
+
+def _family_of(pid: int) -> list[int]:
+    """A process and those below it, where the kernel lists them."""
+    family = [pid]
+    for member in family:
+        for listed in Path(f"/proc/{member}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                family += map(int, listed.read_text().split())
+    return family
+
+
+def resident_bytes(process: int | str) -> int:
+    """Memory of a process that is in use (`self`: this one). Raises OSError where the system does not tell."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE_BYTES

@@ -1,0 +1,128 @@
+"""How child processes are read and ended: real ones, which start others and hold their pipes open."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.child_process import ChildProcess, describe_end, end_all, end_family, lines_of, start_family
+
+WAIT_S = 30.0
+LIMIT_BYTES = 1 << 16
+BUSY = "for _ in range(3):\n    sum(range(2_000_000))\n"
+STARTS = "import os, signal, subprocess, sys, time\nother = subprocess.Popen(['sleep', '1000'])\n"
+SAYS = STARTS + "print(other.pid, flush=True)\n"
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def check_gone(pid: int) -> None:
+    until_s = now_s() + WAIT_S
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert now_s() < until_s
+        sleep_s(0.01)
+
+
+@pytest.mark.parametrize("family", [False, True], ids=["alone", "family"])
+def test_lines_come_one_by_one_and_then_the_end_though_another_holds_the_pipe(family: bool) -> None:
+    child = ChildProcess(python(SAYS + "print('two\\nthr', end='', flush=True)"), family=family, stdout=subprocess.PIPE)
+    other = int(child.read_line(WAIT_S))
+    assert child.read_line(WAIT_S) == b"two"
+    assert child.read_line(WAIT_S) == b""  # half a line is none
+    assert child.end() == 0
+    check_gone(other)
+
+
+def test_no_line_within_the_time_is_a_timeout_and_what_comes_later_is_read_whole() -> None:
+    child = ChildProcess(
+        python("import sys; print('on', end='', flush=True); sys.stdin.readline(); print('e')"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with pytest.raises(TimeoutError):
+        child.read_line(0.3)
+    child.write_line(b"go")
+    assert child.read_line(WAIT_S) == b"one"
+    child.end()
+
+
+def test_the_end_of_a_child_that_does_not_listen_comes_after_its_patience() -> None:
+    code = SAYS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(1000)"
+    child = ChildProcess(python(code), patience_s=0.2, stdout=subprocess.PIPE)
+    other = int(child.read_line(WAIT_S))
+    assert child.read_line(WAIT_S) == b"up"
+    assert child.end() == -signal.SIGKILL
+    check_gone(other)
+
+
+def test_a_familys_use_of_the_machine_is_counted_and_kept() -> None:
+    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])\nprint('done', flush=True)\n"
+    child = ChildProcess(python(code + "sys.stdin.read()"), family=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.read_line(WAIT_S) == b"done"
+    used = child.usage()
+    assert used is not None
+    assert used.cpu_s > 0.05
+    assert used.rss_bytes > 1 << 22
+    child.end()
+    last = child.usage()
+    assert last is not None
+    assert last.cpu_s >= used.cpu_s
+
+
+def test_leaders_are_ended_side_by_side_with_their_groups() -> None:
+    leaders = [
+        subprocess.Popen(python(SAYS + "time.sleep(1000)"), stdout=subprocess.PIPE, start_new_session=True)
+        for _ in range(3)
+    ]
+    others = [int(leader.stdout.readline()) for leader in leaders if leader.stdout is not None]
+    end_all(leaders, WAIT_S)
+    assert [leader.returncode for leader in leaders] == [-signal.SIGTERM] * 3
+    for other in others:
+        check_gone(other)
+
+
+@pytest.mark.parametrize(("then", "status"), [("sys.exit(4)", 4), ("time.sleep(1000)", -signal.SIGTERM)])
+def test_an_event_loop_reads_to_the_end_and_ends_what_is_left(then: str, status: int) -> None:
+    async def read() -> tuple[list[bytes], int]:
+        process = await start_family(python(SAYS + then), patience_s=5.0, limit_bytes=LIMIT_BYTES)
+        lines = []
+        async for line in lines_of(process):
+            lines.append(line)
+            if status < 0:
+                break
+        return lines, await end_family(process, 5.0)
+
+    lines, found = asyncio.run(asyncio.wait_for(read(), WAIT_S))
+    assert (len(lines), found) == (1, status)
+    check_gone(int(lines[0]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a guard that is killed is the kernel's to see to")
+def test_an_event_loop_does_not_wait_for_the_pipe_of_a_child_that_is_killed_with_its_guard() -> None:
+    code = SAYS.replace("'1000']", "'5'], start_new_session=True") + "time.sleep(1000)"
+
+    async def read() -> tuple[float, int]:
+        process = await start_family(python(code), patience_s=5.0, limit_bytes=LIMIT_BYTES)
+        began_s = now_s()
+        async for line in lines_of(process):
+            psutil.Process(process.pid).kill()
+            other = int(line)
+        status = await end_family(process, 5.0)
+        psutil.Process(other).kill()
+        return now_s() - began_s, status
+
+    took_s, status = asyncio.run(read())
+    assert status == -signal.SIGKILL
+    assert took_s < 4.0
+
+
+def test_an_end_is_told_in_words() -> None:
+    assert [describe_end(status) for status in (3, -9, -63)] == ["status 3", "signal 9, SIGKILL", "signal 63"]
