@@ -72,7 +72,7 @@ class RunPlan(Frozen, frozen=True):
             if not stage:
                 raise AssertionError(f"parts that wait for each other: {sorted(missing)}")
             stages.append(stage)
-            waiting = [part for part in waiting if part not in stage]
+            waiting = [part for part in waiting if not missing.isdisjoint(part.needs)]
         return stages
 
     def of_kind(self, *kinds: PartKind) -> tuple[Part, ...]:
@@ -137,7 +137,7 @@ def _edge(edge: NodePlan, cloud: str, crossed: set[str], needs: tuple[str, ...])
     return Part(edge.name, "edge", nodes=(edge.name,), connects=connects, needs=needs)
 
 
-def _agent(deployment: Deployment, devices: tuple[NodePlan, ...], crossed: set[str], needs: tuple[str, ...]) -> Part:
+def _agent(deployment: Deployment, devices: list[NodePlan], crossed: set[str], needs: tuple[str, ...]) -> Part:
     connects = Counter[str]()
     for device in devices:
         connects.update(_upward(device, crossed))
@@ -164,12 +164,11 @@ def _upward(node: NodePlan, crossed: set[str]) -> dict[str, int]:
     return connects
 
 
-def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None], tuple[NodePlan, ...]]:
+def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None], list[NodePlan]]:
     """(group, site) -> the devices that share a process."""
-    found: dict[tuple[str, str | None], tuple[NodePlan, ...]] = {}
+    found: dict[tuple[str, str | None], list[NodePlan]] = {}
     for device in deployment.of_tier("device"):
-        key = (device.group, device.parent)
-        found[key] = (*found.get(key, ()), device)
+        found.setdefault((device.group, device.parent), []).append(device)
     return found
 
 

@@ -53,9 +53,9 @@ def needs(deployment: Deployment) -> dict[str, int]:
 
 def test_an_agent_needs_one_for_each_of_its_devices_and_a_broker_one_for_each_client() -> None:
     found = needs(crowd())
-    assert found["the 1,200 devices of room at hub-1"] == 1200
+    assert found["the 1,200 devices of room at hub-1"] == 1200 + 2  # heartbeats, and files of the cloud's
     assert found["the 1,201 connections to the broker of hub-0"] == 1201
-    assert max(found.values()) == 1201
+    assert max(found.values()) == 1202
 
 
 def test_a_broker_of_somebody_elses_is_not_counted() -> None:
@@ -64,12 +64,12 @@ def test_a_broker_of_somebody_elses_is_not_counted() -> None:
 
 def test_the_relay_needs_three_for_each_connection_that_it_carries() -> None:
     shaped = Link(between=("room", "hub"), latency_ms=2.0)
-    assert needs(crowd(links=(shaped,)))["the 2,400 connections across emulated links"] == 2 * 2400 * 3
+    assert needs(crowd(links=(shaped,)))["the 2,400 connections across emulated links"] == 2400 * 3
 
 
 def test_devices_that_learn_have_files_open_besides() -> None:
     found = needs(crowd(learning=True))
-    assert found["the 1,200 devices of room at hub-0"] == 3 * 1200
+    assert found["the 1,200 devices of room at hub-0"] == 3 * 1200 + 2
     assert found["the 1,200 clients of hub-1"] == 2 * 1200
 
 
@@ -85,8 +85,8 @@ def test_what_the_hard_limit_cannot_hold_is_refused_before_anything_starts(tmp_p
     )
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        f"{topology}: the 1,200 devices of room at hub need 1,264 open files in one process, and the hard "
-        "limit is 512 (raise it, as root: ulimit -Hn 1265; or take fewer devices)"
+        f"{topology}: the 1,200 devices of room at hub need 1,266 open files in one process, and the hard "
+        "limit is 512 (raise it, as root: ulimit -Hn 1266; or take fewer devices)"
     )
     assert not (tmp_path / "runs").exists()
 
