@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
-from cloud.control import ControlPlane
+from cloud.cloud_spec import CloudSpec
+from cloud.control_plane import ControlPlane
 from cloud.director import Director
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
-from cloud.spec import CloudSpec
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError
 from edgebench.fabric.descriptors import allow_descriptors

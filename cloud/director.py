@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from cloud.control import ControlPlane
+from cloud.cloud_spec import CloudSpec
+from cloud.control_plane import ControlPlane
 from cloud.federation import Federation, FederationSpec, GlobalModel
 from cloud.jobs import (
     BundleOrder,
@@ -27,7 +28,6 @@ from cloud.jobs import (
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
-from cloud.spec import CloudSpec
 from cloud.trainer import Trainer
 from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.core.timeouts import LONGEST_DRAIN_S
@@ -419,11 +419,11 @@ class Director:
                 out_dir=str(self._work_dir / f"training-{self._jobs}"),
             )
             try:
-                (weighed,) = await self._trainer.train([job], nice=_ROLLOUT_NICE)
-                self._write(RoundScored(name, model.number, weighed.metrics))
+                (evaluated,) = await self._trainer.train([job], nice=_ROLLOUT_NICE)
+                self._write(RoundScored(name, model.number, evaluated.metrics))
                 if due:
                     async with self._taking_up:
-                        await asyncio.to_thread(self._take_up, plan, weighed, f"federated round {model.number}")
+                        await asyncio.to_thread(self._take_up, plan, evaluated, f"federated round {model.number}")
             except EdgebenchError as error:
                 _log.error("%s: round %d: %s", name, model.number, error)
                 self._write(

@@ -37,10 +37,10 @@ from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parc
 from edgebench.federated.courier import Courier
 from edgebench.federated.flower.apps import load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.events import Learned, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.flower_log import into_our_log
 from edgebench.federated.flower.grid import MqttGrid
-from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.federated.reply_checks import UNIFORM
@@ -298,7 +298,7 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
     progress = _begin(spec, emit)
     if progress is None:
         return
-    job = Job(
+    job = EngineJob(
         clients=len(spec.plan.clients),
         seed=spec.seed,
         deadline_s=how.deadline_s,
@@ -310,7 +310,7 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
         progress.before_round(1)
     else:
         settings = {"bundle_dir": spec.bundle_dir, "seed": spec.seed}
-        nodes = Nodes("edgebench.federated.client_bundle:engine_client", settings)
+        nodes = EngineNodes("edgebench.federated.client_bundle:engine_client", settings)
         job = msgspec.structs.replace(
             job, how=how, initial=str(_initial(spec)), nodes=nodes, most_examples=_most_examples(spec)
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.learner_messages import Answer, App, BuiltIn, Done, LearnerSpec, LearnJob, write_reply
+from device_agent.learner_messages import AppSpec, BuiltInSpec, Done, LearnerClient, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
 from edgebench.federated.content import (
     ContentError,
@@ -64,10 +64,10 @@ class _Clients:
 
     def __init__(self, spec: LearnerSpec) -> None:
         self._spec = spec
-        self._known: dict[tuple[str, int], Answer] = {}
-        self._of_workload: dict[str, Callable[[int], Answer]] = {}
+        self._known: dict[tuple[str, int], LearnerClient] = {}
+        self._of_workload: dict[str, Callable[[int], LearnerClient]] = {}
 
-    def of(self, workload: str, node: int) -> Answer:
+    def of(self, workload: str, node: int) -> LearnerClient:
         """For one client. Raises EdgebenchError where its app or its bundle cannot be used."""
         if workload not in self._of_workload:
             self._of_workload[workload] = self._opened(self._spec.workloads[workload])
@@ -76,13 +76,13 @@ class _Clients:
             self._known[key] = self._of_workload[workload](node)
         return self._known[key]
 
-    def _opened(self, workload: BuiltIn | App) -> Callable[[int], Answer]:
+    def _opened(self, workload: BuiltInSpec | AppSpec) -> Callable[[int], LearnerClient]:
         # A device that learns by LiteRT has room neither for Flower nor for Keras.
-        if isinstance(workload, BuiltIn):
-            from device_agent.built_in import BuiltInClients
+        if isinstance(workload, BuiltInSpec):
+            from device_agent.built_in_clients import BuiltInClients
 
             return BuiltInClients(workload, self._spec.seed).client
-        from device_agent.apps import AppClients
+        from device_agent.app_clients import AppClients
 
         return AppClients(workload, self._spec.seed).client
 

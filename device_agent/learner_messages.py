@@ -11,17 +11,17 @@ from edgebench.clock import now_ns
 from edgebench.federated.content import Content, Head, Parcel, pack, reply_head, write_parcel
 
 Meta = Mapping[str, int | float | str]
-Answer = Callable[[Parcel], Parcel]
+LearnerClient = Callable[[Parcel], Parcel]
 
 
-class BuiltIn(msgspec.Struct, frozen=True, tag="built-in"):
+class BuiltInSpec(msgspec.Struct, frozen=True, tag="built-in"):
     """Clients of the built-in app learn from the bundle in a folder. runtime: the one that it was made for."""
 
     bundle_dir: str
     runtime: str
 
 
-class App(msgspec.Struct, frozen=True, tag="app"):
+class AppSpec(msgspec.Struct, frozen=True, tag="app"):
     """Clients of a Flower app of the user's own. clients: how many there are in all."""
 
     path: str
@@ -34,7 +34,7 @@ class LearnerSpec(msgspec.Struct, frozen=True):
     """What to learn, by workload. seed: of the run."""
 
     seed: int
-    workloads: dict[str, BuiltIn | App]
+    workloads: dict[str, BuiltInSpec | AppSpec]
 
 
 class LearnJob(msgspec.Struct, frozen=True):

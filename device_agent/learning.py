@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from device_agent.learner_messages import App, BuiltIn, LearnerSpec
+from device_agent.learner_messages import AppSpec, BuiltInSpec, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection
@@ -113,23 +113,25 @@ class Learning:
         self._process.reactor.call_soon_threadsafe(partial(request.answerer.answer, request.asked, reply))
 
 
-def by_keras_backend(workloads: Mapping[str, BuiltIn | App]) -> dict[str | None, dict[str, BuiltIn | App]]:
+def by_keras_backend(
+    workloads: Mapping[str, BuiltInSpec | AppSpec],
+) -> dict[str | None, dict[str, BuiltInSpec | AppSpec]]:
     """The workloads that can be learned in one process, by what Keras must run on there.
 
     None: an app of the user's own chooses for itself, and LiteRT needs no Keras.
     """
-    found: dict[str | None, dict[str, BuiltIn | App]] = {}
+    found: dict[str | None, dict[str, BuiltInSpec | AppSpec]] = {}
     for name, learned in workloads.items():
-        backend = KERAS_BACKENDS.get(learned.runtime) if isinstance(learned, BuiltIn) else None
+        backend = KERAS_BACKENDS.get(learned.runtime) if isinstance(learned, BuiltInSpec) else None
         found.setdefault(backend, {})[name] = learned
     return found
 
 
-def _learned(plan: FederatedPlan, bundle: Path | None, run_id: str) -> BuiltIn | App:
+def _learned(plan: FederatedPlan, bundle: Path | None, run_id: str) -> BuiltInSpec | AppSpec:
     if bundle is not None:
-        return BuiltIn(str(bundle), read_info(bundle).runtime)
+        return BuiltInSpec(str(bundle), read_info(bundle).runtime)
     assert plan.how.app is not None
-    return App(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
+    return AppSpec(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
 
 
 def _publish(connection: Connection, topic: str, datagram: bytes) -> bool:

@@ -17,22 +17,15 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from edgebench.clock import NS_PER_S, now_ns
+from edgebench.fabric.descriptors import HasFileno
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 _TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _CLOCK_MONOTONIC = 1
-
-
-class HasFileno(Protocol):
-    """A socket, or the end of a pipe."""
-
-    def fileno(self) -> int:
-        """The file descriptor."""
 
 
 class Timer:

@@ -381,8 +381,8 @@ class Observations(msgspec.Struct, frozen=True):
 
     started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
     the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
-    the source of its stream, `real_data` the workloads whose stream is not generated. trouble: reasons that make the
-    run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
+    the source of its stream, `real_data` the workloads whose stream is not generated. invalidated: reasons that make
+    the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
     made.
     lateness, host_usage: of a long run they are merged to a few thousand.
@@ -403,7 +403,7 @@ class Observations(msgspec.Struct, frozen=True):
     host: dict[str, str | int | float]
     versions: dict[str, str]
     data_sources: dict[str, str]
-    trouble: list[str] = []
+    invalidated: list[str] = []
     real_data: list[str] = []
     mistakes: list[str] = []
     partitions: list[Partitioned] = []

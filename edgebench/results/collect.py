@@ -96,7 +96,7 @@ class _Gathered:
         self._host_usage: list[HostUsage] = []
         self._versions: dict[str, str] = {}
         self._sources: dict[str, Sourced] = {}
-        self._trouble: list[str] = []
+        self._invalidated: list[str] = []
         self._mistakes: list[str] = []
         self._partitions: list[Partitioned] = []
         self._scores: list[RoundScored] = []
@@ -156,7 +156,7 @@ class _Gathered:
             case Died(death=death):
                 self._deaths.setdefault(death.part, death)
             case Invalidated(reason=reason, mistake=mistake):
-                (self._mistakes if mistake else self._trouble).append(reason)
+                (self._mistakes if mistake else self._invalidated).append(reason)
             case _:
                 raise AssertionError(f"{type(entry).__name__} is no entry of a run")
 
@@ -179,7 +179,7 @@ class _Gathered:
             versions=dict(sorted(self._versions.items())),
             data_sources={name: sourced.source for name, sourced in self._sources.items()},
             real_data=sorted(name for name, sourced in self._sources.items() if sourced.real),
-            trouble=[*self._mistakes, *self._trouble],
+            invalidated=[*self._mistakes, *self._invalidated],
             mistakes=self._mistakes,
             partitions=self._partitions,
             app_metrics=self._app_metrics,

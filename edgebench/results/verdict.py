@@ -70,7 +70,7 @@ def verdict_of(
     }
     by_kind: list[tuple[ReasonKind, Iterable[str]]] = [
         ("part", _deaths(deployment, observations)),
-        ("run", observations.trouble),
+        ("run", observations.invalidated),
         ("run", _cut_short(deployment, observations)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
         ("host", _host(scheduled, host_use)),
@@ -80,8 +80,8 @@ def verdict_of(
         ("federation", _federations(deployment, observations, federated)),
         ("link", _links(links)),
     ]
-    told = [(kind, reason) for kind, reasons in by_kind for reason in reasons]
-    return Verdict(valid=not told, reasons=[reason for _, reason in told], kinds=[kind for kind, _ in told])
+    found = [(kind, reason) for kind, reasons in by_kind for reason in reasons]
+    return Verdict(valid=not found, reasons=[reason for _, reason in found], kinds=[kind for kind, _ in found])
 
 
 def how_it_ended(status: int) -> str:
@@ -136,7 +136,7 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
         return
     if observations.ended_ns is None:
         yield f"the run was cut off before its {deployment.duration_s:g} s were over; run it to its end"
-    if _unexpected(observations) or observations.trouble:
+    if _unexpected(observations) or observations.invalidated:
         return  # then the others are stopped before their time
     silent = [name for name in deployment.nodes if name not in (*observations.closed, *_wanted_dead(observations))]
     if silent:
@@ -267,7 +267,7 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
             for node in deciders
             if (node, event.workload, event.manifest.digest) not in taken_up and node not in dead
         ]
-        if missing and not _unexpected(observations) and not observations.trouble:
+        if missing and not _unexpected(observations) and not observations.invalidated:
             yield (
                 f"{event.workload}: {listed(missing)} never decided with model {event.manifest.digest[:12]}, "
                 "although it was announced; see the logs, or let the run go on for longer after a roll-out"
@@ -289,7 +289,7 @@ def _later(event: ModelEvent, observations: Observations) -> list[int]:
 def _federations(
     deployment: Deployment, observations: Observations, federated: dict[str, FederatedFigures]
 ) -> Iterator[str]:
-    if observations.started_ns is None or observations.trouble:
+    if observations.started_ns is None or observations.invalidated:
         return
     for name, figures in federated.items():
         wanted = deployment.federated[name].how.rounds

@@ -67,7 +67,7 @@ class Classifier(ABC):
         """See `Task.fit`: by Adam, the best epoch on `dataset.valid` kept."""
         import keras
 
-        from edgebench.tasks.fitting import Patience, first_groups, keep_best
+        from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
         from edgebench.tasks.models import outputs_of
 
         for name, split in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
@@ -77,7 +77,7 @@ class Classifier(ABC):
         if isinstance(model, keras.Model):
             self._check_model(model, dataset)
         train = first_groups(dataset.train, options.examples, seed=options.seed)
-        how = Patience(options.epochs or self.epochs, patience=self.patience)
+        how = EarlyStopping(options.epochs or self.epochs, patience=self.patience)
         if not isinstance(model, keras.Model):
             from edgebench.tasks.torch_fitting import ModuleTraining
 

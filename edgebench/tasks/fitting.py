@@ -25,7 +25,7 @@ class HasWeights(Protocol):
 
 
 @dataclass(frozen=True)
-class Patience:
+class EarlyStopping:
     """When to stop, and from when on weights are kept.
 
     settle: the first epoch (or the last, of a shorter training) whose weights may be kept. patience: stop after so many
@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 
 def keep_best(
     model: HasWeights,
-    how: Patience,
+    how: EarlyStopping,
     *,
     train_epoch: Callable[[int], float],
     quality: Callable[[], float | Judged],

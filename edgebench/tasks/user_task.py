@@ -65,7 +65,7 @@ class UserTask:
         progress = options.progress
 
         def checked(epoch: Any) -> None:
-            self._refuse("fit told of", checks.problem_of_epoch(epoch))
+            self._refuse("fit reported", checks.problem_of_epoch(epoch))
             assert progress is not None
             progress(Epoch(int(epoch.epoch), int(epoch.epochs), float(epoch.loss), float(epoch.quality), epoch.picture))
 

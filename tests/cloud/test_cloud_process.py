@@ -14,14 +14,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cloud.control import ControlPlane
+from cloud.cloud_spec import CloudSpec
+from cloud.control_plane import ControlPlane
 from cloud.director import Director
 from cloud.federation import FederationEvent, GlobalModel
 from cloud.jobs import EvaluateJob, TrainJob
 from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
-from cloud.spec import CloudSpec
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.fabric.broker import EmbeddedBroker

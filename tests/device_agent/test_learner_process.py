@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from device_agent.learner_messages import App, LearnerSpec
+from device_agent.learner_messages import AppSpec, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
 from edgebench.federated.answerer import Asked
@@ -118,7 +118,7 @@ def hanging(tmp_path: Path) -> Path:
 
 def bench_of(app: Path, directory: Path, config: dict[str, Any], keras_backend: str | None = None) -> Bench:
     answers: queue.SimpleQueue[tuple[LearnerRequest, Path]] = queue.SimpleQueue()
-    spec = LearnerSpec(seed=1, workloads={"watch": App(str(app), config, clients=4, run_id=5)})
+    spec = LearnerSpec(seed=1, workloads={"watch": AppSpec(str(app), config, clients=4, run_id=5)})
     return Bench(
         LearnerProcess(
             spec, directory, lambda request, path: answers.put((request, path)), keras_backend=keras_backend

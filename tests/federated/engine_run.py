@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from edgebench.federated.content import Arrays, Head, pack, write_parcel
+from edgebench.federated.flower.engine_job import EngineJob
 from edgebench.federated.flower.events import Learned, MetricsSeen, RoundSeen
-from edgebench.federated.flower.jobs import Job
 
 
 class Keeping:
@@ -43,7 +43,7 @@ class Keeping:
 
 def main() -> None:
     engine, job_path, directory = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    job = msgspec.json.decode(job_path.read_bytes(), type=Job)
+    job = msgspec.json.decode(job_path.read_bytes(), type=EngineJob)
     if engine == "ray":
         from edgebench.federated.flower.simulation import run_on_ray
 

@@ -19,9 +19,9 @@ from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.flower.apps import ClientRunner, client_app, load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
+from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.events import Learned, MetricsSeen, RoundSeen
 from edgebench.federated.flower.grid import LocalGrid
-from edgebench.federated.flower.jobs import Job, Nodes
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
 from tests.federated.flower_nodes import adding_node, weights
@@ -37,7 +37,7 @@ ENGINES = ["ray", "superlink"]
 pytestmark = pytest.mark.timeout(600)
 
 
-def started(engine: str, job: Job, directory: Path, **environment: str) -> subprocess.Popen[bytes]:
+def started(engine: str, job: EngineJob, directory: Path, **environment: str) -> subprocess.Popen[bytes]:
     path = directory / "job.json"
     path.write_bytes(msgspec.json.encode(job))
     return subprocess.Popen(
@@ -49,7 +49,7 @@ def started(engine: str, job: Job, directory: Path, **environment: str) -> subpr
     )
 
 
-def run(engine: str, job: Job, directory: Path) -> list[RoundSeen]:
+def run(engine: str, job: EngineJob, directory: Path) -> list[RoundSeen]:
     with started(engine, job, directory) as process:
         output, _ = process.communicate()
     assert process.returncode == 0, output.decode()
@@ -68,7 +68,7 @@ def course(rounds: list[RoundSeen]) -> list[tuple[Any, ...]]:
 def test_any_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp_path: Path) -> None:
     there, here = tmp_path / "there.npy", tmp_path / "here.npy"
     app = load_app(NUMPY_APP).configured({"num-server-rounds": 2, "fraction-train": 0.67, "save-to": str(there)})
-    rounds = run(engine, Job(clients=CLIENTS, seed=SEED, deadline_s=60, app=app), tmp_path)
+    rounds = run(engine, EngineJob(clients=CLIENTS, seed=SEED, deadline_s=60, app=app), tmp_path)
 
     app = app.configured({"save-to": str(here)})
     runners = [
@@ -98,8 +98,8 @@ def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine:
     how = Federated(workload="w", rounds=2)
     first = tmp_path / "first.ebf"
     write_parcel(first, pack(Head(message_id="first", kind="model"), {"arrays": Arrays(weights(a=1.0, b=-1.0))}))
-    nodes = Nodes("tests.federated.flower_nodes:adding_node", {"step": STEP})
-    job = Job(clients=CLIENTS, seed=SEED, deadline_s=60, how=how, initial=str(first), nodes=nodes)
+    nodes = EngineNodes("tests.federated.flower_nodes:adding_node", {"step": STEP})
+    job = EngineJob(clients=CLIENTS, seed=SEED, deadline_s=60, how=how, initial=str(first), nodes=nodes)
     rounds = run(engine, job, tmp_path)
 
     local = [adding_node(node, CLIENTS, {"step": STEP}) for node in range(1, CLIENTS + 1)]
@@ -117,7 +117,7 @@ def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine:
 
 def test_nothing_of_a_superlink_outlives_whoever_has_started_it(tmp_path: Path) -> None:
     app = load_app(NUMPY_APP).configured({"num-server-rounds": 1000})
-    job = Job(clients=2, seed=SEED, deadline_s=60, app=app)
+    job = EngineJob(clients=2, seed=SEED, deadline_s=60, app=app)
     with started("superlink", job, tmp_path, TMPDIR=str(tmp_path)) as process:
         until_s = now_s() + 200
         while not (tmp_path / "rounds.json").exists():
@@ -137,6 +137,6 @@ def test_an_app_that_fails_on_a_superlink_says_why(tmp_path: Path) -> None:
 
     app = load_app(NUMPY_APP)
     broken = msgspec.structs.replace(app, server_ref="flower_numpy.server_app:nothing")
-    job = Job(clients=1, seed=SEED, deadline_s=60, app=broken)
+    job = EngineJob(clients=1, seed=SEED, deadline_s=60, app=broken)
     with pytest.raises(EdgebenchError, match="has no attribute 'nothing'"):
         run_on_superlink(job, Keeping(tmp_path), log_dir=tmp_path / "logs")

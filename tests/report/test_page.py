@@ -193,7 +193,7 @@ def test_what_users_and_machines_say_cannot_become_markup(tmp_path: Path) -> Non
     nasty = "</script><script>alert(1)</script><b>&"
     plan = factory.workload(nasty)
     observed = factory.observations(
-        trouble=[nasty],
+        invalidated=[nasty],
         versions={nasty: nasty},
         host={"cpu": nasty},
         data_sources={nasty: nasty},

@@ -237,7 +237,9 @@ def test_a_run_that_was_cut_short_is_invalid() -> None:
     assert _one(_verdict(factory.observations(ended_ns=None))).startswith(
         "the run was cut off before its 4 s were over"
     )
-    observed = factory.observations(started_ns=None, ended_ns=None, trouble=["interrupted while models were trained"])
+    observed = factory.observations(
+        started_ns=None, ended_ns=None, invalidated=["interrupted while models were trained"]
+    )
     verdict = _verdict(observed, [])
     assert verdict.reasons[:2] == [
         "interrupted while models were trained",
@@ -245,8 +247,8 @@ def test_a_run_that_was_cut_short_is_invalid() -> None:
     ]
 
 
-def test_trouble_makes_a_run_invalid_in_its_own_words() -> None:
-    assert _one(_verdict(factory.observations(trouble=["interrupted at 2.1 s"]))) == "interrupted at 2.1 s"
+def test_what_invalidated_a_run_stands_in_its_own_words() -> None:
+    assert _one(_verdict(factory.observations(invalidated=["interrupted at 2.1 s"]))) == "interrupted at 2.1 s"
 
 
 def test_decisions_of_a_model_that_was_never_announced_make_a_run_invalid() -> None:

@@ -307,7 +307,7 @@ class _Tells(_Gives):
 def test_what_fit_tells_is_checked(told: Any, said: str) -> None:
     task = user_task(NAME, sys.modules[__name__], _Tells(told))
     assert (
-        said_of(lambda: task.fit("light", SOUND, FitOptions(seed=0, progress=lambda _: None))) == f"fit told of {said}"
+        said_of(lambda: task.fit("light", SOUND, FitOptions(seed=0, progress=lambda _: None))) == f"fit reported {said}"
     )
 
 

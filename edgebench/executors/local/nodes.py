@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from cloud.spec import CloudSpec
+from cloud.cloud_spec import CloudSpec
 from edgebench.executors.plan import Part, RunPlan
 from edgebench.executors.processes import PartProcess, start_part
 from edgebench.executors.protocol import RunInputs

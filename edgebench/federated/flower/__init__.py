@@ -2,10 +2,11 @@
 
 messages: between Flower's messages and parcels. grid: Flower's `Grid` over a courier, and in one process. observed: the
 grid that every engine's is wrapped in: seeds, order, checks, figures. journal, replay: going on after a crash.
-strategies, built_in, buffered: the app that comes with edgebench. apps: any other. events: what is told of rounds.
+strategies, built_in, buffered: the app that comes with edgebench. apps, app_metrics: any other. events: what is told of
+rounds.
 
-jobs, numbered, clients: a federation for one of Flower's own engines, which are simulation (Ray) and superlink (with
-keys, entry and telling).
+engine_job, engine_grid, clients: a federation for one of Flower's own engines, which are simulation (Ray) and superlink
+(with keys, entry and remote_listener).
 """
 
 from __future__ import annotations

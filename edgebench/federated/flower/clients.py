@@ -16,7 +16,7 @@ from edgebench.clock import now_ns
 from edgebench.federated.content import ContentError, Parcel
 from edgebench.federated.flower.apps import call_client, client_app
 from edgebench.federated.flower.engine_grid import PLACE, RECORD, WHO
-from edgebench.federated.flower.jobs import Job, Nodes
+from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.messages import SERVER_NODE, between, to_message, to_parcel
 
 JOB = "job"
@@ -26,7 +26,7 @@ JOB = "job"
 class EngineClient(ClientApp):
     """Answers as the node of its place would, on any engine. job: None where the run config names its file."""
 
-    def __init__(self, job: Job | None = None) -> None:
+    def __init__(self, job: EngineJob | None = None) -> None:
         super().__init__()
         self._job = job
 
@@ -60,14 +60,14 @@ class EngineClient(ClientApp):
 
 
 @lru_cache(maxsize=1)
-def job_at(path: str) -> Job:
+def job_at(path: str) -> EngineJob:
     """The job in a file."""
-    return msgspec.json.decode(Path(path).read_bytes(), type=Job)
+    return msgspec.json.decode(Path(path).read_bytes(), type=EngineJob)
 
 
 @cache
 def _node(nodes: bytes, node_id: int, clients: int) -> Callable[[Parcel], Parcel]:
-    made = msgspec.json.decode(nodes, type=Nodes)
+    made = msgspec.json.decode(nodes, type=EngineNodes)
     module, _, function = made.factory.partition(":")
     node: Callable[[Parcel], Parcel] = getattr(importlib.import_module(module), function)(
         node_id, clients, made.settings

@@ -16,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import stamps_in
-from edgebench.federated.flower.events import Stamps
+from edgebench.federated.flower.events import MessageStamps
 from edgebench.federated.flower.grid import NodeGrid, stamped
 from edgebench.federated.flower.messages import SERVER_NODE, between
 
@@ -109,7 +109,7 @@ class EngineGrid(NodeGrid):
             tagged = reply.content.config_records.get(RECORD, {})
             records = {name: record for name, record in reply.content.items() if name != RECORD}
             reply = make_message(metadata=about, content=RecordDict(records))
-        stamps = Stamps(
+        stamps = MessageStamps(
             sent_ns=self._sent_ns.pop(about.reply_to_message_id, None),
             arrived_ns=now_ns(),
             **stamps_in(tagged),

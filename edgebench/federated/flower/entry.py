@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.flower.clients import JOB, EngineClient, job_at
-from edgebench.federated.flower.jobs import serve
+from edgebench.federated.flower.engine_job import serve
 from edgebench.federated.flower.remote_listener import RemoteListener
 from edgebench.topology.wording import one_line
 
@@ -23,14 +23,14 @@ def server_app() -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        teller = RemoteListener(Path(str(context.run_config[SOCKET])))
+        listener = RemoteListener(Path(str(context.run_config[SOCKET])))
         try:
-            serve(job_at(str(context.run_config[JOB])), grid, teller)
+            serve(job_at(str(context.run_config[JOB])), grid, listener)
         except Exception as error:
             reason = str(error) if isinstance(error, EdgebenchError) else f"{type(error).__name__}: {error}"
-            teller.failed(one_line(reason))
+            listener.failed(one_line(reason))
             raise
-        teller.done()
+        listener.done()
 
     return app
 

@@ -9,7 +9,7 @@ import msgspec
 from edgebench.federated.content import Array
 
 
-class Stamps(msgspec.Struct, frozen=True, kw_only=True):
+class MessageStamps(msgspec.Struct, frozen=True, kw_only=True):
     """The way of one request and its reply. Times in ns; None where an engine does not tell.
 
     sent_ns, delivered_ns (the client has the request), arrived_ns: on the server's clock. received_ns, started_ns,
@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     unread: bool = False
     examples: int | float | None = None
     staleness: int = 0
-    stamps: Stamps = Stamps()
+    stamps: MessageStamps = MessageStamps()
 
 
 class RoundSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.federated.content import Content, ContentError, Parcel, pack, stamps_in
 from edgebench.federated.courier import Reply, Request
-from edgebench.federated.flower.events import Stamps
+from edgebench.federated.flower.events import MessageStamps
 from edgebench.federated.flower.messages import SERVER_NODE, error_reply, head_of, to_content, to_message, to_parcel
 
 _STAMPS = "_edgebench_stamps"
@@ -57,13 +57,13 @@ def identity(run_id: int, node_id: int) -> Iterator[None]:
             setattr(TaskIdentity, name, value)
 
 
-def stamps_of(message: Message) -> Stamps:
+def stamps_of(message: Message) -> MessageStamps:
     """The way that a reply and its request have come."""
     stamps = message.metadata.__dict__.get(_STAMPS)
-    return stamps if isinstance(stamps, Stamps) else Stamps()
+    return stamps if isinstance(stamps, MessageStamps) else MessageStamps()
 
 
-def stamped(message: Message, stamps: Stamps) -> Message:
+def stamped(message: Message, stamps: MessageStamps) -> Message:
     """The reply, with the way that it has come."""
     # What stands for a reply that is refused has its metadata, and has come the same way.
     message.metadata.__dict__[_STAMPS] = stamps
@@ -178,7 +178,7 @@ class MqttGrid(NodeGrid):
 
     def _message(self, reply: Reply) -> Message:
         request, _ = self._asked.pop(reply.message_id)
-        stamps = Stamps(
+        stamps = MessageStamps(
             sent_ns=reply.submitted_ns,
             delivered_ns=reply.delivered_ns,
             arrived_ns=reply.received_ns,
@@ -210,7 +210,7 @@ class LocalGrid(NodeGrid):
             with self._lock:
                 sent_ns = now_ns()
                 reply = answer(request)
-            stamps = Stamps(sent_ns=sent_ns, arrived_ns=now_ns(), bytes_down=0, bytes_up=0)
+            stamps = MessageStamps(sent_ns=sent_ns, arrived_ns=now_ns(), bytes_down=0, bytes_up=0)
             self._replies[message_id] = received(reply, remove_content_from_message(message), stamps)
             message_ids.append(message_id)
         return message_ids
@@ -226,7 +226,7 @@ class LocalGrid(NodeGrid):
         return self.pull_messages(self.push_messages(messages))
 
 
-def received(parcel: Parcel, request: Message, stamps: Stamps) -> Message:
+def received(parcel: Parcel, request: Message, stamps: MessageStamps) -> Message:
     """The reply in a parcel, or an error that says why it is none."""
     stamps = msgspec.structs.replace(stamps, **stamps_in(parcel.head.meta))
     try:

@@ -19,8 +19,8 @@ import msgspec
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Arrays, Config, Content, ContentError, Head, arrays_in, configs_in, pack, unpack
+from edgebench.federated.flower.engine_job import Listener
 from edgebench.federated.flower.events import Learned, MetricsSeen, Privacy, RoundSeen
-from edgebench.federated.flower.jobs import Listener
 
 _LENGTH = struct.Struct(">Q")
 _ACK = b"\x06"
@@ -37,7 +37,7 @@ class RemoteListener:
         self._over = False
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(address))
-        threading.Thread(target=self._watch, name="teller-watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="listener-watch", daemon=True).start()
 
     def on_round(self, seen: RoundSeen) -> None:
         """A round is over."""
@@ -91,7 +91,7 @@ class ListenerServer:
         self._server.bind(str(address))
         address.chmod(0o600)
         self._server.listen(1)
-        self._teller: socket.socket | None = None
+        self._connection: socket.socket | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -100,13 +100,13 @@ class ListenerServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        if self._teller is not None:
-            self._teller.close()
+        if self._connection is not None:
+            self._connection.close()
 
     @property
     def has_begun(self) -> bool:
         """Whether there is a teller."""
-        return self._teller is not None
+        return self._connection is not None
 
     def hear(self, listener: Listener, timeout_s: float) -> bool:
         """Hand on the next thing that is told, if there is one within the time; True where it was the last.
@@ -114,17 +114,17 @@ class ListenerServer:
         Raises EdgebenchError where the job has failed, or its process has ended.
         """
         try:
-            if self._teller is None:
+            if self._connection is None:
                 self._server.settimeout(timeout_s)
-                self._teller, _ = self._server.accept()
-            self._teller.settimeout(timeout_s)
-            first = self._teller.recv(1)
+                self._connection, _ = self._server.accept()
+            self._connection.settimeout(timeout_s)
+            first = self._connection.recv(1)
         except TimeoutError:
             return False
-        self._teller.settimeout(None)
+        self._connection.settimeout(None)
         parcel = unpack(self._frame(first))
         over = _hand_on(parcel.head.kind, parcel.content, listener)
-        self._teller.sendall(_ACK)
+        self._connection.sendall(_ACK)
         return over
 
     def _frame(self, first: bytes) -> memoryview:
@@ -134,12 +134,12 @@ class ListenerServer:
         return memoryview(self._exactly(size))
 
     def _exactly(self, size: int) -> bytearray:
-        assert self._teller is not None
+        assert self._connection is not None
         data = bytearray(size)
         view = memoryview(data)
         at = 0
         while at < size:
-            n = self._teller.recv_into(view[at:])
+            n = self._connection.recv_into(view[at:])
             if n == 0:
                 raise EdgebenchError("the federation's server has ended without a word")
             at += n

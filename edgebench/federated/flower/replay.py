@@ -8,7 +8,7 @@ import msgspec
 from flwr.app import Message
 
 from edgebench.errors import EdgebenchError
-from edgebench.federated.flower.events import Stamps
+from edgebench.federated.flower.events import MessageStamps
 from edgebench.federated.flower.grid import stamped, stamps_of
 from edgebench.federated.flower.journal import Journal, JournalledReply
 from edgebench.federated.flower.messages import SERVER_NODE, to_message, to_parcel
@@ -98,8 +98,8 @@ def restored(answer: JournalledReply) -> Message:
     meta = answer.reply.head.meta
     message = to_message(answer.reply, run_id=int(meta["run_id"]), src=int(meta["node"]), dst=SERVER_NODE)
     message.metadata.__dict__["_reply_to_message_id"] = again(answer.ordinal)
-    names = Stamps.__struct_fields__
-    return stamped(message, msgspec.convert({name: meta[name] for name in names if name in meta}, Stamps))
+    names = MessageStamps.__struct_fields__
+    return stamped(message, msgspec.convert({name: meta[name] for name in names if name in meta}, MessageStamps))
 
 
 def again(ordinal: int) -> str:

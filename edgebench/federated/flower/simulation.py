@@ -12,10 +12,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.flower.clients import EngineClient
-from edgebench.federated.flower.jobs import Job, Listener, serve
+from edgebench.federated.flower.engine_job import EngineJob, Listener, serve
 
 
-def run_on_ray(job: Job, listener: Listener, *, cpus: int | None = None) -> None:
+def run_on_ray(job: EngineJob, listener: Listener, *, cpus: int | None = None) -> None:
     """Run a job to its end, in this process and those that Ray starts, one for each of `cpus` (none: this machine's).
 
     Ray changes this process's environment and leaves threads behind: give it a process of its own.

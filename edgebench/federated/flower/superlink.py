@@ -21,8 +21,8 @@ from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.child_process import ChildProcess, describe_end, end_children
 from edgebench.federated.flower.clients import JOB
+from edgebench.federated.flower.engine_job import EngineJob, Listener
 from edgebench.federated.flower.entry import SOCKET
-from edgebench.federated.flower.jobs import Job, Listener
 from edgebench.federated.flower.keys import Tls, make_node_key, make_tls
 from edgebench.federated.flower.remote_listener import ListenerServer
 
@@ -91,7 +91,7 @@ class _Process:
         return lines[-1].strip() if lines else "no output"
 
 
-def run_on_superlink(job: Job, listener: Listener, *, log_dir: Path) -> None:
+def run_on_superlink(job: EngineJob, listener: Listener, *, log_dir: Path) -> None:
     """Run a job to its end, on a SuperLink and SuperNodes that live as long as it does; their logs stay in `log_dir`.
 
     Call it from a thread that lasts: on Linux the processes die with it. Raises EdgebenchError.
@@ -217,7 +217,7 @@ def _tls_arguments(tls: Tls) -> list[str]:
     ]
 
 
-def _write_project(directory: Path, job: Job) -> Path:
+def _write_project(directory: Path, job: EngineJob) -> Path:
     """A Flower project that has nothing in it but the way to ours."""
     path = directory / "job.json"
     path.write_bytes(msgspec.json.encode(job))

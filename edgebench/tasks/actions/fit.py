@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgebench.seeds import rng_for, seed_for
 from edgebench.tasks.actions.augment import distorted
 from edgebench.tasks.actions.models import build
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
 from edgebench.tasks.metrics import class_metrics
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.task import Dataset, FitOptions, Size
@@ -19,7 +19,7 @@ from edgebench.tasks.task import Dataset, FitOptions, Size
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one size is trained. settle, patience: see `Patience`; late epochs count, since the rate falls to zero."""
+    """How one size is trained. settle, patience: as in `EarlyStopping`; late epochs count: the rate falls to zero."""
 
     epochs: int
     learning_rate: float
@@ -77,7 +77,7 @@ def fit(
         parts = [outputs_of(model, valid.x[i : i + _AT_ONCE]) for i in range(0, len(valid), _AT_ONCE)]
         return class_metrics(np.concatenate(parts), valid.y)["top1"]
 
-    how = Patience(planned, recipe.settle, recipe.patience)
+    how = EarlyStopping(planned, recipe.settle, recipe.patience)
     keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return model
 

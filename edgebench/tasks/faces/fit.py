@@ -13,14 +13,14 @@ from edgebench.tasks.faces.labels import PERSON, face_metrics
 from edgebench.tasks.faces.losses import Directions, angular_margin, semi_hard_triplets
 from edgebench.tasks.faces.models import Backbone, Heavy, backbone_of, build
 from edgebench.tasks.faces.pictures import varied
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.task import Dataset, FitOptions, Size
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. margin, scale: of its loss; settle, patience: as in `Patience`."""
+    """How a network is trained. margin, scale: of its loss; settle, patience: as in `EarlyStopping`."""
 
     batch: int
     learning_rate: float
@@ -70,7 +70,7 @@ def fit(
     def quality() -> float:
         return face_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)["auc"]
 
-    how = Patience(options.epochs or recipe.epochs, recipe.settle, recipe.patience)
+    how = EarlyStopping(options.epochs or recipe.epochs, recipe.settle, recipe.patience)
     optimiser = trainee.optimizer
     keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return model

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
 from edgebench.tasks.icu.models import PublishedShape, build
 from edgebench.tasks.metrics import binary_metrics
 from edgebench.tasks.models import outputs_of
@@ -66,6 +66,6 @@ def fit(
     def quality() -> float:
         return binary_metrics(outputs_of(network.model, dataset.valid.x), dataset.valid.y)["auroc"]
 
-    how = Patience(options.epochs or EPOCHS, recipe.settle, recipe.patience)
+    how = EarlyStopping(options.epochs or EPOCHS, recipe.settle, recipe.patience)
     keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return network.model

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
 from edgebench.tasks.lanes.decoding import APART, EMBEDDING, GRID, NEAR, SLOTS, lanes_from
 from edgebench.tasks.lanes.evaluation import lane_metrics
 from edgebench.tasks.lanes.geometry import LANES, lanes_of, mirrored
@@ -72,7 +72,7 @@ def fit(
     def quality() -> float:
         return lane_metrics(lanes_from(outputs_of(network.model, dataset.valid.x)), true)["accuracy"]
 
-    how = Patience(epochs, patience=_PATIENCE)
+    how = EarlyStopping(epochs, patience=_PATIENCE)
     keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return network.model
 

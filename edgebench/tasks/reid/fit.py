@@ -12,7 +12,7 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.fitting import Judged, Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, Judged, first_groups, keep_best
 from edgebench.tasks.images import png
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.reid.dgnet import DGNet, made_grid
@@ -25,7 +25,7 @@ from edgebench.tasks.triplets import hard_triplets
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. people: of each batch, `PICTURES_OF_EACH` of each. settle, patience: as in `Patience`.
+    """How a network is trained. people: of a batch, `PICTURES_OF_EACH` of each. settle, patience: see `EarlyStopping`.
 
     Few people are soon told apart on valid, so weights are kept late, and by mAP, which is the less coarse.
     """
@@ -84,7 +84,7 @@ def fit(size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
         found = reid_metrics(outputs_of(model, dataset.valid.x), dataset.valid.y)
         return Judged(shown=found["rank1"], worth=found["map"])
 
-    how = Patience(options.epochs or recipe.epochs, recipe.settle, recipe.patience)
+    how = EarlyStopping(options.epochs or recipe.epochs, recipe.settle, recipe.patience)
     drawn = None if dgnet is None else partial(_drawn, dgnet, dataset.valid, options.seed)
     # All of it, so that of DG-Net the generator fits the encoder that is kept.
     keep_best(trainee, how, train_epoch=train_epoch, quality=quality, progress=options.progress, picture=drawn)

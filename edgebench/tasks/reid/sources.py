@@ -100,18 +100,18 @@ def _read(folder: Path, part: str, role: int) -> tuple[NDArray[np.uint8], NDArra
     files = sorted((folder / part).glob("*.jpg"))
     if not files:
         raise DataError(f"{folder / part}: no .jpg files; it belongs to the layout of Market-1501")
-    told = np.array([_person_and_camera(file) for file in files], np.int64)
+    labelled = np.array([_person_and_camera(file) for file in files], np.int64)
     found = cached(
         f"reid-{folder.name}-{part}", _VERSION, files, lambda: {"x": np.stack([_picture(file) for file in files])}
     )
-    return found["x"], labels_of(told[:, 0], told[:, 1], np.full(len(files), role))
+    return found["x"], labels_of(labelled[:, 0], labelled[:, 1], np.full(len(files), role))
 
 
 def _person_and_camera(file: Path) -> tuple[int, int]:
-    told = _NAME.match(file.name)
-    if told is None:
+    labelled = _NAME.match(file.name)
+    if labelled is None:
         raise DataError(f"{file}: no name like 0002_c1s1_000451_03.jpg, person and camera; rename or remove it")
-    person, camera = int(told[1]), int(told[2])
+    person, camera = int(labelled[1]), int(labelled[2])
     return (JUNK if person < 0 else person), camera
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
 from edgebench.tasks.metrics import class_metrics
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.signs.augment import augmented
@@ -58,6 +58,6 @@ def fit(size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
     def quality() -> float:
         return class_metrics(outputs_of(network.model, dataset.valid.x), dataset.valid.y)["top1"]
 
-    how = Patience(epochs, patience=PATIENCE)
+    how = EarlyStopping(epochs, patience=PATIENCE)
     keep_best(network.model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return network.model

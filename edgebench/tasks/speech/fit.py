@@ -11,7 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for, seed_for
-from edgebench.tasks.fitting import Patience, first_groups, keep_best
+from edgebench.tasks.fitting import EarlyStopping, first_groups, keep_best
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.speech.audio import lengths
 from edgebench.tasks.speech.models import build
@@ -78,7 +78,7 @@ def fit(
     def quality() -> float:
         return speech_metrics(greedy(outputs_of(model, dataset.valid.x)), dataset.valid.y)["word_accuracy"]
 
-    how = Patience(total, patience=recipe.patience)
+    how = EarlyStopping(total, patience=recipe.patience)
     keep_best(model, how, train_epoch=train_epoch, quality=quality, progress=options.progress)
     return model
 

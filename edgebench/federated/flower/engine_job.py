@@ -17,7 +17,7 @@ from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
 
 
-class Nodes(msgspec.Struct, frozen=True):
+class EngineNodes(msgspec.Struct, frozen=True):
     """The clients of the built-in app, wherever they run.
 
     factory: `module:function`; `function(node_id, clients, settings)` returns what answers a parcel with a parcel.
@@ -27,7 +27,7 @@ class Nodes(msgspec.Struct, frozen=True):
     settings: dict[str, Any] = {}
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class EngineJob(msgspec.Struct, frozen=True, kw_only=True):
     """Either the built-in app (`how`, `initial`, a file with the first model, and `nodes`), or an `app`.
 
     state_dir: where to keep what a restart goes on from. most_examples: how many each client has, by node id.
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     min_replies: int = 1
     how: Federated | None = None
     initial: str | None = None
-    nodes: Nodes | None = None
+    nodes: EngineNodes | None = None
     app: FlowerApp | None = None
     state_dir: str | None = None
     most_examples: dict[int, int] | None = None
@@ -61,7 +61,7 @@ class Listener(Protocol):
         """The built-in app is about to begin a round; this may wait."""
 
 
-def serve(job: Job, engine: Grid, listener: Listener) -> None:
+def serve(job: EngineJob, engine: Grid, listener: Listener) -> None:
     """The server's half of a job, over an engine's grid. Raises EdgebenchError, and whatever an app raises."""
     grid = ObservedGrid(
         EngineGrid.of(engine, job.clients, patience_s=job.deadline_s),

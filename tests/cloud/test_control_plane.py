@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from cloud.control import ControlPlane
+from cloud.control_plane import ControlPlane
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from edgebench.errors import FabricError, ModelError
@@ -308,7 +308,7 @@ def test_an_offset_that_cannot_be_is_refused(served: Served, query: str, status:
 def test_a_model_that_is_too_large_is_refused_by_the_byte_that_is_too_many(
     served: Served, monkeypatch: pytest.MonkeyPatch, new: Path
 ) -> None:
-    monkeypatch.setattr("cloud.control._LARGEST_MODEL_BYTES", 1000)
+    monkeypatch.setattr("cloud.control_plane._LARGEST_MODEL_BYTES", 1000)
     assert _asked(served, "PUT", f"{'a' * 64}?offset=0", bytes(1000))[0] == 200
     assert _asked(served, "PUT", f"{'a' * 64}?offset=1000", b"x")[0] == 413
 

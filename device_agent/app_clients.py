@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from device_agent.learner_messages import Answer, App
+from device_agent.learner_messages import AppSpec, LearnerClient
 from edgebench.federated.flower.apps import ClientRunner, client_app, load_app
 
 
 class AppClients:
     """The clients of one app, which share its code. Raises EdgebenchError where that cannot be imported."""
 
-    def __init__(self, app: App, seed: int) -> None:
+    def __init__(self, app: AppSpec, seed: int) -> None:
         self._app = app
         self._seed = seed
         self._configured = load_app(Path(app.path)).configured(app.config)
         self._client_app = client_app(self._configured)
 
-    def client(self, node: int) -> Answer:
+    def client(self, node: int) -> LearnerClient:
         """What answers for one of them; it has a context of its own."""
         return ClientRunner(
             self._client_app,
