@@ -50,7 +50,7 @@ class SwapAround(Mergeable):
 
     def figures(self, start_ns: int) -> NodeSwap:
         """The figures."""
-        finished = np.unique(self.finished_ns.array.astype(np.int64))
+        finished = np.unique(self.finished_ns.array)
         pauses = np.diff(finished)
         near = (finished[1:] >= -AROUND_NS) & (finished[:-1] <= AROUND_NS)
         most_ns = self.waited_near_ns.most

@@ -11,8 +11,10 @@ import numpy as np
 from edgebench.results.chunks import ABSENT, Bools, Chunk, Floats, check_lengths
 from edgebench.results.values import Ints
 
-MOST_BYTES = 256_000_000
-"""Of the outputs and labels of one workload that are kept; of a run with more an even share is."""
+MOST_DECISIONS = 1 << 20
+MOST_BYTES = 128_000_000
+"""So many decisions of one workload are kept, of so many bytes of outputs and labels; of a run with more an even share.
+The chance error of a metric of half a million is some 0.001."""
 
 
 class Scored(NamedTuple):
@@ -43,10 +45,11 @@ class Scores:
     takes. Which these are depends neither on chunks nor on their order.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_decisions: int = MOST_DECISIONS, most_bytes: int = MOST_BYTES) -> None:
         self.known: Counter[str] = Counter()
         """By digest, how many decisions have a label that is known, kept or not."""
         self._kept: defaultdict[str, list[Scored]] = defaultdict(list)
+        self._most_decisions = most_decisions
         self._most_bytes = most_bytes
         self._zero_bits = 0
 
@@ -91,8 +94,12 @@ class Scores:
             self._kept[digest].append(shared)
 
     def _thin_out(self) -> None:
-        while sum(part.n_bytes for part in self._all()) > self._most_bytes:
+        while self._too_many():
             self._share(self._zero_bits + 1)
+
+    def _too_many(self) -> bool:
+        n_bytes = sum(part.n_bytes for part in self._all())
+        return n_bytes > self._most_bytes or sum(map(len, self._all())) > self._most_decisions
 
     def _share(self, zero_bits: int) -> None:
         self._zero_bits = zero_bits

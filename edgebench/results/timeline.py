@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations
@@ -88,12 +89,12 @@ class Timeline(Mergeable):
         count(self.lost, due[~chunk.decided])
         count(self.arrived, self.axis.bins(chunk.ns["arrived_ns"][chunk.decided]))
 
-    def latency_by(self, narrow: int) -> dict[int, Ints]:
+    def latency_by(self, narrow: int) -> dict[int, NDArray[np.integer[Any]]]:
         """Bin of so many narrow ones -> the latencies in it, for those that have any."""
-        bins = self.due.array.astype(np.int64) // narrow
+        bins = self.due.array // narrow
         order = np.argsort(bins, kind="stable")
         found, starts = np.unique(bins[order], return_index=True)
-        latencies = self.latency_ns.array[order].astype(np.int64)
+        latencies = self.latency_ns.array[order]
         return dict(zip(found.tolist(), np.split(latencies, starts[1:]), strict=True)) if len(found) else {}
 
 

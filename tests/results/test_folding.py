@@ -187,8 +187,8 @@ def _chunk(rows: list[SampleRecord]) -> Chunk:
     return chunk
 
 
-def _scores(parts: list[list[SampleRecord]], most_bytes: int) -> Scores:
-    scores = Scores(most_bytes)
+def _scores(parts: list[list[SampleRecord]], most: dict[str, int]) -> Scores:
+    scores = Scores(**most)
     for part in parts:
         chunk = _chunk(part)
         keys = chunk.keys({"bed-0": 0})
@@ -196,23 +196,23 @@ def _scores(parts: list[list[SampleRecord]], most_bytes: int) -> Scores:
     return scores
 
 
-def test_of_more_outputs_than_are_kept_an_even_share_is_whatever_the_chunks() -> None:
+# Of 20 bytes each, so that either is less than half of 4,000.
+@pytest.mark.parametrize("most", [{"most_bytes": 30_000}, {"most_decisions": 1_500}])
+def test_of_more_outputs_than_are_kept_an_even_share_is_whatever_the_chunks(most: dict[str, int]) -> None:
     rows = [factory.row(seq, seq, output=[seq / 4_000]) for seq in range(4_000)]
-    most_bytes = 30_000  # of 20 bytes each: less than half of them
-    whole = _scores([rows], most_bytes)
+    whole = _scores([rows], most)
     kept = whole.of()
     assert whole.known.total() == 4_000
     assert 4_000 / 8 < len(kept) <= 1_500
-    assert kept.n_bytes <= most_bytes
     # Even: as many of the first half as of the second, but for chance.
     assert abs(int((kept.keys < 2_000).sum()) - len(kept) / 2) < 3 * np.sqrt(len(kept) / 4)
     rng = rng_for(5, "shares")
     cuts = np.sort(rng.integers(1, 4_000, 9)).tolist()
     parts = [rows[start:end] for start, end in zip([0, *cuts], [*cuts, 4_000], strict=True) if start < end]
-    in_chunks = _scores(parts, most_bytes).of()
-    merged = Scores(most_bytes)
+    in_chunks = _scores(parts, most).of()
+    merged = Scores(**most)
     for part in reversed(parts):
-        merged.merge(_scores([part], most_bytes))
+        merged.merge(_scores([part], most))
     for other in (in_chunks, merged.of()):
         assert np.array_equal(other.keys, kept.keys)
         assert np.array_equal(other.outputs, kept.outputs)
