@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench.report import charts, federated_view, trade_offs, view, wording
+from edgebench.report import charts, federated_view, models_view, trade_offs, trust_view, view, wording
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result, Span, WorkloadFigures
@@ -81,7 +81,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print(line, markup=False, highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
-    for line in view.disturbed_lines(result):
+    for line in trust_view.disturbed_lines(result):
         console.print(line, markup=False, highlight=False)
     if result.verdict.valid:
         console.print("[green]valid[/green]", highlight=False)
@@ -107,7 +107,7 @@ def _html(run: Run, result: Result, fold: RunFold) -> str:
     return template.render(
         result=result,
         facts=view.facts(result, run.deployment),
-        verdict=view.verdict(result),
+        verdict=trust_view.verdict(result),
         tiles=view.tiles(result),
         generated_note=view.generated_note(result),
         tables={
@@ -122,8 +122,8 @@ def _html(run: Run, result: Result, fold: RunFold) -> str:
             "links": links,
             "more_links": more_links,
             "processes": view.process_table(result),
-            "trust": view.trust_table(result),
-            "disturbance": view.disturbance_table(result),
+            "trust": trust_view.trust_table(result),
+            "disturbance": trust_view.disturbance_table(result),
             "host": view.host_table(result),
         },
         charts=drawn,
@@ -132,9 +132,9 @@ def _html(run: Run, result: Result, fold: RunFold) -> str:
                 "name": name,
                 "real": each.quality.real,
                 "figure": figures.add(charts.quality_chart(each)),
-                "table": view.model_table(each),
-                "swaps": view.swap_table(name, result),
-                "lines": view.model_lines(name, result),
+                "table": models_view.model_table(each),
+                "swaps": models_view.swap_table(name, result),
+                "lines": models_view.model_lines(name, result),
                 "pictures": _pictures(run.path / MODELS, each),
             }
             for name, each in result.workloads.items()
@@ -142,7 +142,7 @@ def _html(run: Run, result: Result, fold: RunFold) -> str:
         federations=_federations(result, fold, figures),
         processes_note=f"The charts show the {shown} busiest of {of} processes." if shown < of else "",
         cascade_lines=trade_offs.cascade_lines(result),
-        trust_lines=view.trust_lines(result),
+        trust_lines=trust_view.trust_lines(result),
         css=Markup(_asset("report.css")),  # noqa: S704 our own files
         script=Markup(_asset("report.js")),  # noqa: S704
         plotly_js=Markup(get_plotlyjs()),  # noqa: S704

@@ -1,5 +1,6 @@
 import base64
 import io
+import math
 import re
 import shutil
 from pathlib import Path
@@ -187,6 +188,33 @@ def test_the_reasons_stand_in_the_report_of_an_invalid_run(tmp_path: Path) -> No
     page = _small(tmp_path, factory.observations(deaths=[Death("ward-0", -9, at_ms(1_300))]))
     assert "edge node ward-0 was killed by signal 9 (SIGKILL) at 1.3 s" in page
     assert "Do not rely on the figures" in page
+
+
+def test_outputs_that_are_no_finite_numbers_stand_in_the_report(tmp_path: Path) -> None:
+    rundir.write_deployment(tmp_path, factory.deployment())
+    rundir.write_observations(tmp_path, factory.observations())
+    rundir.write_records(tmp_path, [factory.row(seq, 10 * seq, output=[math.nan]) for seq in range(4)])
+    assert not write_report(tmp_path).verdict.valid
+    page = (tmp_path / rundir.REPORT).read_text()
+    assert "death-risk: 4 of 4 decisions are not finite numbers." in page
+    assert "death-risk: its quality has no value: 4 of 4 decisions are not finite numbers." in page
+
+
+def test_hops_by_the_cloud_are_shown_where_an_edge_passed_something_on(tmp_path: Path, ward: Path) -> None:
+    assert "backhaul up" not in _page(ward)
+    rundir.write_deployment(tmp_path, factory.deployment())
+    rundir.write_observations(tmp_path, factory.observations())
+    stamps = {
+        "forward_in_ns": at_ms(4),
+        "forward_out_ns": at_ms(5),
+        "return_in_ns": at_ms(67),
+        "return_out_ns": at_ms(68),
+    }
+    rundir.write_records(tmp_path, [factory.row(0, 0, (1, 40, 2, 4, 30), **stamps)])
+    write_report(tmp_path)
+    bars = _figures(_page(tmp_path))["chart-1"]["data"]
+    assert [bar["name"] for bar in bars][2:4] == ["edge forward", "backhaul up"]
+    assert sum(bar["x"][0] for bar in bars) == pytest.approx(77)
 
 
 def test_what_users_and_machines_say_cannot_become_markup(tmp_path: Path) -> None:
