@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from edgebench.executors import EXECUTORS
 from edgebench.executors.faults import CutLink, MendLink, TimedInjection
 from edgebench.executors.plan import COMMAND, RELAY, Part, RunPlan, plan_of
 from edgebench.topology import resolve
+from edgebench.topology.enforceable import ENFORCED
 from edgebench.topology.model import (
     Broker,
     Fault,
@@ -153,6 +155,10 @@ def test_a_run_goes_on_without_an_agent_and_ends_without_anything_else_that_the_
 def test_a_plan_survives_being_written_and_read() -> None:
     whole = plan(RADIO, UPLINK, faults=(Fault(at_s=1.0, kind="down", link="ward-0 -> cloud", for_s=2.0),))
     assert msgspec.json.decode(msgspec.json.encode(whole), type=RunPlan) == whole
+
+
+def test_every_executor_says_what_it_enforces() -> None:
+    assert EXECUTORS.keys() == ENFORCED.keys()
 
 
 def test_everything_runs_on_this_machine() -> None:
