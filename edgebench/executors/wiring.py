@@ -67,9 +67,11 @@ def models_address(node: str) -> str:
 
 
 class Wiring(NamedTuple):
-    """brokers: edge or cloud -> the URL of its broker. one_broker: they are all the same. control_url: of the cloud."""
+    """crossings: of the plan. brokers: edge or cloud -> the URL of its broker. one_broker: they are all the same.
+    control_url: of the cloud."""
 
     deployment: Deployment
+    crossings: tuple[Crossing, ...]
     brokers: Mapping[str, str]
     one_broker: bool
     control_url: str
@@ -79,7 +81,7 @@ class Wiring(NamedTuple):
         brokers = {broker_address(site): parse_broker_url(url) for site, url in self.brokers.items()}
         control = urlsplit(self.control_url)
         routes = []
-        for crossing in crossings(self.deployment):
+        for crossing in self.crossings:
             if crossing.to in brokers:
                 broker = brokers[crossing.to]
                 protocol: Literal["opaque", "mqtt"] = "opaque" if broker.tls else "mqtt"
@@ -90,7 +92,7 @@ class Wiring(NamedTuple):
 
     def endpoints(self, address: Callable[[str], Address]) -> dict[str, Endpoints]:
         """Where each node finds things. address: where a crossing begins."""
-        routed = {crossing.name for crossing in crossings(self.deployment)}
+        routed = {crossing.name for crossing in self.crossings}
 
         def mqtt(node: str, parent: str) -> str:
             broker = parse_broker_url(self.brokers[parent])

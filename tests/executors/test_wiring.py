@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgebench.executors.wiring import Wiring
+from edgebench.executors.wiring import Wiring, crossings
 from edgebench.topology import resolve
 from edgebench.topology.model import Link, NodeGroup, Place, Poisson, Topology, Workload
 
@@ -22,7 +22,7 @@ def wiring(*links: Link, infer: str = "edge", brokers: dict[str, str] = BROKERS)
         workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer=infer))},  # type: ignore[arg-type]
     )
     deployment = resolve(topology, run_id="r", executor="local")
-    return Wiring(deployment, brokers, one_broker=False, control_url="http://127.0.0.1:2000")
+    return Wiring(deployment, crossings(deployment), brokers, one_broker=False, control_url="http://127.0.0.1:2000")
 
 
 def through(route: str) -> tuple[str, int]:

@@ -121,8 +121,9 @@ class LocalExecution:
 
     def _wiring(self) -> Wiring:
         external = self._inputs.broker_url
-        urls = self._brokers.urls(self._inputs.deployment, external)
-        return Wiring(self._inputs.deployment, urls, external is not None, self._nodes.control_url)
+        deployment, crossings = self._inputs.deployment, self._plan.crossings
+        urls = self._brokers.urls(deployment, external)
+        return Wiring(deployment, crossings, urls, external is not None, self._nodes.control_url)
 
     def _named(self, name: str) -> PartProcess:
         for each in self._running:
