@@ -46,6 +46,7 @@ from edgebench.results.rundir import (
 from edgebench.topology import read_trace, resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Broker, Topology, Trace
+from edgebench.topology.resolving import without_login
 
 _FINISHED = b"finished\n"
 
@@ -83,8 +84,9 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     if options.registry is not None:
         check_folder("--registry", options.registry)
     _check_models(topology, file, registry_dir)
-    if topology.broker.url is not None:
-        _check_broker(topology, topology.broker.url)
+    broker_url = options.broker or topology.broker.url
+    if broker_url is not None:
+        _check_broker(topology, broker_url)
     allow_open_files(checked, file)
     if options.resume is not None:
         _check_resumable(checked, options.resume)
@@ -99,7 +101,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         run_dir=run_dir,
         registry_dir=registry_dir,
         data=None if topology.data is None else Path(topology.data),
-        broker_url=topology.broker.url,
+        broker_url=broker_url,
         traces=_traces(kept, run_dir),
     )
     progress = RunProgress(deployment, run_dir) if options.progress else Silent()
@@ -117,7 +119,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
 
 
 def _with_options(given: TopologyFile, options: RunOptions) -> Topology:
-    """The topology with the data and the broker that are to be, the data's folder being one that is there."""
+    """The topology with the data and the broker (without its login) that are to be; the data's folder is there."""
     topology, file = given.topology, given.path
     place, data = ("--data", options.data) if options.data is not None else (f"{file}: $.data", topology.data)
     if data is not None:
@@ -130,7 +132,9 @@ def _with_options(given: TopologyFile, options: RunOptions) -> Topology:
             raise EdgebenchError(
                 f"{file}: $.moves: a site is where a broker is, and --broker is the same for all (leave it out)"
             )
-        topology = msgspec.structs.replace(topology, broker=Broker(url=options.broker))
+        topology = msgspec.structs.replace(
+            topology, broker=Broker(url=without_login(parse_broker_url(options.broker).url))
+        )
     return topology
 
 
