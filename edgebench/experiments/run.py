@@ -26,11 +26,11 @@ from edgebench.executors.faults import FaultDriver
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
 from edgebench.executors.protocol import Execution, RunInputs
+from edgebench.experiments.broker_check import check_broker
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, keep_given
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.progress import RunProgress, Silent
-from edgebench.fabric.broker_probe import try_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
 from edgebench.report.page import write_report
@@ -86,7 +86,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     _check_models(topology, file, registry_dir)
     broker_url = options.broker or topology.broker.url
     if broker_url is not None:
-        _check_broker(topology, broker_url)
+        check_broker(checked, broker_url)
     allow_open_files(checked, file)
     if options.resume is not None:
         _check_resumable(checked, options.resume)
@@ -257,16 +257,6 @@ def _check_models(topology: Topology, file: Path, registry_dir: Path) -> None:
                 Registry(registry_dir).open(source.removeprefix("sha256:"))
             except ModelError as error:
                 raise EdgebenchError(f"{file}: $.workloads.{name}.model.source: {error} (see --registry)") from error
-
-
-def _check_broker(topology: Topology, url: str) -> None:
-    broker = parse_broker_url(url)
-    if broker.tls and topology.links:
-        raise EdgebenchError(
-            f"{broker.shown}: TLS does not reach across emulated links, whose far end has another name "
-            "(remove $.links, or use mqtt://)"
-        )
-    try_broker(broker)
 
 
 def _traces(kept: Topology, run_dir: Path) -> dict[str, list[float]]:

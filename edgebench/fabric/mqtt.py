@@ -62,19 +62,19 @@ class Connection:
         *,
         on_message: Received,
         on_up: Callable[[], None] | None = None,
-        on_down: Callable[[str], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
         clean_session: bool = False,
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
-        (re)connection once all subscriptions stand, `on_down`, instead of a line in the log, with the reason at each
-        that fails, is refused or breaks. clean_session: the broker forgets what it holds for this client when that is
-        gone."""
+        (re)connection, and after each `subscribe`, once all subscriptions stand; `on_trouble`, instead of a line in
+        the log, with the reason when a connection fails, is refused or breaks, or a subscription is refused.
+        clean_session: the broker forgets what it holds for this client when that is gone."""
         self._reactor = reactor
         self._broker = broker
         self._on_message = on_message
         self._on_up = on_up
-        self._on_down = on_down
+        self._on_trouble = on_trouble
         self._subscriptions: list[tuple[str, int]] = []
         self._awaited_acks: dict[int, list[tuple[str, int]]] = {}
         self._flush_asked = False
@@ -171,17 +171,17 @@ class Connection:
         delay_s = _RECONNECT_S[min(self._attempt, len(_RECONNECT_S) - 1)]
         self._attempt += 1
         self._reactor.call_later(delay_s, self._connect)
-        if self._on_down is not None:
-            self._on_down(why)
+        self._tell(logging.WARNING, why, f"; trying again in {delay_s:.1f} s")
+
+    def _tell(self, level: int, why: str, mend: str = "") -> None:
+        if self._on_trouble is not None:
+            self._on_trouble(why)
         else:
-            _log.warning("broker %s: %s; trying again in %.1f s", self._broker.at, why, delay_s)
+            _log.log(level, "broker %s: %s%s", self._broker.at, why, mend)
 
     def _connected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if code.is_failure:
-            if self._on_down is not None:
-                self._on_down(f"{REFUSED}: {code}")
-            else:
-                _log.error("broker %s refuses the connection: %s", self._broker.at, code)
+            self._tell(logging.ERROR, f"{REFUSED}: {code}")
             return
         self._attempt = 1
         self._awaited_acks.clear()
@@ -199,8 +199,8 @@ class Connection:
         asked = self._awaited_acks.pop(mid, [])
         refused = [subscription for subscription, code in zip(asked, codes, strict=False) if code.is_failure]
         if refused:
-            named = listed([topic for topic, _ in refused])
-            _log.error("broker %s refuses to subscribe %s; asking again", self._broker.at, named)
+            why = f"the broker refuses the subscription of {listed([topic for topic, _ in refused])}"
+            self._tell(logging.ERROR, why, "; asking again")
             self._awaited_acks[-mid] = refused
             self._reactor.call_later(_RESUBSCRIBE_S, partial(self._ask_again, -mid))
         if not self._awaited_acks and self._on_up is not None:

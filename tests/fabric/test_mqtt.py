@@ -126,7 +126,7 @@ def test_a_broker_that_comes_back_is_connected_to_again(reactor: Reactor, broker
         "again",
         on_message=lambda _topic, body: got.append(body),
         on_up=lambda: up.append(True),
-        on_down=down.append,
+        on_trouble=down.append,
     )
     connection.subscribe(["again"], 1)
     connection.start()

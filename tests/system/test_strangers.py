@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,9 +16,9 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edgebench.clock import now_s, sleep_s
 from edgebench.fabric import topics, wire
 from edgebench.seeds import rng_for
+from tests.fabric.mosquittos import mosquitto_with, password_of
 from tests.system.running import SMALL, faults_of, run, streaming
 
 SHAPE = (48, 76)
@@ -27,47 +26,14 @@ MEDIUM = SMALL.replace("duration_s: 4", "duration_s: 25")
 # On a busy machine ten thousand messages take their time, and all must come while the streams run.
 LONG_S, RATE_HZ, DEVICES = 60, 5, 4
 LONG = SMALL.replace("duration_s: 4", f"duration_s: {LONG_S}").replace("rate_hz: 10", f"rate_hz: {RATE_HZ}")
-BIND_TRIES = 5
 
 
 @pytest.fixture
 def broker(mosquitto: Path, tmp_path: Path) -> Iterator[int]:
     """A Mosquitto with a password, on a port of loopback."""
-    passwords = tmp_path / "passwords"
-    passwords.touch(mode=0o600)
-    subprocess.run(["mosquitto_passwd", "-b", str(passwords), "lab", "s3cret"], check=True, capture_output=True)
-    log = tmp_path / "mosquitto.log"
-    for _ in range(BIND_TRIES):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
-        configuration = tmp_path / "mosquitto.conf"
-        configuration.write_text(
-            f"listener {port} 127.0.0.1\npassword_file {passwords}\nuser root\nallow_anonymous false\n"
-            "max_queued_messages 0\nmax_inflight_messages 0\n"
-        )
-        with log.open("ab") as output:
-            process = subprocess.Popen([str(mosquitto), "-c", str(configuration)], stdout=output, stderr=output)
-        try:
-            if answers(process, port):
-                yield port
-                return
-        finally:
-            process.terminate()
-            process.wait()
-    pytest.fail(f"mosquitto did not start: {log.read_text()}")
-
-
-def answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Whether the process listens; false where it ended, since another took the port after it was chosen."""
-    until_s = now_s() + 30.0
-    while now_s() < until_s and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            sleep_s(0.05)
-        else:
-            return process.poll() is None
-    return False
+    login = password_of(tmp_path, "lab", "s3cret")
+    with mosquitto_with(mosquitto, tmp_path, login, "max_queued_messages 0", "max_inflight_messages 0") as port:
+        yield port
 
 
 def url(port: int) -> str:
