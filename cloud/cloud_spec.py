@@ -10,7 +10,7 @@ from edgebench.topology.deployment import Deployment
 
 class CloudSpec(msgspec.Struct, frozen=True):
     """tokens: token -> the nodes that it speaks for. data: where real data is, None for generated data.
-    traces: workload -> due times in s of a trace load."""
+    traces: workload -> due times in s of a trace load. retrain: whatever is remembered."""
 
     deployment: Deployment
     endpoints: dict[str, Endpoints]
@@ -19,3 +19,4 @@ class CloudSpec(msgspec.Struct, frozen=True):
     run_dir: str
     registry_dir: str
     data: str | None
+    retrain: bool = False

@@ -29,7 +29,9 @@ from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from cloud.trainer import Trainer
-from edgebench.clock import NS_PER_S, now_ns, now_s
+from cloud.training_key import Ingredients, ingredients_of
+from cloud.training_memory import TrainingMemory
+from edgebench.clock import NS_PER_S, now_ns, now_s, utc_now
 from edgebench.core.timeouts import LONGEST_DRAIN_S
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import (
@@ -46,6 +48,7 @@ from edgebench.fabric.records import (
     RoundRecord,
     RoundScored,
     Sourced,
+    TrainedWhen,
 )
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
@@ -93,7 +96,9 @@ class Director:
         self._jobs = 0
         self._federations: dict[str, Federation] = {}
         self._announced: set[str] = set()
+        self._memory = TrainingMemory()
         self._first_jobs: dict[str, TrainJob] = {}
+        self._made_of: dict[str, Ingredients | None] = {}
         self._learned_on: dict[str, str] = {}
         self._streams_end_ns: int | None = None
         # One model after another: whether one is better is asked of the one in use.
@@ -117,12 +122,15 @@ class Director:
     async def _prepare(self, children: contextlib.AsyncExitStack) -> None:
         self._status.preparing = "the cloud prepares data and first models"
         plans = list(self._deployment.workloads.values())
-        await self._trainer.train(
-            [self._first_job(plan) for plan in plans],
-            on_progress=self._tell_preparing,
-            # Files are copied, hashed, and models warmed up; heartbeats are answered meanwhile.
-            on_done=lambda trained: asyncio.to_thread(self._first_ready, trained),
-        )
+        jobs = [self._first_job(plan) for plan in plans]
+        # Files are copied, hashed, and models warmed up; heartbeats are answered meanwhile.
+        known = {job.name for job in jobs if await asyncio.to_thread(self._recalled, job)}
+        if len(known) < len(jobs):
+            await self._trainer.train(
+                [job for job in jobs if job.name not in known],
+                on_progress=self._tell_preparing,
+                on_done=lambda trained: asyncio.to_thread(self._first_trained, trained),
+            )
         for name, federated in self._deployment.federated.items():
             self._status.preparing = f"the cloud prepares the federation of {name}"
             federation = await children.enter_async_context(Federation(self._federation_spec(name, federated)))
@@ -251,7 +259,29 @@ class Director:
     def _tell_preparing(self, progress: EpochDone) -> None:
         self._status.preparing = f"the cloud trains {progress.name}: epoch {progress.epoch} of {progress.epochs}"
 
-    def _first_ready(self, trained: Trained) -> None:
+    def _recalled(self, job: TrainJob) -> bool:
+        """Whether what a first job would give was remembered; then all is ready, as after `_first_trained`."""
+        made_of = self._made_of[job.name] = ingredients_of(job)
+        if made_of is None:
+            _log.info("%s: not remembered: the code of %s is among too many files", job.name, job.task)
+        if made_of is None or self._spec.retrain:
+            return False
+        recalled = self._memory.recall(job, made_of)
+        if recalled is None:
+            return False
+        self._first_ready(recalled.trained, recalled.when)
+        return True
+
+    def _first_trained(self, trained: Trained) -> None:
+        made_of, run_id = self._made_of[trained.name], self._deployment.run_id
+        if made_of is not None:
+            self._memory.keep(self._first_jobs[trained.name], made_of, trained, run_id)
+        self._first_ready(trained, self._now_trained())
+
+    def _now_trained(self) -> TrainedWhen:
+        return TrainedWhen(self._deployment.run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}")
+
+    def _first_ready(self, trained: Trained, when: TrainedWhen) -> None:
         plan = self._deployment.workloads[trained.name]
         info = msgspec.json.decode((self._stream_dir(plan) / "stream.json").read_bytes(), type=StreamInfo)
         self._write(Sourced(plan.name, info.source, info.real))
@@ -266,7 +296,7 @@ class Director:
             self._write(Partitioned(plan.name, how, list(trained.bundle.samples), list(trained.bundle.groups)))
             self._plane.bundles[plan.name] = self._bundle_dir(plan.name)
         if trained.files:
-            self._take_up(plan, trained, "trained before the streams began")
+            self._take_up(plan, trained, "trained before the streams began", when)
             return
         manifest = self._found(plan)
         if manifest.task != plan.task or manifest.input != info.input:
@@ -274,7 +304,7 @@ class Director:
                 f"$.workloads.{plan.name}.model.source: {manifest.digest[:12]} is for {manifest.task} with input "
                 f"{manifest.input.shape}, the stream is of {plan.task} with {info.input.shape} (name another)"
             )
-        self._announce(plan, manifest, "found in the registry")
+        self._announce(plan, manifest, "found in the registry", None)
 
     def _found(self, plan: WorkloadPlan) -> Manifest:
         source = plan.model.source
@@ -289,26 +319,29 @@ class Director:
         self._registry.put(path, manifest)
         return manifest
 
-    def _take_up(self, plan: WorkloadPlan, trained: Trained, origin: str) -> None:
+    def _take_up(self, plan: WorkloadPlan, trained: Trained, origin: str, when: TrainedWhen) -> None:
         """Keep a trained model, and announce it if it is better than the one in use."""
         if trained.calibration is not None:
-            self._take_up_cascade(plan, trained.files, trained.calibration)
+            self._take_up_cascade(plan, trained.files, trained.calibration, when)
             return
         (file,) = trained.files
         self._keep(file)
         old, new = self._in_use.get(plan.name), file.manifest
         metric = task_named(plan.task).metric
         if self._streams_end_ns is not None and now_ns() > self._streams_end_ns:
-            self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, "not announced: " + _TOO_LATE)))
+            note = "not announced: " + _TOO_LATE
+            self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note, when)))
             return
         if old is None or new.metrics.get(metric, -math.inf) > old.metrics.get(metric, -math.inf):
-            self._announce(plan, new, origin)
+            self._announce(plan, new, origin, when)
             return
         note = f"not announced: {metric} {_shown(new, metric)} is not above {_shown(old, metric)}"
-        self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note)))
+        self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note, when)))
         self._status.rollouts[plan.name] = "new model no better"
 
-    def _take_up_cascade(self, plan: WorkloadPlan, files: tuple[TrainedFile, ...], calibration: Calibration) -> None:
+    def _take_up_cascade(
+        self, plan: WorkloadPlan, files: tuple[TrainedFile, ...], calibration: Calibration, when: TrainedWhen
+    ) -> None:
         """Keep and announce the two models of a cascade."""
         small, large = (file.manifest for file in files)
         for file in files:
@@ -320,7 +353,8 @@ class Director:
         self._announced.add(announced.digest)
         self._node.announce(plan.name, announced, here=large)
         for manifest, where in ((small, "the edge"), (large, "the cloud")):
-            self._write(Modelled(ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns())))
+            event = ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns(), trained=when)
+            self._write(Modelled(event))
 
     def _keep(self, file: TrainedFile) -> None:
         """Put a file into the registry, and what its model draws into the run directory."""
@@ -328,13 +362,13 @@ class Director:
         if file.picture is not None:
             shutil.copyfile(file.picture, Path(self._spec.run_dir) / "models" / f"{file.manifest.digest}.png")
 
-    def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str) -> None:
+    def _announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str, when: TrainedWhen | None) -> None:
         ready_ns = now_ns()
         keep_model(self._registry, manifest, Path(self._spec.run_dir) / "models")
         self._announced.add(manifest.digest)
         self._node.announce(plan.name, manifest)
         self._in_use[plan.name] = manifest
-        self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns())))
+        self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns(), trained=when)))
 
     async def _roll_out(self, plan: WorkloadPlan, rollout: Rollout, start_ns: int) -> None:
         await asyncio.sleep(max(0.0, start_ns / NS_PER_S + rollout.at_s - now_s()))
@@ -347,7 +381,9 @@ class Director:
             )
             self._status.rollouts[plan.name] = "rolled out"
             async with self._taking_up:
-                await asyncio.to_thread(self._take_up, plan, trained, "trained while the streams ran")
+                await asyncio.to_thread(
+                    self._take_up, plan, trained, "trained while the streams ran", self._now_trained()
+                )
         except EdgebenchError as error:
             _log.error("%s: %s", plan.name, error)
             self._status.rollouts[plan.name] = "training failed"
@@ -423,7 +459,8 @@ class Director:
                 self._write(RoundScored(name, model.number, evaluated.metrics))
                 if due:
                     async with self._taking_up:
-                        await asyncio.to_thread(self._take_up, plan, evaluated, f"federated round {model.number}")
+                        origin = f"federated round {model.number}"
+                        await asyncio.to_thread(self._take_up, plan, evaluated, origin, self._now_trained())
             except EdgebenchError as error:
                 _log.error("%s: round %d: %s", name, model.number, error)
                 self._write(

@@ -89,6 +89,7 @@ def run(
     registry: str | Path | None = None,
     broker: str | None = None,
     resume: str | Path | None = None,
+    retrain: bool = False,
     progress: bool = False,
     asked_ns: int | None = None,
 ) -> Run:
@@ -96,7 +97,8 @@ def run(
 
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models (None:
     `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone on
-    with. progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
+    with. retrain: train first models anew, whatever is remembered. progress: show on stderr how far it is. asked_ns: by
+    `edgebench.clock`, when it was asked for (None: now).
 
     In the main thread a first Ctrl-C ends the run in good order, as an invalid one. Raises EdgebenchError.
     """
@@ -109,6 +111,7 @@ def run(
         registry=_path(registry),
         broker=broker,
         resume=_path(resume),
+        retrain=retrain,
         progress=progress,
         asked_ns=asked_ns,
     )

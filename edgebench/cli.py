@@ -122,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
         registry=args.registry,
         broker=args.broker,
         resume=args.resume,
+        retrain=args.retrain,
         progress=True,
         asked_ns=_STARTED_NS,
     )
@@ -149,6 +150,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
     parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
+    parser.add_argument("--retrain", action="store_true", help="train first models anew, whatever is remembered")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the federated rounds of this run directory"
     )

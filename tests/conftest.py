@@ -37,6 +37,14 @@ def real_data() -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a user's runs remember is not for tests, nor the other way round."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def eagerly() -> Iterator[None]:
     """TensorFlow runs a training step as it comes: to trace a large network takes longer than a few of its steps."""

@@ -20,7 +20,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run needs besides its plan. broker_url: an external broker, login included. traces: see CloudSpec."""
+    """What a run needs besides its plan.
+
+    broker_url: an external broker, login included. traces, retrain: see CloudSpec.
+    """
 
     deployment: Deployment
     run_dir: Path
@@ -28,6 +31,7 @@ class RunInputs:
     data: Path | None
     broker_url: str | None
     traces: dict[str, list[float]]
+    retrain: bool = False
 
 
 class Execution(Protocol):

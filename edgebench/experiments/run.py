@@ -57,7 +57,8 @@ class RunOptions:
 
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models
     (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
-    on with. progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
+    on with. retrain: train first models anew, whatever is remembered. progress: show on stderr how far the run is.
+    asked_ns: when the user asked for it (None: now).
     """
 
     out: Path = Path("runs")
@@ -66,6 +67,7 @@ class RunOptions:
     registry: Path | None = None
     broker: str | None = None
     resume: Path | None = None
+    retrain: bool = False
     progress: bool = False
     asked_ns: int | None = None
 
@@ -103,6 +105,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         data=None if topology.data is None else Path(topology.data),
         broker_url=broker_url,
         traces=_traces(kept, run_dir),
+        retrain=options.retrain,
     )
     progress = RunProgress(deployment, run_dir) if options.progress else Silent()
     observations = _execute(inputs, asked_ns, progress)

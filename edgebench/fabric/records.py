@@ -248,8 +248,18 @@ class Faulted(msgspec.Struct, frozen=True, tag="fault"):
     part: str | None = None
 
 
+class TrainedWhen(msgspec.Struct, frozen=True):
+    """The run that trained a model, and when, UTC."""
+
+    run_id: str
+    at: str
+
+
 class ModelEvent(msgspec.Struct, frozen=True):
-    """A model that the cloud came by. announced_ns is None for one that was not better; `note` says why or how."""
+    """A model that the cloud came by. announced_ns is None for one that was not better; `note` says why or how.
+
+    trained: by which run, and when; None for one that was found in the registry, or as a file.
+    """
 
     workload: str
     origin: str
@@ -257,6 +267,7 @@ class ModelEvent(msgspec.Struct, frozen=True):
     ready_ns: int
     announced_ns: int | None
     note: str = ""
+    trained: TrainedWhen | None = None
 
 
 class Modelled(msgspec.Struct, frozen=True, tag="model"):

@@ -44,6 +44,10 @@ def model_lines(name: str, result: Result) -> list[str]:
     """What happened to the models of one workload, in sentences."""
     lines = []
     for model in result.workloads[name].models:
+        if model.trained == "remembered":
+            lines.append(
+                f"{model.digest[:8]} is remembered: it was trained by {model.trained_in}, at {model.trained_at}."
+            )
         if model.note:
             lines.append(f"{model.digest[:8]}: {model.note}")
         if not model.announced and model.origin != "unknown":

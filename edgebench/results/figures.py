@@ -125,7 +125,11 @@ class Validated(msgspec.Struct, frozen=True):
 
 class ModelUse(msgspec.Struct, frozen=True):
     """A model that decided, or was to. from_s: when the first node began with it, s from the start of the streams;
-    0 for a model that was there already, None for one that no node swapped in. n: decisions that it made."""
+    0 for a model that was there already, None for one that no node swapped in. n: decisions that it made.
+
+    trained: in this run, or remembered of an earlier one (None: it was found). trained_in, trained_at: the run, and
+    when, UTC.
+    """
 
     digest: str
     origin: str
@@ -138,6 +142,9 @@ class ModelUse(msgspec.Struct, frozen=True):
     note: str
     size_bytes: int | None
     validated: Validated | None
+    trained: Literal["this run", "remembered"] | None = None
+    trained_in: str | None = None
+    trained_at: str | None = None
 
 
 class CascadeFigures(msgspec.Struct, frozen=True):

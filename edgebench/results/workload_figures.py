@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from typing import Literal
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.tallies import Tally
@@ -204,6 +205,9 @@ def _models(fold: WorkloadFold, deployment: Deployment, observations: Observatio
             note=event.note,
             size_bytes=event.manifest.size_bytes,
             validated=_validated(task, event),
+            trained=_trained(event, deployment),
+            trained_in=None if event.trained is None else event.trained.run_id,
+            trained_at=None if event.trained is None else event.trained.at,
         )
         for event in events
     ]
@@ -212,6 +216,12 @@ def _models(fold: WorkloadFold, deployment: Deployment, observations: Observatio
         quality, n = _quality(fold, digest, deployment, observations), fold.by_digest[digest]
         uses.append(ModelUse(digest, "unknown", "unknown", "unknown", None, quality, n, False, "", None, None))
     return uses
+
+
+def _trained(event: ModelEvent, deployment: Deployment) -> Literal["this run", "remembered"] | None:
+    if event.trained is None:
+        return None
+    return "this run" if event.trained.run_id == deployment.run_id else "remembered"
 
 
 def _from_s(observations: Observations, workload: str, digest: str) -> float | None:

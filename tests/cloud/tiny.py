@@ -16,7 +16,7 @@ from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks.images import png
 from edgebench.tasks.metrics import binary_intervals, binary_metrics
-from edgebench.tasks.task import Baseline, Dataset, Epoch, FitOptions, ModelInfo, Size, Split
+from edgebench.tasks.task import Baseline, Dataset, Epoch, FitOptions, Loss, ModelInfo, Size, Split
 
 if TYPE_CHECKING:
     import keras
@@ -110,6 +110,12 @@ class Unscored(TinyTask):
         return super().score(outputs, labels)
 
 
+class Learnable(TinyTask):
+    """Which devices can learn on together."""
+
+    loss: Loss = "binary_crossentropy"
+
+
 def drawn_by(size: Size) -> bytes:
     """What a model of this size draws."""
     return png(np.full((2, 3, 3), len(size), np.uint8), f"drawn by {size}")
@@ -119,5 +125,6 @@ TASK = TinyTask()
 CRASHING = TinyTask(name="tests.cloud.tiny:CRASHING", fitting="crash")
 FAILING = TinyTask(name="tests.cloud.tiny:FAILING", fitting="error")
 LIGHT_ONLY = TinyTask(name="tests.cloud.tiny:LIGHT_ONLY", models={"light": ModelInfo("dense 8")})
+LEARNABLE = Learnable(name="tests.cloud.tiny:LEARNABLE")
 UNSCORED = Unscored(name="tests.cloud.tiny:UNSCORED")
 SLOW = TinyTask(name="tests.cloud.tiny:SLOW", fitting="slow")

@@ -48,6 +48,7 @@ class Nodes:
             run_dir=str(inputs.run_dir),
             registry_dir=str(inputs.registry_dir),
             data=str(inputs.data) if inputs.data is not None else None,
+            retrain=inputs.retrain,
         )
         work_dir = self._work_dir / part.name
         work_dir.mkdir(parents=True)
