@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from edge_node.site_server import SiteServer
 from edgebench.fabric import topics
@@ -12,7 +13,61 @@ from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import Rounded
 
-Take = Callable[[bytes], object]
+
+class FromCloud(Protocol):
+    """Who takes what the cloud sends to clients here."""
+
+    def from_cloud(self, payload: bytes) -> None:
+        """A message of the cloud has arrived."""
+        ...
+
+
+class FromDevice(Protocol):
+    """Who takes what one device sends as a client of a federation."""
+
+    def from_device(self, payload: bytes) -> None:
+        """A message of the device has arrived."""
+        ...
+
+    def device_status(self, payload: bytes) -> None:
+        """The device is there, or gone."""
+        ...
+
+
+class _Passage:
+    """Between the cloud and a device, without looking into it: what gets lost is sent again by who began it."""
+
+    def __init__(self, run_id: str, hop: tuple[str, str, str], site: Connection, uplink: Connection) -> None:
+        """hop: workload, edge, device."""
+        workload, _, device = hop
+        self._site = site
+        self._uplink = uplink
+        self._up = topics.fl_up(run_id, *hop)
+        self._down = topics.fl_site_down(run_id, workload, device)
+        self._status = topics.fl_status(run_id, *hop)
+
+    def from_cloud(self, payload: bytes) -> None:
+        self._site.publish(self._down, payload, qos=0)
+
+    def from_device(self, payload: bytes) -> None:
+        self._uplink.publish(self._up, payload, qos=0)
+
+    def device_status(self, payload: bytes) -> None:
+        self._uplink.publish(self._status, payload, qos=1, retain=True)
+
+
+class _Served:
+    """A device that this edge's own server asks."""
+
+    def __init__(self, server: SiteServer, device: str) -> None:
+        self._server = server
+        self._device = device
+
+    def from_device(self, payload: bytes) -> None:
+        self._server.from_device(self._device, payload)
+
+    def device_status(self, payload: bytes) -> None:
+        self._server.device_status(self._device, payload)
 
 
 class Federations:
@@ -43,9 +98,9 @@ class Federations:
         self._work_dir = work_dir
         self._samples = samples
         self._one_broker = one_broker
-        self._from_site: dict[str, Take] = {}
-        self._from_cloud: dict[str, Take] = {}
-        self._present: dict[str, list[Take]] = {}
+        self._from_device: dict[str, FromDevice] = {}
+        self._from_cloud: dict[str, FromCloud] = {}
+        self._status: dict[str, list[FromDevice]] = {}
         self._servers: list[SiteServer] = []
         for workload, plan in process.plan.federated.items():
             devices = plan.edges.get(edge, ())
@@ -57,29 +112,25 @@ class Federations:
                 self._pass_on(workload, devices)
             heard = devices if one_broker else [topics.ANY]
             site.subscribe([topics.fl_site_up(self._run_id, workload, device) for device in heard], 0)
-        if self._present:
+        if self._status:
             site.subscribe([topics.status(self._run_id, topics.ANY)], 1)
 
     def takes_from_site(self, topic: str, payload: bytes) -> bool:
         """Take a message of a device, if it is of a federation."""
-        take = self._from_site.get(topic)
-        if take is not None:
-            take(payload)
+        known = self._from_device.get(topic)
+        if known is not None:
+            known.from_device(payload)
             return True
-        takers = self._present.get(topic)
-        if takers is None:
-            return False
-        for each in takers:
-            each(payload)
-        return True
+        for each in self._status.get(topic, ()):
+            each.device_status(payload)
+        return topic in self._status
 
     def takes_from_cloud(self, topic: str, payload: bytes) -> bool:
         """Take a message of the cloud, if it is of a federation."""
-        take = self._from_cloud.get(topic)
-        if take is None:
-            return False
-        take(payload)
-        return True
+        known = self._from_cloud.get(topic)
+        if known is not None:
+            known.from_cloud(payload)
+        return known is not None
 
     def site_is_up(self) -> None:
         """The site's connection is there, perhaps again."""
@@ -97,16 +148,16 @@ class Federations:
             server.close()
 
     def _pass_on(self, workload: str, devices: tuple[str, ...]) -> None:
-        """Between the cloud and each device, without looking into it: what gets lost is sent again by who began it."""
         for device in devices:
-            hop = (self._run_id, workload, self._edge, device)
-            site_up = topics.fl_site_up(self._run_id, workload, device)
-            site_down = topics.fl_site_down(self._run_id, workload, device)
-            self._from_site[site_up] = partial(self._uplink.publish, topics.fl_up(*hop), qos=0)
-            self._from_cloud[topics.fl_down(*hop)] = partial(self._site.publish, site_down, qos=0)
-            status = partial(self._uplink.publish, topics.fl_status(*hop), qos=1, retain=True)
-            self._present.setdefault(topics.status(self._run_id, device), []).append(status)
+            hop = (workload, self._edge, device)
+            passage = _Passage(self._run_id, hop, self._site, self._uplink)
+            self._from_cloud[topics.fl_down(self._run_id, *hop)] = passage
+            self._hear(workload, device, passage)
         self._uplink.subscribe([topics.fl_down(self._run_id, workload, self._edge, topics.ANY)], 0)
+
+    def _hear(self, workload: str, device: str, taker: FromDevice) -> None:
+        self._from_device[topics.fl_site_up(self._run_id, workload, device)] = taker
+        self._status.setdefault(topics.status(self._run_id, device), []).append(taker)
 
     def _serve(self, workload: str, devices: tuple[str, ...]) -> None:
         hop = (self._run_id, workload, self._edge, self._edge)
@@ -128,9 +179,7 @@ class Federations:
             on_round=lambda record: self._process.write(Rounded(record)),
         )
         self._servers.append(server)
-        self._from_cloud[topics.fl_down(*hop)] = server.from_cloud
+        self._from_cloud[topics.fl_down(*hop)] = server
         self._uplink.subscribe([topics.fl_down(*hop)], 0)
         for device in devices:
-            self._from_site[topics.fl_site_up(self._run_id, workload, device)] = partial(server.from_device, device)
-            present = self._present.setdefault(topics.status(self._run_id, device), [])
-            present.append(partial(server.device_status, device))
+            self._hear(workload, device, _Served(server, device))
