@@ -196,7 +196,7 @@ def test_a_clients_chance_does_not_depend_on_who_was_called_before() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("raise RuntimeError('no\\ndata')", "RuntimeError: no\\ndata"),
+        ("raise RuntimeError('no\\ndata')", "RuntimeError: no data"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("return 5", "the ClientApp returned int, not a Message"),
         ("return Message(RecordDict({'a': UNFIT}), reply_to=message)", "cannot travel"),
@@ -324,6 +324,28 @@ def test_a_deprecated_app_whose_clients_all_fail_has_no_round_that_gave_anything
     rounds = run(write_app(tmp_path, "old_failing", server=OLD_SERVER, client=FAILING_CLIENT), 3)
     trained = [one for one in rounds if one.kind == "train"]
     assert [(failures(one), one.skipped) for one in trained] == [(3, "none of 3 replies is good")] * 2
+
+
+def test_a_client_that_raises_is_told_with_the_place_in_its_own_file(tmp_path: Path) -> None:
+    client = CLIENT.replace("def train(message, context):", "def train(message, context):\n    {}['column']")
+    app = load_app(write_app(tmp_path, "raising", client=client))
+    runner = ClientRunner(client_app(app), run_id=1, node_id=1, clients=1, run_config=app.run_config, seed=1)
+    line = client.splitlines().index("    {}['column']") + 1
+    said = f"KeyError: 'column' ({tmp_path / 'raising_client.py'}, line {line})"
+    assert runner.reply(Parcel(Head(message_id="m", kind="train"), {})).head.error == said
+
+
+@pytest.mark.parametrize("status", ["", "0"])
+def test_a_server_app_may_end_by_leaving_its_process(tmp_path: Path, status: str) -> None:
+    name = f"leaving{status}"
+    server = SERVER + f"    import sys\n    sys.exit({status})\n"
+    assert [one.kind for one in run(write_app(tmp_path, name, server=server), 2)][-1] == "query.count"
+
+
+def test_a_server_app_that_gives_up_says_with_which_status(tmp_path: Path) -> None:
+    server = SERVER + "    import sys\n    sys.exit('no data')\n"
+    with pytest.raises(EdgebenchError, match=r"the app's server gave up by sys\.exit\('no data'\)"):
+        run(write_app(tmp_path, "giving_up", server=server), 2)
 
 
 MEASURING = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import ServerApp
 
 from edgebench.clock import now_ns
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, describe_error
 from edgebench.federated.content import Bytes, ContentError, Head, Parcel, pack
 from edgebench.federated.flower.app_metrics import hearing
 from edgebench.federated.flower.grid import identity
@@ -29,6 +30,8 @@ from edgebench.topology.wording import did_you_mean, one_line
 
 Value = bool | int | float | str
 _App = TypeVar("_App", ServerApp, ClientApp)
+_TERMINATED = 128 + signal.SIGTERM
+"""The status with which a process leaves that is being ended from outside."""
 
 
 class FlowerApp(msgspec.Struct, frozen=True):
@@ -90,7 +93,8 @@ def run_server_app(app: FlowerApp, grid: ObservedGrid, *, state_dir: Path | None
     """Run the app's ServerApp to its end. state_dir: where to keep what a restart goes on from.
 
     An app with Flower's deprecated strategies sums replies up as they come, and cannot be resumed: it starts anew.
-    Raises EdgebenchError where the app cannot be imported; whatever the app raises comes through.
+    An app may end by `sys.exit()`. Raises EdgebenchError where it exits with another status, or cannot be imported;
+    whatever else it raises comes through.
     """
     run_id = grid.run.run_id
     with identity(run_id, SERVER_NODE):
@@ -109,6 +113,11 @@ def run_server_app(app: FlowerApp, grid: ObservedGrid, *, state_dir: Path | None
         try:
             with hearing(grid.tell_metrics):
                 serve(grid, context)
+        except SystemExit as end:
+            if end.code == _TERMINATED:
+                raise
+            if end.code not in (None, 0):
+                raise EdgebenchError(f"{app.folder}: the app's server gave up by sys.exit({end.code!r})") from end
         finally:
             grid.finish()
 
@@ -182,10 +191,12 @@ def call_client(app: ClientApp, message: Message, context: Context, *, seed: int
     with identity(about.run_id, context.node_id):
         try:
             reply = app(message, context)
+            reason = None
             if not isinstance(reply, Message):
-                raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
+                reason = f"the ClientApp returned {type(reply).__name__}, not a Message"
         except (Exception, SystemExit) as error:  # noqa: BLE001  (the reply is where it goes)
-            reason = one_line(f"{type(error).__name__}: {error}")
+            reason = describe_error(error)
+        if reason is not None:
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
     reply.metadata.__dict__["_reply_to_message_id"] = about.message_id
     return reply

@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, describe_error
 from edgebench.federated.flower.clients import JOB, EngineClient, job_at
 from edgebench.federated.flower.engine_job import serve
 from edgebench.federated.flower.remote_listener import RemoteListener
@@ -27,8 +27,7 @@ def server_app() -> ServerApp:
         try:
             serve(job_at(str(context.run_config[JOB])), grid, listener)
         except Exception as error:
-            reason = str(error) if isinstance(error, EdgebenchError) else f"{type(error).__name__}: {error}"
-            listener.failed(one_line(reason))
+            listener.failed(one_line(str(error)) if isinstance(error, EdgebenchError) else describe_error(error))
             raise
         listener.done()
 
