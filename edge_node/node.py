@@ -76,7 +76,7 @@ class EdgeNode:
     def _take_on(self, plan: WorkloadPlan) -> None:
         """Do this node's part of a workload: decide, pass on, bring the model to devices; each for some, or for all."""
         roles = roles_at(self._plan.nodes[self._name], plan)
-        workload = EdgeWorkload(self._process, self._name, plan, roles, self._site, self._uplink)
+        workload = EdgeWorkload(self._process, self._plan, plan, roles, self._site, self._uplink)
         self._workloads[plan.name] = workload
         models = topics.models(self._run_id, plan.name)
         self._models[models] = workload

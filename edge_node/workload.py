@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Forwarder, Origin, brought_back
 from edgebench.core.routing import Roles, is_sparse
 from edgebench.core.samples import Decision, RejectedError
+from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
 from edgebench.fabric.mqtt import Connection
-from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.serving import ModelServer
+from edgebench.fabric.slices import Slice
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 
 _log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """The process that an edge runs in."""
+
+    def tally(self, node: str, workload: str) -> Tally:
+        """The counts of a workload at a node; the same object each time."""
+        ...
+
+    def announced(self, node: str, workload: str, manifest: bytes) -> None:
+        """A model to be fetched; it comes to `EdgeWorkload.use`."""
+        ...
+
+    def swapped(self, node: str, workload: str, manifest: Manifest) -> None:
+        """A model that decides from now on."""
+        ...
 
 
 class EdgeWorkload:
@@ -26,27 +44,28 @@ class EdgeWorkload:
     """
 
     def __init__(
-        self, process: NodeProcess, node: str, plan: WorkloadPlan, roles: Roles, site: Connection, uplink: Connection
+        self, host: Host, part: Slice, plan: WorkloadPlan, roles: Roles, site: Connection, uplink: Connection
     ) -> None:
+        """part: the slice of this edge's process."""
         self.name = plan.name
         self.decider: Decider | None = None
         self.forwarder: Forwarder | None = None
-        self._process = process
-        self._node = node
+        self._host = host
+        self._run_id = run_id = part.run_id
+        (self._node,) = part.nodes
         self._qos = plan.qos
         self._on_device = bool(roles.on_device)
         self._site = site
         self._uplink = uplink
-        run_id = process.plan.run_id
         self._decision_topics: dict[str, str] = {}
-        self._forward_topic = topics.forward(run_id, node, plan.name)
-        self._site_models_topic = topics.site_models(run_id, node, plan.name)
-        self._tally = process.tally(node, plan.name)
+        self._forward_topic = topics.forward(run_id, self._node, plan.name)
+        self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
+        self._tally = host.tally(self._node, plan.name)
         clock = RealClock()
-        sparse = is_sparse(plan, process.plan.moves)
+        sparse = is_sparse(plan, part.moves)
         if roles.decided:
             upstream = None if plan.cascade is None else self
-            self.decider = Decider(node, self._tally, self, clock, upstream=upstream, sparse=sparse)
+            self.decider = Decider(self._node, self._tally, self, clock, upstream=upstream, sparse=sparse)
             self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
             self.decider.served_by(self._server)
         if roles.forwarded:
@@ -62,7 +81,7 @@ class EdgeWorkload:
 
     def swapped(self, manifest: Manifest) -> None:
         """Write down which model decides here from now on."""
-        self._process.swapped(self._node, self.name, manifest)
+        self._host.swapped(self._node, self.name, manifest)
 
     def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
         """Send a sample to the cloud."""
@@ -99,7 +118,7 @@ class EdgeWorkload:
                 _log.error("%s: %s", self.name, rejected)
                 return False
         if self.decider is not None:
-            self._process.announced(self._node, self.name, manifest)
+            self._host.announced(self._node, self.name, manifest)
             return False
         return self.forwarder is not None
 
@@ -112,6 +131,6 @@ class EdgeWorkload:
     def _reply(self, device: str, body: bytes) -> None:
         topic = self._decision_topics.get(device)
         if topic is None:
-            topic = self._decision_topics[device] = topics.decision(self._process.plan.run_id, device, self.name)
+            topic = self._decision_topics[device] = topics.decision(self._run_id, device, self.name)
         if not self._site.publish(topic, body, qos=self._qos):
             self._tally.drop("site-full")

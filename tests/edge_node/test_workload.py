@@ -1,0 +1,98 @@
+"""One workload at an edge: who of its devices gets what, with connections that only note what is sent."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+import numpy as np
+
+from edge_node.workload import EdgeWorkload
+from edgebench.clock import now_s, sleep_s
+from edgebench.core.deciding import Origin
+from edgebench.core.routing import Roles
+from edgebench.core.tallies import Tally
+from edgebench.fabric import topics, wire
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.slices import Slice
+from edgebench.inference.fake import FakeRuntime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import NodePlan
+from tests.core.ward import plan
+from tests.manifests import manifest
+
+MANIFEST = manifest(digest="d" * 64)
+ANNOUNCED = msgspec.json.encode(MANIFEST)
+
+
+class Noting:
+    """Instead of a connection."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes, bool]] = []
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
+        self.sent.append((topic, payload, retain))
+        return True
+
+
+class Ward:
+    """An edge with one workload, in these roles."""
+
+    def __init__(self, roles: Roles) -> None:
+        ward = NodePlan("ward", "ward", "edge", "host", "cloud", (*roles.decided, *roles.forwarded, *roles.on_device))
+        workload = plan(deciders=dict.fromkeys(ward.children, "ward"))
+        part = Slice("r", 1, 1.0, {"ward": ward}, {}, {"w": workload}, {})
+        self.counts = Tally()
+        self.fetches: list[bytes] = []
+        self.site, self.uplink = Noting(), Noting()
+        self.workload = EdgeWorkload(
+            self, part, workload, roles, cast("Connection", self.site), cast("Connection", self.uplink)
+        )
+
+    def tally(self, node: str, workload: str) -> Tally:
+        return self.counts
+
+    def announced(self, node: str, workload: str, manifest: bytes) -> None:
+        self.fetches.append(manifest)
+
+    def swapped(self, node: str, workload: str, manifest: Manifest) -> None:
+        pass
+
+    def sample(self) -> bytes:
+        payload = np.zeros(2, np.float32).data.cast("B")
+        return wire.encode(wire.Sample(wire.VERSION, 0, 1, 2, 3, "float32", (2,), None, payload))
+
+
+def test_a_model_is_brought_to_the_devices_only_where_one_decides_itself() -> None:
+    for on_device in ((), ("bed-2",)):
+        ward = Ward(Roles((), ("bed-1",), on_device))
+        assert ward.workload.announced(ANNOUNCED)  # what travels is forwarded: nothing to load
+        expected = [(topics.site_models("r", "ward", "w"), ANNOUNCED, True)] if on_device else []
+        assert ward.site.sent == expected
+        assert not ward.fetches
+
+
+def test_an_edge_that_decides_for_some_is_ready_only_when_it_has_the_model() -> None:
+    ward = Ward(Roles(("bed-0",), ("bed-1",), ("bed-2",)))
+    assert not ward.workload.announced(ANNOUNCED)
+    assert ward.fetches == [ANNOUNCED]
+
+
+def test_each_device_of_a_mixed_site_has_its_samples_decided_where_it_was_said() -> None:
+    ward = Ward(Roles(("bed-0",), ("bed-1",), ("bed-2",)))
+    ward.workload.announced(ANNOUNCED)
+    ward.workload.use(FakeRuntime(), MANIFEST)
+    assert ward.workload.decider is not None
+    assert ward.workload.forwarder is not None
+    ward.workload.decider.take(Origin("bed-0"), ward.sample())
+    ward.workload.forwarder.take(Origin("bed-1"), ward.sample())
+    until_s = now_s() + 10.0
+    while len(ward.site.sent) < 2 and now_s() < until_s:
+        sleep_s(0.01)
+    topic, body, _ = ward.site.sent[1]
+    assert topic == topics.decision("r", "bed-0", "w")
+    assert wire.parse_decision(body).decider == "ward"
+    ((topic, body, _),) = ward.uplink.sent
+    assert topic == topics.forward("r", "ward", "w")
+    assert wire.parse_forward(body).origin == "bed-1"
