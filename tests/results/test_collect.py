@@ -1,0 +1,45 @@
+"""Collecting: from the spools that a run's parts leave behind to its files."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgebench.core.samples import SampleRecord
+from edgebench.fabric.records import Opened, SampleRows, Spool
+from edgebench.results import rundir
+from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
+from tests.results import factory
+
+ENTRY_ROWS = 20
+LARGE: SampleRecord = factory.row(0, 0, output=[0.5] * 1_000)
+"""4 kB of output."""
+
+
+def _spools(run_dir: Path, rows: int) -> None:
+    (run_dir / UPLOADS).mkdir()
+    command = Spool(run_dir / COMMAND_SPOOL)
+    command.write(Opened(0, {}))
+    command.close()
+    spool = Spool(run_dir / UPLOADS / "bed-0.spool")
+    for first in range(0, rows, ENTRY_ROWS):
+        spool.write(SampleRows([msgspec.structs.replace(LARGE, seq=first + n) for n in range(ENTRY_ROWS)]))
+    spool.close()
+
+
+def test_no_more_than_a_chunk_of_a_run_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rundir, "CHUNK_BYTES", 400_000)
+    _spools(tmp_path, 4_000)
+    rundir.write_records(tmp_path, [LARGE])  # what it imports is none of the run
+    tracemalloc.start()
+    try:
+        collect(tmp_path)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # All of it is 16 MB.
+    assert peak_bytes < 3_000_000
+    assert rundir.read_records(tmp_path)["seq"].to_pylist() == list(range(4_000))
