@@ -26,6 +26,7 @@ from cloud.jobs import (
     TrainJob,
 )
 from cloud.node import CloudNode
+from cloud.own_models import manifest_of
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from cloud.trainer import Trainer
@@ -300,7 +301,7 @@ class Director:
             return
         manifest = self._found(plan)
         if manifest.task != plan.task or manifest.input != info.input:
-            raise ModelError(
+            raise DataError(
                 f"$.workloads.{plan.name}.model.source: {manifest.digest[:12]} is for {manifest.task} with input "
                 f"{manifest.input.shape}, the stream is of {plan.task} with {info.input.shape} (name another)"
             )
@@ -311,11 +312,7 @@ class Director:
         if source.startswith("sha256:"):
             return self._registry.open(source.removeprefix("sha256:"))[1]
         path = Path(source)
-        description = path.with_name(path.name + ".json")
-        try:
-            manifest = msgspec.json.decode(description.read_bytes(), type=Manifest)
-        except (OSError, msgspec.DecodeError) as error:
-            raise ModelError(f"{description}: the description of {path.name} cannot be read: {error}") from error
+        manifest = manifest_of(path, plan.task)
         self._registry.put(path, manifest)
         return manifest
 

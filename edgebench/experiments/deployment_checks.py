@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.experiments.model_checks import check_model_files
 from edgebench.federated.cohort import cloud_fraction, cohort_size
 from edgebench.tasks import names, task_named
 from edgebench.tasks.task import PROBABILISTIC, Loss, Task
@@ -29,6 +30,7 @@ def checked_deployment(topology: Topology, file: Path, executor: str) -> Deploym
     refuse_unenforceable(topology, file, executor=executor)
     deployment = resolve(topology, run_id="validate", executor=executor, data=topology.data)
     check_deployment(deployment, file)
+    check_model_files(deployment, file)
     return deployment
 
 

@@ -18,9 +18,8 @@ from typing import IO
 import msgspec
 import psutil
 
-from cloud.registry import Registry
 from edgebench.clock import now_ns, utc_now
-from edgebench.errors import DataError, EdgebenchError, ModelError, TaskError
+from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
 from edgebench.executors.faults import FaultDriver
 from edgebench.executors.open_files import allow_open_files
@@ -29,6 +28,7 @@ from edgebench.executors.protocol import Execution, RunInputs
 from edgebench.experiments.broker_check import check_broker
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, keep_given
+from edgebench.experiments.model_checks import check_models
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.progress import RunProgress, Silent
 from edgebench.fabric.endpoints import parse_broker_url
@@ -85,7 +85,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     registry_dir = (options.registry or options.out / "registry").resolve()
     if options.registry is not None:
         check_folder("--registry", options.registry)
-    _check_models(topology, file, registry_dir)
+    check_models(checked, file, registry_dir)
     broker_url = options.broker or topology.broker.url
     if broker_url is not None:
         check_broker(checked, broker_url)
@@ -249,17 +249,6 @@ def _interrupted_once() -> Iterator[Callable[[], None]]:
 def _list_processes(run_dir: Path, execution: Execution) -> None:
     lines = [f"{process.pid} {process.create_time()}" for process in execution.processes]
     write_atomically(run_dir / "work" / "processes", "\n".join(lines).encode())
-
-
-def _check_models(topology: Topology, file: Path, registry_dir: Path) -> None:
-    """Models that a topology names are looked up before anything starts."""
-    for name, workload in topology.workloads.items():
-        source = workload.model.source
-        if source.startswith("sha256:"):
-            try:
-                Registry(registry_dir).open(source.removeprefix("sha256:"))
-            except ModelError as error:
-                raise EdgebenchError(f"{file}: $.workloads.{name}.model.source: {error} (see --registry)") from error
 
 
 def _traces(kept: Topology, run_dir: Path) -> dict[str, list[float]]:

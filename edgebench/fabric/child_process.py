@@ -102,6 +102,8 @@ class ChildProcess:
             if wait_until_ready(self.process.stdout, READABLE, _LOOK_S):
                 chunk = os.read(source, _CHUNK_BYTES)
                 if not chunk:
+                    # It closes its pipes as it ends: how, is to be known before anybody asks it to.
+                    self.wait(_GUARD_MARGIN_S)
                     return b""
                 self._unread += chunk
             elif self.has_ended:
@@ -197,8 +199,12 @@ async def lines_of(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
                 reading.cancel()
         line = reading.result()
         if not line:
-            return
+            break
         yield line
+    # It closes its pipes as it ends: how, is to be known before anybody asks it to.
+    until_s = now_s() + _GUARD_MARGIN_S
+    while process.returncode is None and now_s() < until_s:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_S)
 
 
 def describe_end(status: int) -> str:

@@ -247,6 +247,8 @@ class NodeProcess:
                 if not any(workload == each for _, each, _ in opened):
                     refused[workload] = Refusal(workload, manifest.digest, why)
             self._refused = tuple(refused.values())
+            if refused:
+                self._beat_now.set()
 
     def _flush_again(self) -> None:
         self._sample_usage()

@@ -18,14 +18,7 @@ class KerasRuntime:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         """Raises ModelError where Keras is not installed, or the file is not what the manifest says."""
-        try:
-            import keras
-        except ModuleNotFoundError as error:
-            raise ModelError(f"{path}: Keras is not installed here: pip install 'edgebench[lab]'") from error
-        try:
-            self._model = _load(keras, path)
-        except (ValueError, TypeError, OSError, KeyError) as error:
-            raise ModelError(f"{path}: not a Keras model that loads safely: {' '.join(str(error).split())}") from error
+        self._model = load_keras(path)
         shape, outputs = tuple(self._model.input_shape[1:]), int(self._model.output_shape[-1])
         if shape != manifest.input.shape or outputs != manifest.outputs:
             raise ModelError(
@@ -40,6 +33,18 @@ class KerasRuntime:
 
     def _run(self, batch: int, x: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray(self._model.predict_on_batch(x), np.float32)
+
+
+def load_keras(path: Path) -> Any:
+    """The model in a file. Raises ModelError where Keras is not installed, or the file does not load safely."""
+    try:
+        import keras
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{path}: Keras is not installed here: pip install 'edgebench[lab]'") from error
+    try:
+        return _load(keras, path)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ModelError(f"{path}: not a Keras model that loads safely: {' '.join(str(error).split())}") from error
 
 
 def _load(keras: Any, path: Path) -> Any:

@@ -21,6 +21,8 @@ _TYPES = {
     "int64": "tensor(int64)",
 }
 """What ONNX calls NumPy's dtypes."""
+DTYPES = {name: dtype for dtype, name in _TYPES.items()}
+"""The other way round."""
 
 
 class OnnxRuntime:
@@ -28,17 +30,7 @@ class OnnxRuntime:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         """Raises ModelError where ONNX Runtime is not installed, or the file is not what the manifest says."""
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise ModelError(f"{path}: no ONNX Runtime here: pip install 'edgebench[onnx]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its own errors share no base class
-            raise ModelError(f"{path}: not an ONNX model that runs here: {' '.join(str(error).split())}") from error
+        self._session = open_session(path)
         taken, given = self._session.get_inputs(), self._session.get_outputs()
         if len(taken) != 1 or len(given) != 1 or tuple(taken[0].shape[1:]) != manifest.input.shape:
             shapes = [tuple(each.shape) for each in taken]
@@ -62,3 +54,18 @@ class OnnxRuntime:
     def close(self) -> None:
         """Release the session."""
         del self._session
+
+
+def open_session(path: Path) -> Any:
+    """A session on one thread. Raises ModelError where ONNX Runtime is not installed, or the file does not load."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{path}: no ONNX Runtime here: pip install 'edgebench[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own errors share no base class
+        raise ModelError(f"{path}: not an ONNX model that runs here: {' '.join(str(error).split())}") from error

@@ -19,6 +19,7 @@ from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric.control import ControlClient, fetch_model, upload_model
+from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.slices import Endpoints, Heartbeat
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
@@ -321,3 +322,22 @@ def _asked(served: Served, method: str, place: str, body: bytes | None = None) -
         return response.status, response.read().decode()
     finally:
         connection.close()
+
+
+def test_a_first_model_that_a_node_cannot_use_is_told_by_its_heartbeat(served: Served, tmp_path: Path) -> None:
+    with served.client("ward-token") as client:
+        plan = client.slice_of(["ward"])
+        ward = msgspec.structs.replace(plan.endpoints["ward"], models=served.url)
+        plan = msgspec.structs.replace(plan, endpoints={"ward": ward})
+        process = NodeProcess(plan, client, "ward-token", tmp_path)
+        told = msgspec.json.encode(manifest_of(MODEL, task="icu-death"))
+        process.announced("ward", "w", told)
+        process._announced.put(None)
+        process._fetch()
+        status = served.status.beat(process._heartbeat())
+        process.reactor.close()
+        process._spool.close()
+    assert status.phase == "preparing"
+    waiting = served.status.all_ready({served.digest})
+    with pytest.raises(ModelError, match=rf"^ward: w: the announced model {served.digest[:12]} is not used: .*fake"):
+        asyncio.run(asyncio.wait_for(waiting, 5.0))

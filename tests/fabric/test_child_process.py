@@ -41,6 +41,15 @@ def test_lines_come_one_by_one_and_then_the_end_though_another_holds_the_pipe(fa
     check_gone(other)
 
 
+@pytest.mark.parametrize("family", [False, True], ids=["alone", "family"])
+def test_a_child_that_closes_its_pipe_before_it_ends_has_its_own_status(family: bool) -> None:
+    child = ChildProcess(
+        python("import os, time; os.close(1); time.sleep(0.3); os._exit(6)"), family=family, stdout=subprocess.PIPE
+    )
+    assert child.read_line(WAIT_S) == b""
+    assert child.end() == 6
+
+
 def test_no_line_within_the_time_is_a_timeout_and_what_comes_later_is_read_whole() -> None:
     child = ChildProcess(
         python("import sys; print('on', end='', flush=True); sys.stdin.readline(); print('e')"),

@@ -1,0 +1,171 @@
+"""Models that a topology names: whether they fit is found out before anything starts, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from cloud.own_models import UNTOLD, manifest_of, read_facts
+from edgebench.cli import main
+from edgebench.errors import ModelError
+from edgebench.inference.runtime import open_runtime
+from edgebench.inference.spec import Manifest, TensorSpec
+from tests.manifests import manifest_of as manifest_for
+
+SAMPLE = TensorSpec("float32", (10, 5))
+TOPOLOGY = """\
+schema: 1
+name: own-model
+duration_s: 2
+nodes:
+  cloud: {tier: cloud}
+  hub: {tier: edge, parent: cloud}
+  room: {tier: device, count: 2, parent: hub}
+workloads:
+  anybody:
+    task: occupancy
+    source: room
+    load: {kind: fixed, rate_hz: 5}
+    model: {source: sound.tflite}
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Contents of model files: a sound one for occupancy, and those that are not."""
+    import tensorflow as tf
+
+    def converted(dtype: str, *outputs: int) -> bytes:
+        def decide(x: tf.Tensor) -> list[tf.Tensor]:
+            flat = tf.reshape(x, [1, 50])
+            return [flat[:, :width] for width in outputs]
+
+        function = tf.function(decide, input_signature=[tf.TensorSpec([1, 10, 5], dtype)]).get_concrete_function()
+        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
+
+    sound = converted("float32", 1)
+    return {
+        "sound": sound,
+        "truncated": sound[: len(sound) // 2],
+        "uint8": converted("uint8", 1),
+        "two-outputs": converted("float32", 1, 3),
+        "wide": converted("float32", 3),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, files: dict[str, bytes]) -> Path:
+    """The files, each with a description that says that it is sound, and a topology."""
+    for name, content in files.items():
+        (tmp_path / f"{name}.tflite").write_bytes(content)
+        described = manifest_for(content, task="occupancy", runtime="litert", input=SAMPLE)
+        (tmp_path / f"{name}.tflite.json").write_bytes(msgspec.json.encode(described))
+    (tmp_path / "own.yaml").write_text(TOPOLOGY)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], folder: Path, command: str, source: str, *more: str) -> str:
+    """What a command says that finds a model unfit: one line, after which nothing has begun."""
+    words = ["--set", f"workloads.anybody.model.source={source}", *more]
+    words += ["--out", str(folder / "runs")] if command == "run" else []
+    assert main([command, str(folder / "own.yaml"), *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert not list(folder.glob("runs/*own-model"))
+    place = f"{folder / 'own.yaml'}: $.workloads.anybody.model.source: "
+    assert err.startswith(place)
+    return err.removeprefix(place).removesuffix("\n").replace(f"{folder}/", "")
+
+
+def change(folder: Path, name: str, **changes: object) -> None:
+    """Describe a file otherwise."""
+    path = folder / f"{name}.tflite.json"
+    told = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(told, **changes)))
+
+
+@pytest.mark.parametrize("command", ["validate", "run"])
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("uint8", "takes uint8 [10, 5], where its description says float32 [10, 5] (export it so, or mend that)"),
+        ("two-outputs", "inputs: 1, outputs: 2; a model has one of each (export it so)"),
+        ("wide", "gives float32 [3] a sample, where its description says float32 [1] (export it so, or mend that)"),
+    ],
+)
+def test_a_file_that_is_not_as_it_is_described_is_refused(
+    command: str, name: str, problem: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, folder, command, f"{name}.tflite") == f"{name}.tflite: {problem}"
+
+
+def test_a_truncated_file_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, folder, "validate", "truncated.tflite")
+    assert said.startswith("truncated.tflite: is no LiteRT model that runs here: ")
+    assert said.endswith(" (copy or export it again)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"task": "icu-death"}, "is for icu-death, not occupancy (name another, or change the task)"),
+        ({"digest": "0" * 64}, "is not the file that sound.tflite.json describes (give both again, or remove that)"),
+        ({"batches": (1, 8)}, "does not run at batch size 8, which its description lists (remove that there)"),
+        ({"runtime": "mine:open"}, "is for the runtime 'mine:open'; there are litert, keras, onnx, fake (convert it)"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(
+    changes: dict[str, object], problem: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(folder, "sound", **changes)
+    assert refused(capsys, folder, "validate", "sound.tflite") == f"sound.tflite: {problem}"
+
+
+def test_without_a_description_the_file_tells_what_is_needed(folder: Path) -> None:
+    path = folder / "sound.tflite"
+    (folder / "sound.tflite.json").unlink()
+    assert main(["validate", str(folder / "own.yaml")]) == 0
+    told = manifest_of(path, "occupancy")
+    assert (told.runtime, told.input, told.outputs, told.batches) == ("litert", SAMPLE, 1, (1,))
+    assert (told.quantisation, told.data_source, told.metrics) == (UNTOLD, UNTOLD, {})
+    x = np.arange(100, dtype=np.float32).reshape(2, 10, 5)
+    assert open_runtime(path, told, warm_for=2).infer(x).tolist() == [[0.0], [50.0]]
+
+
+def test_without_a_description_a_files_outputs_are_held_against_the_task(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "wide.tflite.json").unlink()
+    problem = "wide.tflite: gives 3 values a sample, occupancy takes 1 (name another)"
+    assert refused(capsys, folder, "validate", "wide.tflite") == problem
+
+
+def test_without_a_description_a_files_input_is_held_against_the_samples_of_a_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "sound.tflite.json").unlink()
+    said = refused(capsys, folder, "run", "sound.tflite", "--set", "workloads.anybody.task=icu-death")
+    assert said == "sound.tflite: takes float32 [10, 5], samples of icu-death are float32 [48, 76] (name another)"
+
+
+def test_a_file_of_an_unknown_kind_says_what_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "model.bin").write_bytes(b"something")
+    assert refused(capsys, folder, "validate", "model.bin") == (
+        "model.bin: has no description model.bin.json, and only files .tflite, .keras, .onnx do without (put one there)"
+    )
+
+
+def test_a_digest_that_the_registry_does_not_know_is_refused_before_a_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = f"sha256:{'1' * 64}"
+    said = refused(capsys, folder, "run", source)
+    assert said == f"{source}: runs/registry: no model {'1' * 64} (see --registry)"
+
+
+def test_a_file_over_which_the_reading_process_ends_is_refused_and_not_the_end_of_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^ends the process that reads it \(status 1\): export it again$"):
+        read_facts("no such runtime", tmp_path / "model")
