@@ -1,7 +1,7 @@
 """Measuring the emulated links before a run: real bytes, through the real relay, stamped by one clock.
 
-A machine that stands still for some ms measures itself and not the link. A heartbeat notices that; what it disturbed is
-left out and measured again, a few times at most.
+A machine that stands still for some ms measures itself and not the link. A monitor notices that; what was disturbed
+is left out and measured again, a few times at most.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def probe(relay: Relay) -> dict[str, LinkMeasured]:
     Raises FabricError when the bytes do not arrive.
     """
     reactor = Reactor()
-    heartbeat = Heartbeat(reactor)
+    stall_monitor = StallMonitor(reactor)
     probes: list[_Probe] = []
     try:
         probes += _connect(relay, reactor)
@@ -77,7 +77,7 @@ def probe(relay: Relay) -> dict[str, LinkMeasured]:
             for number, each in enumerate(probes):
                 each.stamp_both(now_ns() + number * _SPACING_NS // len(probes))
             _until(reactor, "delay probes", probes, lambda end: end.stamps_awaited == 0)
-            if all(each.delays_are_steady(heartbeat.stalls) for each in probes):
+            if all(each.delays_are_steady(stall_monitor.stalls) for each in probes):
                 break
         for wave in waves([each.plan for each in probes]):
             flooding = [each for each in probes if each.plan in wave]
@@ -85,10 +85,10 @@ def probe(relay: Relay) -> dict[str, LinkMeasured]:
                 for each in flooding:
                     each.flood_both()
                 _until(reactor, "rate probes", flooding, lambda end: end.flood_awaited <= 0)
-                flooding = [each for each in flooding if not each.rates_are_steady(heartbeat.stalls)]
+                flooding = [each for each in flooding if not each.rates_are_steady(stall_monitor.stalls)]
                 if not flooding:
                     break
-        return {each.plan.name: each.measured(heartbeat.stalls) for each in probes}
+        return {each.plan.name: each.measured(stall_monitor.stalls) for each in probes}
     finally:
         for each in probes:
             each.close()
@@ -122,7 +122,7 @@ def waves(links: Sequence[LinkPlan]) -> list[list[LinkPlan]]:
     return groups
 
 
-class Heartbeat:
+class StallMonitor:
     """Notes when the process did not run on time: `stalls` holds (due, ran) in ns, each more than 1 ms."""
 
     def __init__(self, reactor: Reactor) -> None:

@@ -14,7 +14,16 @@ from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result, Span, WorkloadFigures
 from edgebench.results.run_fold import RunFold, folded
-from edgebench.results.rundir import MODELS, REPORT, RESULT, Run, load_run, record_batches, write_atomically, write_json
+from edgebench.results.rundir import (
+    MODELS,
+    REPORT,
+    RESULT,
+    StoredRun,
+    load_run,
+    record_batches,
+    write_atomically,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +104,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
     console.print(reasons)
 
 
-def _html(run: Run, result: Result, fold: RunFold) -> str:
+def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -182,7 +191,7 @@ def _pictures(folder: Path, workload: WorkloadFigures) -> list[dict[str, str]]:
     ]
 
 
-def _charts(run: Run, result: Result, fold: RunFold, figures: _Figures) -> dict[str, Any]:
+def _charts(run: StoredRun, result: Result, fold: RunFold, figures: _Figures) -> dict[str, Any]:
     observations = run.observations
     timelines = {name: each.timeline for name, each in fold.workloads.items()}
     by_time = [(name, charts.latency_chart(name, result, each)) for name, each in timelines.items()]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgebench.fabric.records import RoundRecord
-from edgebench.results.chunks import Chunk, ms
+from edgebench.results.chunks import SampleChunk, ms
 from edgebench.results.figures import Beside
 from edgebench.results.values import Ints, Mergeable, Values
 from edgebench.topology.deployment import Deployment
@@ -25,7 +25,7 @@ class BesideRounds(Mergeable):
     in_rounds_ns: Values = field(default_factory=Values)
     between_ns: Values = field(default_factory=Values)
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk of the workload."""
         due_ns = chunk.ns["scheduled_ns"][chunk.decided]
         begun = np.searchsorted(self.starts_ns, due_ns, side="right")

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from edgebench.fabric.records import Calibration, Observations
 from edgebench.results import stats
-from edgebench.results.chunks import Chunk, latency_of
+from edgebench.results.chunks import SampleChunk, latency_of
 from edgebench.results.figures import CascadeFigures
 from edgebench.results.values import Mergeable, Values
 from edgebench.topology.deployment import Deployment
 
 
 @dataclass
-class Cascade(Mergeable):
+class CascadeFold(Mergeable):
     """What a workload's cascade forwarded to the cloud, and kept at the edge."""
 
     PARAMETERS: ClassVar = ("cloud", "calibrated")
@@ -24,7 +24,7 @@ class Cascade(Mergeable):
     edge_latency_ns: Values = field(default_factory=Values)
     cloud_latency_ns: Values = field(default_factory=Values)
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk."""
         by_cloud = chunk.is_of("decider", self.cloud)
         self.kept_bytes += int(chunk.ints["size_bytes"][chunk.decided & ~by_cloud].sum())
@@ -51,7 +51,7 @@ class Cascade(Mergeable):
         )
 
 
-def cascade_in(workload: str, deployment: Deployment, observations: Observations) -> Cascade | None:
+def cascade_in(workload: str, deployment: Deployment, observations: Observations) -> CascadeFold | None:
     """The cascade of a workload; None where it is none."""
     calibrated = next((each.calibration for each in observations.cascades if each.workload == workload), None)
-    return None if calibrated is None else Cascade(deployment.cloud, calibrated)
+    return None if calibrated is None else CascadeFold(deployment.cloud, calibrated)

@@ -54,7 +54,7 @@ _SEQ_BITS = 44
 
 
 @dataclass(frozen=True)
-class Chunk:
+class SampleChunk:
     """Some samples of one workload.
 
     ns: name of a stamp -> int64 [sample], `ABSENT` where there is none. ints: likewise seq, batch, size_bytes. codes:
@@ -72,7 +72,7 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.ns["scheduled_ns"])
 
-    def select(self, which: Bools) -> Chunk:
+    def select(self, which: Bools) -> SampleChunk:
         """The samples of `which` [sample]: a figure of some samples is folded from these."""
         import pyarrow as pa
 
@@ -157,7 +157,7 @@ class Chunk:
         return matrix(self.outputs.filter(mask), "outputs"), matrix(self.labels.filter(mask), "labels")
 
 
-def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tuple[str, Chunk]]:
+def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tuple[str, SampleChunk]]:
     """Each of the batches of records (pyarrow, with `NEEDED`) by workload; only workloads with samples in it."""
     wanted = set(workloads)
     for batch in batches:
@@ -202,9 +202,9 @@ def check_lengths(least: int, most: int, what: str) -> None:
         raise EdgebenchError(f"records: {what} of one workload have {least} to {most} values")
 
 
-def _chunk(batch: Any) -> Chunk:
+def _chunk(batch: Any) -> SampleChunk:
     coded = {name: _codes(batch[name]) for name in ("node", "decider", "digest")}
-    return Chunk(
+    return SampleChunk(
         ns={name: _ints(batch[name]) for name in _STAMPS},
         ints={name: _ints(batch[name]) for name in _INTS},
         codes={name: codes for name, (codes, _) in coded.items()},

@@ -10,7 +10,7 @@ import numpy as np
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.fabric.records import HostUsage, Observations
 from edgebench.results import stats
-from edgebench.results.chunks import Bools, Chunk, ms
+from edgebench.results.chunks import Bools, SampleChunk, ms
 from edgebench.results.figures import DisturbanceFigures, Span, Undisturbed
 from edgebench.results.values import Ints, Mergeable, Values
 from edgebench.results.verdict import FOREIGN_SHARE, LATE_MS
@@ -96,7 +96,7 @@ class UndisturbedFold(Mergeable):
     latency_ns: Values = field(default_factory=Values)
     arrived: int = 0
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk."""
         due_ns, arrived_ns = (chunk.ns[name][chunk.decided] for name in ("scheduled_ns", "arrived_ns"))
         self.latency_ns.update(chunk.latency_ns[~self.disturbance.touches(due_ns, arrived_ns)])

@@ -9,7 +9,7 @@ from typing import ClassVar
 from edgebench.clock import NS_PER_S
 from edgebench.core.device import Moved
 from edgebench.fabric.records import Observations
-from edgebench.results.chunks import Chunk, ms
+from edgebench.results.chunks import SampleChunk, ms
 from edgebench.results.figures import HandoverFigures
 from edgebench.results.values import Extremes, Mergeable
 
@@ -27,7 +27,7 @@ class Handover(Mergeable):
     lost: int = 0
     arrived_ns: Extremes = field(default_factory=Extremes)
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk of a workload that is decided elsewhere than at the device."""
         mine = chunk.is_of("node", self.move.node)
         if not mine.any():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgebench.fabric.records import Observations
 from edgebench.results import stats
-from edgebench.results.chunks import ABSENT, Chunk, decides_at_random, latency_of, ms
+from edgebench.results.chunks import ABSENT, SampleChunk, decides_at_random, latency_of, ms
 from edgebench.results.figures import JointFigures, PathFigures
 from edgebench.results.values import Ints, Mergeable, Values
 from edgebench.tasks import task_named
@@ -73,7 +73,7 @@ class JointFold:
         self._open: dict[str, list[_Rows]] = {name: [] for name in self._involved}
         self._look_at = _OPEN_ROWS
 
-    def update(self, workload: str, chunk: Chunk) -> None:
+    def update(self, workload: str, chunk: SampleChunk) -> None:
         """Take in a chunk of any workload."""
         if workload not in self._open:
             return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import ModelEvent, Observations, Swap
 from edgebench.results import stats
-from edgebench.results.chunks import ABSENT, Chunk, ms
+from edgebench.results.chunks import ABSENT, SampleChunk, ms
 from edgebench.results.figures import NodeSwap, RolloutFigures
 from edgebench.results.values import Extremes, Mergeable, Values
 
@@ -33,7 +33,7 @@ class SwapAround(Mergeable):
     waited_else_ns: Values = field(default_factory=Values)
     lost: int = 0
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk of the workload."""
         at_ns = self.swap.swapped_ns
         # Lost samples have no decider; those of the whole workload count.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebench.fabric.records import Observations, RoundRecord
-from edgebench.results.chunks import Chunk, chunks_of
+from edgebench.results.chunks import SampleChunk, chunks_of
 from edgebench.results.disturbance import disturbance_of
 from edgebench.results.handovers import Handover, handovers_in
 from edgebench.results.joints import JointFold
@@ -25,7 +25,7 @@ class RunFold(Mergeable):
     joints: dict[str, JointFold]
     handovers: list[Handover]
 
-    def update(self, workload: str, chunk: Chunk) -> None:
+    def update(self, workload: str, chunk: SampleChunk) -> None:
         """Take in a chunk of a workload."""
         self.workloads[workload].update(chunk)
         for joint in self.joints.values():

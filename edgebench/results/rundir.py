@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Run:
+class StoredRun:
     """A finished run. rounds: of its federations, in the order in which they ended; empty where there are none."""
 
     path: Path
@@ -219,7 +219,7 @@ def _vectors(column: Sequence[bytes | None]) -> Any:
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(values), mask=absent)
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path) -> StoredRun:
     """Read a run directory.
 
     Raises EdgebenchError where it is none, was cut off before its files were written, or holds files of another kind.
@@ -228,7 +228,7 @@ def load_run(path: Path) -> Run:
     if not (path / OBSERVATIONS).is_file():
         raise EdgebenchError(f"{path}: the run was cut off before it wrote {OBSERVATIONS}; run it again")
     _records_file(path / RECORDS).close()
-    return Run(
+    return StoredRun(
         path=path,
         deployment=deployment,
         observations=_read_json(path / OBSERVATIONS, Observations),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edgebench.results.chunks import ABSENT, Bools, Chunk, Floats, check_lengths
+from edgebench.results.chunks import ABSENT, Bools, Floats, SampleChunk, check_lengths
 from edgebench.results.values import Ints
 
 MOST_DECISIONS = 1 << 20
@@ -53,7 +53,7 @@ class Scores:
         self._most_bytes = most_bytes
         self._zero_bits = 0
 
-    def update(self, chunk: Chunk, keys: Ints, bins: Ints) -> None:
+    def update(self, chunk: SampleChunk, keys: Ints, bins: Ints) -> None:
         """Take in a chunk. keys, bins: [sample]. Raises EdgebenchError where vectors differ in length."""
         which = chunk.scored
         outputs, labels = chunk.outputs_and_labels()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations
-from edgebench.results.chunks import Chunk
+from edgebench.results.chunks import SampleChunk
 from edgebench.results.values import Ints, Mergeable, Values, count
 from edgebench.topology.deployment import Deployment
 
@@ -81,7 +81,7 @@ class Timeline(Mergeable):
     lost: Counter[int] = field(default_factory=Counter)
     arrived: Counter[int] = field(default_factory=Counter)
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk."""
         due = self.axis.bins(chunk.ns["scheduled_ns"])
         self.latency_ns.update(chunk.latency_ns)

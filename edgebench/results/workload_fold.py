@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgebench.fabric.records import Observations, RoundRecord
 from edgebench.results.beside import BesideRounds, beside_rounds
-from edgebench.results.cascades import Cascade, cascade_in
-from edgebench.results.chunks import ABSENT, HOPS, Chunk, ms
+from edgebench.results.cascades import CascadeFold, cascade_in
+from edgebench.results.chunks import ABSENT, HOPS, SampleChunk, ms
 from edgebench.results.disturbance import Disturbance, UndisturbedFold
 from edgebench.results.rollouts import SwapAround, swaps_around
 from edgebench.results.scores import Scores
@@ -36,7 +36,7 @@ class WorkloadFold(Mergeable):
     plan: WorkloadPlan
     places: Mapping[str, int]
     timeline: Timeline
-    cascade: Cascade | None
+    cascade: CascadeFold | None
     beside: BesideRounds | None
     undisturbed: UndisturbedFold | None
     swaps: dict[str, SwapAround]
@@ -55,7 +55,7 @@ class WorkloadFold(Mergeable):
     hops_ns: dict[str, Values] = field(default_factory=lambda: {hop: Values() for hop in HOPS})
     scores: Scores = field(default_factory=Scores)
 
-    def update(self, chunk: Chunk) -> None:
+    def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk of this workload."""
         self.rows.update(chunk.count("node"))
         self.by_digest.update(chunk.count("digest", chunk.decided))

@@ -14,7 +14,7 @@ from edgebench.fabric.records import Calibration, Cascaded, Observations, RoundR
 from edgebench.report.charts import latency_chart, throughput_chart
 from edgebench.report.federated_view import quality_over_time
 from edgebench.results import joints
-from edgebench.results.chunks import Chunk, chunks_of
+from edgebench.results.chunks import SampleChunk, chunks_of
 from edgebench.results.compute import result_of
 from edgebench.results.run_fold import RunFold, run_fold
 from edgebench.results.scores import Scores
@@ -182,7 +182,7 @@ def test_extremes_of_nothing_are_none() -> None:
     assert (Extremes().least, Extremes().most) == (None, None)
 
 
-def _chunk(rows: list[SampleRecord]) -> Chunk:
+def _chunk(rows: list[SampleRecord]) -> SampleChunk:
     ((_, chunk),) = chunks_of(factory.table(*rows).to_batches(), ["death-risk"])
     return chunk
 
