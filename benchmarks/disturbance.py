@@ -8,7 +8,7 @@ four times, beside nothing, beside work that fills idle cores, and beside work t
 undisturbed: beside nothing.
 idle_nice: beside 4 busy loops at nice 19, all through the run.
 idle_loops: beside 4 busy loops of one session, all through the run. (Linux shares the processor among sessions first.)
-disturbed: beside 24 busy loops, each in a session of its own, from the middle of the streams on.
+disturbed: beside 24 busy loops, each in a session of its own, from the middle of the streams to their end.
 
 Nothing else should run on the machine: what does is foreign work, too. Only the processes started here are ended.
 `--quick` streams for a few seconds, to see that it runs; its verdicts mean little.
@@ -111,9 +111,10 @@ def _run(folder: Path, load: Load, duration_s: float) -> dict[str, Any]:
             began_s = _wait_for_rows(process, out)
             if load.from_middle:
                 sleep_s(duration_s / 2)
-            with _busy(load if load.from_middle else Load()):
-                from_s = round(now_s() - began_s, 1) if load.from_middle else None
-                output, _ = process.communicate(timeout=PATIENCE_S)
+                with _busy(load):
+                    from_s = round(now_s() - began_s, 1)
+                    sleep_s(duration_s / 2)
+            output, _ = process.communicate(timeout=PATIENCE_S)
         finally:
             if process.poll() is None:
                 process.terminate()

@@ -326,3 +326,12 @@ def _is_over(connection: socket.socket, within_s: float = WAIT_S) -> bool:
         return True
     except TimeoutError:
         return False
+
+
+def test_the_relay_tells_its_hiccups_up_to_its_end(relay: Relay) -> None:
+    sleep_s(0.1)
+    relay.counters()
+    asked = sum(each.count for each in relay.hiccups)
+    sleep_s(0.1)
+    relay.stop()
+    assert 0 < asked < sum(each.count for each in relay.hiccups)

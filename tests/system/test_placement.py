@@ -49,6 +49,15 @@ def test_every_sample_is_decided_once_on_every_tier(results: dict[str, dict[str,
         assert counts == [SENT, SENT, 0, 0, 0, 0], tier
 
 
+def test_every_run_knows_how_late_its_timers_were_and_what_others_took(results: dict[str, dict[str, Any]]) -> None:
+    for result in results.values():
+        disturbance, host = result["disturbance"], result["host_use"]
+        assert 0 < disturbance["mean_late_ms"] <= disturbance["most_late_ms"] <= disturbance["most_hiccup_ms"]
+        assert disturbance["most_hiccup_of"] in {"cloud", "ward-0", "ward-1", "bed-0", "bed-1", "relay"}
+        assert 0 <= disturbance["share"] <= 1
+        assert 0 <= host["foreign"] <= host["busy"]
+
+
 def test_the_way_to_the_decider_grows_by_the_links_in_between(results: dict[str, dict[str, Any]]) -> None:
     assert hop(results["device"], "uplink") == 0.0
     assert hop(results["edge"], "uplink") >= 2.0
