@@ -15,7 +15,8 @@ from edgebench.fabric.mqtt import REFUSED, Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.topology.wording import listed
 
-_CONNECT_S = 5.0
+_CONNECT_S = 6.0
+"""Longer than one attempt to connect takes, so that its own reason is told."""
 _QUIET_S = 3.0
 _KEPT_S = 0.2
 _SLOWEST_BYTES_S = 1_000_000
@@ -108,7 +109,7 @@ class _Session:
         if self._stands:
             return
         if not self._troubles:
-            raise FabricError(f"{self._broker.shown}: what answers there is no MQTT broker")
+            raise FabricError(f"{self._broker.shown}: no MQTT broker answers there in {_CONNECT_S:.0f} s")
         why = self._troubles[0]
         if not why.startswith(REFUSED):
             why = f"no broker answers there: {why}"
@@ -137,8 +138,11 @@ class _Session:
             # Again and again: a broker of several parts takes a moment to keep it.
             self._subscribe(unheard)
             unheard = self._unheard(unheard, _KEPT_S)
+        kept = {each.topic for each in retained if each not in unheard}
+        self._heard -= kept
         for each in retained:
             self._connection.publish(each.topic, b"", qos=1, retain=True)
+        self._wait(_QUIET_S, lambda: self._heard >= kept)  # what takes it away comes by, as any message does
         return list(unheard)
 
     def _subscribe(self, traffic: Iterable[Traffic]) -> None:

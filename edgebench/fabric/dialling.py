@@ -65,7 +65,8 @@ class Dial:
             found = partial(self._resolved, _addresses(self._broker))
         except OSError as error:
             found = partial(self._fail, str(error))
-        self._reactor.call_soon_threadsafe(found)
+        if not self._over:  # else the reactor may be no more
+            self._reactor.call_soon_threadsafe(found)
 
     def _resolved(self, addresses: list[Address]) -> None:
         self._addresses = addresses
