@@ -10,8 +10,8 @@ import numpy as np
 from edgebench.report.charts import OVER_TIME, Chart, base_layout, line, note, rule, short
 from edgebench.report.view import ROWS_SHOWN, Table
 from edgebench.report.wording import count, metric_name, ms, number, quality, size, things
+from edgebench.results.federated_figures import FederatedFigures, Phases, RoundFigures
 from edgebench.results.federations import is_training
-from edgebench.results.figures import FederatedFigures, Phases, RoundFigures
 from edgebench.results.workload_fold import WorkloadFold
 from edgebench.tasks import task_named
 

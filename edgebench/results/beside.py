@@ -10,7 +10,7 @@ import numpy as np
 
 from edgebench.fabric.records import RoundRecord
 from edgebench.results.chunks import SampleChunk, ms
-from edgebench.results.figures import Beside
+from edgebench.results.federated_figures import Beside
 from edgebench.results.values import Ints, Mergeable, Values
 from edgebench.topology.deployment import Deployment
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
-from edgebench.results.figures import Beside, FederatedFigures, KindFigures, LinkShare, Phases, RoundFigures, Shares
+from edgebench.results.federated_figures import (
+    Beside,
+    FederatedFigures,
+    KindFigures,
+    LinkShare,
+    Phases,
+    RoundFigures,
+    Shares,
+)
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, FederatedPlan
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Death, ModelEvent, Observations
+from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
 from edgebench.results.figures import (
     DisturbanceFigures,
-    FederatedFigures,
     HostUse,
     LinkFigures,
     ReasonKind,
-    RoundFigures,
     Slip,
     Verdict,
     WorkloadFigures,

@@ -12,7 +12,8 @@ from edgebench.fabric.records import AppMetrics, Observations, Partitioned, Repl
 from edgebench.report import federated_view
 from edgebench.report.page import write_report
 from edgebench.results import rundir
-from edgebench.results.figures import FederatedFigures, Result
+from edgebench.results.federated_figures import FederatedFigures
+from edgebench.results.figures import Result
 from edgebench.topology.deployment import Deployment, FederatedPlan
 from edgebench.topology.model import Federated
 from tests.results import factory
