@@ -65,5 +65,3 @@ def test_retrain_trains_whatever_is_remembered(tmp_path: Path) -> None:
     _, again, again_dir = run(tmp_path, text, "--retrain")
     assert faults_of(again) == []
     assert (model_of(again)["trained"], model_of(again)["trained_in"]) == ("this run", again_dir.name)
-    _, third, _ = run(tmp_path, text)
-    assert (model_of(third)["trained"], model_of(third)["trained_in"]) == ("remembered", again_dir.name)
