@@ -29,6 +29,8 @@ OnDevice = tuple[Stream, int]
 class MqttWay:
     """To the site's broker."""
 
+    __slots__ = ("_compress", "_connections", "_device", "_dtype", "_keeps", "_qos", "_shape", "_topic")
+
     def __init__(
         self,
         run_id: str,

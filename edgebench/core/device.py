@@ -24,6 +24,8 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
 class Device:
     """One device. It is at a site, or on the way to one, and takes its undecided samples along."""
 
+    __slots__ = ("_move", "name", "sites", "streams")
+
     def __init__(self, name: str, site: str) -> None:
         self.name = name
         self.streams: list[Stream] = []

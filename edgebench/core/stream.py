@@ -78,6 +78,32 @@ class Way(Protocol):
 class Stream:
     """One workload on one device; it is called in one thread."""
 
+    __slots__ = (
+        "_all_at_once",
+        "_awaited",
+        "_decided_before",
+        "_end_ns",
+        "_given_up",
+        "_highest_decided",
+        "_hopeless",
+        "_next_seq",
+        "_now_ns",
+        "_offsets",
+        "_query_size",
+        "_rows",
+        "_source",
+        "_start_ns",
+        "_time",
+        "_way",
+        "device",
+        "followers",
+        "last_arrival_ns",
+        "pending",
+        "plan",
+        "tally",
+        "timeout",
+    )
+
     def __init__(
         self,
         device: str,
