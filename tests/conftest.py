@@ -38,10 +38,13 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a user's runs remember is not for tests, nor the other way round."""
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[None]:
+    """What a user's runs remember is not for tests, nor the other way round. All workers of a test run share a cache:
+    what one has trained or parsed serves the others."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base if worker_id == "master" else base.parent) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGEBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EDGEBENCH_CACHE", str(cache))
         yield
 
 
