@@ -51,6 +51,10 @@ class _Finished(msgspec.Struct, frozen=True, tag="finished"):
 _Event = EpochDone | Trained | _Failed | _Finished
 
 
+NICE_BESIDE_STREAMS = 10
+"""The priority of trainings while the streams run, which they are not to disturb."""
+
+
 class Trainer:
     """A child process that trains; started by the first `train`, and again after it died. Use it by `async with`.
 

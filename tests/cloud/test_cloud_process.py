@@ -14,14 +14,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cloud.announcing import Announcer
 from cloud.cloud_spec import CloudSpec
 from cloud.control_plane import ControlPlane
-from cloud.director import Director
+from cloud.director import note_failures
 from cloud.federation import FederationEvent, GlobalModel
 from cloud.jobs import EvaluateJob, TrainJob
 from cloud.node import CloudNode
+from cloud.preparation import Preparation
 from cloud.registry import Registry
+from cloud.rounds import Federations
 from cloud.run_status import RunStatus
+from cloud.trainer import Trainer as RealTrainer
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.fabric.broker import EmbeddedBroker
@@ -181,7 +185,7 @@ class Trainer:
         await asyncio.Event().wait()
 
 
-def director(tmp_path: Path, trainer: Trainer, entries: list[Entry]) -> Director:
+def federations(tmp_path: Path, trainer: Trainer, entries: list[Entry]) -> Federations:
     spec = spec_of(tmp_path, "mqtt://127.0.0.1:1")
     how = Federated(workload="w")
     plan = msgspec.structs.replace(spec.deployment.workloads["w"], model=ModelChoice())
@@ -201,11 +205,13 @@ def director(tmp_path: Path, trainer: Trainer, entries: list[Entry]) -> Director
     registry = Registry(tmp_path / "registry")
     plane = ControlPlane(spec.deployment, spec.endpoints, {}, {}, status, registry, tmp_path)
     no_node: CloudNode = None  # type: ignore[assignment]  # the streams have no part in it
-    made = Director(spec, status, plane, registry, no_node, tmp_path, entries.append)
-    made._trainer = trainer  # type: ignore[assignment]
+    announcer = Announcer(registry, no_node, status, tmp_path, entries.append)
+    preparation = Preparation(spec, plane, registry, announcer, tmp_path, entries.append)
+    trains: RealTrainer = trainer  # type: ignore[assignment]
+    made = Federations(spec, status, preparation, announcer, trains, tmp_path, entries.append)
     made._federations["w"] = OneRound()  # type: ignore[assignment]
-    made._learned_on["w"] = "model.keras"
-    made._first_jobs["w"] = TrainJob(
+    preparation.learned_on["w"] = "model.keras"
+    preparation.first_jobs["w"] = TrainJob(
         name="w", task=plan.task, data=None, size="light", seed=0, out_dir=str(tmp_path), targets=()
     )
     return made
@@ -214,7 +220,7 @@ def director(tmp_path: Path, trainer: Trainer, entries: list[Entry]) -> Director
 def test_a_federation_that_is_broken_off_leaves_no_scoring_behind(tmp_path: Path) -> None:
     async def course() -> list[str]:
         trainer = Trainer(None)
-        federating = asyncio.create_task(director(tmp_path, trainer, [])._federate("w", 0))
+        federating = asyncio.create_task(federations(tmp_path, trainer, [])._federate("w", 0))
         await asyncio.wait_for(trainer.asked.wait(), WAIT_S)
         federating.cancel()
         await asyncio.wait({federating})
@@ -227,10 +233,10 @@ def test_scoring_that_fails_unforeseen_ends_its_federation_with_the_reason(tmp_p
     entries: list[Entry] = []
 
     async def course() -> None:
-        made = director(tmp_path, Trainer(KeyError("w")), entries)
+        made = federations(tmp_path, Trainer(KeyError("w")), entries)
         federating = asyncio.create_task(made._federate("w", 0), name="federation of w")
         outcomes = await asyncio.wait_for(asyncio.gather(federating, return_exceptions=True), WAIT_S)
-        made._note_failures([federating], list(outcomes))
+        note_failures(entries.append, [federating], list(outcomes))
 
     asyncio.run(course())
     assert [getattr(entry, "reason", None) for entry in entries] == ["the federation of w failed: KeyError: 'w'"]

@@ -1,0 +1,157 @@
+"""The federations of a run beside its streams: their rounds, and the quality and the roll-out of each global model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cloud.announcing import Announcer
+from cloud.cloud_spec import CloudSpec
+from cloud.federation import Federation, FederationSpec, GlobalModel
+from cloud.jobs import EvaluateJob
+from cloud.preparation import Preparation, target
+from cloud.run_status import RunStatus
+from cloud.trainer import NICE_BESIDE_STREAMS, Trainer
+from edgebench.errors import EdgebenchError, ModelError
+from edgebench.fabric.records import AppMetrics, Entry, Invalidated, Rounded, RoundRecord, RoundScored
+from edgebench.topology.deployment import FederatedPlan
+
+_ENGINE_PATIENCE_S = 180.0
+"""For the first round of a federation: the other engines start a process or two for each client first."""
+
+_log = logging.getLogger(__name__)
+
+
+class Federations:
+    """All federations of a run."""
+
+    def __init__(
+        self,
+        spec: CloudSpec,
+        status: RunStatus,
+        preparation: Preparation,
+        announcer: Announcer,
+        trainer: Trainer,
+        work_dir: Path,
+        write: Callable[[Entry], None],
+    ) -> None:
+        self._spec = spec
+        self._deployment = spec.deployment
+        self._status = status
+        self._preparation = preparation
+        self._announcer = announcer
+        self._trainer = trainer
+        self._work_dir = work_dir
+        self._write = write
+        self._federations: dict[str, Federation] = {}
+
+    async def prepare(self, children: contextlib.AsyncExitStack, patience_s: float) -> None:
+        """Start their processes, which end with `children`. Raises ModelError where one is not ready in time."""
+        for name, federated in self._deployment.federated.items():
+            self._status.preparing = f"the cloud prepares the federation of {name}"
+            federation = await children.enter_async_context(Federation(self._federation_spec(name, federated)))
+            try:
+                await asyncio.wait_for(federation.listening(), patience_s)
+            except TimeoutError:
+                raise ModelError(f"the federation of {name} was not ready after {patience_s:.0f} s") from None
+            self._federations[name] = federation
+
+    def begin(self, start_ns: int) -> list[asyncio.Task[None]]:
+        """Let the rounds go on, from the start of the streams."""
+        return [
+            asyncio.create_task(self._federate(name, start_ns), name=f"federation of {name}")
+            for name in self._federations
+        ]
+
+    def _federation_spec(self, name: str, plan: FederatedPlan) -> FederationSpec:
+        work_dir = self._work_dir / "federations" / name
+        work_dir.mkdir(parents=True, exist_ok=True)
+        nodes = self._deployment.nodes
+        return FederationSpec(
+            run_id=self._deployment.run_id,
+            cloud=self._deployment.cloud,
+            seed=self._deployment.seed,
+            plan=plan,
+            parents={device: str(nodes[device].parent) for device in plan.clients},
+            broker=self._spec.endpoints[self._deployment.cloud].broker,
+            bundle_dir=None if plan.how.app is not None else str(self._preparation.bundle_dir(name)),
+            journal_dir=str(Path(self._spec.run_dir) / "federated" / name),
+            work_dir=str(work_dir),
+            log_dir=str(Path(self._spec.run_dir) / "logs"),
+        )
+
+    async def _federate(self, name: str, start_ns: int) -> None:
+        """The rounds of a federation, and the quality and the roll-out of each global model."""
+        models: asyncio.Queue[GlobalModel | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._score_rounds(name, models), name=f"scoring of {name}")
+            try:
+                await self._follow_rounds(name, start_ns, models.put_nowait)
+            finally:
+                models.put_nowait(None)
+
+    async def _follow_rounds(self, name: str, start_ns: int, on_model: Callable[[GlobalModel], None]) -> None:
+        how = self._deployment.federated[name].how
+        rounds = "" if how.rounds is None else f" of {how.rounds}"
+        patience_s = how.at_s + how.interval_s + 2 * how.deadline_s + _ENGINE_PATIENCE_S
+        federation = self._federations[name]
+        federation.go(start_ns)
+        try:
+            events = federation.events()
+            while (event := await asyncio.wait_for(anext(events, None), patience_s)) is not None:
+                if isinstance(event, Rounded):
+                    self._write(event)
+                    self._status.rollouts[name] = _shown_round(event.record, rounds)
+                elif isinstance(event, AppMetrics):
+                    self._write(event)
+                elif isinstance(event, GlobalModel):
+                    on_model(event)
+        except TimeoutError:
+            self._write(Invalidated(f"the federation of {name} stood still for {patience_s:.0f} s"))
+        except EdgebenchError as error:
+            _log.error("%s: %s", name, error)
+            self._write(Invalidated(f"the federation of {name} failed: {error}"))
+
+    async def _score_rounds(self, name: str, models: asyncio.Queue[GlobalModel | None]) -> None:
+        plan, every = self._deployment.workloads[name], self._deployment.federated[name].how.rollout_every
+        while (model := await models.get()) is not None:
+            # Of the models that an earlier run has learned, only the one that this run goes on from is of use to it.
+            superseded = model.resumed and not models.empty()
+            due = every > 0 and model.number > 0 and model.number % every == 0 and not superseded
+            job = EvaluateJob(
+                name=name,
+                of=self._preparation.first_jobs[name],
+                model=self._preparation.learned_on[name],
+                number=model.number,
+                weights=model.path,
+                targets=(target(plan),) if due else (),
+                out_dir=self._preparation.out_dir(),
+            )
+            try:
+                (evaluated,) = await self._trainer.train([job], nice=NICE_BESIDE_STREAMS)
+                self._write(RoundScored(name, model.number, evaluated.metrics))
+                if due:
+                    origin, when = f"federated round {model.number}", self._preparation.now_trained()
+                    await self._announcer.take_up_beside(plan, evaluated, origin, when)
+            except EdgebenchError as error:
+                _log.error("%s: round %d: %s", name, model.number, error)
+                self._write(
+                    Invalidated(f"the model of federated round {model.number} of {name} was not usable: {error}")
+                )
+            finally:
+                await asyncio.to_thread(_discard, Path(model.path), Path(job.out_dir))
+
+
+def _shown_round(record: RoundRecord, of_all: str) -> str:
+    kind = "" if record.kind == "train" else f"{record.kind} "
+    return f"federated {kind}round {record.number}{of_all}"
+
+
+def _discard(weights: Path, out_dir: Path) -> None:
+    """What a round's model was made of; the registry has what is worth keeping."""
+    weights.unlink(missing_ok=True)
+    shutil.rmtree(out_dir, ignore_errors=True)
