@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.cpu import CpuTimes, cpu_times
+from edgebench.fabric.child_process import usage_of_family
 from edgebench.fabric.records import HostUsage
 
 _PRESSURE = Path("/proc/pressure/cpu")
 _US_PER_S = 1_000_000
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PPID, _UTIME, _CSTIME = 1, 11, 14
-"""Where these stand in /proc/PID/stat, behind the name; between the last two are system time and the dead children's
-user time."""
 
 
 class HostMeter:
@@ -64,33 +58,9 @@ def _reading() -> _Reading:
 
 def own_cpu_s() -> float:
     """CPU time of this process and all below it, those included that have ended and were waited for."""
-    if not sys.platform.startswith("linux"):
-        return _own_cpu_s_by_psutil()
-    cpu_s: dict[int, float] = {}
-    below: dict[int, list[int]] = {}
-    for pid in psutil.pids():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        cpu_s[pid] = sum(map(int, fields[_UTIME : _CSTIME + 1])) / _TICKS_PER_S
-        below.setdefault(int(fields[_PPID]), []).append(pid)
-    own = [os.getpid()]
-    for pid in own:  # it grows as it is walked
-        own += below.get(pid, [])
-    return sum(cpu_s.get(pid, 0.0) for pid in own)
-
-
-def _own_cpu_s_by_psutil() -> float:
-    own_s = 0.0
-    this = psutil.Process()
-    for process in (this, *this.children(recursive=True)):
-        try:
-            times = process.cpu_times()
-        except psutil.Error:  # it has ended meanwhile
-            continue
-        own_s += times.user + times.system + times.children_user + times.children_system
-    return own_s
+    used = usage_of_family(os.getpid())
+    assert used is not None  # this process lives
+    return used.cpu_s
 
 
 def _waited_s() -> float | None:

@@ -29,9 +29,6 @@ _GUARD_MARGIN_S = 2.0
 """A guard gets this much longer than what it watches over: the killing is its work."""
 _CHUNK_BYTES = 1 << 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_UTIME = 11
-"""Where the times of a process stand in /proc/PID/stat, behind the name: its own, and those of children waited for."""
 
 _File = int | IO[bytes] | None
 
@@ -76,7 +73,7 @@ class ChildProcess:
 
     def usage(self) -> Usage | None:
         """What it and its family have used; None where the system does not tell."""
-        used = _usage_of(self.pid) if self.process.returncode is None else None
+        used = usage_of_family(self.pid) if self.process.returncode is None else None
         # What a member of the family has used is lost to us where nobody has waited for it.
         if used is not None and (self._used is None or used.cpu_s >= self._used.cpu_s):
             self._used = used
@@ -266,25 +263,37 @@ def _signal(how: Callable[[int, int], None], number: int, what: int) -> bool:
     return True
 
 
-def _usage_of(pid: int) -> Usage | None:
-    """What a process and all below it have used so far."""
-    cpu_ticks = rss_bytes = 0
+def usage_of_family(pid: int) -> Usage | None:
+    """What a process and all below it use, the time of those included that have ended and were waited for.
+
+    None where it is no more.
+    """
+    import psutil  # a device that starts no process has no need of it
+
+    cpu_s, rss_bytes = 0.0, 0
     found = False
     for member in _family_of(pid):
         try:
-            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-            cpu_ticks += sum(map(int, fields[_UTIME : _UTIME + 4]))
-            rss_bytes += resident_bytes(member)
+            process = psutil.Process(member)
+            with process.oneshot():
+                cpu_s += sum(process.cpu_times()[:4])  # its own, and those of children waited for: user and system
+                rss_bytes += process.memory_info().rss
             found = True
-        except (OSError, IndexError):
-            continue  # it has ended meanwhile, or the system does not tell
-    return Usage(now_ns(), cpu_ticks / _TICKS_PER_S, rss_bytes) if found else None
+        except psutil.Error:  # it has ended meanwhile
+            continue
+    return Usage(now_ns(), cpu_s, rss_bytes) if found else None
 
 
 def _family_of(pid: int) -> list[int]:
-    """A process and those below it, where the kernel lists them."""
+    """A process and those below it: where the kernel lists them, without a look at every process of the machine."""
+    import psutil
+
+    if not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        return [pid]
     family = [pid]
-    for member in family:
+    for member in family:  # it grows as it is walked
         for listed in Path(f"/proc/{member}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 family += map(int, listed.read_text().split())
