@@ -26,6 +26,7 @@ from typing import Any
 from edgebench.clock import now_s, sleep_s
 from edgebench.executors.host_meter import HostMeter
 from edgebench.fabric.records import HostUsage
+from edgebench.results.host_conditions import mean_share
 
 LIMIT = 0.05
 """Own and foreign work are told apart to some 3 % of the processor, and an idle machine has 1 or 2 % to do."""
@@ -49,7 +50,7 @@ class Quiet:
     @contextmanager
     def during(self, what: str) -> Iterator[None]:
         """Watch a pair, for a second at least. Raises SystemExit where others disturbed it."""
-        meter, over = HostMeter(), threading.Event()
+        meter, over = HostMeter(lambda: [os.getpid()]), threading.Event()
         usage: list[HostUsage] = []
 
         def sample() -> None:
@@ -98,10 +99,5 @@ def _taken(shares: Mapping[str, Any]) -> float:
 
 
 def _mean(usage: Sequence[HostUsage], name: str) -> float | None:
-    known = [
-        (value, use.at_ns - use.since_ns)
-        for use in usage
-        if use.since_ns is not None and (value := getattr(use, name)) is not None
-    ]
-    total_ns = sum(took_ns for _, took_ns in known)
-    return round(sum(value * took_ns for value, took_ns in known) / total_ns, 4) if total_ns else None
+    mean = mean_share(usage, [getattr(use, name) for use in usage])
+    return None if mean is None else round(mean, 4)

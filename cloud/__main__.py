@@ -116,6 +116,7 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
         if not flushing.done():
             flushing.cancel()
             _note(journal, node, deployment.cloud)
+        journal.hiccups.end()
         await runner.cleanup()
 
 

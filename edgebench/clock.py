@@ -22,6 +22,11 @@ def now_s() -> float:
     return time.monotonic_ns() / NS_PER_S
 
 
+def thread_cpu_s() -> float:
+    """CPU time of the calling thread, s."""
+    return time.thread_time()
+
+
 def utc_now() -> datetime:
     """Wall time in UTC, for names and reports; never for measuring."""
     return datetime.now(UTC)

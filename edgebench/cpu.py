@@ -1,14 +1,18 @@
-"""The CPU time of the whole machine, each second of it counted once."""
+"""The CPU time of the processors that this process may use, each second of it counted once."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
 
 class CpuTimes(NamedTuple):
-    """s of all cores together. idle_s: waiting for a disk included; stolen_s: taken by other guests of the hardware;
+    """s of these cores together. idle_s: waiting for a disk included; stolen_s: taken by other guests of the hardware;
     work_s: of processes, so without interrupts, which are nobody's."""
 
     total_s: float
@@ -21,9 +25,44 @@ class CpuTimes(NamedTuple):
         return CpuTimes(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-def cpu_times() -> CpuTimes:
-    """Since the machine started."""
-    return counted_once(psutil.cpu_times())
+_STAT = Path("/proc/stat")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class _Ticks(NamedTuple):
+    """The columns of /proc/stat; psutil names a core by its place among those that are on, not by its number."""
+
+    user: float
+    nice: float
+    system: float
+    idle: float
+    iowait: float
+    irq: float
+    softirq: float
+    steal: float
+    guest: float
+    guest_nice: float
+
+
+def usable() -> frozenset[int]:
+    """The numbers of the processors that this process, and what it starts, may use; empty where all are and the system
+    does not tell."""
+    return frozenset(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else frozenset()
+
+
+def cpu_times(cpus: frozenset[int] | None = None) -> CpuTimes:
+    """Since the machine started, of these processors; of those that are `usable` where none are named."""
+    if not sys.platform.startswith("linux"):
+        return counted_once(psutil.cpu_times())
+    return times_of(_STAT.read_text().splitlines(), usable() if cpus is None else cpus)
+
+
+def times_of(stat: Iterable[str], cpus: frozenset[int]) -> CpuTimes:
+    """What the lines of /proc/stat say of some processors."""
+    names = {f"cpu{number}" for number in cpus}
+    lines = [line.split() for line in stat]
+    columns = [map(int, words[1 : 1 + len(_Ticks._fields)]) for words in lines if words and words[0] in names]
+    return counted_once(_Ticks(*(sum(ticks) / _TICKS_PER_S for ticks in zip(*columns, strict=True))))
 
 
 def counted_once(times: Any) -> CpuTimes:

@@ -1,8 +1,9 @@
-"""The CPU time of the whole machine."""
+"""The CPU time of the processors that a process may use."""
 
+import os
 from typing import NamedTuple
 
-from edgebench.cpu import CpuTimes, counted_once, cpu_times
+from edgebench.cpu import CpuTimes, counted_once, cpu_times, times_of, usable
 
 
 class Linux(NamedTuple):
@@ -42,3 +43,30 @@ def test_a_system_that_tells_less_is_counted_too() -> None:
 def test_what_was_added_since_an_earlier_reading() -> None:
     assert CpuTimes(10, 4, 1, 5).since(CpuTimes(4, 1, 1, 2)) == CpuTimes(6, 3, 0, 3)
     assert cpu_times().since(cpu_times()).total_s <= 0
+
+
+STAT = """\
+cpu  9999 0 0 9999 0 0 0 0 0 0
+cpu0 {a} 0 0 {b} 0 0 0 0 0 0
+cpu2 {b} 0 {a} 0 0 0 0 {a} 0 0
+cpu20 9999 0 0 0 0 0 0 0 0 0
+intr 1 2 3
+"""
+"""cpu1 is off. a, b: ticks of 1 and 3 s."""
+
+
+def test_only_the_cores_that_a_process_may_use_count_each_by_its_number() -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    lines = STAT.format(a=ticks, b=3 * ticks).splitlines()
+    assert times_of(lines, frozenset({2})) == CpuTimes(total_s=5, idle_s=0, stolen_s=1, work_s=4)
+    assert times_of(lines, frozenset({0, 2})) == CpuTimes(total_s=9, idle_s=3, stolen_s=1, work_s=5)
+
+
+def test_what_a_process_may_use_is_its_affinity() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable() == {min(allowed)}
+        assert cpu_times().total_s < cpu_times(frozenset(allowed)).total_s or len(allowed) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -38,7 +38,7 @@ class Supervisor:
         self._running = running
         self._cloud = cloud
         self._write = write
-        self._usage = UsageSampler(write)
+        self._usage = UsageSampler(running, write)
         self._reported_dead: set[str] = set()
         self._expected: set[str] = set()
 
@@ -57,10 +57,11 @@ class Supervisor:
             if start_ns is not None:
                 on_streaming(start_ns)
             if now_s() >= next_usage_s:
-                next_usage_s += _USAGE_EVERY_S
-                self._usage.sample(self._running)
+                # From now on: after a standstill there is one sample of all of it, and no burst of them.
+                next_usage_s = now_s() + _USAGE_EVERY_S
+                self._usage.sample()
             if now_s() >= next_live_s:
-                next_live_s += _LIVE_EVERY_S
+                next_live_s = now_s() + _LIVE_EVERY_S
                 live = self._live()
                 if live is not None:
                     on_live(live)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import psutil
 
 from edgebench.clock import now_ns
 from edgebench.executors.host_meter import HostMeter
 from edgebench.executors.processes import PartProcess
-from edgebench.fabric.hiccups import COMMAND, HiccupMeter
-from edgebench.fabric.records import Entry, Hiccuped, HostUsed, Usage, Used
+from edgebench.fabric.records import Entry, HostUsed, Usage, Used
 
 
 class UsageSampler:
-    """Each `sample` is about the time since the one before."""
+    """Each `sample` is about the time since the one before; all come from one thread, whose work is the run's own.
 
-    def __init__(self, write: Callable[[Entry], None]) -> None:
+    running: all parts that the command has started, as they come and go.
+    """
+
+    def __init__(self, running: Sequence[PartProcess], write: Callable[[Entry], None]) -> None:
+        self._running = running
         self._write = write
-        self._host = HostMeter()
-        self._hiccups = HiccupMeter()
+        self._host = HostMeter(lambda: [each.process.pid for each in self._running if each.process.returncode is None])
 
-    def sample(self, running: Iterable[PartProcess]) -> None:
+    def sample(self) -> None:
         """Write down the use of the host, and of the parts that host no node."""
         self._sample_host()
-        for each in running:
+        for each in self._running:
             if each.part.nodes:
                 continue  # node processes record their own
             try:
@@ -38,4 +40,3 @@ class UsageSampler:
         usage = self._host.sample()
         if usage is not None:
             self._write(HostUsed(usage))
-        self._write(Hiccuped(COMMAND, self._hiccups.take()))

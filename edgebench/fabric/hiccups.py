@@ -12,8 +12,6 @@ from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, sleep_s
 from edgebench.fabric.records import Hiccup
 
 PERIOD_NS = 20 * NS_PER_MS
-COMMAND = "command"
-"""What the process that runs all others is called beside its parts."""
 
 
 class HiccupLog:
@@ -39,7 +37,7 @@ class HiccupLog:
 
 
 class HiccupMeter:
-    """A thread of this process that notes how late it wakes, from now on and for as long as the process lives."""
+    """A thread of this process that notes how late it wakes, from now on until it is ended."""
 
     def __init__(self) -> None:
         self._log = HiccupLog()

@@ -110,7 +110,10 @@ class NodeProcess:
         threading.Thread(target=self._beat, args=(on_phase,), name="heartbeat", daemon=True).start()
         threading.Thread(target=self._fetch, name="models", daemon=True).start()
         self.reactor.call_later(_FLUSH_S, self._flush_again)
-        self.reactor.run()
+        try:
+            self.reactor.run()
+        finally:
+            self._hiccups.end()
         self._flush()
         self._spool.close()
         if not self._finished:

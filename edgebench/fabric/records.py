@@ -97,7 +97,7 @@ class Death(msgspec.Struct, frozen=True):
 
 
 class HostUsage(msgspec.Struct, frozen=True, array_like=True):
-    """The whole machine since the sample before, at `since_ns`; all are shares of all its cores' time, 0..1.
+    """The machine since the sample before, at `since_ns`; all are shares of the time of the cores that the run may use.
 
     stolen: by other guests of its hardware. foreign: by processes that are no part of the run. pressure: the share of
     the time in which any process waited for a core. None where it was not measured.
@@ -124,7 +124,8 @@ class Lateness(msgspec.Struct, frozen=True, array_like=True):
     """How late the timers of a run's parts fired, in the `seconds` of the monotonic clock from `second` on.
 
     mean_ns: of each part the mean lateness, and of these the mean over the parts, in the worst of the seconds. most_ns:
-    the largest of all, in `part`. The command that runs them is no part.
+    the largest of all, in `part`. worst_ns: of the means of those parts that samples pass the largest. disturbed: in
+    how many of the seconds foreign work was the cause (see `edgebench.results.host_conditions`).
     """
 
     second: int
@@ -132,6 +133,8 @@ class Lateness(msgspec.Struct, frozen=True, array_like=True):
     mean_ns: int
     most_ns: int
     part: str
+    worst_ns: int = 0
+    disturbed: int = 0
 
 
 class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):

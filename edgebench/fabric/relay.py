@@ -138,6 +138,13 @@ class _RelayProcess:
                 if not connection.closed:
                     connection.abort()
 
+    def run(self) -> None:
+        """Serve until told to stop."""
+        try:
+            self.reactor.run()
+        finally:
+            self._hiccups.end()
+
     def counters(self) -> Counters:
         return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take())
 
@@ -225,7 +232,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda _number, _frame: relay.reactor.stop())
     relay.reactor.watch(stdin, READ, partial(_obey, relay, stdin))
     _answer(relay.open(spec.routes))
-    relay.reactor.run()
+    relay.run()
 
 
 if __name__ == "__main__":

@@ -59,8 +59,7 @@ def disturbed_lines(result: Result) -> list[str]:
     found = result.disturbance
     if found is None or not found.spans:
         return []
-    disturbed_s = sum(span.to_s - span.from_s for span in found.spans)
-    return [f"other work disturbed {disturbed_s:.1f} s of the run, {found.share:.0%} of its streams"]
+    return [f"other work disturbed {found.disturbed_s:.1f} s of the run, {found.share:.0%} of its streams"]
 
 
 def trust_lines(result: Result) -> list[str]:
@@ -106,7 +105,8 @@ def _lateness_line(result: Result) -> str:
     of = "" if found.most_hiccup_of is None else f", in {found.most_hiccup_of}"
     return (
         f"Timers of the run's parts fired {found.mean_late_ms:.2f} ms late on average, {found.most_late_ms:.2f} ms in "
-        f"the worst second; the largest hiccup took {found.most_hiccup_ms:.1f} ms{of}."
+        f"the worst second ({found.worst_late_ms:.2f} ms in the worst part); the largest hiccup "
+        f"took {found.most_hiccup_ms:.1f} ms{of}."
     )
 
 

@@ -187,5 +187,9 @@ class _Gathered:
             faults=self._faults,
             cascades=self._cascades,
             moves=sorted(self._moves, key=lambda move: move.left_ns),
-            lateness=self._hiccups.lateness(),
+            lateness=self._hiccups.lateness(self._host_usage, self._passed()),
         )
+
+    def _passed(self) -> list[str]:
+        """The parts that samples pass: their nodes have counted some."""
+        return [part for part, nodes in self._hosts_of.items() if any(self._tallies.get(node) for node in nodes)]

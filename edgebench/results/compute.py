@@ -14,7 +14,7 @@ from edgebench.results.rollouts import rollouts_of
 from edgebench.results.run_fold import RunFold
 from edgebench.results.timeline import since_start_s
 from edgebench.results.verdict import verdict_of
-from edgebench.results.workload_figures import counted, end_ns_of, workload_figures
+from edgebench.results.workload_figures import counted, due_until_ns, end_ns_of, workload_figures
 from edgebench.topology.deployment import Deployment
 
 
@@ -24,7 +24,9 @@ def result_of(
     """All figures of a run and the verdict on them. fold: of all its records; rounds: of federations, see `rundir`."""
     ends = (end_ns_of(each, observations) for each in fold.workloads.values())
     until_ns = max((end_ns for end_ns in ends if end_ns is not None), default=None)
-    disturbance = disturbance_figures(observations, disturbance_of(observations), until_ns)
+    dues = (due_until_ns(each, observations) for each in fold.workloads.values())
+    due_ns = max((until_ns for until_ns in dues if until_ns is not None), default=None)
+    disturbance = disturbance_figures(observations, disturbance_of(observations), due_ns, until_ns)
     workloads = {name: workload_figures(each, deployment, observations) for name, each in fold.workloads.items()}
     links = links_of(deployment, observations)
     host_use = host_use_of(observations)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.fabric.records import HostUsage, Observations
+from edgebench.clock import NS_PER_S
+from edgebench.fabric.records import Lateness, Observations
 from edgebench.results import stats
 from edgebench.results.chunks import Bools, SampleChunk, ms
 from edgebench.results.figures import DisturbanceFigures, Span, Undisturbed
 from edgebench.results.values import Ints, Mergeable, Values
-from edgebench.results.verdict import FOREIGN_SHARE, LATE_MS
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,14 @@ class Disturbance:
 
 
 def disturbance_of(observations: Observations) -> Disturbance | None:
-    """The disturbed seconds of a run; None where nobody watched.
-
-    A second is disturbed when the timers of the run's parts fired late by `LATE_MS` on average, while others (foreign
-    processes and other guests of the hardware) took `FOREIGN_SHARE` of the processor.
-    """
+    """The disturbed seconds of a run, and of a long one the blocks that have any; None where nobody watched."""
     if not observations.lateness:
         return None
-    use = [(use.since_ns, use.at_ns, _taken(use)) for use in observations.host_usage if use.since_ns is not None]
-    since_ns, at_ns, taken = (np.array(column) for column in zip(*use, strict=True)) if use else (np.zeros(0),) * 3
     spans: list[list[int]] = []
     for each in observations.lateness:
-        from_ns, to_ns = each.second * NS_PER_S, (each.second + each.seconds) * NS_PER_S
-        overlap = np.clip(np.minimum(at_ns, to_ns) - np.maximum(since_ns, from_ns), 0, None)
-        foreign = float((overlap * taken).sum() / overlap.sum()) if overlap.any() else 0.0
-        if each.mean_ns < LATE_MS * NS_PER_MS or foreign < FOREIGN_SHARE:
+        if not each.disturbed:
             continue
+        from_ns, to_ns = _span_ns(each)
         if spans and spans[-1][1] == from_ns:
             spans[-1][1] = to_ns
         else:
@@ -64,27 +56,38 @@ def disturbance_of(observations: Observations) -> Disturbance | None:
 
 
 def disturbance_figures(
-    observations: Observations, disturbance: Disturbance | None, until_ns: int | None
+    observations: Observations, disturbance: Disturbance | None, due_until_ns: int | None, until_ns: int | None
 ) -> DisturbanceFigures | None:
-    """What was disturbed of a run from the start of its streams to a time; None where nobody watched, or none began."""
+    """What was disturbed of a run from the start of its streams to a time; None where nobody watched, or none began.
+
+    due_until_ns: until when samples were due; share: of the time until then.
+    """
     start_ns = observations.started_ns
-    if disturbance is None or start_ns is None or until_ns is None or until_ns <= start_ns:
+    if disturbance is None or start_ns is None or due_until_ns is None or until_ns is None or due_until_ns <= start_ns:
         return None
-    during = [
-        each
-        for each in observations.lateness
-        if (each.second + each.seconds) * NS_PER_S > start_ns and each.second * NS_PER_S < until_ns
-    ]
+    during = [each for each in observations.lateness if _span_ns(each)[1] > start_ns and _span_ns(each)[0] < until_ns]
     latest = max(during, key=lambda each: each.most_ns, default=None)
     clipped = np.clip(disturbance.spans, start_ns, until_ns) - start_ns
     return DisturbanceFigures(
-        share=round(disturbance.within_ns(start_ns, until_ns) / (until_ns - start_ns), 4),
+        share=round(_disturbed_ns(during, start_ns, due_until_ns) / (due_until_ns - start_ns), 4),
         spans=[Span(_s(first), _s(last)) for first, last in clipped if last > first],
+        disturbed_s=_s(round(_disturbed_ns(during, start_ns, until_ns))),
         mean_late_ms=stats.rounded(np.mean([ms(each.mean_ns) for each in during])) if during else 0.0,
         most_late_ms=stats.rounded(max((ms(each.mean_ns) for each in during), default=0.0)),
+        worst_late_ms=stats.rounded(max((ms(each.worst_ns) for each in during), default=0.0)),
         most_hiccup_ms=0.0 if latest is None else stats.rounded(ms(latest.most_ns)),
         most_hiccup_of=None if latest is None else latest.part,
     )
+
+
+def _disturbed_ns(lateness: Iterable[Lateness], from_ns: int, to_ns: int) -> float:
+    """How much of a time was disturbed; of a block that lies half in it, half of the disturbed seconds."""
+    overlaps = ((each, min(_span_ns(each)[1], to_ns) - max(_span_ns(each)[0], from_ns)) for each in lateness)
+    return sum(overlap_ns * each.disturbed / each.seconds for each, overlap_ns in overlaps if overlap_ns > 0)
+
+
+def _span_ns(late: Lateness) -> tuple[int, int]:
+    return late.second * NS_PER_S, (late.second + late.seconds) * NS_PER_S
 
 
 @dataclass
@@ -113,11 +116,6 @@ class UndisturbedFold(Mergeable):
         p50, p99 = map(ms, self.latency_ns.percentiles(0.5, 0.99)) if len(self.latency_ns) else (None, None)
         throughput_hz = stats.rounded(self.arrived * NS_PER_S / quiet_ns) if quiet_ns > 0 else None
         return Undisturbed(len(self.latency_ns), p50, p99, throughput_hz)
-
-
-def _taken(use: HostUsage) -> float:
-    """The share of the processor that others took."""
-    return (use.foreign or 0.0) + use.stolen
 
 
 def _s(ns: int) -> float:

@@ -57,8 +57,8 @@ class RoundFigures(msgspec.Struct, frozen=True):
 
 
 class KindFigures(msgspec.Struct, frozen=True):
-    """All rounds of a kind. messages: to clients. good: of their replies those that came, read or not, and are no
-    error; failures, unread: as in `RoundFigures`."""
+    """All rounds of a kind that this run held itself. messages: to clients. good: of their replies those that came,
+    read or not, and are no error; failures, unread: as in `RoundFigures`."""
 
     rounds: int
     messages: int

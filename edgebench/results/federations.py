@@ -68,7 +68,7 @@ def _federation(
         strategy=strategy_name(plan),
         rounds=[each for each in figures if is_training(each.kind)],
         other_rounds=[each for each in figures if not is_training(each.kind)],
-        kinds=_kinds(own),
+        kinds=_kinds([r for r in own if not r.resumed]),
         server_metrics={number: found for (kind, number), found in sorted(metrics.items()) if kind == "server"},
         engine=plan.how.engine,
         mode=plan.how.mode,

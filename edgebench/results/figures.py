@@ -335,9 +335,10 @@ class RolloutFigures(msgspec.Struct, frozen=True):
 
 
 class HostUse(msgspec.Struct, frozen=True):
-    """The machine while samples were due: mean busy share of all cores, the share of the time in which they were all
-    (97 %) busy, and the mean shares that other guests of the same hardware and foreign processes took; pressure: the
-    share of the time in which any process waited for a core. None where it was not measured."""
+    """The cores that a run may use while samples were due: their mean busy share, the share of the time in which they
+    were all (97 %) busy, and the mean shares that other guests of the same hardware and foreign processes took;
+    pressure: the share of the time in which any process of the machine waited for a core. None where it was not
+    measured."""
 
     busy: float
     full: float
@@ -356,8 +357,11 @@ class Span(msgspec.Struct, frozen=True):
 class DisturbanceFigures(msgspec.Struct, frozen=True):
     """Seconds in which foreign work changed what the run saw: where they are, and their share of its streams.
 
+    share: of the time in which samples were due; spans, disturbed_s: up to the last decision. (A run of more than an
+    hour is told in blocks: `spans` are of those that have a disturbed second, `disturbed_s` of these seconds.)
     mean_late_ms: how late the timers of the run's parts fired, the mean of all seconds; most_late_ms: that of the worst
-    second. most_hiccup_ms: the largest of all, in the part `most_hiccup_of`.
+    second; worst_late_ms: in the worst second of the worst part that samples pass. most_hiccup_ms: the largest of all,
+    in the part `most_hiccup_of`.
     """
 
     share: float
@@ -366,6 +370,8 @@ class DisturbanceFigures(msgspec.Struct, frozen=True):
     most_late_ms: float
     most_hiccup_ms: float
     most_hiccup_of: str | None
+    disturbed_s: float
+    worst_late_ms: float
 
 
 class DeathFigures(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 
-from edgebench.fabric.hiccups import COMMAND
+from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.fabric.records import Hiccup, HostUsage, Lateness
+from edgebench.results.verdict import FOREIGN_SHARE, LATE_MS, WORST_LATE_MS
 
 MOST = 3_600
 """Entries that a run keeps of either; of one that takes longer than an hour, neighbours are merged."""
@@ -21,33 +22,72 @@ class HiccupSums:
 
     def add(self, part: str, hiccups: Iterable[Hiccup]) -> None:
         """Add some of a part; those of one second may come in pieces."""
-        if part == COMMAND:
-            return
         for each in hiccups:
             of_parts = self._by_second.setdefault(each.second, {})
             most_ns, sum_ns, count = of_parts.get(part, (0, 0, 0))
             of_parts[part] = max(most_ns, each.most_ns), sum_ns + each.sum_ns, count + each.count
 
-    def lateness(self, most: int = MOST) -> list[Lateness]:
-        """By second; of more than `most` seconds by so many at a time, each as its worst second was."""
+    def lateness(self, usage: Sequence[HostUsage], passed: Iterable[str], most: int = MOST) -> list[Lateness]:
+        """By second; of more than `most` seconds by so many at a time, each as late as its worst second was.
+
+        usage: of the host all through the run, in order. passed: the parts that samples pass.
+        A second is disturbed when the timers of the parts fired late by `LATE_MS` on average, or those of a part that
+        samples pass by `WORST_LATE_MS`, while others (foreign processes and other guests of the hardware) took
+        `FOREIGN_SHARE` of the processor.
+        """
         if not self._by_second:
             return []
-        first = min(self._by_second)
-        step = math.ceil((max(self._by_second) + 1 - first) / most)
-        blocks = itertools.groupby(sorted(self._by_second), key=lambda second: (second - first) // step)
-        return [_worst(first + block * step, step, map(self._of_second, seconds)) for block, seconds in blocks]
+        seconds, serving = sorted(self._by_second), frozenset(passed)
+        taken = _Taken(usage)
+        each_second = [self._of_second(second, serving, taken) for second in seconds]
+        step = math.ceil((seconds[-1] + 1 - seconds[0]) / most)
+        blocks = itertools.groupby(each_second, key=lambda each: (each.second - seconds[0]) // step)
+        return [_worst(seconds[0] + block * step, step, list(these)) for block, these in blocks]
 
-    def _of_second(self, second: int) -> Lateness:
+    def _of_second(self, second: int, serving: frozenset[str], taken: _Taken) -> Lateness:
         of_parts = self._by_second[second]
-        mean_ns = sum(sum_ns / count for _, sum_ns, count in of_parts.values()) / len(of_parts)
+        means_ns = {part: sum_ns / count for part, (_, sum_ns, count) in of_parts.items()}
+        mean_ns = sum(means_ns.values()) / len(means_ns)
+        worst_ns = max((late_ns for part, late_ns in means_ns.items() if part in serving), default=0.0)
+        late = mean_ns >= LATE_MS * NS_PER_MS or worst_ns >= WORST_LATE_MS * NS_PER_MS
+        disturbed = late and taken.within(second * NS_PER_S, (second + 1) * NS_PER_S) >= FOREIGN_SHARE
         part = max(sorted(of_parts), key=lambda name: of_parts[name][0])
-        return Lateness(second, 1, round(mean_ns), of_parts[part][0], part)
+        return Lateness(second, 1, round(mean_ns), of_parts[part][0], part, round(worst_ns), int(disturbed))
 
 
-def _worst(second: int, seconds: int, of_seconds: Iterable[Lateness]) -> Lateness:
-    these = list(of_seconds)
+def _worst(second: int, seconds: int, these: Sequence[Lateness]) -> Lateness:
     latest = max(these, key=lambda each: each.most_ns)
-    return Lateness(second, seconds, max(each.mean_ns for each in these), latest.most_ns, latest.part)
+    return Lateness(
+        second,
+        seconds,
+        max(each.mean_ns for each in these),
+        latest.most_ns,
+        latest.part,
+        max(each.worst_ns for each in these),
+        sum(each.disturbed for each in these),
+    )
+
+
+class _Taken:
+    """What others took of the processor, asked for one time after another."""
+
+    def __init__(self, usage: Sequence[HostUsage]) -> None:
+        self._usage = [(use.since_ns, use) for use in usage if use.since_ns is not None]
+        self._first = 0
+
+    def within(self, from_ns: int, to_ns: int) -> float:
+        """The mean share of a time that is not before the last that was asked for; 0 where nothing is known of it."""
+        while self._first < len(self._usage) and self._usage[self._first][1].at_ns <= from_ns:
+            self._first += 1
+        sum_ns = 0.0
+        known_ns = 0
+        for since_ns, use in itertools.islice(self._usage, self._first, None):
+            if since_ns >= to_ns:
+                break
+            overlap_ns = min(use.at_ns, to_ns) - max(since_ns, from_ns)
+            known_ns += overlap_ns
+            sum_ns += overlap_ns * ((use.foreign or 0.0) + use.stolen)
+        return sum_ns / known_ns if known_ns else 0.0
 
 
 def merged(usage: Sequence[HostUsage], most: int = MOST) -> list[HostUsage]:
@@ -57,15 +97,22 @@ def merged(usage: Sequence[HostUsage], most: int = MOST) -> list[HostUsage]:
 
 
 def _mean(these: Sequence[HostUsage]) -> HostUsage:
-    def mean(values: list[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
-
     return HostUsage(
         at_ns=these[-1].at_ns,
-        busy=sum(use.busy for use in these) / len(these),
-        stolen=sum(use.stolen for use in these) / len(these),
-        foreign=mean([use.foreign for use in these]),
-        pressure=mean([use.pressure for use in these]),
+        busy=mean_share(these, [use.busy for use in these]) or 0.0,
+        stolen=mean_share(these, [use.stolen for use in these]) or 0.0,
+        foreign=mean_share(these, [use.foreign for use in these]),
+        pressure=mean_share(these, [use.pressure for use in these]),
         since_ns=these[0].since_ns,
     )
+
+
+def mean_share(usage: Sequence[HostUsage], shares: Sequence[float | None]) -> float | None:
+    """The mean of a share [sample] over the time that the samples are about; None where it is never known.
+
+    A sample that does not tell since when it is counts as one of a second.
+    """
+    spans_ns = [NS_PER_S if use.since_ns is None else use.at_ns - use.since_ns for use in usage]
+    known = [(share, span_ns) for share, span_ns in zip(shares, spans_ns, strict=True) if share is not None]
+    total_ns = sum(span_ns for _, span_ns in known)
+    return sum(share * span_ns for share, span_ns in known) / total_ns if total_ns else None

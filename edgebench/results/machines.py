@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import Observations
+from edgebench.fabric.records import HostUsage, Observations
 from edgebench.results.figures import HostUse, LinkFigures, NodeFigures, ProcessFigures
+from edgebench.results.host_conditions import mean_share
 from edgebench.results.verdict import FULL_BUSY
 from edgebench.topology.deployment import Deployment, NodePlan
 
@@ -80,17 +82,17 @@ def host_use_of(observations: Observations) -> HostUse | None:
     if not during:
         return None
     return HostUse(
-        busy=round(sum(use.busy for use in during) / len(during), 4),
-        full=round(sum(use.busy >= FULL_BUSY for use in during) / len(during), 4),
-        stolen=round(sum(use.stolen for use in during) / len(during), 4),
-        foreign=_mean([use.foreign for use in during]),
-        pressure=_mean([use.pressure for use in during]),
+        busy=_mean(during, [use.busy for use in during]) or 0.0,
+        full=_mean(during, [float(use.busy >= FULL_BUSY) for use in during]) or 0.0,
+        stolen=_mean(during, [use.stolen for use in during]) or 0.0,
+        foreign=_mean(during, [use.foreign for use in during]),
+        pressure=_mean(during, [use.pressure for use in during]),
     )
 
 
-def _mean(shares: list[float | None]) -> float | None:
-    known = [share for share in shares if share is not None]
-    return round(sum(known) / len(known), 4) if known else None
+def _mean(usage: Sequence[HostUsage], shares: Sequence[float | None]) -> float | None:
+    mean = mean_share(usage, shares)
+    return None if mean is None else round(mean, 4)
 
 
 def _both_ways(up: int | None, down: int | None) -> int | None:

@@ -95,6 +95,14 @@ def end_ns_of(fold: WorkloadFold, observations: Observations) -> int | None:
     return max((end_ns for end_ns in ends if end_ns is not None), default=None)
 
 
+def due_until_ns(fold: WorkloadFold, observations: Observations) -> int | None:
+    """Until when samples of a workload were due: to the end of the streams; those of an offline load wait for their
+    turn until the last has its decision. None where it is not known."""
+    if isinstance(fold.plan.load, Offline) or observations.ended_ns is None:
+        return fold.arrived_ns.most
+    return observations.ended_ns
+
+
 def counted(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """The sums of counts by reason, without those that are 0."""
     total: Counter[str] = Counter()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.clock import now_ns
+from edgebench.clock import NS_PER_S, now_ns, sleep_s
 from edgebench.errors import FabricError
+from edgebench.executors import supervisor
 from edgebench.executors.plan import Part, PartKind
 from edgebench.executors.processes import PartProcess, stop_all
 from edgebench.executors.supervisor import Supervisor
-from edgebench.fabric.records import Died, Entry
+from edgebench.fabric.records import Died, Entry, Hiccuped, HostUsed
 from edgebench.fabric.slices import LiveState, Phase
 
 WAITS = "import sys; sys.stdin.read()"
@@ -141,3 +142,22 @@ def test_a_cloud_that_does_not_answer_is_asked_again(watched: Watched) -> None:
     watched.watch(watched.end_well)
     answering.join()
     assert watched.deaths() == {}
+
+
+def test_after_a_standstill_the_machine_is_sampled_once_and_not_in_a_burst(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_USAGE_EVERY_S", 0.3)
+    watched.watch(lambda: sleep_s(1.5), *[lambda: None] * 8, watched.end_well)
+    spans_ns = [each.usage.at_ns - (each.usage.since_ns or 0) for each in watched.written if isinstance(each, HostUsed)]
+    assert len(spans_ns) >= 3
+    assert min(spans_ns[1:]) >= 0.3 * NS_PER_S
+    assert max(spans_ns) >= 1.5 * NS_PER_S
+
+
+def test_a_run_leaves_no_thread_in_the_program_that_runs_it(watched: Watched) -> None:
+    before = set(threading.enumerate())
+    watched.supervisor = Supervisor(watched.running, watched.cloud, watched.written.append)
+    watched.watch(watched.end_well)
+    assert set(threading.enumerate()) <= before
+    assert not any(isinstance(each, Hiccuped) for each in watched.written)

@@ -107,7 +107,11 @@ def test_what_a_model_draws_stands_in_the_report_with_its_caption(ward: Path, tm
 def test_disturbed_seconds_are_marked_in_every_chart_over_time(tmp_path: Path) -> None:
     first = at_ms(0) // NS_PER_S
     observed = made_up_ward.observations(
-        lateness=[Lateness(first + n, 1, (4 if n in (5, 6, 30) else 0) * NS_PER_MS, 0, "bed-0") for n in range(40)],
+        lateness=[
+            Lateness(first + n, 1, 4 * late * NS_PER_MS, 0, "bed-0", disturbed=late)
+            for n in range(40)
+            for late in [int(n in (5, 6, 30))]
+        ],
         host_usage=[HostUsage(at_ms(1_000 * n), 0.9, 0.0, 0.6, 0.4, at_ms(1_000 * (n - 1))) for n in range(1, 41)],
     )
     _write(tmp_path, made_up_ward.deployment(), observed, made_up_ward.rows())

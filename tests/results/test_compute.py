@@ -302,6 +302,15 @@ def test_the_use_of_the_host_counts_while_samples_were_due() -> None:
     assert (host.busy, host.full, host.stolen) == (0.59, 0.3333, 0.02)
 
 
+def test_the_use_of_the_host_counts_by_time_and_not_by_sample() -> None:
+    # 2 s at 30 %, then a burst of three samples in 0.3 s at 100 %.
+    spans = ((0, 2_000, 0.3), (2_000, 2_100, 1.0), (2_100, 2_200, 1.0), (2_200, 2_300, 1.0))
+    usage = [HostUsage(at_ms(to), busy, 0.0, busy - 0.1, None, at_ms(since)) for since, to, busy in spans]
+    host = _result([row(0, 0)], observations=factory.observations(host_usage=usage)).host_use
+    assert host is not None
+    assert (host.busy, host.full, host.foreign) == (0.3913, 0.1304, 0.2913)
+
+
 def test_the_first_decision_counts_from_the_start_of_the_command() -> None:
     assert _result([row(1, 500), row(0, 100)]).started_to_first_decision_s == 5.115
 

@@ -204,6 +204,19 @@ def test_a_round_of_an_earlier_run_has_no_times_and_no_bytes_here() -> None:
     assert result(resumed, held(2)).verdict.valid
 
 
+def test_what_an_earlier_run_came_to_does_not_make_this_one_valid() -> None:
+    bad = reply(arrived_ns=None, error="ValueError: bad data")
+    failed = held(2, bad, skipped="0 of 1 replies are good, 1 needed")
+    verdict = result(held(1, resumed=True), failed).verdict
+    assert verdict.kinds == ["federation"]
+    assert "not one of 1 federated rounds gave a model; the last was skipped: 0 of 1 replies" in verdict.reasons[0]
+    asked = held(2, bad, kind="evaluate")
+    verdict = result(held(1, resumed=True), held(1, kind="evaluate", resumed=True), held(2), asked).verdict
+    assert verdict.kinds == ["federation"]
+    assert "any of the 1 messages of 1 federated rounds of kind 'evaluate'; the last failure" in verdict.reasons[0]
+    assert result(held(1, bad, skipped="none", resumed=True), held(2)).verdict.valid
+
+
 def test_bytes_that_an_engine_does_not_tell_are_unknown() -> None:
     (figures,) = federation(held(1, reply(bytes_up=None, bytes_down=None)), engine="ray").rounds
     assert (figures.bytes_up, figures.bytes_down) == (None, None)
