@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-VERSION = 1
-"""Of what travels."""
+VERSION = 2
+"""Of every envelope; another one whenever the layout of any changes."""
 
 _LARGEST_SEQ = 1 << 40
 

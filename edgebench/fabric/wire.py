@@ -7,7 +7,7 @@ of the sender's `clock.now_ns`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -63,6 +63,12 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     body: memoryview
 
 
+class _Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """What an envelope of any version begins with."""
+
+    version: int
+
+
 class PlainSample(msgspec.Struct, frozen=True):
     """A sample as a microcontroller or `mosquitto_pub` would send it: values flat, or nested as the task's shape."""
 
@@ -79,7 +85,10 @@ class PlainDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | int | None = None
 
 
+E = TypeVar("E", Sample, Decision, Forward, Answer)
+
 _encoder = msgspec.msgpack.Encoder()
+_envelope = msgspec.msgpack.Decoder(_Envelope)
 _sample = msgspec.msgpack.Decoder(Sample)
 _decision = msgspec.msgpack.Decoder(Decision)
 _forward = msgspec.msgpack.Decoder(Forward)
@@ -122,12 +131,7 @@ class SampleReader:
         """
         if len(payload) > _LARGEST_RATIO * self._size_bytes + _ENVELOPE_OVERHEAD_BYTES:
             raise RejectedError("too-large")
-        try:
-            sample = _sample.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise RejectedError("not-a-sample") from None
-        if sample.version != VERSION:
-            raise RejectedError("wrong-version")
+        sample = _decoded(payload, _sample, "not-a-sample")
         if sample.dtype == JPEG and self._is_picture:
             return sample, self._decompressed(sample)
         if sample.dtype != self._spec.dtype:
@@ -171,12 +175,7 @@ class SampleReader:
 
 def parse_decision(payload: bytes | memoryview) -> Decision:
     """A decision. Raises RejectedError."""
-    try:
-        decision = _decision.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RejectedError("not-a-decision") from None
-    if decision.version != VERSION:
-        raise RejectedError("wrong-version")
+    decision = _decoded(payload, _decision, "not-a-decision")
     if len(decision.output) % 4 or len(decision.output) > _LARGEST_OUTPUT_BYTES:
         raise RejectedError("not-a-decision")
     return decision
@@ -192,18 +191,31 @@ def parse_manifest(payload: bytes | memoryview) -> Manifest:
 
 def parse_forward(payload: bytes | memoryview) -> Forward:
     """A forwarded sample. Raises RejectedError."""
-    try:
-        return _forward.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RejectedError("not-a-forward") from None
+    return _decoded(payload, _forward, "not-a-forward")
 
 
 def parse_answer(payload: bytes | memoryview) -> Answer:
     """A decision from the cloud. Raises RejectedError."""
+    return _decoded(payload, _answer, "not-an-answer")
+
+
+def _decoded(payload: bytes | memoryview, decoder: msgspec.msgpack.Decoder[E], otherwise: str) -> E:
+    """An envelope of this version. Raises RejectedError: `wrong-version`, or the other reason."""
     try:
-        return _answer.decode(payload)
+        envelope = decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RejectedError("not-an-answer") from None
+        raise RejectedError("wrong-version" if _is_of_another_version(payload) else otherwise) from None
+    if envelope.version != VERSION:
+        raise RejectedError("wrong-version")
+    return envelope
+
+
+def _is_of_another_version(payload: bytes | memoryview) -> bool:
+    """Of another layout, so that it could not be read."""
+    try:
+        return _envelope.decode(payload).version != VERSION
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def _check_finite(flat: NDArray[Any]) -> None:

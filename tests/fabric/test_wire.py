@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebench.core.samples import RejectedError
+from edgebench.core.samples import Decision, RejectedError, Stamps
 from edgebench.fabric import wire
 from edgebench.inference.spec import TensorSpec
 
@@ -54,8 +56,9 @@ def test_an_envelope_costs_few_bytes_beside_its_tensor() -> None:
         (envelope(X * np.float32("nan")), "not-finite"),
         (envelope(np.full((2, 3), np.inf, np.float32)), "not-finite"),
         (b"\x00" * 5000, "too-large"),
-        (wire.encode([2, 0, 0, 0, 0, "float32", [2, 3], None, b""]), "wrong-version"),
-        (wire.encode([1, -1, 0, 0, 0, "float32", [2, 3], None, b""]), "not-a-sample"),
+        (wire.encode([1, 0, 0, 0, 0, "float32", [2, 3], None, b""]), "wrong-version"),
+        (wire.encode([3, "of a layout to come"]), "wrong-version"),
+        (wire.encode([wire.VERSION, -1, 0, 0, 0, "float32", [2, 3], None, b""]), "not-a-sample"),
     ],
 )
 def test_what_is_no_envelope_is_rejected_with_its_reason(payload: bytes, reason: str) -> None:
@@ -110,3 +113,31 @@ def test_a_sample_in_either_form_is_taken_for_what_it_is() -> None:
     framed, plain = READER.read(envelope(X, seq=7)), READER.read(wire.encode_json({"values": X.tolist(), "id": 9}))
     assert (framed.seq, framed.id, plain.seq, plain.id) == (7, None, None, 9)
     np.testing.assert_array_equal(framed.x, plain.x)
+
+
+STAMPS = Stamps(1, 2, 3, 4, 5)
+DECISION = wire.encode(Decision(wire.VERSION, 7, "ward-0", "d" * 64, bytes(4), 1, STAMPS))
+PARSERS: list[tuple[Callable[[bytes], object], bytes, str]] = [
+    (wire.parse_decision, DECISION, "not-a-decision"),
+    (wire.parse_forward, wire.encode(wire.Forward(wire.VERSION, "bed-0", 1, 2, memoryview(b"x"))), "not-a-forward"),
+    (wire.parse_answer, wire.encode(wire.Answer(wire.VERSION, "bed-0", memoryview(DECISION))), "not-an-answer"),
+]
+
+
+@pytest.mark.parametrize(("parse", "whole", "otherwise"), PARSERS, ids=["decision", "forward", "answer"])
+def test_an_envelope_of_another_version_is_told_from_what_is_none(
+    parse: Callable[[bytes], object], whole: bytes, otherwise: str
+) -> None:
+    parse(whole)
+    # MessagePack: the array's length is in the first byte, the version in the second.
+    another = whole[:1] + bytes([wire.VERSION - 1]) + whole[2:]
+    for payload, reason in ((another, "wrong-version"), (whole[:-1], otherwise), (b"", otherwise)):
+        with pytest.raises(RejectedError) as rejected:
+            parse(payload)
+        assert rejected.value.reason == reason
+
+
+def test_a_decision_as_version_1_laid_it_out_is_of_the_wrong_version() -> None:
+    with pytest.raises(RejectedError) as rejected:
+        wire.parse_decision(wire.encode([1, 7, "ward-0", "d" * 64, bytes(4), 1, 1, 2, 3, 4, 5, None, None, None, None]))
+    assert rejected.value.reason == "wrong-version"
