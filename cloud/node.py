@@ -10,7 +10,7 @@ import msgspec
 from cloud.registry import Registry
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Origin
-from edgebench.core.routing import edges_of, is_sparse
+from edgebench.core.routing import is_sparse
 from edgebench.core.samples import Decision, RejectedError
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
@@ -83,7 +83,7 @@ class CloudNode:
         self._workloads[plan.name] = workload
         # A cascade is decided at the edge first; else only those come here whose samples are decided here.
         devices = [name for name, decider in plan.deciders.items() if plan.cascade or decider == self._name]
-        for edge in sorted({edge for name in devices for edge in edges_of(self._deployment.nodes[name])}):
+        for edge in sorted({edge for name in devices for edge in self._deployment.nodes[name].sites}):
             self._forwards[topics.forward(self._deployment.run_id, edge, plan.name)] = edge, workload
         self._connection.subscribe([topics.forward(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
 
@@ -129,7 +129,7 @@ class CloudWorkload:
             self._tally.reject(rejected.reason)
             return
         device = self._deployment.nodes.get(forward.origin)
-        if device is None or device.tier != "device" or edge not in edges_of(device):
+        if device is None or device.tier != "device" or edge not in device.sites:
             self._tally.reject("unknown-origin")
             return
         origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,17 @@ UNTOLD = "unknown"
 
 
 def read_facts(runtime: str, path: Path) -> ModelFacts:
-    """What a model file tells, read in a process of its own. Raises ModelError where it cannot be read."""
+    """What a model file tells, read in a process of its own, once. Raises ModelError where it cannot be read."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}") from error
+    return _facts_of(runtime, path.resolve(), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=64)
+def _facts_of(runtime: str, path: Path, _mtime_ns: int, _size_bytes: int) -> ModelFacts:
+    # Loading Keras takes seconds, and a file is asked for its manifest, against it, and against the samples.
     child = ChildProcess(
         [sys.executable, "-m", "edgebench.inference.model_facts", runtime, str(path)],
         family=True,

@@ -128,9 +128,6 @@ class Preparation:
             bundle=bundle,
         )
 
-    def _bundle_dir(self, workload: str) -> Path:
-        return self._work_dir / "bundles" / workload
-
     def _stream_dir(self, plan: WorkloadPlan) -> Path:
         return self._work_dir / "streams" / plan.name
 
@@ -148,10 +145,12 @@ class Preparation:
         return True
 
     def _trained(self, trained: Trained) -> None:
-        made_of, run_id = self._made_of[trained.name], self._deployment.run_id
+        # Read once: what is remembered says the same as this run does, however long it takes to be kept.
+        when = self.now_trained()
+        made_of = self._made_of[trained.name]
         if made_of is not None:
-            self._memory.keep(self.first_jobs[trained.name], made_of, trained, run_id)
-        self._ready(trained, self.now_trained())
+            self._memory.keep(self.first_jobs[trained.name], made_of, trained, when)
+        self._ready(trained, when)
 
     def _ready(self, trained: Trained, when: TrainedWhen) -> None:
         plan = self._deployment.workloads[trained.name]

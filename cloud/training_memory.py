@@ -43,7 +43,7 @@ class KeptFile(msgspec.Struct, frozen=True):
     digest: str
 
 
-class Entry(msgspec.Struct, frozen=True):
+class KeptTraining(msgspec.Struct, frozen=True):
     """trained: what the job reported, its paths relative to the entry. made_of: for people to look at."""
 
     when: TrainedWhen
@@ -87,7 +87,7 @@ class TrainingMemory:
             return None
         return Recalled(_with_paths(entry.trained, job), entry.when)
 
-    def keep(self, job: TrainJob, made_of: Ingredients, trained: Trained, run_id: str) -> None:
+    def keep(self, job: TrainJob, made_of: Ingredients, trained: Trained, when: TrainedWhen) -> None:
         """Remember what a job gave; it takes the place of what was remembered of the same.
 
         made_of: as it was before the job began.
@@ -95,12 +95,14 @@ class TrainingMemory:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self._root, ignore_cleanup_errors=True) as work:
-                self._write(Path(work) / "entry", made_of, job, trained, run_id)
+                self._write(Path(work) / "entry", made_of, job, trained, when)
             self._forget_the_oldest()
         except OSError as error:
             _log.warning("%s: not remembered: %s: %s", job.name, self._root, error.strerror or error)
 
-    def _write(self, unfinished: Path, made_of: Ingredients, job: TrainJob, trained: Trained, run_id: str) -> None:
+    def _write(
+        self, unfinished: Path, made_of: Ingredients, job: TrainJob, trained: Trained, when: TrainedWhen
+    ) -> None:
         files, stored = _stored(job, trained)
         kept = []
         unfinished.mkdir()
@@ -108,8 +110,7 @@ class TrainingMemory:
             (unfinished / place).parent.mkdir(parents=True, exist_ok=True)
             _link(source, unfinished / place)
             kept.append(KeptFile(place, source.stat().st_size, digest_of(unfinished / place)))
-        when = TrainedWhen(run_id, f"{utc_now():%Y-%m-%dT%H:%M:%SZ}")
-        entry = Entry(when, stored, tuple(kept), made_of)
+        entry = KeptTraining(when, stored, tuple(kept), made_of)
         if entry.size_bytes > self._limit_bytes:
             _log.warning("%s: not remembered: %d bytes are more than the cache may have", job.name, entry.size_bytes)
             return
@@ -150,10 +151,10 @@ class _DamagedError(Exception):
     """A file is not what it was."""
 
 
-def _read(folder: Path) -> Entry | None:
+def _read(folder: Path) -> KeptTraining | None:
     """What an entry says of itself; one that cannot be read is removed."""
     try:
-        return msgspec.json.decode((folder / _ENTRY).read_bytes(), type=Entry)
+        return msgspec.json.decode((folder / _ENTRY).read_bytes(), type=KeptTraining)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

@@ -70,7 +70,7 @@ class _Served:
         self._server.device_status(self._device, payload)
 
 
-class Federations:
+class SiteFederations:
     """All federations that have clients at this edge's site. Everything runs in the reactor's thread, unless it says
     otherwise."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from edge_node.federating import Federations
+from edge_node.federating import SiteFederations
 from edge_node.workload import EdgeWorkload
 from edgebench.core.deciding import Origin, SampleTaker
 from edgebench.core.routing import roles_at
@@ -48,7 +48,7 @@ class EdgeNode:
         for plan in self._plan.workloads.values():
             self._take_on(plan)
         one_broker = self._plan.endpoints[self._name].one_broker
-        self._federations = Federations(
+        self._federations = SiteFederations(
             process, self._name, self._site, self._uplink, process.work_dir, samples, one_broker=one_broker
         )
 

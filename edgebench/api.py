@@ -100,7 +100,8 @@ def run(
     with. retrain: train first models anew, whatever is remembered. progress: show on stderr how far it is. asked_ns: by
     `edgebench.clock`, when it was asked for (None: now).
 
-    In the main thread a first Ctrl-C ends the run in good order, as an invalid one. Raises EdgebenchError.
+    In the main thread a first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, as an invalid one; then the two
+    latter are raised again for the program's own handler. Raises EdgebenchError.
     """
     from edgebench.experiments.run import RunOptions, run_topology
 

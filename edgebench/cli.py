@@ -205,9 +205,9 @@ def list_tasks(args: argparse.Namespace) -> int:
     """List the built-in tasks: their models, and the data that they can be learned from."""
     import msgspec
 
-    from edgebench.experiments.listing import TaskListed, listed
+    from edgebench.experiments.listing import TaskListed, built_in_tasks
 
-    found = listed(args.data)
+    found = built_in_tasks(args.data)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return 0

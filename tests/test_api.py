@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import edgebench
 from edgebench.cli import main
+from edgebench.clock import sleep_s
 from edgebench.errors import TopologyError
 from edgebench.results.rundir import load_deployment
 from tests.conftest import ROOT
@@ -48,6 +50,32 @@ def test_a_run_by_a_thread_leaves_neither_threads_nor_processes_behind(ran: edge
     names = {thread.name for thread in threading.enumerate()}
     assert {name for name in names if "MQTT" in name or "edgebench" in name or "notebook" in name} == set()
     assert [child.cmdline() for child in psutil.Process().children(recursive=True) if "edgebench" in str(child)] == []
+
+
+def test_a_program_that_is_told_to_end_is_told_again_when_its_run_is_whole(tmp_path: Path) -> None:
+    told: list[tuple[int, list[Path]]] = []
+
+    def end(number: int, _frame: object) -> None:
+        told.append((number, list(tmp_path.glob("*/report.html"))))
+
+    def tell() -> None:
+        while not list(tmp_path.glob("*/work/cloud")):
+            sleep_s(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    before = signal.signal(signal.SIGTERM, end)
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        run = edgebench.run(file, out=tmp_path)
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    teller.join()
+    assert told == [(signal.SIGTERM, [run.report])]
+    assert "interrupted by SIGTERM" in run.verdict.reasons
 
 
 def test_a_run_gives_typed_figures_records_and_a_report(ran: edgebench.Run) -> None:

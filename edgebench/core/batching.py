@@ -50,7 +50,7 @@ class ServerOwner(Protocol[T]):
         ...
 
 
-class Server(Protocol[T]):
+class BatchServer(Protocol[T]):
     """What decides samples, at some time."""
 
     def submit(self, request: InferenceRequest[T]) -> None:

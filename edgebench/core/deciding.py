@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from edgebench.clock import Clock
-from edgebench.core.batching import InferenceRequest, Served, Server
+from edgebench.core.batching import BatchServer, InferenceRequest, Served
 from edgebench.core.intake import Intake, Reader
 from edgebench.core.samples import VERSION, Decision, Stamps
 from edgebench.core.tallies import Tally
@@ -59,7 +59,7 @@ class Upstream(Protocol):
         ...
 
 
-class Asked(NamedTuple):
+class QueuedSample(NamedTuple):
     """What a queued sample is decided for. payload: empty where it is never passed on. seq: None for plain JSON."""
 
     origin: Origin
@@ -92,9 +92,9 @@ class Decider:
         self._upstream = upstream
         self._now_ns = clock.now_ns
         self._thresholds: dict[str, float] = {}
-        self._server: Server[Asked] | None = None
+        self._server: BatchServer[QueuedSample] | None = None
 
-    def served_by(self, server: Server[Asked]) -> None:
+    def served_by(self, server: BatchServer[QueuedSample]) -> None:
         """This server is the decider's."""
         self._server = server
 
@@ -112,38 +112,38 @@ class Decider:
             return
         assert self._server is not None
         kept = b"" if self._upstream is None else payload
-        asked = Asked(origin, self._now_ns(), kept, accepted.seq, accepted.id)
-        self._server.submit(InferenceRequest(accepted.x, received_ns, asked))
+        queued = QueuedSample(origin, self._now_ns(), kept, accepted.seq, accepted.id)
+        self._server.submit(InferenceRequest(accepted.x, received_ns, queued))
 
-    def served(self, served: Served[Asked]) -> None:
+    def served(self, served: Served[QueuedSample]) -> None:
         """Answer a batch, except what the model is unsure of where that goes on."""
         threshold = self._thresholds.get(served.digest)
         upstream = self._upstream
         stands = None if threshold is None or upstream is None else confidence(served.outputs) >= threshold
         for place, (request, output) in enumerate(zip(served.requests, served.outputs, strict=True)):
-            asked = request.about
+            queued = request.about
             if upstream is not None and stands is not None and not stands[place]:
-                upstream.pass_on(asked.origin.device, request.received_ns, asked.payload)
+                upstream.pass_on(queued.origin.device, request.received_ns, queued.payload)
                 continue
             self._tally.decided += 1
-            if asked.seq is None:
-                self._answers.answer_plain(asked.origin, output.tolist(), served.digest, asked.id)
+            if queued.seq is None:
+                self._answers.answer_plain(queued.origin, output.tolist(), served.digest, queued.id)
                 continue
             stamps = Stamps(
                 request.received_ns,
-                asked.ready_ns,
+                queued.ready_ns,
                 served.started_ns,
                 served.finished_ns,
                 self._now_ns(),
-                asked.origin.forward_in_ns,
-                asked.origin.forward_out_ns,
+                queued.origin.forward_in_ns,
+                queued.origin.forward_out_ns,
             )
             decision = Decision(
-                VERSION, asked.seq, self._node, served.digest, output.tobytes(), len(served.requests), stamps
+                VERSION, queued.seq, self._node, served.digest, output.tobytes(), len(served.requests), stamps
             )
-            self._answers.answer(asked.origin, decision)
+            self._answers.answer(queued.origin, decision)
 
-    def dropped(self, request: InferenceRequest[Asked], reason: str) -> None:
+    def dropped(self, request: InferenceRequest[QueuedSample], reason: str) -> None:
         """Count a sample that will not be decided."""
         self._tally.drop(reason)
 

@@ -47,21 +47,38 @@ class VirtualTime:
 
 
 class FakeLink:
-    """One direction of a link: messages cross its lane whole, in order. While it is cut, they are lost."""
+    """One direction of a link, with a relay's law: messages cross its lane whole, in order, and count when they arrive.
+
+    A cut loses what is under way, as it breaks connections, and what is sent until it is mended.
+    """
 
     def __init__(self, time: VirtualTime, lane: Lane) -> None:
         self._time = time
         self._lane = lane
-        self.is_cut = False
+        self._is_cut = False
+        self._cuts = 0
+
+    def cut(self) -> None:
+        """Lose all that has not arrived."""
+        self._is_cut = True
+        self._cuts += 1
+
+    def mend(self) -> None:
+        """Carry again."""
+        self._is_cut = False
 
     def carry(self, size_bytes: int, arrive: Callable[[], None]) -> bool:
-        """Call `arrive` at the other end, in due time; False where the link is cut, and the message lost."""
-        if self.is_cut:
+        """Call `arrive` at the other end, in due time, unless it is cut before; False where it is cut already."""
+        if self._is_cut:
             return False
         _, arrival_ns = self._lane.carry(self._time.now_ns(), size_bytes)
-        self._lane.count(size_bytes, 1)
-        self._time.call_at(arrival_ns, arrive)
+        self._time.call_at(arrival_ns, partial(self._arrived, self._cuts, size_bytes, arrive))
         return True
+
+    def _arrived(self, cuts_before: int, size_bytes: int, arrive: Callable[[], None]) -> None:
+        if cuts_before == self._cuts:
+            self._lane.count(size_bytes, 1)
+            arrive()
 
 
 class FakeServer(Generic[T]):

@@ -26,13 +26,6 @@ def roles_at(edge: NodePlan, plan: WorkloadPlan) -> Roles:
     )
 
 
-def edges_of(device: NodePlan) -> tuple[str, ...]:
-    """Those that a device is at, at one time or another."""
-    if device.parent is None:
-        raise AssertionError("a checked topology has an edge above each device")
-    return (device.parent, *device.elsewhere)
-
-
 def is_sparse(plan: WorkloadPlan, moves: tuple[Move, ...]) -> bool:
     """Whether only some of a device's samples come to a node, so that gaps say nothing.
 

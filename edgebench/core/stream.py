@@ -33,7 +33,7 @@ class Time(Clock, Protocol):
         ...
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Where a stream's samples come from."""
 
     def capture(self) -> tuple[NDArray[Any], bytes]:
@@ -108,7 +108,7 @@ class Stream:
         self,
         device: str,
         plan: WorkloadPlan,
-        source: Source,
+        source: SampleSource,
         way: Way,
         tally: Tally,
         time: Time,

@@ -86,12 +86,10 @@ def _links_of(device: str, plan: WorkloadPlan, deployment: Deployment) -> list[L
     node = deployment.nodes[device]
     if plan.deciders[device] == device:
         return []
-    assert node.parent is not None
     to_cloud = plan.cascade is not None or plan.deciders[device] == deployment.cloud
-    edges = (node.parent, *node.elsewhere)
-    links = [deployment.links[f"{device} -> {edge}"] for edge in edges]
+    links = [deployment.links[f"{device} -> {edge}"] for edge in node.sites]
     if to_cloud:
-        links += [deployment.links[f"{edge} -> {deployment.nodes[edge].parent}"] for edge in edges]
+        links += [deployment.links[f"{edge} -> {deployment.nodes[edge].parent}"] for edge in node.sites]
     return links
 
 

@@ -18,16 +18,14 @@ from edgebench.executors.wiring import (
     control_address,
     crossings,
     models_address,
-    sites_above,
     uplink_address,
 )
-from edgebench.topology.deployment import Deployment, Frozen, NodePlan
+from edgebench.topology.deployment import THIS_MACHINE, Deployment, Frozen, NodePlan
 from edgebench.topology.wording import listed
 
 COMMAND = "command"
 """Who starts what no other part starts."""
 
-THIS_MACHINE = "local"
 RELAY = "link relay"
 
 PartKind = Literal["broker", "relay", "cloud", "edge", "agent", "trainer", "federation", "learner"]
@@ -156,7 +154,7 @@ def _control(cloud: str) -> dict[str, int]:
 def _upward(node: NodePlan, crossed: set[str]) -> dict[str, int]:
     """What a node connects to above it, through the relay where links are shaped."""
     connects = {}
-    for parent in sites_above(node):
+    for parent in node.sites:
         crossing = uplink_address(node.name, parent)
         connects[crossing if crossing in crossed else broker_address(parent)] = 1
     if models_address(node.name) in crossed:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.relay import Route
 from edgebench.fabric.slices import Endpoints
-from edgebench.topology.deployment import Deployment, Frozen, NodePlan
+from edgebench.topology.deployment import Deployment, Frozen
 
 Address = tuple[str, int]
 
@@ -27,7 +27,7 @@ def crossings(deployment: Deployment) -> tuple[Crossing, ...]:
     """What has to cross shaped links: every node's MQTT connections upwards, and model downloads."""
     found = []
     for node in deployment.nodes.values():
-        for parent in sites_above(node):
+        for parent in node.sites:
             link = deployment.links[f"{node.name} -> {parent}"]
             if link.shaped:
                 found.append(Crossing(uplink_address(node.name, parent), (link.name,), broker_address(parent)))
@@ -37,13 +37,6 @@ def crossings(deployment: Deployment) -> tuple[Crossing, ...]:
         if via:
             found.append(Crossing(models_address(node.name), via, control_address(deployment.cloud)))
     return tuple(found)
-
-
-def sites_above(node: NodePlan) -> tuple[str, ...]:
-    """The nodes above whose brokers it connects to, at one time or another."""
-    if node.parent is None:
-        return ()
-    return (node.parent, *node.elsewhere) if node.tier == "device" else (node.parent,)
 
 
 def broker_address(site: str) -> str:

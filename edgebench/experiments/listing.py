@@ -37,7 +37,7 @@ class TaskListed(msgspec.Struct, frozen=True):
     sources: list[SourceListed]
 
 
-def listed(data: Path | None) -> list[TaskListed]:
+def built_in_tasks(data: Path | None) -> list[TaskListed]:
     """The built-in tasks, and which of their data sets are in `data`. Raises EdgebenchError where that is no folder."""
     if data is not None and not data.is_dir():
         raise EdgebenchError(f"--data {data}: no such folder (name one that has the data sets in it)")

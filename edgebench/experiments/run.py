@@ -108,14 +108,19 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         retrain=options.retrain,
     )
     progress = RunProgress(deployment, run_dir) if options.progress else Silent()
-    observations = _execute(inputs, asked_ns, progress)
+    with _heard_again() as heard:
+        return run_dir, _reported(run_dir, file, _execute(inputs, asked_ns, progress, heard))
+
+
+def _reported(run_dir: Path, file: str | Path, observations: Observations) -> Result:
+    """Write the report. Raises DataError for what the user has to mend, as the run found it."""
     if observations.mistakes:
         write_report(run_dir)
         # The cloud knows the place in the topology, and not what its file is called here.
         placed = [f"{file}: {each}" if each.startswith("$.") else each for each in observations.mistakes]
         raise DataError("\n".join(placed))
     try:
-        return run_dir, write_report(run_dir)
+        return write_report(run_dir)
     except TaskError as error:
         mend = f"the run is kept: mend the task, then edgebench report {run_dir}"
         raise TaskError(f"{error}; {mend}") from error
@@ -168,12 +173,14 @@ def _what_is_learned(deployment: Deployment, workload: str, rounds: int | None) 
     return how, plan.clients, plan.edges, learned.task, learned.model, learned.train
 
 
-def _execute(inputs: RunInputs, asked_ns: int, progress: RunProgress | Silent) -> Observations:
+def _execute(
+    inputs: RunInputs, asked_ns: int, progress: RunProgress | Silent, heard: list[signal.Signals]
+) -> Observations:
     run_dir, deployment = inputs.run_dir, inputs.deployment
     spool = Spool(run_dir / COMMAND_SPOOL)
     spool.write(Opened(asked_ns, _host()))
     plan = plan_of(deployment)
-    with _reaper(run_dir), progress, _interrupted_once() as no_longer_interrupted:
+    with _reaper(run_dir), progress, _interrupted_once(heard) as no_longer_interrupted:
         try:
             execution = EXECUTORS[deployment.executor].start(plan, inputs, spool, progress.tell)
             try:
@@ -219,11 +226,26 @@ def _stdin_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _interrupted_once() -> Iterator[Callable[[], None]]:
+def _heard_again() -> Iterator[list[signal.Signals]]:
+    """Tell the program that called of a signal to end that the run has taken for itself, if it has a handler for that.
+
+    Gives where such signals are noted. Of Ctrl-C nobody is told again: it was for the run.
+    """
+    heard: list[signal.Signals] = []
+    try:
+        yield heard
+    finally:
+        for number in heard:
+            if number != signal.SIGINT and callable(signal.getsignal(number)):
+                signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None]]:
     """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins.
 
-    Gives a function that says that this end has begun by itself. Signals are the main thread's: in any other, nothing
-    is changed.
+    heard: where the first is noted. Gives a function that says that this end has begun by itself. Signals are the main
+    thread's: in any other, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -236,7 +258,8 @@ def _interrupted_once() -> Iterator[Callable[[], None]]:
 
     def interrupt(number: int, _frame: object) -> None:
         ignore()
-        raise KeyboardInterrupt(names[signal.Signals(number)])
+        heard.append(signal.Signals(number))
+        raise KeyboardInterrupt(names[heard[0]])
 
     before = {each: signal.signal(each, interrupt) for each in names}
     try:

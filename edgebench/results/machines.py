@@ -10,11 +10,9 @@ from edgebench.fabric.records import HostUsage, Observations
 from edgebench.results.figures import HostUse, LinkFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
 from edgebench.results.verdict import FULL_BUSY
-from edgebench.topology.deployment import Deployment, NodePlan
+from edgebench.topology.deployment import THIS_MACHINE, Deployment, NodePlan
 
 _MB = 1_000_000
-_MACHINE = "local"
-"""All of a run is on this one, whatever its name."""
 
 
 def links_of(deployment: Deployment, observations: Observations) -> dict[str, LinkFigures]:
@@ -66,10 +64,10 @@ def nodes_of(deployment: Deployment, processes: dict[str, ProcessFigures]) -> di
 
 def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures]) -> NodeFigures:
     if process is None:
-        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, _MACHINE)
+        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, THIS_MACHINE)
     used = processes[process]
     return NodeFigures(
-        plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), _MACHINE
+        plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), THIS_MACHINE
     )
 
 

@@ -20,6 +20,9 @@ from edgebench.topology.model import (
     Training,
 )
 
+THIS_MACHINE = "local"
+"""On which all of a run is, whatever its name."""
+
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record of the deployment."""
@@ -38,6 +41,13 @@ class NodePlan(Frozen, frozen=True):
     parent: str | None
     children: tuple[str, ...]
     elsewhere: tuple[str, ...] = ()
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The nodes above that it connects to, at one time or another: of a device, the edges that it is at."""
+        if self.parent is None:
+            return ()
+        return (self.parent, *self.elsewhere) if self.tier == "device" else (self.parent,)
 
 
 class LinkPlan(Frozen, frozen=True):

@@ -46,9 +46,9 @@ def without_login(url: str) -> str:
 def _links(topology: Topology, nodes: dict[str, NodePlan]) -> list[LinkPlan]:
     entries = {link.between: link for link in topology.links}
     broken = {fault.link for fault in topology.faults}
-    above = [(node, node.parent) for node in nodes.values() if node.parent is not None]
-    above += [(node, edge) for node in nodes.values() if node.tier == "device" for edge in node.elsewhere]
-    return [_link(node, parent, nodes[parent].group, entries, broken) for node, parent in above]
+    own = [(node, node.parent) for node in nodes.values() if node.parent is not None]
+    visited = [(node, edge) for node in nodes.values() for edge in node.sites[1:]]
+    return [_link(node, parent, nodes[parent].group, entries, broken) for node, parent in own + visited]
 
 
 def _link(

@@ -14,11 +14,12 @@ from cloud.jobs import BundleOrder, Trained, TrainedFile, TrainJob
 from cloud.registry import digest_of
 from cloud.training_key import Ingredients, ingredients_of
 from cloud.training_memory import TrainingMemory
+from edgebench.fabric.records import TrainedWhen
 from edgebench.federated.client_bundle import BundleInfo
 from edgebench.topology.model import Iid
 from tests.manifests import manifest
 
-RUN = "20261128T100000Z-small"
+WHEN = TrainedWhen("20261128T100000Z-small", "2026-11-28T10:07:09Z")
 
 
 def job_in(work: Path, name: str = "risk", **changes: object) -> TrainJob:
@@ -79,7 +80,7 @@ class Kept:
 def kept(tmp_path: Path) -> Kept:
     memory, job = TrainingMemory(tmp_path / "cache"), job_in(tmp_path / "first")
     trained = done(job)
-    memory.keep(job, ingredients(job), trained, RUN)
+    memory.keep(job, ingredients(job), trained, WHEN)
     return Kept(memory, tmp_path / "cache", job, trained)
 
 
@@ -89,7 +90,7 @@ def test_a_job_of_another_name_in_other_folders_is_given_all_files_of_the_same_t
     again = job_in(tmp_path / "second", name="danger")
     found = kept.memory.recall(again, ingredients(again))
     assert found is not None
-    assert (found.when.run_id, found.trained.name) == (RUN, "danger")
+    assert (found.when, found.trained.name) == (WHEN, "danger")
     (file,) = found.trained.files
     assert Path(file.path).is_relative_to(again.out_dir)
     assert Path(file.path).read_bytes() == b"weightsmodel"
@@ -148,7 +149,7 @@ def test_what_an_entry_says_never_leads_out_of_a_jobs_folders(kept: Kept, tmp_pa
 
 def test_what_is_trained_again_takes_the_place_of_what_was_remembered(kept: Kept, tmp_path: Path) -> None:
     job = job_in(tmp_path / "second")
-    kept.memory.keep(job, ingredients(job), done(job, b"better"), "another run")
+    kept.memory.keep(job, ingredients(job), done(job, b"better"), TrainedWhen("another run", "2026-11-28T11:00:00Z"))
     found = kept.memory.recall(kept.job, ingredients(kept.job))
     assert found is not None
     assert found.when.run_id == "another run"
@@ -161,7 +162,7 @@ def test_what_was_used_longest_ago_goes_when_the_cache_is_full(tmp_path: Path) -
     jobs = [job_in(tmp_path / str(seed), seed=seed) for seed in range(3)]
     for age_s, job in zip((20, 30, 0), jobs, strict=True):
         trained = done(job)  # of 43 bytes
-        memory.keep(job, ingredients(job), trained, RUN)
+        memory.keep(job, ingredients(job), trained, WHEN)
         at_s = (tmp_path / "cache").stat().st_mtime - age_s
         os.utime(tmp_path / "cache" / ingredients(job).key, (at_s, at_s))
     last = job_in(tmp_path / "last", seed=2)
@@ -172,7 +173,7 @@ def test_what_was_used_longest_ago_goes_when_the_cache_is_full(tmp_path: Path) -
 def test_a_cache_that_cannot_be_written_harms_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "cache").write_bytes(b"")
     job = job_in(tmp_path)
-    TrainingMemory(tmp_path / "cache").keep(job, ingredients(job), done(job), RUN)
+    TrainingMemory(tmp_path / "cache").keep(job, ingredients(job), done(job), WHEN)
     assert "risk: not remembered" in caplog.text
     assert TrainingMemory(tmp_path / "cache").recall(job, ingredients(job)) is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgebench.core.routing import edges_of, is_sparse, roles_at
+from edgebench.core.routing import is_sparse, roles_at
 from edgebench.topology.deployment import NodePlan
 from edgebench.topology.model import After, Move
 from tests.core.ward import plan
@@ -18,13 +18,6 @@ def test_devices_of_one_site_may_be_decided_on_every_tier() -> None:
 
 def test_a_workload_of_other_devices_is_none_of_its() -> None:
     assert roles_at(WARD, plan(deciders={"bed-9": "ward-1"})) == ((), (), ())
-
-
-def test_a_device_is_at_its_own_edge_and_at_those_it_moves_to() -> None:
-    assert edges_of(NodePlan("bed-3", "bed", "device", "host", "ward-1", (), elsewhere=("ward-0",))) == (
-        "ward-1",
-        "ward-0",
-    )
 
 
 def test_gaps_say_nothing_where_devices_move_or_wait_for_others() -> None:

@@ -100,7 +100,7 @@ def test_decisions_of_one_decider_that_overtake_each_other_are_reordered() -> No
 
 def test_a_sample_that_cannot_set_out_is_lost_and_not_waited_for() -> None:
     bed = bed_with(Trace(file=""))
-    bed.up.is_cut = True
+    bed.up.cut()
     bed.begin(duration_s=1.0, trace_s=[0.5])
     bed.time.run(2 * S)
     assert bed.tally.dropped == {"not-connected": 1}
@@ -136,7 +136,7 @@ def test_a_fast_system_is_given_up_after_five_quiet_seconds() -> None:
     bed = bed_with(Trace(file=""))
     bed.begin(duration_s=1.0, trace_s=[0.0, 0.9])
     bed.time.run(ms(800))
-    bed.down.is_cut = True
+    bed.down.cut()
     bed.time.run(1 * S)
     assert bed.stream.waits_until_ns(bed.stream.last_arrival_ns) == 6 * S
 
@@ -202,10 +202,11 @@ def test_a_device_that_moves_takes_its_undecided_samples_along() -> None:
     bed.time.run(ms(2))
     assert device.leave("other", ms(2)) is None
     assert device.moving
-    bed.down.is_cut = True  # nobody hears what the old site decides
+    bed.down.cut()  # nobody hears what the old site decides
     bed.way.held = True
     bed.time.run(ms(20))
-    bed.down.is_cut = bed.way.held = False
+    bed.down.mend()
+    bed.way.held = False
     moved = device.is_up(ms(20))
     assert moved is not None
     assert msgspec.structs.astuple(moved) == ("bed", "ward", "other", ms(2), ms(20), 1)

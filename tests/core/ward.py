@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
-from edgebench.core.deciding import Asked, Decider, Origin, SampleTaker, brought_back
+from edgebench.core.deciding import Decider, Origin, QueuedSample, SampleTaker, brought_back
 from edgebench.core.fake_transport import FakeLink, FakeServer, VirtualTime
 from edgebench.core.intake import Accepted
 from edgebench.core.links import Lane, Pipe
@@ -157,7 +157,7 @@ class Node:
     ) -> None:
         self.tally = Tally()
         self.decider = Decider(name, self.tally, answers, time, upstream=upstream)
-        self.server: FakeServer[Asked] = FakeServer(
+        self.server: FakeServer[QueuedSample] = FakeServer(
             time, plan.batch, plan.queue, self.decider, lambda size: ms(service_ms(size))
         )
         self.decider.served_by(self.server)

@@ -167,5 +167,18 @@ def test_a_digest_that_the_registry_does_not_know_is_refused_before_a_run(
 
 
 def test_a_file_over_which_the_reading_process_ends_is_refused_and_not_the_end_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "model").touch()
     with pytest.raises(ModelError, match=r"^ends the process that reads it \(status 1\): export it again$"):
         read_facts("no such runtime", tmp_path / "model")
+
+
+def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path, files: dict[str, bytes]) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(files["sound"])
+    facts = read_facts("litert", path)
+    assert read_facts("litert", path) is facts
+    path.write_bytes(files["wide"])
+    assert read_facts("litert", path).outputs != facts.outputs
+    path.unlink()
+    with pytest.raises(ModelError, match=r"^cannot be read: No such file or directory$"):
+        read_facts("litert", path)

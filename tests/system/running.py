@@ -38,14 +38,16 @@ def command(topology: Path, out: Path, *more: str) -> list[str]:
 
 
 def run(tmp_path: Path, text: str, *more: str) -> tuple[int, dict[str, Any], Path]:
-    """Run a topology to its end: exit status, result.json, run directory."""
+    """Run a topology to its end: exit status, which is the verdict's, result.json, run directory."""
     topology = tmp_path / "topology.yaml"
     topology.write_text(text)
     done = subprocess.run(
         command(topology, tmp_path / "runs", "--json", *more), capture_output=True, text=True, timeout=RUN_PATIENCE_S
     )
     assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout), run_dir_of(tmp_path / "runs")
+    result = json.loads(done.stdout)
+    assert (done.returncode == 0) is result["verdict"]["valid"]
+    return done.returncode, result, run_dir_of(tmp_path / "runs")
 
 
 OF_THE_MACHINE = {"load", "host", "disturbance", "link"}
@@ -80,9 +82,11 @@ class Streaming:
         raise AssertionError(f"no process of the run has {words} in its command line")
 
     def end(self) -> tuple[int, dict[str, Any]]:
-        """Wait for the end: exit status and result.json."""
+        """Wait for the end: exit status, which is the verdict's, and result.json."""
         self.process.communicate(timeout=RUN_PATIENCE_S)
-        return self.process.returncode, json.loads((self.run_dir / "result.json").read_text())
+        result = json.loads((self.run_dir / "result.json").read_text())
+        assert (self.process.returncode == 0) is result["verdict"]["valid"]
+        return self.process.returncode, result
 
     def left(self) -> list[str]:
         """Command lines of the processes that outlived the run."""

@@ -39,9 +39,8 @@ def wait_for_rounds(streaming_run: Streaming, count: int) -> None:
 
 def test_an_app_runs_on_the_devices_while_they_stream(tmp_path: Path) -> None:
     out = tmp_path / "model.npy"
-    status, result, run_dir = run(tmp_path, federated(SMALL, rounds=3, out=str(out)))
+    _, result, run_dir = run(tmp_path, federated(SMALL, rounds=3, out=str(out)))
     assert faults_of(result) == []
-    assert status == 0 or not result["verdict"]["valid"]
     assert np.load(out) == pytest.approx(np.full(1000, 3 * SHARE), rel=1e-6)
     rounds = rounds_of(result)
     assert [each["round"] for each in rounds] == [1, 2, 3]

@@ -632,7 +632,9 @@ def test_a_model_file_must_exist_and_is_sought_beside_the_topology(
     )
 
     (tmp_path / "death.tflite").write_bytes(b"model")
-    assert main(["validate", str(file)]) == 0
+    assert main(["validate", str(file)]) == 2
+    place = f"{file}: $.workloads.risk.model.source: {tmp_path / 'death.tflite'}: "
+    assert capsys.readouterr().err.startswith(f"{place}is no LiteRT model that runs here: ")
 
 
 def test_a_roll_out_wants_a_model_that_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

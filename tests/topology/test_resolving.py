@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from edgebench.topology import check, load, resolve
-from edgebench.topology.deployment import Deployment, LinkPlan
+from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan
 from edgebench.topology.model import Broker
 from tests.topology.sound import SOUND, edited
 
@@ -158,3 +158,10 @@ def test_one_placement_for_each_device_is_that_placement(tmp_path: Path) -> None
 
     assert set(plan.deciders.values()) == {"cloud"}
     assert plan.place == "cloud"
+
+
+def test_a_node_connects_to_its_parent_and_a_device_to_the_edges_that_it_moves_to() -> None:
+    bed = NodePlan("bed-3", "bed", "device", "host", "ward-1", (), elsewhere=("ward-0",))
+    ward = NodePlan("ward-0", "ward", "edge", "host", "cloud", ("bed-0",), elsewhere=("bed-3",))
+    cloud = NodePlan("cloud", "cloud", "cloud", "host", None, ("ward-0", "ward-1"))
+    assert [node.sites for node in (bed, ward, cloud)] == [("ward-1", "ward-0"), ("cloud",), ()]

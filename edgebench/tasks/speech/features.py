@@ -22,11 +22,6 @@ LOWEST_HZ = 20.0
 _FULL_SCALE = 32_768.0
 
 
-def frames_of(samples: int) -> int:
-    """How many whole frames so many samples hold."""
-    return (samples - WINDOW) // HOP + 1
-
-
 def log_mel(audio: NDArray[np.int16]) -> NDArray[np.float32]:
     """Natural logarithms of mel powers float32 [sample, frame, MELS] of sound int16 [sample, n] at RATE_HZ."""
     frames = np.lib.stride_tricks.sliding_window_view(audio, WINDOW, axis=1)[:, ::HOP]
