@@ -64,6 +64,7 @@ def course(rounds: list[RoundSeen]) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.long  # tests/system/test_federated_app.py has an app on either engine, by a whole run
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp_path: Path) -> None:
     there, here = tmp_path / "there.npy", tmp_path / "here.npy"

@@ -160,6 +160,7 @@ def test_asynchronous_rounds_end_with_so_many_updates(tmp_path: Path) -> None:
     assert found["quality_after"] > found["quality_before"]
 
 
+@pytest.mark.long
 def test_a_private_federation_states_its_epsilon(tmp_path: Path) -> None:
     strategy = "{name: DifferentialPrivacyServerSideFixedClipping, args: {noise_multiplier: 1.0, clipping_norm: 0.5}}"
     text = LEARNING.replace("rollout_every: 2", f"rollout_every: 0, strategy: {strategy}")

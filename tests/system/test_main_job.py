@@ -63,6 +63,7 @@ def test_the_ward_runs_on_generated_patients(tmp_path: Path) -> None:
     check_rebuilt_identically(run_dir)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_ward_runs_on_real_patients(tmp_path: Path, real_data: Path) -> None:
     text = (ROOT / "topologies" / "icu-ward.yaml").read_text()

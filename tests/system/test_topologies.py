@@ -32,7 +32,11 @@ def test_every_topology_is_run_by_some_test() -> None:
 @pytest.mark.parametrize("name", SHORTER)
 def test_a_scenario_runs_and_loses_nothing(name: str, tmp_path: Path) -> None:
     file = FOLDER / f"{name}.yaml"
-    less = [word for each in load(file).workloads for word in ("--set", f"workloads.{each}.train={{epochs: 1}}")]
+    less = [
+        word
+        for each in load(file).workloads
+        for word in ("--set", f"workloads.{each}.train={{epochs: 1, examples: 300}}")
+    ]
     _, result, run_dir = run(tmp_path, file.read_text(), *less, *SHORTER[name])
     assert faults_of(result) == []
     for figures in result["workloads"].values():
