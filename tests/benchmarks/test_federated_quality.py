@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_quality_benchmark_prints_every_figure_that_its_docstring_names() -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/federated_quality.py", "--quick", "--json"],

@@ -58,6 +58,7 @@ def test_a_second_run_remembers_what_the_first_has_trained_and_goes_on_learning(
     assert first_dir.name in (second_dir / "report.html").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("patience")
 def test_retrain_trains_whatever_is_remembered(tmp_path: Path) -> None:
     text = LEARNING.partition("federated:")[0]
