@@ -261,6 +261,8 @@ def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None
         heard.append(signal.Signals(number))
         raise KeyboardInterrupt(names[heard[0]])
 
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        del names[signal.SIGHUP]  # by nohup: the run is to outlive its terminal
     before = {each: signal.signal(each, interrupt) for each in names}
     try:
         yield ignore

@@ -1,0 +1,27 @@
+"""Signals that come to the command while a run goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from edgebench.experiments.run import _interrupted_once
+
+
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _interrupted_once([]):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_end_of_the_terminal_ends_another_run_in_good_order() -> None:
+    heard: list[signal.Signals] = []
+    with pytest.raises(KeyboardInterrupt, match="the end of the terminal"), _interrupted_once(heard):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert heard == [signal.SIGHUP]
