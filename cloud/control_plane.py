@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,7 @@ from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from cloud.slicing import slice_for
 from edgebench.errors import EdgebenchError, ModelError
-from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat, Staged
+from edgebench.fabric.slices import STREAM_FILES, WATCHER, Endpoints, Heartbeat, Staged
 from edgebench.federated.client_bundle import BUNDLE, MODEL, STEP, STEP_SPEC
 from edgebench.federated.partition import PARTITION_FILES
 from edgebench.inference.spec import Manifest
@@ -27,7 +27,6 @@ _LARGEST_UPLOAD_BYTES = 1 << 32
 _LARGEST_MODEL_BYTES = 1 << 30
 _UPLOAD_CHUNK_BYTES = 1 << 20
 _OFFSET_DIGITS = 12
-_STREAM_FILES = frozenset({"x.npy", "y.npy", "group.npy"})
 _BUNDLE_FILES = frozenset({BUNDLE, MODEL, STEP, STEP_SPEC, *PARTITION_FILES})
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -162,12 +161,12 @@ class ControlPlane:
             raise web.HTTPConflict(text=str(error)) from None
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        return self._made_file(request, self.streams, _STREAM_FILES)
+        return self._made_file(request, self.streams, STREAM_FILES)
 
     async def _bundle(self, request: web.Request) -> web.StreamResponse:
         return self._made_file(request, self.bundles, _BUNDLE_FILES)
 
-    def _made_file(self, request: web.Request, made: dict[str, Path], names: frozenset[str]) -> web.StreamResponse:
+    def _made_file(self, request: web.Request, made: dict[str, Path], names: Collection[str]) -> web.StreamResponse:
         """A file that the trainer makes of a workload: not there yet is 503."""
         workload, name = request.match_info["workload"], request.match_info["name"]
         if workload not in self._deployment.workloads or name not in names:

@@ -26,6 +26,7 @@ from edgebench.clock import now_s
 from edgebench.errors import DataError, ModelError
 from edgebench.fabric.pictures import picture_size
 from edgebench.fabric.records import Calibration
+from edgebench.fabric.slices import STREAM_FILES
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Epoch, FitOptions, Task
 from edgebench.topology.model import Dirichlet
@@ -39,8 +40,9 @@ Report = Callable[[EpochDone | Trained], None]
 def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
     """Write the test split as what sensors sense: `x.npy`, `y.npy`, `group.npy` (a row a sample), `stream.json`."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, array in (("x", dataset.test.x), ("y", dataset.test.y), ("group", dataset.test.group)):
-        np.save(directory / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+    test = dataset.test
+    for name, array in zip(STREAM_FILES, (test.x, test.y, test.group), strict=True):
+        np.save(directory / name, np.ascontiguousarray(array), allow_pickle=False)
     info = StreamInfo(task.name, dataset.spec, len(dataset.test), dataset.source, dataset.real)
     (directory / "stream.json").write_bytes(msgspec.json.format(msgspec.json.encode(info)))
     return info

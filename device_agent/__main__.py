@@ -11,6 +11,7 @@ from device_agent.learning import Learning
 from device_agent.sensor import Sensor, StreamFile
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
+from edgebench.fabric.slices import STREAM_FILES
 from edgebench.federated.client_bundle import BUNDLE, read_info
 from edgebench.federated.partition import PARTITION_FILES, fetch_parts
 
@@ -26,7 +27,7 @@ def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
     for workload in plan.workloads:
         directory = work_dir / "streams" / workload
         directory.mkdir(parents=True, exist_ok=True)
-        for name in ("x.npy", "y.npy", "group.npy"):
+        for name in STREAM_FILES:
             control.download(f"/v1/streams/{workload}/{name}", directory / name)
         streams[workload] = StreamFile(directory)
     sensors = {

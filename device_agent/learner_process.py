@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -155,17 +156,13 @@ class LearnerProcess:
 
     def _asked_child(self, queued: LearnerRequest, job: LearnJob) -> str | None:
         """Have the child write the reply; why it could not, where it died over it."""
-        child, is_new = self._child, self._child is None
-        if child is None:
-            child = self._started()
+        child = self._child or self._started()
         with self._lock:
             self._child = child
             if queued.asked.transfer_id not in self._wanted:
                 return "called off"
             self._running = queued.asked.transfer_id
         try:
-            if is_new:
-                child.write_line(msgspec.json.encode(self._spec))
             child.write_line(msgspec.json.encode(job))
             line = child.read_line()
         except BrokenPipeError:
@@ -181,7 +178,7 @@ class LearnerProcess:
         return f"the process that learns ended before its work did ({describe_end(self._end(child))})"
 
     def _started(self) -> ChildProcess:
-        return ChildProcess(
+        child = ChildProcess(
             [sys.executable, "-m", "device_agent.learner_child"],
             family=True,
             patience_s=_PATIENCE_S,
@@ -189,6 +186,10 @@ class LearnerProcess:
             stdout=subprocess.PIPE,
             env={**os.environ, **self._environment},
         )
+        # Before anybody else sees it: whatever becomes of the first job, the child's first line is the spec.
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, which the job finds too
+            child.write_line(msgspec.json.encode(self._spec))
+        return child
 
     def _end(self, child: ChildProcess) -> int:
         status = child.end()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.errors import FabricError
-from edgebench.fabric.slices import Share
+from edgebench.fabric.slices import STREAM_FILES, Share
 
 
 class StreamFile:
@@ -21,15 +21,16 @@ class StreamFile:
     """
 
     def __init__(self, directory: Path) -> None:
-        x = np.load(directory / "x.npy", mmap_mode="r", allow_pickle=False)
+        x_file, y_file, group_file = (directory / name for name in STREAM_FILES)
+        x = np.load(x_file, mmap_mode="r", allow_pickle=False)
         self.dtype: np.dtype[Any] = x.dtype
         self.shape: tuple[int, ...] = x.shape[1:]
         self._offset = x.offset
         self._row_bytes = x[:1].nbytes
-        self._fd = os.open(directory / "x.npy", os.O_RDONLY)
+        self._fd = os.open(x_file, os.O_RDONLY)
         weakref.finalize(self, os.close, self._fd)
-        self.y: NDArray[np.float32] = np.load(directory / "y.npy", allow_pickle=False)
-        self._group: NDArray[np.int64] = np.load(directory / "group.npy", allow_pickle=False)
+        self.y: NDArray[np.float32] = np.load(y_file, allow_pickle=False)
+        self._group: NDArray[np.int64] = np.load(group_file, allow_pickle=False)
 
     def row(self, index: int) -> NDArray[Any]:
         """A sample [*shape]."""

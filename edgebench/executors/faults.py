@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable
+from types import TracebackType
 
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.records import Faulted
@@ -54,12 +56,64 @@ class FaultDriver:
         self._write = write
         self._now_ns = clock
 
+    def next_in_s(self, start_ns: int) -> float | None:
+        """How long it is until the next one; None after the last."""
+        if not self._waiting:
+            return None
+        return max(0.0, self._waiting[0].at_s - (self._now_ns() - start_ns) / NS_PER_S)
+
     def advance(self, start_ns: int) -> None:
-        """Inject what is due by now; to be called often once the streams have begun, which was at `start_ns`."""
+        """Inject what is due by now, of streams that began at `start_ns`."""
         while self._waiting and self._now_ns() - start_ns >= self._waiting[0].at_s * NS_PER_S:
             injection = self._waiting.pop(0).injection
             self._inject(injection)
             self._write(_written_down(injection, self._now_ns()))
+
+
+class FaultTimer:
+    """Advances a driver from a thread of its own, so that whatever the run's watcher waits for delays no fault.
+
+    To be used by `with`, at whose end the thread ends too.
+    """
+
+    def __init__(self, driver: FaultDriver) -> None:
+        self._driver = driver
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self._failure: Exception | None = None
+
+    def begin(self, start_ns: int) -> None:
+        """The streams began, or will, at `start_ns`. To be called again and again: raises what a fault failed by."""
+        self._raise_failure()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(start_ns,), name="faults", daemon=True)
+            self._thread.start()
+
+    def _run(self, start_ns: int) -> None:
+        try:
+            while (wait_s := self._driver.next_in_s(start_ns)) is not None:
+                if self._over.wait(wait_s):
+                    return
+                self._driver.advance(start_ns)
+        except Exception as failure:  # noqa: BLE001  (whatever it is, it is raised in the thread of the run)
+            self._failure = failure
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> FaultTimer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        if error is None:
+            self._raise_failure()
 
 
 def schedule(faults: Iterable[Fault]) -> tuple[TimedInjection, ...]:

@@ -51,7 +51,7 @@ class Supervisor:
         next_live_s = next_usage_s = now_s()
         ending_since_s: float | None = None
         start_ns: int | None = None
-        while late := [each.part.name for each in self._running if each.part.nodes and each.process.poll() is None]:
+        while late := [each.part.name for each in self._running if each.part.nodes and not each.process.has_ended]:
             if self._is_broken():
                 return
             if start_ns is not None:
@@ -88,7 +88,7 @@ class Supervisor:
         if live is not None and live.phase == "aborted":
             return True
         dead = self._write_down_deaths()
-        if not any(each.part.kind == "agent" and each.process.poll() is None for each in self._running):
+        if not any(each.part.kind == "agent" and not each.process.has_ended for each in self._running):
             self._write_down_deaths()  # the last of them may have died since
             return True
         if any(each.part.fatal and each.part.name not in self._expected for each in dead):

@@ -21,7 +21,7 @@ class UsageSampler:
     def __init__(self, running: Sequence[PartProcess], write: Callable[[Entry], None]) -> None:
         self._running = running
         self._write = write
-        self._host = HostMeter(lambda: [each.process.pid for each in self._running if each.process.returncode is None])
+        self._host = HostMeter(lambda: [each.process.pid for each in self._running])
 
     def sample(self) -> None:
         """Write down the use of the host, and of the parts that host no node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import shutil
@@ -13,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import msgspec
 import psutil
@@ -21,7 +21,7 @@ import psutil
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
-from edgebench.executors.faults import FaultDriver
+from edgebench.executors.faults import FaultDriver, FaultTimer
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
 from edgebench.executors.protocol import Execution, RunInputs
@@ -31,6 +31,7 @@ from edgebench.experiments.given import TopologyFile, keep_given
 from edgebench.experiments.model_checks import check_models
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.progress import RunProgress, Silent
+from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
 from edgebench.report.page import write_report
@@ -48,7 +49,7 @@ from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Broker, Topology, Trace
 from edgebench.topology.resolving import without_login
 
-_FINISHED = b"finished\n"
+_FINISHED = b"finished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +186,8 @@ def _execute(
             execution = EXECUTORS[deployment.executor].start(plan, inputs, spool, progress.tell)
             try:
                 _list_processes(run_dir, execution)
-                faults = FaultDriver(plan.faults, execution.inject, spool.write)
-                execution.watch(progress.show, faults.advance)
+                with FaultTimer(FaultDriver(plan.faults, execution.inject, spool.write)) as faults:
+                    execution.watch(progress.show, faults.begin)
                 no_longer_interrupted()
             finally:
                 execution.stop()
@@ -202,27 +203,20 @@ def _execute(
 @contextlib.contextmanager
 def _reaper(run_dir: Path) -> Iterator[None]:
     """A process that ends the run and writes its verdict should this one be killed, or fail."""
-    process = subprocess.Popen(
+    process = ChildProcess(
         [sys.executable, "-m", "edgebench.experiments.reaper", str(run_dir)],
+        lifeline=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
     )
     try:
         yield
         with contextlib.suppress(BrokenPipeError):  # it was killed itself; then there is nothing to tell it
-            _stdin_of(process).write(_FINISHED)
-            _stdin_of(process).flush()
+            process.write_line(_FINISHED)
     finally:
-        with contextlib.suppress(BrokenPipeError):
-            _stdin_of(process).close()
-        process.wait()
-
-
-def _stdin_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    if process.stdin is None:
-        raise AssertionError("it is started with a pipe")
-    return process.stdin
+        process.hang_up()
+        process.wait(math.inf)
+        process.end()
 
 
 @contextlib.contextmanager

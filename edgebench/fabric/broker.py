@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -79,11 +78,11 @@ class EmbeddedBroker:
         self._port = 0
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> ChildProcess:
         """The running server, to be watched by whoever runs it."""
         if self._child is None:
             raise FabricError(f"broker {self.name}: not started")
-        return self._child.process
+        return self._child
 
     @property
     def url(self) -> str:

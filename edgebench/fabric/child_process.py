@@ -1,8 +1,9 @@
 """Child processes: how they are started, read and ended. Whatever of ours starts one does it by this module.
 
 Each runs in a session of its own, so that Ctrl-C reaches it only through us, and is ended as a whole: its leader is
-asked to (SIGTERM), gets its time, and then the process group is killed and waited for. A guard (see `guard`) sees to it
-that it does not outlive this process either.
+asked to (SIGTERM), gets its time, and then the process group is killed and waited for. Nobody takes leave of a leader
+before that, for its number could be another's by then. A guard (see `guard`) sees to it that it does not outlive this
+process either; those with a lifeline have none, since they end in good order by themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -41,23 +42,29 @@ class ChildProcess:
         command: Sequence[str],
         *,
         family: bool = False,
+        lifeline: bool = False,
         patience_s: float = PATIENCE_S,
         stdin: _File = subprocess.DEVNULL,
         stdout: _File = None,
         stderr: _File = None,
         env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        """family: it runs code that may start processes itself; they all end with it. patience_s: for an end in good
-        order, once it is asked to."""
+        """family: it runs code that may start processes itself; they all end with it. lifeline: it ends by itself, in
+        good order, when its standard input does, a pipe that ends with this process; nothing kills it before.
+        patience_s: for an end in good order, once it is asked to."""
+        self._lifeline = lifeline
         self._patience_s = patience_s + (_GUARD_MARGIN_S if family else 0.0)
         self.process = subprocess.Popen(
-            guarded(list(command), family_patience_s=patience_s if family else None),
+            list(command) if lifeline else guarded(list(command), family_patience_s=patience_s if family else None),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=None if env is None else dict(env),
             start_new_session=True,
+            pass_fds=tuple(pass_fds),
         )
+        self._is_over = False
         self._unread = bytearray()
         self._used: Usage | None = None
 
@@ -68,8 +75,13 @@ class ChildProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has; its status is still to be had."""
-        return _has_ended(self.process)
+        """Whether it has; it is not taken leave of."""
+        return self.status is not None
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs. It is not taken leave of."""
+        return _status_of(self.process)
 
     def usage(self) -> Usage | None:
         """What it and its family have used; None where the system does not tell."""
@@ -111,40 +123,67 @@ class ChildProcess:
 
     def wait(self, timeout_s: float) -> bool:
         """Give it time to end by itself; whether it has."""
-        _await_end(self.process, now_s() + timeout_s)
+        self._await_end(now_s() + timeout_s)
         return self.has_ended
+
+    def hang_up(self) -> None:
+        """Close its standard input."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # what was not flushed has nobody to read it
+                self.process.stdin.close()
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, and do not wait."""
-        _ask_to_end(self.process)
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL, and do not wait."""
+        self._send(signal.SIGKILL)
 
     def end(self) -> int:
-        """End it and all that it has started; the exit status, negative for a signal."""
-        _close_pipes(self.process)
-        if self.process.returncode is None:
-            self.ask_to_end()
-            _await_end(self.process, now_s() + self._patience_s)
-            self.usage()  # the system forgets it with the status
-        return _reap(self.process)
+        """End it and all that it has started; the exit status, negative for a signal. Ended before is fine."""
+        self.ask_to_end()
+        return self._end_by(now_s() + self._patience_s)
 
+    def _end_by(self, until_s: float) -> int:
+        """Wait for the end that it was asked for, kill what is left of its group then, and take leave."""
+        if self._is_over:
+            assert self.process.returncode is not None
+            return self.process.returncode
+        if not self._lifeline:  # one that has it is told twice, the second time in the middle of its end
+            self._close_pipes()
+        self._await_end(until_s)
+        self.usage()  # the system forgets it with the status
+        _signal(os.killpg, self.pid, signal.SIGKILL)
+        status = self.process.wait()
+        gone_s = now_s() + _GUARD_MARGIN_S
+        while _signal(os.killpg, self.pid, 0) and now_s() < gone_s:
+            sleep_s(_POLL_S)
+        self._close_pipes()
+        self._is_over = True
+        return status
 
-def end_all(processes: Iterable[subprocess.Popen[bytes]], patience_s: float) -> None:
-    """End leaders of sessions, and what is in their groups: ask all, wait, and kill what is left."""
-    left = list(processes)
-    for process in left:
-        _ask_to_end(process)
-    until_s = now_s() + patience_s
-    for process in left:
-        _await_end(process, until_s)
-        _reap(process)
+    def _send(self, number: int) -> None:
+        if self.process.returncode is None:  # not by Popen's own, which takes leave of what has ended
+            _signal(os.kill, self.pid, number)
+
+    def _await_end(self, until_s: float) -> None:
+        while not self.has_ended and now_s() < until_s:
+            sleep_s(_POLL_S)
+
+    def _close_pipes(self) -> None:
+        self.hang_up()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def end_children(children: Sequence[ChildProcess]) -> None:
     """`ChildProcess.end`, side by side."""
+    asked_s = now_s()
     for child in children:
         child.ask_to_end()
     for child in children:
-        child.end()
+        child._end_by(asked_s + child._patience_s)
 
 
 async def start_family(
@@ -214,44 +253,19 @@ def describe_end(status: int) -> str:
         return f"signal {-status}"
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+def _status_of(process: subprocess.Popen[bytes]) -> int | None:
     if process.returncode is not None:
-        return True
+        return process.returncode
     if sys.platform == "darwin":
-        return process.poll() is not None
+        return process.poll()
     try:
         # Not yet reaped: until then its group cannot become another's.
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return process.poll() is not None
-
-
-def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:  # not by `Popen.terminate`, which reaps what has ended
-        _signal(os.kill, process.pid, signal.SIGTERM)
-
-
-def _await_end(process: subprocess.Popen[bytes], until_s: float) -> None:
-    while not _has_ended(process) and now_s() < until_s:
-        sleep_s(_POLL_S)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> int:
-    """Kill what is left of its group, wait for that, and take leave."""
-    _signal(os.killpg, process.pid, signal.SIGKILL)
-    status = process.wait()
-    until_s = now_s() + _GUARD_MARGIN_S
-    while _signal(os.killpg, process.pid, 0) and now_s() < until_s:
-        sleep_s(_POLL_S)
-    _close_pipes(process)
-    return status
-
-
-def _close_pipes(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # what was not flushed has nobody to read it
-                pipe.close()
+        return process.poll()
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _signal(how: Callable[[int, int], None], number: int, what: int) -> bool:

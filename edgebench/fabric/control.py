@@ -24,11 +24,26 @@ _TIMEOUT_S = 10.0
 _CHUNK_BYTES = 1 << 18
 _PATIENCE_S = 60.0
 _MAKING_PATIENCE_S = 900.0
+_TRIES_IN_PATIENCE = 3
+"""At the least: one that times out is not the last."""
 _Answer = TypeVar("_Answer", Slice, RunState, LiveState)
 
 
 class _BrokenOff(FabricError):
     """The connection failed, which another try may mend."""
+
+
+class _Sent:
+    """A file as it is sent: each piece of it is a gain."""
+
+    def __init__(self, file: IO[bytes], patience: Patience) -> None:
+        self._file = file
+        self._patience = patience
+
+    def read(self, size_bytes: int = -1, /) -> bytes:
+        """For `http.client`, which asks for the next piece when it has sent the one before."""
+        self._patience.gained(self._file.tell())
+        return self._file.read(size_bytes)
 
 
 class RefusedError(FabricError):
@@ -62,13 +77,16 @@ class ControlClient:
         self._request("POST", "/v1/dead", msgspec.json.encode(nodes))
 
     def upload_records(self, name: str, path: Path) -> None:
-        """Hand a finished spool over; where the connection breaks, again. Raises FabricError."""
+        """Hand a finished spool over; where the connection breaks, again.
+
+        Raises FabricError where the cloud refuses, or for `patience_s` no more of it could be sent.
+        """
         patience = Patience(self._patience_s)
         while True:
             try:
                 with path.open("rb") as file:
                     size = {"Content-Length": str(path.stat().st_size)}
-                    self._request("PUT", f"/v1/records/{urllib.parse.quote(name)}", file, size)
+                    self._request("PUT", f"/v1/records/{urllib.parse.quote(name)}", _Sent(file, patience), size)
             except _BrokenOff as error:
                 if patience.over:
                     raise
@@ -158,7 +176,7 @@ class ControlClient:
             raise RefusedError(f"{self.url}{path}: what answers is no cloud of edgebench: {error}") from error
 
     def _request(
-        self, method: str, path: str, body: bytes | IO[bytes] | None = None, headers: Mapping[str, str] = {}
+        self, method: str, path: str, body: bytes | _Sent | None = None, headers: Mapping[str, str] = {}
     ) -> bytes:
         response = self._send(method, path, body, headers)
         answer = self._body(response)
@@ -178,20 +196,21 @@ class ControlClient:
             raise _BrokenOff(f"{self.url}: the cloud breaks off: {error}") from error
 
     def _send(
-        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: Mapping[str, str]
+        self, method: str, path: str, body: bytes | _Sent | None, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
         try:
             if self._connection is None:
-                self._connection = connect(self.url, min(_TIMEOUT_S, self._patience_s))
+                self._connection = connect(self.url, self._patience_s)
             self._connection.request(method, path, body, {"Authorization": f"Bearer {self._token}", **headers})
             return self._connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError, http.client.HTTPException) as error:  # the second: of what is no host's name
             self.close()
             raise _BrokenOff(f"{self.url}: the cloud does not answer: {error}") from error
 
 
-def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
-    """An HTTP connection to the host of a URL."""
+def connect(url: str, patience_s: float) -> http.client.HTTPConnection:
+    """An HTTP connection to the host of a URL, silent for a part of the patience at most."""
+    timeout_s = min(_TIMEOUT_S, patience_s / _TRIES_IN_PATIENCE)
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https":
         return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s)
@@ -230,7 +249,7 @@ def _resume(base_url: str, token: str, digest: str, size_bytes: int, partial: Pa
     have = _size(partial)
     if have >= size_bytes:
         return
-    connection = connect(base_url, min(_TIMEOUT_S, patience.patience_s))
+    connection = connect(base_url, patience.patience_s)
     headers = {"Authorization": f"Bearer {token}", "Range": f"bytes={have}-"}
     try:
         connection.request("GET", f"/v1/models/{digest}", headers=headers)
@@ -261,7 +280,7 @@ def upload_model(base_url: str, token: str, path: Path, manifest: Manifest, *, p
         raise ModelError(f"{path}: is not the model {manifest.digest[:12]} that its manifest describes")
     patience = Patience(patience_s)
     while True:
-        connection = connect(base_url, min(_TIMEOUT_S, patience_s))
+        connection = connect(base_url, patience_s)
         try:
             _upload_rest(connection, token, path, manifest, patience)
             return

@@ -10,13 +10,9 @@ import threading
 from collections.abc import Callable
 from errno import EINPROGRESS
 from functools import cache, partial
-from typing import Any
 
-from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.endpoints import Address, BrokerUrl, addresses_of
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
-
-Address = tuple[int, Any]
-"""Family, and what `socket.connect` takes."""
 
 
 class Dial:
@@ -55,14 +51,14 @@ class Dial:
         if self._over:
             return
         try:
-            self._resolved(_addresses(self._broker, socket.AI_NUMERICHOST))
-        except socket.gaierror:
+            self._resolved(addresses_of(self._broker.host, self._broker.port, socket.AI_NUMERICHOST))
+        except OSError:
             # A name: asking for its address may take many seconds.
             threading.Thread(target=self._resolve, name=f"address of {self._broker.host}", daemon=True).start()
 
     def _resolve(self) -> None:
         try:
-            found = partial(self._resolved, _addresses(self._broker))
+            found = partial(self._resolved, addresses_of(self._broker.host, self._broker.port))
         except OSError as error:
             found = partial(self._fail, str(error))
         if not self._over:  # else the reactor may be no more
@@ -103,8 +99,12 @@ class Dial:
         if error:
             self._next(os.strerror(error))
         elif self._broker.tls:
-            self._sock = _tls().wrap_socket(sock, server_hostname=self._broker.host, do_handshake_on_connect=False)
-            self._shake_hands(WRITE)
+            try:
+                self._sock = _tls().wrap_socket(sock, server_hostname=self._broker.host, do_handshake_on_connect=False)
+            except OSError as broken_off:
+                self._next(str(broken_off))
+            else:
+                self._shake_hands(WRITE)
         else:
             self._open()
 
@@ -144,11 +144,6 @@ class Dial:
             self._reactor.unwatch(self._sock)
             self._sock.close()
             self._sock = None
-
-
-def _addresses(broker: BrokerUrl, flags: int = 0) -> list[Address]:
-    found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM, flags=flags)
-    return [(family, address) for family, _, _, _, address in found]
 
 
 @cache

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from edgebench.errors import FabricError
+
+Address = tuple[int, Any]
+"""Family, and what `socket.connect` takes."""
 
 _DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883}
 _FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
@@ -70,6 +75,13 @@ def parse_broker_url(url: str) -> BrokerUrl:
         raise FabricError(f"broker URL {shown!r}: port 0 (write {_FORM})")
     if parts.password is not None and not parts.username:
         raise FabricError(f"broker URL {shown!r}: a password but no user (write {_FORM})")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise FabricError(
+            f"broker URL {shown!r}: no host has such a name, of which a part between dots is empty or longer than 63 "
+            f"characters (write {_FORM})"
+        ) from None
     return BrokerUrl(
         host=parts.hostname,
         port=port if port is not None else _DEFAULT_PORT[parts.scheme],
@@ -77,3 +89,12 @@ def parse_broker_url(url: str) -> BrokerUrl:
         password=unquote(parts.password) if parts.password is not None else None,
         tls=parts.scheme == "mqtts",
     )
+
+
+def addresses_of(host: str, port: int, flags: int = 0) -> list[Address]:
+    """The TCP addresses of a host; flags: as `socket.getaddrinfo` takes them. Raises OSError where there is none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:  # a part between dots is empty or too long
+        raise OSError(f"'{host}' can be no host's name: {error}") from error
+    return [(family, address) for family, _, _, _, address in found]

@@ -16,6 +16,7 @@ import msgspec
 
 from edgebench.errors import FabricError
 from edgebench.fabric.child_process import ChildProcess
+from edgebench.fabric.endpoints import addresses_of
 from edgebench.fabric.records import Hiccup
 from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
@@ -72,9 +73,9 @@ class Relay:
         self._ports.update(self._ask(spec, Ports).ports)
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> ChildProcess:
         """To be watched by whoever runs it."""
-        return self._child.process
+        return self._child
 
     def open(self, routes: Iterable[Route]) -> None:
         """Listen for more routes."""
@@ -122,6 +123,7 @@ class Relay:
                 self._child.write_line(msgspec.json.encode(message))
                 line = self._child.read_line(_ANSWER_S)
             except TimeoutError as error:
+                self._child.end()  # its late answer would be read as the one to the next question
                 raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self._log})") from error
             except (OSError, ValueError) as error:
                 raise FabricError(f"link relay: gone: {self._last_words()}") from error
@@ -157,9 +159,9 @@ def check_spec(spec: RelaySpec) -> None:
 
 def _resolved(route: Route) -> Route:
     try:
-        found = socket.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+        found = addresses_of(route.host, route.port)
     except OSError as error:
         raise FabricError(f"route {route.name!r}: host {route.host!r} cannot be resolved: {error}") from error
     # A name may stand for both families; servers that listen on one of them mostly mean IPv4.
     addresses = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return msgspec.structs.replace(route, host=str(addresses[0][4][0]))
+    return msgspec.structs.replace(route, host=str(addresses[0][1][0]))

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 0.5
 _FLUSH_S = 0.5
 _CLOUD_PATIENCE_S = 60.0
-_UPLOAD_PATIENCE_S = 10.0
+_UPLOAD_PATIENCE_S = 30.0
 
 EXIT_BROKEN_OFF = 3
 """Exit status of a node process that had to stop before the end of its run; it kept what it had recorded."""

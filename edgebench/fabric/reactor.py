@@ -16,7 +16,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.descriptors import HasFileno
@@ -192,8 +191,14 @@ class Reactor:
                 call()
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # it is full of wakes already
+        try:
             self._waker.send(b"\0")
+        except BlockingIOError:
+            return  # it is full of wakes already
+        except OSError:
+            if self._waker.fileno() >= 0:
+                raise
+            # Else the reactor was closed meanwhile, and nobody is left to be called.
 
     def _drain_wakes(self, _events: int) -> None:
         try:

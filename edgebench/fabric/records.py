@@ -5,6 +5,7 @@ All times are ns of the clock of `edgebench.clock`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -365,13 +366,15 @@ class Spool:
         self.path = path
         self._file = path.open("ab")
         self._encoder = msgspec.msgpack.Encoder()
+        self._lock = threading.Lock()
 
     def write(self, *entries: Entry) -> None:
-        """Append entries and hand them to the operating system."""
-        for entry in entries:
-            body = self._encoder.encode(entry)
-            self._file.write(len(body).to_bytes(4, "big") + body)
-        self._file.flush()
+        """Append entries and hand them to the operating system; from any thread."""
+        with self._lock:
+            for entry in entries:
+                body = self._encoder.encode(entry)
+                self._file.write(len(body).to_bytes(4, "big") + body)
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

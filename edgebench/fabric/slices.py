@@ -14,6 +14,9 @@ from edgebench.topology.model import Move
 WATCHER = "watcher"
 """What the executor is called whose token speaks for no node."""
 
+STREAM_FILES = ("x.npy", "y.npy", "group.npy")
+"""Of what a workload's sensors sense, a row a sample: the sample, its labels, and whose it is."""
+
 Phase = Literal["preparing", "running", "ending", "aborted"]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator
 
 from edgebench.clock import NS_PER_S
+from edgebench.fabric.child_process import describe_end
 from edgebench.fabric.records import Death, ModelEvent, Observations
 from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
@@ -86,20 +86,10 @@ def verdict_of(
     return Verdict(valid=not found, reasons=[reason for _, reason in found], kinds=[kind for kind, _ in found])
 
 
-def how_it_ended(status: int) -> str:
-    """An exit status in words; a negative one is a signal."""
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = f" ({signal.Signals(-status).name})"
-    except ValueError:
-        name = ""
-    return f"was killed by signal {-status}{name}"
-
-
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
     for death in sorted(_unexpected(observations), key=lambda death: death.at_ns):
-        ended = f"{how_it_ended(death.status)} {_when(death, observations)}"
+        when, how = _when(death, observations), describe_end(death.status)
+        ended = f"ended {when} with {how}" if death.status >= 0 else f"was killed {when} by {how}"
         yield f"{_part(deployment, death)} {ended}{_last_words(death)}"
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from cloud.slicing import slice_for
-from edgebench.clock import now_s
+from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric import node_process
 from edgebench.fabric.control import ControlClient, fetch_model
@@ -115,6 +115,53 @@ def test_a_node_whose_cloud_falls_silent_stops_after_so_many_seconds(
     assert 1.0 <= took_s < AT_ONCE_S
     assert "stopping before the end of the run" in caplog.text
     assert "timed out, for 1 s" in caplog.text
+
+
+def test_an_upload_that_times_out_once_is_tried_again(tmp_path: Path) -> None:
+    spool = tmp_path / "records.spool"
+    spool.write_bytes(b"rows")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take_the_second() -> None:
+            first, second = server.accept()[0], server.accept()[0]
+            with first, second:
+                second.recv(1 << 16)
+                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept")
+
+        thread = threading.Thread(target=take_the_second)
+        thread.start()
+        with ControlClient(f"http://127.0.0.1:{server.getsockname()[1]}", "token", patience_s=1.5) as client:
+            client.upload_records("ward", spool)
+        thread.join()
+
+
+def test_an_upload_that_goes_on_is_not_given_up_when_it_breaks_off_after_longer_than_the_patience(
+    tmp_path: Path,
+) -> None:
+    size_bytes, patience_s = 64 << 20, 1.0
+    spool = tmp_path / "records.spool"
+    with spool.open("wb") as file:
+        file.truncate(size_bytes)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+
+        def take_slowly_and_break_off() -> None:
+            with server.accept()[0] as first:
+                until_s = now_s() + 1.5 * patience_s
+                while now_s() < until_s:
+                    first.recv(1 << 18)
+                    sleep_s(0.02)
+            with server.accept()[0] as second:
+                taken = 0
+                while taken < size_bytes:
+                    taken += len(second.recv(1 << 20))
+                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept")
+
+        thread = threading.Thread(target=take_slowly_and_break_off)
+        thread.start()
+        with ControlClient(f"http://127.0.0.1:{server.getsockname()[1]}", "token", patience_s=patience_s) as client:
+            client.upload_records("ward", spool)
+        thread.join()
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "no such token"), (403, "this token does not speak for ward")])

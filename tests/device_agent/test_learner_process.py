@@ -18,6 +18,7 @@ import pytest
 from device_agent.learner_messages import AppSpec, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.child_process import ChildProcess
 from edgebench.federated.answerer import Asked
 from edgebench.federated.content import Array, Arrays, Head, Parcel, arrays_in, metrics_in, pack, read_parcel
 from edgebench.federated.payload import Received
@@ -190,6 +191,22 @@ def test_a_request_that_is_called_off_while_it_waits_is_not_begun(bench: Bench) 
 
 
 @pytest.mark.parametrize("bench", [30.0], indirect=True)
+def test_a_request_that_is_called_off_while_the_child_starts_takes_nothing_from_the_next_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, start = asked(1), bench.process._started
+
+    def start_and_call_off() -> ChildProcess:
+        child = start()
+        bench.process.cancel(first)
+        return child
+
+    monkeypatch.setattr(bench.process, "_started", start_and_call_off)
+    bench.process.put(LearnerRequest("watch", 1, first, None))  # type: ignore[arg-type]
+    bench.ask(2)
+    assert bench.reply().head.error is None
+
+
 def test_closing_ends_the_child_whatever_it_is_doing(bench: Bench) -> None:
     bench.ask(1)
     child = bench.child()

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from edgebench.clock import NS_PER_S
-from edgebench.executors.faults import CutLink, FaultDriver, Injection, Kill, MendLink, TimedInjection, schedule
+import threading
+
+import pytest
+
+from edgebench.clock import NS_PER_S, now_ns
+from edgebench.errors import FabricError
+from edgebench.executors.faults import (
+    CutLink,
+    FaultDriver,
+    FaultTimer,
+    Injection,
+    Kill,
+    MendLink,
+    TimedInjection,
+    schedule,
+)
 from edgebench.fabric.records import Faulted
 from edgebench.topology.model import Fault
 
@@ -72,3 +86,35 @@ def test_faults_that_are_overdue_come_in_their_order() -> None:
     driven.advance(5.0)
     assert [injection for _, injection in driven.injected] == [CutLink(LINK), MendLink(LINK), Kill("ward-0")]
     assert driven.written[-1] == Faulted(None, "kill", START_NS + 5 * NS_PER_S, "ward-0")
+
+
+def test_a_fault_is_brought_about_while_whoever_watches_the_run_waits_and_none_after_its_end() -> None:
+    happened, start_ns = threading.Event(), now_ns()
+    injected: list[tuple[Injection, int, str]] = []
+
+    def inject(injection: Injection) -> None:
+        injected.append((injection, now_ns(), threading.current_thread().name))
+        happened.set()
+
+    driver = FaultDriver([down(0.1), up(600.0)], inject, lambda _written: None)
+    with FaultTimer(driver) as faults:
+        faults.begin(start_ns)
+        assert happened.wait(30.0)
+    ((injection, at_ns, thread),) = injected
+    assert (injection, thread) == (CutLink(LINK), "faults")
+    assert at_ns - start_ns >= 0.1 * NS_PER_S
+    assert all(each.name != "faults" for each in threading.enumerate())
+
+
+def test_a_fault_that_cannot_be_brought_about_ends_the_watch() -> None:
+    failed = threading.Event()
+
+    def fail(_injection: Injection) -> None:
+        failed.set()
+        raise FabricError("no such link")
+
+    faults = FaultTimer(FaultDriver([down(0.0)], fail, lambda _written: None))
+    faults.begin(now_ns())
+    assert failed.wait(30.0)
+    with pytest.raises(FabricError, match="no such link"):
+        faults.__exit__(None, None, None)

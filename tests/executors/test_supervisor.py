@@ -14,8 +14,9 @@ from edgebench.clock import NS_PER_S, now_ns, sleep_s
 from edgebench.errors import FabricError
 from edgebench.executors import supervisor
 from edgebench.executors.plan import Part, PartKind
-from edgebench.executors.processes import PartProcess, stop_all
+from edgebench.executors.processes import PartProcess
 from edgebench.executors.supervisor import Supervisor
+from edgebench.fabric.child_process import ChildProcess, end_children
 from edgebench.fabric.records import Died, Entry, Hiccuped, HostUsed
 from edgebench.fabric.slices import LiveState, Phase
 
@@ -56,9 +57,7 @@ class Watched:
 
     def _started(self, name: str, kind: PartKind, *nodes: str) -> PartProcess:
         with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", WAITS], stdin=subprocess.PIPE, stderr=log, start_new_session=True
-            )
+            process = ChildProcess([sys.executable, "-c", WAITS], lifeline=True, stdin=subprocess.PIPE, stderr=log)
         return PartProcess(Part(name, kind, nodes=nodes, fatal=kind != "agent"), process, self._log)
 
     def kill(self, name: str, *, expected: bool = False) -> None:
@@ -66,12 +65,12 @@ class Watched:
             self.supervisor.expect_death(name)
         part = next(each for each in self.running if each.part.name == name)
         part.process.kill()
-        part.process.wait()
+        assert part.process.wait(30.0)
 
     def end_well(self) -> None:
         for each in self.running:
-            if each.process.stdin is not None and each.part.nodes:
-                each.process.stdin.close()
+            if each.part.nodes:
+                each.process.hang_up()
 
     def watch(self, *then: Callable[[], None]) -> None:
         """Watch to the end; each of `then` is done at one look at the run, one after another."""
@@ -87,7 +86,7 @@ class Watched:
 def watched(tmp_path: Path) -> Iterator[Watched]:
     running = Watched(tmp_path)
     yield running
-    stop_all(running.running, patience_s=5.0)
+    end_children([each.process for each in running.running])
 
 
 @pytest.mark.parametrize("name", ["broker of ward", "cloud", "ward"])

@@ -6,12 +6,13 @@ import asyncio
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.fabric.child_process import ChildProcess, describe_end, end_all, end_family, lines_of, start_family
+from edgebench.fabric.child_process import ChildProcess, describe_end, end_children, end_family, lines_of, start_family
 
 WAIT_S = 30.0
 LIMIT_BYTES = 1 << 16
@@ -63,6 +64,31 @@ def test_no_line_within_the_time_is_a_timeout_and_what_comes_later_is_read_whole
     child.end()
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="tells nobody of an end without taking leave")
+@pytest.mark.parametrize(("how", "status"), [("_exit(6)", 6), ("kill(os.getpid(), 9)", -9)], ids=["exit", "signal"])
+def test_the_number_of_a_child_that_has_ended_is_nobody_elses_until_its_group_is_ended(how: str, status: int) -> None:
+    child = ChildProcess(python(f"import os; os.{how}"), lifeline=True, stdin=subprocess.PIPE)
+    assert child.wait(WAIT_S)
+    assert child.status == status
+    assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+    assert child.end() == status
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_a_child_with_a_lifeline_outlives_its_parent_as_long_as_it_needs(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    code = f"import sys, time\nsys.stdin.read()\ntime.sleep(0.5)\nopen({str(done)!r}, 'w')"
+    parent = (
+        "import os, subprocess, sys\nfrom edgebench.fabric.child_process import ChildProcess\n"
+        f"ChildProcess([sys.executable, '-c', {code!r}], lifeline=True, stdin=subprocess.PIPE)\nos.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run(python(parent)).returncode == -signal.SIGKILL
+    until_s = now_s() + WAIT_S
+    while not done.exists():
+        assert now_s() < until_s
+        sleep_s(0.01)
+
+
 def test_the_end_of_a_child_that_does_not_listen_comes_after_its_patience() -> None:
     code = SAYS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(1000)"
     child = ChildProcess(python(code), patience_s=0.2, stdout=subprocess.PIPE)
@@ -87,13 +113,13 @@ def test_a_familys_use_of_the_machine_is_counted_and_kept() -> None:
 
 
 def test_leaders_are_ended_side_by_side_with_their_groups() -> None:
-    leaders = [
-        subprocess.Popen(python(SAYS + "time.sleep(1000)"), stdout=subprocess.PIPE, start_new_session=True)
+    children = [
+        ChildProcess(python(SAYS + "time.sleep(1000)"), lifeline=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(3)
     ]
-    others = [int(leader.stdout.readline()) for leader in leaders if leader.stdout is not None]
-    end_all(leaders, WAIT_S)
-    assert [leader.returncode for leader in leaders] == [-signal.SIGTERM] * 3
+    others = [int(child.read_line(WAIT_S)) for child in children]
+    end_children(children)
+    assert [child.end() for child in children] == [-signal.SIGTERM] * 3
     for other in others:
         check_gone(other)
 

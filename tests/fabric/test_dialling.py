@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -84,6 +85,26 @@ def test_a_refused_connection_and_an_unknown_name_tell_why(reactor: Reactor) -> 
         port = server.getsockname()[1]
     assert Outcome(reactor, BrokerUrl("127.0.0.1", port)).wait().why == "Connection refused"
     assert Outcome(reactor, BrokerUrl("no.such.host.invalid", 1883)).wait(60.0).why is not None
+
+
+@pytest.mark.parametrize("host", ["foo..bar", "a" * 70 + ".de"])
+def test_what_can_be_no_hosts_name_is_told(reactor: Reactor, host: str) -> None:
+    assert "can be no host's name" in (Outcome(reactor, BrokerUrl(host, 1883)).wait().why or "")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python forgets the socket that it made
+def test_a_peer_that_breaks_off_before_the_handshake_is_told(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reset_and_go_on() -> ssl.SSLContext:
+            peer, _ = server.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            return ssl.create_default_context()
+
+        monkeypatch.setattr(dialling, "_tls", reset_and_go_on)
+        outcome = Outcome(reactor, BrokerUrl("127.0.0.1", server.getsockname()[1], tls=True)).wait()
+    assert "reset" in (outcome.why or "")
 
 
 def test_an_attempt_that_is_called_off_says_nothing(reactor: Reactor) -> None:

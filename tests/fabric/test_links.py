@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from edgebench.errors import FabricError
+from edgebench.fabric import links
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import delay_and_jitter, probe, sample, slopes_mbit_s, undisturbed, waves
 from edgebench.topology.deployment import LinkPlan
@@ -74,15 +78,30 @@ def test_pairs_around_a_stall_in_which_the_link_ran_empty_are_left_out() -> None
     assert slopes_mbit_s(points, [(10 * MS, 80 * MS)]) == []
 
 
+def test_a_relay_that_does_not_answer_in_time_is_ended_and_its_late_answer_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Relay.start(beds(1), [], seed=7, log_dir=tmp_path) as relay:
+        relay._ports["of a route"] = 1  # as where any route is listened for
+        monkeypatch.setattr(links, "_ANSWER_S", 0.3)
+        os.kill(relay.process.pid, signal.SIGSTOP)
+        with pytest.raises(FabricError, match="no answer"):
+            relay.counters()
+        assert relay.process.has_ended
+        with pytest.raises(FabricError, match="gone"):
+            relay.counters()
+        assert relay.stop() is None
+
+
 def test_links_measure_as_what_was_asked_for(tmp_path: Path) -> None:
     far = LinkPlan("far", "cloud", 80.0, 0.0, None, None, "far")
     slow = LinkPlan("slow", "cloud", 5.0, 0.0, 0.5, 1.0, "slow")
-    links = [*beds(8), *wards(2), far, slow]
-    with Relay.start(links, [], seed=7, log_dir=tmp_path) as relay:
+    shaped = [*beds(8), *wards(2), far, slow]
+    with Relay.start(shaped, [], seed=7, log_dir=tmp_path) as relay:
         measured = probe(relay)
         assert all(counted.up_bytes == 0 for counted in relay.counters().values())
     assert len(measured) == 6
-    for plan in links:
+    for plan in shaped:
         got = measured.get(plan.name)
         if got is None:
             continue

@@ -173,3 +173,11 @@ def test_it_waits_as_exactly_above_a_thousand_descriptors() -> None:
     reactor.close()
     # Rounded up to whole ms, they would be late by 0.5 ms on average; the best are what the machine leaves alone.
     assert sorted(late_ns)[20] < 0.3 * NS_PER_MS
+
+
+def test_a_call_that_comes_when_the_reactor_is_closed_is_nobodys() -> None:
+    reactor = Reactor()
+    reactor.close()
+    thread = threading.Thread(target=reactor.call_soon_threadsafe, args=(lambda: None,))
+    thread.start()
+    thread.join()  # an exception in it is an error of this test

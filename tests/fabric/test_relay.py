@@ -242,13 +242,14 @@ def test_mqtt_crosses_it_and_its_messages_are_counted(tmp_path: Path) -> None:
 
 def test_stop_answers_with_the_last_counters_and_leaves_no_process(relay: Relay) -> None:
     assert relay.stop() is not None
-    assert relay.process.returncode == 0
+    assert relay.process.status == 0
     assert relay.stop() is None
 
 
 def test_sigterm_ends_it_in_good_order(relay: Relay) -> None:
-    relay.process.terminate()
-    assert relay.process.wait(WAIT_S) == 0
+    relay.process.ask_to_end()
+    assert relay.process.wait(WAIT_S)
+    assert relay.process.status == 0
 
 
 def test_a_relay_that_is_gone_is_an_error_and_not_a_wrong_number(relay: Relay) -> None:

@@ -156,13 +156,13 @@ def test_rejected_payloads_of_others_do_not_make_a_run_invalid() -> None:
 def test_a_death_is_told_by_its_part_its_signal_and_its_time() -> None:
     killed = Death("ward-0", -9, at_ms(12_300), "INFO connected")
     reason = _one(_verdict(factory.observations(deaths=[killed])))
-    assert reason == "edge node ward-0 was killed by signal 9 (SIGKILL) at 12.3 s; its log is in the run directory"
+    assert reason == "edge node ward-0 was killed at 12.3 s by signal 9, SIGKILL; its log is in the run directory"
 
 
 def test_a_death_at_the_start_is_told_with_its_last_words() -> None:
     failed = Death("cloud", 1, at_ms(-3_000), "Traceback\nEdgebenchError: no such model\n")
     reason = _one(_verdict(factory.observations(deaths=[failed])))
-    assert reason == "cloud ended with status 1 2.0 s into the start of the run: EdgebenchError: no such model"
+    assert reason == "cloud ended 2.0 s into the start of the run with status 1: EdgebenchError: no such model"
 
 
 def test_those_that_are_stopped_because_a_part_died_are_not_called_silent() -> None:

@@ -51,7 +51,7 @@ def test_a_part_killed_in_mid_run_is_named_in_the_verdict(
 
 
 @pytest.mark.parametrize(
-    ("end", "how"), [("kill", "was killed by signal 9"), ("terminate", "status 3")], ids=["killed", "told to stop"]
+    ("end", "how"), [("kill", "by signal 9"), ("terminate", "status 3")], ids=["killed", "told to stop"]
 )
 def test_a_device_agent_that_ends_in_mid_run_is_named_and_the_others_go_on(tmp_path: Path, end: str, how: str) -> None:
     with streaming(tmp_path, SMALL.replace("duration_s: 4", "duration_s: 8")) as run:

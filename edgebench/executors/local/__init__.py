@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import psutil
@@ -12,14 +13,14 @@ from edgebench.executors.local.brokers import Brokers
 from edgebench.executors.local.links import Links
 from edgebench.executors.local.nodes import Nodes
 from edgebench.executors.plan import Part, RunPlan
-from edgebench.executors.processes import PartProcess, stop_all
+from edgebench.executors.processes import PartProcess
 from edgebench.executors.protocol import Execution, RunInputs, Tell
 from edgebench.executors.supervisor import Supervisor
 from edgebench.executors.wiring import Wiring
+from edgebench.fabric.child_process import end_children
 from edgebench.fabric.records import Spool
 from edgebench.fabric.slices import LiveState
 
-_STOP_PATIENCE_S = 15.0
 _DOING = {
     "broker": "starting brokers",
     "relay": "starting the link relay",
@@ -83,7 +84,7 @@ class LocalExecution:
         """See `Execution`."""
         alive = []
         for each in self._running:
-            if each.process.poll() is None:
+            if not each.process.has_ended:
                 try:
                     alive.append(psutil.Process(each.process.pid))
                 except psutil.NoSuchProcess:
@@ -92,12 +93,17 @@ class LocalExecution:
 
     def stop(self) -> None:
         """See `Execution`: first the nodes, which hand in what they have recorded, then what they are connected by."""
-        self._control.close()
-        self._nodes.close()
-        stop_all([each for each in self._running if each.part.nodes], patience_s=_STOP_PATIENCE_S)
-        self._links.stop()
-        stop_all([each for each in self._running if not each.part.nodes], patience_s=_STOP_PATIENCE_S)
-        self._brokers.stop()
+        # Written down from the last to the first: each happens, though one before it should fail.
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._brokers.stop)
+            steps.callback(self._stop_parts, hosting=False)
+            steps.callback(self._links.stop)
+            steps.callback(self._stop_parts, hosting=True)
+            steps.callback(self._nodes.close)
+            steps.callback(self._control.close)
+
+    def _stop_parts(self, *, hosting: bool) -> None:
+        end_children([each.process for each in self._running if bool(each.part.nodes) == hosting])
 
     def _launch(self, part: Part) -> PartProcess:
         match part.kind:

@@ -61,9 +61,7 @@ class Nodes:
             token=self._watcher_token,
             pass_fds=(descriptor,),
         )
-        assert cloud.process.stdin is not None
-        cloud.process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        cloud.process.stdin.flush()
+        cloud.process.write_line(msgspec.json.encode(spec))
         self._control.close()  # it is the cloud's now, and dies with it
         return cloud
 
