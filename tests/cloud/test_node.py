@@ -1,0 +1,66 @@
+"""What the cloud announces over MQTT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cloud.node import ANNOUNCED_AGAIN_S, CloudNode
+from cloud.registry import Registry
+from edgebench.clock import now_s
+from edgebench.fabric import topics
+from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from edgebench.inference.spec import TensorSpec
+from edgebench.topology import resolve
+from edgebench.topology.model import Fixed, NodeGroup, Topology, Workload
+from tests.manifests import manifest_of
+
+NODES = {
+    "cloud": NodeGroup(tier="cloud"),
+    "hub": NodeGroup(tier="edge", parent="cloud"),
+    "room": NodeGroup(tier="device", parent="hub"),
+}
+TOPOLOGY = Topology(
+    schema=1,
+    name="t",
+    nodes=NODES,
+    workloads={"w": Workload(task="occupancy", source="room", load=Fixed(rate_hz=1.0))},
+)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker("b", tmp_path / "broker") as running:
+        yield running
+
+
+def test_a_model_is_announced_twice_unless_a_later_one_has_come(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    first, later = (manifest_of(each, task="occupancy", input=TensorSpec("float32", (10, 5))) for each in (b"a", b"b"))
+    deployment = resolve(TOPOLOGY, run_id="r", executor="local")
+    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None)
+    reactor, heard = Reactor(), list[bytes]()
+    hub = Connection(
+        reactor,
+        parse_broker_url(broker.url),
+        "hub",
+        on_message=lambda _topic, body: heard.append(body),
+        on_up=node.start,
+    )
+    hub.subscribe([topics.models("r", "w")], 1)
+    hub.start()
+    reactor.call_later(0.5, lambda: node.announce("w", first))
+    reactor.call_later(0.6, lambda: node.announce("w", later))
+    until_s = now_s() + 10.0
+    reactor.call_later(0.6 + 2 * ANNOUNCED_AGAIN_S, reactor.stop)
+    reactor.run()
+    node.stop()
+    hub.close()
+    reactor.close()
+    assert now_s() < until_s
+    assert heard == [msgspec.json.encode(each) for each in (first, later, later)]
