@@ -93,9 +93,10 @@ def timed(file: Path) -> dict[str, Any]:
 
     manifest = msgspec.json.decode(file.with_name(f"{file.name}.json").read_bytes(), type=Manifest)
     opened = open_runtime(file, manifest, warm_for=max(manifest.batches))
-    call_us = {}
+    call_us: dict[int, float] = {}
     for batch in manifest.batches:
-        x, took_s = np.zeros((batch, *manifest.input.shape), manifest.input.dtype), []
+        x = np.zeros((batch, *manifest.input.shape), manifest.input.dtype)
+        took_s: list[float] = []
         until_s = now_s() + CALLS_S
         while not took_s or now_s() < until_s:
             began_s = now_s()

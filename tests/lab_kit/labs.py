@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 from edgebench.clock import now_s, sleep_s
 from tests.lab_kit.machines import Disk, Machine, Network, Task
 from tests.system.running import run_dir_of
@@ -39,19 +38,18 @@ class Lab:
 
     def _serve(self) -> Task:
         log = self.folder / "server.log"
-        task = self.server.start(
-            *EDGEBENCH, "lab", "serve", "--listen", f"{self.server.address}:{PORT}", log=log
-        )
+        task = self.server.start(*EDGEBENCH, "lab", "serve", "--listen", f"{self.server.address}:{PORT}", log=log)
         until_s = now_s() + PATIENCE_S
         while "the lab is served at" not in task.said():
-            assert task.popen.poll() is None and now_s() < until_s, task.said()
+            assert task.popen.poll() is None, task.said()
+            assert now_s() < until_s, task.said()
             sleep_s(0.05)
         return task
 
     def invite(self, *how: str) -> tuple[str, str]:
         """The two lines to paste at a board: one that installs, one that joins."""
         install, join = self.server.run(*EDGEBENCH, "lab", "invite", *how).stdout.splitlines()
-        assert "'" not in join and '"' not in join
+        assert not {"'", '"'} & set(join)
         return install, join
 
     def join(self, machine: Machine, *how: str, program: tuple[str, ...] = EDGEBENCH) -> None:
@@ -66,17 +64,18 @@ class Lab:
         task = self.joined[machine.name] = machine.start(*program, *words, log=self.folder / f"{machine.name}.log")
         until_s = now_s() + PATIENCE_S
         while machine.name not in self.present():
-            assert task.popen.poll() is None and now_s() < until_s, task.said()
+            assert task.popen.poll() is None, task.said()
+            assert now_s() < until_s, task.said()
             sleep_s(0.2)
 
-    def list(self) -> dict[str, dict[str, Any]]:
+    def listed(self) -> dict[str, dict[str, Any]]:
         """What `edgebench lab list` says, by machine."""
         said = json.loads(self.server.run(*EDGEBENCH, "lab", "list", "--json").stdout)
         return {each["name"]: each for each in said}
 
     def present(self) -> list[str]:
         """The machines that are there now."""
-        return [name for name, each in self.list().items() if each["present"]]
+        return [name for name, each in self.listed().items() if each["present"]]
 
     def run(self, topology: str, *more: str) -> tuple[int, dict[str, Any], Path]:
         """Run a topology in the lab: exit status, result.json, run directory."""
