@@ -97,8 +97,10 @@ class Director:
         self._announcer.streams_end_ns = end_ns
         self._write(Began(start_ns, end_ns))
         self._status.start(start_ns)
-        if not self._deployment.federated and not any(plan.rollout for plan in self._deployment.workloads.values()):
+        later = self._preparation.later_jobs()
+        if not self._deployment.federated and not later:
             await self._trainer.close()
+        ahead = [asyncio.create_task(self._trainer.load_ahead(later, nice=NICE_BESIDE_STREAMS))] if later else []
         rollouts = [
             asyncio.create_task(self._roll_out(plan, rollout, start_ns), name=f"roll-out of {plan.name}")
             for plan in self._deployment.workloads.values()
@@ -109,9 +111,9 @@ class Director:
             await self._end_streams(end_ns, federating, rollouts)
         finally:
             # In an orderly end they are done; else what becomes of them is no news.
-            for task in (*federating, *rollouts):
+            for task in (*ahead, *federating, *rollouts):
                 task.cancel()
-            await asyncio.gather(*federating, *rollouts, return_exceptions=True)
+            await asyncio.gather(*ahead, *federating, *rollouts, return_exceptions=True)
 
     async def _end_streams(
         self, end_ns: int, federating: list[asyncio.Task[None]], rollouts: list[asyncio.Task[None]]

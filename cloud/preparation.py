@@ -71,6 +71,12 @@ class Preparation:
         """The training of a better model."""
         return self._job(plan, rollout, (target(plan),))
 
+    def later_jobs(self) -> list[TrainJob]:
+        """What the trainer will work on while the streams run: roll-outs, and the models of federated rounds."""
+        workloads = self._deployment.workloads.values()
+        rollouts = [self.rollout_job(plan, rollout) for plan in workloads for rollout in plan.rollout]
+        return rollouts + [self.first_jobs[name] for name in self.learned_on]
+
     def out_dir(self) -> str:
         """A folder for what another job makes."""
         self._jobs += 1

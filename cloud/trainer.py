@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ from cloud.jobs import EpochDone, EvaluateJob, Trained, TrainJob
 from edgebench.errors import DataError, EdgebenchError, ModelError, describe_error
 from edgebench.fabric.child_process import describe_end, end_family, lines_of, start_family
 
+_log = logging.getLogger(__name__)
 _LINE_LIMIT_BYTES = 1 << 24
 _KEPT_STDERR_BYTES = 4096
 _PATIENCE_S = 1.0
@@ -40,8 +42,11 @@ class _JobFailedError(Exception):
 
 
 class _Request(msgspec.Struct, frozen=True):
+    """ahead: only load what the jobs will need."""
+
     jobs: tuple[TrainJob | EvaluateJob, ...]
     nice: int
+    ahead: bool = False
 
 
 class _Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -87,6 +92,24 @@ class Trainer:
                 return await self._do(process, _Request(tuple(jobs), nice), on_progress, on_done)
             except _JobFailedError as failed:
                 raise failed.error from None  # the child is as good as before, and keeps what it has loaded
+            except BaseException:
+                await self.close()
+                raise
+
+    async def load_ahead(self, jobs: Sequence[TrainJob], *, nice: int) -> None:
+        """Have the child load what these jobs will need: the training framework, the data, the converter.
+
+        It is a help and no promise: what fails here fails again, and is told, where the jobs are done.
+        """
+        async with self._one_at_a_time:
+            process = await self._started()
+            try:
+                await self._do(process, _Request(tuple(jobs), nice, ahead=True), None, None)
+            except _JobFailedError as failed:
+                _log.warning("the trainer could not load ahead: %s", failed)
+            except EdgebenchError as error:
+                await self.close()
+                _log.warning("the trainer could not load ahead: %s", error)
             except BaseException:
                 await self.close()
                 raise
@@ -150,7 +173,7 @@ class Trainer:
                     if on_done is not None:
                         await on_done(event)
                 case _Finished():
-                    return tuple(done[job.name] for job in request.jobs)
+                    return tuple(done[job.name] for job in request.jobs if not request.ahead)
                 case _Failed():
                     raise _JobFailedError((DataError if event.about_data else ModelError)(event.reason))
         status = await self._end(process)
@@ -199,7 +222,10 @@ def main() -> int:
             request = msgspec.json.decode(line, type=_Request)
             try:
                 session.lower_priority(request.nice)
-                session.do(request.jobs, emit)
+                if request.ahead:
+                    session.load(request.jobs)
+                else:
+                    session.do(request.jobs, emit)
             except Exception as error:  # noqa: BLE001  (the event is where it goes)
                 traceback.print_exc()
                 emit(_failure(error))

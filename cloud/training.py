@@ -57,13 +57,18 @@ class TrainerSession:
         self._federated: dict[tuple[str, str | None, int], Dataset] = {}
         self._round_evaluations: dict[str, RoundEvaluation] = {}
 
+    def load(self, jobs: Sequence[TrainJob | EvaluateJob]) -> None:
+        """What these jobs need and does not depend on what they come to: converter, training framework, data."""
+        self._check_and_convert(jobs)
+        for job in jobs:
+            if isinstance(job, TrainJob):
+                self._dataset(job)
+                if any(runtime != "fake" for runtime, _ in job.targets):
+                    import keras  # noqa: F401  (whoever trains imports it again, at no cost)
+
     def do(self, jobs: Sequence[TrainJob | EvaluateJob], report: Report) -> None:
         """Do the jobs in their order; `report` is called from this thread and from the exporting one."""
-        for job in jobs:
-            for runtime, quantisation in job.targets:
-                check_quantisation(runtime, quantisation)
-        if self._converter is None and any(map(_wants_converter, jobs)):
-            self._converter = Converter()
+        self._check_and_convert(jobs)
         models = _Models(report)
         with ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
             exports: list[Future[None]] = []
@@ -82,6 +87,13 @@ class TrainerSession:
                 exports.append(pool.submit(_export, model, larger, self._converter, report))
             for export in exports:
                 export.result()
+
+    def _check_and_convert(self, jobs: Sequence[TrainJob | EvaluateJob]) -> None:
+        for job in jobs:
+            for runtime, quantisation in job.targets:
+                check_quantisation(runtime, quantisation)
+        if self._converter is None and any(map(_wants_converter, jobs)):
+            self._converter = Converter()
 
     def lower_priority(self, nice: int) -> None:
         """Be this nice from now on, with all threads that there are; less nice than before is not to be had."""

@@ -160,6 +160,26 @@ def test_one_child_serves_one_request_after_another_and_lowers_its_priority_when
     assert psutil.Process().children() == []
 
 
+def test_what_is_loaded_ahead_is_there_when_the_jobs_are_done_and_a_failure_ahead_is_told_by_the_job(
+    tmp_path: Path,
+) -> None:
+    good, bad = job(tmp_path, TASK), job(tmp_path / "bad", "icu-death", data=str(tmp_path / "nowhere"))
+
+    async def go() -> None:
+        async with Trainer() as trainer:
+            await trainer.load_ahead([good], nice=0)
+            *_, child = psutil.Process().children(recursive=True)  # below its guard
+            assert any("tensorflow" in each.path for each in child.memory_maps())
+            await trainer.load_ahead([bad], nice=0)
+            (trained,) = await trainer.train([good])
+            assert trained.files
+            with pytest.raises(DataError, match="nowhere"):
+                await trainer.train([bad])
+            assert child.is_running()
+
+    asyncio.run(go())
+
+
 def test_after_a_crash_the_next_request_gets_a_new_child(tmp_path: Path) -> None:
     async def crash_then_go_on() -> int:
         async with Trainer() as trainer:
