@@ -163,7 +163,7 @@ def test_one_child_serves_one_request_after_another_and_lowers_its_priority_when
 def test_what_is_loaded_ahead_is_there_when_the_jobs_are_done_and_a_failure_ahead_is_told_by_the_job(
     tmp_path: Path,
 ) -> None:
-    good, bad = job(tmp_path, TASK), job(tmp_path / "bad", "icu-death", data=str(tmp_path / "nowhere"))
+    good, bad = job(tmp_path, "TASK"), job(tmp_path / "bad", "TASK", data=str(tmp_path / "nowhere"))
 
     async def go() -> None:
         async with Trainer() as trainer:
