@@ -27,7 +27,7 @@ from cloud.federation import (
 from edgebench.clock import NS_PER_S, now_ns, sleep_s
 from edgebench.errors import DataError, EdgebenchError, describe_error
 from edgebench.fabric import topics
-from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -61,7 +61,7 @@ class Wire:
         self._up = threading.Event()
         self._connection = Connection(
             self._reactor,
-            parse_broker_url(spec.broker),
+            parse_own_broker_url(spec.broker),
             f"{spec.run_id}-{spec.cloud}-fl-{workload}",
             on_message=self._received,
             on_up=self._is_up,

@@ -15,7 +15,7 @@ from edgebench.core.routing import is_sparse
 from edgebench.core.samples import Decision, RejectedError
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
-from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Entry, Swap, Swapped
@@ -45,7 +45,7 @@ class CloudNode:
         self.tallies: dict[str, Tally] = {}
         self._connection = Connection(
             self._reactor,
-            parse_broker_url(broker),
+            parse_own_broker_url(broker),
             f"{deployment.run_id}-{self._name}",
             on_message=self._received,
             on_up=self._up.set,

@@ -15,7 +15,7 @@ from edgebench.core.device import Device
 from edgebench.core.samples import RejectedError, SampleRecord
 from edgebench.core.stream import Stream
 from edgebench.fabric import topics, wire
-from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import SampleRows
@@ -97,7 +97,7 @@ class DeviceAgent:
         url = endpoints.broker if edge is None or edge not in endpoints.elsewhere else endpoints.elsewhere[edge]
         connection = Connection(
             self.process.reactor,
-            parse_broker_url(url),
+            parse_own_broker_url(url),
             # Another session each time: what the last one at a site has missed was decided elsewhere.
             f"{self.run_id}-{device}" + (f"-{len(self._devices[device].sites)}" if edge is not None else ""),
             on_message=self._received,

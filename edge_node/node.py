@@ -14,7 +14,7 @@ from edge_node.workload import EdgeWorkload
 from edgebench.core.deciding import Origin, SampleTaker
 from edgebench.core.routing import roles_at
 from edgebench.fabric import topics
-from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.slices import RunState
@@ -66,7 +66,7 @@ class EdgeNode:
     def _connection(self, side: str, url: str, on_message: Callable[[str, bytes], None]) -> Connection:
         return Connection(
             self._process.reactor,
-            parse_broker_url(url),
+            parse_own_broker_url(url),
             f"{self._run_id}-{self._name}-{side}",
             on_message=on_message,
             on_up=partial(self._is_up, side),

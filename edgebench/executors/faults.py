@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from edgebench.clock import NS_PER_S, now_ns
-from edgebench.fabric.records import Faulted
 from edgebench.topology.deployment import Frozen
 from edgebench.topology.model import Fault
 
@@ -42,18 +41,16 @@ class TimedInjection(Frozen, frozen=True):
 
 
 class FaultDriver:
-    """Brings faults about at their times, and writes down what it did."""
+    """Brings faults about at their times."""
 
     def __init__(
         self,
         faults: Iterable[TimedInjection],
         inject: Callable[[Injection], None],
-        write: Callable[[Faulted], None],
         clock: Callable[[], int] = now_ns,
     ) -> None:
         self._waiting = sorted(faults, key=lambda fault: fault.at_s)
         self._inject = inject
-        self._write = write
         self._now_ns = clock
 
     def next_in_s(self, start_ns: int) -> float | None:
@@ -65,9 +62,7 @@ class FaultDriver:
     def advance(self, start_ns: int) -> None:
         """Inject what is due by now, of streams that began at `start_ns`."""
         while self._waiting and self._now_ns() - start_ns >= self._waiting[0].at_s * NS_PER_S:
-            injection = self._waiting.pop(0).injection
-            self._inject(injection)
-            self._write(_written_down(injection, self._now_ns()))
+            self._inject(self._waiting.pop(0).injection)
 
 
 class FaultTimer:
@@ -135,13 +130,3 @@ def schedule(faults: Iterable[Fault]) -> tuple[TimedInjection, ...]:
         if end_s < math.inf
     ]
     return tuple(sorted(timed, key=lambda fault: fault.at_s))
-
-
-def _written_down(injection: Injection, at_ns: int) -> Faulted:
-    match injection:
-        case CutLink(link=link):
-            return Faulted(link, "down", at_ns)
-        case MendLink(link=link):
-            return Faulted(link, "up", at_ns)
-        case Kill(part=part):
-            return Faulted(None, "kill", at_ns, part)

@@ -20,7 +20,7 @@ from edgebench.executors.wiring import (
     models_address,
     uplink_address,
 )
-from edgebench.topology.deployment import THIS_MACHINE, Deployment, Frozen, NodePlan
+from edgebench.topology.deployment import HERE, Deployment, Frozen, NodePlan
 from edgebench.topology.wording import listed
 
 COMMAND = "command"
@@ -44,7 +44,7 @@ class Part(Frozen, frozen=True):
     name: str
     kind: PartKind
     nodes: tuple[str, ...] = ()
-    machine: str = THIS_MACHINE
+    machine: str = HERE
     started_by: str = COMMAND
     offers: tuple[str, ...] = ()
     connects: dict[str, int] = msgspec.field(default_factory=dict)
@@ -83,39 +83,55 @@ def plan_of(deployment: Deployment) -> RunPlan:
     crossing = crossings(deployment)
     crossed = {each.name for each in crossing}
     brokers = () if deployment.broker_url is not None else tuple(_brokers(deployment))
-    relay = _relay(crossing)
-    # The relay is up when its links have been measured, and that wants nothing else running beside it.
-    after_relay = tuple(part.name for part in relay)
-    cloud = _cloud(deployment, needs=(*(part.name for part in brokers), *after_relay))
-    edges = [_edge(edge, deployment.cloud, crossed, after_relay) for edge in deployment.of_tier("edge")]
-    agents = [_agent(deployment, devices, crossed, after_relay) for devices in _devices_by_process(deployment).values()]
+    relays = _relays(crossing)
+    # A relay is up when its links have been measured, and that wants nothing else running beside it.
+    after_relays = tuple(part.name for part in relays)
+    cloud = _cloud(deployment, needs=(*(part.name for part in brokers), *after_relays))
+    edges = [_edge(edge, deployment.cloud, crossed, after_relays) for edge in deployment.of_tier("edge")]
+    agents = [
+        _agent(deployment, devices, crossed, after_relays) for devices in _devices_by_process(deployment).values()
+    ]
     children = [*_children_of_cloud(deployment), *_learners(deployment, agents)]
     held = Counter[str]()
-    for part in (cloud, *relay, *edges, *agents, *children):
+    for part in (cloud, *relays, *edges, *agents, *children):
         held.update(dict(part.connects))
-    started = [*brokers, *relay, cloud, *edges, *agents, *children]
+    started = [*brokers, *relays, cloud, *edges, *agents, *children]
     parts = (msgspec.structs.replace(part, accepts=sum(held[address] for address in part.offers)) for part in started)
     return RunPlan(tuple(parts), crossing, schedule(deployment.faults))
 
 
 def _brokers(deployment: Deployment) -> list[Part]:
     return [
-        Part(f"broker of {node.name}", "broker", offers=(broker_address(node.name),))
+        Part(f"broker of {node.name}", "broker", machine=node.machine, offers=(broker_address(node.name),))
         for node in deployment.nodes.values()
         if node.tier != "device"
     ]
 
 
-def _relay(crossing: tuple[Crossing, ...]) -> tuple[Part, ...]:
-    if not crossing:
-        return ()
-    part = Part(
-        RELAY,
-        "relay",
-        offers=tuple(each.name for each in crossing),
-        connects=dict(Counter(each.to for each in crossing)),
-    )
-    return (part,)
+def _relays(crossing: tuple[Crossing, ...]) -> list[Part]:
+    """One on each machine where links are emulated; that of this one, where all the others lead, comes first."""
+    at: dict[str, list[Crossing]] = {}
+    for each in sorted(crossing, key=lambda each: each.machine != HERE):
+        at.setdefault(each.machine, []).append(each)
+    stands_at = {each.name: each.machine for each in crossing}
+    relays = []
+    for machine, these in at.items():
+        onward = {stands_at[each.to] for each in these if each.to in stands_at}
+        part = Part(
+            relay_of(machine),
+            "relay",
+            machine=machine,
+            offers=tuple(each.name for each in these),
+            connects=dict(Counter(each.to for each in these)),
+            needs=tuple(relay_of(other) for other in sorted(onward)),
+        )
+        relays.append(part)
+    return relays
+
+
+def relay_of(machine: str) -> str:
+    """What the relay of a machine is called."""
+    return RELAY if machine == HERE else f"{RELAY} of {machine}"
 
 
 def _cloud(deployment: Deployment, needs: tuple[str, ...]) -> Part:
@@ -132,7 +148,7 @@ def _cloud(deployment: Deployment, needs: tuple[str, ...]) -> Part:
 
 def _edge(edge: NodePlan, cloud: str, crossed: set[str], needs: tuple[str, ...]) -> Part:
     connects = {broker_address(edge.name): 1, **_upward(edge, crossed), **_control(cloud)}
-    return Part(edge.name, "edge", nodes=(edge.name,), connects=connects, needs=needs)
+    return Part(edge.name, "edge", nodes=(edge.name,), machine=edge.machine, connects=connects, needs=needs)
 
 
 def _agent(deployment: Deployment, devices: list[NodePlan], crossed: set[str], needs: tuple[str, ...]) -> Part:
@@ -140,9 +156,14 @@ def _agent(deployment: Deployment, devices: list[NodePlan], crossed: set[str], n
     for device in devices:
         connects.update(_upward(device, crossed))
     names = tuple(device.name for device in devices)
-    name = f"device agent of {listed(names)}"
     return Part(
-        name, "agent", nodes=names, connects={**connects, **_control(deployment.cloud)}, needs=needs, fatal=False
+        f"device agent of {listed(names)}",
+        "agent",
+        nodes=names,
+        machine=devices[0].machine,
+        connects={**connects, **_control(deployment.cloud)},
+        needs=needs,
+        fatal=False,
     )
 
 
@@ -162,11 +183,11 @@ def _upward(node: NodePlan, crossed: set[str]) -> dict[str, int]:
     return connects
 
 
-def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None], list[NodePlan]]:
-    """(group, site) -> the devices that share a process."""
-    found: dict[tuple[str, str | None], list[NodePlan]] = {}
+def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None, str], list[NodePlan]]:
+    """(group, site, machine) -> the devices that share a process."""
+    found: dict[tuple[str, str | None, str], list[NodePlan]] = {}
     for device in deployment.of_tier("device"):
-        found.setdefault((device.group, device.parent), []).append(device)
+        found.setdefault((device.group, device.parent, device.machine), []).append(device)
     return found
 
 
@@ -190,7 +211,14 @@ def _children_of_cloud(deployment: Deployment) -> list[Part]:
 def _learners(deployment: Deployment, agents: list[Part]) -> list[Part]:
     learning = {device for plan in deployment.federated.values() for device in plan.clients}
     return [
-        Part(f"learner of {agent.name}", "learner", started_by=agent.name, needs=(agent.name,), fatal=False)
+        Part(
+            f"learner of {agent.name}",
+            "learner",
+            machine=agent.machine,
+            started_by=agent.name,
+            needs=(agent.name,),
+            fatal=False,
+        )
         for agent in agents
         if learning.intersection(agent.nodes)
     ]

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from edgebench.clock import now_ns
+from edgebench.executors.orders import Ended
 from edgebench.executors.plan import Part
 from edgebench.fabric.child_process import ChildProcess
-from edgebench.fabric.records import Death
 
 _LAST_WORDS_BYTES = 4096
 _STOP_PATIENCE_S = 15.0
@@ -24,14 +24,12 @@ class PartProcess:
         self.process = process
         self.log = log
 
-    def death(self) -> Death | None:
-        """How it died, if it did. Nodes end by themselves when all is done; a broker or a relay never does."""
+    def ended(self) -> Ended | None:
+        """How it has ended, if it has."""
         status = self.process.status
-        if status is None or (status == 0 and self.part.nodes):
-            return None
-        return Death(self.part.name, status, now_ns(), self.last_words(), self.part.nodes)
+        return None if status is None else Ended(self.part.name, status, now_ns(), self._last_words())
 
-    def last_words(self) -> str:
+    def _last_words(self) -> str:
         """The last line of its log."""
         if not self.log.exists():
             return ""

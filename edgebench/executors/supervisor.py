@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
-
-import msgspec
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.executors.processes import PartProcess
-from edgebench.executors.usage import UsageSampler
-from edgebench.fabric.records import Died, Entry, Invalidated
+from edgebench.executors.orders import Ended
+from edgebench.executors.plan import Part
+from edgebench.fabric.records import Death, Died, Entry, Invalidated
 from edgebench.fabric.slices import LiveState
 from edgebench.topology.wording import listed
 
 _TICK_S = 0.1
 _LIVE_EVERY_S = 0.5
-_USAGE_EVERY_S = 1.0
 _ENDING_PATIENCE_S = 60.0
 
 
@@ -32,14 +29,21 @@ class Cloud(Protocol):
 
 
 class Supervisor:
-    """running: all parts that the command has started. write: what is observed is written down as it happens."""
+    """parts: all that the command has started. ended: who has ended since it was called before. write: what is observed
+    is written down as it happens."""
 
-    def __init__(self, running: Sequence[PartProcess], cloud: Cloud, write: Callable[[Entry], None]) -> None:
-        self._running = running
+    def __init__(
+        self,
+        parts: Iterable[Part],
+        ended: Callable[[], Sequence[Ended]],
+        cloud: Cloud,
+        write: Callable[[Entry], None],
+    ) -> None:
+        self._running = {part.name: part for part in parts}
+        self._ended = ended
         self._cloud = cloud
         self._write = write
-        self._usage = UsageSampler(running, write)
-        self._reported_dead: set[str] = set()
+        self._newly_dead: list[tuple[Part, Ended]] = []
         self._expected: set[str] = set()
 
     def expect_death(self, part: str) -> None:
@@ -48,18 +52,14 @@ class Supervisor:
 
     def watch(self, on_live: Callable[[LiveState], None], on_streaming: Callable[[int], None]) -> None:
         """See `Execution.watch`."""
-        next_live_s = next_usage_s = now_s()
+        next_live_s = now_s()
         ending_since_s: float | None = None
         start_ns: int | None = None
-        while late := [each.part.name for each in self._running if each.part.nodes and not each.process.has_ended]:
+        while late := self._hosting():
             if self._is_broken():
                 return
             if start_ns is not None:
                 on_streaming(start_ns)
-            if now_s() >= next_usage_s:
-                # From now on: after a standstill there is one sample of all of it, and no burst of them.
-                next_usage_s = now_s() + _USAGE_EVERY_S
-                self._usage.sample()
             if now_s() >= next_live_s:
                 next_live_s = now_s() + _LIVE_EVERY_S
                 live = self._live()
@@ -76,24 +76,38 @@ class Supervisor:
             sleep_s(_TICK_S)
         self._is_broken()
 
+    def _hosting(self) -> list[str]:
+        """The parts that host nodes and run."""
+        self._look()
+        return [part.name for part in self._running.values() if part.nodes]
+
+    def _look(self) -> None:
+        """Nodes end by themselves when all is done; a broker or a relay never does."""
+        for each in self._ended():
+            part = self._running.pop(each.part)
+            if each.status != 0 or not part.nodes:
+                self._newly_dead.append((part, each))
+
     def _is_broken(self) -> bool:
         """Whether a part has died that the others cannot do without, or the cloud has called the run off.
 
         Any other death is written down, and the run goes on without it. In a run that was called off, parts that end
         are no news.
         """
-        if not self._newly_dead():
+        if not self._newly_dead:
             return False
         live = self._live()
         if live is not None and live.phase == "aborted":
             return True
+        self._look()
         dead = self._write_down_deaths()
-        if not any(each.part.kind == "agent" and not each.process.has_ended for each in self._running):
+        if not any(part.kind == "agent" for part in self._running.values()):
+            self._look()
             self._write_down_deaths()  # the last of them may have died since
             return True
-        if any(each.part.fatal and each.part.name not in self._expected for each in dead):
+        if any(part.fatal and part.name not in self._expected for part in dead):
             return True
-        nodes = [node for each in dead for node in each.part.nodes]
+        nodes = [node for part in dead for node in part.nodes]
         try:
             if nodes:
                 self._cloud.report_dead(nodes)
@@ -101,18 +115,12 @@ class Supervisor:
             return True
         return False
 
-    def _newly_dead(self) -> list[PartProcess]:
-        return [
-            each for each in self._running if each.part.name not in self._reported_dead and each.death() is not None
-        ]
-
-    def _write_down_deaths(self) -> list[PartProcess]:
-        dead = self._newly_dead()
-        for each in dead:
-            if (death := each.death()) is not None:
-                self._write(Died(msgspec.structs.replace(death, expected=each.part.name in self._expected)))
-            self._reported_dead.add(each.part.name)
-        return dead
+    def _write_down_deaths(self) -> list[Part]:
+        dead, self._newly_dead = self._newly_dead, []
+        for part, ended in dead:
+            expected = part.name in self._expected
+            self._write(Died(Death(part.name, ended.status, ended.at_ns, ended.last_words, part.nodes, expected)))
+        return [part for part, _ in dead]
 
     def _live(self) -> LiveState | None:
         try:

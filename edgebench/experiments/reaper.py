@@ -5,6 +5,7 @@ python -m edgebench.experiments.reaper RUN_DIR      with a pipe from the command
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -57,16 +58,17 @@ def close_run(run_dir: Path) -> None:
 
 def _end_processes(run_dir: Path) -> None:
     """The nodes stop by themselves when the command is gone; whatever has not within the time is killed."""
-    listed = run_dir / "work" / "processes"
+    from edgebench.executors.here import PROCESSES
+    from edgebench.fabric.child_process import birth_of
+    from edgebench.results.collect import WORK
+
+    listed = run_dir / WORK / PROCESSES
     processes = []
     for line in listed.read_text().splitlines() if listed.exists() else []:
-        pid, created = line.split()
-        try:
-            process = psutil.Process(int(pid))
-            if process.create_time() == float(created):  # else another has the number by now
-                processes.append(process)
-        except psutil.NoSuchProcess:
-            continue
+        pid, born = line.split()
+        if birth_of(int(pid)) == born:  # else another has the number by now
+            with contextlib.suppress(psutil.NoSuchProcess):
+                processes.append(psutil.Process(int(pid)))
     until_s = now_s() + _PATIENCE_S
     while any(map(_lives, processes)) and now_s() < until_s:
         sleep_s(_POLL_S)

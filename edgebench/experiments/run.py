@@ -21,10 +21,10 @@ import psutil
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
+from edgebench.executors.execution import RunInputs, start
 from edgebench.executors.faults import FaultDriver, FaultTimer
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
-from edgebench.executors.protocol import Execution, RunInputs
 from edgebench.experiments.broker_check import check_broker
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, keep_given
@@ -37,13 +37,7 @@ from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, collect
 from edgebench.results.figures import Result
-from edgebench.results.rundir import (
-    FEDERATED,
-    create_run_dir,
-    load_deployment,
-    write_atomically,
-    write_deployment,
-)
+from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
 from edgebench.topology import read_trace, resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Broker, Topology, Trace
@@ -183,10 +177,10 @@ def _execute(
     plan = plan_of(deployment)
     with _reaper(run_dir), progress, _interrupted_once(heard) as no_longer_interrupted:
         try:
-            execution = EXECUTORS[deployment.executor].start(plan, inputs, spool, progress.tell)
+            machines = EXECUTORS[deployment.executor](inputs, spool)
+            execution = start(plan, machines, inputs, spool, progress.tell)
             try:
-                _list_processes(run_dir, execution)
-                with FaultTimer(FaultDriver(plan.faults, execution.inject, spool.write)) as faults:
+                with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
                     execution.watch(progress.show, faults.begin)
                 no_longer_interrupted()
             finally:
@@ -263,11 +257,6 @@ def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def _list_processes(run_dir: Path, execution: Execution) -> None:
-    lines = [f"{process.pid} {process.create_time()}" for process in execution.processes]
-    write_atomically(run_dir / "work" / "processes", "\n".join(lines).encode())
 
 
 def _traces(kept: Topology, run_dir: Path) -> dict[str, list[float]]:

@@ -314,6 +314,22 @@ def _family_of(pid: int) -> list[int]:
     return family
 
 
+def birth_of(pid: int) -> str | None:
+    """When a process began, by a clock of the system's own, which tells two of one number apart. None: it is gone."""
+    if sys.platform.startswith("linux"):
+        try:
+            # The name, which stands in brackets before, may hold anything.
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        except OSError:
+            return None
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
 def resident_bytes(process: int | str) -> int:
     """Memory of a process that is in use (`self`: this one). Raises OSError where the system does not tell."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE_BYTES

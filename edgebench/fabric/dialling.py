@@ -99,8 +99,9 @@ class Dial:
         if error:
             self._next(os.strerror(error))
         elif self._broker.tls:
+            name = self._broker.server_name or self._broker.host
             try:
-                self._sock = _tls().wrap_socket(sock, server_hostname=self._broker.host, do_handshake_on_connect=False)
+                self._sock = _tls().wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
             except OSError as broken_off:
                 self._next(str(broken_off))
             else:

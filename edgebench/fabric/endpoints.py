@@ -1,9 +1,13 @@
-"""Where a broker is, as a user writes it: `mqtt://user:password@host:1883` or `mqtts://host`."""
+"""Where a broker is, as a user writes it: `mqtt://user:password@host:1883` or `mqtts://host`; and where the cloud is.
+
+Between parts of a run `?name=` may follow: the name that the certificate has to hold, where that is not the host, since
+an emulated link stands between, and what listens there is its relay.
+"""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -14,22 +18,27 @@ Address = tuple[int, Any]
 
 _DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883}
 _FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
+_NAME = "?name="
 
 
 @dataclass(frozen=True)
 class BrokerUrl:
-    """The parts of a broker's URL. Neither `repr` nor `shown` tells the password."""
+    """The parts of a broker's URL. Neither `repr` nor `shown` tells the password.
+
+    server_name: which the broker's certificate has to hold; None: the host.
+    """
 
     host: str
     port: int
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
+    server_name: str | None = None
 
     @property
     def url(self) -> str:
-        """The URL in full, with the password: for handing on, not for showing."""
-        return self._written(self.password)
+        """The URL in full, with the password: for handing on to a part of the run, not for showing."""
+        return self._written(self.password) + _named(self.server_name)
 
     @property
     def shown(self) -> str:
@@ -39,7 +48,7 @@ class BrokerUrl:
     @property
     def at(self) -> str:
         """`host:port`."""
-        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return _at(self.host, self.port)
 
     def _written(self, password: str | None) -> str:
         login = ""
@@ -49,6 +58,46 @@ class BrokerUrl:
                 login += ":" + quote(password, safe="*")
             login += "@"
         return f"{'mqtts' if self.tls else 'mqtt'}://{login}{self.at}"
+
+
+@dataclass(frozen=True)
+class HttpUrl:
+    """The parts of the URL of a control plane. server_name: as a `BrokerUrl` has it."""
+
+    host: str
+    port: int
+    tls: bool = False
+    server_name: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL in full, for handing on to a part of the run."""
+        return self.shown + _named(self.server_name)
+
+    @property
+    def shown(self) -> str:
+        """The URL for logs and messages."""
+        return f"{'https' if self.tls else 'http'}://{_at(self.host, self.port)}"
+
+
+def parse_http_url(url: str) -> HttpUrl:
+    """What `HttpUrl.url` has written; the port is 80 or 443 unless given. Raises FabricError."""
+    bare, _, name = url.partition(_NAME)
+    try:
+        parts = urlsplit(bare)
+        port = parts.port
+    except ValueError as error:
+        raise FabricError(f"URL {url!r}: {error} (write http://host:port)") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
+        raise FabricError(f"URL {url!r}: no base of HTTP (write http://host:port, or https:// for TLS)")
+    tls = parts.scheme == "https"
+    return HttpUrl(parts.hostname, port or (443 if tls else 80), tls, unquote(name) or None)
+
+
+def parse_own_broker_url(url: str) -> BrokerUrl:
+    """What `BrokerUrl.url` has written. Raises FabricError."""
+    bare, _, name = url.partition(_NAME)
+    return replace(parse_broker_url(bare), server_name=unquote(name) or None)
 
 
 def parse_broker_url(url: str) -> BrokerUrl:
@@ -89,6 +138,14 @@ def parse_broker_url(url: str) -> BrokerUrl:
         password=unquote(parts.password) if parts.password is not None else None,
         tls=parts.scheme == "mqtts",
     )
+
+
+def _at(host: str, port: int) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _named(server_name: str | None) -> str:
+    return "" if server_name is None else _NAME + quote(server_name, safe="")
 
 
 def addresses_of(host: str, port: int, flags: int = 0) -> list[Address]:

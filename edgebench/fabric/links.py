@@ -33,7 +33,7 @@ class Relay:
         self.links = links
         self._seed = seed
         self._child = child
-        self._log = log
+        self.log = log
         self.hiccups: list[Hiccup] = []
         self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class Relay:
                 line = self._child.read_line(_ANSWER_S)
             except TimeoutError as error:
                 self._child.end()  # its late answer would be read as the one to the next question
-                raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self._log})") from error
+                raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self.log})") from error
             except (OSError, ValueError) as error:
                 raise FabricError(f"link relay: gone: {self._last_words()}") from error
         if not line:
@@ -135,8 +135,8 @@ class Relay:
         return answered
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return f"{lines[-1] if lines else 'no output'} (log: {self._log})"
+        lines = self.log.read_text(errors="replace").splitlines()
+        return f"{lines[-1] if lines else 'no output'} (log: {self.log})"
 
 
 def check_spec(spec: RelaySpec) -> None:

@@ -10,7 +10,7 @@ from edgebench.fabric.records import HostUsage, Observations
 from edgebench.results.figures import HostUse, LinkFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
 from edgebench.results.verdict import FULL_BUSY
-from edgebench.topology.deployment import THIS_MACHINE, Deployment, NodePlan
+from edgebench.topology.deployment import Deployment, NodePlan
 
 _MB = 1_000_000
 
@@ -64,10 +64,10 @@ def nodes_of(deployment: Deployment, processes: dict[str, ProcessFigures]) -> di
 
 def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures]) -> NodeFigures:
     if process is None:
-        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, THIS_MACHINE)
+        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, plan.machine)
     used = processes[process]
     return NodeFigures(
-        plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), THIS_MACHINE
+        plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), plan.machine
     )
 
 

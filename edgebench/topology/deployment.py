@@ -20,8 +20,8 @@ from edgebench.topology.model import (
     Training,
 )
 
-THIS_MACHINE = "local"
-"""On which all of a run is, whatever its name."""
+HERE = "here"
+"""The machine of the command, whatever its name."""
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +32,7 @@ class NodePlan(Frozen, frozen=True):
     """One node. `children` and `parent` are names of nodes; only the cloud has no parent.
 
     elsewhere: the edges that a device moves to, or the devices that come to an edge, besides its parent and children.
+    machine: that it runs on.
     """
 
     name: str
@@ -41,6 +42,7 @@ class NodePlan(Frozen, frozen=True):
     parent: str | None
     children: tuple[str, ...]
     elsewhere: tuple[str, ...] = ()
+    machine: str = HERE
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.clock import NS_PER_S, now_ns, sleep_s
+from edgebench.clock import now_ns
 from edgebench.errors import FabricError
-from edgebench.executors import supervisor
+from edgebench.executors.orders import Ended
 from edgebench.executors.plan import Part, PartKind
 from edgebench.executors.processes import PartProcess
 from edgebench.executors.supervisor import Supervisor
 from edgebench.fabric.child_process import ChildProcess, end_children
-from edgebench.fabric.records import Died, Entry, Hiccuped, HostUsed
+from edgebench.fabric.records import Died, Entry, Hiccuped
 from edgebench.fabric.slices import LiveState, Phase
 
 WAITS = "import sys; sys.stdin.read()"
@@ -53,7 +53,16 @@ class Watched:
             self._started("ward", "edge", "ward"),
             *(self._started(name, "agent", name.rpartition(" ")[2]) for name in AGENTS),
         ]
-        self.supervisor = Supervisor(self.running, self.cloud, self.written.append)
+        self.supervisor = self.new_supervisor()
+        self._told: set[str] = set()
+
+    def new_supervisor(self) -> Supervisor:
+        return Supervisor([each.part for each in self.running], self._ended, self.cloud, self.written.append)
+
+    def _ended(self) -> list[Ended]:
+        found = [ended for each in self.running if (ended := each.ended()) and ended.part not in self._told]
+        self._told |= {ended.part for ended in found}
+        return found
 
     def _started(self, name: str, kind: PartKind, *nodes: str) -> PartProcess:
         with self._log.open("ab") as log:
@@ -143,20 +152,9 @@ def test_a_cloud_that_does_not_answer_is_asked_again(watched: Watched) -> None:
     assert watched.deaths() == {}
 
 
-def test_after_a_standstill_the_machine_is_sampled_once_and_not_in_a_burst(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervisor, "_USAGE_EVERY_S", 0.3)
-    watched.watch(lambda: sleep_s(1.5), *[lambda: None] * 8, watched.end_well)
-    spans_ns = [each.usage.at_ns - (each.usage.since_ns or 0) for each in watched.written if isinstance(each, HostUsed)]
-    assert len(spans_ns) >= 3
-    assert min(spans_ns[1:]) >= 0.3 * NS_PER_S
-    assert max(spans_ns) >= 1.5 * NS_PER_S
-
-
 def test_a_run_leaves_no_thread_in_the_program_that_runs_it(watched: Watched) -> None:
     before = set(threading.enumerate())
-    watched.supervisor = Supervisor(watched.running, watched.cloud, watched.written.append)
+    watched.supervisor = watched.new_supervisor()
     watched.watch(watched.end_well)
     assert set(threading.enumerate()) <= before
     assert not any(isinstance(each, Hiccuped) for each in watched.written)

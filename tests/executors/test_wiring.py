@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from edgebench.executors.wiring import Wiring, crossings
+import msgspec
+
+from edgebench.executors.wiring import Sited, Wiring, crossings
+from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.topology import resolve
+from edgebench.topology.deployment import HERE
 from edgebench.topology.model import Link, NodeGroup, Place, Poisson, Topology, Workload
 
-BROKERS = {"cloud": "mqtt://127.0.0.1:1000", "ward-0": "mqtt://127.0.0.1:1001", "ward-1": "mqtt://127.0.0.1:1002"}
+PORTS = {"mqtt:cloud": 1000, "mqtt:ward-0": 1001, "mqtt:ward-1": 1002, "http:cloud": 2000}
+HOSTS = {HERE: "127.0.0.1", "pi": "10.0.0.2"}
 
 
-def wiring(*links: Link, infer: str = "edge", brokers: dict[str, str] = BROKERS) -> Wiring:
+def wiring(*links: Link, infer: str = "edge", external: str | None = None, **machines: str) -> Wiring:
+    """machines: node (with _ for -) -> that it is on."""
     topology = Topology(
         schema=1,
         name="t",
@@ -22,12 +28,21 @@ def wiring(*links: Link, infer: str = "edge", brokers: dict[str, str] = BROKERS)
         workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer=infer))},  # type: ignore[arg-type]
     )
     deployment = resolve(topology, run_id="r", executor="local")
-    return Wiring(deployment, crossings(deployment), brokers, one_broker=False, control_url="http://127.0.0.1:2000")
+    at = {name.replace("_", "-"): machine for name, machine in machines.items()}
+    nodes = {name: msgspec.structs.replace(node, machine=at.get(name, HERE)) for name, node in deployment.nodes.items()}
+    deployment = msgspec.structs.replace(deployment, nodes=nodes)
+    found = crossings(deployment)
+    sited = {each.name: Sited(each.machine, through(each.name)) for each in found}
+    for address, port in PORTS.items():
+        if external is None or address == "http:cloud":
+            sited[address] = Sited(nodes[address.partition(":")[2]].machine, port)
+    broker = None if external is None else parse_broker_url(external)
+    return Wiring(deployment, found, sited, lambda machine, seen_from: HOSTS[machine], broker)
 
 
-def through(route: str) -> tuple[str, int]:
-    """Each route listens at a port that tells it."""
-    return "127.0.0.1", 5000 + sum(route.encode())
+def through(crossing: str) -> int:
+    """Each crossing begins at a port that tells it."""
+    return 5000 + sum(crossing.encode())
 
 
 UPLINK = Link(between=("ward", "cloud"), latency_ms=20.0)
@@ -36,8 +51,8 @@ RADIO = Link(between=("bed", "ward"), latency_ms=2.0)
 
 def test_without_shaped_links_everyone_connects_directly() -> None:
     wires = wiring()
-    assert wires.routes() == []
-    endpoints = wires.endpoints(through)
+    assert wires.routes(HERE) == []
+    endpoints = wires.endpoints()
     assert endpoints["bed-1"].broker == "mqtt://127.0.0.1:1002"
     assert (endpoints["ward-0"].broker, endpoints["ward-0"].uplink) == (
         "mqtt://127.0.0.1:1001",
@@ -48,27 +63,43 @@ def test_without_shaped_links_everyone_connects_directly() -> None:
 
 def test_an_edge_crosses_its_uplink_for_the_clouds_broker_and_for_models_but_not_for_its_own_broker() -> None:
     wires = wiring(UPLINK)
-    crossing = {route.name: (route.via, route.port) for route in wires.routes()}
+    crossing = {route.name: (route.via, route.port) for route in wires.routes(HERE)}
     assert crossing["mqtt:ward-1:cloud"] == (("ward-1 -> cloud",), 1000)
     assert crossing["http:ward-1"] == (("ward-1 -> cloud",), 2000)
-    endpoints = wires.endpoints(through)
+    endpoints = wires.endpoints()
     assert endpoints["ward-1"].broker == "mqtt://127.0.0.1:1002"
-    assert endpoints["ward-1"].uplink == "mqtt://{}:{}".format(*through("mqtt:ward-1:cloud"))
+    assert endpoints["ward-1"].uplink == f"mqtt://127.0.0.1:{through('mqtt:ward-1:cloud')}"
     assert endpoints["bed-0"].broker == "mqtt://127.0.0.1:1001"
 
 
 def test_a_device_that_decides_itself_fetches_its_models_across_both_links() -> None:
-    crossing = {route.name: route.via for route in wiring(UPLINK, RADIO, infer="device").routes()}
+    crossing = {route.name: route.via for route in wiring(UPLINK, RADIO, infer="device").routes(HERE)}
     assert crossing["http:bed-1"] == ("bed-1 -> ward-1", "ward-1 -> cloud")
     assert crossing["mqtt:bed-1:ward-1"] == ("bed-1 -> ward-1",)
 
 
 def test_a_device_that_decides_nothing_fetches_no_model() -> None:
-    assert "http:bed-0" not in {route.name for route in wiring(UPLINK, RADIO).routes()}
+    assert "http:bed-0" not in {route.name for route in wiring(UPLINK, RADIO).routes(HERE)}
 
 
 def test_a_login_survives_the_detour_and_tls_is_marked_opaque() -> None:
-    secured = dict.fromkeys(BROKERS, "mqtts://ann:secret@127.0.0.1:8883")
-    wires = wiring(RADIO, brokers=secured)
-    assert {route.protocol for route in wires.routes()} == {"opaque"}
-    assert wires.endpoints(through)["bed-0"].broker.startswith("mqtts://ann:secret@127.0.0.1:")
+    wires = wiring(RADIO, external="mqtts://ann:secret@10.0.0.9:8883")
+    assert {(route.protocol, route.host, route.port) for route in wires.routes(HERE)} == {("opaque", "10.0.0.9", 8883)}
+    bed = wires.endpoints()["bed-0"]
+    assert bed.broker.startswith("mqtts://ann:secret@127.0.0.1:")
+    assert bed.one_broker
+
+
+def test_links_are_emulated_where_their_parents_are_and_a_way_across_two_machines_is_a_chain() -> None:
+    wires = wiring(UPLINK, RADIO, infer="device", ward_1="pi")
+    chain = {route.name: (route.via, route.host, route.port) for route in wires.routes("pi")}
+    assert chain["mqtt:bed-1:ward-1"] == (("bed-1 -> ward-1",), "10.0.0.2", 1002)
+    onward = "http:bed-1@here"
+    assert chain["http:bed-1"] == (("bed-1 -> ward-1",), "127.0.0.1", through(onward))
+    here = {route.name: (route.via, route.port) for route in wires.routes(HERE)}
+    assert here[onward] == (("ward-1 -> cloud",), 2000)
+    assert here["http:bed-0"] == (("bed-0 -> ward-0", "ward-0 -> cloud"), 2000)
+    endpoints = wires.endpoints()
+    assert endpoints["bed-1"].models == f"http://10.0.0.2:{through('http:bed-1')}"
+    assert endpoints["ward-1"].broker == "mqtt://10.0.0.2:1002"
+    assert endpoints["ward-1"].uplink == f"mqtt://127.0.0.1:{through('mqtt:ward-1:cloud')}"

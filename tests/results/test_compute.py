@@ -197,7 +197,7 @@ def test_a_quality_without_a_value_says_why(rows: list[SampleRecord], undefined:
 
 
 def test_every_node_says_that_it_ran_on_this_machine() -> None:
-    assert {node.machine for node in _result([row(0, 0)]).nodes.values()} == {"local"}
+    assert {node.machine for node in _result([row(0, 0)]).nodes.values()} == {"here"}
 
 
 def test_outputs_of_differing_lengths_are_refused() -> None:

@@ -1,7 +1,8 @@
-"""A plan carried out on this machine: real brokers, real nodes, and a part that is killed as was wanted."""
+"""A plan carried out: real brokers and real nodes on this machine, and a part that is killed as was wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -9,16 +10,17 @@ import pytest
 
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import FabricError
-from edgebench.executors import EXECUTORS
+from edgebench.executors.execution import Execution, RunInputs, start
 from edgebench.executors.faults import CutLink, FaultDriver, FaultTimer, Kill, TimedInjection
-from edgebench.executors.local import LocalExecution
+from edgebench.executors.here import PROCESSES, ThisMachine
+from edgebench.executors.orders import AllEnded, End, Failed, Listen, Order, Report, Up
 from edgebench.executors.plan import RunPlan, plan_of
-from edgebench.executors.protocol import RunInputs
 from edgebench.fabric.records import Opened, Spool
 from edgebench.report.page import write_report
-from edgebench.results.collect import COMMAND_SPOOL, collect
+from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.rundir import create_run_dir, read_records, write_deployment
 from edgebench.topology import load, resolve
+from edgebench.topology.deployment import HERE
 from tests.system.running import SMALL
 
 KILLED = "device agent of bed-1, bed-3"
@@ -41,15 +43,16 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
     run_dir = inputs.run_dir
     spool = Spool(run_dir / COMMAND_SPOOL)
     spool.write(Opened(now_ns(), {}))
-    execution = EXECUTORS["local"].start(plan, inputs, spool, lambda _what: None)
+    execution = start(plan, {HERE: ThisMachine(run_dir, spool.write)}, inputs, spool, lambda _what: None)
     try:
-        parts = execution.processes
+        listed = (run_dir / WORK / PROCESSES).read_text().splitlines()
+        parts = [psutil.Process(int(line.split()[0])) for line in listed]
         assert len(parts) == 3 + 1 + 2 + 2  # brokers, cloud, edges, agents
-        with pytest.raises(FabricError, match="no link of this run is emulated"):
+        with pytest.raises(FabricError, match="link 'bed-0 -> ward-0' of this run is not emulated"):
             execution.inject(CutLink("bed-0 -> ward-0"))
         with pytest.raises(FabricError, match="no part 'ward-7'"):
             execution.inject(Kill("ward-7"))
-        driver = FaultDriver([TimedInjection(1.0, Kill(KILLED))], execution.inject, spool.write)
+        driver = FaultDriver([TimedInjection(1.0, Kill(KILLED))], execution.inject)
         with FaultTimer(driver) as faults:
             execution.watch(lambda _live: None, faults.begin)
     finally:
@@ -68,21 +71,44 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
     assert (per_node.count("bed-0"), per_node.count("bed-2")) == (40, 40)
 
 
-def test_every_step_of_the_end_is_taken_though_one_before_it_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> None:
-        raise FabricError("no counters")
+class Stubborn:
+    """A machine on which everything comes up, and whose nodes cannot be ended."""
 
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.closed = False
+        self._told: list[Report] = []
+
+    def send(self, order: Order) -> None:
+        self.orders.append(order)
+        match order:
+            case Listen(part=part):
+                self._told.append(Up(part.name, dict.fromkeys(part.offers, 47000)))
+            case End(parts=names) if "cloud" in names:
+                self._told.append(Failed("no signal can be sent"))
+            case End(parts=names):
+                self._told.append(AllEnded(names))
+
+    def reports(self) -> Sequence[Report]:
+        told, self._told = self._told, []
+        return told
+
+    def host(self, seen_from: str) -> str:
+        return "127.0.0.1"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_every_step_of_the_end_is_taken_though_one_before_it_fails(tmp_path: Path) -> None:
     plan, inputs = planned(tmp_path)
     spool = Spool(inputs.run_dir / COMMAND_SPOOL)
-    execution = LocalExecution(plan, inputs, spool, lambda _what: None)
-    monkeypatch.setattr(execution._links, "stop", fail)
-    part = plan.of_kind("broker")[0]
-    broker = execution._launch(part)
-    execution._running.append(broker)
-    with pytest.raises(FabricError, match="no counters"):
+    machine = Stubborn()
+    execution = Execution(plan, {HERE: machine}, inputs, spool, lambda _what: None)
+    execution._started += plan.of_kind("broker", "cloud")
+    with pytest.raises(FabricError, match="no signal can be sent"):
         execution.stop()
     spool.close()
-    assert broker.process.has_ended
-    assert (inputs.run_dir / "logs" / broker.log.name).exists()
+    brokers = tuple(part.name for part in plan.of_kind("broker"))
+    assert machine.orders == [End(("cloud",)), End(brokers)]
+    assert machine.closed

@@ -1,0 +1,265 @@
+"""A plan carried out: parts are started on their machines, watched, injected into and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud.cloud_spec import CloudSpec
+from edgebench.clock import now_s, sleep_s
+from edgebench.errors import FabricError
+from edgebench.executors.faults import CutLink, Injection, Kill, MendLink
+from edgebench.executors.machine import Machine
+from edgebench.executors.observed_links import ObservedLinks
+from edgebench.executors.orders import (
+    AllEnded,
+    AwaitBroker,
+    Counted,
+    Emulate,
+    End,
+    Ended,
+    Failed,
+    Listen,
+    Measured,
+    Order,
+    StartBroker,
+    StartCloud,
+    StartNode,
+    StartRelay,
+    Up,
+)
+from edgebench.executors.plan import Part, RunPlan
+from edgebench.executors.supervisor import Supervisor
+from edgebench.executors.wiring import Sited, Wiring
+from edgebench.fabric.control import ControlClient
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.records import Spool
+from edgebench.fabric.slices import WATCHER, LiveState
+from edgebench.topology.deployment import HERE, Deployment, LinkPlan
+from edgebench.topology.wording import listed
+
+Tell = Callable[[str], None]
+
+_ANSWER_S = 60.0
+_LOOK_S = 0.01
+_DOING = {
+    "broker": "starting brokers",
+    "relay": "starting the link relay",
+    "cloud": "starting the cloud",
+    "edge": "starting nodes",
+    "agent": "starting nodes",
+}
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run needs besides its plan.
+
+    broker_url: an external broker, login included. traces, retrain: see CloudSpec.
+    """
+
+    deployment: Deployment
+    run_dir: Path
+    registry_dir: Path
+    data: Path | None
+    broker_url: str | None
+    traces: dict[str, list[float]]
+    retrain: bool = False
+
+
+def start(plan: RunPlan, machines: Mapping[str, Machine], inputs: RunInputs, spool: Spool, tell: Tell) -> Execution:
+    """Start every part on its machine; what the execution observes is written to `spool` as it happens.
+
+    machines: by name, all that the plan names, and this one. Raises EdgebenchError where a part does not come up; then
+    nothing is left running.
+    """
+    execution = Execution(plan, machines, inputs, spool, tell)
+    try:
+        execution.start()
+    except BaseException:
+        execution.stop()
+        raise
+    return execution
+
+
+class Execution:
+    """A run that goes on. Made by `start`."""
+
+    def __init__(
+        self, plan: RunPlan, machines: Mapping[str, Machine], inputs: RunInputs, spool: Spool, tell: Tell
+    ) -> None:
+        self._plan = plan
+        self._machines = machines
+        self._inputs = inputs
+        self._write = spool.write
+        self._tell = tell
+        self._external = None if inputs.broker_url is None else parse_broker_url(inputs.broker_url)
+        self._tokens = {part.name: secrets.token_urlsafe(24) for part in plan.of_kind("edge", "agent")}
+        self._watcher_token = secrets.token_urlsafe(24)
+        self._links = ObservedLinks(inputs.deployment, spool.write)
+        self._started: list[Part] = []
+        self._sited: dict[str, Sited] = {}
+        self._up: set[str] = set()
+        self._over: set[str] = set()
+        self._ended: list[Ended] = []
+        self._control: ControlClient | None = None
+        self._supervisor: Supervisor | None = None
+
+    def start(self) -> None:
+        """Start the parts, those of a stage side by side."""
+        (cloud,) = self._plan.of_kind("cloud")
+        self._send(cloud, Listen(cloud))
+        self._until([cloud], self._up)
+        self._control = ControlClient(self._wiring().control_url(HERE).url, self._watcher_token)
+        for stage in self._plan.stages():
+            self._tell(_DOING[stage[0].kind])
+            for part in stage:
+                self._started.append(part)
+                self._send(part, self._order_to_start(part))
+            brokers, relays = ([part for part in stage if part.kind == kind] for kind in ("broker", "relay"))
+            for part in brokers:
+                self._send(part, AwaitBroker(part.name))
+            self._until(brokers, self._up)
+            if relays:
+                self._tell("measuring the links")
+            for part in relays:
+                self._send(part, Emulate(part.name, tuple(self._wiring().routes(part.machine))))
+            self._until(relays, self._up)
+        self._supervisor = Supervisor(self._started, self._who_ended, self._control, self._write)
+
+    def watch(self, on_live: Callable[[LiveState], None], on_streaming: Callable[[int], None]) -> None:
+        """Return when the run is over, or a part has died that the others cannot do without.
+
+        on_live: called twice a second. on_streaming: called several times a second with the start of the streams in
+        ns, once that is known.
+        """
+        assert self._supervisor is not None
+        self._supervisor.watch(on_live, on_streaming)
+
+    def inject(self, injection: Injection) -> None:
+        """Bring a fault about, now; the machine where that is writes it down. Raises FabricError where it cannot be."""
+        match injection:
+            case CutLink(link=name) | MendLink(link=name):
+                link = self._inputs.deployment.links.get(name)
+                if link is None or not link.shaped:
+                    raise FabricError(f"link '{name}' of this run is not emulated")
+                self._machines[self._meets_at(link)].send(injection)
+            case Kill(part=name):
+                part = next((part for part in self._started if part.name == name), None)
+                if part is None:
+                    raise FabricError(f"no part '{name}' of this run was started by the command")
+                assert self._supervisor is not None
+                self._supervisor.expect_death(name)
+                self._send(part, injection)
+
+    def stop(self) -> None:
+        """End every part that has not ended, which keeps what it recorded; to be called however the run went.
+
+        First the nodes, which hand in what they have recorded, then what they are connected by.
+        """
+        # Written down from the last to the first: each happens, though one before it should fail.
+        with contextlib.ExitStack() as steps:
+            for machine in self._machines.values():
+                steps.callback(machine.close)
+            for kinds in (("broker",), ("relay",), ("cloud", "edge", "agent")):
+                steps.callback(self._end, [part for part in self._started if part.kind in kinds])
+            if self._control is not None:
+                steps.callback(self._control.close)
+
+    def _order_to_start(self, part: Part) -> Order:
+        match part.kind:
+            case "broker":
+                return StartBroker(part)
+            case "relay":
+                deployment = self._inputs.deployment
+                shaped = (link for link in deployment.links.values() if link.shaped)
+                here = tuple(link for link in shaped if self._meets_at(link) == part.machine)
+                return StartRelay(part, here, deployment.seed)
+            case "cloud":
+                return StartCloud(part, self._cloud_spec(), self._watcher_token)
+            case "edge" | "agent":
+                return StartNode(part, self._wiring().control_url(part.machine).url, self._tokens[part.name])
+            case _:
+                raise AssertionError(f"{part.name}: started by {part.started_by}")
+
+    def _cloud_spec(self) -> CloudSpec:
+        inputs = self._inputs
+        nodes = {self._tokens[part.name]: list(part.nodes) for part in self._plan.of_kind("edge", "agent")}
+        return CloudSpec(
+            deployment=inputs.deployment,
+            endpoints=self._wiring().endpoints(),
+            tokens=nodes | {self._watcher_token: [WATCHER]},
+            traces=inputs.traces,
+            run_dir=str(inputs.run_dir),
+            registry_dir=str(inputs.registry_dir),
+            data=str(inputs.data) if inputs.data is not None else None,
+            retrain=inputs.retrain,
+        )
+
+    def _wiring(self) -> Wiring:
+        def host(machine: str, seen_from: str) -> str:
+            return self._machines[machine].host(seen_from)
+
+        return Wiring(self._inputs.deployment, self._plan.crossings, self._sited, host, self._external)
+
+    def _meets_at(self, link: LinkPlan) -> str:
+        """The machine where all who share a link meet."""
+        return self._inputs.deployment.nodes[link.parent].machine
+
+    def _send(self, part: Part, order: Order) -> None:
+        self._machines[part.machine].send(order)
+
+    def _end(self, parts: Collection[Part]) -> None:
+        of_machines: dict[str, list[str]] = {}
+        for part in parts:
+            of_machines.setdefault(part.machine, []).append(part.name)
+        # Those of this machine take as long as they take; the others end meanwhile.
+        for machine in sorted(of_machines, key=lambda name: name == HERE):
+            self._machines[machine].send(End(tuple(of_machines[machine])))
+        self._until(parts, self._over)
+
+    def _until(self, parts: Iterable[Part], done: Collection[str]) -> None:
+        """Wait until all of these are told of. Raises FabricError where an order has failed, or nobody tells."""
+        patient_until_s = now_s() + _ANSWER_S
+        while True:
+            self._look()
+            silent = [part for part in parts if part.name not in done]
+            if not silent:
+                return
+            if now_s() > patient_until_s:
+                names = listed([f"{part.name} on {part.machine}" for part in silent])
+                raise FabricError(f"nothing was heard in {_ANSWER_S:.0f} s of {names}")
+            sleep_s(_LOOK_S)
+
+    def _who_ended(self) -> list[Ended]:
+        self._look()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _look(self) -> None:
+        failures: list[str] = []
+        for name, machine in self._machines.items():
+            for report in machine.reports():
+                if isinstance(report, Failed):
+                    failures.append(report.reason)
+                else:
+                    self._take(name, report)
+        if failures:
+            raise FabricError("; ".join(failures))
+
+    def _take(self, machine: str, report: Up | Measured | Counted | Ended | AllEnded) -> None:
+        match report:
+            case Up(part=part, ports=ports):
+                self._sited |= {address: Sited(machine, port) for address, port in ports.items()}
+                self._up.add(part)
+            case Measured(links=measured):
+                self._links.measured(measured)
+            case Counted(links=counted):
+                self._links.counted(counted)
+            case Ended():
+                self._ended.append(report)
+            case AllEnded(parts=parts):
+                self._over.update(parts)

@@ -1,0 +1,240 @@
+"""This machine: brokers, relays, cloud, edge nodes and device agents as its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import now_ns, now_s
+from edgebench.errors import EdgebenchError, FabricError
+from edgebench.executors.faults import CutLink, Kill, MendLink
+from edgebench.executors.orders import (
+    AllEnded,
+    AwaitBroker,
+    Counted,
+    Emulate,
+    End,
+    Failed,
+    Listen,
+    Measured,
+    Order,
+    Report,
+    StartBroker,
+    StartCloud,
+    StartNode,
+    StartRelay,
+    Up,
+)
+from edgebench.executors.plan import Part
+from edgebench.executors.processes import PartProcess, start_part
+from edgebench.executors.usage import UsageSampler
+from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.child_process import birth_of, end_children
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.links import Relay
+from edgebench.fabric.probing import probe
+from edgebench.fabric.records import Entry, Faulted, Hiccuped
+
+PROCESSES = "processes"
+"""The file among what is worked with that lists the processes of a run: pid, and when that was born."""
+
+_LOOPBACK = "127.0.0.1"
+_USAGE_EVERY_S = 1.0
+_PROGRAMS = {"edge": "edge_node", "agent": "device_agent"}
+
+
+class ThisMachine:
+    """See `Machine`. What it starts dies with the thread that gives the orders, even where that one is killed."""
+
+    def __init__(self, folder: Path, note: Callable[[Entry], None]) -> None:
+        """folder: where logs and what is worked with lie. note: what is observed of this machine, and of parts that do
+        not record it themselves, is handed to it as it happens."""
+        self._work_dir = folder / "work"
+        self._log_dir = folder / "logs"
+        for directory in (self._work_dir, self._log_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+        self._note = note
+        self._running: list[PartProcess] = []
+        self._brokers: dict[str, EmbeddedBroker] = {}
+        self._relays: dict[str, Relay] = {}
+        self._listening: dict[str, socket.socket] = {}
+        self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._told_ended: set[str] = set()
+        self._telling = threading.Lock()
+        self._usage = UsageSampler(self._running, note)
+        self._next_usage_s = now_s() + _USAGE_EVERY_S
+
+    def send(self, order: Order) -> None:
+        """Do it, and return when it is done."""
+        try:
+            self._obey(order)
+        except (EdgebenchError, OSError) as error:
+            self._told.put(Failed(str(error)))
+
+    def reports(self) -> Sequence[Report]:
+        """See `Machine`; the use of this machine is noted once a second meanwhile."""
+        if now_s() >= self._next_usage_s:
+            # From now on: after a standstill there is one sample of all of it, and no burst of them.
+            self._next_usage_s = now_s() + _USAGE_EVERY_S
+            self._usage.sample()
+        self._tell_ended()
+        told = []
+        while not self._told.empty():
+            told.append(self._told.get())
+        return told
+
+    def host(self, seen_from: str) -> str:
+        """All of it is on loopback."""
+        return _LOOPBACK
+
+    def close(self) -> None:
+        """See `Machine`."""
+        with contextlib.ExitStack() as steps:
+            for listening in self._listening.values():
+                steps.callback(listening.close)
+            steps.callback(self._end, [each.part.name for each in self._running if not each.process.has_ended])
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Listen(part=part):
+                self._listen(part)
+            case StartBroker(part=part):
+                self._start_broker(part)
+            case AwaitBroker(part=name):
+                self._await_broker(name)
+            case StartRelay():
+                self._start_relay(order)
+            case Emulate():
+                self._emulate(order)
+            case StartCloud():
+                self._start_cloud(order)
+            case StartNode():
+                self._start_node(order)
+            case End(parts=names):
+                self._end(names)
+                self._tell_ended()
+                self._told.put(AllEnded(names))
+            case _:
+                self._inject(order)
+
+    def _listen(self, part: Part) -> None:
+        for address in part.offers:
+            self._listening[address] = socket.create_server((_LOOPBACK, 0))
+        self._told.put(Up(part.name, {address: self._listening[address].getsockname()[1] for address in part.offers}))
+
+    def _start_broker(self, part: Part) -> None:
+        (address,) = part.offers
+        name = f"broker-{address.rpartition(':')[2]}"
+        broker = self._brokers[part.name] = EmbeddedBroker(name, self._work_dir / name)
+        broker.launch()
+        self._runs(PartProcess(part, broker.process, broker.log))
+
+    def _await_broker(self, name: str) -> None:
+        broker = self._brokers[name]
+        broker.until_up()
+        (address,) = self._named(name).part.offers
+        self._told.put(Up(name, {address: parse_broker_url(broker.url).port}))
+
+    def _start_relay(self, order: StartRelay) -> None:
+        relay = Relay.launch(order.links, seed=order.seed, log_dir=self._log_dir)
+        self._relays[order.part.name] = relay
+        self._runs(PartProcess(order.part, relay.process, relay.log))
+
+    def _emulate(self, order: Emulate) -> None:
+        relay = self._relays[order.part]
+        relay.listen(order.routes)
+        self._told.put(Measured(probe(relay)))
+        self._told.put(Up(order.part, {route.name: relay.address(route.name)[1] for route in order.routes}))
+
+    def _start_cloud(self, order: StartCloud) -> None:
+        part = order.part
+        work_dir = self._work_dir / part.name
+        work_dir.mkdir(parents=True)
+        (address,) = part.offers
+        # It is the cloud's from then on, and dies with it.
+        with self._listening.pop(address) as listening:
+            cloud = start_part(
+                part,
+                "cloud",
+                ["--listen-fd", str(listening.fileno()), "--work-dir", str(work_dir), "--lifeline"],
+                log=self._log_dir / f"{part.name}.log",
+                token=order.token,
+                pass_fds=(listening.fileno(),),
+            )
+        self._runs(cloud)
+        cloud.process.write_line(msgspec.json.encode(order.spec))
+
+    def _start_node(self, order: StartNode) -> None:
+        part, first = order.part, order.part.nodes[0]
+        arguments = ["--cloud", order.control_url, "--work-dir", str(self._work_dir / first), "--lifeline"]
+        for node in part.nodes:
+            arguments += ["--node", node]
+        log = self._log_dir / f"{first}.log"
+        self._runs(start_part(part, _PROGRAMS[part.kind], arguments, log=log, token=order.token))
+
+    def _runs(self, process: PartProcess) -> None:
+        self._running.append(process)
+        # For whoever must clean up should this process be killed.
+        with (self._work_dir / PROCESSES).open("a") as listed:
+            listed.write(f"{process.process.pid} {birth_of(process.process.pid)}\n")
+
+    def _inject(self, order: CutLink | MendLink | Kill) -> None:
+        match order:
+            case CutLink(link=link):
+                self._relay_across(link).cut(link)
+                self._note(Faulted(link, "down", now_ns()))
+            case MendLink(link=link):
+                self._relay_across(link).mend(link)
+                self._note(Faulted(link, "up", now_ns()))
+            case Kill(part=name):
+                self._named(name).process.kill()
+                self._note(Faulted(None, "kill", now_ns(), name))
+
+    def _end(self, names: Sequence[str]) -> None:
+        """Those that host nodes or are connected by others, side by side; then relays and brokers among them."""
+        with contextlib.ExitStack() as steps:
+            for name in names:
+                if name in self._brokers:
+                    steps.callback(self._stop_broker, self._brokers[name])
+                elif name in self._relays:
+                    steps.callback(self._stop_relay, name)
+            alone = [each.process for each in self._running if each.part.name in names and each.part.nodes]
+            steps.callback(end_children, alone)
+
+    def _stop_broker(self, broker: EmbeddedBroker) -> None:
+        broker.stop()
+        if broker.log.exists():
+            shutil.copy(broker.log, self._log_dir / broker.log.name)
+
+    def _stop_relay(self, name: str) -> None:
+        relay = self._relays[name]
+        counters = relay.stop()
+        self._note(Hiccuped(name, relay.hiccups))
+        if counters:
+            self._told.put(Counted(counters))
+
+    def _tell_ended(self) -> None:
+        with self._telling:
+            for each in self._running:
+                if each.part.name not in self._told_ended and (ended := each.ended()) is not None:
+                    self._told_ended.add(each.part.name)
+                    self._told.put(ended)
+
+    def _relay_across(self, link: str) -> Relay:
+        for relay in self._relays.values():
+            if any(each.name == link for each in relay.links):
+                return relay
+        raise FabricError(f"link '{link}' is not emulated here")
+
+    def _named(self, name: str) -> PartProcess:
+        for each in self._running:
+            if each.part.name == name:
+                return each
+        raise FabricError(f"no part '{name}' runs here")

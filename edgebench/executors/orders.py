@@ -1,0 +1,120 @@
+"""What an execution asks of a machine, and what the machine tells: plain data, the same here and over a network.
+
+Orders are done one after another. What comes of them, and of the parts that they have started, is among the reports.
+"""
+
+from __future__ import annotations
+
+from cloud.cloud_spec import CloudSpec
+from edgebench.executors.faults import CutLink, Kill, MendLink
+from edgebench.executors.plan import Part
+from edgebench.fabric.probing import LinkMeasured
+from edgebench.fabric.relay import LinkCounters, Route
+from edgebench.topology.deployment import Frozen, LinkPlan
+
+
+class Listen(Frozen, frozen=True, tag="listen"):
+    """Listen at what a part offers, before it is started: so that others can be told of it. Told of by `Up`."""
+
+    part: Part
+
+
+class StartBroker(Frozen, frozen=True, tag="broker"):
+    """Start a broker, and do not wait for it."""
+
+    part: Part
+
+
+class AwaitBroker(Frozen, frozen=True, tag="await-broker"):
+    """Wait until a broker takes connections. Told of by `Up`."""
+
+    part: str
+
+
+class StartRelay(Frozen, frozen=True, tag="relay"):
+    """Start the relay that emulates these links, and do not wait for it."""
+
+    part: Part
+    links: tuple[LinkPlan, ...]
+    seed: int
+
+
+class Emulate(Frozen, frozen=True, tag="emulate"):
+    """Listen for what crosses a relay's links, and measure what it makes of them; nothing else should be running.
+
+    Told of by `Measured`, and by `Up`.
+    """
+
+    part: str
+    routes: tuple[Route, ...]
+
+
+class StartCloud(Frozen, frozen=True, tag="cloud"):
+    """Start the cloud, which listens already. token: by which the executor speaks to it."""
+
+    part: Part
+    spec: CloudSpec
+    token: str
+
+
+class StartNode(Frozen, frozen=True, tag="node"):
+    """Start an edge node or a device agent, which waits for the cloud by itself."""
+
+    part: Part
+    control_url: str
+    token: str
+
+
+class End(Frozen, frozen=True, tag="end"):
+    """End these parts, side by side, in good order while there is time. Told of by `Counted` of a relay, and `Ended`
+    of each that has not ended before; then by `AllEnded`."""
+
+    parts: tuple[str, ...]
+
+
+Order = (
+    Listen | StartBroker | AwaitBroker | StartRelay | Emulate | StartCloud | StartNode | CutLink | MendLink | Kill | End
+)
+
+
+class Up(Frozen, frozen=True, tag="up"):
+    """A part can be connected to. ports: by the address that it offers."""
+
+    part: str
+    ports: dict[str, int]
+
+
+class Measured(Frozen, frozen=True, tag="measured"):
+    """What a relay really makes of its links."""
+
+    links: dict[str, LinkMeasured]
+
+
+class Counted(Frozen, frozen=True, tag="counted"):
+    """What has crossed a relay's links."""
+
+    links: dict[str, LinkCounters]
+
+
+class Ended(Frozen, frozen=True, tag="ended"):
+    """A part has ended. status: exit status, negative for a signal."""
+
+    part: str
+    status: int
+    at_ns: int
+    last_words: str
+
+
+class AllEnded(Frozen, frozen=True, tag="all-ended"):
+    """What an `End` was about is over."""
+
+    parts: tuple[str, ...]
+
+
+class Failed(Frozen, frozen=True, tag="failed"):
+    """An order could not be done."""
+
+    reason: str
+
+
+Report = Up | Measured | Counted | Ended | AllEnded | Failed

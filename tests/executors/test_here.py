@@ -1,0 +1,107 @@
+"""What this machine does of what it is asked, and what it tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgebench.clock import NS_PER_S, sleep_s
+from edgebench.executors import here
+from edgebench.executors.faults import CutLink, Kill
+from edgebench.executors.here import ThisMachine
+from edgebench.executors.orders import (
+    AllEnded,
+    AwaitBroker,
+    Counted,
+    Emulate,
+    End,
+    Ended,
+    Failed,
+    Measured,
+    Report,
+    StartBroker,
+    StartRelay,
+    Up,
+)
+from edgebench.executors.plan import Part
+from edgebench.fabric.records import Entry, Faulted, Hiccuped, HostUsed
+from edgebench.fabric.relay import Route
+from edgebench.topology.deployment import LinkPlan
+
+BROKER = Part("broker of ward", "broker", offers=("mqtt:ward",))
+RELAY = Part("link relay", "relay", offers=("mqtt:bed:ward",))
+LINK = LinkPlan("bed", "ward", 1.0, 0.0, None, None, "bed -> ward")
+
+
+def told(machine: ThisMachine, *kinds: type[Report]) -> list[Report]:
+    return [each for each in machine.reports() if isinstance(each, kinds or Report)]
+
+
+def test_a_broker_is_up_when_it_takes_connections_and_its_death_is_told_once(tmp_path: Path) -> None:
+    noted: list[Entry] = []
+    machine = ThisMachine(tmp_path, noted.append)
+    machine.send(StartBroker(BROKER))
+    machine.send(AwaitBroker(BROKER.name))
+    (up,) = told(machine)
+    assert isinstance(up, Up)
+    assert up.ports.keys() == {"mqtt:ward"}
+    machine.send(Kill(BROKER.name))
+    ended: list[Report] = []
+    while not ended:
+        sleep_s(0.01)
+        ended = told(machine)
+    (death,) = ended
+    assert isinstance(death, Ended)
+    assert (death.part, death.status) == (BROKER.name, -9)
+    assert [(each.kind, each.part) for each in noted if isinstance(each, Faulted)] == [("kill", BROKER.name)]
+    machine.send(End((BROKER.name,)))
+    assert told(machine) == [AllEnded((BROKER.name,))]
+    assert (tmp_path / "logs" / "broker-ward.log").exists()
+    machine.close()
+
+
+def test_a_relay_is_measured_cut_and_counted(tmp_path: Path) -> None:
+    noted: list[Entry] = []
+    machine = ThisMachine(tmp_path, noted.append)
+    machine.send(StartRelay(RELAY, (LINK,), seed=1))
+    machine.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "mqtt"),)))
+    measured, up = told(machine)
+    assert isinstance(measured, Measured)
+    assert measured.links.keys() == {LINK.name}
+    assert isinstance(up, Up)
+    machine.send(CutLink(LINK.name))
+    machine.send(CutLink("bed-7 -> ward"))
+    assert told(machine) == [Failed("link 'bed-7 -> ward' is not emulated here")]
+    assert [(each.link, each.kind) for each in noted if isinstance(each, Faulted)] == [(LINK.name, "down")]
+    machine.send(End((RELAY.name,)))
+    counted, ended, over = told(machine)
+    assert isinstance(counted, Counted)
+    assert isinstance(ended, Ended)
+    assert over == AllEnded((RELAY.name,))
+    assert [each.part for each in noted if isinstance(each, Hiccuped)] == [RELAY.name]
+    machine.close()
+
+
+def test_what_runs_when_a_machine_is_closed_is_ended(tmp_path: Path) -> None:
+    machine = ThisMachine(tmp_path, lambda _entry: None)
+    machine.send(StartBroker(BROKER))
+    machine.close()
+    assert [each.part for each in told(machine) if isinstance(each, Ended)] == [BROKER.name]
+    assert not (tmp_path / "work" / "broker-ward" / "broker-ward.store").exists()
+
+
+def test_after_a_standstill_the_machine_is_sampled_once_and_not_in_a_burst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "_USAGE_EVERY_S", 0.3)
+    noted: list[Entry] = []
+    machine = ThisMachine(tmp_path, noted.append)
+    sleep_s(1.5)
+    for _ in range(10):
+        machine.reports()
+        sleep_s(0.1)
+    spans_ns = [each.usage.at_ns - (each.usage.since_ns or 0) for each in noted if isinstance(each, HostUsed)]
+    assert 3 <= len(spans_ns) <= 5
+    assert min(spans_ns) >= 0.3 * NS_PER_S
+    assert max(spans_ns) >= 1.5 * NS_PER_S
