@@ -18,7 +18,6 @@ _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
 _LAB_PACKAGES = (
     *(
-        "aiohttp",
         "av",
         "duckdb",
         "flatbuffers",
@@ -27,7 +26,6 @@ _LAB_PACKAGES = (
         "keras",
         "nats_server",
         "plotly",
-        "psutil",
         "pyarrow",
         "rich",
     ),

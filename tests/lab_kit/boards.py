@@ -132,18 +132,18 @@ def own_index() -> dict[str, str]:
 def _prepare(board: Board) -> None:
     """Have what makes and runs such roots; installed where it is missing."""
     need_root_and("apt-get", "unshare", "nsenter", "setpriv", "mount")
-    if any(shutil.which(each, path=SYSTEM_PATH) is None for each in ("debootstrap", f"{board.emulator}-static")):
-        with _alone("tools"):
+    description = Path(f"/usr/lib/binfmt.d/{board.emulator}.conf")
+    with _alone("tools"):
+        if not description.exists() or shutil.which("debootstrap", path=SYSTEM_PATH) is None:
             _run("apt-get", "update", "-qq")
             _run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "qemu-user-static", "debootstrap")
-    if not (_BINFMT / "register").exists():
-        _run("mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT))
-    entry = _BINFMT / board.emulator
-    if not entry.exists():
-        line = Path(f"/usr/lib/binfmt.d/{board.emulator}.conf").read_text().strip()
-        # F: the kernel opens the emulator now, so that it is there in any root.
-        (_BINFMT / "register").write_text(f"{line.rpartition(':')[0]}:F")
-    assert "F" in entry.read_text().split("flags:")[1].splitlines()[0], f"{entry}: registered without the flag F"
+        if not (_BINFMT / "register").exists():
+            _run("mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT))
+        entry = _BINFMT / board.emulator
+        if not entry.exists():
+            (_BINFMT / "register").write_text(description.read_text().strip())
+    # F: the kernel has opened the emulator, so that it is there in any root.
+    assert "F" in entry.read_text().partition("flags:")[2].partition("\n")[0], f"{entry}: without the flag F"
 
 
 def _install_debian(board: Board, root: Path) -> None:
