@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RATIOS = {"step_vs_keras_ratio", "step_vs_torch_ratio", "rss_vs_keras_ratio", "rss_vs_torch_ratio"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_learners_benchmark_prints_every_figure_that_its_docstring_names() -> None:
     done = subprocess.run(

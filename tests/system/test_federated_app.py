@@ -70,7 +70,8 @@ def test_a_client_that_fails_is_named_and_the_others_make_the_model(tmp_path: Pa
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("engine", ["ray", "superlink"])
+# tests/federated/test_engines.py has the built-in app on Ray, without a whole run.
+@pytest.mark.parametrize("engine", [pytest.param("ray", marks=pytest.mark.long), "superlink"])
 def test_an_engine_of_flower_s_ends_with_the_same_model(tmp_path: Path, engine: str) -> None:
     out = tmp_path / "model.npy"
     text = federated(SMALL, rounds=2, out=str(out)).replace("deadline_s: 20", f"deadline_s: 60, engine: {engine}")
