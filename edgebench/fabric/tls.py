@@ -1,8 +1,8 @@
 """TLS between the machines of a lab: the files by which one trusts another, and the contexts that come of them.
 
 TLS 1.3 only, by the lab's own authority and no other. A machine is known by the name in its certificate, not by the
-address at which it is reached: addresses change, and relays stand between. A process of a run on a machine of a lab finds
-its files by the variable EDGEBENCH_TRUST; without it everything is plain, and on loopback.
+address at which it is reached: addresses change, and relays stand between. A process of a run on a machine of a lab
+finds its files by the variable EDGEBENCH_TRUST; without it everything is plain, and on loopback.
 """
 
 from __future__ import annotations
