@@ -29,6 +29,7 @@ from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, end_with_thread, usage_now, versions
 from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, TallySnapshot, Used
+from edgebench.fabric.tls import server_context, trust_from_environment
 
 _FLUSH_S = 0.5
 
@@ -91,7 +92,10 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     director = Director(spec, status, plane, registry, node, work_dir, journal.write)
     runner = web.AppRunner(plane.application(), access_log=None)
     await runner.setup()
-    await web.SockSite(runner, socket.socket(fileno=listen_fd)).start()
+    trust = trust_from_environment()
+    # Who connects shows a certificate of the same lab, and besides, in each request, a token.
+    secured = None if trust is None else server_context(trust, require_client_certificate=True)
+    await web.SockSite(runner, socket.socket(fileno=listen_fd), ssl_context=secured).start()
     node.start()
     directing = asyncio.create_task(director.run(), name="director")
     loop = asyncio.get_running_loop()

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
-
 
 class CpuTimes(NamedTuple):
     """s of these cores together. idle_s: waiting for a disk included; stolen_s: taken by other guests of the hardware;
@@ -53,6 +51,8 @@ def usable() -> frozenset[int]:
 def cpu_times(cpus: frozenset[int] | None = None) -> CpuTimes:
     """Since the machine started, of these processors; of those that are `usable` where none are named."""
     if not sys.platform.startswith("linux"):
+        import psutil
+
         return counted_once(psutil.cpu_times())
     return times_of(_STAT.read_text().splitlines(), usable() if cpus is None else cpus)
 

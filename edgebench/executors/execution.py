@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,13 @@ from edgebench.executors.orders import (
     End,
     Ended,
     Failed,
+    Gone,
+    HandedIn,
+    HandIn,
     Listen,
     Measured,
     Order,
+    Report,
     StartBroker,
     StartCloud,
     StartNode,
@@ -32,11 +36,11 @@ from edgebench.executors.orders import (
     Up,
 )
 from edgebench.executors.plan import Part, RunPlan
-from edgebench.executors.supervisor import Supervisor
-from edgebench.executors.wiring import Sited, Wiring
+from edgebench.executors.supervisor import Lost, Supervisor
+from edgebench.executors.wiring import Network, Sited, Wiring
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Spool
+from edgebench.fabric.records import Died, Invalidated, Spool
 from edgebench.fabric.slices import WATCHER, LiveState
 from edgebench.topology.deployment import HERE, Deployment, LinkPlan
 from edgebench.topology.wording import listed
@@ -70,13 +74,20 @@ class RunInputs:
     retrain: bool = False
 
 
-def start(plan: RunPlan, machines: Mapping[str, Machine], inputs: RunInputs, spool: Spool, tell: Tell) -> Execution:
+def start(
+    plan: RunPlan,
+    machines: Mapping[str, Machine],
+    inputs: RunInputs,
+    spool: Spool,
+    tell: Tell,
+    network: Network,
+) -> Execution:
     """Start every part on its machine; what the execution observes is written to `spool` as it happens.
 
-    machines: by name, all that the plan names, and this one. Raises EdgebenchError where a part does not come up; then
-    nothing is left running.
+    machines: by name, all that the plan names, and this one. network: between them. Raises EdgebenchError where a part
+    does not come up; then nothing is left running.
     """
-    execution = Execution(plan, machines, inputs, spool, tell)
+    execution = Execution(plan, machines, inputs, spool, tell, network)
     try:
         execution.start()
     except BaseException:
@@ -89,13 +100,20 @@ class Execution:
     """A run that goes on. Made by `start`."""
 
     def __init__(
-        self, plan: RunPlan, machines: Mapping[str, Machine], inputs: RunInputs, spool: Spool, tell: Tell
+        self,
+        plan: RunPlan,
+        machines: Mapping[str, Machine],
+        inputs: RunInputs,
+        spool: Spool,
+        tell: Tell,
+        network: Network,
     ) -> None:
         self._plan = plan
         self._machines = machines
         self._inputs = inputs
-        self._write = spool.write
+        self._spool = spool
         self._tell = tell
+        self._network = network
         self._external = None if inputs.broker_url is None else parse_broker_url(inputs.broker_url)
         self._tokens = {part.name: secrets.token_urlsafe(24) for part in plan.of_kind("edge", "agent")}
         self._watcher_token = secrets.token_urlsafe(24)
@@ -104,7 +122,10 @@ class Execution:
         self._sited: dict[str, Sited] = {}
         self._up: set[str] = set()
         self._over: set[str] = set()
-        self._ended: list[Ended] = []
+        self._handed_in: set[str] = set()
+        self._gone: set[str] = set()
+        self._stopping = False
+        self._ended: list[Ended | Lost] = []
         self._control: ControlClient | None = None
         self._supervisor: Supervisor | None = None
 
@@ -113,7 +134,9 @@ class Execution:
         (cloud,) = self._plan.of_kind("cloud")
         self._send(cloud, Listen(cloud))
         self._until([cloud], self._up)
-        self._control = ControlClient(self._wiring().control_url(HERE).url, self._watcher_token)
+        self._control = ControlClient(
+            self._wiring().control_url(HERE).url, self._watcher_token, trust=self._network.trust
+        )
         for stage in self._plan.stages():
             self._tell(_DOING[stage[0].kind])
             for part in stage:
@@ -160,10 +183,12 @@ class Execution:
 
         First the nodes, which hand in what they have recorded, then what they are connected by.
         """
+        self._stopping = True
         # Written down from the last to the first: each happens, though one before it should fail.
         with contextlib.ExitStack() as steps:
             for machine in self._machines.values():
                 steps.callback(machine.close)
+            steps.callback(self._gather)
             for kinds in (("broker",), ("relay",), ("cloud", "edge", "agent")):
                 steps.callback(self._end, [part for part in self._started if part.kind in kinds])
             if self._control is not None:
@@ -200,10 +225,8 @@ class Execution:
         )
 
     def _wiring(self) -> Wiring:
-        def host(machine: str, seen_from: str) -> str:
-            return self._machines[machine].host(seen_from)
-
-        return Wiring(self._inputs.deployment, self._plan.crossings, self._sited, host, self._external)
+        inputs, plan = self._inputs, self._plan
+        return Wiring(inputs.deployment, plan.crossings, self._sited, self._network, self._external)
 
     def _meets_at(self, link: LinkPlan) -> str:
         """The machine where all who share a link meet."""
@@ -221,36 +244,57 @@ class Execution:
             self._machines[machine].send(End(tuple(of_machines[machine])))
         self._until(parts, self._over)
 
+    def _gather(self) -> None:
+        """Have what the parts have left behind on other machines."""
+        elsewhere = [name for name in self._machines if name != HERE and name not in self._gone]
+        for name in elsewhere:
+            self._machines[name].send(HandIn())
+        self._wait(lambda: [name for name in elsewhere if name not in self._handed_in | self._gone])
+
     def _until(self, parts: Iterable[Part], done: Collection[str]) -> None:
-        """Wait until all of these are told of. Raises FabricError where an order has failed, or nobody tells."""
+        """Wait until all of these are told of whose machines are there. Raises FabricError where an order fails."""
+        self._wait(
+            lambda: [
+                f"{part.name} on {part.machine}"
+                for part in parts
+                if part.name not in done and part.machine not in self._gone
+            ]
+        )
+
+    def _wait(self, silent: Callable[[], Sequence[str]]) -> None:
+        """Until nobody is silent any more. Raises FabricError where nobody has told anything for too long, too."""
         patient_until_s = now_s() + _ANSWER_S
         while True:
-            self._look()
-            silent = [part for part in parts if part.name not in done]
-            if not silent:
+            if self._look():
+                patient_until_s = now_s() + _ANSWER_S
+            names = silent()
+            if not names:
                 return
             if now_s() > patient_until_s:
-                names = listed([f"{part.name} on {part.machine}" for part in silent])
-                raise FabricError(f"nothing was heard in {_ANSWER_S:.0f} s of {names}")
+                raise FabricError(f"nothing was heard in {_ANSWER_S:.0f} s of {listed(names)}")
             sleep_s(_LOOK_S)
 
-    def _who_ended(self) -> list[Ended]:
+    def _who_ended(self) -> list[Ended | Lost]:
         self._look()
         ended, self._ended = self._ended, []
         return ended
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Whether there was anything to hear."""
         failures: list[str] = []
+        heard = False
         for name, machine in self._machines.items():
             for report in machine.reports():
+                heard = True
                 if isinstance(report, Failed):
-                    failures.append(report.reason)
+                    failures.append(report.reason if name == HERE else f"{name}: {report.reason}")
                 else:
                     self._take(name, report)
         if failures:
             raise FabricError("; ".join(failures))
+        return heard
 
-    def _take(self, machine: str, report: Up | Measured | Counted | Ended | AllEnded) -> None:
+    def _take(self, machine: str, report: Report) -> None:
         match report:
             case Up(part=part, ports=ports):
                 self._sited |= {address: Sited(machine, port) for address, port in ports.items()}
@@ -263,3 +307,21 @@ class Execution:
                 self._ended.append(report)
             case AllEnded(parts=parts):
                 self._over.update(parts)
+            case HandedIn(name=None):
+                self._handed_in.add(machine)
+            case Gone(why=why):
+                self._lose(machine, why)
+
+    def _lose(self, machine: str, why: str) -> None:
+        if machine in self._gone:
+            return
+        self._gone.add(machine)
+        if self._stopping:
+            self._write(HERE, Invalidated(f"machine {machine} {why}, before it had handed everything in"))
+        elif self._supervisor is None:
+            raise FabricError(f"machine {machine} {why}")
+        else:
+            self._ended.append(Lost(machine, why))
+
+    def _write(self, machine: str, entry: Died | Invalidated) -> None:
+        self._spool.write(entry)

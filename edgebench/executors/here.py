@@ -7,7 +7,7 @@ import queue
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,8 @@ from edgebench.executors.orders import (
     Emulate,
     End,
     Failed,
+    HandedIn,
+    HandIn,
     Listen,
     Measured,
     Order,
@@ -39,13 +41,17 @@ from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.child_process import birth_of, end_children
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.links import Relay
+from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 from edgebench.fabric.probing import probe
 from edgebench.fabric.records import Entry, Faulted, Hiccuped
+from edgebench.fabric.tls import Trust
 
 PROCESSES = "processes"
 """The file among what is worked with that lists the processes of a run: pid, and when that was born."""
 
-_LOOPBACK = "127.0.0.1"
+RECORDS = "records.spool"
+"""What a node process records, in the folder that it works in."""
+
 _USAGE_EVERY_S = 1.0
 _PROGRAMS = {"edge": "edge_node", "agent": "device_agent"}
 
@@ -53,14 +59,24 @@ _PROGRAMS = {"edge": "edge_node", "agent": "device_agent"}
 class ThisMachine:
     """See `Machine`. What it starts dies with the thread that gives the orders, even where that one is killed."""
 
-    def __init__(self, folder: Path, note: Callable[[Entry], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        note: Callable[[Entry], None],
+        listening: Listening = ON_LOOPBACK,
+        trust: Trust | None = None,
+    ) -> None:
         """folder: where logs and what is worked with lie. note: what is observed of this machine, and of parts that do
-        not record it themselves, is handed to it as it happens."""
+        not record it themselves, is handed to it as it happens. listening: where parts do. trust: by which they speak
+        TLS; without it they are on loopback."""
         self._work_dir = folder / "work"
         self._log_dir = folder / "logs"
         for directory in (self._work_dir, self._log_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._note = note
+        self._listening_at = listening
+        self._ports = FreePorts(listening)
+        self._trust = trust
         self._running: list[PartProcess] = []
         self._brokers: dict[str, EmbeddedBroker] = {}
         self._relays: dict[str, Relay] = {}
@@ -90,9 +106,20 @@ class ThisMachine:
             told.append(self._told.get())
         return told
 
-    def host(self, seen_from: str) -> str:
-        """All of it is on loopback."""
-        return _LOOPBACK
+    def left_behind(self) -> Iterator[tuple[str, Path]]:
+        """What there is to hand in once all has ended: logs, and records of parts that cannot have done so themselves.
+
+        Each with its name, which tells its place below the run's folder.
+        """
+        found = [path for path in self._log_dir.iterdir() if path.is_file()]
+        found += [
+            self._work_dir / each.part.nodes[0] / RECORDS
+            for each in self._running
+            if each.part.nodes and each.process.status != 0
+        ]
+        for path in found:
+            if path.exists():
+                yield path.relative_to(self._log_dir.parent).as_posix(), path
 
     def close(self) -> None:
         """See `Machine`."""
@@ -121,12 +148,14 @@ class ThisMachine:
                 self._end(names)
                 self._tell_ended()
                 self._told.put(AllEnded(names))
+            case HandIn():
+                self._told.put(HandedIn())  # all of it is in its place
             case _:
                 self._inject(order)
 
     def _listen(self, part: Part) -> None:
         for address in part.offers:
-            self._listening[address] = socket.create_server((_LOOPBACK, 0))
+            self._listening[address] = self._ports.listen()
         self._told.put(Up(part.name, {address: self._listening[address].getsockname()[1] for address in part.offers}))
 
     def _start_broker(self, part: Part) -> None:
@@ -143,7 +172,7 @@ class ThisMachine:
         self._told.put(Up(name, {address: parse_broker_url(broker.url).port}))
 
     def _start_relay(self, order: StartRelay) -> None:
-        relay = Relay.launch(order.links, seed=order.seed, log_dir=self._log_dir)
+        relay = Relay.launch(order.links, seed=order.seed, log_dir=self._log_dir, listening=self._listening_at)
         self._relays[order.part.name] = relay
         self._runs(PartProcess(order.part, relay.process, relay.log))
 
@@ -166,6 +195,7 @@ class ThisMachine:
                 ["--listen-fd", str(listening.fileno()), "--work-dir", str(work_dir), "--lifeline"],
                 log=self._log_dir / f"{part.name}.log",
                 token=order.token,
+                trust=self._trust,
                 pass_fds=(listening.fileno(),),
             )
         self._runs(cloud)
@@ -177,7 +207,8 @@ class ThisMachine:
         for node in part.nodes:
             arguments += ["--node", node]
         log = self._log_dir / f"{first}.log"
-        self._runs(start_part(part, _PROGRAMS[part.kind], arguments, log=log, token=order.token))
+        program = _PROGRAMS[part.kind]
+        self._runs(start_part(part, program, arguments, log=log, token=order.token, trust=self._trust))
 
     def _runs(self, process: PartProcess) -> None:
         self._running.append(process)

@@ -17,8 +17,5 @@ class Machine(Protocol):
     def reports(self) -> Sequence[Report]:
         """What there is to tell since the last call, at once. To be called several times a second, by one thread."""
 
-    def host(self, seen_from: str) -> str:
-        """Where what listens here is reached from another machine, or from this one."""
-
     def close(self) -> None:
         """End whatever has not ended, by force. What there is to tell has been told."""

@@ -9,6 +9,7 @@ from cloud.cloud_spec import CloudSpec
 from edgebench.executors.faults import CutLink, Kill, MendLink
 from edgebench.executors.plan import Part
 from edgebench.fabric.probing import LinkMeasured
+from edgebench.fabric.records import Faulted, Hiccuped, HostUsed, Used
 from edgebench.fabric.relay import LinkCounters, Route
 from edgebench.topology.deployment import Frozen, LinkPlan
 
@@ -72,8 +73,24 @@ class End(Frozen, frozen=True, tag="end"):
     parts: tuple[str, ...]
 
 
+class HandIn(Frozen, frozen=True, tag="hand-in"):
+    """Hand in what the parts have left behind: logs, and what they recorded and did not hand in themselves. Told of by
+    `HandedIn`: of each file, and with nothing when it is done."""
+
+
 Order = (
-    Listen | StartBroker | AwaitBroker | StartRelay | Emulate | StartCloud | StartNode | CutLink | MendLink | Kill | End
+    Listen
+    | StartBroker
+    | AwaitBroker
+    | StartRelay
+    | Emulate
+    | StartCloud
+    | StartNode
+    | CutLink
+    | MendLink
+    | Kill
+    | End
+    | HandIn
 )
 
 
@@ -117,4 +134,22 @@ class Failed(Frozen, frozen=True, tag="failed"):
     reason: str
 
 
-Report = Up | Measured | Counted | Ended | AllEnded | Failed
+class HandedIn(Frozen, frozen=True, tag="handed-in"):
+    """A file has been handed in, or, without a name, all of them."""
+
+    name: str | None = None
+
+
+class Noted(Frozen, frozen=True, tag="noted"):
+    """What was observed of the machine, by its own clock."""
+
+    entry: HostUsed | Used | Hiccuped | Faulted
+
+
+class Gone(Frozen, frozen=True, tag="gone"):
+    """The machine is lost, with all that ran there; nothing more will be told. why: after its name."""
+
+    why: str
+
+
+Report = Up | Measured | Counted | Ended | AllEnded | Failed | HandedIn | Noted | Gone

@@ -11,6 +11,7 @@ from edgebench.clock import now_ns
 from edgebench.executors.orders import Ended
 from edgebench.executors.plan import Part
 from edgebench.fabric.child_process import ChildProcess
+from edgebench.fabric.tls import TRUST_VARIABLE, Trust
 
 _LAST_WORDS_BYTES = 4096
 _STOP_PATIENCE_S = 15.0
@@ -40,9 +41,19 @@ class PartProcess:
 
 
 def start_part(
-    part: Part, module: str, arguments: list[str], *, log: Path, token: str, pass_fds: tuple[int, ...] = ()
+    part: Part,
+    module: str,
+    arguments: list[str],
+    *,
+    log: Path,
+    token: str,
+    trust: Trust | None,
+    pass_fds: tuple[int, ...] = (),
 ) -> PartProcess:
     """Start a Python program of ours, which ends in good order when its standard input does."""
+    environment = {name: value for name, value in os.environ.items() if name != TRUST_VARIABLE}
+    if trust is not None:
+        environment[TRUST_VARIABLE] = str(trust.folder)
     with log.open("ab") as output:
         process = ChildProcess(
             [sys.executable, "-m", module, *arguments],
@@ -51,7 +62,7 @@ def start_part(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            env={**os.environ, "EDGEBENCH_TOKEN": token},
+            env={**environment, "EDGEBENCH_TOKEN": token},
             pass_fds=pass_fds,
         )
     return PartProcess(part, process, log)

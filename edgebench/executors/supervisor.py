@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.executors.orders import Ended
 from edgebench.executors.plan import Part
-from edgebench.fabric.records import Death, Died, Entry, Invalidated
+from edgebench.fabric.records import Death, Died, Invalidated
 from edgebench.fabric.slices import LiveState
+from edgebench.topology.deployment import HERE
 from edgebench.topology.wording import listed
 
 _TICK_S = 0.1
@@ -28,23 +29,31 @@ class Cloud(Protocol):
         """Tell it that devices have died, so that it does not wait for them. Raises FabricError likewise."""
 
 
+class Lost(NamedTuple):
+    """A machine of the run is not there any more. why: after its name."""
+
+    machine: str
+    why: str
+
+
 class Supervisor:
-    """parts: all that the command has started. ended: who has ended since it was called before. write: what is observed
-    is written down as it happens."""
+    """parts: all that the command has started. ended: who has ended, or been lost, since it was called before. write:
+    what is observed of a machine is written down as it happens."""
 
     def __init__(
         self,
         parts: Iterable[Part],
-        ended: Callable[[], Sequence[Ended]],
+        ended: Callable[[], Sequence[Ended | Lost]],
         cloud: Cloud,
-        write: Callable[[Entry], None],
+        write: Callable[[str, Died | Invalidated], None],
     ) -> None:
         self._running = {part.name: part for part in parts}
         self._ended = ended
         self._cloud = cloud
         self._write = write
-        self._newly_dead: list[tuple[Part, Ended]] = []
+        self._newly_dead: list[tuple[Part, Ended | None]] = []
         self._expected: set[str] = set()
+        self._start_ns: int | None = None
 
     def expect_death(self, part: str) -> None:
         """The death of this part is wanted: it ends nothing, and is no reason against the run."""
@@ -54,24 +63,23 @@ class Supervisor:
         """See `Execution.watch`."""
         next_live_s = now_s()
         ending_since_s: float | None = None
-        start_ns: int | None = None
         while late := self._hosting():
             if self._is_broken():
                 return
-            if start_ns is not None:
-                on_streaming(start_ns)
+            if self._start_ns is not None:
+                on_streaming(self._start_ns)
             if now_s() >= next_live_s:
                 next_live_s = now_s() + _LIVE_EVERY_S
                 live = self._live()
                 if live is not None:
                     on_live(live)
-                    start_ns = live.start_ns
+                    self._start_ns = live.start_ns
                     if live.phase == "aborted":
                         return
                     if live.phase == "ending" and ending_since_s is None:
                         ending_since_s = now_s()
             if ending_since_s is not None and now_s() - ending_since_s > _ENDING_PATIENCE_S:
-                self._write(Invalidated(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {listed(late)}"))
+                self._write(HERE, Invalidated(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {listed(late)}"))
                 return
             sleep_s(_TICK_S)
         self._is_broken()
@@ -84,9 +92,21 @@ class Supervisor:
     def _look(self) -> None:
         """Nodes end by themselves when all is done; a broker or a relay never does."""
         for each in self._ended():
+            if isinstance(each, Lost):
+                self._lose(each)
+                continue
             part = self._running.pop(each.part)
             if each.status != 0 or not part.nodes:
                 self._newly_dead.append((part, each))
+
+    def _lose(self, lost: Lost) -> None:
+        """With a machine all that runs there is lost; how it ended, nobody knows."""
+        parts = [part for part in self._running.values() if part.machine == lost.machine]
+        for part in parts:
+            self._newly_dead.append((self._running.pop(part.name), None))
+        when = "" if self._start_ns is None else f" at {(now_ns() - self._start_ns) / NS_PER_S:.1f} s"
+        what = f", and with it {listed([part.name for part in parts])}" if parts else ""
+        self._write(HERE, Invalidated(f"machine {lost.machine}{when} {lost.why}{what}"))
 
     def _is_broken(self) -> bool:
         """Whether a part has died that the others cannot do without, or the cloud has called the run off.
@@ -118,8 +138,10 @@ class Supervisor:
     def _write_down_deaths(self) -> list[Part]:
         dead, self._newly_dead = self._newly_dead, []
         for part, ended in dead:
-            expected = part.name in self._expected
-            self._write(Died(Death(part.name, ended.status, ended.at_ns, ended.last_words, part.nodes, expected)))
+            if ended is not None:
+                expected = part.name in self._expected
+                death = Death(part.name, ended.status, ended.at_ns, ended.last_words, part.nodes, expected)
+                self._write(part.machine, Died(death))
         return [part for part, _ in dead]
 
     def _live(self) -> LiveState | None:

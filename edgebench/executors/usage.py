@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import psutil
-
-from edgebench.clock import now_ns
 from edgebench.executors.host_meter import HostMeter
 from edgebench.executors.processes import PartProcess
-from edgebench.fabric.records import Entry, HostUsed, Usage, Used
+from edgebench.fabric.child_process import usage_of_family
+from edgebench.fabric.records import Entry, HostUsed, Used
 
 
 class UsageSampler:
@@ -29,12 +27,8 @@ class UsageSampler:
         for each in self._running:
             if each.part.nodes:
                 continue  # node processes record their own
-            try:
-                process = psutil.Process(each.process.pid)
-                cpu, memory = process.cpu_times(), process.memory_info()
-            except psutil.Error:
-                continue
-            self._write(Used([each.part.name], Usage(now_ns(), cpu.user + cpu.system, memory.rss)))
+            if (used := usage_of_family(each.process.pid)) is not None:
+                self._write(Used([each.part.name], used))
 
     def _sample_host(self) -> None:
         usage = self._host.sample()

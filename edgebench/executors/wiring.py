@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple, Protocol
 
 from edgebench.fabric.endpoints import BrokerUrl, HttpUrl
+from edgebench.fabric.listening import LOOPBACK
 from edgebench.fabric.relay import Route
 from edgebench.fabric.slices import Endpoints
+from edgebench.fabric.tls import Trust, tls_name
 from edgebench.topology.deployment import HERE, Deployment, Frozen, LinkPlan
 
 
@@ -66,14 +69,39 @@ class Sited(NamedTuple):
     port: int
 
 
+class Network(Protocol):
+    """How the machines of a run reach each other.
+
+    passwords: by node, the one that it shows brokers of the run; empty where nobody is asked, since all is on loopback
+    and plain. Else all speak TLS, by the names of machines, and `trust` is this one's.
+    """
+
+    passwords: Mapping[str, str]
+    trust: Trust | None
+
+    def host(self, machine: str, seen_from: str) -> str:
+        """Where what listens on a machine is reached from another, or from itself."""
+
+
+class Loopback:
+    """Of the one machine where all of a run is."""
+
+    passwords: Mapping[str, str] = {}
+    trust: Trust | None = None
+
+    def host(self, machine: str, seen_from: str) -> str:
+        """See `Network`."""
+        return LOOPBACK
+
+
 class Wiring(NamedTuple):
-    """crossings: of the plan. sited: address -> where it is, of all that listen. host: where a machine (the first) is
-    reached from another, or from itself. external: the user's own broker, which serves all."""
+    """crossings: of the plan. sited: address -> where it is, of all that listen. external: the user's own broker, which
+    serves all."""
 
     deployment: Deployment
     crossings: tuple[Crossing, ...]
     sited: Mapping[str, Sited]
-    host: Callable[[str, str], str]
+    network: Network
     external: BrokerUrl | None = None
 
     def routes(self, machine: str) -> list[Route]:
@@ -87,7 +115,7 @@ class Wiring(NamedTuple):
 
     def control_url(self, seen_from: str) -> HttpUrl:
         """Where the control plane is reached directly."""
-        return HttpUrl(*self._reached(control_address(self.deployment.cloud), seen_from))
+        return self._http(control_address(self.deployment.cloud), seen_from)
 
     def endpoints(self) -> dict[str, Endpoints]:
         """Where each node finds things."""
@@ -107,32 +135,38 @@ class Wiring(NamedTuple):
     def _mqtt(self, node: str, site: str) -> str:
         """Where a node finds the broker of a site, be it its own."""
         way = uplink_address(node, site)
-        external = self.external
-        if external is None:
-            return BrokerUrl(*self._reached(way if way in self.sited else broker_address(site), self._home(node))).url
-        if way not in self.sited:
-            return external.url
-        host, port = self._reached(way, self._home(node))
-        name = external.host if external.tls else None
-        return BrokerUrl(host, port, external.username, external.password, external.tls, name).url
+        address = way if way in self.sited else broker_address(site)
+        host, port = self._reached(address, self._home(node))
+        if self.external is not None:
+            # Whoever stands between, the certificate is the broker's.
+            name = self.external.host if self.external.tls and host != self.external.host else None
+            return replace(self.external, host=host, port=port, server_name=name).url
+        if not self.network.passwords:
+            return BrokerUrl(host, port).url
+        return BrokerUrl(host, port, node, self.network.passwords[node], True, tls_name(self._home(site))).url
 
     def _models(self, node: str) -> str:
         way = models_address(node)
-        if way not in self.sited:
-            return self.control_url(self._home(node)).url
-        return HttpUrl(*self._reached(way, self._home(node))).url
+        return self._http(way if way in self.sited else control_address(self.deployment.cloud), self._home(node)).url
+
+    def _http(self, address: str, seen_from: str) -> HttpUrl:
+        """Where the control plane is reached by an address."""
+        secured = bool(self.network.passwords)
+        name = tls_name(self._home(self.deployment.cloud)) if secured else None
+        return HttpUrl(*self._reached(address, seen_from), secured, name)
 
     def _reached(self, address: str, seen_from: str) -> tuple[str, int]:
         if address not in self.sited:
             assert self.external is not None
             return self.external.host, self.external.port
         machine, port = self.sited[address]
-        return self.host(machine, seen_from), port
+        return self.network.host(machine, seen_from), port
 
     def _protocol(self, crossing: Crossing) -> Literal["mqtt", "http", "opaque"]:
-        if crossing.name.startswith("http:"):
-            return "http"
-        return "opaque" if self.external is not None and self.external.tls else "mqtt"
+        is_http = crossing.name.startswith("http:")
+        if self.network.passwords or (self.external is not None and self.external.tls and not is_http):
+            return "opaque"
+        return "http" if is_http else "mqtt"
 
     def _home(self, node: str) -> str:
         return self.deployment.nodes[node].machine

@@ -25,6 +25,7 @@ from edgebench.executors.execution import RunInputs, start
 from edgebench.executors.faults import FaultDriver, FaultTimer
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
+from edgebench.executors.wiring import Loopback
 from edgebench.experiments.broker_check import check_broker
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, keep_given
@@ -178,7 +179,7 @@ def _execute(
     with _reaper(run_dir), progress, _interrupted_once(heard) as no_longer_interrupted:
         try:
             machines = EXECUTORS[deployment.executor](inputs, spool)
-            execution = start(plan, machines, inputs, spool, progress.tell)
+            execution = start(plan, machines, inputs, spool, progress.tell, Loopback())
             try:
                 with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
                     execution.watch(progress.show, faults.begin)

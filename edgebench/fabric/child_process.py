@@ -30,6 +30,9 @@ _GUARD_MARGIN_S = 2.0
 """A guard gets this much longer than what it watches over: the killing is its work."""
 _CHUNK_BYTES = 1 << 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_HAS_PROC = sys.platform.startswith("linux")
+"""Where the system tells by files what psutil tells elsewhere, which a board then has no need of."""
 
 _File = int | IO[bytes] | None
 
@@ -282,46 +285,64 @@ def usage_of_family(pid: int) -> Usage | None:
 
     None where it is no more.
     """
-    import psutil  # a device that starts no process has no need of it
+    used = [usage for member in _family_of(pid) if (usage := _usage_of(member)) is not None]
+    return Usage(now_ns(), sum(cpu_s for cpu_s, _ in used), sum(rss for _, rss in used)) if used else None
 
-    cpu_s, rss_bytes = 0.0, 0
-    found = False
-    for member in _family_of(pid):
-        try:
-            process = psutil.Process(member)
-            with process.oneshot():
-                cpu_s += sum(process.cpu_times()[:4])  # its own, and those of children waited for: user and system
-                rss_bytes += process.memory_info().rss
-            found = True
-        except psutil.Error:  # it has ended meanwhile
-            continue
-    return Usage(now_ns(), cpu_s, rss_bytes) if found else None
+
+def _usage_of(pid: int) -> tuple[float, int] | None:
+    """CPU time of a process and of its children that were waited for, user and system, s; resident bytes."""
+    if (fields := _stat_of(pid)) is not None:
+        return sum(map(int, fields[11:15])) / _TICKS_PER_S, int(fields[21]) * _PAGE_BYTES
+    if _HAS_PROC:
+        return None
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return sum(process.cpu_times()[:4]), process.memory_info().rss
+    except psutil.Error:  # it has ended meanwhile
+        return None
+
+
+def _stat_of(pid: int) -> list[str] | None:
+    """What /proc tells of a process, from its state (the third field) on."""
+    try:
+        # The name, which stands in brackets before, may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 def _family_of(pid: int) -> list[int]:
     """A process and those below it: where the kernel lists them, without a look at every process of the machine."""
-    import psutil
+    if not _HAS_PROC:
+        import psutil
 
-    if not Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
         with contextlib.suppress(psutil.NoSuchProcess):
             return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         return [pid]
     family = [pid]
-    for member in family:  # it grows as it is walked
-        for listed in Path(f"/proc/{member}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                family += map(int, listed.read_text().split())
+    if Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
+        for member in family:  # it grows as it is walked
+            for listed in Path(f"/proc/{member}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    family += map(int, listed.read_text().split())
+        return family
+    parents = {other: int(stat[1]) for other in _processes() if (stat := _stat_of(other)) is not None}
+    for member in family:
+        family += [other for other, parent in parents.items() if parent == member]
     return family
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 def birth_of(pid: int) -> str | None:
     """When a process began, by a clock of the system's own, which tells two of one number apart. None: it is gone."""
-    if sys.platform.startswith("linux"):
-        try:
-            # The name, which stands in brackets before, may hold anything.
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        except OSError:
-            return None
+    if _HAS_PROC:
+        return None if (fields := _stat_of(pid)) is None else fields[19]
     import psutil
 
     try:

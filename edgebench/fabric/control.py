@@ -15,8 +15,10 @@ import msgspec
 
 from edgebench.clock import now_s
 from edgebench.errors import FabricError, ModelError
+from edgebench.fabric.endpoints import parse_http_url
 from edgebench.fabric.patience import Patience
 from edgebench.fabric.slices import Heartbeat, LiveState, RunState, Slice, Staged
+from edgebench.fabric.tls import HttpsConnection, Trust, context_to
 from edgebench.inference.spec import Manifest
 
 _log = logging.getLogger(__name__)
@@ -53,9 +55,10 @@ class RefusedError(FabricError):
 class ControlClient:
     """Speaks for one process; the token says for which nodes. Not thread-safe: one client a thread."""
 
-    def __init__(self, url: str, token: str, *, patience_s: float = _PATIENCE_S) -> None:
-        """patience_s: how long a transfer is tried again while nothing comes of it."""
+    def __init__(self, url: str, token: str, *, patience_s: float = _PATIENCE_S, trust: Trust | None = None) -> None:
+        """patience_s: how long a transfer is tried again while nothing comes of it. trust: as `connect` has it."""
         self.url = url
+        self._trust = trust
         self._token = token
         self._patience_s = patience_s
         self._connection: http.client.HTTPConnection | None = None
@@ -200,7 +203,7 @@ class ControlClient:
     ) -> http.client.HTTPResponse:
         try:
             if self._connection is None:
-                self._connection = connect(self.url, self._patience_s)
+                self._connection = connect(self.url, self._patience_s, self._trust)
             self._connection.request(method, path, body, {"Authorization": f"Bearer {self._token}", **headers})
             return self._connection.getresponse()
         except (OSError, UnicodeError, http.client.HTTPException) as error:  # the second: of what is no host's name
@@ -208,13 +211,18 @@ class ControlClient:
             raise _BrokenOff(f"{self.url}: the cloud does not answer: {error}") from error
 
 
-def connect(url: str, patience_s: float) -> http.client.HTTPConnection:
-    """An HTTP connection to the host of a URL, silent for a part of the patience at most."""
+def connect(url: str, patience_s: float, trust: Trust | None = None) -> http.client.HTTPConnection:
+    """An HTTP connection to the host of a URL, silent for a part of the patience at most.
+
+    trust: by which TLS is spoken to a machine of a lab; None for that of the environment. Raises FabricError.
+    """
     timeout_s = min(_TIMEOUT_S, patience_s / _TRIES_IN_PATIENCE)
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https":
-        return http.client.HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout_s)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    at = parse_http_url(url)
+    if at.tls:
+        name = at.server_name or at.host
+        context = context_to(name, trust)
+        return HttpsConnection(at.host, at.port, context=context, server_name=name, timeout_s=timeout_s)
+    return http.client.HTTPConnection(at.host, at.port, timeout=timeout_s)
 
 
 def fetch_model(

@@ -9,10 +9,12 @@ import ssl
 import threading
 from collections.abc import Callable
 from errno import EINPROGRESS
-from functools import cache, partial
+from functools import partial
 
+from edgebench.errors import FabricError
 from edgebench.fabric.endpoints import Address, BrokerUrl, addresses_of
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
+from edgebench.fabric.tls import context_to
 
 
 class Dial:
@@ -101,8 +103,8 @@ class Dial:
         elif self._broker.tls:
             name = self._broker.server_name or self._broker.host
             try:
-                self._sock = _tls().wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
-            except OSError as broken_off:
+                self._sock = context_to(name).wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+            except (OSError, FabricError) as broken_off:
                 self._next(str(broken_off))
             else:
                 self._shake_hands(WRITE)
@@ -145,9 +147,3 @@ class Dial:
             self._reactor.unwatch(self._sock)
             self._sock.close()
             self._sock = None
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """One for all connections: to read the system's certificates takes some 20 ms."""
-    return ssl.create_default_context()

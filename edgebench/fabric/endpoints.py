@@ -91,7 +91,7 @@ def parse_http_url(url: str) -> HttpUrl:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
         raise FabricError(f"URL {url!r}: no base of HTTP (write http://host:port, or https:// for TLS)")
     tls = parts.scheme == "https"
-    return HttpUrl(parts.hostname, port or (443 if tls else 80), tls, unquote(name) or None)
+    return HttpUrl(parts.hostname, (443 if tls else 80) if port is None else port, tls, unquote(name) or None)
 
 
 def parse_own_broker_url(url: str) -> BrokerUrl:

@@ -17,6 +17,7 @@ import msgspec
 from edgebench.errors import FabricError
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import addresses_of
+from edgebench.fabric.listening import LOOPBACK, ON_LOOPBACK, Listening
 from edgebench.fabric.records import Hiccup
 from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
@@ -29,9 +30,12 @@ _Answer = TypeVar("_Answer", Ports, Counters)
 class Relay:
     """The running relay process. It dies with the thread that starts it, even where that one is killed."""
 
-    def __init__(self, links: tuple[LinkPlan, ...], seed: int, child: ChildProcess, log: Path) -> None:
+    def __init__(
+        self, links: tuple[LinkPlan, ...], seed: int, child: ChildProcess, log: Path, listening: Listening
+    ) -> None:
         self.links = links
         self._seed = seed
+        self._listening = listening
         self._child = child
         self.log = log
         self.hiccups: list[Hiccup] = []
@@ -50,8 +54,9 @@ class Relay:
         return relay
 
     @staticmethod
-    def launch(links: Iterable[LinkPlan], *, seed: int, log_dir: Path) -> Relay:
-        """Start the process, and do not wait for it. Its log is `relay.log`."""
+    def launch(links: Iterable[LinkPlan], *, seed: int, log_dir: Path, listening: Listening = ON_LOOPBACK) -> Relay:
+        """Start the process, and do not wait for it. Its log is `relay.log`. listening: where it does, for all but
+        probes."""
         log = log_dir / "relay.log"
         with log.open("wb") as stderr:
             child = ChildProcess(
@@ -61,14 +66,14 @@ class Relay:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
-        return Relay(tuple(links), seed, child, log)
+        return Relay(tuple(links), seed, child, log, listening)
 
     def listen(self, routes: Iterable[Route]) -> None:
         """Emulate the links and listen for these routes, once; returns when it does. Hosts of routes may be names.
 
         Raises FabricError when the relay does not come up or a host is unknown.
         """
-        spec = RelaySpec(seed=self._seed, links=self.links, routes=tuple(map(_resolved, routes)))
+        spec = RelaySpec(self._seed, self.links, tuple(map(_resolved, routes)), self._listening)
         check_spec(spec)
         self._ports.update(self._ask(spec, Ports).ports)
 
@@ -84,8 +89,12 @@ class Relay:
         self._ports.update(self._ask(RelayCommand("open", added), Ports).ports)
 
     def address(self, route: str) -> tuple[str, int]:
-        """Where a route listens: host and port."""
-        return "127.0.0.1", self._ports[route]
+        """Where a route listens that is no probe: host and port."""
+        return self._listening.host, self._ports[route]
+
+    def probe_address(self, route: str) -> tuple[str, int]:
+        """Where a probe does."""
+        return LOOPBACK, self._ports[route]
 
     def counters(self) -> dict[str, LinkCounters]:
         """What has crossed each link up to now."""

@@ -334,7 +334,7 @@ def _connect(relay: Relay, reactor: Reactor) -> list[_Probe]:
         ]
         relay.open(routes)
         return [
-            _Probe(reactor, plan, relay.address(route.name), sink)
+            _Probe(reactor, plan, relay.probe_address(route.name), sink)
             for plan, sink, route in zip(plans, sinks, routes, strict=True)
         ]
 

@@ -23,11 +23,10 @@ from edgebench.errors import FabricError
 from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
+from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 from edgebench.fabric.reactor import READ, Reactor
 from edgebench.fabric.records import Hiccup
 from edgebench.topology.deployment import LinkPlan
-
-_BACKLOG = 1024
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,11 +45,13 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RelaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to emulate. All links that name one pipe have the same rates."""
+    """What to emulate. All links that name one pipe have the same rates. listening: where routes begin that are no
+    probes; those begin on loopback."""
 
     seed: int
     links: tuple[LinkPlan, ...]
     routes: tuple[Route, ...]
+    listening: Listening = ON_LOOPBACK
 
 
 class RelayCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +64,7 @@ class RelayCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """The ports on 127.0.0.1 that were chosen, by route."""
+    """The ports that were chosen, by route."""
 
     ports: dict[str, int]
 
@@ -109,6 +110,7 @@ class _RelayProcess:
         self.reactor = Reactor()
         self._hiccups = HiccupMeter()
         self._links: dict[str, _Link] = {}
+        self._free, self._free_for_probes = FreePorts(spec.listening), FreePorts(ON_LOOPBACK)
         pipes: dict[str, tuple[Pipe, Pipe]] = {}
         for plan in spec.links:
             up, down = pipes.setdefault(plan.pipe, (Pipe(plan.up_mbit_s), Pipe(plan.down_mbit_s)))
@@ -121,7 +123,7 @@ class _RelayProcess:
         ports = {}
         for route in routes:
             links = tuple(self._links[name] for name in route.via)
-            listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+            listener = (self._free_for_probes if route.probe else self._free).listen()
             listener.setblocking(False)
             for link in links:
                 link.up.opaque |= route.protocol == "opaque" and not route.probe

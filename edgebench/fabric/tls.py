@@ -12,6 +12,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,6 +101,30 @@ def server_context(trust: Trust, *, require_client_certificate: bool) -> ssl.SSL
     context.num_tickets = 0
     context.verify_mode = ssl.CERT_REQUIRED if require_client_certificate else ssl.CERT_NONE
     return context
+
+
+def context_to(server_name: str, trust: Trust | None = None) -> ssl.SSLContext:
+    """For connections outwards to who bears this name; made once. A machine of a lab is vouched for by the lab's
+    authority, and is shown this one's certificate; anybody else by an authority that the system knows.
+
+    trust: None for that of the environment. Raises FabricError.
+    """
+    if not server_name.endswith(_DOMAIN):
+        return _of_the_system()
+    trust = trust or trust_from_environment()
+    if trust is None:
+        raise FabricError(f"{server_name}: is a machine of a lab, and {TRUST_VARIABLE} names nobody who vouches for it")
+    return _of_the_lab(trust)
+
+
+@cache
+def _of_the_system() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reading the certificates takes some 20 ms
+
+
+@cache
+def _of_the_lab(trust: Trust) -> ssl.SSLContext:
+    return client_context(trust, mutual=True)
 
 
 def renew(context: ssl.SSLContext, trust: Trust) -> None:

@@ -15,6 +15,7 @@ from edgebench.executors.faults import CutLink, FaultDriver, FaultTimer, Kill, T
 from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import AllEnded, End, Failed, Listen, Order, Report, Up
 from edgebench.executors.plan import RunPlan, plan_of
+from edgebench.executors.wiring import Loopback
 from edgebench.fabric.records import Opened, Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
@@ -43,7 +44,7 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
     run_dir = inputs.run_dir
     spool = Spool(run_dir / COMMAND_SPOOL)
     spool.write(Opened(now_ns(), {}))
-    execution = start(plan, {HERE: ThisMachine(run_dir, spool.write)}, inputs, spool, lambda _what: None)
+    execution = start(plan, {HERE: ThisMachine(run_dir, spool.write)}, inputs, spool, lambda _what: None, Loopback())
     try:
         listed = (run_dir / WORK / PROCESSES).read_text().splitlines()
         parts = [psutil.Process(int(line.split()[0])) for line in listed]
@@ -93,9 +94,6 @@ class Stubborn:
         told, self._told = self._told, []
         return told
 
-    def host(self, seen_from: str) -> str:
-        return "127.0.0.1"
-
     def close(self) -> None:
         self.closed = True
 
@@ -104,7 +102,7 @@ def test_every_step_of_the_end_is_taken_though_one_before_it_fails(tmp_path: Pat
     plan, inputs = planned(tmp_path)
     spool = Spool(inputs.run_dir / COMMAND_SPOOL)
     machine = Stubborn()
-    execution = Execution(plan, {HERE: machine}, inputs, spool, lambda _what: None)
+    execution = Execution(plan, {HERE: machine}, inputs, spool, lambda _what: None, Loopback())
     execution._started += plan.of_kind("broker", "cloud")
     with pytest.raises(FabricError, match="no signal can be sent"):
         execution.stop()

@@ -57,7 +57,8 @@ class Watched:
         self._told: set[str] = set()
 
     def new_supervisor(self) -> Supervisor:
-        return Supervisor([each.part for each in self.running], self._ended, self.cloud, self.written.append)
+        parts = [each.part for each in self.running]
+        return Supervisor(parts, self._ended, self.cloud, lambda _machine, entry: self.written.append(entry))
 
     def _ended(self) -> list[Ended]:
         found = [ended for each in self.running if (ended := each.ended()) and ended.part not in self._told]

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from edgebench.executors.wiring import Sited, Wiring, crossings
 from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.tls import Trust
 from edgebench.topology import resolve
 from edgebench.topology.deployment import HERE
 from edgebench.topology.model import Link, NodeGroup, Place, Poisson, Topology, Workload
 
 PORTS = {"mqtt:cloud": 1000, "mqtt:ward-0": 1001, "mqtt:ward-1": 1002, "http:cloud": 2000}
-HOSTS = {HERE: "127.0.0.1", "pi": "10.0.0.2"}
 
 
-def wiring(*links: Link, infer: str = "edge", external: str | None = None, **machines: str) -> Wiring:
+class TwoMachines:
+    """What is here is seen from the board at another address than from here."""
+
+    passwords: Mapping[str, str] = {}
+    trust: Trust | None = None
+
+    def host(self, machine: str, seen_from: str) -> str:
+        if machine == "pi":
+            return "10.0.0.2"
+        return "127.0.0.1" if seen_from == HERE else "10.0.0.1"
+
+
+def wiring(
+    *links: Link, infer: str = "edge", external: str | None = None, secured: bool = False, **machines: str
+) -> Wiring:
     """machines: node (with _ for -) -> that it is on."""
     topology = Topology(
         schema=1,
@@ -37,7 +53,10 @@ def wiring(*links: Link, infer: str = "edge", external: str | None = None, **mac
         if external is None or address == "http:cloud":
             sited[address] = Sited(nodes[address.partition(":")[2]].machine, port)
     broker = None if external is None else parse_broker_url(external)
-    return Wiring(deployment, found, sited, lambda machine, seen_from: HOSTS[machine], broker)
+    network = TwoMachines()
+    if secured:
+        network.passwords = {name: f"of-{name}" for name in nodes}
+    return Wiring(deployment, found, sited, network, broker)
 
 
 def through(crossing: str) -> int:
@@ -95,11 +114,22 @@ def test_links_are_emulated_where_their_parents_are_and_a_way_across_two_machine
     chain = {route.name: (route.via, route.host, route.port) for route in wires.routes("pi")}
     assert chain["mqtt:bed-1:ward-1"] == (("bed-1 -> ward-1",), "10.0.0.2", 1002)
     onward = "http:bed-1@here"
-    assert chain["http:bed-1"] == (("bed-1 -> ward-1",), "127.0.0.1", through(onward))
+    assert chain["http:bed-1"] == (("bed-1 -> ward-1",), "10.0.0.1", through(onward))
     here = {route.name: (route.via, route.port) for route in wires.routes(HERE)}
     assert here[onward] == (("ward-1 -> cloud",), 2000)
     assert here["http:bed-0"] == (("bed-0 -> ward-0", "ward-0 -> cloud"), 2000)
     endpoints = wires.endpoints()
     assert endpoints["bed-1"].models == f"http://10.0.0.2:{through('http:bed-1')}"
     assert endpoints["ward-1"].broker == "mqtt://10.0.0.2:1002"
-    assert endpoints["ward-1"].uplink == f"mqtt://127.0.0.1:{through('mqtt:ward-1:cloud')}"
+    assert endpoints["ward-1"].uplink == f"mqtt://10.0.0.1:{through('mqtt:ward-1:cloud')}"
+
+
+def test_off_loopback_each_node_has_a_login_and_knows_by_which_name_the_far_end_has_to_answer() -> None:
+    wires = wiring(UPLINK, secured=True, ward_1="pi")
+    assert {route.protocol for route in wires.routes(HERE)} == {"opaque"}
+    endpoints = wires.endpoints()
+    assert endpoints["bed-1"].broker == "mqtts://bed-1:of-bed-1@10.0.0.2:1002?name=pi.edgebench.internal"
+    uplink, models = through("mqtt:ward-1:cloud"), through("http:ward-1")
+    assert endpoints["ward-1"].uplink == f"mqtts://ward-1:of-ward-1@10.0.0.1:{uplink}?name=here.edgebench.internal"
+    assert endpoints["ward-1"].models == f"https://10.0.0.1:{models}?name=here.edgebench.internal"
+    assert wires.control_url("pi").url == "https://10.0.0.1:2000?name=here.edgebench.internal"

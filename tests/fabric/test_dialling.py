@@ -18,6 +18,7 @@ from edgebench.fabric import dialling
 from edgebench.fabric.dialling import Dial
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.tls import context_to
 from tests.fabric.swallowing import swallowing
 
 
@@ -63,7 +64,7 @@ def test_an_address_that_swallows_packets_holds_nothing_up_and_times_out(reactor
 
 
 def test_a_peer_that_never_answers_the_handshake_holds_nothing_up_and_times_out(reactor: Reactor) -> None:
-    dialling._tls()  # reading the system's certificates takes its time, once
+    context_to("example.org")  # reading the system's certificates takes its time, once
     with socket.create_server(("127.0.0.1", 0)) as silent:
         broker = BrokerUrl("127.0.0.1", silent.getsockname()[1], tls=True)
         outcome = Outcome(reactor, broker, timeout_s=1.0).wait()
@@ -96,13 +97,13 @@ def test_what_can_be_no_hosts_name_is_told(reactor: Reactor, host: str) -> None:
 def test_a_peer_that_breaks_off_before_the_handshake_is_told(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def reset_and_go_on() -> ssl.SSLContext:
+        def reset_and_go_on(_name: str) -> ssl.SSLContext:
             peer, _ = server.accept()
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
             return ssl.create_default_context()
 
-        monkeypatch.setattr(dialling, "_tls", reset_and_go_on)
+        monkeypatch.setattr(dialling, "context_to", reset_and_go_on)
         outcome = Outcome(reactor, BrokerUrl("127.0.0.1", server.getsockname()[1], tls=True)).wait()
     assert "reset" in (outcome.why or "")
 
@@ -148,7 +149,7 @@ def test_a_tls_connection_is_open_when_its_hands_are_shaken(
     reactor: Reactor, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate[0]))
-    monkeypatch.setattr(dialling, "_tls", lambda: trusting)
+    monkeypatch.setattr(dialling, "context_to", lambda _name: trusting)
     with greeting(certificate) as port:
         outcome = Outcome(reactor, BrokerUrl("localhost", port, tls=True)).wait()
         assert isinstance(outcome.sock, ssl.SSLSocket), outcome.why
