@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ipaddress
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -57,7 +59,7 @@ class Authority:
     def create(folder: Path) -> Authority:
         """A new one: `ca.pem` and `ca.key` in the folder, which is made."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("edgebench lab")
+        name = _name(f"edgebench lab {secrets.token_hex(4)}")
         certificate = (
             _builder(name, name, key.public_key(), _AUTHORITY_DAYS)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -74,10 +76,10 @@ class Authority:
         """The one in a folder. Raises FabricError where there is none, or its files are damaged."""
         try:
             certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-            key = load_pem_private_key((folder / "ca.key").read_bytes(), None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise FabricError(f"{folder}: ca.pem and ca.key are no authority: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
+        except (OSError, ValueError) as error:
+            raise FabricError(f"{folder / 'ca.pem'}: no certificate of an authority: {error}") from error
+        key = read_key(folder / "ca.key")
+        if certificate.public_key() != key.public_key():
             raise FabricError(f"{folder}: ca.key is not the key of ca.pem")
         return Authority(certificate, key)
 
@@ -98,15 +100,7 @@ class Authority:
 
         Raises FabricError where the request is damaged, or of another kind of key.
         """
-        try:
-            request = x509.load_pem_x509_csr(request_pem)
-            key = request.public_key()
-            sound = request.is_signature_valid
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-            raise FabricError(f"the certificate request cannot be read: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1) or not sound:
-            raise FabricError("the certificate request is not signed by a key of the curve P-256")
-        return self._certify(key, machine, [tls_name(machine)], addresses, days)
+        return self._certify(_requested(request_pem), machine, [tls_name(machine)], addresses, days)
 
     def issue(
         self,
@@ -164,9 +158,25 @@ def make_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+def requested_key(request_pem: bytes) -> bytes:
+    """The public key of a request, DER. Raises FabricError as `Authority.sign` does."""
+    return _requested(request_pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """As it stands in a file; not encrypted."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def read_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    """What `key_pem` has written. Raises FabricError where the file holds none."""
+    try:
+        key = load_pem_private_key(file.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise FabricError(f"{file}: no key: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise FabricError(f"{file}: no key of the curve P-256")
+    return key
 
 
 def fingerprint_of(certificate_pem: bytes) -> bytes:
@@ -186,6 +196,18 @@ def serial_of(certificate: x509.Certificate) -> str:
     """Hexadecimal, as `ssl` writes it: in whole bytes."""
     number = certificate.serial_number
     return number.to_bytes((number.bit_length() + 7) // 8, "big").hex().upper()
+
+
+def _requested(request_pem: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        request = x509.load_pem_x509_csr(request_pem)
+        key = request.public_key()
+        sound = request.is_signature_valid
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise FabricError(f"the certificate request cannot be read: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1) or not sound:
+        raise FabricError("the certificate request is not signed by a key of the curve P-256")
+    return key
 
 
 def _read(certificate_pem: bytes) -> x509.Certificate:

@@ -19,13 +19,16 @@ import msgspec
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
+from edgebench.fabric.authority import Authority
 from edgebench.fabric.child_process import ChildProcess, describe_end, end_children
+from edgebench.fabric.tls import Trust
 from edgebench.federated.flower.clients import JOB
 from edgebench.federated.flower.engine_job import EngineJob, Listener
 from edgebench.federated.flower.entry import SOCKET
-from edgebench.federated.flower.keys import Tls, make_node_key, make_tls
+from edgebench.federated.flower.keys import make_node_key
 from edgebench.federated.flower.remote_listener import ListenerServer
 
+_HOST = "localhost"
 _ADDRESS = "127.0.0.1"
 _NAME = "edgebench"
 _START_S = 120.0
@@ -162,12 +165,14 @@ class _Deployment:
 @contextmanager
 def _deployed(directory: Path, clients: int, log_dir: Path) -> Iterator[_Deployment]:
     """A SuperLink with as many SuperNodes as there are clients, each at its place; the SuperNodes may not be up yet."""
-    tls = make_tls(directory)
+    # An authority that signs nothing else.
+    authority = Authority.create(directory / "authority")
+    tls = authority.issue(directory / "server", _HOST, [_ADDRESS], host_names=[_HOST])
     home = directory / "home"
     home.mkdir()
     port, *node_ports = _free_ports(clients + 1)
     (home / "config.toml").write_text(
-        _CONNECTIONS.format(name=_NAME, address=_ADDRESS, port=port, authority=_quoted(tls.authority))
+        _CONNECTIONS.format(name=_NAME, address=_ADDRESS, port=port, authority=_quoted(tls.ca_file))
     )
     deployment = _Deployment(_environment(home), log_dir)
     try:
@@ -188,7 +193,7 @@ def _deployed(directory: Path, clients: int, log_dir: Path) -> Iterator[_Deploym
         deployment.stop()
 
 
-def _link_command(port: int, tls: Tls) -> list[str]:
+def _link_command(port: int, tls: Trust) -> list[str]:
     return [
         _program("flower-superlink"),
         *("--host", _ADDRESS, "--port", str(port)),
@@ -198,10 +203,10 @@ def _link_command(port: int, tls: Tls) -> list[str]:
     ]
 
 
-def _node_command(port: int, own_port: int, place: int, clients: int, key: Path, tls: Tls) -> list[str]:
+def _node_command(port: int, own_port: int, place: int, clients: int, key: Path, tls: Trust) -> list[str]:
     return [
         _program("flower-supernode"),
-        *("--superlink", f"{_ADDRESS}:{port}", "--root-certificates", str(tls.authority)),
+        *("--superlink", f"{_ADDRESS}:{port}", "--root-certificates", str(tls.ca_file)),
         *("--auth-supernode-private-key", str(key)),
         *("--host", _ADDRESS, "--port", str(own_port)),
         *_tls_arguments(tls),
@@ -209,11 +214,11 @@ def _node_command(port: int, own_port: int, place: int, clients: int, key: Path,
     ]
 
 
-def _tls_arguments(tls: Tls) -> list[str]:
+def _tls_arguments(tls: Trust) -> list[str]:
     return [
-        *("--ssl-ca-certfile", str(tls.authority)),
-        *("--ssl-certfile", str(tls.certificate)),
-        *("--ssl-keyfile", str(tls.key)),
+        *("--ssl-ca-certfile", str(tls.ca_file)),
+        *("--ssl-certfile", str(tls.certificate_file)),
+        *("--ssl-keyfile", str(tls.key_file)),
     ]
 
 
