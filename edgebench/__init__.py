@@ -13,7 +13,13 @@ __version__ = "0.1.0"
 
 _OFFERED = {
     "EdgebenchError": "edgebench.errors",
-    **dict.fromkeys(("Run", "TopologyFile", "load", "load_run", "run", "train", "validate"), "edgebench.api"),
+    **dict.fromkeys(
+        (
+            *("Run", "TopologyFile", "join", "lab_invite", "lab_invite_device", "lab_list", "lab_refusals"),
+            *("lab_remove", "lab_serve", "load", "load_run", "run", "train", "validate"),
+        ),
+        "edgebench.api",
+    ),
 }
 """Name -> where it is. `__init__.pyi` says the same to type checkers."""
 

@@ -1,5 +1,12 @@
 from edgebench.api import Run as Run
 from edgebench.api import TopologyFile as TopologyFile
+from edgebench.api import join as join
+from edgebench.api import lab_invite as lab_invite
+from edgebench.api import lab_invite_device as lab_invite_device
+from edgebench.api import lab_list as lab_list
+from edgebench.api import lab_refusals as lab_refusals
+from edgebench.api import lab_remove as lab_remove
+from edgebench.api import lab_serve as lab_serve
 from edgebench.api import load as load
 from edgebench.api import load_run as load_run
 from edgebench.api import run as run

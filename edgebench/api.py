@@ -10,6 +10,8 @@ back whatever its verdict.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +30,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from edgebench.experiments.train import TrainResult
+    from edgebench.lab.messages import DeviceCredential, Invited, MachineInfo, Role
+    from edgebench.lab.operator import LabClient
 
-__all__ = ["Run", "TopologyFile", "load", "load_run", "run", "train", "validate"]
+__all__ = [
+    "Run",
+    "TopologyFile",
+    "join",
+    "lab_invite",
+    "lab_invite_device",
+    "lab_list",
+    "lab_refusals",
+    "lab_remove",
+    "lab_serve",
+    "load",
+    "load_run",
+    "run",
+    "train",
+    "validate",
+]
 
 # What needs the lab's packages is imported where it is used: `load` and `validate` do without.
 
@@ -157,6 +176,81 @@ def train(
         data=_path(data), size=size, seeds=seeds, out=_path(out), registry=_path(registry), progress=progress
     )
     return training.train(task, options)
+
+
+def lab_serve(*, listen: str | None = None, install: bool = False) -> None:
+    """Serve this computer's lab until SIGINT or SIGTERM; says on stderr where.
+
+    listen: HOST:PORT (None: where it listened before, at first all addresses and port 46900). install: have systemd do
+    so, and return. Raises EdgebenchError.
+    """
+    from edgebench.experiments import labs
+
+    labs.serve_lab(listen, install=install, tell=_say)
+
+
+def lab_invite(role: Role = "any", *, for_s: float = 900.0) -> Invited:
+    """Lines to paste at a board, which install the lab's code there and let it in; the token in them serves once.
+
+    role: the only tier that it takes part as. The lab must be served. Raises EdgebenchError.
+    """
+    with _lab() as lab:
+        return lab.invite(role, for_s)
+
+
+def lab_invite_device(name: str, *, near: str = "here", out: str | Path | None = None) -> DeviceCredential:
+    """A credential for a device without Python, in the folder `out` (None: of its name, here), and what is in it.
+
+    near: the machine at whose broker it will find its site. Raises EdgebenchError.
+    """
+    from edgebench.lab.devices import write_credential
+
+    folder = Path(name if out is None else out)
+    if folder.exists():
+        raise EdgebenchError(f"{folder}: is there already (name another with --out)")
+    with _lab() as lab:
+        credential = lab.invite_device(name, near)
+    write_credential(credential, folder)
+    return credential
+
+
+def lab_list() -> list[MachineInfo]:
+    """The machines of the lab that is served here. Raises EdgebenchError."""
+    with _lab() as lab:
+        return lab.machines()
+
+
+def lab_refusals() -> dict[str, int]:
+    """How many the lab that is served here has refused since it was started, by reason. Raises EdgebenchError."""
+    with _lab() as lab:
+        return lab.refusals()
+
+
+def lab_remove(name: str) -> None:
+    """End a machine's access to the lab, at once. Raises EdgebenchError."""
+    with _lab() as lab:
+        lab.remove(name)
+
+
+def join(url: str, token: str | None = None, *, name: str | None = None, install: bool = False) -> None:
+    """Make this machine one of a lab's, and work for it until SIGINT or SIGTERM; says on stderr how it stands.
+
+    token: None where it has joined before. name: None for the host's. install: have systemd do so, and return. Raises
+    EdgebenchError, also once the lab has removed this machine.
+    """
+    from edgebench.experiments import labs
+
+    labs.join_lab(url, token, name, install=install, tell=_say, work=labs.stay)
+
+
+def _lab() -> contextlib.closing[LabClient]:
+    from edgebench.lab import serving
+
+    return contextlib.closing(serving.connect())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _loaded(topology: TopologyFile | str | Path) -> TopologyFile:

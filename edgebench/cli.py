@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import edgebench
+from edgebench import lab_commands
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_INVALID_RUN, EXIT_USER_ERROR, EdgebenchError
 from edgebench.experiments.places import check_file
@@ -277,6 +278,8 @@ COMMANDS = {
     "run": Command(run, _add_run),
     "report": Command(report, _add_report),
     "train": Command(train, _add_train),
+    "lab": Command(lab_commands.lab, lab_commands.add_lab),
+    "join": Command(lab_commands.join, lab_commands.add_join),
 }
 
 

@@ -1,0 +1,123 @@
+"""`edgebench lab serve` and `edgebench join`: what stays until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.errors import EdgebenchError
+from edgebench.lab import joining, services
+from edgebench.lab.addresses import parse_listen
+from edgebench.lab.facts import facts_of_this_machine
+from edgebench.lab.joining import Identity
+from edgebench.lab.machine import MachineLink, Tell
+from edgebench.lab.messages import LabError, LostError
+from edgebench.lab.places import lab_folder
+from edgebench.lab.serving import ServedLab, find
+
+_LOOK_S = 0.5
+_BEGIN_S = 20.0
+
+Work = Callable[[MachineLink, Tell], None]
+"""What a machine does while it is joined."""
+
+
+def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
+    """Serve this computer's lab until SIGINT or SIGTERM; install: have systemd do so, and return. Raises LabError."""
+    wanted = None if listen is None else parse_listen(listen)
+    if install:
+        _install_lab(listen, tell)
+        return
+    with _told_to_end() as told, ServedLab(wanted) as served:
+        tell(f"the lab is served at {served.url} (its memory: {lab_folder()}); for a board: edgebench lab invite")
+        while not told.wait(_LOOK_S):
+            if not served.is_running:
+                raise EdgebenchError("the lab's server has failed: see above")
+
+
+def join_lab(url: str, token: str | None, name: str | None, *, install: bool, tell: Tell, work: Work) -> None:
+    """Join a lab, and work for it until SIGINT or SIGTERM; install: have systemd do so, and come back.
+
+    token: None to join again as who this machine is. Raises LabError.
+    """
+    if install:
+        services.check_systemd()
+    with joining.only_process():
+        identity = joining.known_in(url) if token is None else _admitted(url, token, name, tell)
+    tell(f"{identity.url}: this machine is in the lab, as {identity.name!r} ({_ROLES[identity.role]})")
+    facts = facts_of_this_machine()
+    if not facts.runtimes:
+        tell(
+            f"no runtime of models is installed here ({facts.arch}): this machine can be a sensor, and decides nothing"
+        )
+    if install:
+        about = f"this machine's part in the lab at {identity.url}"
+        for line in services.install("edgebench-join", about, ["join", str(identity.url)]):
+            tell(line)
+        return
+    with _told_to_end() as told, joining.only_process(), MachineLink(identity, tell) as link:
+        threading.Thread(target=_interrupt_when, args=(told, link), name="end of the lab", daemon=True).start()
+        work(link, tell)
+
+
+def stay(link: MachineLink, tell: Tell) -> None:
+    """Be there, and do nothing."""
+    while True:
+        try:
+            for _ in link.orders():
+                pass
+        except LostError as error:
+            tell(str(error))
+        else:
+            return
+
+
+_ROLES = {"any": "for any tier", "edge": "as an edge", "device": "as a device"}
+
+
+def _admitted(url: str, token: str, name: str | None, tell: Tell) -> Identity:
+    """In by a token, unless it is in that lab already."""
+    kept = joining.kept_identity()
+    if kept is not None and name in (None, kept.name) and joining.is_of(kept, token) and not joining.has_expired(kept):
+        again = joining.known_in(url)
+        if joining.is_accepted(again):
+            tell(f"{url}: this machine was in the lab before, and the token is not used up")
+            return again
+    return joining.join(url, token, name)
+
+
+def _install_lab(listen: str | None, tell: Tell) -> None:
+    services.check_systemd()
+    arguments = ["lab", "serve", *(() if listen is None else ("--listen", listen))]
+    for line in services.install("edgebench-lab", "the lab of this computer", arguments):
+        tell(line)
+    until_s = now_s() + _BEGIN_S
+    while (client := find()) is None:
+        if now_s() > until_s:
+            raise LabError("--install: the service does not begin (see its log)")
+        sleep_s(_LOOK_S)
+    client.close()
+
+
+def _interrupt_when(told: threading.Event, link: MachineLink) -> None:
+    told.wait()
+    link.interrupt()
+
+
+@contextmanager
+def _told_to_end() -> Iterator[threading.Event]:
+    """Set by SIGINT and SIGTERM, in the main thread; in any other nobody tells."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = {each: signal.signal(each, lambda *_: told.set()) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        told.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)

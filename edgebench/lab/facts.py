@@ -1,0 +1,60 @@
+"""What a machine says of itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+
+import edgebench
+from edgebench.lab.messages import Facts
+from edgebench.lab.wheel import code_digest
+
+_RUNTIMES = {
+    "litert": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
+    "keras": ("keras",),
+    "onnx": ("onnxruntime",),
+    "torch": ("torch",),
+}
+"""Name -> the modules of which any one is enough."""
+_TOLD = ("ai-edge-litert", "tflite-runtime", "numpy", "paho-mqtt")
+
+
+def facts_of_this_machine() -> Facts:
+    """Without its address, which depends on whom it talks to."""
+    return Facts(
+        arch=platform.machine(),
+        cores=_cores(),
+        memory_mb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
+        versions={"edgebench": edgebench.__version__, "python": platform.python_version(), **_versions()},
+        code=code_digest(),
+        runtimes=tuple(name for name, modules in _RUNTIMES.items() if any(map(_is_there, modules))),
+    )
+
+
+def name_of_this_machine() -> str:
+    """From its host name, as a name in a topology can be."""
+    host = platform.node().partition(".")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", host).strip("-")[:50].rstrip("-") or "machine"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _TOLD:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

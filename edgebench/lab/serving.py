@@ -1,0 +1,156 @@
+"""The lab of this computer: served by a thread of this process, or found where another process serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.tls import private_folder, write_private
+from edgebench.lab.addresses import LabUrl, Listen
+from edgebench.lab.messages import LabError
+from edgebench.lab.operator import LabClient
+from edgebench.lab.places import lab_folder
+
+_BEGINNING_S = 10.0
+_POLL_S = 0.05
+_LOCK = "lock"
+_SERVED = "served.json"
+
+
+@contextlib.contextmanager
+def lab(listen: Listen | None = None) -> Iterator[LabClient]:
+    """The one that `edgebench lab serve` serves here; where it does not, one that is served for as long as this lasts.
+
+    Raises LabError.
+    """
+    client = find()
+    if client is not None:
+        with contextlib.closing(client):
+            yield client
+        return
+    with ServedLab(listen) as served, contextlib.closing(served.client()) as client:
+        yield client
+
+
+def find() -> LabClient | None:
+    """To the server of this computer's lab; None where none runs."""
+    folder = lab_folder()
+    until_s = now_s() + _BEGINNING_S
+    while _is_locked(folder / _LOCK):
+        with contextlib.suppress(FileNotFoundError):  # it is about to begin, or to end
+            return LabClient(folder, msgspec.json.decode((folder / _SERVED).read_bytes(), type=LabUrl))
+        if now_s() > until_s:
+            raise LabError(f"{folder}: the lab's server there does not begin (look at what it says)")
+        sleep_s(_POLL_S)
+    return None
+
+
+def connect() -> LabClient:
+    """As `find`. Raises LabError where none runs."""
+    client = find()
+    if client is None:
+        raise LabError(f"no lab is served on this computer ({lab_folder()}): start it by `edgebench lab serve`")
+    return client
+
+
+class ServedLab:
+    """A lab's server, in a thread with an event loop of its own, from `start` (or `with`) to `stop`."""
+
+    def __init__(self, listen: Listen | None = None) -> None:
+        """listen: None for where it listened before, or all addresses of this computer at port 46900."""
+        self.url = LabUrl("", 0)
+        self._listen = listen
+        self._folder = lab_folder()
+        self._lock: int | None = None
+        self._ready: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over: asyncio.Event | None = None
+        self._from_here = self.url
+        self._thread = threading.Thread(target=self._run, name="lab server")
+
+    def start(self) -> ServedLab:
+        """Raises LabError where another process serves it, or it cannot listen there."""
+        self._lock = _locked(private_folder(self._folder) / _LOCK)
+        (self._folder / _SERVED).unlink(missing_ok=True)  # of one that was killed
+        self._thread.start()
+        try:
+            self._ready.result()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End it; machines go on trying to reach it."""
+        if self._loop is not None and self._over is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._over.set)
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._lock is not None:
+            (self._folder / _SERVED).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def client(self) -> LabClient:
+        """To this server."""
+        return LabClient(self._folder, self._from_here)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended by a mistake."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> ServedLab:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _serve(self) -> None:
+        from edgebench.lab.listening import Listener  # whoever only asks needs no server's packages
+
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with Listener(self._folder, self._listen) as listener:
+            self.url, self._from_here = listener.url, listener.from_here
+            write_private(self._folder / _SERVED, msgspec.json.encode(self._from_here))
+            self._ready.set_result(None)
+            await listener.until(self._over)
+
+
+def _locked(file: Path) -> int:
+    """A descriptor that keeps it locked. Raises LabError where another process does."""
+    lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise LabError(f"{file.parent}: another process serves this lab already") from None
+    return lock
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        os.close(_locked(file))
+    except FileNotFoundError:
+        return False
+    except LabError:
+        return True
+    return False

@@ -1,0 +1,112 @@
+"""The very code that runs here, as a wheel for the lab's machines, and a digest of it by which two compare theirs.
+
+It is packed from the installed files, be they a clone's or a package's, so whatever this computer runs can be had by
+its machines. Packed twice it is the same, byte for byte, so a line that names its hash stays good.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import NamedTuple
+
+import edgebench
+from edgebench.fabric.tls import private_folder, write_private
+from edgebench.lab.messages import LabError
+from edgebench.topology.shipped import shipped
+
+_PACKAGES = ("cloud", "device_agent", "edge_node", "edgebench")
+_TOPOLOGIES = "edgebench/topologies"
+_OWN_DATA = ("entry_points.txt",)
+_WHEEL = "Wheel-Version: 1.0\nGenerator: edgebench lab\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+_KEPT = 4
+"""An invitation of an hour ago may name the wheel of that time."""
+
+
+class Wheel(NamedTuple):
+    """A file, and its SHA-256, hexadecimal."""
+
+    path: Path
+    sha256: str
+
+
+def own_wheel(folder: Path) -> Wheel:
+    """The wheel of what runs here, in this folder. Raises LabError where what runs here was never installed."""
+    # A version of its own: pip then sees that it differs from what a board has, whatever that was.
+    version = f"{edgebench.__version__}+lab.c{code_digest()[:10]}"
+    path = private_folder(folder) / f"edgebench-{version}-py3-none-any.whl"
+    data = _packed(version)
+    if not path.exists():
+        write_private(path, data)
+        for old in sorted(folder.glob("*.whl"), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
+            old.unlink()
+    return Wheel(path, hashlib.sha256(data).hexdigest())
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of the Python source that runs here, hexadecimal."""
+    digest = hashlib.sha256()
+    for name, path in _package_files():
+        if path.suffix == ".py":
+            data = path.read_bytes()
+            digest.update(f"{name}\0{len(data)}\0".encode())
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _package_files() -> Iterator[tuple[str, Path]]:
+    """Name in the wheel and file, in the order of the names."""
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        home = Path(spec.submodule_search_locations[0])
+        for file in sorted(home.rglob("*")):
+            name = file.relative_to(home).as_posix()
+            if file.is_file() and "__pycache__" not in file.parts and not name.startswith("topologies/"):
+                yield f"{package}/{name}", file
+
+
+@cache
+def _packed(version: str) -> bytes:
+    try:
+        installed = distribution("edgebench")
+    except PackageNotFoundError:
+        raise LabError(
+            "edgebench is not installed here, so there is no wheel of it (pip install -e '.[lab]')"
+        ) from None
+    info = f"edgebench-{version}.dist-info"
+    metadata = re.sub(r"(?m)^Version: .*$", f"Version: {version}", installed.read_text("METADATA") or "", count=1)
+    record = []
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
+
+        def add(name: str, data: bytes) -> None:
+            entry = zipfile.ZipInfo(name, _LONG_AGO)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            wheel.writestr(entry, data)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            record.append(f"{name},sha256={digest},{len(data)}\n")
+
+        for name, file in _package_files():
+            add(name, file.read_bytes())
+        for name, file in shipped().items():
+            add(f"{_TOPOLOGIES}/{name}.yaml", file.read_bytes())
+        add(f"{info}/METADATA", metadata.encode())
+        add(f"{info}/WHEEL", _WHEEL.encode())
+        for name in _OWN_DATA:
+            add(f"{info}/{name}", (installed.read_text(name) or "").encode())
+        record.append(f"{info}/RECORD,,\n")
+        wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD", _LONG_AGO), "".join(record))
+    return packed.getvalue()

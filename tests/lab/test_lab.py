@@ -1,0 +1,240 @@
+"""A lab's server and its machines, over real connections: joined over restarts of either, held, let go, thrown out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgebench.clock import NS_PER_MS, now_s
+from edgebench.lab import joining, serving
+from edgebench.lab.addresses import Listen, parse_listen
+from edgebench.lab.messages import (
+    AbsentError,
+    HeldError,
+    LabError,
+    LostError,
+    Order,
+    RemovedError,
+)
+from edgebench.lab.serving import ServedLab
+from tests.conftest import ROOT
+from tests.lab.labs import LOOPBACK, Lab, eventually
+
+
+def reported(lab: Lab, run_id: str, number: int, after: int = 0) -> list[tuple[str, bytes]]:
+    """So many reports of a run, as soon as they are there."""
+    found: list[tuple[str, bytes]] = []
+    until_s = now_s() + 10.0
+    while len(found) < number and now_s() < until_s:
+        for report in lab.client.reports(run_id, after, 1.0):
+            after = report.seq
+            found.append((report.kind, report.body))
+    return found
+
+
+def test_orders_go_to_a_machine_and_its_reports_come_back(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        pi.answer = lambda order: pi.link.report(b"done " + (order.body or b"all"))
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        for body in (b"one", b"two"):
+            lab.client.send("run-1", "pi", body)
+        assert reported(lab, "run-1", 2) == [("report", b"done one"), ("report", b"done two")]
+        lab.client.release("run-1")
+        eventually(lambda: lab.info("pi").holder is None)
+    assert pi.orders == [Order("run-1", b"one"), Order("run-1", b"two"), Order("run-1", None)]
+    assert pi.errors == []
+
+
+def test_a_machine_says_what_it_is_and_how_its_clock_stands(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi"):
+        eventually(lambda: lab.info("pi").offset is not None)
+        pi = lab.info("pi")
+        assert pi.present
+        assert pi.same_code
+        assert (pi.address, pi.server_address) == ("127.0.0.1", "127.0.0.1")
+        assert (pi.arch, pi.cores) == (os.uname().machine, len(os.sched_getaffinity(0)))
+        assert pi.versions["python"] == sys.version.split()[0]
+        offset = pi.offset
+        assert offset is not None
+        assert abs(offset.offset_ns) <= offset.bound_ns < 50 * NS_PER_MS  # both are the same clock
+        eventually(lambda: len(lab.client.exchanges("pi")) > 20)
+    assert not lab.info("pi").present
+
+
+def test_a_run_goes_on_over_a_restart_of_the_server(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        lab.client.send("run-1", "pi", b"before")
+        eventually(lambda: len(pi.orders) == 1)
+        owner = lab.client
+        lab.served.stop()
+        pi.link.report(b"said to nobody")
+        lab.served = lab._serve(None)
+        owner.send("run-1", "pi", b"after")
+        assert reported(lab, "run-1", 1) == [("report", b"said to nobody")]
+        eventually(lambda: len(pi.orders) == 2)
+    assert [order.body for order in pi.orders] == [b"before", b"after"]
+
+
+def test_a_machine_that_is_started_anew_is_in_the_lab_again_and_its_run_is_told(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi"):
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+    assert reported(lab, "run-1", 1) == [("restarted", b"")]
+    with pytest.raises(AbsentError, match="pi: is not there any more"):
+        lab.client.send("run-1", "pi", b"to nobody")
+    with lab.link(tmp_path / "pi") as pi:
+        eventually(lambda: lab.info("pi").present)
+        lab.client.send("run-1", "pi", b"again")
+        eventually(lambda: pi.orders == [Order("run-1", b"again")])
+
+
+def test_a_lab_that_is_not_heard_is_lost_to_its_machine_which_goes_on_trying(lab: Lab, tmp_path: Path) -> None:
+    with lab.at(tmp_path / "pi"):
+        identity = joining.join(lab.url, lab.token(), "pi")
+    with lab.link(tmp_path / "pi", lost_s=0.5) as pi:
+        eventually(lambda: lab.info("pi").present)
+        lab.stop()
+        eventually(lambda: pi.errors)
+    assert isinstance(pi.errors[0], LostError)
+    assert "the lab was not heard for" in str(pi.errors[0])
+    lab.restart()
+    with lab.link(tmp_path / "pi"):
+        eventually(lambda: lab.info("pi").present)
+    assert identity.name == "pi"
+
+
+def test_a_removed_machine_is_out_at_once_and_is_told_how_to_come_back(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        began_s = now_s()
+        lab.client.remove("pi")
+        eventually(lambda: pi.errors)
+        assert now_s() - began_s < 5.0  # it had waited for orders for longer
+    assert isinstance(pi.errors[0], RemovedError)
+    assert "join with --token (get one by `edgebench lab invite`" in str(pi.errors[0])
+    assert reported(lab, "run-1", 1) == [("removed", b"")]
+    assert lab.client.machines() == []
+    with lab.at(tmp_path / "pi"):
+        assert not joining.is_accepted(joining.known_in(lab.url))
+        assert joining.join(lab.url, lab.token(), "pi").name == "pi"
+
+
+def test_a_machine_serves_one_run_and_the_second_waits_for_its_end(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi"):
+        lab.client.hold("run-1", ["pi"], "icu-ward, by alice", wait_s=10.0)
+        with pytest.raises(HeldError, match=r"pi: serves the run run-1 \(icu-ward, by alice\)"):
+            lab.client.hold("run-2", ["pi"], "another")
+        lab.client.release("run-1")
+        lab.client.hold("run-2", ["pi"], "another", wait_s=10.0)
+        holder = lab.info("pi").holder
+        assert holder is not None
+        assert (holder.run_id, holder.purpose) == ("run-2", "another")
+        lab.client.release("run-2")
+
+
+def test_a_machine_that_is_not_there_is_named_before_anything_begins(lab: Lab, tmp_path: Path) -> None:
+    lab.joined(tmp_path / "pi", "pi")
+    with pytest.raises(AbsentError, match=r"pi: is not there \(never heard yet; is `edgebench join` running on it\?\)"):
+        lab.client.hold("run-1", ["pi"], "")
+    with pytest.raises(AbsentError, match=r"qi: no machine of the lab \(there are: pi\)"):
+        lab.client.hold("run-1", ["qi"], "")
+
+
+HOLDING = """
+import sys
+from edgebench.lab.serving import connect
+client = connect()
+client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_machines_of_a_command_that_is_killed_are_free(lab: Lab, tmp_path: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        owner = subprocess.Popen(
+            [sys.executable, "-c", HOLDING],
+            env={**os.environ, "EDGEBENCH_HOME": str(lab.home), "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"held\n"
+        assert lab.info("pi").holder is not None
+        owner.send_signal(signal.SIGKILL)
+        owner.communicate()
+        eventually(lambda: lab.info("pi").holder is None)
+        eventually(lambda: pi.orders == [Order("run-1", None)])
+
+
+def test_a_copied_card_does_not_take_the_place_of_a_board_that_is_there(lab: Lab, tmp_path: Path) -> None:
+    said: list[str] = []
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        eventually(lambda: lab.info("pi").present)
+        with lab.link(tmp_path / "pi") as copy:
+            copy.link._tell = said.append
+            eventually(lambda: said)
+            assert "another process has joined as 'pi', from 127.0.0.1" in said[0]
+            assert "(a copied card? each board joins with a token of its own" in said[0]
+            lab.client.hold("run-1", ["pi"], "", wait_s=10.0)
+            lab.client.send("run-1", "pi", b"for the first")
+            eventually(lambda: pi.orders)
+        assert copy.orders == []
+    assert pi.errors == []
+
+
+def test_one_home_is_for_one_process(lab: Lab, tmp_path: Path) -> None:
+    with (
+        lab.at(tmp_path / "pi"),
+        joining.only_process(),
+        pytest.raises(LabError, match="another process has joined by it"),
+        joining.only_process(),
+    ):
+        pass
+
+
+def test_a_lab_is_served_once_and_found_by_others(lab: Lab) -> None:
+    with lab.at(lab.home):
+        with pytest.raises(LabError, match="another process serves this lab already"):
+            ServedLab(LOOPBACK).start()
+        with serving.lab() as found:
+            assert found.url == lab.client.url
+            assert found.machines() == []
+
+
+def test_without_a_server_one_is_served_for_as_long_as_it_takes_at_the_same_port(lab: Lab) -> None:
+    lab.stop()
+    with lab.at(lab.home):
+        assert serving.find() is None
+        with pytest.raises(LabError, match=r"no lab is served on this computer .* `edgebench lab serve`"):
+            serving.connect()
+        with serving.lab() as embedded:
+            assert str(embedded.url) == lab.url
+            assert embedded.machines() == []
+        assert serving.find() is None
+    lab.restart()
+
+
+def test_an_address_that_is_taken_is_one_line(lab: Lab, tmp_path: Path) -> None:
+    said = rf"--listen 127\.0\.0\.1:{lab.served.url.port}: .*in use"
+    with lab.at(tmp_path / "other"), pytest.raises(LabError, match=said):
+        ServedLab(Listen("127.0.0.1", lab.served.url.port)).start()
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("192.0.2.1", "192.0.2.1", 46900), (":5", "", 5), ("[::1]:5", "::1", 5), ("[::1]", "::1", 46900)],
+)
+def test_where_to_listen_is_read(text: str, host: str, port: int) -> None:
+    assert parse_listen(text) == Listen(host, port)
+
+
+@pytest.mark.parametrize("text", ["lab.example:5", "127.0.0.1:x", "127.0.0.1:70000", "1.2.3"])
+def test_where_it_cannot_listen_is_one_line(text: str) -> None:
+    with pytest.raises(LabError, match=r"write HOST:PORT, HOST or :PORT"):
+        parse_listen(text)
