@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from edgebench.fabric.tls import Peer, peer_of
+from edgebench.lab.clock_exchange import PROTOCOL
 
 _log = logging.getLogger(__name__)
 _FIRST_WORD_S = 10.0
@@ -54,6 +55,7 @@ class Doorkeeper:
                     raise
 
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols([PROTOCOL, "http/1.1"])
         context.sslobject_class = Counted
 
     def logger(self) -> logging.Logger:
@@ -63,7 +65,7 @@ class Doorkeeper:
         logger.addFilter(self._is_ours)
         return logger
 
-    def protocol(self, make: Callable[[], web.RequestHandler]) -> web.RequestHandler:
+    def for_http(self, make: Callable[[], web.RequestHandler]) -> web.RequestHandler:
         """For a new connection: one that says nothing is hung up on."""
         protocol = make()
         if len(self._silent) >= _MOST_CONNECTIONS:
@@ -77,10 +79,10 @@ class Doorkeeper:
         """A request has come."""
         self._silent.discard(request.protocol)
 
-    def admitted(self, machine: str, request: web.Request) -> None:
+    def admitted(self, machine: str, transport: asyncio.Transport | None) -> None:
         """It comes from this machine."""
-        if request.transport is not None:
-            self._open[machine].add(request.transport)
+        if transport is not None:
+            self._open[machine].add(transport)
 
     def cut(self, machine: str) -> None:
         """Cut a machine's connections, as soon as it has been told why."""
@@ -103,6 +105,22 @@ class Doorkeeper:
         if protocol in self._silent:
             self._silent.discard(protocol)
             protocol.force_close()
+
+
+class Door(asyncio.Protocol):
+    """A new connection, which TLS tells what it is for: comparing clocks, or HTTP."""
+
+    def __init__(self, for_http: Callable[[], asyncio.Protocol], for_clock: Callable[[Peer], asyncio.Protocol]) -> None:
+        self._for_http = for_http
+        self._for_clock = for_clock
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hand it over."""
+        peer = peer_of(transport.get_extra_info("peercert"))
+        wants_clock = transport.get_extra_info("ssl_object").selected_alpn_protocol() == PROTOCOL
+        protocol = self._for_clock(peer) if wants_clock and peer is not None else self._for_http()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 def peer_behind(request: web.Request) -> Peer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from edgebench.fabric.authority import Authority, valid_until
 from edgebench.fabric.tls import private_folder, renew, server_context, trust_in
 from edgebench.lab.addresses import LabUrl, Listen
 from edgebench.lab.database import Database
-from edgebench.lab.doorkeeper import Doorkeeper
+from edgebench.lab.doorkeeper import Door, Doorkeeper
 from edgebench.lab.messages import DEFAULT_PORT, HERE, OPERATOR, LabError
 from edgebench.lab.operator_routes import OperatorRoutes
 from edgebench.lab.server import LabServer
@@ -90,7 +91,7 @@ class Listener:
         assert make is not None
         try:
             server = await asyncio.get_running_loop().create_server(
-                lambda: doorkeeper.protocol(make),
+                lambda: Door(partial(doorkeeper.for_http, make), self._lab.clock_answerer),
                 listen.host or _ALL,
                 listen.port,
                 ssl=self._context,

@@ -16,18 +16,17 @@ from types import TracebackType
 
 import msgspec
 
-from edgebench.clock import now_ns, now_s, utc_now
+from edgebench.clock import now_s, utc_now
 from edgebench.core.clocks import Exchange
 from edgebench.fabric.authority import make_request, read_key, valid_until
 from edgebench.fabric.tls import client_context, renew, write_private
+from edgebench.lab.clock_exchange import ClockAsker
 from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.joining import Identity
 from edgebench.lab.messages import (
     LOST_S,
     MOST_BODY_BYTES,
-    ClockAnswer,
-    ClockQuestion,
     ConflictError,
     Hello,
     LabError,
@@ -63,7 +62,8 @@ class MachineLink:
         self._tell = tell
         self._lost_s = lost_s
         self._context = client_context(self.trust, mutual=True)
-        self._orders, self._mail, self._clock = (LabConnection(identity.url, self._context) for _ in range(3))
+        self._orders, self._mail = (LabConnection(identity.url, self._context) for _ in range(2))
+        self._clock = ClockAsker(identity.url, self.trust)
         self._facts = facts_of_this_machine()
         self._changed = threading.Condition()
         self._session: str | None = None
@@ -94,8 +94,8 @@ class MachineLink:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for connection in (self._mail, self._clock):
-            connection.hang_up()
+        self._mail.hang_up()
+        self._clock.hang_up()
         for thread in self._threads:
             thread.join()
         for connection in (self._orders, self._mail, self._clock):
@@ -294,12 +294,9 @@ class MachineLink:
                     return
                 if self._session != session:
                     session, number, last = self._session, 0, None
-            question = ClockQuestion(session or "", last)
             try:
-                t0_ns = now_ns()
-                answer = self._clock.ask("POST", "/v1/machine/clock", ClockAnswer, question)
-                last = Exchange(t0_ns, answer.t1_ns, answer.t2_ns, now_ns())
-            except LabError:
+                last = self._clock.ask(session or "", last)
+            except OSError:  # whoever waits for orders notices as well, and says so
                 last = None
             number += 1
             pause_s = _BURST_EVERY_S if last is not None and number < _BURST else _COMPARE_EVERY_S

@@ -171,13 +171,6 @@ class ClockQuestion(msgspec.Struct, frozen=True, array_like=True):
     last: Exchange | None
 
 
-class ClockAnswer(msgspec.Struct, frozen=True, array_like=True):
-    """When the question came, and when it was answered, by the server's clock."""
-
-    t1_ns: int
-    t2_ns: int
-
-
 class Holder(msgspec.Struct, frozen=True):
     """What a machine runs, and for whom. since: ISO, UTC."""
 

@@ -11,16 +11,18 @@ import fcntl
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
-from edgebench.clock import now_ns, now_s, utc_now
+from edgebench.clock import now_s, utc_now
 from edgebench.fabric.authority import Authority
-from edgebench.fabric.tls import private_folder
+from edgebench.fabric.tls import Peer, private_folder
 from edgebench.lab.addresses import LabUrl
+from edgebench.lab.clock_exchange import ClockAnswerer
 from edgebench.lab.database import Database
 from edgebench.lab.doorkeeper import Doorkeeper, peer_behind
 from edgebench.lab.mail import Mail
@@ -28,7 +30,6 @@ from edgebench.lab.members import Members
 from edgebench.lab.messages import (
     MOST_BODY_BYTES,
     OPERATOR,
-    ClockAnswer,
     ClockQuestion,
     ConflictError,
     Hello,
@@ -85,7 +86,6 @@ class LabServer:
         routes.add_post("/v1/machine/goodbye", self._goodbye)
         routes.add_get("/v1/machine/orders", self._orders)
         routes.add_post("/v1/machine/reports", self._reports)
-        routes.add_post("/v1/machine/clock", self._clock)
         routes.add_post("/v1/machine/renew", self._renew)
         operator_routes(routes)
         return app
@@ -162,6 +162,24 @@ class LabServer:
                 self.mail.note(machine, "lost")
                 self.told.set()
 
+    def clock_answerer(self, peer: Peer) -> ClockAnswerer:
+        """For a connection of a machine on which clocks are compared."""
+        return ClockAnswerer(partial(self._hear_clock, peer), partial(self.doorkeeper.admitted, peer.machine))
+
+    def _hear_clock(self, peer: Peer, question: ClockQuestion) -> None:
+        """Take in how a machine's clock stands. Raises LabError where it is no member, or in another session."""
+        if not self.members.knows(peer):
+            self.doorkeeper.refused("a machine that was removed")
+            raise RemovedError(f"{peer.machine}: is not in the lab any more")
+        presence = self.presence(peer.machine)
+        if not question.session or presence.session != question.session:
+            raise ConflictError(f"{peer.machine}: another process has joined as this machine")
+        if question.last is not None:
+            try:
+                presence.compare(question.last)
+            except ValueError as error:
+                raise LabError(f"the clocks cannot be compared: {error}") from error
+
     @web.middleware
     async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self.doorkeeper.has_spoken(request)
@@ -191,7 +209,7 @@ class LabServer:
             if not self.members.knows(peer):
                 self.doorkeeper.refused("a machine that was removed", request.remote)
                 raise RemovedError(f"this machine is not in the lab any more: join with --token ({HOW_TO_GET})")
-            self.doorkeeper.admitted(peer.machine, request)
+            self.doorkeeper.admitted(peer.machine, request.transport)
         elif (request.content_length or 0) > _STRANGERS_BYTES or (
             request.content_length is None and request.body_exists
         ):
@@ -263,17 +281,6 @@ class LabServer:
         last = self.mail.take(name, told)
         self.told.set()
         return packed(last)
-
-    async def _clock(self, request: web.Request) -> web.Response:
-        t1_ns = now_ns()
-        question = await asked(request, ClockQuestion)
-        _, presence = self._in_session(request, question.session)
-        if question.last is not None:
-            try:
-                presence.compare(question.last)
-            except ValueError as error:
-                raise LabError(f"the clocks cannot be compared: {error}") from error
-        return packed(ClockAnswer(t1_ns, now_ns()))
 
     async def _renew(self, request: web.Request) -> web.Response:
         return packed(self.members.renew(self._machine(request), await asked(request, bytes), request.remote or ""))

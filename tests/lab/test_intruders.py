@@ -14,11 +14,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgebench.core.clocks import Exchange
 from edgebench.fabric.authority import Authority, make_key, make_request
 from edgebench.fabric.tls import HttpsConnection, Trust, client_context, tls_name, trust_in
 from edgebench.lab import doorkeeper, joining
+from edgebench.lab.clock_exchange import ClockAsker
 from edgebench.lab.facts import facts_of_this_machine
-from edgebench.lab.messages import ClockQuestion, Hello, JoinRequest, LabError, RemovedError, Told
+from edgebench.lab.messages import Hello, JoinRequest, LabError, RemovedError, Told
 from edgebench.lab.tokens import new_token, parse_token
 from tests.lab.labs import Lab, eventually
 
@@ -189,7 +191,7 @@ def test_what_is_no_http_is_counted_and_no_traceback_fills_the_log(
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"\xc1", b"\x93\x01\x02\x03"])
-@pytest.mark.parametrize("path", ["hello", "goodbye", "reports", "clock", "renew"])
+@pytest.mark.parametrize("path", ["hello", "goodbye", "reports", "renew"])
 def test_what_is_not_understood_is_refused(lab: Lab, pi: Trust, path: str, body: bytes) -> None:
     status, _ = asked(lab, client_context(pi, mutual=True), "POST", f"/v1/machine/{path}", body)
     assert status in (400, 403, 409)
@@ -198,19 +200,35 @@ def test_what_is_not_understood_is_refused(lab: Lab, pi: Trust, path: str, body:
 def test_what_another_session_says_is_refused(lab: Lab, pi: Trust) -> None:
     context = client_context(pi, mutual=True)
     assert asked(lab, context, "POST", "/v1/machine/hello", HELLO)[0] == 200
-    for path, body in (("reports", Told("t", 1, (b"",))), ("clock", ClockQuestion("t", None)), ("goodbye", "t")):
+    for path, body in (("reports", Told("t", 1, (b"",))), ("goodbye", "t")):
         status, said = asked(lab, context, "POST", f"/v1/machine/{path}", msgspec.msgpack.encode(body))
         assert (status, said) == (409, "pi: another process has joined as this machine, from 127.0.0.1")
     assert asked(lab, context, "GET", "/v1/machine/orders?session=t&after=0&wait_ms=0")[0] == 409
 
 
-def test_a_clock_that_went_back_is_refused(lab: Lab, pi: Trust) -> None:
-    context = client_context(pi, mutual=True)
-    assert asked(lab, context, "POST", "/v1/machine/hello", HELLO)[0] == 200
-    for last, status in (([1, 5, 6, 2], 200), ([9, 5, 6, 2], 403)):
-        body = msgspec.msgpack.encode(["s", last])
-        assert asked(lab, context, "POST", "/v1/machine/clock", body)[0] == status
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(["s", None]), type=ClockQuestion).last is None
+def test_clocks_are_compared_with_members_only_and_a_clock_that_went_back_is_cut_off(lab: Lab, pi: Trust) -> None:
+    assert asked(lab, client_context(pi, mutual=True), "POST", "/v1/machine/hello", HELLO)[0] == 200
+    clock = ClockAsker(lab.served.url, pi)
+    first = clock.ask("s", None)
+    assert first.t0_ns <= first.t1_ns <= first.t2_ns <= first.t3_ns
+    clock.ask("s", first)
+    eventually(lambda: lab.client.exchanges("pi") == [first])
+    for session, last in (("t", None), ("s", Exchange(9, 5, 6, 2)), ("s" * 300, None)):
+        assert is_cut_off(clock, session, last)
+    assert lab.client.exchanges("pi") == [first]
+    lab.client.remove("pi")
+    assert is_cut_off(clock, "s", None)
+    clock.close()
+
+
+def is_cut_off(clock: ClockAsker, session: str, last: Exchange | None) -> bool:
+    """After the answer to this question, and before that to the next but one."""
+    try:
+        for _ in range(3):
+            clock.ask(session, last)
+    except OSError:
+        return True
+    return False
 
 
 def test_who_connects_and_says_nothing_is_hung_up_on(
