@@ -14,8 +14,9 @@ from aiohttp import web
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from cloud.slicing import slice_for
+from edgebench.clock import now_ns
 from edgebench.errors import EdgebenchError, ModelError
-from edgebench.fabric.slices import STREAM_FILES, WATCHER, Endpoints, Heartbeat, Staged
+from edgebench.fabric.slices import STREAM_FILES, WATCHER, Beaten, Endpoints, Heartbeat, Staged
 from edgebench.federated.client_bundle import BUNDLE, MODEL, STEP, STEP_SPEC
 from edgebench.federated.partition import PARTITION_FILES
 from edgebench.inference.spec import Manifest
@@ -102,12 +103,14 @@ class ControlPlane:
         return _json(slice_for(self._deployment, nodes, self._endpoints, self._traces))
 
     async def _heartbeat(self, request: web.Request) -> web.Response:
+        received_ns = now_ns()
         try:
             heartbeat = msgspec.json.decode(await request.read(), type=Heartbeat)
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, heartbeat.nodes)
-        return _json(self._status.beat(heartbeat))
+        state = self._status.beat(heartbeat)
+        return _json(Beaten(state, received_ns, now_ns()))
 
     async def _model(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -129,7 +129,8 @@ class Wiring(NamedTuple):
                 broker, uplink = self._mqtt(node.name, node.name), None
             elsewhere = {edge: self._mqtt(node.name, edge) for edge in node.elsewhere if node.tier == "device"}
             models, one_broker = self._models(node.name), self.external is not None
-            endpoints[node.name] = Endpoints(broker, models, uplink, one_broker, elsewhere)
+            with_cloud = node.machine == self._home(self.deployment.cloud)
+            endpoints[node.name] = Endpoints(broker, models, uplink, one_broker, elsewhere, with_cloud)
         return endpoints
 
     def _mqtt(self, node: str, site: str) -> str:

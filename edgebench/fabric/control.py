@@ -13,11 +13,12 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from edgebench.clock import now_s
+from edgebench.clock import now_ns, now_s
+from edgebench.core.clocks import Exchange
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric.endpoints import parse_http_url
 from edgebench.fabric.patience import Patience
-from edgebench.fabric.slices import Heartbeat, LiveState, RunState, Slice, Staged
+from edgebench.fabric.slices import Beaten, Heartbeat, LiveState, RunState, Slice, Staged
 from edgebench.fabric.tls import HttpsConnection, Trust, context_to
 from edgebench.inference.spec import Manifest
 
@@ -28,7 +29,7 @@ _PATIENCE_S = 60.0
 _MAKING_PATIENCE_S = 900.0
 _TRIES_IN_PATIENCE = 3
 """At the least: one that times out is not the last."""
-_Answer = TypeVar("_Answer", Slice, RunState, LiveState)
+_Answer = TypeVar("_Answer", Slice, Beaten, LiveState)
 
 
 class _BrokenOff(FabricError):
@@ -67,9 +68,14 @@ class ControlClient:
         """The deployment slice of these nodes. Raises FabricError where the cloud does not answer, or refuses."""
         return self._asked("POST", "/v1/slice", Slice, nodes)
 
-    def beat(self, heartbeat: Heartbeat) -> RunState:
-        """Report, and learn how the run stands."""
-        return self._asked("POST", "/v1/heartbeat", RunState, heartbeat)
+    def beat(self, heartbeat: Heartbeat) -> tuple[RunState, Exchange]:
+        """Report, and learn how the run stands; with the stamps of both clocks."""
+        body = msgspec.json.encode(heartbeat)
+        sent_ns = now_ns()
+        response = self._send("POST", "/v1/heartbeat", body, {})
+        received_ns = now_ns()
+        beaten = self._decoded("/v1/heartbeat", self._checked("/v1/heartbeat", response), Beaten)
+        return beaten.state, Exchange(sent_ns, beaten.received_ns, beaten.sent_ns, received_ns)
 
     def state(self) -> LiveState:
         """How the run stands, for watchers."""
@@ -173,6 +179,9 @@ class ControlClient:
 
     def _asked(self, method: str, path: str, answer: type[_Answer], question: object = None) -> _Answer:
         body = self._request(method, path, None if question is None else msgspec.json.encode(question))
+        return self._decoded(path, body, answer)
+
+    def _decoded(self, path: str, body: bytes, answer: type[_Answer]) -> _Answer:
         try:
             return msgspec.json.decode(body, type=answer)
         except msgspec.DecodeError as error:
@@ -181,7 +190,9 @@ class ControlClient:
     def _request(
         self, method: str, path: str, body: bytes | _Sent | None = None, headers: Mapping[str, str] = {}
     ) -> bytes:
-        response = self._send(method, path, body, headers)
+        return self._checked(path, self._send(method, path, body, headers))
+
+    def _checked(self, path: str, response: http.client.HTTPResponse) -> bytes:
         answer = self._body(response)
         if response.status != 200:
             raise self._error(path, response.status, answer)

@@ -21,6 +21,7 @@ from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
 from edgebench.fabric.child_process import resident_bytes
+from edgebench.fabric.cloud_clock import CloudClock
 from edgebench.fabric.control import ControlClient, RefusedError, fetch_model
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
@@ -51,7 +52,8 @@ class RunBrokenOffError(Exception):
 class NodeProcess:
     """The frame around one process that hosts nodes of one tier.
 
-    The owner fills `tallies`, sets `ready` and `drained`, and is told of phases in the reactor's thread.
+    The owner fills `tallies`, sets `ready` and `drained`, and is told of phases in the reactor's thread, with all times
+    on this process's clock.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class NodeProcess:
         self.tallies: dict[str, dict[str, Tally]] = {node: {} for node in self.nodes}
         self.drained = False
         self._ready = False
+        self._clock = CloudClock(shared=all(plan.endpoints[node].shares_clock for node in self.nodes))
         self._beat_now = threading.Event()
         self._control = control
         self._cloud_patience_s = cloud_patience_s
@@ -181,7 +184,7 @@ class NodeProcess:
         while not self._ended.is_set():
             self._beat_now.clear()
             try:
-                state = self._control.beat(self._heartbeat())
+                state = self._compared_beat()
                 patience.renew()
                 told = False
             except RefusedError as error:
@@ -198,8 +201,16 @@ class NodeProcess:
                 if state.phase == "aborted":
                     self.reactor.call_soon_threadsafe(partial(self._abort, state.reason or "the run is called off"))
                 else:
-                    self.reactor.call_soon_threadsafe(partial(self._enter, state, on_phase))
+                    self.reactor.call_soon_threadsafe(partial(self._enter, self._clock.on_own(state), on_phase))
             self._beat_now.wait(_HEARTBEAT_S)
+
+    def _compared_beat(self) -> RunState:
+        was_known = self._clock.is_known
+        state, exchange = self._control.beat(self._heartbeat())
+        self._clock.compare(exchange)
+        if self._ready and self._clock.is_known != was_known:
+            self._beat_now.set()  # it was not as ready as it is
+        return state
 
     def _end_beating(self) -> None:
         self._ended.set()
@@ -214,7 +225,7 @@ class NodeProcess:
 
     def _heartbeat(self) -> Heartbeat:
         totals = add_tallies(list(self.tallies.values()))
-        return Heartbeat(self.nodes, self.ready, self.drained, totals, self._refused)
+        return Heartbeat(self.nodes, self.ready and self._clock.is_known, self.drained, totals, self._refused)
 
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()

@@ -1,6 +1,7 @@
 """What nodes write down while a run goes, and the crash-safe file they write it to.
 
-All times are ns of the clock of `edgebench.clock`.
+All times are ns of the clock of `edgebench.clock` on the machine of whoever writes; `edgebench.results.server_time`
+brings them to the server's.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import HERE
 
 
 class Swap(msgspec.Struct, frozen=True):
@@ -122,7 +125,8 @@ class Hiccup(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Lateness(msgspec.Struct, frozen=True, array_like=True):
-    """How late the timers of a run's parts fired, in the `seconds` of the monotonic clock from `second` on.
+    """How late the timers of a run's parts on a machine fired, in the `seconds` of its clock from `second` on.
+    The server's clock is `ahead_ns` of it.
 
     mean_ns: of each part the mean lateness, and of these the mean over the parts, in the worst of the seconds. most_ns:
     the largest of all, in `part`. worst_ns: of the means of those parts that samples pass the largest. disturbed: in
@@ -136,13 +140,16 @@ class Lateness(msgspec.Struct, frozen=True, array_like=True):
     part: str
     worst_ns: int = 0
     disturbed: int = 0
+    machine: str = HERE
+    ahead_ns: int = 0
 
 
 class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
     """A request to a federated client, and what came of it; None for a stamp that it never reached.
 
-    delivered: the client has the request whole; started..finished: it learns, by its own clock; arrived: its reply is
-    here whole. bytes_*: what travelled between the two, with what was sent again; None where that is not known. error:
+    delivered: the client has the request whole; started..finished: it learns. All three are by the client's clock where
+    it tells when it learned; else delivered is by that of whoever asked, as are the others. arrived: its reply is here
+    whole. bytes_*: what travelled between the two, with what was sent again; None where that is not known. error:
     why the reply does not count. unread: the app that asked never looked for this reply.
     """
 
@@ -334,6 +341,36 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
     death: Death
 
 
+class MachineFacts(msgspec.Struct, frozen=True):
+    """A machine besides the server. address: as the server sees it."""
+
+    name: str
+    arch: str
+    cores: int
+    memory_mb: int
+    address: str
+
+
+class TookPart(msgspec.Struct, frozen=True, tag="machine"):
+    """A machine holds parts of the run; written before any of them has started. A later entry replaces it."""
+
+    machine: MachineFacts
+
+
+class Compared(msgspec.Struct, frozen=True, tag="compared"):
+    """Exchanges between a machine (own) and the server (other); some may have stood in an earlier entry."""
+
+    machine: str
+    exchanges: list[Exchange]
+
+
+class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
+    """What was observed on another machine than that of the spool, by the clock there."""
+
+    machine: str
+    entry: HostUsed | Used | Hiccuped | Died | Faulted
+
+
 Entry = (
     TallySnapshot
     | SampleRows
@@ -356,6 +393,9 @@ Entry = (
     | Faulted
     | Cascaded
     | Moved
+    | TookPart
+    | Compared
+    | Elsewhere
 )
 
 
@@ -393,8 +433,19 @@ def read_spool(path: Path) -> Iterator[Entry]:
             yield decoder.decode(body)
 
 
+class MachineSeen(msgspec.Struct, frozen=True):
+    """What is known of a machine besides the server. exchanges: of its own clock with the server's, of a long run the
+    quickest of each of a few thousand times; versions: of what its processes run on."""
+
+    facts: MachineFacts
+    exchanges: list[Exchange]
+    host_usage: list[HostUsage] = []
+    versions: dict[str, str] = {}
+
+
 class Observations(msgspec.Struct, frozen=True):
-    """All that a run directory knows besides its deployment and its sample rows; `observations.json`.
+    """All that a run directory knows besides its deployment and its sample rows; `observations.json`. All stamps are
+    on the server's clock, but those of `MachineSeen.exchanges`.
 
     started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
     the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
@@ -402,7 +453,8 @@ class Observations(msgspec.Struct, frozen=True):
     the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
     made.
-    lateness, host_usage: of a long run they are merged to a few thousand.
+    lateness, host_usage: of a long run they are merged to a few thousand. host_usage: of the server. machines: all
+    others.
     """
 
     started_ns: int | None
@@ -430,3 +482,4 @@ class Observations(msgspec.Struct, frozen=True):
     moves: list[Moved] = []
     app_metrics: list[AppMetrics] = []
     lateness: list[Lateness] = []
+    machines: dict[str, MachineSeen] = {}

@@ -26,7 +26,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for
     an edge. models: base URL (HTTP) of the registry. one_broker: `broker` serves all sites and the cloud, so an edge
     has to name its devices; on a broker of its own it takes whatever comes, by one filter a workload.
-    elsewhere: edge -> MQTT URL of its site's broker, for a device that moves there.
+    elsewhere: edge -> MQTT URL of its site's broker, for a device that moves there. shares_clock: the node is on the
+    machine of the cloud, so that their clocks are one; else it compares them.
     """
 
     broker: str
@@ -34,6 +35,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     uplink: str | None = None
     one_broker: bool = False
     elsewhere: dict[str, str] = {}
+    shares_clock: bool = True
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -87,11 +89,20 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
 
 class RunState(msgspec.Struct, frozen=True):
-    """The cloud's answer. start_ns: when the first sample may be due (on the cloud's clock), once `running`."""
+    """How the run stands. start_ns: when the first sample may be due, once `running`: on the cloud's clock as the cloud
+    tells it, on its own as a process tells its nodes."""
 
     phase: Phase
     start_ns: int | None = None
     reason: str | None = None
+
+
+class Beaten(msgspec.Struct, frozen=True):
+    """The cloud's answer to a heartbeat, and when it had the one and sent the other, on its own clock."""
+
+    state: RunState
+    received_ns: int
+    sent_ns: int
 
 
 class LiveState(msgspec.Struct, frozen=True):

@@ -42,7 +42,8 @@ def hop_chart(result: Result) -> Chart | None:
             "orientation": "h",
             "name": hop_name(hop),
             "y": names,
-            "x": [short(getattr(hops, hop).mean) for _, hops in shown],
+            # Of a hop between machines it may not be known well enough.
+            "x": [None if (mean := getattr(hops, hop).mean) is None else short(mean) for _, hops in shown],
             "marker": {"color": f"--hop-{hop}", "line": {"width": 0}},
             "hovertemplate": "%{y}: " + hop_name(hop) + " %{x:.2f} ms<extra></extra>",
         }

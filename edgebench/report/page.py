@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench.report import charts, federated_view, models_view, trade_offs, trust_view, view, wording
+from edgebench.report import charts, federated_view, machines_view, models_view, trade_offs, trust_view, view, wording
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result, Span, WorkloadFigures
@@ -92,7 +92,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print("models are remembered of an earlier run (--retrain trains anew)", style="dim", highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
-    for line in trust_view.disturbed_lines(result):
+    for line in (*trust_view.disturbed_lines(result), *result.verdict.notes):
         console.print(line, markup=False, highlight=False)
     if result.verdict.valid:
         console.print("[green]valid[/green]", highlight=False)
@@ -135,6 +135,7 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
             "processes": view.process_table(result),
             "trust": trust_view.trust_table(result),
             "disturbance": trust_view.disturbance_table(result),
+            "machines": machines_view.machine_table(result),
             "host": view.host_table(result),
         },
         charts=drawn,

@@ -221,7 +221,8 @@ def host_table(result: Result) -> Table:
 
 def _pair(hops: Hops, hop: str) -> str:
     spread = getattr(hops, hop)
-    return f"{ms(spread.p50, 2)} / {ms(spread.p99, 2)}"
+    bound = "" if spread.bound_ms is None else f" ± {ms(spread.bound_ms, 2)}"
+    return f"{ms(spread.p50, 2)} / {ms(spread.p99, 2)}{bound}"
 
 
 def _link(name: str, link: LinkFigures) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def shown_hops(result: Result) -> list[str]:
         for each in result.workloads.values()
         if each.hops_ms
     ]
-    return [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] for mean in means)]
+    return [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] != 0 for mean in means)]
 
 
 def process_name(name: str, nodes: list[str]) -> str:

@@ -33,6 +33,10 @@ _BY_STAMP = {
     "arrived_ns": "downlink",
 }
 """The hop that ends with each stamp, in the order in which a sample passes them."""
+BY_DEVICE = ("scheduled_ns", "captured_ns", "sent_ns", "arrived_ns")
+BY_EDGE = ("forward_in_ns", "forward_out_ns", "return_in_ns", "return_out_ns")
+BY_DECIDER = ("received_ns", "ready_ns", "started_ns", "finished_ns")
+"""Whose clock makes which stamp."""
 HOPS = tuple(_BY_STAMP.values())
 FORWARDING = ("edge_forward", "backhaul_up", "backhaul_down", "edge_return")
 """Hops of what the cloud decides; 0 for all else."""
@@ -54,12 +58,32 @@ _SEQ_BITS = 44
 
 
 @dataclass(frozen=True)
+class Crossed:
+    """Of the stamps of some samples, by their names.
+
+    machine: the number of the one that made them [sample]. bound_ns: how far at most they are from the truth, on the
+    server's clock [sample]. own_ns: of those of the device, by its own clock [sample].
+    """
+
+    machine: Mapping[str, Ints]
+    bound_ns: Mapping[str, Ints]
+    own_ns: Mapping[str, Ints]
+
+    def select(self, which: Bools) -> Crossed:
+        """As in `SampleChunk`."""
+        return Crossed(
+            *({name: of[which] for name, of in each.items()} for each in (self.machine, self.bound_ns, self.own_ns))
+        )
+
+
+@dataclass(frozen=True)
 class SampleChunk:
     """Some samples of one workload.
 
-    ns: name of a stamp -> int64 [sample], `ABSENT` where there is none. ints: likewise seq, batch, size_bytes. codes:
-    of node, decider, digest [sample] into `names`, `ABSENT` where there is none. outputs, labels: pyarrow lists of
-    float32 [sample].
+    ns: name of a stamp -> int64 [sample] on the server's clock, `ABSENT` where there is none. ints: likewise seq,
+    batch, size_bytes. codes: of node, decider, digest [sample] into `names`, `ABSENT` where there is none.
+    outputs, labels: pyarrow lists of float32 [sample]. crossed: what is not known of the stamps, where they are of
+    several machines.
     """
 
     ns: Mapping[str, Ints]
@@ -68,6 +92,7 @@ class SampleChunk:
     names: Mapping[str, tuple[str, ...]]
     outputs: Any
     labels: Any
+    crossed: Crossed | None = None
 
     def __len__(self) -> int:
         return len(self.ns["scheduled_ns"])
@@ -84,6 +109,7 @@ class SampleChunk:
             codes={name: column[which] for name, column in self.codes.items()},
             outputs=self.outputs.filter(mask),
             labels=self.labels.filter(mask),
+            crossed=None if self.crossed is None else self.crossed.select(which),
         )
 
     def is_of(self, column: str, name: str) -> Bools:
@@ -103,6 +129,11 @@ class SampleChunk:
         if not len(self):
             return np.zeros(0, np.int64)
         return (place[self.codes["node"]] << _SEQ_BITS) | self.ints["seq"]
+
+    def own_ns(self, name: str) -> Ints:
+        """A stamp of the device by its own clock [sample]: what lies between two of one device, whatever their samples,
+        is known without a bound."""
+        return self.ns[name] if self.crossed is None else self.crossed.own_ns[name]
 
     @cached_property
     def decided(self) -> Bools:
@@ -126,10 +157,28 @@ class SampleChunk:
         A sample that is decided where it is sensed has no uplink: a stamp that is absent falls together with the next,
         on the way back with the one before.
         """
-        stamps = {name: self.ns[name][self.decided] for name in _BOUNDARIES}
-        for name, other in _INSTEAD:
-            stamps[name] = np.where(stamps[name] == ABSENT, stamps[other], stamps[name])
+        stamps = self._boundaries(self.ns)
         return {hop: stamps[end] - stamps[begin] for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True)}
+
+    @cached_property
+    def hop_bounds_ns(self) -> dict[str, int]:
+        """Of each hop that leads from a machine to another, how far at most the truth is from `hops_ns`."""
+        if self.crossed is None:
+            return {}
+        machine, bound_ns = self._boundaries(self.crossed.machine), self._boundaries(self.crossed.bound_ns)
+        found = {}
+        for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True):
+            crossing = machine[begin] != machine[end]
+            if crossing.any():
+                found[hop] = int((bound_ns[begin] + bound_ns[end])[crossing].max())
+        return found
+
+    def _boundaries(self, columns: Mapping[str, Ints]) -> dict[str, Ints]:
+        """What columns say of the ends of the hops [decided]; a stamp that is absent takes that of another."""
+        found = {name: columns[name][self.decided] for name in _BOUNDARIES}
+        for name, other in _INSTEAD:
+            found[name] = np.where(self.ns[name][self.decided] == ABSENT, found[other], found[name])
+        return found
 
     @cached_property
     def finite(self) -> Bools:
@@ -158,7 +207,10 @@ class SampleChunk:
 
 
 def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tuple[str, SampleChunk]]:
-    """Each of the batches of records (pyarrow, with `NEEDED`) by workload; only workloads with samples in it."""
+    """Each of the batches of records (pyarrow, with `NEEDED`) by workload; only workloads with samples in it.
+
+    Stamps are as they were written down.
+    """
     wanted = set(workloads)
     for batch in batches:
         workload, names = _codes(batch["workload"])

@@ -1,10 +1,15 @@
-"""From the spools that the parts of a run leave behind to `records.parquet` and `observations.json`."""
+"""From the spools that the parts of a run leave behind to `records.parquet` and `observations.json`.
+
+The records keep the stamps of each machine's own clock. All else is brought to the server's.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+import msgspec
 
 from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
@@ -14,14 +19,17 @@ from edgebench.fabric.records import (
     Began,
     Cascaded,
     Closed,
+    Compared,
     Death,
     Died,
+    Elsewhere,
     Entry,
     Faulted,
     Hiccuped,
     HostUsage,
     HostUsed,
     Invalidated,
+    Lateness,
     Linked,
     LinkObserved,
     ModelEvent,
@@ -37,30 +45,37 @@ from edgebench.fabric.records import (
     Swap,
     Swapped,
     TallySnapshot,
+    TookPart,
     Usage,
     Used,
     read_spool,
 )
 from edgebench.results.host_conditions import HiccupSums, merged
-from edgebench.results.rundir import write_observations, write_records, write_rounds
+from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
+from edgebench.results.server_time import ServerTime, machines_in
+from edgebench.topology.deployment import HERE
 
 COMMAND_SPOOL = "command.spool"
 UPLOADS = "uploads"
 WORK = "work"
 
 
-def spools_of(run_dir: Path) -> list[Path]:
-    """Every spool of a run: what a process uploaded, or else what it left behind, and the command's own."""
+def spools_of(run_dir: Path) -> dict[str | None, Path]:
+    """Every spool of a run: of a process, by its first node, what it uploaded, or else what it left behind; of None the
+    command's own, which comes first."""
     uploaded = {path.stem: path for path in (run_dir / UPLOADS).glob("*.spool")}
     left = {path.parent.name: path for path in (run_dir / WORK).glob("*/records.spool")}
     by_process = left | uploaded
-    return [run_dir / COMMAND_SPOOL, *(by_process[name] for name in sorted(by_process))]
+    return {None: run_dir / COMMAND_SPOOL, **{name: by_process[name] for name in sorted(by_process)}}
 
 
 def collect(run_dir: Path) -> Observations:
     """Write `records.parquet` and `observations.json` from what the spools hold, however they ended."""
-    gathered = _Gathered()
-    write_records(run_dir, _rows(spools_of(run_dir), gathered))
+    spools = spools_of(run_dir)
+    # How the clocks stood is known to the end before anything else is read.
+    deployment = load_deployment(run_dir)
+    gathered = _Gathered(ServerTime(deployment, machines_in(read_spool(spools[None]), deployment)))
+    write_records(run_dir, _rows(spools, gathered))
     observations = gathered.observations()
     write_rounds(run_dir, gathered.rounds)
     write_observations(run_dir, observations)
@@ -70,19 +85,21 @@ def collect(run_dir: Path) -> Observations:
     return observations
 
 
-def _rows(spools: list[Path], gathered: _Gathered) -> Iterator[SampleRecord]:
-    for path in spools:
+def _rows(spools: dict[str | None, Path], gathered: _Gathered) -> Iterator[SampleRecord]:
+    for node, path in spools.items():
+        machine = HERE if node is None else gathered.time.deployment.nodes[node].machine
         for entry in read_spool(path):
             if isinstance(entry, SampleRows):
                 yield from entry.rows
             else:
-                gathered.take(entry)
+                gathered.take(machine, entry)
 
 
 class _Gathered:
     """Everything but the rows, so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: ServerTime) -> None:
+        self.time = time
         self._opened = Opened(0, {})
         self._began: Began | None = None
         self._tallies: dict[str, dict[str, Tally]] = {}
@@ -93,8 +110,8 @@ class _Gathered:
         self._models: list[ModelEvent] = []
         self._links: dict[str, LinkObserved] = {}
         self._deaths: dict[str, Death] = {}
-        self._host_usage: list[HostUsage] = []
-        self._versions: dict[str, str] = {}
+        self._host_usage: dict[str, list[HostUsage]] = {}
+        self._versions: dict[str, dict[str, str]] = {}
         self._sources: dict[str, Sourced] = {}
         self._invalidated: list[str] = []
         self._mistakes: list[str] = []
@@ -104,17 +121,18 @@ class _Gathered:
         self._faults: list[Faulted] = []
         self._cascades: list[Cascaded] = []
         self._moves: list[Moved] = []
-        self._hiccups = HiccupSums()
+        self._hiccups: dict[str, HiccupSums] = {}
+        self._watched: dict[str, set[str]] = {}
+        self._machine_of: dict[str, str] = {}
         self.rounds: list[RoundRecord] = []
 
-    def take(self, entry: Entry) -> None:
-        """Add an entry."""
-        match entry:
+    def take(self, machine: str, entry: Entry) -> None:
+        """Add an entry that was written down on a machine."""
+        if isinstance(entry, Elsewhere):
+            machine, entry = entry.machine, entry.entry
+        match entry := self.time.entry(machine, entry):
             case TallySnapshot(node=node, tallies=tallies):
                 self._tallies[node] = tallies
-            case Used(nodes=nodes, usage=usage):
-                self._usage.setdefault(nodes[0], []).append(usage)
-                self._hosts_of[nodes[0]] = nodes
             case Swapped(swap=swap):
                 self._swaps.append(swap)
             case Rounded(record=record):
@@ -127,11 +145,25 @@ class _Gathered:
                 self._scores.append(entry)
             case AppMetrics():
                 self._app_metrics.append(entry)
-            case Closed(nodes=nodes, versions=versions):
-                self._closed.update(nodes)
-                self._versions.update(versions)
+            case Used() | Closed() | HostUsed() | Hiccuped():
+                self._take_of_machine(machine, entry)
             case _:
                 self._take_of_run(entry)
+
+    def _take_of_machine(self, machine: str, entry: Used | Closed | HostUsed | Hiccuped) -> None:
+        match entry:
+            case Used(nodes=nodes, usage=usage):
+                self._usage.setdefault(nodes[0], []).append(usage)
+                self._hosts_of[nodes[0]] = nodes
+                self._machine_of[nodes[0]] = machine
+            case Closed(nodes=nodes, versions=versions):
+                self._closed.update(nodes)
+                self._versions.setdefault(machine, {}).update(versions)
+            case HostUsed(usage=usage):
+                self._host_usage.setdefault(machine, []).append(usage)
+            case Hiccuped(part=part, hiccups=hiccups):
+                self._hiccups.setdefault(machine, HiccupSums()).add(part, hiccups)
+                self._watched.setdefault(machine, set()).add(part)
 
     def _take_of_run(self, entry: Entry) -> None:
         match entry:
@@ -149,10 +181,8 @@ class _Gathered:
                 self._cascades.append(entry)
             case Linked(link=link):
                 self._links[link.name] = link
-            case HostUsed(usage=usage):
-                self._host_usage.append(usage)
-            case Hiccuped(part=part, hiccups=hiccups):
-                self._hiccups.add(part, hiccups)
+            case TookPart() | Compared():
+                pass  # see `machines_in`
             case Died(death=death):
                 self._deaths.setdefault(death.part, death)
             case Invalidated(reason=reason, mistake=mistake):
@@ -168,15 +198,15 @@ class _Gathered:
             command_started_ns=self._opened.command_started_ns,
             tallies=self._tallies,
             swaps=sorted(self._swaps, key=lambda swap: (swap.swapped_ns, swap.node, swap.workload)),
-            usage=self._usage,
+            usage={name: self.time.usage(self._machine_of[name], used) for name, used in self._usage.items()},
             hosts_of=self._hosts_of,
             closed=sorted(self._closed),
             models=sorted(self._models, key=lambda event: event.ready_ns),
             links=list(self._links.values()),
             deaths=list(self._deaths.values()),
-            host_usage=merged(self._host_usage),
+            host_usage=self._merged_usage(HERE),
             host=self._opened.host,
-            versions=dict(sorted(self._versions.items())),
+            versions=dict(sorted(self._versions.get(HERE, {}).items())),
             data_sources={name: sourced.source for name, sourced in self._sources.items()},
             real_data=sorted(name for name, sourced in self._sources.items() if sourced.real),
             invalidated=[*self._mistakes, *self._invalidated],
@@ -187,8 +217,29 @@ class _Gathered:
             faults=self._faults,
             cascades=self._cascades,
             moves=sorted(self._moves, key=lambda move: move.left_ns),
-            lateness=self._hiccups.lateness(self._host_usage, self._passed()),
+            lateness=[late for machine in sorted(self._hiccups) for late in self._lateness(machine)],
+            machines={
+                name: msgspec.structs.replace(
+                    seen,
+                    host_usage=self._merged_usage(name),
+                    versions=dict(sorted(self._versions.get(name, {}).items())),
+                )
+                for name, seen in self.time.machines.items()
+            },
         )
+
+    def _merged_usage(self, machine: str) -> list[HostUsage]:
+        return self.time.host_usage(machine, merged(self._host_usage.get(machine, [])))
+
+    def _lateness(self, machine: str) -> list[Lateness]:
+        passed = self._passed()
+        found = self._hiccups[machine].lateness(self._host_usage.get(machine, []), passed)
+        # A relay counts nothing, and is passed by all that is sent.
+        if self.time.machines and not any(
+            part in passed or part not in self._hosts_of for part in self._watched[machine]
+        ):
+            found = [msgspec.structs.replace(each, disturbed=0) for each in found]
+        return self.time.lateness(machine, found)
 
     def _passed(self) -> list[str]:
         """The parts that samples pass: their nodes have counted some."""

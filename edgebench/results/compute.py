@@ -9,13 +9,13 @@ from edgebench.fabric.records import Observations, RoundRecord
 from edgebench.results.disturbance import disturbance_figures, disturbance_of
 from edgebench.results.federations import federations_of
 from edgebench.results.figures import SCHEMA, DeathFigures, FaultFigures, Result
-from edgebench.results.machines import host_use_of, links_of, nodes_of, processes_of
+from edgebench.results.machines import links_of, machines_of, nodes_of, processes_of
 from edgebench.results.rollouts import rollouts_of
 from edgebench.results.run_fold import RunFold
 from edgebench.results.timeline import since_start_s
 from edgebench.results.verdict import verdict_of
 from edgebench.results.workload_figures import counted, due_until_ns, end_ns_of, workload_figures
-from edgebench.topology.deployment import Deployment
+from edgebench.topology.deployment import HERE, Deployment
 
 
 def result_of(
@@ -29,7 +29,7 @@ def result_of(
     disturbance = disturbance_figures(observations, disturbance_of(observations), due_ns, until_ns)
     workloads = {name: workload_figures(each, deployment, observations) for name, each in fold.workloads.items()}
     links = links_of(deployment, observations)
-    host_use = host_use_of(observations)
+    machines = machines_of(deployment, observations)
     processes = processes_of(deployment, observations)
     beside = {name: each.beside.figures() if each.beside else (None, None) for name, each in fold.workloads.items()}
     federated = federations_of(deployment, observations, rounds, beside)
@@ -39,7 +39,7 @@ def result_of(
         name=deployment.name,
         seed=deployment.seed,
         executor=deployment.executor,
-        verdict=verdict_of(deployment, observations, workloads, links, host_use, federated, disturbance),
+        verdict=verdict_of(deployment, observations, workloads, links, machines, federated, disturbance),
         workloads=workloads,
         federated=federated,
         links=links,
@@ -52,7 +52,7 @@ def result_of(
         started_to_first_decision_s=_first_decision_s(observations, fold),
         rollouts=rollouts_of(observations, {name: each.swaps for name, each in fold.workloads.items()}),
         processes=processes,
-        host_use=host_use,
+        host_use=machines[HERE].host_use,
         deaths=_deaths(observations),
         faults=[
             FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns), each.part)
@@ -62,6 +62,7 @@ def result_of(
         joint={name: each.figures() for name, each in fold.joints.items()},
         handovers=[each.figures(observations.started_ns or 0) for each in fold.handovers],
         disturbance=disturbance,
+        machines=machines,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -40,16 +40,16 @@ class Disturbance:
 
 
 def disturbance_of(observations: Observations) -> Disturbance | None:
-    """The disturbed seconds of a run, and of a long one the blocks that have any; None where nobody watched."""
+    """The disturbed seconds of a run, and of a long one the blocks that have any; None where nobody watched.
+
+    A second is disturbed if it was so on any machine; those of different machines begin at different moments.
+    """
     if not observations.lateness:
         return None
     spans: list[list[int]] = []
-    for each in observations.lateness:
-        if not each.disturbed:
-            continue
-        from_ns, to_ns = _span_ns(each)
-        if spans and spans[-1][1] == from_ns:
-            spans[-1][1] = to_ns
+    for from_ns, to_ns in sorted(_span_ns(each) for each in observations.lateness if each.disturbed):
+        if spans and spans[-1][1] >= from_ns:
+            spans[-1][1] = max(spans[-1][1], to_ns)
         else:
             spans.append([from_ns, to_ns])
     return Disturbance(np.array(spans, np.int64).reshape(-1, 2))
@@ -68,16 +68,37 @@ def disturbance_figures(
     during = [each for each in observations.lateness if _span_ns(each)[1] > start_ns and _span_ns(each)[0] < until_ns]
     latest = max(during, key=lambda each: each.most_ns, default=None)
     clipped = np.clip(disturbance.spans, start_ns, until_ns) - start_ns
+    due_ns = due_until_ns - start_ns
+    by_machine = {
+        machine: round(_disturbed_ns(those, start_ns, due_until_ns) / due_ns, 4)
+        for machine, those in _by_machine(during).items()
+    }
     return DisturbanceFigures(
-        share=round(_disturbed_ns(during, start_ns, due_until_ns) / (due_until_ns - start_ns), 4),
+        share=round(_on_any_ns(during, disturbance, start_ns, due_until_ns) / due_ns, 4),
         spans=[Span(_s(first), _s(last)) for first, last in clipped if last > first],
-        disturbed_s=_s(round(_disturbed_ns(during, start_ns, until_ns))),
+        disturbed_s=_s(round(_on_any_ns(during, disturbance, start_ns, until_ns))),
         mean_late_ms=stats.rounded(np.mean([ms(each.mean_ns) for each in during])) if during else 0.0,
         most_late_ms=stats.rounded(max((ms(each.mean_ns) for each in during), default=0.0)),
         worst_late_ms=stats.rounded(max((ms(each.worst_ns) for each in during), default=0.0)),
         most_hiccup_ms=0.0 if latest is None else stats.rounded(ms(latest.most_ns)),
         most_hiccup_of=None if latest is None else latest.part,
+        machines={machine: share for machine, share in by_machine.items() if share} if len(by_machine) > 1 else {},
     )
+
+
+def _by_machine(lateness: Iterable[Lateness]) -> dict[str, list[Lateness]]:
+    found: dict[str, list[Lateness]] = {}
+    for each in lateness:
+        found.setdefault(each.machine, []).append(each)
+    return found
+
+
+def _on_any_ns(lateness: Sequence[Lateness], disturbance: Disturbance, from_ns: int, to_ns: int) -> float:
+    """How much of a time was disturbed on any machine. Of a long run, which is told in blocks, it is not known how far
+    those of several machines coincide, and then it is the most that it can be."""
+    disturbed_ns = _disturbed_ns(lateness, from_ns, to_ns)
+    several = len({each.machine for each in lateness}) > 1
+    return min(disturbed_ns, disturbance.within_ns(from_ns, to_ns)) if several else disturbed_ns
 
 
 def _disturbed_ns(lateness: Iterable[Lateness], from_ns: int, to_ns: int) -> float:
@@ -87,7 +108,9 @@ def _disturbed_ns(lateness: Iterable[Lateness], from_ns: int, to_ns: int) -> flo
 
 
 def _span_ns(late: Lateness) -> tuple[int, int]:
-    return late.second * NS_PER_S, (late.second + late.seconds) * NS_PER_S
+    """On the server's clock."""
+    first_ns = late.second * NS_PER_S + late.ahead_ns
+    return first_ns, first_ns + late.seconds * NS_PER_S
 
 
 @dataclass

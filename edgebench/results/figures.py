@@ -11,17 +11,18 @@ from edgebench.results.federated_figures import FederatedFigures
 SCHEMA = 1
 
 
-ReasonKind = Literal["part", "run", "load", "host", "disturbance", "delivery", "model", "federation", "link"]
+ReasonKind = Literal["part", "run", "clock", "load", "host", "disturbance", "delivery", "model", "federation", "link"]
 """What a reason is about. `load`, `host`, `disturbance` and `link` may all be the machine's fault alone."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """Whether the figures may be trusted; every reason against it is a sentence with the number and the mend, `kinds`
-    what each of them is about."""
+    what each of them is about. notes: what is unusual, and does not count against it."""
 
     valid: bool
     reasons: list[str]
     kinds: list[ReasonKind] = []
+    notes: list[str] = []
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -34,12 +35,18 @@ class Latency(msgspec.Struct, frozen=True):
     max: float
 
 
-class HopStatistics(msgspec.Struct, frozen=True):
-    """ms; percentiles do not add up from hop to hop, means do."""
+class HopStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
+    """ms; percentiles do not add up from hop to hop, means do.
 
-    p50: float
-    p99: float
-    mean: float
+    bound_ms: of a hop that leads from a machine to another, how far at most the truth is from each of the three; one of
+    which the bound is more than 5 % and more than 0.5 ms is None, and so are all where nothing is known of a clock. A
+    hop within a machine has no bound, and every figure.
+    """
+
+    p50: float | None
+    p99: float | None
+    mean: float | None
+    bound_ms: float | None = None
 
 
 class Hops(msgspec.Struct, frozen=True):
@@ -334,6 +341,37 @@ class RolloutFigures(msgspec.Struct, frozen=True):
     nodes: dict[str, NodeSwap]
 
 
+class ClockFigures(msgspec.Struct, frozen=True):
+    """A machine's clock beside the server's while samples were due, from so many `exchanges`.
+
+    offset_ms: by how much it was ahead at the start of the streams; bound_ms: how far at most the truth ever was from
+    what was taken for it. drift_ppm: what it gained, on average, as long as it was compared; likewise. None where
+    nothing is known of it. jumped, unusual: in words; the first spoils figures, the second is allowed for.
+    """
+
+    offset_ms: float | None
+    bound_ms: float | None
+    drift_ppm: float | None
+    drift_bound_ppm: float | None
+    exchanges: int
+    jumped: list[str]
+    unusual: list[str]
+
+
+class MachineFigures(msgspec.Struct, frozen=True):
+    """A machine that holds parts of the run, so many `nodes` of it. address: as the server sees it, clock: beside the
+    server's; None of the server, which is `here`."""
+
+    arch: str
+    cores: int
+    memory_mb: int
+    address: str | None
+    clock: ClockFigures | None
+    host_use: HostUse | None
+    nodes: int
+    versions: dict[str, str]
+
+
 class HostUse(msgspec.Struct, frozen=True):
     """The cores that a run may use while samples were due: their mean busy share, the share of the time in which they
     were all (97 %) busy, and the mean shares that other guests of the same hardware and foreign processes took;
@@ -361,7 +399,7 @@ class DisturbanceFigures(msgspec.Struct, frozen=True):
     hour is told in blocks: `spans` are of those that have a disturbed second, `disturbed_s` of these seconds.)
     mean_late_ms: how late the timers of the run's parts fired, the mean of all seconds; most_late_ms: that of the worst
     second; worst_late_ms: in the worst second of the worst part that samples pass. most_hiccup_ms: the largest of all,
-    in the part `most_hiccup_of`.
+    in the part `most_hiccup_of`. machines: the share of each, where a run has several and that machine had any.
     """
 
     share: float
@@ -372,6 +410,7 @@ class DisturbanceFigures(msgspec.Struct, frozen=True):
     most_hiccup_of: str | None
     disturbed_s: float
     worst_late_ms: float
+    machines: dict[str, float] = {}
 
 
 class DeathFigures(msgspec.Struct, frozen=True):
@@ -421,3 +460,4 @@ class Result(msgspec.Struct, frozen=True):
     joint: dict[str, JointFigures]
     handovers: list[HandoverFigures]
     disturbance: DisturbanceFigures | None
+    machines: dict[str, MachineFigures]

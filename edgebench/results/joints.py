@@ -83,7 +83,7 @@ class JointFold:
             self._unjudged |= int(chunk.scored.sum()) < int(chunk.decided.sum())
             if chunk.scored.any():
                 right[chunk.scored] = judge(*chunk.outputs_and_labels())
-        rows = _Rows(chunk.keys(self._places), chunk.ns["scheduled_ns"], chunk.ns["arrived_ns"], right)
+        rows = _Rows(chunk.keys(self._places), chunk.own_ns("scheduled_ns"), chunk.own_ns("arrived_ns"), right)
         self._open[workload].append(rows)
         self._look_for_whole_ones()
 

@@ -1,16 +1,19 @@
-"""The links, processes and nodes of a run, and the machine that it ran on."""
+"""The links, processes and nodes of a run, and the machines that it ran on."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import HostUsage, Observations
-from edgebench.results.figures import HostUse, LinkFigures, NodeFigures, ProcessFigures
+from edgebench.results.clock_figures import clock_figures
+from edgebench.results.figures import HostUse, LinkFigures, MachineFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
+from edgebench.results.server_time import ServerTime
 from edgebench.results.verdict import FULL_BUSY
-from edgebench.topology.deployment import Deployment, NodePlan
+from edgebench.topology.deployment import HERE, Deployment, NodePlan
 
 _MB = 1_000_000
 
@@ -71,12 +74,43 @@ def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigur
     )
 
 
-def host_use_of(observations: Observations) -> HostUse | None:
-    """Of the machine, while samples were due; None where nothing was seen of it."""
+def machines_of(deployment: Deployment, observations: Observations) -> dict[str, MachineFigures]:
+    """Of each machine that held parts of the run, the server first."""
+    time = ServerTime(deployment, observations.machines)
+    host = observations.host
+    nodes = Counter(node.machine for node in deployment.nodes.values())
+    server = MachineFigures(
+        arch=str(host.get("machine", "")),
+        cores=int(host.get("cores", 0)),
+        memory_mb=int(host.get("memory_mb", 0)),
+        address=None,
+        clock=None,
+        host_use=host_use_of(observations, observations.host_usage),
+        nodes=nodes[HERE],
+        versions=observations.versions,
+    )
+    others = {
+        name: MachineFigures(
+            arch=seen.facts.arch,
+            cores=seen.facts.cores,
+            memory_mb=seen.facts.memory_mb,
+            address=seen.facts.address,
+            clock=clock_figures(time.tracks[name], observations),
+            host_use=host_use_of(observations, seen.host_usage),
+            nodes=nodes[name],
+            versions=seen.versions,
+        )
+        for name, seen in sorted(observations.machines.items())
+    }
+    return {HERE: server, **others}
+
+
+def host_use_of(observations: Observations, usage: Sequence[HostUsage]) -> HostUse | None:
+    """Of a machine, while samples were due; None where nothing was seen of it."""
     start_ns, end_ns = observations.started_ns, observations.ended_ns
     if start_ns is None:
         return None
-    during = [use for use in observations.host_usage if start_ns <= use.at_ns <= (end_ns or math.inf)]
+    during = [use for use in usage if start_ns <= use.at_ns <= (end_ns or math.inf)]
     if not during:
         return None
     return HostUse(

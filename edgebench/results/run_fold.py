@@ -11,6 +11,7 @@ from edgebench.results.chunks import SampleChunk, chunks_of
 from edgebench.results.disturbance import disturbance_of
 from edgebench.results.handovers import Handover, handovers_in
 from edgebench.results.joints import JointFold
+from edgebench.results.sample_times import SampleTimes
 from edgebench.results.timeline import axis_of
 from edgebench.results.values import Mergeable
 from edgebench.results.workload_fold import WorkloadFold, workload_fold
@@ -55,6 +56,7 @@ def folded(
 ) -> RunFold:
     """A whole run. batches: of its records, as pyarrow gives them."""
     fold = run_fold(deployment, observations, rounds)
+    times = SampleTimes(deployment, observations)
     for workload, chunk in chunks_of(batches, deployment.workloads):
-        fold.update(workload, chunk)
+        fold.update(workload, times.on_server(chunk))
     return fold

@@ -29,8 +29,9 @@ class Axis:
     narrow_ns: int
 
     def bins(self, at_ns: Ints) -> Ints:
-        """The narrow bin of each time [n]; the first is 0."""
-        return (at_ns - self.start_ns) // self.narrow_ns
+        """The narrow bin of each time [n]; the first is 0, also of what lies before by as much as clocks are off."""
+        found: Ints = np.maximum((at_ns - self.start_ns) // self.narrow_ns, 0)
+        return found
 
     def wider(self, count: int) -> tuple[float, int]:
         """The width in s of bins that suit so many samples, and how many narrow ones make one."""

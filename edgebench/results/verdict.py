@@ -13,6 +13,7 @@ from edgebench.results.figures import (
     DisturbanceFigures,
     HostUse,
     LinkFigures,
+    MachineFigures,
     ReasonKind,
     Slip,
     Undisturbed,
@@ -61,7 +62,7 @@ def verdict_of(
     observations: Observations,
     workloads: dict[str, WorkloadFigures],
     links: dict[str, LinkFigures],
-    host_use: HostUse | None,
+    machines: dict[str, MachineFigures],
     federated: dict[str, FederatedFigures],
     disturbance: DisturbanceFigures | None,
 ) -> Verdict:
@@ -74,8 +75,9 @@ def verdict_of(
         ("part", _deaths(deployment, observations)),
         ("run", observations.invalidated),
         ("run", _cut_short(deployment, observations)),
+        ("clock", _clocks(machines)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
-        ("host", _host(scheduled, host_use)),
+        ("host", _hosts(deployment, scheduled, machines)),
         ("disturbance", _disturbance(deployment, workloads, disturbance)),
         ("delivery", (reason for name, figures in workloads.items() for reason in _delivery(name, figures))),
         ("model", _rollouts(deployment, observations)),
@@ -83,7 +85,12 @@ def verdict_of(
         ("link", _links(links)),
     ]
     found = [(kind, reason) for kind, reasons in by_kind for reason in reasons]
-    return Verdict(valid=not found, reasons=[reason for _, reason in found], kinds=[kind for kind, _ in found])
+    return Verdict(
+        valid=not found,
+        reasons=[reason for _, reason in found],
+        kinds=[kind for kind, _ in found],
+        notes=list(_clock_notes(machines)),
+    )
 
 
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
@@ -149,22 +156,55 @@ def _slipped(slip: Slip, scheduled: int) -> bool:
     return slip.over >= SLIP_LEAST_SAMPLES and slip.over > SLIP_SHARE * scheduled
 
 
-def _host(workloads: dict[str, WorkloadFigures], host_use: HostUse | None) -> Iterator[str]:
-    if host_use is None:
+def _clocks(machines: dict[str, MachineFigures]) -> Iterator[str]:
+    for name, machine in machines.items():
+        if machine.clock is None:
+            continue
+        if not machine.clock.exchanges:
+            yield (
+                f"{name}: its clock was never compared with the server's, so nothing tells when what it saw happened; "
+                "see the log of the lab"
+            )
+        for jumped in machine.clock.jumped:
+            yield (
+                f"{name}: its clock {jumped}, and with it every latency of that time; keep the machine from being "
+                "suspended or moved, and run it again"
+            )
+
+
+def _clock_notes(machines: dict[str, MachineFigures]) -> Iterator[str]:
+    for name, machine in machines.items():
+        for unusual in machine.clock.unusual if machine.clock is not None else ():
+            yield f"{name}: its clock {unusual}; the bounds of the hops allow for it"
+
+
+def _hosts(
+    deployment: Deployment, workloads: dict[str, WorkloadFigures], machines: dict[str, MachineFigures]
+) -> Iterator[str]:
+    """A full machine is at fault where it makes the load; that a real one which decides is full is a finding."""
+    for name, machine in machines.items():
+        slips = [
+            figures.slip_ms.p95
+            for workload, figures in workloads.items()
+            if figures.slip_ms is not None
+            and any(deployment.nodes[source].machine == name for source in deployment.workloads[workload].sources)
+        ]
+        host = "the host" if len(machines) == 1 else f"machine {name}"
+        yield from _host(host, max(slips, default=0.0), machine.host_use)
+
+
+def _host(host: str, worst_slip_ms: float, host_use: HostUse | None) -> Iterator[str]:
+    if host_use is None or worst_slip_ms <= WAITING_SLIP_P95_MS:
         return
-    slips = [figures.slip_ms.p95 for figures in workloads.values() if figures.slip_ms is not None]
-    worst = max(slips, default=0.0)
-    if worst <= WAITING_SLIP_P95_MS:
-        return
-    waiting = f"and the schedule slipped by {worst:,.1f} ms at p95 (limit {WAITING_SLIP_P95_MS:g} ms)"
+    waiting = f"and the schedule slipped by {worst_slip_ms:,.1f} ms at p95 (limit {WAITING_SLIP_P95_MS:g} ms)"
     if host_use.full > FULL_SHARE:
         yield (
-            f"the host was saturated: every core was busy for {host_use.full:.0%} of the time (limit {FULL_SHARE:.0%}) "
+            f"{host} was saturated: every core was busy for {host_use.full:.0%} of the time (limit {FULL_SHARE:.0%}) "
             f"{waiting}; use fewer nodes or a lower rate, or free the machine"
         )
     if host_use.stolen > STOLEN_SHARE:
         yield (
-            f"the host lost {host_use.stolen:.0%} of its CPU time to other guests of its hardware "
+            f"{host} lost {host_use.stolen:.0%} of its CPU time to other guests of its hardware "
             f"(limit {STOLEN_SHARE:.0%}) {waiting}; run it again at a quieter time"
         )
 
@@ -174,9 +214,10 @@ def _disturbance(
 ) -> Iterator[str]:
     if disturbance is None:
         return
+    foreign = f"foreign work on {listed(list(disturbance.machines))}" if disturbance.machines else "foreign work"
     if disturbance.share > DISTURBED_SHARE:
         yield (
-            f"foreign work disturbed {disturbance.share:.0%} of the time in which samples were due (limit "
+            f"{foreign} disturbed {disturbance.share:.0%} of the time in which samples were due (limit "
             f"{DISTURBED_SHARE:.0%}): in the worst second the run's timers fired {disturbance.most_late_ms:,.1f} ms "
             f"late on average, {disturbance.worst_late_ms:,.1f} ms in the worst part; run it again on a quiet machine"
         )
@@ -186,7 +227,7 @@ def _disturbance(
             continue
         if not alone.n:
             yield (
-                f"{name}: foreign work disturbed every one of its {_decisions(figures.decided)}, so nothing tells by "
+                f"{name}: {foreign} disturbed every one of its {_decisions(figures.decided)}, so nothing tells by "
                 "how much it changed its figures; run it again on a quiet machine"
             )
             continue
@@ -194,7 +235,7 @@ def _disturbance(
         differences = list(_throughputs(figures, alone) if offline else _latencies(figures, alone))
         if differences:
             yield (
-                f"{name}: foreign work changed its figures: with and without the disturbed seconds "
+                f"{name}: {foreign} changed its figures: with and without the disturbed seconds "
                 f"{', '.join(differences)}; run it again on a quiet machine"
             )
 

@@ -12,6 +12,7 @@ from edgebench.core.tallies import Tally
 from edgebench.fabric.records import ModelEvent, Observations
 from edgebench.results import stats
 from edgebench.results.chunks import decides_at_random, latency_of, ms
+from edgebench.results.clock_tracks import UNKNOWN_NS
 from edgebench.results.figures import (
     Adequacy,
     Bound,
@@ -24,7 +25,6 @@ from edgebench.results.figures import (
     WorkloadFigures,
 )
 from edgebench.results.timeline import since_start_s
-from edgebench.results.values import Values
 from edgebench.results.verdict import slip_limit_ms
 from edgebench.results.workload_fold import WorkloadFold, bound_ms
 from edgebench.tasks import task_named
@@ -33,6 +33,9 @@ from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline, Server
 
 _MOST_FOR_INTERVAL = 100_000
+HOP_BOUND_MS = 0.5
+HOP_BOUND_SHARE = 0.05
+"""A figure of a hop between machines is given where it is known to within either."""
 
 
 def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> WorkloadFigures:
@@ -62,7 +65,7 @@ def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: O
         rejected=sum(rejected.values()),
         late=fold.late,
         latency_ms=latency,
-        hops_ms=Hops(**{hop: _spread(ns) for hop, ns in fold.hops_ns.items()}) if fold.decided else None,
+        hops_ms=Hops(**{hop: _hop(fold, hop) for hop in fold.hops_ns}) if fold.decided else None,
         throughput_hz=_throughput_hz(fold, observations),
         quality=_quality(fold, None, deployment, observations),
         models=_models(fold, deployment, observations),
@@ -117,9 +120,24 @@ def _scheduled(fold: WorkloadFold, tallies: dict[str, Tally]) -> int:
     return sum(max(fold.rows[node], tallies[node].scheduled if node in tallies else 0) for node in nodes)
 
 
-def _spread(ns: Values) -> HopStatistics:
+def _hop(fold: WorkloadFold, hop: str) -> HopStatistics:
+    ns = fold.hops_ns[hop]
     p50, p99 = ns.percentiles(0.5, 0.99)
-    return HopStatistics(p50=ms(p50), p99=ms(p99), mean=stats.rounded(ms(ns.mean)))
+    found = HopStatistics(p50=ms(p50), p99=ms(p99), mean=stats.rounded(ms(ns.mean)))
+    bound = fold.hop_bounds_ns.get(hop)
+    return found if bound is None or bound.most is None else known_within(found, bound.most)
+
+
+def known_within(found: HopStatistics, bound_ns: int) -> HopStatistics:
+    """The figures of a hop between two machines, without those of which too little is known."""
+    bound_ms = ms(bound_ns)
+
+    def known(figure_ms: float | None) -> float | None:
+        off = figure_ms is None or bound_ms > max(HOP_BOUND_MS, HOP_BOUND_SHARE * figure_ms)
+        return None if off else figure_ms
+
+    told_ms = None if bound_ns >= UNKNOWN_NS else stats.rounded(bound_ms)
+    return HopStatistics(known(found.p50), known(found.p99), known(found.mean), told_ms)
 
 
 def _slip(fold: WorkloadFold) -> Slip | None:

@@ -29,7 +29,8 @@ class WorkloadFold(Mergeable):
     """One workload.
 
     places: node -> its number. rows: by node. by_digest, not_finite: decisions by the model that made them, and those
-    of which an output is no finite number. over: decisions beyond the bound of `bound_ms`.
+    of which an output is no finite number. over: decisions beyond the bound of `bound_ms`. hop_bounds_ns: how far off
+    those hops may be that lead from a machine to another.
     """
 
     PARAMETERS: ClassVar = ("plan", "places")
@@ -53,6 +54,7 @@ class WorkloadFold(Mergeable):
     arrived_ns: Extremes = field(default_factory=Extremes)
     slip_ns: Values = field(default_factory=Values)
     hops_ns: dict[str, Values] = field(default_factory=lambda: {hop: Values() for hop in HOPS})
+    hop_bounds_ns: dict[str, Extremes] = field(default_factory=dict)
     scores: Scores = field(default_factory=Scores)
 
     def update(self, chunk: SampleChunk) -> None:
@@ -73,6 +75,8 @@ class WorkloadFold(Mergeable):
         self.arrived_ns.update(chunk.ns["arrived_ns"][chunk.decided])
         for hop, took_ns in chunk.hops_ns.items():
             self.hops_ns[hop].update(took_ns)
+        for hop, bound_ns in chunk.hop_bounds_ns.items():
+            self.hop_bounds_ns.setdefault(hop, Extremes()).update(np.array([bound_ns]))
         self.scores.update(chunk, chunk.keys(self.places), self.timeline.axis.bins(chunk.ns["scheduled_ns"]))
         for part in (self.timeline, self.cascade, self.beside, self.undisturbed, *self.swaps.values()):
             if part is not None:

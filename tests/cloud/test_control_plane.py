@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from aiohttp import web
 from cloud.control_plane import ControlPlane
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
+from edgebench.clock import NS_PER_MS, NS_PER_S, OTHER_CLOCK
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric.control import ControlClient, fetch_model, upload_model
 from edgebench.fabric.node_process import NodeProcess
@@ -99,10 +103,51 @@ def test_a_node_gets_its_slice_by_its_token_and_no_other(served: Served) -> None
 
 def test_a_heartbeat_is_noted_and_answered(served: Served) -> None:
     with served.client("bed-token") as client:
-        assert client.beat(Heartbeat(["bed-0", "bed-1"], ready=True, drained=False)).phase == "preparing"
+        state, exchange = client.beat(Heartbeat(["bed-0", "bed-1"], ready=True, drained=False))
+        assert state.phase == "preparing"
+        # Of one clock, each of whose stamps comes after the one before.
+        stamps = [exchange.t0_ns, exchange.t1_ns, exchange.t2_ns, exchange.t3_ns]
+        assert stamps == sorted(stamps)
         assert client.state().ready == ["bed-0", "bed-1"]
         with pytest.raises(FabricError, match="403"):
             client.beat(Heartbeat(["ward"], ready=True, drained=True))
+
+
+COMPARE = """
+import sys
+from edgebench.clock import now_ns
+from edgebench.core.clocks import ClockComparison
+from edgebench.fabric.control import ControlClient
+from edgebench.fabric.slices import Heartbeat
+
+clock, client = ClockComparison(), ControlClient(sys.argv[1], "bed-token")
+for _ in range(300):
+    _, exchange = client.beat(Heartbeat(["bed-0", "bed-1"], ready=False, drained=False))
+    clock.add(exchange.t0_ns, exchange.t1_ns, exchange.t2_ns, exchange.t3_ns)
+own_ns = now_ns()
+print(own_ns, clock.at(own_ns).offset_ns, clock.at(own_ns).bound_ns)
+"""
+AHEAD_NS = 5_000 * NS_PER_S
+
+
+@pytest.mark.parametrize(("elsewhere", "ppm"), [("seam", 0), ("seam", 200), ("namespace", 0)])
+def test_another_clock_is_found_within_the_stated_bound_over_heartbeats(
+    served: Served, elsewhere: str, ppm: int
+) -> None:
+    # A time namespace gives a process a monotonic clock of its own, which does not drift.
+    command = ["unshare", "--time", "--monotonic", "5000"] if elsewhere == "namespace" else []
+    clock = {OTHER_CLOCK: f"{AHEAD_NS},{ppm}"} if elsewhere == "seam" else {}
+    told = subprocess.run(
+        [*command, sys.executable, "-c", COMPARE, served.url],
+        env={**os.environ, **clock},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    own_ns, offset_ns, bound_ns = map(int, told.stdout.split())
+    here_ns = round((own_ns - AHEAD_NS) / (1 + ppm * 1e-6))
+    assert abs(here_ns - own_ns - offset_ns) <= bound_ns < 5 * NS_PER_MS
 
 
 def test_a_model_is_fetched_and_verified(served: Served, tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import msgspec
 import pytest
 
 from cloud.slicing import slice_for
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, now_s, sleep_s
+from edgebench.core.clocks import Exchange
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric import node_process
 from edgebench.fabric.control import ControlClient, fetch_model
 from edgebench.fabric.node_process import NodeProcess, RunBrokenOffError, join_run
-from edgebench.fabric.slices import Endpoints, Heartbeat, RunState
+from edgebench.fabric.slices import Beaten, Endpoints, Heartbeat, RunState
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 
@@ -185,7 +186,7 @@ def test_a_node_that_the_cloud_refuses_later_stops_at_once_and_says_why(
 
 @pytest.mark.usefixtures("signals")
 def test_a_node_says_for_what_reason_its_run_was_called_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with answering(200, msgspec.json.encode(RunState("aborted", reason="no data"))) as url:
+    with answering(200, msgspec.json.encode(Beaten(RunState("aborted", reason="no data"), 0, 0))) as url:
         assert broken_off_after_s(ControlClient(url, "token"), tmp_path, 600.0) < AT_ONCE_S
     assert "stopping before the end of the run: no data" in caplog.text
 
@@ -193,22 +194,36 @@ def test_a_node_says_for_what_reason_its_run_was_called_off(tmp_path: Path, capl
 class _CallsOff(ControlClient):
     """Calls the run off as soon as the node is ready."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_at_first: int = 0) -> None:
         super().__init__("http://h:1", "token")
         self.ready: list[bool] = []
+        self._slow_at_first = slow_at_first
 
-    def beat(self, heartbeat: Heartbeat) -> RunState:
+    def beat(self, heartbeat: Heartbeat) -> tuple[RunState, Exchange]:
+        """The cloud's clock is 5 s ahead."""
         self.ready.append(heartbeat.ready)
-        return RunState("aborted") if heartbeat.ready else RunState("preparing")
+        took_ns = NS_PER_S if len(self.ready) <= self._slow_at_first else NS_PER_MS
+        at_ns = now_ns()
+        exchange = Exchange(at_ns - took_ns, 5 * NS_PER_S + at_ns, 5 * NS_PER_S + at_ns, at_ns)
+        return RunState("aborted" if heartbeat.ready else "preparing"), exchange
 
 
 @pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize(
+    ("elsewhere", "beats"),
+    [
+        pytest.param(False, [False, True], id="on the cloud's machine"),
+        # An exchange of a second tells too little; the next heartbeats are quick.
+        pytest.param(True, [False, False, True], id="with a clock of its own"),
+    ],
+)
 def test_a_node_that_has_become_ready_says_so_before_its_next_heartbeat_is_due(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, beats: list[bool]
 ) -> None:
     monkeypatch.setattr(node_process, "_HEARTBEAT_S", 600.0)
-    control = _CallsOff()
-    plan = slice_for(DEPLOYMENT, ["ward"], {"ward": Endpoints("mqtt://h:1", "http://h:2")}, {})
+    control = _CallsOff(slow_at_first=1)
+    endpoints = Endpoints("mqtt://h:1", "http://h:2", shares_clock=not elsewhere)
+    plan = slice_for(DEPLOYMENT, ["ward"], {"ward": endpoints}, {})
     process = NodeProcess(plan, control, "token", tmp_path)
 
     def get_ready() -> None:
@@ -225,7 +240,7 @@ def test_a_node_that_has_become_ready_says_so_before_its_next_heartbeat_is_due(
             before_flush=lambda: None,
             on_model=lambda _workload, _runtime, _manifest: None,
         )
-    assert control.ready == [False, True]
+    assert control.ready == beats
 
 
 def test_what_answers_and_is_no_cloud_is_named_as_such() -> None:

@@ -133,3 +133,8 @@ def test_off_loopback_each_node_has_a_login_and_knows_by_which_name_the_far_end_
     assert endpoints["ward-1"].uplink == f"mqtts://ward-1:of-ward-1@10.0.0.1:{uplink}?name=here.edgebench.internal"
     assert endpoints["ward-1"].models == f"https://10.0.0.1:{models}?name=here.edgebench.internal"
     assert wires.control_url("pi").url == "https://10.0.0.1:2000?name=here.edgebench.internal"
+
+
+def test_only_where_the_cloud_is_a_node_need_not_compare_clocks() -> None:
+    endpoints = wiring(ward_1="pi").endpoints()
+    assert {node for node, each in endpoints.items() if not each.shares_clock} == {"ward-1"}

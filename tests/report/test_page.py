@@ -132,6 +132,19 @@ def test_disturbed_seconds_are_marked_in_every_chart_over_time(tmp_path: Path) -
     assert f"/ {alone.n:,}<" in page
 
 
+def test_machines_and_their_clocks_stand_in_the_report_where_there_are_several(tmp_path: Path, ward: Path) -> None:
+    assert "<h2>Machines</h2>" not in _page(ward)
+    machines = factory.board("pi", host_usage=[HostUsage(at_ms(500 * n), 0.5, 0.0, 0.01) for n in range(8)])
+    boards = factory.placed(factory.deployment(), bed_0="pi")
+    page = _small(tmp_path, factory.observations(machines=machines), boards)
+    assert "<h2>Machines</h2>" in page
+    row = re.search(r'<tr><th scope="row">pi</th>(.*?)</tr>', page)
+    assert row is not None
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row[1])
+    assert cells == ["aarch64", "10.0.0.2", "1", "4", "4,000", "50%", "1.0%", "0.000", "0.007", "0.0 ± 0.0"]
+    assert "3.00 / 3.00 ± 0.01" in page
+
+
 def test_a_model_is_held_against_itself_before_it_was_exported(tmp_path: Path) -> None:
     observed = factory.observations()
     (event,) = observed.models

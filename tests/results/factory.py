@@ -9,9 +9,20 @@ import msgspec
 import numpy as np
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
+from edgebench.core.clocks import Exchange
 from edgebench.core.samples import Decision, SampleRecord, Stamps
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import LinkObserved, ModelEvent, Observations, RoundRecord, Swap, Usage
+from edgebench.fabric.records import (
+    HostUsage,
+    LinkObserved,
+    MachineFacts,
+    MachineSeen,
+    ModelEvent,
+    Observations,
+    RoundRecord,
+    Swap,
+    Usage,
+)
 from edgebench.inference.spec import TensorSpec
 from edgebench.results import run_fold
 from edgebench.results.compute import result_of
@@ -186,6 +197,23 @@ def observations(**changes: Any) -> Observations:
         data_sources={"death-risk": "generated"},
     )
     return msgspec.structs.replace(observed, **changes)
+
+
+def placed(deployment: Deployment, **machines: str) -> Deployment:
+    """With nodes on other machines. machines: node, `_` for `-`, -> the machine."""
+    named = {node.replace("_", "-"): machine for node, machine in machines.items()}
+    nodes = {
+        name: msgspec.structs.replace(node, machine=named.get(name, node.machine))
+        for name, node in deployment.nodes.items()
+    }
+    return msgspec.structs.replace(deployment, nodes=nodes)
+
+
+def board(name: str, *, host_usage: Sequence[HostUsage] = ()) -> dict[str, MachineSeen]:
+    """Another machine, whose clock happens to read as the server's."""
+    compared = [Exchange(at_ns, at_ns, at_ns, at_ns) for at_ns in range(at_ms(-5_000), at_ms(10_000), NS_PER_S)]
+    facts = MachineFacts(name, "aarch64", 4, 4_000, "10.0.0.2")
+    return {name: MachineSeen(facts, compared, list(host_usage))}
 
 
 def tallies(**counts: Any) -> dict[str, dict[str, Tally]]:

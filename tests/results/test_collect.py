@@ -20,6 +20,7 @@ LARGE: SampleRecord = factory.row(0, 0, output=[0.5] * 1_000)
 
 
 def _spools(run_dir: Path, rows: int) -> None:
+    rundir.write_deployment(run_dir, factory.deployment())
     (run_dir / UPLOADS).mkdir()
     command = Spool(run_dir / COMMAND_SPOOL)
     command.write(Opened(0, {}))

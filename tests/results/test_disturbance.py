@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edgebench.clock import NS_PER_MS
+from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
 from edgebench.fabric.records import Hiccup, HostUsage, Observations
 from edgebench.report import trust_view
@@ -61,6 +61,23 @@ def test_disturbed_seconds_in_a_row_are_one_span() -> None:
     found = result(seen((LATE_MS, QUIET_MS, LATE_MS, LATE_MS))).disturbance
     assert found is not None
     assert found.spans == [Span(0.0, 1.0), Span(2.0, 4.0)]
+
+
+def test_seconds_of_several_machines_count_once_and_the_verdict_names_the_machines() -> None:
+    # Second 1 of the board begins with 0.5 s of second 0 of the server still to come, and ends in second 1.
+    here = seen(SECOND_LATE, foreign=0.6)
+    there = [
+        msgspec.structs.replace(each, machine="pi", ahead_ns=-NS_PER_S // 2)
+        for each in seen((QUIET_MS, LATE_MS, LATE_MS, QUIET_MS)).lateness
+    ]
+    observed = msgspec.structs.replace(here, lateness=[*here.lateness, *there], machines=factory.board("pi"))
+    boards = factory.placed(factory.deployment(), bed_0="pi", ward_0="pi")
+    found = factory.result(boards, observed, rows({1: 40.0}))
+    assert found.disturbance is not None
+    assert found.disturbance.spans == [Span(0.5, 2.5)]
+    assert (found.disturbance.share, found.disturbance.disturbed_s) == (0.5, 2.0)
+    assert found.disturbance.machines == {"here": 0.25, "pi": 0.5}
+    assert found.verdict.reasons[0].startswith("foreign work on here, pi disturbed 50% of the time")
 
 
 @pytest.mark.parametrize(

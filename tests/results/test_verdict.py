@@ -18,7 +18,9 @@ ROWS = [row(seq, 10 * seq, label=None) for seq in range(400)]
 
 
 def _verdict(
-    observations: Observations | None = None, rows: list[SampleRecord] | None = None, plan: WorkloadPlan | None = None
+    observations: Observations | None = None,
+    rows: list[SampleRecord] | None = None,
+    plan: WorkloadPlan | None = None,
 ) -> Verdict:
     deployment = factory.deployment(*([plan] if plan else []))
     return factory.result(deployment, observations or factory.observations(), ROWS if rows is None else rows).verdict
@@ -96,6 +98,17 @@ def test_a_host_that_is_late_because_its_time_is_stolen_makes_a_run_invalid() ->
     late = _slipped(30, 17)
     assert _one(_verdict(_host(0.5, 0.12), late)).startswith("the host lost 12% of its CPU time to other guests")
     assert _verdict(_host(0.5, 0.08), late).valid
+
+
+@pytest.mark.parametrize(("node", "valid"), [("bed_0", False), ("ward_0", True)])
+def test_a_full_machine_makes_a_run_invalid_where_it_makes_the_load(node: str, valid: bool) -> None:
+    # An edge that is full is what was to be found out; a full host with emulated beds is no bench of boards.
+    full = [HostUsage(at_ms(500 * n), 0.98, 0.0) for n in range(8)]
+    observed = factory.observations(machines=factory.board("pi", host_usage=full))
+    boards = factory.placed(factory.deployment(), **{node: "pi"})
+    found = factory.result(boards, observed, _slipped(30, 17)).verdict
+    assert found.valid is valid
+    assert [reason.partition(":")[0] for reason in found.reasons] == ["machine pi was saturated"] * (not valid)
 
 
 def test_stolen_time_that_kept_nobody_waiting_does_not() -> None:

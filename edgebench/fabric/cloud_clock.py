@@ -1,0 +1,44 @@
+"""The cloud's clock as a process on another machine knows it, so that streams start everywhere at one moment."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgebench.clock import NS_PER_MS, now_ns
+from edgebench.core.clocks import ClockComparison, Exchange
+from edgebench.fabric.slices import RunState
+
+START_BOUND_NS = 25 * NS_PER_MS
+"""Streams may start apart by as much as a sample may slip its schedule."""
+
+
+class CloudClock:
+    """Compared with every heartbeat, from the thread of these alone."""
+
+    def __init__(self, *, shared: bool) -> None:
+        """shared: it is the process's own, so that there is nothing to compare, and no error."""
+        self._comparison = None if shared else ClockComparison()
+
+    def compare(self, exchange: Exchange) -> None:
+        """Take in the stamps of a heartbeat and its answer."""
+        if self._comparison is not None:
+            self._comparison.add(exchange.t0_ns, exchange.t1_ns, exchange.t2_ns, exchange.t3_ns)
+
+    @property
+    def bound_ns(self) -> int | None:
+        """How far at most the truth is from what is known; None before the first comparison."""
+        if self._comparison is None:
+            return 0
+        offset = self._comparison.at(now_ns())
+        return None if offset is None else offset.bound_ns
+
+    @property
+    def is_known(self) -> bool:
+        """Whether streams can start by it."""
+        return (bound_ns := self.bound_ns) is not None and bound_ns <= START_BOUND_NS
+
+    def on_own(self, state: RunState) -> RunState:
+        """What the cloud says, with its time on this process's clock."""
+        if self._comparison is None or state.start_ns is None:
+            return state
+        return msgspec.structs.replace(state, start_ns=self._comparison.own_at(state.start_ns))
