@@ -19,7 +19,8 @@ from edgebench.clock import now_ns
 from edgebench.core.clocks import Exchange
 from edgebench.fabric.tls import Trust, client_context, tls_name
 from edgebench.lab.addresses import LabUrl
-from edgebench.lab.messages import HERE, ClockQuestion, LabError
+from edgebench.lab.messages import ClockQuestion, LabError
+from edgebench.topology.deployment import HERE
 
 PROTOCOL = "edgebench-clock"
 _LENGTH = struct.Struct("!H")

@@ -17,7 +17,8 @@ import msgspec
 
 from edgebench.fabric.tls import HttpsConnection, tls_name
 from edgebench.lab.addresses import LabUrl
-from edgebench.lab.messages import HERE, STATUS, LabError
+from edgebench.lab.messages import STATUS, LabError
+from edgebench.topology.deployment import HERE
 
 _ANSWER_S = 10.0
 _MOST_ANSWER_BYTES = 64 << 20

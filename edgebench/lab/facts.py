@@ -6,6 +6,8 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
+import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 
 import edgebench
@@ -19,6 +21,7 @@ _RUNTIMES = {
     "torch": ("torch",),
 }
 """Name -> the modules of which any one is enough."""
+_BROKERS = {"mosquitto": "mosquitto", "nats": "nats-server"}
 _TOLD = ("ai-edge-litert", "tflite-runtime", "numpy", "paho-mqtt")
 
 
@@ -31,6 +34,7 @@ def facts_of_this_machine() -> Facts:
         versions={"edgebench": edgebench.__version__, "python": platform.python_version(), **_versions()},
         code=code_digest(),
         runtimes=tuple(name for name, modules in _RUNTIMES.items() if any(map(_is_there, modules))),
+        brokers=tuple(name for name, program in _BROKERS.items() if _program(program) is not None),
     )
 
 
@@ -48,6 +52,11 @@ def _cores() -> int:
 
 def _is_there(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
+
+
+def _program(name: str) -> str | None:
+    places = [os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts"), "/usr/sbin", "/usr/local/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def _versions() -> dict[str, str]:

@@ -19,9 +19,10 @@ from edgebench.fabric.tls import private_folder, renew, server_context, trust_in
 from edgebench.lab.addresses import LabUrl, Listen
 from edgebench.lab.database import Database
 from edgebench.lab.doorkeeper import Door, Doorkeeper
-from edgebench.lab.messages import DEFAULT_PORT, HERE, OPERATOR, LabError
+from edgebench.lab.messages import DEFAULT_PORT, OPERATOR, LabError
 from edgebench.lab.operator_routes import OperatorRoutes
 from edgebench.lab.server import LabServer
+from edgebench.topology.deployment import HERE
 
 _LISTEN = "listen"
 _ADDRESSES = "addresses"

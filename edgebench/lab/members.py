@@ -15,8 +15,9 @@ from edgebench.errors import FabricError
 from edgebench.fabric.authority import MACHINE_DAYS, Authority, Issued, key_pem, make_key, make_request, requested_key
 from edgebench.fabric.tls import Peer
 from edgebench.lab.database import Database
-from edgebench.lab.messages import HERE, AbsentError, Facts, Joined, JoinRequest, LabError, Role, TokenError, check_name
+from edgebench.lab.messages import AbsentError, Facts, Joined, JoinRequest, LabError, Role, TokenError, check_name
 from edgebench.lab.tokens import Token, digest_of, is_secret_of, new_token
+from edgebench.topology.deployment import HERE
 
 _FORGOTTEN_AFTER_S = 30 * 86_400.0
 """Until then whoever comes with an old token is told what became of it."""

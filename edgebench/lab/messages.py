@@ -9,12 +9,11 @@ import msgspec
 
 from edgebench.core.clocks import Exchange, Offset
 from edgebench.errors import EdgebenchError
+from edgebench.topology.deployment import HERE
 
 Role = Literal["any", "edge", "device"]
 ReportKind = Literal["report", "lost", "restarted", "removed"]
 
-HERE = "here"
-"""The lab's own computer, in topologies and certificates."""
 OPERATOR = "operator"
 """Who holds the certificate of that name may give orders; it never leaves the lab's own computer."""
 RESERVED = frozenset({HERE, OPERATOR, "local"})
@@ -80,8 +79,8 @@ STATUS: dict[int, type[LabError]] = {
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a machine says of itself. code: digest of the source that it runs. runtimes: those of models that it has.
-    address: its own, by which it reaches the lab."""
+    """What a machine says of itself. code: digest of the source that it runs. runtimes: those of models that it has;
+    brokers: the programs. address: its own, by which it reaches the lab."""
 
     arch: str
     cores: int
@@ -89,6 +88,7 @@ class Facts(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     code: str
     runtimes: tuple[str, ...]
+    brokers: tuple[str, ...] = ()
     address: str = ""
 
 
@@ -199,6 +199,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     versions: dict[str, str] = {}
     same_code: bool = False
     runtimes: tuple[str, ...] = ()
+    brokers: tuple[str, ...] = ()
     offset: Offset | None = None
     last_seen_s: float | None = None
     holder: Holder | None = None

@@ -15,7 +15,6 @@ from edgebench.fabric.tls import Trust, client_context, private_folder, trust_in
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.connection import LabConnection
 from edgebench.lab.messages import (
-    HERE,
     MOST_BODY_BYTES,
     OPERATOR,
     AbsentError,
@@ -32,6 +31,7 @@ from edgebench.lab.messages import (
     Send,
     check_run_id,
 )
+from edgebench.topology.deployment import HERE
 
 _AGAIN_S = 0.5
 _NEVER_NS = 1 << 62

@@ -13,7 +13,6 @@ from edgebench.fabric.tls import tls_name
 from edgebench.lab.members import Member
 from edgebench.lab.messages import (
     DEVICE_PORT,
-    HERE,
     AbsentError,
     Clock,
     DeviceCredential,
@@ -27,6 +26,7 @@ from edgebench.lab.messages import (
 )
 from edgebench.lab.server import LabServer, asked, number_of, packed, waiting_s
 from edgebench.lab.wheel import code_digest
+from edgebench.topology.deployment import HERE
 
 _SHORTEST_S = 10.0
 _LONGEST_S = 7 * 86_400.0
@@ -72,8 +72,9 @@ class OperatorRoutes:
             raise LabError(f"a token is good for {_SHORTEST_S:.0f} s to {_LONGEST_S / 86_400:.0f} days")
         wheel = await asyncio.to_thread(self._lab.wheel_line)
         token, until = self._lab.members.invite(invitation.role, invitation.for_s)
+        # On 32-bit Arm some of what is needed comes from Debian's packages only.
         home = "~/edgebench"
-        install = f"python3 -m venv {home} && . {home}/bin/activate && pip install {wheel}"
+        install = f"python3 -m venv --system-site-packages {home} && . {home}/bin/activate && pip install {wheel}"
         return packed(Invited(install, f"edgebench join {self._lab.url} --token {token}", _told(until)))
 
     async def _invite_device(self, request: web.Request) -> web.Response:
@@ -161,6 +162,7 @@ class OperatorRoutes:
             versions=facts.versions,
             same_code=facts.code == code_digest(),
             runtimes=facts.runtimes,
+            brokers=facts.brokers,
             offset=presence.offset,
             last_seen_s=silent_s,
             holder=holder,

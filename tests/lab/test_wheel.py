@@ -36,7 +36,7 @@ def test_a_wheel_is_what_runs_here_and_the_same_when_it_is_packed_again(tmp_path
 def test_the_line_that_is_printed_installs_that_wheel_and_no_other(lab: Lab, tmp_path: Path, is_it: bool) -> None:
     line = lab.client.invite().install
     venv, activate, pip = (shlex.split(part) for part in line.split(" && "))
-    assert venv == ["python3", "-m", "venv", "~/edgebench"]
+    assert venv == ["python3", "-m", "venv", "--system-site-packages", "~/edgebench"]
     assert activate == [".", "~/edgebench/bin/activate"]
     assert pip[:2] == ["pip", "install"]
     if not is_it:  # somebody between the board and the lab
