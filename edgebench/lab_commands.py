@@ -112,6 +112,9 @@ def _list(args: argparse.Namespace) -> int:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for machine in machines:
+        if machine.mend is not None:
+            print(f"{machine.name} runs other code than this; on it: {machine.mend} (then join again)")
     for reason, number in edgebench.lab_refusals().items():
         print(f"refused: {reason}: {number:,}")
     return 0

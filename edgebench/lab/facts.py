@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 
@@ -34,6 +35,7 @@ def facts_of_this_machine() -> Facts:
         versions={"edgebench": edgebench.__version__, "python": platform.python_version(), **_versions()},
         code=code_digest(),
         runtimes=tuple(name for name, modules in _RUNTIMES.items() if any(map(_is_there, modules))),
+        python=sys.executable,
         brokers=tuple(name for name, program in _BROKERS.items() if _program(program) is not None),
     )
 

@@ -7,7 +7,6 @@ hands reports in, and one compares clocks, each in a thread of its own.
 from __future__ import annotations
 
 import secrets
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -158,9 +157,9 @@ class MachineLink:
             break
         else:
             return
-        if welcome.wheel is not None and not self._told_to_upgrade:
+        if welcome.mend is not None and not self._told_to_upgrade:
             self._told_to_upgrade = True
-            self._tell(f"this machine runs other code than the lab: {sys.executable} -m pip install {welcome.wheel}")
+            self._tell(f"this machine runs other code than the lab; join again after: {welcome.mend}")
         with self._changed:
             self._session, self._done, self._first = session, 0, 1
             self._outbox.clear()

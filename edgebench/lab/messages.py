@@ -80,7 +80,7 @@ STATUS: dict[int, type[LabError]] = {
 
 class Facts(msgspec.Struct, frozen=True):
     """What a machine says of itself. code: digest of the source that it runs. runtimes: those of models that it has;
-    brokers: the programs. address: its own, by which it reaches the lab."""
+    brokers: the programs. python: the interpreter. address: its own, by which it reaches the lab."""
 
     arch: str
     cores: int
@@ -89,6 +89,7 @@ class Facts(msgspec.Struct, frozen=True):
     code: str
     runtimes: tuple[str, ...]
     brokers: tuple[str, ...] = ()
+    python: str = ""
     address: str = ""
 
 
@@ -125,11 +126,11 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """wheel: where the lab's code is to be had, as pip takes it, for a machine that runs another."""
+    """mend: the line by which a machine that runs other code than the lab comes to run the same."""
 
     name: str
     role: Role
-    wheel: str | None = None
+    mend: str | None = None
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -184,7 +185,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
 
     address: as the lab sees it; server_address: the lab's, as the machine reaches it. offset: the lab's clock minus the
     machine's, now. last_seen_s: so long ago; None: never. same_code: whether it runs the very code that the lab does.
-    near: of a `device-only` one, the machine whose broker it connects to.
+    mend: the line to paste there otherwise. near: of a `device-only` one, the machine whose broker it connects to.
     """
 
     name: str
@@ -198,6 +199,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     memory_mb: int = 0
     versions: dict[str, str] = {}
     same_code: bool = False
+    mend: str | None = None
     runtimes: tuple[str, ...] = ()
     brokers: tuple[str, ...] = ()
     offset: Offset | None = None

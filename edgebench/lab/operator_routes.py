@@ -25,7 +25,6 @@ from edgebench.lab.messages import (
     Send,
 )
 from edgebench.lab.server import LabServer, asked, number_of, packed, waiting_s
-from edgebench.lab.wheel import code_digest
 from edgebench.topology.deployment import HERE
 
 _SHORTEST_S = 10.0
@@ -146,7 +145,7 @@ class OperatorRoutes:
         presence, facts = self._lab.presence(member.name), member.facts
         if member.near is not None:
             return MachineInfo(member.name, "device-only", member.role, True, holder=holder, near=member.near)
-        silent_s = presence.silent_s
+        mend, silent_s = self._lab.mend(facts), presence.silent_s
         if silent_s is None and member.seen_s is not None:
             silent_s = utc_now().timestamp() - member.seen_s
         return MachineInfo(
@@ -160,7 +159,8 @@ class OperatorRoutes:
             cores=facts.cores,
             memory_mb=facts.memory_mb,
             versions=facts.versions,
-            same_code=facts.code == code_digest(),
+            same_code=mend is None,
+            mend=mend,
             runtimes=facts.runtimes,
             brokers=facts.brokers,
             offset=presence.offset,

@@ -32,6 +32,7 @@ from edgebench.lab.messages import (
     OPERATOR,
     ClockQuestion,
     ConflictError,
+    Facts,
     Hello,
     Introduction,
     JoinRequest,
@@ -105,6 +106,10 @@ class LabServer:
         wheel = self.wheel()
         place = f"{self.url}/v1/wheel/{wheel.path.name}#sha256={wheel.sha256}"
         return f"--trusted-host {str(self.url).removeprefix('https://')} {place}"
+
+    def mend(self, facts: Facts) -> str | None:
+        """The line by which a machine comes to run the lab's code; None where it does."""
+        return None if facts.code == code_digest() else f"{facts.python} -m pip install {self.wheel_line()}"
 
     def files_of(self, run_id: str) -> Path:
         """Where what machines hand in for a run comes to lie."""
@@ -244,9 +249,9 @@ class LabServer:
         self._hear(request, presence)
         self.members.seen(name, hello.facts)
         self.told.set()
-        same = hello.facts.code == code_digest()
-        wheel = None if same else await asyncio.to_thread(self.wheel_line)
-        return packed(Welcome(name, self.members.get(name).role, wheel))
+        if hello.facts.code != code_digest():
+            await asyncio.to_thread(self.wheel)  # that takes a while, the first time
+        return packed(Welcome(name, self.members.get(name).role, self.mend(hello.facts)))
 
     async def _goodbye(self, request: web.Request) -> web.Response:
         name, presence = self._in_session(request, await asked(request, str))

@@ -82,4 +82,6 @@ def test_a_machine_that_runs_other_code_is_told_the_line_that_mends_it(lab: Lab,
         eventually(lambda: said)
         assert not lab.info("pi").same_code
     mend = lab.client.invite().install.partition("pip install ")[2]
-    assert said == [f"this machine runs other code than the lab: {sys.executable} -m pip install {mend}"]
+    line = f"{sys.executable} -m pip install {mend}"
+    assert said == [f"this machine runs other code than the lab; join again after: {line}"]
+    assert lab.info("pi").mend == line
