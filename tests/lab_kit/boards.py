@@ -88,7 +88,7 @@ def equipped(name: str) -> tuple[Path, ...]:
     `WHEELS`, which its pip takes for the package index."""
     base = bare_root(name)
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    key = f"{base.name}-{_digest(*dependencies)}"
+    key = f"{name}-{_digest(*BOARDS[name].packages, *dependencies)}"
     return _kept(key, lambda layer: _equip(BOARDS[name], base, layer, dependencies)), base
 
 
