@@ -88,8 +88,8 @@ class Director:
         try:
             await asyncio.wait_for(self._status.all_ready(self._announcer.announced), _READY_PATIENCE_S)
         except TimeoutError:
-            waiting = sorted(set(self._deployment.nodes) - {self._deployment.cloud} - set(self._status.live().ready))
-            raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {listed(waiting)}") from None
+            waiting = listed(self._status.not_ready())
+            raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {waiting}") from None
 
     async def _stream(self) -> None:
         start_ns = now_ns() + int(_HEADSTART_S * NS_PER_S)

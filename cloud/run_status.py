@@ -23,6 +23,7 @@ class RunStatus:
         self._dead: set[str] = set()
         self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
         self._refused: dict[str, tuple[Refusal, ...]] = {}
+        self._waits: dict[str, str] = {}
         self._changed = asyncio.Event()
         self.phase: Phase = "preparing"
         self.start_ns: int | None = None
@@ -38,6 +39,7 @@ class RunStatus:
             self._drained.update(heartbeat.nodes)
         self._processes[tuple(heartbeat.nodes)] = heartbeat.totals
         self._refused[heartbeat.nodes[0]] = heartbeat.refused
+        self._waits.update(dict.fromkeys(heartbeat.nodes, heartbeat.waits))
         if self.phase == "aborted":
             self._notified.update(heartbeat.nodes)
         self._changed.set()
@@ -74,6 +76,11 @@ class RunStatus:
         await self._until(lambda: self._ready >= self._nodes - self._dead or bool(self._refusals(announced)))
         if refusals := self._refusals(announced):
             raise ModelError("; ".join(refusals))
+
+    def not_ready(self) -> list[str]:
+        """The nodes that are not, and what they wait for where they say so."""
+        waiting = sorted(self._nodes - self._dead - self._ready)
+        return [f"{node} ({why})" if (why := self._waits.get(node)) else node for node in waiting]
 
     async def all_drained(self) -> None:
         """Return when every device has drained."""

@@ -265,11 +265,11 @@ def _jumped(before: _Seen, seen: _Seen) -> bool:
 def _drift_of(window: Iterable[_Seen]) -> _Drift:
     """What any two of them allow; `least` is the greater where no one drift suits all."""
     least, most = _ANY_DRIFT
-    for before, after in itertools.combinations(window, 2):
-        span_ns = after.at_ns - before.at_ns
-        if span_ns <= 0:
-            continue
-        gained_ns, slack_ns = after.offset_ns - before.offset_ns, after.bound_ns + before.bound_ns
-        least = max(least, (gained_ns - slack_ns) / span_ns)
-        most = min(most, (gained_ns + slack_ns) / span_ns)
+    for (at_ns, offset_ns, bound_ns), (later_ns, later_offset_ns, later_bound_ns) in itertools.combinations(window, 2):
+        span_ns = later_ns - at_ns
+        gained_ns, slack_ns = later_offset_ns - offset_ns, later_bound_ns + bound_ns
+        if gained_ns - slack_ns > least * span_ns:
+            least = (gained_ns - slack_ns) / span_ns
+        if gained_ns + slack_ns < most * span_ns:
+            most = (gained_ns + slack_ns) / span_ns
     return _Drift(least, most)

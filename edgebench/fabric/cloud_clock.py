@@ -37,6 +37,15 @@ class CloudClock:
         """Whether streams can start by it."""
         return (bound_ns := self.bound_ns) is not None and bound_ns <= START_BOUND_NS
 
+    @property
+    def wants(self) -> str:
+        """What would make it known; empty where it is, or was not compared yet."""
+        bound_ns = self.bound_ns
+        if bound_ns is None or bound_ns <= START_BOUND_NS:
+            return ""
+        known_ms, needed_ms = bound_ns / NS_PER_MS, START_BOUND_NS / NS_PER_MS
+        return f"it knows the cloud's clock to ± {known_ms:,.0f} ms, and may start by ± {needed_ms:.0f} ms"
+
     def on_own(self, state: RunState) -> RunState:
         """What the cloud says, with its time on this process's clock."""
         if self._comparison is None or state.start_ns is None:

@@ -225,7 +225,9 @@ class NodeProcess:
 
     def _heartbeat(self) -> Heartbeat:
         totals = add_tallies(list(self.tallies.values()))
-        return Heartbeat(self.nodes, self.ready and self._clock.is_known, self.drained, totals, self._refused)
+        ready = self.ready and self._clock.is_known
+        waits = self._clock.wants if self.ready else ""
+        return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits)
 
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()

@@ -78,7 +78,7 @@ class Refusal(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """A process to the cloud, twice a second: it is there, it is ready to start or not, it has drained or not.
 
-    totals: the sums of its nodes' counts by workload.
+    totals: the sums of its nodes' counts by workload. waits: what it still waits for, where that is unusual.
     """
 
     nodes: list[str]
@@ -86,6 +86,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     drained: bool
     totals: dict[str, Tally] = {}
     refused: tuple[Refusal, ...] = ()
+    waits: str = ""
 
 
 class RunState(msgspec.Struct, frozen=True):

@@ -31,6 +31,8 @@ class _Stamped:
 _DEVICE = _Stamped(BY_DEVICE, "scheduled_ns")
 _EDGE = _Stamped(BY_EDGE, "forward_in_ns")
 _DECIDER = _Stamped(BY_DECIDER, "received_ns")
+_BETWEEN_OWN = {"scheduled_ns", "captured_ns", "ready_ns", "started_ns"}
+"""Stamps before and after which a sample is on the same machine."""
 
 
 class SampleTimes:
@@ -86,12 +88,13 @@ class SampleTimes:
         moved_ns, _ = clock.at(own_ns[passed.first][mine])
         for name in passed.names:
             stamps = own_ns[name][mine]
-            offset_ns, bound_ns = clock.at(stamps)
             there = stamps != ABSENT
             column = ns[name].copy()
             column[mine] = np.where(there, stamps + moved_ns, ABSENT)
             ns[name] = column
-            bounds_ns[name][mine] = np.where(there, np.abs(offset_ns - moved_ns) + bound_ns, 0)
+            if name not in _BETWEEN_OWN:
+                offset_ns, bound_ns = clock.at(stamps)
+                bounds_ns[name][mine] = np.where(there, np.abs(offset_ns - moved_ns) + bound_ns, 0)
 
 
 def _numbers(chunk: SampleChunk, column: str, numbers: Mapping[str, int]) -> Ints:

@@ -83,3 +83,11 @@ def test_nobody_waits_for_the_dead() -> None:
         await asyncio.wait_for(waiting, 5.0)
 
     asyncio.run(course())
+
+
+def test_who_is_not_ready_says_what_it_waits_for() -> None:
+    status = RunStatus(["bed-0", "bed-1"], ["ward"])
+    status.beat(Heartbeat(["bed-0", "bed-1"], ready=False, drained=False, waits="no clock"))
+    assert status.not_ready() == ["bed-0 (no clock)", "bed-1 (no clock)", "ward"]
+    status.beat(Heartbeat(["bed-0"], ready=True, drained=False))
+    assert status.not_ready() == ["bed-1 (no clock)", "ward"]

@@ -37,8 +37,10 @@ def test_it_is_not_known_before_it_was_compared_nor_by_a_slow_answer() -> None:
     assert not clock.is_known
     assert clock.bound_ns is not None
     assert clock.bound_ns > START_BOUND_NS
+    assert clock.wants == "it knows the cloud's clock to ± 100 ms, and may start by ± 25 ms"
     clock.compare(Exchange(own_ns, 5 * NS_PER_S, 5 * NS_PER_S, own_ns + 10 * NS_PER_MS))
     assert clock.is_known
+    assert clock.wants == ""
 
 
 def test_before_the_streams_there_is_no_time_to_bring_over() -> None:
