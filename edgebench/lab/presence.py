@@ -27,10 +27,13 @@ class Presence:
         self._clock = ClockComparison()
         self._exchanges: deque[Exchange] = deque(maxlen=_MOST_EXCHANGES)
 
-    def heard(self, address: str, server_address: str) -> None:
+    def is_at(self, address: str, server_address: str) -> None:
+        """From where to where it talks."""
+        self.address, self.server_address = address, server_address
+
+    def heard(self) -> None:
         """It has just said something."""
         self._heard_s = now_s()
-        self.address, self.server_address = address, server_address
         self.lost_told = False
 
     @property

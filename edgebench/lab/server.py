@@ -176,9 +176,8 @@ class LabServer:
         if not self.members.knows(peer):
             self.doorkeeper.refused("a machine that was removed")
             raise RemovedError(f"{peer.machine}: is not in the lab any more")
-        presence = self.presence(peer.machine)
-        if not question.session or presence.session != question.session:
-            raise ConflictError(f"{peer.machine}: another process has joined as this machine")
+        presence = self._check_session(peer.machine, question.session)
+        presence.heard()
         if question.last is not None:
             try:
                 presence.compare(question.last)
@@ -246,7 +245,7 @@ class LabServer:
         self.mail.begin_session(name, hello.session)
         presence.begin(hello.session)
         presence.wake.set()
-        self._hear(request, presence)
+        _hear(request, presence)
         self.members.seen(name, hello.facts)
         self.told.set()
         if hello.facts.code != code_digest():
@@ -267,10 +266,8 @@ class LabServer:
         until_s = now_s() + waiting_s(request)
         peer = peer_behind(request)
         assert peer is not None
+        name, presence = self._in_session(request, session)
         while True:
-            if request.transport is None:  # whoever asked has gone
-                return packed([])
-            name, presence = self._in_session(request, session)
             found = self.mail.orders(name, after)
             if found or self.ending or (left_s := until_s - now_s()) <= 0:
                 return packed(found)
@@ -279,6 +276,7 @@ class LabServer:
                 await asyncio.wait_for(presence.wake.wait(), left_s)
             if not self.members.knows(peer):
                 raise RemovedError(f"this machine was removed from the lab: join with --token ({HOW_TO_GET})")
+            self._check_session(name, session)
 
     async def _reports(self, request: web.Request) -> web.Response:
         told = await asked(request, Told)
@@ -298,20 +296,26 @@ class LabServer:
     def _in_session(self, request: web.Request, session: str) -> tuple[str, Presence]:
         """The machine that asks. Raises ConflictError where it is another process's by now."""
         name = self._machine(request)
+        presence = self._check_session(name, session)
+        _hear(request, presence)
+        return name, presence
+
+    def _check_session(self, name: str, session: str) -> Presence:
         presence = self.presence(name)
         if not session or presence.session != session:
             raise ConflictError(f"{name}: another process has joined as this machine, from {presence.address}")
-        self._hear(request, presence)
-        return name, presence
-
-    def _hear(self, request: web.Request, presence: Presence) -> None:
-        here = None if request.transport is None else request.transport.get_extra_info("sockname")
-        presence.heard(request.remote or "", "" if here is None else here[0])
+        return presence
 
 
 async def asked(request: web.Request, kind: type[_Question]) -> _Question:
     """What a request says. Raises msgspec.DecodeError."""
     return msgspec.msgpack.decode(await request.read(), type=kind)
+
+
+def _hear(request: web.Request, presence: Presence) -> None:
+    here = None if request.transport is None else request.transport.get_extra_info("sockname")
+    presence.is_at(request.remote or "", "" if here is None else here[0])
+    presence.heard()
 
 
 def number_of(request: web.Request, name: str) -> int:
