@@ -94,6 +94,15 @@ def test_certificates_of_another_lab_and_expired_ones_fail_at_the_handshake(
     }
 
 
+def test_an_older_tls_fails_at_the_handshake(lab: Lab) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.load_verify_locations(lab.client.here.ca_file)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol"):
+        asked(lab, old, "GET", "/v1/introduction")
+    assert lab.client.refusals() == {"a handshake: unsupported protocol": 1}
+
+
 def test_a_certificate_that_the_lab_has_not_issued_to_a_member_is_refused(lab: Lab, tmp_path: Path) -> None:
     """As that of a machine that was removed."""
     forged = Authority.load(lab.home / "lab" / "authority").issue(tmp_path / "forged", "pi")
