@@ -85,12 +85,24 @@ class LabConnection:
             self._connection = None
 
     def _exchange(self, method: str, path: str, body: bytes, wait_s: float) -> tuple[int, bytes]:
+        is_kept = self._connection is not None and self._connection.sock is not None
         with self._translated():
-            connection = self._opened()
-            connection.sock.settimeout(_ANSWER_S + wait_s)
-            connection.request(method, path, body)
-            response = connection.getresponse()
-            return response.status, response.read(_MOST_ANSWER_BYTES)
+            try:
+                return self._answer(method, path, body, wait_s)
+            except (ConnectionError, ssl.SSLEOFError):
+                # A server may close, at any time, a connection on which nothing is asked. What is asked on one that is
+                # kept does no harm when it is asked twice.
+                if not is_kept or self._over:
+                    raise
+            self.close()
+            return self._answer(method, path, body, wait_s)
+
+    def _answer(self, method: str, path: str, body: bytes, wait_s: float) -> tuple[int, bytes]:
+        connection = self._opened()
+        connection.sock.settimeout(_ANSWER_S + wait_s)
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read(_MOST_ANSWER_BYTES)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

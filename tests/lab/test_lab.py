@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from edgebench.clock import NS_PER_MS, now_s
+from edgebench.fabric.tls import client_context
 from edgebench.lab import joining, serving
 from edgebench.lab.addresses import Listen, parse_listen
+from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.messages import (
     AbsentError,
     HeldError,
+    Introduction,
     LabError,
     LostError,
     Order,
@@ -186,6 +190,18 @@ def test_a_copied_card_does_not_take_the_place_of_a_board_that_is_there(lab: Lab
             eventually(lambda: pi.orders)
         assert copy.orders == []
     assert pi.errors == []
+
+
+def test_a_connection_that_was_closed_while_nothing_was_asked_is_no_trouble(lab: Lab) -> None:
+    context = client_context(lab.client.here, mutual=False)
+    with contextlib.closing(LabConnection(lab.served.url, context)) as connection:
+        first = connection.ask("GET", "/v1/introduction", Introduction)
+        lab.restart()
+        assert connection.ask("GET", "/v1/introduction", Introduction).authority == first.authority
+        lab.stop()
+        with pytest.raises(UnheardError, match="the lab does not answer: Connection refused"):
+            connection.ask("GET", "/v1/introduction", Introduction)
+    lab.restart()
 
 
 def test_one_home_is_for_one_process(lab: Lab, tmp_path: Path) -> None:

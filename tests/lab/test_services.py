@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -57,3 +58,52 @@ def test_without_systemd_it_is_refused_in_one_line(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(services, "_RUNNING", tmp_path / "absent")
     with pytest.raises(LabError, match=r"^--install: no systemd runs here \(leave it out"):
         services.check_systemd()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs that write down what they are asked; where they do."""
+    said, programs = tmp_path / "said", tmp_path / "bin"
+    programs.mkdir()
+    for name in ("systemctl", "loginctl"):
+        program = programs / name
+        program.write_text(
+            f'#!/bin/sh\necho "{name} $*" >> {said}\n[ "$1" != "fail" ] && [ "$2" != "broken.service" ]\n'
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(services, "_RUNNING", programs)
+    monkeypatch.setattr(services, "_SYSTEM_UNITS", tmp_path / "units")
+    return said
+
+
+def test_as_root_the_service_is_the_systems(systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (said,) = services.install("edgebench-join", "a part", ARGUMENTS)
+    unit = tmp_path / "units" / "edgebench-join.service"
+    assert said == f"{unit}: enabled and started (its log: journalctl -u edgebench-join)"
+    assert f"-m edgebench.cli {' '.join(ARGUMENTS)}\n" in unit.read_text()
+    calls = ["daemon-reload", "enable edgebench-join.service", "restart edgebench-join.service"]
+    assert systemd.read_text().splitlines() == [f"systemctl {call}" for call in calls]
+
+
+def test_else_it_is_the_users_and_stays_when_that_one_logs_out(
+    systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LOGNAME", "alice")
+    (said,) = services.install("edgebench-join", "a part", ARGUMENTS)
+    unit = tmp_path / ".config" / "systemd" / "user" / "edgebench-join.service"
+    assert said == f"{unit}: enabled and started (its log: journalctl --user -u edgebench-join)"
+    assert "WantedBy=default.target\n" in unit.read_text()
+    assert systemd.read_text().splitlines()[-2:] == [
+        "systemctl --user restart edgebench-join.service",
+        "loginctl enable-linger alice",
+    ]
+
+
+def test_what_systemd_refuses_is_one_line(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(LabError, match=r"^--install: systemctl enable broken\.service: status 1$"):
+        services.install("broken", "a part", ARGUMENTS)
