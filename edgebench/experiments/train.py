@@ -24,10 +24,10 @@ from edgebench.experiments.places import check_file, check_folder
 from edgebench.experiments.progress import Silent, TrainProgress
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
-from edgebench.report.wording import things
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Size, Task
+from edgebench.topology.wording import things
 
 if TYPE_CHECKING:
     from cloud.export import Converter

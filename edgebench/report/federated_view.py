@@ -9,11 +9,12 @@ import numpy as np
 
 from edgebench.report.charts import OVER_TIME, Chart, base_layout, line, note, rule, short
 from edgebench.report.view import ROWS_SHOWN, Table
-from edgebench.report.wording import count, metric_name, ms, number, quality, size, things
+from edgebench.report.wording import count, metric_name, ms, number, quality, size
 from edgebench.results.federated_figures import FederatedFigures, Phases, RoundFigures
 from edgebench.results.federations import is_training
 from edgebench.results.workload_fold import WorkloadFold
 from edgebench.tasks import task_named
+from edgebench.topology.wording import things
 
 PHASES = tuple(Phases.__struct_fields__)
 _LEAST_SCORED = 40

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from edgebench.report.view import ROWS_SHOWN, Table
-from edgebench.report.wording import NONE, count, metric_name, ms, number, quality, size, things
+from edgebench.report.wording import NONE, count, metric_name, ms, number, quality, size
 from edgebench.results.figures import ModelUse, NodeSwap, Result, RolloutFigures, WorkloadFigures
+from edgebench.topology.wording import things
 
 
 def model_table(figures: WorkloadFigures) -> Table:

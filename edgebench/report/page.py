@@ -24,6 +24,7 @@ from edgebench.results.rundir import (
     write_atomically,
     write_json,
 )
+from edgebench.topology.wording import things
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +80,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
                 else ""
             )
             console.print(
-                f"{rollout.workload}: model {rollout.digest[:8]} on {wording.things(len(rollout.nodes), 'node')} "
+                f"{rollout.workload}: model {rollout.digest[:8]} on {things(len(rollout.nodes), 'node')} "
                 f"from {swapped:.1f} s on{metric}",
                 markup=False,
                 highlight=False,

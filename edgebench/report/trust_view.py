@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from edgebench.report.view import Table
-from edgebench.report.wording import NONE, count, ms, number, things
+from edgebench.report.wording import NONE, count, ms, number
 from edgebench.results.figures import Adequacy, Result, Slip, WorkloadFigures
+from edgebench.topology.wording import things
 
 
 def verdict(result: Result) -> dict[str, str]:

@@ -16,7 +16,6 @@ from edgebench.report.wording import (
     quality,
     shown_hops,
     size,
-    things,
 )
 from edgebench.results.figures import (
     Hops,
@@ -25,6 +24,7 @@ from edgebench.results.figures import (
     Result,
 )
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.wording import things
 
 ROWS_SHOWN = 20
 

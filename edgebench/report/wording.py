@@ -81,8 +81,3 @@ def shown_hops(result: Result) -> list[str]:
 def process_name(name: str, nodes: list[str]) -> str:
     """A process is called after its first node."""
     return f"{name} and {len(nodes) - 1} more" if len(nodes) > 1 else name
-
-
-def things(number: int, singular: str) -> str:
-    """Say how many there are of something that takes a plural s."""
-    return f"{number:,} {singular}{'' if number == 1 else 's'}"

@@ -13,9 +13,8 @@ from edgebench.results import stats
 from edgebench.results.chunks import ms
 from edgebench.results.clock_tracks import ClockTrack
 from edgebench.results.figures import ClockFigures
+from edgebench.results.tolerances import UNUSUAL_PPM
 
-UNUSUAL_PPM = 100.0
-"""A quartz clock is off by some 20 ppm, of a cheap board and far from room temperature by up to 100."""
 _MOST_LOOKED_AT = 100_000
 _EACH_NS = 100 * NS_PER_MS
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.fabric.records import Hiccup, HostUsage, Lateness
-from edgebench.results.verdict import FOREIGN_SHARE, LATE_MS, WORST_LATE_MS
+from edgebench.results.tolerances import FOREIGN_SHARE, LATE_MS, WORST_LATE_MS
 
 MOST = 3_600
 """Entries that a run keeps of either; of one that takes longer than an hour, neighbours are merged."""

@@ -12,7 +12,7 @@ from edgebench.results.clock_figures import clock_figures
 from edgebench.results.figures import HostUse, LinkFigures, MachineFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
 from edgebench.results.server_time import ServerTime
-from edgebench.results.verdict import FULL_BUSY
+from edgebench.results.tolerances import FULL_BUSY
 from edgebench.topology.deployment import HERE, Deployment, NodePlan
 
 _MB = 1_000_000

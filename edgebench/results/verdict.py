@@ -1,4 +1,4 @@
-"""May the figures of a run be trusted? Every tolerance stands here; docs/results.md gives the reason for each."""
+"""May the figures of a run be trusted?"""
 
 from __future__ import annotations
 
@@ -11,50 +11,26 @@ from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
 from edgebench.results.figures import (
     DisturbanceFigures,
-    HostUse,
     LinkFigures,
     MachineFigures,
     ReasonKind,
     Slip,
-    Undisturbed,
     Verdict,
     WorkloadFigures,
 )
+from edgebench.results.machine_reasons import clock_notes, of_clocks, of_disturbance, of_hosts
+from edgebench.results.tolerances import (
+    LINK_JITTER_SHARE,
+    LINK_LATENCY_MS,
+    LINK_SHARE,
+    MOST_LINKS_NAMED,
+    ROLLOUT_S,
+    SLIP_LEAST_SAMPLES,
+    SLIP_SHARE,
+)
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline
-from edgebench.topology.wording import listed
-
-SLIP_LIMIT_MS = 25.0
-SLIP_LIMIT_OF_DEADLINE = 0.05
-SLIP_SHARE = 0.05
-SLIP_LEAST_SAMPLES = 5
-FULL_BUSY = 0.97
-FULL_SHARE = 0.5
-WAITING_SLIP_P95_MS = 16.0
-STOLEN_SHARE = 0.10
-LINK_SHARE = 0.10
-LINK_LATENCY_MS = 1.0
-LINK_JITTER_SHARE = 0.25
-MOST_LINKS_NAMED = 5
-LATE_MS = 1.0
-WORST_LATE_MS = 5.0
-FOREIGN_SHARE = 0.10
-"""A second is disturbed when timers were late, those of all parts by `LATE_MS` on average or those of the worst part
-that samples pass by `WORST_LATE_MS`, while others took `FOREIGN_SHARE` of the cores that the run may use. The worst,
-since one part may decide for forty that idle; five times the other, since a busy part is late by its own work, too."""
-DISTURBED_SHARE = 0.25
-P50_DIFFERENCE = 0.10
-P99_DIFFERENCE = 0.25
-THROUGHPUT_DIFFERENCE = 0.10
-LEAST_DIFFERENCE_MS = 1.0
-ROLLOUT_S = 5.0
-"""A model that is announced later than this before the end of the streams, or before the next model, need not have been
-taken up any more."""
-
-
-def slip_limit_ms(deadline_ms: float | None) -> float:
-    """How late a sample may be taken before it counts as slipped."""
-    return max(SLIP_LIMIT_MS, SLIP_LIMIT_OF_DEADLINE * (deadline_ms or 0.0))
+from edgebench.topology.wording import listed, things
 
 
 def verdict_of(
@@ -75,10 +51,10 @@ def verdict_of(
         ("part", _deaths(deployment, observations)),
         ("run", observations.invalidated),
         ("run", _cut_short(deployment, observations)),
-        ("clock", _clocks(machines)),
+        ("clock", of_clocks(machines)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
-        ("host", _hosts(deployment, scheduled, machines)),
-        ("disturbance", _disturbance(deployment, workloads, disturbance)),
+        ("host", of_hosts(deployment, scheduled, machines)),
+        ("disturbance", of_disturbance(deployment, workloads, disturbance)),
         ("delivery", (reason for name, figures in workloads.items() for reason in _delivery(name, figures))),
         ("model", _rollouts(deployment, observations)),
         ("federation", _federations(deployment, observations, federated)),
@@ -89,7 +65,7 @@ def verdict_of(
         valid=not found,
         reasons=[reason for _, reason in found],
         kinds=[kind for kind, _ in found],
-        notes=list(_clock_notes(machines)),
+        notes=list(clock_notes(machines)),
     )
 
 
@@ -145,9 +121,10 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
 def _generator(name: str, figures: WorkloadFigures) -> Iterator[str]:
     slip = figures.slip_ms
     if slip is not None and _slipped(slip, figures.scheduled):
+        samples = things(figures.scheduled, "sample")
         yield (
-            f"{name}: the load generator slipped its schedule: {slip.over} of {_samples(figures.scheduled)} were "
-            f"taken more than {slip.limit:g} ms late (p99 {slip.p99:,.1f} ms; at most {SLIP_SHARE:.0%} may be); "
+            f"{name}: the load generator slipped its schedule: {slip.over} of {samples} were taken more than "
+            f"{slip.limit:g} ms late (p99 {slip.p99:,.1f} ms; at most {SLIP_SHARE:.0%} may be); "
             "lower the rate, use fewer devices, or free the machine"
         )
 
@@ -156,116 +133,8 @@ def _slipped(slip: Slip, scheduled: int) -> bool:
     return slip.over >= SLIP_LEAST_SAMPLES and slip.over > SLIP_SHARE * scheduled
 
 
-def _clocks(machines: dict[str, MachineFigures]) -> Iterator[str]:
-    for name, machine in machines.items():
-        if machine.clock is None:
-            continue
-        if not machine.clock.exchanges:
-            yield (
-                f"{name}: its clock was never compared with the server's, so nothing tells when what it saw happened; "
-                "see the log of the lab"
-            )
-        for jumped in machine.clock.jumped:
-            yield (
-                f"{name}: its clock {jumped}, and with it every latency of that time; keep the machine from being "
-                "suspended or moved, and run it again"
-            )
-
-
-def _clock_notes(machines: dict[str, MachineFigures]) -> Iterator[str]:
-    for name, machine in machines.items():
-        for unusual in machine.clock.unusual if machine.clock is not None else ():
-            yield f"{name}: its clock {unusual}; the bounds of the hops allow for it"
-
-
-def _hosts(
-    deployment: Deployment, workloads: dict[str, WorkloadFigures], machines: dict[str, MachineFigures]
-) -> Iterator[str]:
-    """A full machine is at fault where it makes the load; that a real one which decides is full is a finding."""
-    for name, machine in machines.items():
-        slips = [
-            figures.slip_ms.p95
-            for workload, figures in workloads.items()
-            if figures.slip_ms is not None
-            and any(deployment.nodes[source].machine == name for source in deployment.workloads[workload].sources)
-        ]
-        host = "the host" if len(machines) == 1 else f"machine {name}"
-        yield from _host(host, max(slips, default=0.0), machine.host_use)
-
-
-def _host(host: str, worst_slip_ms: float, host_use: HostUse | None) -> Iterator[str]:
-    if host_use is None or worst_slip_ms <= WAITING_SLIP_P95_MS:
-        return
-    waiting = f"and the schedule slipped by {worst_slip_ms:,.1f} ms at p95 (limit {WAITING_SLIP_P95_MS:g} ms)"
-    if host_use.full > FULL_SHARE:
-        yield (
-            f"{host} was saturated: every core was busy for {host_use.full:.0%} of the time (limit {FULL_SHARE:.0%}) "
-            f"{waiting}; use fewer nodes or a lower rate, or free the machine"
-        )
-    if host_use.stolen > STOLEN_SHARE:
-        yield (
-            f"{host} lost {host_use.stolen:.0%} of its CPU time to other guests of its hardware "
-            f"(limit {STOLEN_SHARE:.0%}) {waiting}; run it again at a quieter time"
-        )
-
-
-def _disturbance(
-    deployment: Deployment, workloads: dict[str, WorkloadFigures], disturbance: DisturbanceFigures | None
-) -> Iterator[str]:
-    if disturbance is None:
-        return
-    foreign = f"foreign work on {listed(list(disturbance.machines))}" if disturbance.machines else "foreign work"
-    if disturbance.share > DISTURBED_SHARE:
-        yield (
-            f"{foreign} disturbed {disturbance.share:.0%} of the time in which samples were due (limit "
-            f"{DISTURBED_SHARE:.0%}): in the worst second the run's timers fired {disturbance.most_late_ms:,.1f} ms "
-            f"late on average, {disturbance.worst_late_ms:,.1f} ms in the worst part; run it again on a quiet machine"
-        )
-    for name, figures in workloads.items():
-        alone = figures.undisturbed
-        if alone is None or not figures.decided:
-            continue
-        if not alone.n:
-            yield (
-                f"{name}: {foreign} disturbed every one of its {_decisions(figures.decided)}, so nothing tells by "
-                "how much it changed its figures; run it again on a quiet machine"
-            )
-            continue
-        offline = isinstance(deployment.workloads[name].load, Offline)
-        differences = list(_throughputs(figures, alone) if offline else _latencies(figures, alone))
-        if differences:
-            yield (
-                f"{name}: {foreign} changed its figures: with and without the disturbed seconds "
-                f"{', '.join(differences)}; run it again on a quiet machine"
-            )
-
-
-def _latencies(figures: WorkloadFigures, alone: Undisturbed) -> Iterator[str]:
-    """Which latencies change by more than is tolerated when the disturbed seconds are left out."""
-    if figures.latency_ms is None:
-        return
-    for what, found, without, tolerance in (
-        ("p50", figures.latency_ms.p50, alone.p50, P50_DIFFERENCE),
-        ("p99", figures.latency_ms.p99, alone.p99, P99_DIFFERENCE),
-    ):
-        if without is not None and abs(found - without) > max(tolerance * without, LEAST_DIFFERENCE_MS):
-            yield f"{what} {found:,.1f} and {without:,.1f} ms (tolerance {tolerance:.0%})"
-
-
-def _throughputs(figures: WorkloadFigures, alone: Undisturbed) -> Iterator[str]:
-    """The same of an offline load, whose samples wait for each other, so that their latency is their place in line.
-
-    Any other load gives the throughput that it asks for (as many as are due, or one after the other), and what it is in
-    some seconds is a matter of what was due in them, of cut links and rates that change, not of the machine.
-    """
-    found, without = figures.throughput_hz, alone.throughput_hz
-    if without is None or found < (1.0 - THROUGHPUT_DIFFERENCE) * without:
-        told = "no" if without is None else f"{without:,.1f}"
-        yield f"{found:,.1f} and {told} decisions/s (tolerance {THROUGHPUT_DIFFERENCE:.0%})"
-
-
 def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
-    scheduled = _samples(figures.scheduled)
+    scheduled = things(figures.scheduled, "sample")
     if not figures.scheduled:
         yield f"{name}: not one sample was due; lengthen the run or raise the rate"
     if figures.scheduled and not figures.decided:
@@ -276,19 +145,21 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
         yield f"{name}: {figures.lost:,} of {scheduled} {_was(figures.lost)} lost{dropped} (none may be)"
     for reason, count in figures.dropped_by_reason.items():
         mend = _MENDS.get(reason, "see the logs of its nodes")
-        yield f"{name}: {_samples(count)} {_was(count)} dropped ({reason}); {mend}"
+        yield f"{name}: {things(count, 'sample')} {_was(count)} dropped ({reason}); {mend}"
     if figures.not_finite:
+        decisions = things(figures.decided, "decision")
         yield (
-            f"{name}: {figures.not_finite:,} of {_decisions(figures.decided)} are not finite numbers (none may be); "
+            f"{name}: {figures.not_finite:,} of {decisions} are not finite numbers (none may be); "
             "the model is broken: look at its weights, and at what it makes of inputs such as these"
         )
     if figures.duplicated_at_devices:
-        yield f"{name}: {_decisions(figures.duplicated_at_devices)} reached their device twice (none may)"
+        yield f"{name}: {things(figures.duplicated_at_devices, 'decision')} reached their device twice (none may)"
     if figures.unexpected:
-        yield f"{name}: {_decisions(figures.unexpected)} answered no sample of its devices; is the broker shared?"
+        answers = things(figures.unexpected, "decision")
+        yield f"{name}: {answers} answered no sample of its devices; is the broker shared?"
     unknown = [model for model in figures.models if model.origin == "unknown"]
     for model in unknown:
-        made = f"{_decisions(model.n)} {_was(model.n)} made by {model.digest[:12]}"
+        made = f"{things(model.n, 'decision')} {_was(model.n)} made by {model.digest[:12]}"
         yield f"{name}: {made}, a model that was never announced"
     if figures.bound is not None and not figures.bound.met and figures.latency_ms is not None:
         found, asked = figures.latency_ms.p99, figures.bound.p99_ms
@@ -408,14 +279,6 @@ _MENDS = {
     "site-full": "an edge had no connection to its site's broker, nor room to wait for it; see the logs of both",
 }
 """What to do about samples that were dropped for this reason."""
-
-
-def _samples(count: int) -> str:
-    return f"{count:,} sample{'' if count == 1 else 's'}"
-
-
-def _decisions(count: int) -> str:
-    return f"{count:,} decision{'' if count == 1 else 's'}"
 
 
 def _was(count: int) -> str:

@@ -25,7 +25,7 @@ from edgebench.results.figures import (
     WorkloadFigures,
 )
 from edgebench.results.timeline import since_start_s
-from edgebench.results.verdict import slip_limit_ms
+from edgebench.results.tolerances import HOP_BOUND_MS, HOP_BOUND_SHARE, slip_limit_ms
 from edgebench.results.workload_fold import WorkloadFold, bound_ms
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Task
@@ -33,9 +33,6 @@ from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Offline, Server
 
 _MOST_FOR_INTERVAL = 100_000
-HOP_BOUND_MS = 0.5
-HOP_BOUND_SHARE = 0.05
-"""A figure of a hop between machines is given where it is known to within either."""
 
 
 def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> WorkloadFigures:

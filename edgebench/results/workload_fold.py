@@ -18,8 +18,8 @@ from edgebench.results.disturbance import Disturbance, UndisturbedFold
 from edgebench.results.rollouts import SwapAround, swaps_around
 from edgebench.results.scores import Scores
 from edgebench.results.timeline import Axis, Timeline
+from edgebench.results.tolerances import slip_limit_ms
 from edgebench.results.values import Extremes, Mergeable, Values
-from edgebench.results.verdict import slip_limit_ms
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 from edgebench.topology.model import Server
 

@@ -31,6 +31,11 @@ def listed(names: Sequence[str]) -> str:
     return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES:,} more"
 
 
+def things(number: int, singular: str) -> str:
+    """Say how many there are of something that takes a plural s."""
+    return f"{number:,} {singular}{'' if number == 1 else 's'}"
+
+
 def one_line(problem: str) -> str:
     """The problem with line breaks and other control characters from the user's own text escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in problem)
