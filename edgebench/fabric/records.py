@@ -435,10 +435,11 @@ def read_spool(path: Path) -> Iterator[Entry]:
 
 class MachineSeen(msgspec.Struct, frozen=True):
     """What is known of a machine besides the server. exchanges: of its own clock with the server's, of a long run the
-    quickest of each of a few thousand times; versions: of what its processes run on."""
+    quickest of each of a few thousand times; processes: that ran there; versions: of what they run on."""
 
     facts: MachineFacts
     exchanges: list[Exchange]
+    processes: list[str] = []
     host_usage: list[HostUsage] = []
     versions: dict[str, str] = {}
 

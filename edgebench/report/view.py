@@ -197,11 +197,13 @@ def link_tables(result: Result) -> tuple[Table, Table]:
 
 def process_table(result: Result) -> Table:
     """What each process used."""
+    several = len(result.machines) > 1
     return Table(
-        ("Process", "Hosts", "Cores busy", "CPU s", "Peak MB"),
+        ("Process", *(("Machine",) if several else ()), "Hosts", "Cores busy", "CPU s", "Peak MB"),
         tuple(
             (
                 process_name(name, used.nodes),
+                *((used.machine,) if several else ()),
                 _hosted(used.nodes, result),
                 number(used.busy_cores, 2),
                 number(used.cpu_s, 1),
@@ -209,7 +211,7 @@ def process_table(result: Result) -> Table:
             )
             for name, used in result.processes.items()
         ),
-        text=2,
+        text=3 if several else 2,
     )
 
 

@@ -221,6 +221,7 @@ class _Gathered:
             machines={
                 name: msgspec.structs.replace(
                     seen,
+                    processes=sorted(process for process, machine in self._machine_of.items() if machine == name),
                     host_usage=self._merged_usage(name),
                     versions=dict(sorted(self._versions.get(name, {}).items())),
                 )

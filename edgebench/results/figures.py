@@ -311,6 +311,7 @@ class ProcessFigures(msgspec.Struct, frozen=True):
     cpu_s: float | None
     rss_mb: float | None
     busy_cores: float | None
+    machine: str
 
 
 class NodeSwap(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ def links_of(deployment: Deployment, observations: Observations) -> dict[str, Li
 def processes_of(deployment: Deployment, observations: Observations) -> dict[str, ProcessFigures]:
     """Of each process."""
     figures = {}
+    machine_of = {process: name for name, seen in observations.machines.items() for process in seen.processes}
     for process, usage in sorted(observations.usage.items()):
         during = [
             sample
@@ -55,6 +56,7 @@ def processes_of(deployment: Deployment, observations: Observations) -> dict[str
             cpu_s=round(max(sample.cpu_s for sample in usage), 3) if usage else None,
             rss_mb=round(max(sample.rss_bytes for sample in usage) / _MB, 1) if usage else None,
             busy_cores=round(busy, 4) if busy is not None else None,
+            machine=machine_of.get(process, HERE),
         )
     return figures
 

@@ -101,6 +101,7 @@ def test_stamps_of_processes_are_brought_to_the_server_s_clock(tmp_path: Path) -
     assert found.versions == {"a": "1"}
     assert found.machines["pi"].versions == {"a": "2"}
     assert found.machines["pi"].facts == FACTS
+    assert found.machines["pi"].processes == ["relay at pi", "ward-0"]
 
 
 def test_records_keep_the_stamps_of_each_machine(tmp_path: Path) -> None:
