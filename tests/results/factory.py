@@ -213,7 +213,7 @@ def board(name: str, *, host_usage: Sequence[HostUsage] = ()) -> dict[str, Machi
     """Another machine, whose clock happens to read as the server's."""
     compared = [Exchange(at_ns, at_ns, at_ns, at_ns) for at_ns in range(at_ms(-5_000), at_ms(10_000), NS_PER_S)]
     facts = MachineFacts(name, "aarch64", 4, 4_000, "10.0.0.2")
-    return {name: MachineSeen(facts, compared, list(host_usage))}
+    return {name: MachineSeen(facts, compared, host_usage=list(host_usage))}
 
 
 def tallies(**counts: Any) -> dict[str, dict[str, Tally]]:
