@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -19,6 +20,7 @@ _FIRST_WORD_S = 10.0
 _CUT_AFTER_S = 0.5
 _MOST_CONNECTIONS = 2_000
 _MOST_TOLD = 1_000
+_TURNS = 3
 
 
 class Doorkeeper:
@@ -29,6 +31,7 @@ class Doorkeeper:
         self._told: set[tuple[str, str | None]] = set()
         self._silent: set[web.RequestHandler] = set()
         self._open: defaultdict[str, set[asyncio.Transport]] = defaultdict(set)
+        self._all: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     def refused(self, reason: str, address: str | None = None) -> None:
         """Somebody was."""
@@ -89,6 +92,17 @@ class Doorkeeper:
         for transport in self._open.pop(machine, ()):
             asyncio.get_running_loop().call_later(_CUT_AFTER_S, transport.abort)
 
+    def opened(self, transport: asyncio.BaseTransport) -> None:
+        """A connection is there."""
+        self._all.add(transport)
+
+    async def cut_all(self) -> None:
+        """What has not ended by itself."""
+        for transport in list(self._all):
+            transport.abort()  # type: ignore[attr-defined]
+        for _ in range(_TURNS):  # of the event loop, in which sockets are closed
+            await asyncio.sleep(0)
+
     def forget_closed(self) -> None:
         """Those that have ended by themselves."""
         for transports in self._open.values():
@@ -110,12 +124,19 @@ class Doorkeeper:
 class Door(asyncio.Protocol):
     """A new connection, which TLS tells what it is for: comparing clocks, or HTTP."""
 
-    def __init__(self, for_http: Callable[[], asyncio.Protocol], for_clock: Callable[[Peer], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        keeper: Doorkeeper,
+        for_http: Callable[[], asyncio.Protocol],
+        for_clock: Callable[[Peer], asyncio.Protocol],
+    ) -> None:
+        self._keeper = keeper
         self._for_http = for_http
         self._for_clock = for_clock
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hand it over."""
+        self._keeper.opened(transport)
         peer = peer_of(transport.get_extra_info("peercert"))
         wants_clock = transport.get_extra_info("ssl_object").selected_alpn_protocol() == PROTOCOL
         protocol = self._for_clock(peer) if wants_clock and peer is not None else self._for_http()

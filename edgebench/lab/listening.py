@@ -79,6 +79,7 @@ class Listener:
         self._context = server_context(self._trust, require_client_certificate=False)
         doorkeeper = Doorkeeper()
         doorkeeper.guard(self._context)
+        stack.push_async_callback(doorkeeper.cut_all)
         self._lab = LabServer(self._folder, database, self._authority, doorkeeper)
         runner = web.AppRunner(
             self._lab.application(OperatorRoutes(self._lab).add),
@@ -92,7 +93,7 @@ class Listener:
         assert make is not None
         try:
             server = await asyncio.get_running_loop().create_server(
-                lambda: Door(partial(doorkeeper.for_http, make), self._lab.clock_answerer),
+                lambda: Door(doorkeeper, partial(doorkeeper.for_http, make), self._lab.clock_answerer),
                 listen.host or _ALL,
                 listen.port,
                 ssl=self._context,
