@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.guard import guarded
 
@@ -188,7 +188,7 @@ class Bench:
         directory = self._new()
         with ExitStack() as stack:
             cloud, site = (
-                parse_broker_url(stack.enter_context(EmbeddedBroker(name, directory / name)).url)
+                parse_broker_url(stack.enter_context(make_broker(BrokerSettings(name, directory / name))).url)
                 for name in ("cloud", "site")
             )
             above, below = (cloud.host, str(cloud.port)), (site.host, str(site.port))

@@ -1,6 +1,6 @@
 """Streams and decisions: the whole system held against a bare loop, on this machine, in one run.
 
-    python benchmarks/stream.py [--json] [--quick] [--anyway]
+    python benchmarks/stream.py [--json] [--quick] [--anyway] [--broker auto|mosquitto|nats]
 
 The model is an LSTM of 16 units on 48 × 76 float32 (a sample is 14.6 kB). The system is `edgebench run`: broker, cloud,
 edge node and device agent as processes of their own, with checks, records, heartbeats and report. The bare loop
@@ -25,10 +25,10 @@ edge_overhead: by batch size (1: single-stream load, 32: multi-stream load of 32
 agent_one_device_mb: most memory that a device agent with one device at 10 Hz ever had (RSS, all of it, in 10^6 bytes).
 agent_1000_devices: one agent process with `devices` devices at 1 Hz each, QoS 0: `cores` it kept busy while they
     streamed, `slip_p99_ms` (from the time a sample was due to its capture), `mb` (most memory), `decided`, `lost`,
-    `latency_p50_ms`, `valid` (the verdict on that run), and what the rest of the site used: `edge_cores`,
-    `broker_cores`. They all share the machine.
-agent_1000_devices_qos_1: the same with QoS 1. The embedded broker then walks over all subscribers at each
-    acknowledgement; see docs/performance.md.
+    `latency_p50_ms`, `latency_p99_ms`, `valid` (the verdict on that run), and what the rest of the site used:
+    `edge_cores`, `broker_cores`, `broker_mb`. They all share the machine.
+agent_1000_devices_qos_1: the same with QoS 1, where brokers differ the most; see `brokers.py`.
+broker: the kind that both sides used, and its version (`--broker`; see docs/brokers.md).
 start_to_first_decision_s: from the start of the command `edgebench run` to the arrival of the first decision, with the
     model in the registry: the median of the runs with one device (`starts_s` lists them).
 samples, rounds, host: what was done, and where; `host.stolen` is the share of CPU time that other guests took.
@@ -47,15 +47,17 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from benchmarks.quiet import Quiet, add_anyway
 from edgebench.cpu import cpu_times
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.seeds import rng_for
+from edgebench.topology.model import BrokerKind
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 300.0
@@ -79,6 +81,7 @@ workloads:
     model: {{source: "sha256:{digest}"}}
     batch: {{max_batch: {max_batch}, max_wait_ms: {max_wait_ms}}}
     queue: {{max_samples: 1000000}}
+broker: {{kind: {broker}}}
 """
 
 
@@ -98,10 +101,11 @@ QUICK = Size(rounds=1, samples=200, closed_s=0.5, devices=20, many_s=3.0)
 
 
 class Bench:
-    """The two sides, each run as often as asked; everything is written below `directory`."""
+    """The two sides, each run as often as asked, with brokers of one kind; everything is written below `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, broker: BrokerKind = "auto") -> None:
         self._directory = directory
+        self.broker = broker
         self._runs = 0
         self.starts_s: list[float] = []
         built = subprocess.run(
@@ -139,6 +143,7 @@ class Bench:
                 digest=self._digest,
                 max_batch=max_batch,
                 max_wait_ms=max_wait_ms,
+                broker=self.broker,
             )
         )
         command = [sys.executable, "-m", "edgebench.cli", "run", str(file), "--out", str(self._directory / "runs")]
@@ -157,7 +162,8 @@ class Bench:
     def bare(self, *, qos: int, batch: int, query: int, seconds: float) -> tuple[float, float]:
         """Decisions/s of the bare loop, and the median time of an interpreter call in µs."""
         self._runs += 1
-        with EmbeddedBroker("bare", self._directory / f"broker-{self._runs}") as broker:
+        settings = BrokerSettings("bare", self._directory / f"broker-{self._runs}")
+        with make_broker(settings, self.broker) as broker:
             url = parse_broker_url(broker.url)
             loop = [sys.executable, str(HERE / "bare_loop.py")]
             where = [url.host, str(url.port), str(qos)]
@@ -230,17 +236,20 @@ def many_devices(bench: Bench, size: Size, qos: int) -> dict[str, Any]:
         "decided": watch["decided"],
         "lost": watch["lost"],
         "latency_p50_ms": watch["latency_ms"]["p50"],
+        "latency_p99_ms": watch["latency_ms"]["p99"],
         "valid": result["verdict"]["valid"],
         "edge_cores": _process_of(result, "edge")["busy_cores"],
         "broker_cores": _process_of(result, "broker of edge")["busy_cores"],
+        "broker_mb": _process_of(result, "broker of edge")["rss_mb"],
     }
 
 
-def measured(size: Size, quiet: Quiet) -> dict[str, Any]:
+def measured(size: Size, quiet: Quiet, broker: BrokerKind) -> dict[str, Any]:
     """Everything."""
+    server, program = choose(broker)
     before = cpu_times()
     with tempfile.TemporaryDirectory(prefix="edgebench-stream-") as directory:
-        bench = Bench(Path(directory))
+        bench = Bench(Path(directory), broker)
         by_qos = {f"qos_{qos}": throughput(bench, quiet, size, qos) for qos in (0, 1)}
         by_batch = {f"batch_{batch}": overhead(bench, quiet, size, batch) for batch in (1, 32)}
         with quiet.during("agents"):
@@ -259,6 +268,7 @@ def measured(size: Size, quiet: Quiet) -> dict[str, Any]:
         "starts_s": [round(start_s, 2) for start_s in bench.starts_s],
         "samples": size.samples,
         "rounds": size.rounds,
+        "broker": {"kind": server.kind, "version": program.version},
         "host": {"cores": os.cpu_count(), "stolen": round(spent.stolen_s / spent.total_s, 4)},
         **quiet.told(),
     }
@@ -290,9 +300,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The whole system held against a bare loop; see the top of this file.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="next to nothing, to see that it runs")
+    parser.add_argument("--broker", choices=get_args(BrokerKind), default="auto", help="which broker to use")
     add_anyway(parser)
     args = parser.parse_args()
-    figures = measured(QUICK if args.quick else FULL, Quiet(anyway=args.anyway))
+    figures = measured(QUICK if args.quick else FULL, Quiet(anyway=args.anyway), args.broker)
     if args.json:
         print(json.dumps(figures, indent=2))
         return

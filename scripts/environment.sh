@@ -1,4 +1,5 @@
-# Sourced by run, test and check: `ensure_environment EXTRA…` gives .venv with these extras installed, and cds there.
+# Sourced by run, test and check: `ensure_environment EXTRA…` gives .venv with these extras installed, and cds there;
+# `ensure_mosquitto PACKAGE…` the broker, where it can be had.
 # `.venv/installed-EXTRA` holds the digest of the pyproject.toml that the extra was last installed from.
 
 fail() {
@@ -67,4 +68,36 @@ print(hashlib.sha256(f"{root}\n".encode() + (root / "pyproject.toml").read_bytes
     if command -v flock >/dev/null 2>&1; then
         exec 9>&-
     fi
+}
+
+# Mosquitto from Debian's packages, where they may be installed: as a program, not as a service of the machine. Fails
+# where that was tried in vain; it is tried once for an environment.
+ensure_mosquitto() {
+    PATH="$PATH:/usr/sbin"
+    tried="$root/.venv/tried-$(echo "$*" | tr ' ' '-')"
+    if command -v mosquitto >/dev/null 2>&1 && { [ $# -eq 1 ] || command -v mosquitto_pub >/dev/null 2>&1; } ||
+        [ "$(id -u)" != 0 ] || [ ! -e /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1 || [ -e "$tried" ]; then
+        return 0
+    fi
+    : >"$tried"
+    echo "edgebench: installing $*" >&2
+    policy=/usr/sbin/policy-rc.d
+    made_policy=
+    if [ ! -e "$policy" ]; then
+        made_policy=yes
+        trap 'rm -f "$policy"; exit 1' INT TERM HUP
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    status=0
+    apt_install "$@" || { apt-get update -qq >/dev/null 2>&1 && apt_install "$@"; } || status=1
+    if [ -n "$made_policy" ]; then
+        rm -f "$policy"
+        trap - INT TERM HUP
+    fi
+    return $status
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -o DPkg::Lock::Timeout=60 -qq -y --no-install-recommends "$@" >/dev/null 2>&1
 }

@@ -40,7 +40,7 @@ from edgebench.executors.supervisor import Lost, Supervisor
 from edgebench.executors.wiring import Network, Sited, Wiring
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Died, Invalidated, Spool
+from edgebench.fabric.records import Brokered, Died, Invalidated, Spool
 from edgebench.fabric.slices import WATCHER, LiveState
 from edgebench.topology.deployment import HERE, Deployment, LinkPlan
 from edgebench.topology.wording import listed
@@ -131,6 +131,9 @@ class Execution:
 
     def start(self) -> None:
         """Start the parts, those of a stage side by side."""
+        if self._external is not None:
+            sites = (node.name for node in self._inputs.deployment.nodes.values() if node.tier != "device")
+            self._spool.write(*(Brokered(site, "external", None) for site in sites))
         (cloud,) = self._plan.of_kind("cloud")
         self._send(cloud, Listen(cloud))
         self._until([cloud], self._up)
@@ -197,7 +200,7 @@ class Execution:
     def _order_to_start(self, part: Part) -> Order:
         match part.kind:
             case "broker":
-                return StartBroker(part)
+                return StartBroker(part, self._inputs.deployment.broker_kind)
             case "relay":
                 deployment = self._inputs.deployment
                 shaped = (link for link in deployment.links.values() if link.shaped)

@@ -37,13 +37,13 @@ from edgebench.executors.orders import (
 from edgebench.executors.plan import Part
 from edgebench.executors.processes import PartProcess, start_part
 from edgebench.executors.usage import UsageSampler
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.child_process import birth_of, end_children
-from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.links import Relay
 from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 from edgebench.fabric.probing import probe
-from edgebench.fabric.records import Entry, Faulted, Hiccuped
+from edgebench.fabric.records import Brokered, Entry, Faulted, Hiccuped
 from edgebench.fabric.tls import Trust
 
 PROCESSES = "processes"
@@ -78,7 +78,7 @@ class ThisMachine:
         self._ports = FreePorts(listening)
         self._trust = trust
         self._running: list[PartProcess] = []
-        self._brokers: dict[str, EmbeddedBroker] = {}
+        self._brokers: dict[str, Broker] = {}
         self._relays: dict[str, Relay] = {}
         self._listening: dict[str, socket.socket] = {}
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
@@ -132,8 +132,8 @@ class ThisMachine:
         match order:
             case Listen(part=part):
                 self._listen(part)
-            case StartBroker(part=part):
-                self._start_broker(part)
+            case StartBroker():
+                self._start_broker(order)
             case AwaitBroker(part=name):
                 self._await_broker(name)
             case StartRelay():
@@ -158,18 +158,18 @@ class ThisMachine:
             self._listening[address] = self._ports.listen()
         self._told.put(Up(part.name, {address: self._listening[address].getsockname()[1] for address in part.offers}))
 
-    def _start_broker(self, part: Part) -> None:
-        (address,) = part.offers
-        name = f"broker-{address.rpartition(':')[2]}"
-        broker = self._brokers[part.name] = EmbeddedBroker(name, self._work_dir / name)
+    def _start_broker(self, order: StartBroker) -> None:
+        name = f"broker-{_site_of(order.part)}"
+        broker = make_broker(BrokerSettings(name, self._work_dir / name), order.kind)
+        self._brokers[order.part.name] = broker
         broker.launch()
-        self._runs(PartProcess(part, broker.process, broker.log))
+        self._runs(PartProcess(order.part, broker.process, broker.log))
 
     def _await_broker(self, name: str) -> None:
-        broker = self._brokers[name]
-        broker.until_up()
-        (address,) = self._named(name).part.offers
-        self._told.put(Up(name, {address: parse_broker_url(broker.url).port}))
+        part = self._named(name).part
+        broker = self._brokers[name].until_up()
+        self._note(Brokered(_site_of(part), broker.kind, broker.version))
+        self._told.put(Up(name, dict.fromkeys(part.offers, broker.port)))
 
     def _start_relay(self, order: StartRelay) -> None:
         relay = Relay.launch(order.links, seed=order.seed, log_dir=self._log_dir, listening=self._listening_at)
@@ -239,7 +239,7 @@ class ThisMachine:
             alone = [each.process for each in self._running if each.part.name in names and each.part.nodes]
             steps.callback(end_children, alone)
 
-    def _stop_broker(self, broker: EmbeddedBroker) -> None:
+    def _stop_broker(self, broker: Broker) -> None:
         broker.stop()
         if broker.log.exists():
             shutil.copy(broker.log, self._log_dir / broker.log.name)
@@ -269,3 +269,9 @@ class ThisMachine:
             if each.part.name == name:
                 return each
         raise FabricError(f"no part '{name}' runs here")
+
+
+def _site_of(broker: Part) -> str:
+    """The edge, or the cloud, whose broker it is."""
+    (address,) = broker.offers
+    return address.rpartition(":")[2]

@@ -9,9 +9,10 @@ from cloud.cloud_spec import CloudSpec
 from edgebench.executors.faults import CutLink, Kill, MendLink
 from edgebench.executors.plan import Part
 from edgebench.fabric.probing import LinkMeasured
-from edgebench.fabric.records import Faulted, Hiccuped, HostUsed, Used
+from edgebench.fabric.records import Brokered, Faulted, Hiccuped, HostUsed, Used
 from edgebench.fabric.relay import LinkCounters, Route
 from edgebench.topology.deployment import Frozen, LinkPlan
+from edgebench.topology.model import BrokerKind
 
 
 class Listen(Frozen, frozen=True, tag="listen"):
@@ -24,6 +25,7 @@ class StartBroker(Frozen, frozen=True, tag="broker"):
     """Start a broker, and do not wait for it."""
 
     part: Part
+    kind: BrokerKind = "auto"
 
 
 class AwaitBroker(Frozen, frozen=True, tag="await-broker"):
@@ -143,7 +145,7 @@ class HandedIn(Frozen, frozen=True, tag="handed-in"):
 class Noted(Frozen, frozen=True, tag="noted"):
     """What was observed of the machine, by its own clock."""
 
-    entry: HostUsed | Used | Hiccuped | Faulted
+    entry: HostUsed | Used | Hiccuped | Faulted | Brokered
 
 
 class Gone(Frozen, frozen=True, tag="gone"):

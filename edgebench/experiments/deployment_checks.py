@@ -9,6 +9,7 @@ from typing import get_args
 
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.experiments.model_checks import check_model_files
+from edgebench.fabric.brokers.choice import choose
 from edgebench.federated.cohort import cloud_fraction, cohort_size
 from edgebench.tasks import names, task_named
 from edgebench.tasks.task import PROBABILISTIC, Loss, Task
@@ -45,6 +46,11 @@ def check_deployment(deployment: Deployment, file: str | Path) -> None:
 
 
 def _problems(deployment: Deployment) -> Problems:
+    if deployment.broker_kind != "auto":
+        try:
+            choose(deployment.broker_kind)
+        except EdgebenchError as error:
+            yield "$.broker.kind", str(error)
     tasks: dict[str, Task] = {}
     for name, plan in deployment.workloads.items():
         path = f"$.workloads.{name}"

@@ -67,13 +67,13 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
 def _places(topology: Topology) -> Iterator[str]:
     """Overrides for what the topology would otherwise look for beside its file, and for its broker, without login."""
 
-    def override(path: str, value: str) -> str:
+    def override(path: str, value: str | dict[str, str]) -> str:
         return f"{path}={msgspec.json.encode(value).decode()}"
 
     if topology.data is not None:
         yield override("data", topology.data)
     if topology.broker.url is not None:
-        yield override("broker.url", without_login(topology.broker.url))
+        yield override("broker", {"url": without_login(topology.broker.url)})
     for name, workload in topology.workloads.items():
         if isinstance(workload.load, Trace):
             yield override(f"workloads.{name}.load.file", workload.load.file)

@@ -32,6 +32,7 @@ from edgebench.experiments.given import TopologyFile, keep_given
 from edgebench.experiments.model_checks import check_models
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.progress import RunProgress, Silent
+from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
@@ -85,6 +86,8 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     broker_url = options.broker or topology.broker.url
     if broker_url is not None:
         check_broker(checked, broker_url)
+    else:
+        choose(checked.broker_kind)
     allow_open_files(checked, file)
     if options.resume is not None:
         _check_resumable(checked, options.resume)

@@ -139,6 +139,10 @@ class ChildProcess:
         """Send SIGTERM, and do not wait."""
         self._send(signal.SIGTERM)
 
+    def reload(self) -> None:
+        """Send SIGHUP, by which servers read their configuration again."""
+        self._send(signal.SIGHUP)
+
     def kill(self) -> None:
         """Send SIGKILL, and do not wait."""
         self._send(signal.SIGKILL)

@@ -32,12 +32,15 @@ class Dial:
         timeout_s: float,
         on_open: Callable[[socket.socket], None],
         on_failed: Callable[[str], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """tls: whom to trust, where the broker is asked by TLS (None: whom the system trusts)."""
         self._reactor = reactor
         self._broker = broker
         self._timeout_s = timeout_s
         self._on_open = on_open
         self._on_failed = on_failed
+        self._tls = tls
         self._addresses: list[Address] = []
         self._sock: socket.socket | None = None
         self._timer: Timer | None = None
@@ -103,7 +106,8 @@ class Dial:
         elif self._broker.tls:
             name = self._broker.server_name or self._broker.host
             try:
-                self._sock = context_to(name).wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+                context = self._tls or context_to(name)
+                self._sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
             except (OSError, FabricError) as broken_off:
                 self._next(str(broken_off))
             else:

@@ -4,8 +4,8 @@
 
 With `-` the command is alone: on Linux the kernel kills it when its parent dies, and it takes the wrapper's place (same
 pid). With a patience the wrapper stays, and whatever the command has started, in whichever group or session, ends with
-it: when the command ends, when the parent dies, or that many seconds after SIGTERM, which is handed on. On Linux it
-adopts the orphans below it; elsewhere the command's process group is what it can reach.
+it: when the command ends, when the parent dies, or that many seconds after SIGTERM, which is handed on (as SIGHUP is).
+On Linux it adopts the orphans below it; elsewhere the command's process group is what it can reach.
 
 A file of its own with only built-in imports, so that it starts in some 40 ms.
 """
@@ -49,7 +49,7 @@ def _stay(parent_pid: int, patience_s: float, command: list[str]) -> int:
     import signal
 
     orphaned = signal.SIGUSR1
-    watched = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGALRM, orphaned}
+    watched = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, orphaned}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # a signal without a handler may be dropped
     if _LINUX:
@@ -84,6 +84,8 @@ def _stay(parent_pid: int, patience_s: float, command: list[str]) -> int:
             waited_s += _POLL_S * asked
             if asked and waited_s >= patience_s:
                 break
+        elif number == signal.SIGHUP:
+            os.kill(pid, signal.SIGHUP)
         elif not asked:
             asked = True
             os.kill(pid, signal.SIGTERM)

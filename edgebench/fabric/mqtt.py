@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 import ssl
 from collections.abc import Callable
@@ -65,13 +66,16 @@ class Connection:
         on_trouble: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
         clean_session: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
         (re)connection, and after each `subscribe`, once all subscriptions stand; `on_trouble`, instead of a line in
         the log, with the reason when a connection fails, is refused or breaks, or a subscription is refused.
-        clean_session: the broker forgets what it holds for this client when that is gone."""
+        clean_session: the broker forgets what it holds for this client when that is gone. tls: whom to trust, where the
+        broker is asked by TLS (None: as `Dial` has it)."""
         self._reactor = reactor
         self._broker = broker
+        self._tls = tls
         self._on_message = on_message
         self._on_up = on_up
         self._on_trouble = on_trouble
@@ -82,6 +86,9 @@ class Connection:
         self._attempt = 0
         self._housekeeping: Timer | None = None
         self._dial: Dial | None = None
+        if broker.username is not None:
+            # Whoever knows a client's id can take its place, and its session, with a login of its own.
+            client_id = f"{client_id}-{secrets.token_hex(8)}"
         client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.password)
@@ -157,7 +164,12 @@ class Connection:
     def _connect(self) -> None:
         if not self._closing:
             self._dial = Dial(
-                self._reactor, self._broker, timeout_s=_CONNECT_S, on_open=self._opened, on_failed=self._retry
+                self._reactor,
+                self._broker,
+                timeout_s=_CONNECT_S,
+                on_open=self._opened,
+                on_failed=self._retry,
+                tls=self._tls,
             )
 
     def _opened(self, sock: socket.socket) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -329,6 +330,14 @@ class Hiccuped(msgspec.Struct, frozen=True, tag="hiccup"):
     hiccups: list[Hiccup]
 
 
+class Brokered(msgspec.Struct, frozen=True, tag="broker"):
+    """Which broker serves a site, or the cloud. version: None of one of the user's own, which does not say it."""
+
+    site: str
+    kind: Literal["mosquitto", "nats", "external"]
+    version: str | None
+
+
 class Linked(msgspec.Struct, frozen=True, tag="link"):
     """What is known of a link; a later entry of the same name replaces it."""
 
@@ -384,6 +393,7 @@ Entry = (
     | Opened
     | HostUsed
     | Hiccuped
+    | Brokered
     | Linked
     | Died
     | Rounded
@@ -453,7 +463,7 @@ class Observations(msgspec.Struct, frozen=True):
     the source of its stream, `real_data` the workloads whose stream is not generated. invalidated: reasons that make
     the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
-    made.
+    made. brokers: of each site and the cloud.
     lateness, host_usage: of a long run they are merged to a few thousand. host_usage: of the server. machines: all
     others.
     """
@@ -484,3 +494,4 @@ class Observations(msgspec.Struct, frozen=True):
     app_metrics: list[AppMetrics] = []
     lateness: list[Lateness] = []
     machines: dict[str, MachineSeen] = {}
+    brokers: list[Brokered] = []

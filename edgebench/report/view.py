@@ -24,9 +24,10 @@ from edgebench.results.figures import (
     Result,
 )
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.wording import things
+from edgebench.topology.wording import listed, things
 
 ROWS_SHOWN = 20
+_BROKERS = {"mosquitto": "Mosquitto", "nats": "nats-server", "external": "one of your own"}
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,18 @@ def process_table(result: Result) -> Table:
 def host_table(result: Result) -> Table:
     """The machine and the software."""
     host = tuple((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in result.host.items())
-    return Table(("What", "Value"), host + tuple(result.versions.items()), text=2)
+    return Table(("What", "Value"), (*host, ("broker", _brokers(result)), *result.versions.items()), text=2)
+
+
+def _brokers(result: Result) -> str:
+    """Which kinds served the sites and the cloud, and where they differ, which whom."""
+    sites: dict[str, list[str]] = {}
+    for site, broker in result.brokers.items():
+        name = _BROKERS.get(broker.kind, broker.kind)
+        sites.setdefault(name if broker.version is None else f"{name} {broker.version}", []).append(site)
+    if len(sites) == 1:
+        return next(iter(sites))
+    return "; ".join(f"{name} at {listed(served)}" for name, served in sites.items()) or NONE
 
 
 def _pair(hops: Hops, hop: str) -> str:

@@ -17,6 +17,7 @@ from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     AppMetrics,
     Began,
+    Brokered,
     Cascaded,
     Closed,
     Compared,
@@ -108,6 +109,7 @@ class _Gathered:
         self._hosts_of: dict[str, list[str]] = {}
         self._closed: set[str] = set()
         self._models: list[ModelEvent] = []
+        self._brokers: list[Brokered] = []
         self._links: dict[str, LinkObserved] = {}
         self._deaths: dict[str, Death] = {}
         self._host_usage: dict[str, list[HostUsage]] = {}
@@ -179,14 +181,21 @@ class _Gathered:
                 self._faults.append(entry)
             case Cascaded():
                 self._cascades.append(entry)
+            case Invalidated(reason=reason, mistake=mistake):
+                (self._mistakes if mistake else self._invalidated).append(reason)
+            case _:
+                self._take_of_executor(entry)
+
+    def _take_of_executor(self, entry: Entry) -> None:
+        match entry:
+            case Brokered():
+                self._brokers.append(entry)
             case Linked(link=link):
                 self._links[link.name] = link
             case TookPart() | Compared():
                 pass  # see `machines_in`
             case Died(death=death):
                 self._deaths.setdefault(death.part, death)
-            case Invalidated(reason=reason, mistake=mistake):
-                (self._mistakes if mistake else self._invalidated).append(reason)
             case _:
                 raise AssertionError(f"{type(entry).__name__} is no entry of a run")
 
@@ -227,6 +236,7 @@ class _Gathered:
                 )
                 for name, seen in self.time.machines.items()
             },
+            brokers=self._brokers,
         )
 
     def _merged_usage(self, machine: str) -> list[HostUsage]:

@@ -8,7 +8,7 @@ from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Observations, RoundRecord
 from edgebench.results.disturbance import disturbance_figures, disturbance_of
 from edgebench.results.federations import federations_of
-from edgebench.results.figures import SCHEMA, DeathFigures, FaultFigures, Result
+from edgebench.results.figures import SCHEMA, BrokerFigures, DeathFigures, FaultFigures, Result
 from edgebench.results.machines import links_of, machines_of, nodes_of, processes_of
 from edgebench.results.rollouts import rollouts_of
 from edgebench.results.run_fold import RunFold
@@ -63,6 +63,7 @@ def result_of(
         handovers=[each.figures(observations.started_ns or 0) for each in fold.handovers],
         disturbance=disturbance,
         machines=machines,
+        brokers={each.site: BrokerFigures(each.kind, each.version) for each in observations.brokers},
     )
 
 

@@ -433,6 +433,14 @@ class FaultFigures(msgspec.Struct, frozen=True):
     part: str | None = None
 
 
+class BrokerFigures(msgspec.Struct, frozen=True):
+    """Which broker served a site, or the cloud: `mosquitto`, `nats`, or `external` for one of the user's own, whose
+    version is not known."""
+
+    kind: str
+    version: str | None
+
+
 class Result(msgspec.Struct, frozen=True):
     """All figures of a run; those from `figures` on are beyond what other tools rely on."""
 
@@ -462,3 +470,4 @@ class Result(msgspec.Struct, frozen=True):
     handovers: list[HandoverFigures]
     disturbance: DisturbanceFigures | None
     machines: dict[str, MachineFigures]
+    brokers: dict[str, BrokerFigures] = {}

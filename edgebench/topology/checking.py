@@ -226,6 +226,8 @@ def _check_broker(broker: Broker) -> Iterator[Problem]:
             yield "$.broker.url", f"{problem} (write mqtt://host[:port], or mqtts:// for TLS)"
         if broker.listen != Broker().listen:
             yield "$.broker.listen", "has no effect with broker.url (remove one of the two)"
+        if broker.kind != Broker().kind:
+            yield "$.broker.kind", "has no effect with broker.url (remove one of the two)"
     elif broker.listen != Broker().listen:
         mend = "(use 127.0.0.1, or give broker.url)"
         yield "$.broker.listen", f"'{broker.listen}' is not 127.0.0.1, and the embedded broker has no encryption {mend}"

@@ -6,6 +6,7 @@ import msgspec
 
 from edgebench.topology.model import (
     Batch,
+    BrokerKind,
     Cascade,
     Fault,
     Federated,
@@ -137,6 +138,7 @@ class Deployment(Frozen, frozen=True):
     joint: dict[str, Joint] = {}
     moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()
+    broker_kind: BrokerKind = "auto"
 
     @property
     def cloud(self) -> str:

@@ -16,6 +16,7 @@ Runtime = Literal["litert", "keras", "onnx", "fake"]
 Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 Where = Literal["device", "edge", "cloud", "cascade"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
+BrokerKind = Literal["auto", "mosquitto", "nats"]
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$(?!\n)", max_length=63)]
 # Far from any use; what lies within neither overflows a clock in ns nor, by a slip of the pen, fills a machine.
@@ -324,8 +325,12 @@ class Move(Strict, frozen=True):
 
 
 class Broker(Strict, frozen=True):
-    """`embedded` starts one broker a site and one at the cloud, on `listen`; `url` uses one that exists for all."""
+    """One broker a site and one at the cloud is started, on `listen`; `url` uses one that exists for all.
 
+    kind: of those that are started; `auto` is Mosquitto where it is installed, else nats-server.
+    """
+
+    kind: BrokerKind = "auto"
     url: str | None = None
     listen: str = "127.0.0.1"
 

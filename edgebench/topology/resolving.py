@@ -34,6 +34,7 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
         joint=topology.joint,
         moves=tuple(sorted(topology.moves, key=lambda move: move.at_s)),
         faults=topology.faults,
+        broker_kind=topology.broker.kind,
     )
 
 

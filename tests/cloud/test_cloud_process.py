@@ -28,7 +28,8 @@ from cloud.run_status import RunStatus
 from cloud.trainer import Trainer as RealTrainer
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.records import Entry
 from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat
@@ -88,8 +89,8 @@ def spec_of(tmp_path: Path, broker: str) -> CloudSpec:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker("b", tmp_path / "broker") as running:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with make_broker(BrokerSettings("b", tmp_path / "broker")) as running:
         yield running
 
 
@@ -121,7 +122,7 @@ def answers(watcher: ControlClient) -> bool:
     return True
 
 
-def test_heartbeats_are_answered_while_a_first_model_is_warmed_up(tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_heartbeats_are_answered_while_a_first_model_is_warmed_up(tmp_path: Path, broker: Broker) -> None:
     cloud = started(tmp_path, spec_of(tmp_path, broker.url))
     longest_s = 0.0
     until_s = now_s() + WAIT_S
@@ -142,7 +143,7 @@ def test_heartbeats_are_answered_while_a_first_model_is_warmed_up(tmp_path: Path
     assert longest_s < ANSWER_S
 
 
-def test_a_thread_that_dies_takes_the_cloud_along(tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_a_thread_that_dies_takes_the_cloud_along(tmp_path: Path, broker: Broker) -> None:
     dying = "from cloud.__main__ import CloudNode, main\nCloudNode._run = lambda self: 1 / 0\n"
     status, said = started(tmp_path, spec_of(tmp_path, broker.url), dying).end()
     assert status == 3
@@ -151,7 +152,7 @@ def test_a_thread_that_dies_takes_the_cloud_along(tmp_path: Path, broker: Embedd
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
-def test_a_cloud_that_can_record_no_more_ends_and_says_so(tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_a_cloud_that_can_record_no_more_ends_and_says_so(tmp_path: Path, broker: Broker) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "records.spool").symlink_to("/dev/full")
     status, said = started(tmp_path, spec_of(tmp_path, broker.url)).end()

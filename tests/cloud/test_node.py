@@ -12,7 +12,8 @@ from cloud.node import ANNOUNCED_AGAIN_S, CloudNode
 from cloud.registry import Registry
 from edgebench.clock import now_s
 from edgebench.fabric import topics
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -35,12 +36,12 @@ TOPOLOGY = Topology(
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker("b", tmp_path / "broker") as running:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with make_broker(BrokerSettings("b", tmp_path / "broker")) as running:
         yield running
 
 
-def test_a_model_is_announced_twice_unless_a_later_one_has_come(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_a_model_is_announced_twice_unless_a_later_one_has_come(broker: Broker, tmp_path: Path) -> None:
     first, later = (manifest_of(each, task="occupancy", input=TensorSpec("float32", (10, 5))) for each in (b"a", b"b"))
     deployment = resolve(TOPOLOGY, run_id="r", executor="local")
     node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None)

@@ -16,6 +16,7 @@ from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import AllEnded, End, Failed, Listen, Order, Report, Up
 from edgebench.executors.plan import RunPlan, plan_of
 from edgebench.executors.wiring import Loopback
+from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.records import Opened, Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
@@ -66,6 +67,8 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
     (fault,) = observations.faults
     assert (fault.part, fault.kind) == (KILLED, "kill")
     assert {"cloud", "ward-0", "ward-1", "bed-0", "bed-2"} <= set(observations.closed)
+    assert [broker.site for broker in observations.brokers] == ["cloud", "ward-0", "ward-1"]
+    assert {broker.kind for broker in observations.brokers} == {choose("auto")[0].kind}
     reasons = write_report(run_dir).verdict.reasons
     assert not any("killed" in reason or "good order" in reason for reason in reasons), reasons
     per_node = read_records(run_dir)["node"].to_pylist()

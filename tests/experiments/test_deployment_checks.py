@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.cli import main
+from edgebench.fabric.brokers import mosquitto
 from tests.cloud.tiny import TinyTask
 from tests.topology.sound import SOUND
 
@@ -100,6 +101,19 @@ def test_what_tasks_and_what_flower_says_comes_at_once(tmp_path: Path, capsys: p
     assert validated(LEARNED, "occupancy", tmp_path, *wrong) == 2
     places = [line.split(": ")[1] for line in capsys.readouterr().err.splitlines()]
     assert places == ["$.workloads.risk.model.size", "$.federated[0].min_replies", "$.federated[0].strategy"]
+
+
+def test_a_broker_that_is_asked_for_and_not_installed_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mosquitto, "_PLACES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert validated(SOUND, "icu-death", tmp_path, "broker.kind=nats") == 0
+    assert validated(SOUND, "icu-death", tmp_path) == 0
+    capsys.readouterr()
+    assert validated(SOUND, "icu-death", tmp_path, "broker.kind=mosquitto") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'topology.yaml'}: $.broker.kind: Mosquitto is not installed (apt-get install")
 
 
 @pytest.mark.parametrize("task", ["person-reid", f"{__name__}:SOUND_LOSS"])

@@ -9,8 +9,8 @@ import pytest
 
 from edgebench.clock import now_s
 from edgebench.errors import FabricError
-from edgebench.fabric.broker import EmbeddedBroker
 from edgebench.fabric.broker_probe import Traffic, probe_access, probe_sizes
+from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -53,7 +53,7 @@ def test_a_broker_that_passes_all_of_it_on_is_let_be_and_keeps_nothing(mosquitto
 
 
 def test_the_embedded_broker_would_pass_too(tmp_path: Path) -> None:
-    with EmbeddedBroker("site", tmp_path) as broker:
+    with make_broker(BrokerSettings("site", tmp_path)) as broker:
         probe_access(parse_broker_url(broker.url), ALL)
         probe_sizes(parse_broker_url(broker.url), ALL)
 

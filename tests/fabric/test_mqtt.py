@@ -10,7 +10,7 @@ import pytest
 
 from edgebench.clock import NS_PER_MS, now_ns, now_s
 from edgebench.fabric import mqtt
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -22,7 +22,7 @@ WAIT_S = 30.0
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerUrl]:
-    with EmbeddedBroker("site", tmp_path_factory.mktemp("broker")) as running:
+    with make_broker(BrokerSettings("site", tmp_path_factory.mktemp("broker"))) as running:
         yield parse_broker_url(running.url)
 
 

@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
@@ -216,7 +216,7 @@ def test_links_with_opaque_connections_have_no_message_count(relay: Relay, serve
 
 
 def test_mqtt_crosses_it_and_its_messages_are_counted(tmp_path: Path) -> None:
-    with EmbeddedBroker("b", tmp_path / "broker") as broker:
+    with make_broker(BrokerSettings("b", tmp_path / "broker")) as broker:
         where = parse_broker_url(broker.url)
         route = Route("broker", (BED,), where.host, where.port, "mqtt")
         with Relay.start([link(BED, 1.0, 400.0)], [route], seed=1, log_dir=tmp_path) as relay:

@@ -15,7 +15,8 @@ import pytest
 
 from edgebench.clock import now_s
 from edgebench.fabric import topics
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.descriptors import most_descriptors
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
@@ -526,7 +527,7 @@ def test_a_client_that_closes_leaves_no_files(lab: Lab, tmp_path: Path) -> None:
 class Live:
     """A courier and clients at a real broker, each with a connection; the clients share a thread, as in an agent."""
 
-    def __init__(self, broker: EmbeddedBroker, directory: Path, n_clients: int) -> None:
+    def __init__(self, broker: Broker, directory: Path, n_clients: int) -> None:
         self.server, self.agent = Reactor(), Reactor()
         self.peers = [f"bed-{n}" for n in range(n_clients)]
         self.silent: set[str] = set()
@@ -597,7 +598,7 @@ class Live:
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    with EmbeddedBroker("broker", tmp_path / "broker") as broker:
+    with make_broker(BrokerSettings("broker", tmp_path / "broker")) as broker:
         made = Live(broker, tmp_path, 50)
         yield made
         made.close()

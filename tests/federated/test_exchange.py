@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgebench.fabric.broker import EmbeddedBroker
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
@@ -492,14 +493,12 @@ def test_a_closed_exchange_leaves_no_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker("broker", tmp_path / "broker") as running:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with make_broker(BrokerSettings("broker", tmp_path / "broker")) as running:
         yield running
 
 
-def test_twenty_megabytes_cross_a_slow_link_that_breaks_off_again_and_again(
-    broker: EmbeddedBroker, tmp_path: Path
-) -> None:
+def test_twenty_megabytes_cross_a_slow_link_that_breaks_off_again_and_again(broker: Broker, tmp_path: Path) -> None:
     n_cuts, data = 4, rng_for(1, "payload").bytes(20_000_000)
     url = parse_broker_url(broker.url)
     link = LinkPlan("device", "site", 10.0, 0.0, 50.0, 50.0, "pipe")
@@ -526,7 +525,7 @@ def test_twenty_megabytes_cross_a_slow_link_that_breaks_off_again_and_again(
         assert received.carried_bytes - len(data) <= n_cuts * WINDOW * CHUNK_BYTES
 
 
-def test_a_payload_goes_up_while_the_senders_own_connection_breaks_off(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_a_payload_goes_up_while_the_senders_own_connection_breaks_off(broker: Broker, tmp_path: Path) -> None:
     n_cuts, data = 3, rng_for(2, "payload").bytes(8_000_000)
     url = parse_broker_url(broker.url)
     with (
@@ -547,7 +546,7 @@ def test_a_payload_goes_up_while_the_senders_own_connection_breaks_off(broker: E
         assert transfer.sent_bytes - len(data) <= 2 * n_cuts * WINDOW * CHUNK_BYTES
 
 
-def test_a_hundred_megabytes_cross_in_little_memory(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_a_hundred_megabytes_cross_in_little_memory(broker: Broker, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.federated.large", broker.url, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from rich.console import Console
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
 from edgebench.errors import DataError
-from edgebench.fabric.records import Death, HostUsage, Lateness, Observations
+from edgebench.fabric.records import Brokered, Death, HostUsage, Lateness, Observations
 from edgebench.report import charts
 from edgebench.report.page import print_summary, write_report
 from edgebench.results import rundir
@@ -232,6 +232,25 @@ def test_hops_by_the_cloud_are_shown_where_an_edge_passed_something_on(tmp_path:
     bars = _figures(_page(tmp_path))["chart-1"]["data"]
     assert [bar["name"] for bar in bars][2:4] == ["edge forward", "backhaul up"]
     assert sum(bar["x"][0] for bar in bars) == pytest.approx(77)
+
+
+@pytest.mark.parametrize(
+    ("brokers", "told"),
+    [
+        ([("cloud", "mosquitto", "2.0.11"), ("ward-0", "mosquitto", "2.0.11")], "Mosquitto 2.0.11"),
+        ([("cloud", "external", None), ("ward-0", "external", None)], "one of your own"),
+        (
+            [("cloud", "mosquitto", "2.0.11"), ("ward-0", "nats", "2.15.1"), ("ward-1", "nats", "2.15.1")],
+            "Mosquitto 2.0.11 at cloud; nats-server 2.15.1 at ward-0, ward-1",
+        ),
+    ],
+)
+def test_the_report_says_which_broker_served(
+    tmp_path: Path, brokers: list[tuple[str, Literal["mosquitto", "nats", "external"], str | None]], told: str
+) -> None:
+    observed = factory.observations(brokers=[Brokered(*each) for each in brokers])
+    page = re.sub(r"<td[^>]*>", "<td>", _small(tmp_path, observed))
+    assert f'<th scope="row">broker</th><td>{told}</td>' in page
 
 
 def test_what_users_and_machines_say_cannot_become_markup(tmp_path: Path) -> None:

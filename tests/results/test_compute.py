@@ -8,10 +8,10 @@ import pytest
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Death, HostUsage, Observations, Usage
+from edgebench.fabric.records import Brokered, Death, HostUsage, Observations, Usage
 from edgebench.results.chunks import HOPS, chunks_of
 from edgebench.results.compute import result_of
-from edgebench.results.figures import HopStatistics, Latency, Result, WorkloadFigures
+from edgebench.results.figures import BrokerFigures, HopStatistics, Latency, Result, WorkloadFigures
 from edgebench.results.run_fold import folded
 from edgebench.results.rundir import CHUNK_ROWS
 from edgebench.topology.deployment import WorkloadPlan
@@ -309,6 +309,14 @@ def test_the_use_of_the_host_counts_by_time_and_not_by_sample() -> None:
     host = _result([row(0, 0)], observations=factory.observations(host_usage=usage)).host_use
     assert host is not None
     assert (host.busy, host.full, host.foreign) == (0.3913, 0.1304, 0.2913)
+
+
+def test_each_site_says_which_broker_served_it() -> None:
+    brokers = [Brokered("cloud", "mosquitto", "2.0.11"), Brokered("ward-0", "nats", "2.15.1")]
+    assert _result([row(0, 0)], observations=factory.observations(brokers=brokers)).brokers == {
+        "cloud": BrokerFigures("mosquitto", "2.0.11"),
+        "ward-0": BrokerFigures("nats", "2.15.1"),
+    }
 
 
 def test_the_first_decision_counts_from_the_start_of_the_command() -> None:

@@ -35,7 +35,7 @@ def check_ended_well(run: Streaming, result: dict[str, Any], *names: str) -> Non
     ("words", "named"),
     [
         (("edge_node", "ward-0"), ("ward-0", "signal 9")),
-        (("nats-server", "broker-ward-1"), ("broker of ward-1", "signal 9")),
+        (("broker-ward-1.conf",), ("broker of ward-1", "signal 9")),
         (("-m cloud",), ("cloud", "signal 9")),
     ],
     ids=["edge node", "broker", "cloud"],

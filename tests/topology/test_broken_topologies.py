@@ -512,6 +512,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
             " (use 127.0.0.1, or give broker.url)"
         ),
     ),
+    "kind of a broker that exists": (
+        SOUND + "broker: {kind: nats, url: 'mqtt://host'}\n",
+        "$.broker.kind: has no effect with broker.url (remove one of the two)",
+    ),
     "broker by HTTP": (
         SOUND + "broker: {url: 'http://ann:secret@host'}\n",
         f"$.broker.url: the scheme is neither mqtt nor mqtts {URL_FORM}",

@@ -49,6 +49,7 @@ def test_the_schema_knows_what_only_other_executors_enforce(name: str, schema: d
         edited(("count: 3", "count: 0")),
         edited(("  ward:", "  Ward_1:")),
         SOUND + "broker: {port: 3}\n",
+        SOUND + "broker: {kind: rabbit}\n",
     ],
 )
 def test_the_schema_refuses_wrong_shapes(text: str, schema: dict[str, Any]) -> None:

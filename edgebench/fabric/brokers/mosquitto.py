@@ -1,0 +1,144 @@
+"""Eclipse Mosquitto, where it is installed; nothing else in the package knows its configuration."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import pwd
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from edgebench.fabric.brokers.server import Broker, Kind, Program
+from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
+from edgebench.fabric.tls import write_private
+
+OLDEST = (2, 0)
+"""Before, its passwords were hashed otherwise, and a limit of 20 in flight could not be lifted."""
+
+_PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+"""Where it is, though no user but root has that in PATH."""
+_SNAP = "snap"
+_VERSION = re.compile(r"mosquitto version (\d+\.\d+\S*)")
+_UNKNOWN = "of an unknown version"
+_ASK_S = 10.0
+_PACKET_IDS = 65535
+_TOPIC_BYTES = 65535
+_HEADER_BYTES = 16
+_SALT_BYTES = 12
+_TURNS = 1
+
+# Every limit that could drop, cut off or send again on a slow machine is out of the way, so that a loss or a duplicate
+# in a run is never the broker's housekeeping.
+# - set_tcp_nodelay: else it holds small messages back for up to 40 ms.
+# - max_inflight_messages: no more than MQTT has packet ids. The others are queued, without a limit.
+# - max_packet_size: the largest that it takes; later versions have a lower one unless told.
+# - persistence, sys_interval: a session lasts no longer than the broker, and nobody reads its statistics.
+# - user: as root it would become another user, who may not read this directory.
+# - tls_version: the oldest that it takes.
+# - acl_file: what is not in it is denied. It lets anybody subscribe anything, and delivers what may be heard.
+_CONFIGURATION = """\
+listener {port} {host}
+{security}
+set_tcp_nodelay true
+max_queued_messages 0
+max_queued_bytes 0
+max_inflight_messages {max_inflight_messages}
+max_inflight_bytes 0
+max_packet_size {max_packet_size}
+persistence false
+sys_interval 0
+log_dest stderr
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+"""
+
+
+def installed() -> Program | None:
+    """The program, whatever its version; None where it is not there.
+
+    One from a snap is not counted: it may read no files but those in its own places.
+    """
+    found = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_PLACES]))
+    if found is None or Path(found).resolve().name == _SNAP:
+        return None
+    return Program(Path(found), _version(found))
+
+
+@cache
+def _version(program: str) -> str:
+    try:
+        said = subprocess.run([program, "-h"], check=False, capture_output=True, timeout=_ASK_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return _UNKNOWN
+    version = _VERSION.search(said.stdout.decode(errors="replace"))
+    return version[1] if version else _UNKNOWN
+
+
+def is_recent(program: Program) -> bool:
+    """Whether it is a version that can be told what it has to be."""
+    return tuple(map(int, re.findall(r"\d+", program.version)[:2])) >= OLDEST
+
+
+class Mosquitto(Broker):
+    """Its configuration, with the hashes of passwords, goes away at `stop`."""
+
+    kind: ClassVar[Kind] = "mosquitto"
+
+    def _files(self) -> tuple[Path, ...]:
+        return self._file("conf"), self._file("passwords"), self._file("acl")
+
+    def _configure(self) -> list[str]:
+        configuration, passwords, acl = self._files()
+        text = _CONFIGURATION.format(
+            port=self.port,
+            host=self.settings.host,
+            security="\n".join(self._security()),
+            max_inflight_messages=_PACKET_IDS,
+            max_packet_size=MAX_PAYLOAD_BYTES + _TOPIC_BYTES + _HEADER_BYTES,
+        )
+        if self._users:
+            logins = (f"{user.name}:{_hashed(user.password)}\n" for user in self._users)
+            allowed = (f"{line}\n" for user in self._users for line in _allowed(user))
+            write_private(passwords, "".join(logins).encode())
+            write_private(acl, "".join(allowed).encode())
+        write_private(configuration, text.encode())
+        return [str(self._program), "-c", str(configuration)]
+
+    def _security(self) -> Iterator[str]:
+        _, passwords, acl = map(Path.resolve, self._files())
+        if os.geteuid() == 0:
+            yield f"user {pwd.getpwuid(0).pw_name}"
+        if not self._users:
+            yield "allow_anonymous true"
+        else:
+            yield from ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
+        if (tls := self.settings.tls) is not None:
+            yield "tls_version tlsv1.3"
+            yield from (f"certfile {tls.certificate_file.resolve()}", f"keyfile {tls.key_file.resolve()}")
+            if self.settings.mutual:
+                yield from (f"cafile {tls.ca_file.resolve()}", "require_certificate true")
+
+
+def _allowed(user: BrokerUser) -> Iterator[str]:
+    yield f"user {user.name}"
+    for topic in user.may.publish:
+        yield f"topic write {topic}"
+    for topic in user.may.subscribe:
+        yield f"topic read {topic}"
+
+
+def _hashed(password: str) -> str:
+    """As a line of Mosquitto's password file has it: PBKDF2 with SHA-512.
+
+    One turn is enough for what was drawn at random; many would hold the broker up whenever its users change, since it
+    then asks all that are connected again.
+    """
+    salt = secrets.token_bytes(_SALT_BYTES)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _TURNS)
+    return f"$7${_TURNS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

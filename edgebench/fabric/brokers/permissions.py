@@ -1,0 +1,115 @@
+"""Who may publish and subscribe what at the brokers of a run: its own topics, and of others what is meant for it.
+
+A user is a node, by its name. The topics are those of `edgebench.fabric.topics`, and the filters those that nodes
+subscribe to, since a broker may refuse a filter that reaches further than what is allowed.
+"""
+
+from __future__ import annotations
+
+from edgebench.fabric import topics
+from edgebench.fabric.brokers.settings import Permission
+from edgebench.fabric.topics import ANY
+from edgebench.topology.deployment import Deployment, NodePlan
+
+
+def permissions_at(deployment: Deployment, site: str) -> dict[str, Permission]:
+    """By user, at the broker of an edge's site or of the cloud.
+
+    At a site: its edge, and the devices that are ever at it. At the cloud: the cloud itself, its federations included,
+    and the edges.
+    """
+    if site == deployment.cloud:
+        edges = {edge.name: _edge_at_cloud(deployment, edge.name) for edge in deployment.of_tier("edge")}
+        return {site: _cloud(deployment), **edges}
+    devices = {
+        device.name: _device(deployment, device, site)
+        for device in deployment.of_tier("device")
+        if site in device.sites
+    }
+    return {site: _edge_at_site(deployment, site), **devices}
+
+
+def board_permission(deployment: Deployment, device: str) -> Permission:
+    """Of a device without our software, which speaks plain JSON: its own samples, and the decisions on them."""
+    run = deployment.run_id
+    travelling = _travelling(deployment, device)
+    return Permission(
+        publish=tuple(topics.sample(run, device, workload) for workload in travelling),
+        subscribe=(topics.decision(run, device, ANY),) if travelling else (),
+    )
+
+
+def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
+    run, name = deployment.run_id, device.name
+    board = board_permission(deployment, name)
+    decides = any(plan.deciders.get(name) == name for plan in deployment.workloads.values())
+    learns = [workload for workload, plan in deployment.federated.items() if name in plan.clients]
+    return Permission(
+        publish=(
+            *board.publish,
+            topics.status(run, name),
+            *(topics.fl_site_up(run, workload, name) for workload in learns),
+        ),
+        subscribe=(
+            topics.decision(run, name, ANY),
+            *([topics.site_models(run, site, ANY)] if decides else ()),
+            *(topics.fl_site_down(run, workload, name) for workload in learns),
+        ),
+    )
+
+
+def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
+    run = deployment.run_id
+    federated = bool(deployment.federated)
+    return Permission(
+        publish=(
+            topics.decision(run, ANY, ANY),
+            topics.site_models(run, edge, ANY),
+            topics.status(run, edge),
+            *([topics.fl_site_down(run, ANY, ANY)] if federated else ()),
+        ),
+        subscribe=(
+            topics.sample(run, ANY, ANY),
+            *([topics.status(run, ANY), topics.fl_site_up(run, ANY, ANY)] if federated else ()),
+        ),
+    )
+
+
+def _edge_at_cloud(deployment: Deployment, edge: str) -> Permission:
+    run = deployment.run_id
+    federated = bool(deployment.federated)
+    return Permission(
+        publish=(
+            topics.forward(run, edge, ANY),
+            topics.status(run, edge),
+            *([topics.fl_up(run, ANY, edge, ANY), topics.fl_status(run, ANY, edge, ANY)] if federated else ()),
+        ),
+        subscribe=(
+            topics.models(run, ANY),
+            topics.answer(run, edge, ANY),
+            *([topics.fl_down(run, ANY, edge, ANY)] if federated else ()),
+        ),
+    )
+
+
+def _cloud(deployment: Deployment) -> Permission:
+    run = deployment.run_id
+    hops = (run, ANY, ANY, ANY)
+    federated = bool(deployment.federated)
+    return Permission(
+        publish=(
+            topics.models(run, ANY),
+            topics.answer(run, ANY, ANY),
+            topics.status(run, deployment.cloud),
+            *([topics.fl_down(*hops)] if federated else ()),
+        ),
+        subscribe=(
+            topics.forward(run, ANY, ANY),
+            *([topics.fl_up(*hops), topics.fl_status(*hops), topics.status(run, ANY)] if federated else ()),
+        ),
+    )
+
+
+def _travelling(deployment: Deployment, device: str) -> list[str]:
+    """The workloads whose samples of a device are decided elsewhere."""
+    return [name for name, plan in deployment.workloads.items() if plan.deciders.get(device, device) != device]

@@ -1,0 +1,138 @@
+"""What each node may do at each broker, held against what nodes send and hear."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from edgebench.experiments.broker_check import traffic
+from edgebench.fabric import topics
+from edgebench.fabric.brokers.permissions import board_permission, permissions_at
+from edgebench.fabric.brokers.settings import Permission
+from edgebench.topology import resolve
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Federated, Move, NodeGroup, Place, Poisson, Topology, Workload
+
+RUN = "r"
+
+
+def deployment(infer: str = "cloud", *, learning: bool = False, moving: bool = False) -> Deployment:
+    topology = Topology(
+        schema=1,
+        name="t",
+        nodes={
+            "cloud": NodeGroup(tier="cloud"),
+            "ward": NodeGroup(tier="edge", count=2, parent="cloud"),
+            "bed": NodeGroup(tier="device", count=4, parent="ward"),
+        },
+        workloads={
+            "w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer=infer))  # type: ignore[arg-type]
+        },
+        federated=(Federated(workload="w", rounds=1),) if learning else (),
+        moves=(Move(at_s=1.0, node="bed-0", to="ward-1"),) if moving else (),
+    )
+    return resolve(topology, run_id=RUN, executor="local")
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a filter covers a topic, or a narrower filter."""
+    wanted, given = pattern.split("/"), topic.split("/")
+    return len(wanted) == len(given) and all(each in (level, "+") for each, level in zip(wanted, given, strict=True))
+
+
+def publishes(may: Permission, topic: str) -> bool:
+    return any(matches(each, topic) for each in may.publish)
+
+
+def hears(may: Permission, topic: str) -> bool:
+    return any(matches(each, topic) for each in may.subscribe)
+
+
+@pytest.mark.parametrize("infer", ["device", "edge", "cloud", "cascade"])
+@pytest.mark.parametrize("learning", [False, True])
+def test_whatever_a_run_sends_somebody_may_publish_and_another_hear(infer: str, learning: bool) -> None:
+    planned = deployment(infer, learning=learning)
+    brokers = [permissions_at(planned, site).values() for site in ("cloud", "ward-0")]
+    for each in traffic(planned, {}):
+        probe = each.topic.split("/")[1]
+        topic, heard_on = (text.replace(probe, RUN) for text in (each.topic, each.heard_on))
+        at = [
+            users
+            for users in brokers
+            if any(publishes(may, topic) for may in users) and any(hears(may, heard_on) for may in users)
+        ]
+        is_status = topic == topics.status(RUN, "ward-0") and not learning  # nobody asks for it then
+        assert at or is_status, topic
+
+
+def test_who_is_at_which_broker() -> None:
+    planned = deployment(moving=True)
+    assert set(permissions_at(planned, "cloud")) == {"cloud", "ward-0", "ward-1"}
+    assert set(permissions_at(planned, "ward-0")) == {"ward-0", "bed-0", "bed-2"}
+    assert set(permissions_at(planned, "ward-1")) == {"ward-1", "bed-0", "bed-1", "bed-3"}
+
+
+def test_a_device_speaks_for_itself_alone_and_hears_what_is_its_own() -> None:
+    bed = permissions_at(deployment("edge", learning=True), "ward-0")["bed-0"]
+    assert publishes(bed, topics.sample(RUN, "bed-0", "w"))
+    assert publishes(bed, topics.status(RUN, "bed-0"))
+    assert publishes(bed, topics.fl_site_up(RUN, "w", "bed-0"))
+    assert hears(bed, topics.decision(RUN, "bed-0", "w"))
+    assert hears(bed, topics.fl_site_down(RUN, "w", "bed-0"))
+    others = (
+        topics.sample(RUN, "bed-2", "w"),
+        topics.status(RUN, "ward-0"),
+        topics.status(RUN, "bed-2"),
+        topics.decision(RUN, "bed-0", "w"),
+        topics.site_models(RUN, "ward-0", "w"),
+        topics.fl_site_up(RUN, "w", "bed-2"),
+        topics.fl_site_down(RUN, "w", "bed-0"),
+        topics.sample("another-run", "bed-0", "w"),
+    )
+    assert not any(publishes(bed, topic) for topic in others)
+    unheard = (
+        topics.sample(RUN, "bed-0", "w"),
+        topics.decision(RUN, "bed-2", "w"),
+        topics.decision(RUN, "+", "w"),
+        topics.status(RUN, "+"),
+        topics.fl_site_up(RUN, "w", "bed-0"),
+    )
+    assert not any(hears(bed, topic) for topic in unheard)
+
+
+def test_a_device_hears_of_models_only_where_it_decides_itself() -> None:
+    models = topics.site_models(RUN, "ward-0", "w")
+    assert hears(permissions_at(deployment("device"), "ward-0")["bed-0"], models)
+    assert not hears(permissions_at(deployment("edge"), "ward-0")["bed-0"], models)
+
+
+def test_an_edge_speaks_at_the_cloud_for_itself_alone() -> None:
+    ward = permissions_at(deployment("cloud", learning=True), "cloud")["ward-0"]
+    assert publishes(ward, topics.forward(RUN, "ward-0", "w"))
+    assert publishes(ward, topics.fl_up(RUN, "w", "ward-0", "bed-0"))
+    assert publishes(ward, topics.fl_status(RUN, "w", "ward-0", "bed-0"))
+    assert hears(ward, topics.answer(RUN, "ward-0", "w"))
+    assert not publishes(ward, topics.models(RUN, "w"))
+    assert not publishes(ward, topics.forward(RUN, "ward-1", "w"))
+    assert not publishes(ward, topics.fl_up(RUN, "w", "ward-1", "bed-1"))
+    assert not hears(ward, topics.answer(RUN, "ward-1", "w"))
+    assert not hears(ward, topics.fl_down(RUN, "w", "ward-1", "bed-1"))
+
+
+def test_only_the_cloud_announces_models_to_edges() -> None:
+    may = permissions_at(deployment(), "cloud")
+    assert [user for user, each in may.items() if publishes(each, topics.models(RUN, "w"))] == ["cloud"]
+
+
+def test_a_board_without_our_software_sends_samples_and_hears_decisions_and_nothing_else() -> None:
+    assert board_permission(deployment("edge", learning=True), "bed-0") == Permission(
+        (topics.sample(RUN, "bed-0", "w"),), (topics.decision(RUN, "bed-0", "+"),)
+    )
+
+
+def test_without_a_federation_nobody_may_use_its_topics() -> None:
+    planned = deployment()
+    for site in ("cloud", "ward-0"):
+        for may in permissions_at(planned, site).values():
+            assert not any("/fl/" in topic for topic in (*may.publish, *may.subscribe))
+    assert msgspec.structs.replace(planned, federated={}) == planned
