@@ -13,7 +13,7 @@ import pytest
 
 from edgebench.clock import NS_PER_MS, now_s
 from edgebench.fabric.tls import client_context
-from edgebench.lab import joining, serving
+from edgebench.lab import joining, server, serving
 from edgebench.lab.addresses import Listen, parse_listen
 from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.messages import (
@@ -190,6 +190,20 @@ def test_a_copied_card_does_not_take_the_place_of_a_board_that_is_there(lab: Lab
             eventually(lambda: pi.orders)
         assert copy.orders == []
     assert pi.errors == []
+
+
+def test_a_machine_that_was_killed_is_in_the_lab_again_when_it_was_silent_for_a_while(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_TAKEN_OVER_S", 0.5)
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        eventually(lambda: lab.info("pi").present)
+        lab.client.hold("run-1", ["pi"], "")
+        pi.link._session = None  # it says no goodbye
+    with lab.link(tmp_path / "pi") as pi:
+        assert reported(lab, "run-1", 1) == [("restarted", b"")]
+        lab.client.send("run-1", "pi", b"again")
+        eventually(lambda: pi.orders == [Order("run-1", b"again")])
 
 
 def test_a_connection_that_was_closed_while_nothing_was_asked_is_no_trouble(lab: Lab) -> None:
