@@ -6,14 +6,15 @@ import importlib.util
 import os
 import platform
 import re
-import shutil
 import sys
-import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 
 import edgebench
+from edgebench.errors import FabricError
+from edgebench.fabric.brokers.choice import choose
 from edgebench.lab.messages import Facts
 from edgebench.lab.wheel import code_digest
+from edgebench.topology.model import BrokerKind
 
 _RUNTIMES = {
     "litert": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
@@ -22,7 +23,7 @@ _RUNTIMES = {
     "torch": ("torch",),
 }
 """Name -> the modules of which any one is enough."""
-_BROKERS = {"mosquitto": "mosquitto", "nats": "nats-server"}
+_BROKERS: tuple[BrokerKind, ...] = ("mosquitto", "nats")
 _TOLD = ("ai-edge-litert", "tflite-runtime", "numpy", "paho-mqtt")
 
 
@@ -36,7 +37,7 @@ def facts_of_this_machine() -> Facts:
         code=code_digest(),
         runtimes=tuple(name for name, modules in _RUNTIMES.items() if any(map(_is_there, modules))),
         python=sys.executable,
-        brokers=tuple(name for name, program in _BROKERS.items() if _program(program) is not None),
+        brokers=tuple(kind for kind in _BROKERS if _can_start(kind)),
     )
 
 
@@ -56,9 +57,12 @@ def _is_there(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _program(name: str) -> str | None:
-    places = [os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts"), "/usr/sbin", "/usr/local/sbin"]
-    return shutil.which(name, path=os.pathsep.join(places))
+def _can_start(kind: BrokerKind) -> bool:
+    try:
+        choose(kind)
+    except FabricError:
+        return False
+    return True
 
 
 def _versions() -> dict[str, str]:
