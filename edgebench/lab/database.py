@@ -12,6 +12,7 @@ from edgebench.lab.messages import LabError
 
 _VERSION = 1
 # An order's body is NULL where it lets the machine go. `reported`: the last number of a machine's reports that is here.
+# sent: by which a run's order is known that comes twice, since its answer got lost.
 _TABLES = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE invitations (
@@ -36,6 +37,7 @@ CREATE TABLE orders (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL REFERENCES machines ON DELETE CASCADE,
     run_id TEXT NOT NULL, body BLOB
 );
+CREATE TABLE sent (key TEXT PRIMARY KEY, run_id TEXT NOT NULL, seq INTEGER NOT NULL);
 CREATE TABLE reports (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL, machine TEXT NOT NULL, kind TEXT NOT NULL,
     body BLOB NOT NULL

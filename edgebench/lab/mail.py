@@ -83,11 +83,18 @@ class Mail:
                 else:
                     _free(db, machine)
             db.execute("DELETE FROM reports WHERE run_id = ?", (run_id,))
+            db.execute("DELETE FROM sent WHERE run_id = ?", (run_id,))
             _forget_empty(db)
         return told
 
-    def send(self, run_id: str, machine: str, body: bytes) -> int:
-        """Lay an order ready; its number. Raises LabError where the machine is not that run's, or not there."""
+    def send(self, run_id: str, machine: str, body: bytes, key: str) -> int:
+        """Lay an order ready, once for each key; its number.
+
+        Raises LabError where the machine is not that run's, or not there.
+        """
+        before = self._database.row("SELECT seq FROM sent WHERE key = ?", key)
+        if before is not None:
+            return int(before["seq"])
         with self._database.change() as db:
             if not self._is_held(machine, run_id):
                 raise LabError(f"{machine}: is not held by the run {run_id}")
@@ -95,6 +102,7 @@ class Mail:
                 raise AbsentError(f"{machine}: is not there any more")
             cursor = db.execute("INSERT INTO orders (machine, run_id, body) VALUES (?, ?, ?)", (machine, run_id, body))
             assert cursor.lastrowid is not None
+            db.execute("INSERT INTO sent VALUES (?, ?, ?)", (key, run_id, cursor.lastrowid))
             return cursor.lastrowid
 
     def orders(self, machine: str, after: int) -> list[NumberedOrder]:

@@ -217,11 +217,12 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """An order of a run for a machine that it holds."""
+    """An order of a run for a machine that it holds. key: its own, by which it is known should it come twice."""
 
     run_id: str
     machine: str
     body: bytes
+    key: str
 
 
 class Invitation(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -13,8 +14,9 @@ from edgebench.clock import now_s, sleep_s
 from edgebench.core.clocks import Exchange, Offset
 from edgebench.fabric.tls import Trust, client_context, private_folder, trust_in
 from edgebench.lab.addresses import LabUrl
-from edgebench.lab.connection import LabConnection
+from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.messages import (
+    LOST_S,
     MOST_BODY_BYTES,
     OPERATOR,
     AbsentError,
@@ -39,7 +41,11 @@ _Answer = TypeVar("_Answer")
 
 
 class LabClient:
-    """Speaks to the server that works on a folder. From any thread: each request has a connection of its own."""
+    """Speaks to the server that works on a folder. From any thread: each request has a connection of its own.
+
+    What a run asks is asked again for as long as its machines wait for the lab: a server that is started anew goes on
+    where it was.
+    """
 
     def __init__(self, folder: Path, url: LabUrl) -> None:
         """url: where the server is reached from here."""
@@ -99,13 +105,14 @@ class LabClient:
 
     def release(self, run_id: str) -> None:
         """Let a run's machines go; each is free as soon as it has ended what is left of the run."""
-        self._ask("DELETE", f"/v1/operator/holds/{quote(run_id)}", bool)
+        self._ask("DELETE", f"/v1/operator/holds/{quote(run_id)}", bool, patience_s=LOST_S)
         self._disown(run_id)
 
     def send(self, run_id: str, machine: str, order: bytes) -> int:
         """An order for a machine that the run holds; its number."""
         assert len(order) <= MOST_BODY_BYTES
-        return self._ask("POST", "/v1/operator/orders", int, Send(run_id, machine, order))
+        question = Send(run_id, machine, order, secrets.token_hex(8))
+        return self._ask("POST", "/v1/operator/orders", int, question, patience_s=LOST_S)
 
     def reports(self, run_id: str, after: int, wait_s: float) -> list[MachineReport]:
         """What machines of a run have said after report number `after`; those before are forgotten. Waits for one."""
@@ -114,6 +121,7 @@ class LabClient:
             f"/v1/operator/holds/{quote(run_id)}/reports",
             list[MachineReport],
             wait_s=wait_s,
+            patience_s=LOST_S,
             after=after,
             wait_ms=round(1000 * wait_s),
         )
@@ -138,7 +146,8 @@ class LabClient:
             self._disown(run_id)
 
     def _clock(self, machine: str, after_ns: int) -> Clock:
-        return self._ask("GET", f"/v1/operator/machines/{quote(machine)}/clock", Clock, after_ns=after_ns)
+        path = f"/v1/operator/machines/{quote(machine)}/clock"
+        return self._ask("GET", path, Clock, patience_s=LOST_S, after_ns=after_ns)
 
     def _ask(
         self,
@@ -148,10 +157,18 @@ class LabClient:
         question: object = None,
         *,
         wait_s: float = 0.0,
+        patience_s: float = 0.0,
         **query: int,
     ) -> _Answer:
+        until_s = now_s() + patience_s
         with contextlib.closing(LabConnection(self.url, self._context)) as connection:
-            return connection.ask(method, path, answer, question, wait_s=wait_s, **query)
+            while True:
+                try:
+                    return connection.ask(method, path, answer, question, wait_s=wait_s, **query)
+                except UnheardError:
+                    if now_s() > until_s:
+                        raise
+                sleep_s(_AGAIN_S)
 
     def _own(self, run_id: str) -> None:
         """The server sees by this lock whether the run's process is there."""

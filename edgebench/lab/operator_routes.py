@@ -125,7 +125,7 @@ class OperatorRoutes:
 
     async def _send(self, request: web.Request) -> web.Response:
         order = await asked(request, Send)
-        number = self._lab.mail.send(order.run_id, order.machine, order.body)
+        number = self._lab.mail.send(order.run_id, order.machine, order.body, order.key)
         self._lab.presence(order.machine).wake.set()
         return packed(number)
 

@@ -39,6 +39,10 @@ class Lab:
         self.served = self._serve(None)
         self.client = self.served.client()
 
+    def serve_again(self) -> None:
+        """For clients that there are."""
+        self.served = self._serve(None)
+
     def stop(self) -> None:
         self.client.close()
         self.served.stop()

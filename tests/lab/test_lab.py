@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,12 @@ def test_a_run_goes_on_over_a_restart_of_the_server(lab: Lab, tmp_path: Path) ->
         lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
         lab.client.send("run-1", "pi", b"before")
         eventually(lambda: len(pi.orders) == 1)
-        owner = lab.client
         lab.served.stop()
         pi.link.report(b"said to nobody")
-        lab.served = lab._serve(None)
-        owner.send("run-1", "pi", b"after")
+        again = threading.Timer(1.0, lab.serve_again)
+        again.start()
+        lab.client.send("run-1", "pi", b"after")
+        again.join()
         assert reported(lab, "run-1", 1) == [("report", b"said to nobody")]
         eventually(lambda: len(pi.orders) == 2)
     assert [order.body for order in pi.orders] == [b"before", b"after"]

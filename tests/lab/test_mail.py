@@ -28,6 +28,11 @@ def mail(tmp_path: Path) -> Iterator[Mail]:
         yield made
 
 
+def send(mail: Mail, run_id: str, machine: str, body: bytes) -> int:
+    """Each with a key of its own."""
+    return mail.send(run_id, machine, body, f"key of {body!r}")
+
+
 def bodies(mail: Mail, machine: str, after: int = 0) -> list[bytes | None]:
     return [numbered.order.body for numbered in mail.orders(machine, after)]
 
@@ -47,7 +52,7 @@ def test_a_hold_is_of_all_machines_or_of_none_and_names_the_holder(mail: Mail) -
 
 def test_orders_are_kept_until_they_are_carried_out(mail: Mail) -> None:
     mail.hold("run-1", ["a"], "")
-    numbers = [mail.send("run-1", "a", body) for body in (b"one", b"two", b"three")]
+    numbers = [send(mail, "run-1", "a", body) for body in (b"one", b"two", b"three")]
     assert numbers == sorted(numbers)
     assert bodies(mail, "a") == bodies(mail, "a") == [b"one", b"two", b"three"]
     assert bodies(mail, "a", numbers[0]) == [b"two", b"three"]
@@ -55,9 +60,17 @@ def test_orders_are_kept_until_they_are_carried_out(mail: Mail) -> None:
     assert mail.orders("a", numbers[2]) == []
 
 
+def test_an_order_that_comes_twice_is_laid_ready_once(mail: Mail) -> None:
+    mail.hold("run-1", ["a"], "")
+    first = mail.send("run-1", "a", b"one", "its key")
+    assert mail.orders("a", first) == []
+    assert mail.send("run-1", "a", b"one", "its key") == first
+    assert mail.orders("a", first) == []
+
+
 def test_orders_and_reports_outlast_the_server(mail: Mail, tmp_path: Path) -> None:
     mail.hold("run-1", ["a"], "")
-    mail.send("run-1", "a", b"one")
+    send(mail, "run-1", "a", b"one")
     mail.take("a", Told("first of a", 1, (b"done",)))
     with closing(Database(tmp_path / "lab.db")) as database:
         again = Mail(database)
@@ -69,7 +82,7 @@ def test_only_the_run_that_holds_a_machine_may_order_it(mail: Mail) -> None:
     mail.hold("run-1", ["a"], "")
     for run_id, machine in (("run-2", "a"), ("run-1", "b")):
         with pytest.raises(LabError, match=f"{machine}: is not held by the run {run_id}"):
-            mail.send(run_id, machine, b"")
+            send(mail, run_id, machine, b"")
 
 
 def test_a_report_that_is_sent_twice_is_told_once(mail: Mail) -> None:
@@ -93,7 +106,7 @@ def test_what_a_machine_says_that_nobody_holds_is_dropped(mail: Mail) -> None:
 
 def test_a_machine_is_free_again_when_it_has_ended_what_is_left(mail: Mail) -> None:
     mail.hold("run-1", ["a", "b"], "")
-    mail.send("run-1", "a", b"never read")
+    send(mail, "run-1", "a", b"never read")
     assert mail.release("run-1", {"a"}) == ["a"]
     mail.hold("run-2", ["b"], "")  # it was not there, so there is nothing to wait for
     with pytest.raises(HeldError):
@@ -109,7 +122,7 @@ def test_a_machine_is_free_again_when_it_has_ended_what_is_left(mail: Mail) -> N
 
 def test_a_machine_that_begins_anew_has_no_orders_and_its_run_is_told(mail: Mail) -> None:
     mail.hold("run-1", ["a"], "")
-    mail.send("run-1", "a", b"one")
+    send(mail, "run-1", "a", b"one")
     mail.begin_session("a", "first of a")
     assert bodies(mail, "a") == [b"one"]
     mail.begin_session("a", "second of a")
