@@ -32,7 +32,7 @@ scale: so many clients of one agent at one edge, each with 96 samples and one lo
 large: the app of `round` with an array of `model_mb` and one device, over a link of `mbit_s` between edge and cloud.
   down_s, up_s: the medians of the rounds after the first, from asking to delivery, and from the end of learning to
     arrival, as in result.json. link_s: what the link's rate alone takes for either. round_s: by the app's clock.
-  peak_rss_mb: of edge, agent, learner and federation (the cloud's process), the most that each ever had.
+  peak_rss_mb: of cloud, relay, edge, agent, learner and federation (the cloud's process), the most that each ever had.
   growth_mb: that, less the same with an array of 0.4 MB.
 hierarchy: `devices` devices on two edges (icu-death), aggregated by the cloud alone (`flat`), and by the edges first
     (`hierarchical`), on the same links.

@@ -31,6 +31,8 @@ STOP_S = 30.0
 MB = 1_000_000
 
 PARTS = {
+    "cloud": "-m cloud ",
+    "relay": "-m edgebench.fabric.relay",
     "edge": "-m edge_node",
     "agent": "-m device_agent ",
     "learner": "-m device_agent.learner_child",
@@ -50,9 +52,11 @@ nodes:
   device: {{tier: device, count: {devices}, parent: edge}}
 links: {links}
 workloads:
-  watch: {{task: "{task}", source: device, load: {{kind: fixed, rate_hz: {rate_hz}}}, qos: 0, {model}}}
+  watch: {{task: "{task}", source: device, load: {{kind: fixed, rate_hz: {rate_hz}}}, qos: 0, place: {{infer: {place}}},
+  {model}}}
 federated:
   - {{workload: watch, deadline_s: 600, {federated}}}
+{more}
 """
 FAKE = "model: {runtime: fake}"
 LEARNED = "train: {epochs: 1, examples: 200}"
@@ -121,10 +125,16 @@ def _fields(pid: int, name: str) -> dict[str, float]:
 
 
 class Bench:
-    """Runs the system and the references, one at a time; everything is written below `directory`."""
+    """Runs the system and the references, one at a time; everything is written below `directory`.
 
-    def __init__(self, directory: Path) -> None:
+    result: all of result.json of the last run.
+    """
+
+    def __init__(self, directory: Path, tree: Path = HERE.parent) -> None:
+        """tree: of the system that is run."""
+        self.result: dict[str, Any] = {}
         self._directory = directory
+        self._tree = tree
         self._runs = 0
 
     def system(
@@ -138,9 +148,14 @@ class Bench:
         model: str = LEARNED,
         links: str = "[]",
         rate_hz: float = 1.0,
+        place: str = "edge",
+        more: str = "",
         every_s: float = 0.5,
     ) -> tuple[dict[str, Any], Watch]:
-        """The `federated` part of result.json of a run, and the memory of its processes (of the agents' together)."""
+        """The `federated` part of result.json of a run, and the memory of its processes (of the agents' together).
+
+        more: lines of the topology.
+        """
         directory = self._new()
         file = directory / "topology.yaml"
         file.write_text(
@@ -151,19 +166,21 @@ class Bench:
                 links=links,
                 task=task,
                 rate_hz=rate_hz,
+                place=place,
                 model=model,
                 federated=federated,
+                more=more,
             )
         )
         command = [sys.executable, "-m", "edgebench.cli", "run", str(file), "--out", str(directory / "runs")]
         command += ["--registry", str(directory / "registry"), "--json"]
         output, watch = self._watched(command, PARTS["agent"], every_s)
         shutil.rmtree(directory)  # a run for a thousand clients takes some GB
-        result = json.loads(output)
-        figures: dict[str, Any] = result["federated"]["watch"]
+        self.result = json.loads(output)
+        figures: dict[str, Any] = self.result["federated"]["watch"]
         failures = sum(each["failures"] for each in figures["rounds"])
-        if failures or result["deaths"] or not figures["rounds"]:
-            raise SystemExit(f"a run was not as it should be: {'; '.join(result['verdict']['reasons'])}")
+        if failures or self.result["deaths"] or not figures["rounds"]:
+            raise SystemExit(f"a run was not as it should be: {'; '.join(self.result['verdict']['reasons'])}")
         return figures, watch
 
     def app_on_system(self, values: int, rounds: int, *, duration_s: float, clients: int, **more: Any) -> AppRun:
@@ -207,11 +224,15 @@ class Bench:
     def _watched(self, command: Sequence[str], words: str, every_s: float) -> tuple[str, Watch]:
         """What a command prints, and the memory of what it starts (see `Watch`)."""
         log = self._directory / f"{self._runs}.log"
-        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(HERE), str(self._tree), os.environ.get("PYTHONPATH")]))
         with (
             log.open("wb") as errors,
             subprocess.Popen(
-                guarded(list(command)), stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "PYTHONPATH": path}
+                guarded(list(command)),
+                cwd=self._tree,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": path},
             ) as process,
         ):
             watch = Watch(process.pid, words, every_s)

@@ -29,7 +29,9 @@ from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, end_with_thread, usage_now, versions
 from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, TallySnapshot, Used
+from edgebench.fabric.shelves import BACKLOG
 from edgebench.fabric.tls import server_context, trust_from_environment
+from edgebench.fabric.transfer_routes import KEEPALIVE_S
 
 _FLUSH_S = 0.5
 
@@ -87,15 +89,17 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     status = RunStatus(
         [node.name for node in deployment.of_tier("device")], [node.name for node in deployment.of_tier("edge")]
     )
-    plane = ControlPlane(deployment, spec.endpoints, spec.tokens, spec.traces, status, registry, Path(spec.run_dir))
+    plane = ControlPlane(
+        deployment, spec.endpoints, spec.tokens, spec.traces, status, registry, Path(spec.run_dir), work_dir
+    )
     node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write)
     director = Director(spec, status, plane, registry, node, work_dir, journal.write)
-    runner = web.AppRunner(plane.application(), access_log=None)
+    runner = web.AppRunner(plane.application(), access_log=None, keepalive_timeout=KEEPALIVE_S)
     await runner.setup()
     trust = trust_from_environment()
     # Who connects shows a certificate of the same lab, and besides, in each request, a token.
     secured = None if trust is None else server_context(trust, require_client_certificate=True)
-    await web.SockSite(runner, socket.socket(fileno=listen_fd), ssl_context=secured).start()
+    await web.SockSite(runner, socket.socket(fileno=listen_fd), ssl_context=secured, backlog=BACKLOG).start()
     node.start()
     directing = asyncio.create_task(director.run(), name="director")
     loop = asyncio.get_running_loop()

@@ -61,6 +61,7 @@ class Director:
             self._preparation,
             self._announcer,
             self._trainer,
+            plane.messages,
             work_dir,
             write,
         )

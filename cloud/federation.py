@@ -1,7 +1,8 @@
 """A federation beside the streams: a child process runs the server's side, and tells of each round as a line of JSON.
 
 `Federation` is the parent's side, `python -m cloud.federator` the child's. A child of its own, since a Flower app is
-somebody's own code, and aggregating a large model must not hold the streams up.
+somebody's own code, and aggregating a large model must not hold the streams up. What its messages carry is fetched and
+handed in at the parent's control plane: the child announces files there, and is told of those that come.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from edgebench.errors import DataError, ModelError
 from edgebench.fabric.child_process import describe_end, end_family, lines_of, start_family
 from edgebench.fabric.records import AppMetrics, Rounded
+from edgebench.federated.message_files import Announcement, Carried, HandedIn, MessageFiles
 from edgebench.topology.deployment import FederatedPlan
 
 _LINE_LIMIT_BYTES = 1 << 26
@@ -49,6 +51,40 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
     start_ns: int
 
 
+class Announced(msgspec.Struct, frozen=True, tag="announced"):
+    """From the child: these messages have been sent. It waits for `Done` with this number."""
+
+    number: int
+    announcements: tuple[Announcement, ...]
+
+
+class Withdrawn(msgspec.Struct, frozen=True, tag="withdrawn"):
+    """From the child: no replies to these messages are wanted any more. It waits for `Done` with this number."""
+
+    number: int
+    message_ids: tuple[str, ...]
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """To the child. carried: see `MessageFiles.withdraw`. error: why it could not be done."""
+
+    number: int
+    carried: dict[str, Carried] = {}
+    error: str | None = None
+
+
+class Replied(msgspec.Struct, frozen=True, tag="replied"):
+    """To the child: a reply has come."""
+
+    reply: HandedIn
+
+
+class CameLate(msgspec.Struct, frozen=True, tag="late"):
+    """To the child: a reply has come to a message that was withdrawn."""
+
+    message_id: str
+
+
 class Listening(msgspec.Struct, frozen=True, tag="listening"):
     """From the child: it is connected, and waits for `Go`."""
 
@@ -76,6 +112,7 @@ class FailedFederation(msgspec.Struct, frozen=True, tag="failed"):
 
 
 FederationEvent = Listening | Rounded | AppMetrics | GlobalModel | Finished | FailedFederation
+FromParent = Go | Done | Replied | CameLate
 
 
 class Federation:
@@ -84,8 +121,10 @@ class Federation:
     It ends with this process, whatever ends that.
     """
 
-    def __init__(self, spec: FederationSpec) -> None:
+    def __init__(self, spec: FederationSpec, files: MessageFiles) -> None:
+        """files: of the control plane."""
         self._spec = spec
+        self._files = files
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Federation:
@@ -116,7 +155,10 @@ class Federation:
         """What happens, up to the end. Raises ModelError or DataError where the federation fails."""
         assert self._process is not None
         async for line in lines_of(self._process):
-            event = msgspec.json.decode(line, type=FederationEvent)
+            event = msgspec.json.decode(line, type=FederationEvent | Announced | Withdrawn)
+            if isinstance(event, Announced | Withdrawn):
+                self._say(await asyncio.to_thread(self._done, event))
+                continue
             if isinstance(event, FailedFederation):
                 raise (DataError if event.about_data else ModelError)(event.reason)
             yield event
@@ -125,7 +167,26 @@ class Federation:
         status = await end_family(self._process, _STOP_S)
         raise ModelError(f"its process ended before its work did ({describe_end(status)}); see the cloud's log")
 
-    def _say(self, what: FederationSpec | Go) -> None:
+    # Of the control plane's files; from the event loop, as all else here.
+
+    def handed_in(self, reply: HandedIn) -> None:
+        """See `Announcer`."""
+        self._say(Replied(reply))
+
+    def too_late(self, message_id: str) -> None:
+        """See `Announcer`."""
+        self._say(CameLate(message_id))
+
+    def _done(self, event: Announced | Withdrawn) -> Done:
+        if isinstance(event, Withdrawn):
+            return Done(event.number, self._files.withdraw(event.message_ids))
+        try:
+            self._files.announce(event.announcements, self)
+        except OSError as error:
+            return Done(event.number, error=f"a message cannot be read: {error}")
+        return Done(event.number)
+
+    def _say(self, what: FederationSpec | FromParent) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(what) + b"\n")

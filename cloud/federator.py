@@ -8,118 +8,42 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from cloud.announced_files import AnnouncedFiles, lines_on
 from cloud.federation import (
+    Announced,
     FailedFederation,
     FederationEvent,
     FederationSpec,
     Finished,
     GlobalModel,
-    Go,
     Listening,
+    Withdrawn,
 )
+from cloud.federation_messages import FederationMessages
 from edgebench.clock import NS_PER_S, now_ns, sleep_s
 from edgebench.errors import DataError, EdgebenchError, describe_error
-from edgebench.fabric import topics
-from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.logs import log_to_stderr
-from edgebench.fabric.mqtt import Connection
-from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import AppMetrics, ReplyRecord, Rounded, RoundRecord
 from edgebench.federated.client_bundle import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
 from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
-from edgebench.federated.courier import Courier
 from edgebench.federated.flower.apps import load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.events import Learned, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.flower_log import into_our_log
-from edgebench.federated.flower.grid import MqttGrid
+from edgebench.federated.flower.grid import MessageGrid
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.federated.reply_checks import UNIFORM
 from edgebench.seeds import seed_for
 
-_CONNECT_S = 30.0
 _NICE = 10
-
-
-class Wire:
-    """The federation's connection to the cloud's broker, in a thread of its own, and the courier that uses it."""
-
-    def __init__(self, spec: FederationSpec) -> None:
-        self._spec = spec
-        workload = spec.plan.how.workload
-        self._edge_of = {node: spec.parents.get(node, node) for node in spec.plan.asked}
-        self._reactor = Reactor()
-        self._up = threading.Event()
-        self._connection = Connection(
-            self._reactor,
-            parse_own_broker_url(spec.broker),
-            f"{spec.run_id}-{spec.cloud}-fl-{workload}",
-            on_message=self._received,
-            on_up=self._is_up,
-        )
-        down = {node: topics.fl_down(spec.run_id, workload, edge, node) for node, edge in self._edge_of.items()}
-        self._node_of = {topics.fl_up(spec.run_id, workload, edge, node): node for node, edge in self._edge_of.items()}
-        # A client can be reached where neither it nor its edge is known to be away.
-        self._away: set[str] = set()
-        self._status_of = {topics.status(spec.run_id, edge): edge for edge in self._edge_of.values()}
-        for node, edge in self._edge_of.items():
-            self._status_of[topics.fl_status(spec.run_id, workload, edge, node)] = node
-        self.courier = Courier(
-            self._reactor,
-            lambda node, datagram: self._connection.publish(down[node], datagram, qos=0),
-            Path(spec.work_dir),
-            backed_up=lambda: self._connection.backed_up,
-        )
-        hops = (spec.run_id, workload, topics.ANY, topics.ANY)
-        self._connection.subscribe([topics.fl_up(*hops)], 0)
-        self._connection.subscribe([topics.fl_status(*hops), topics.status(spec.run_id, topics.ANY)], 1)
-        self._thread = threading.Thread(target=self._run, name="federation-mqtt", daemon=True)
-
-    @contextmanager
-    def connected(self) -> Iterator[Courier]:
-        """Be connected. Raises EdgebenchError where the broker does not answer."""
-        self._thread.start()
-        try:
-            if not self._up.wait(_CONNECT_S):
-                raise EdgebenchError(f"the cloud's broker did not answer in {_CONNECT_S:.0f} s")
-            yield self.courier
-        finally:
-            for end in (self.courier.close, self._connection.close, self._reactor.stop):
-                self._reactor.call_soon_threadsafe(end)
-            self._thread.join()
-
-    def _run(self) -> None:
-        self._connection.start()
-        self._reactor.run()
-
-    def _is_up(self) -> None:
-        self._up.set()
-        self.courier.reconnected()
-
-    def _received(self, topic: str, payload: bytes) -> None:
-        node = self._node_of.get(topic)
-        if node is not None:
-            self.courier.feed(node, payload)
-            return
-        who = self._status_of.get(topic)
-        if who is None:
-            return
-        if payload == b"online":
-            self._away.discard(who)
-        else:
-            self._away.add(who)
-        for node, edge in self._edge_of.items():
-            if who in (node, edge):
-                self.courier.peer_status(node, online=self._away.isdisjoint((node, edge)))
 
 
 class FederationProgress:
@@ -224,14 +148,16 @@ def main() -> int:
     threading.excepthook = _end_with_thread
     emitting = threading.Lock()
 
-    def emit(event: FederationEvent) -> None:
+    def emit(event: FederationEvent | Announced | Withdrawn) -> None:
         with emitting:
             events.write(msgspec.json.encode(event) + b"\n")
             events.flush()
 
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=FederationSpec)
+    said = lines_on(sys.stdin.fileno())
+    spec = msgspec.json.decode(next(said), type=FederationSpec)
+    files = AnnouncedFiles(said, emit)
     try:
-        _federate(spec, emit)
+        _federate(spec, files, emit)
     except Exception as error:  # noqa: BLE001  (the event is where it goes)
         traceback.print_exc()
         reason = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else describe_error(error)
@@ -247,23 +173,23 @@ def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
+def _federate(spec: FederationSpec, files: AnnouncedFiles, emit: Callable[[FederationEvent], None]) -> None:
     into_our_log()
-    if spec.plan.how.engine != "mqtt":
-        _federate_elsewhere(spec, emit)
+    if not spec.plan.over_mqtt:
+        _federate_elsewhere(spec, files, emit)
         return
-    with Wire(spec).connected() as courier:
-        progress = _begin(spec, emit)
+    with FederationMessages(spec, files).connected() as server:
+        progress = _begin(spec, files, emit)
         if progress is None:
             return
         how = spec.plan.how
         grid = ObservedGrid(
-            MqttGrid(
-                courier,
+            MessageGrid(
+                server,
                 spec.plan.asked,
                 run_id=seed_for(0, "run", spec.run_id),
                 deadline_s=how.deadline_s,
-                before_asking=partial(courier.wait_online, spec.plan.asked, how.min_replies),
+                before_asking=partial(server.wait_online, spec.plan.asked, how.min_replies),
             ),
             seed=spec.seed,
             deadline_s=how.deadline_s,
@@ -288,14 +214,14 @@ def _federate(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> 
         )
 
 
-def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> None:
+def _federate_elsewhere(spec: FederationSpec, files: AnnouncedFiles, emit: Callable[[FederationEvent], None]) -> None:
     """By an engine of Flower's, whose clients are processes beside this one."""
     # Those processes learn, too, and take their share of the machine from the streams.
     os.nice(_NICE)
     how = spec.plan.how
     if how.app is None and how.fit.runtime in KERAS_BACKENDS:
         os.environ["KERAS_BACKEND"] = KERAS_BACKENDS[how.fit.runtime]
-    progress = _begin(spec, emit)
+    progress = _begin(spec, files, emit)
     if progress is None:
         return
     job = EngineJob(
@@ -324,13 +250,13 @@ def _federate_elsewhere(spec: FederationSpec, emit: Callable[[FederationEvent], 
         run_on_superlink(job, progress, log_dir=Path(spec.log_dir))
 
 
-def _begin(spec: FederationSpec, emit: Callable[[FederationEvent], None]) -> FederationProgress | None:
+def _begin(
+    spec: FederationSpec, files: AnnouncedFiles, emit: Callable[[FederationEvent], None]
+) -> FederationProgress | None:
     """Wait for the word to begin; None where it never comes."""
     emit(Listening())
-    line = sys.stdin.buffer.readline()
-    if not line:
-        return None
-    return FederationProgress(spec, emit, msgspec.json.decode(line, type=Go).start_ns)
+    go = files.go()
+    return None if go is None else FederationProgress(spec, emit, go.start_ns)
 
 
 def _most_examples(spec: FederationSpec) -> dict[int, int]:

@@ -78,25 +78,16 @@ class Registry:
         digests = sorted(path.stem for path in self._root.glob("*.json") if _DIGEST.fullmatch(path.stem))
         return tuple(self.manifest(digest) for digest in digests)
 
-    def stage(self, digest: str, offset: int, chunk: bytes) -> int:
-        """Add a piece of a file that comes in pieces; how many bytes of it are here now.
-
-        `stage(digest, 0, b"")` asks where to go on. A piece that is here already is skipped; one that leaves a gap is
-        a ModelError.
-        """
-        with self._staged(digest).open("ab") as file:
-            have = file.tell()
-            if offset > have:
-                raise ModelError(f"upload of {digest}: a piece for byte {offset}, but {have} are here")
-            file.write(chunk[have - offset :])
-            return file.tell()
+    def staged(self, digest: str) -> Path:
+        """Where a file comes in, to be kept by `commit`. Raises ModelError for what is no digest."""
+        return self._file(digest, "part")
 
     def commit(self, manifest: Manifest) -> str:
         """Keep a staged file; the digest.
 
         Raises ModelError, and forgets the pieces, where they are not what is described.
         """
-        staged = self._staged(manifest.digest)
+        staged = self.staged(manifest.digest)
         if not staged.is_file():
             raise ModelError(f"upload of {manifest.digest}: nothing is here")
         try:
@@ -119,9 +110,6 @@ class Registry:
         Path(name).chmod(0o644)
         Path(name).replace(description)
         _flush(self._root)
-
-    def _staged(self, digest: str) -> Path:
-        return self._file(digest, "part")
 
     def _file(self, digest: str, suffix: str) -> Path:
         # A digest comes from the network: nothing but 64 hex digits ever becomes part of a path.

@@ -18,6 +18,7 @@ from cloud.run_status import RunStatus
 from cloud.trainer import NICE_BESIDE_STREAMS, Trainer
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.records import AppMetrics, Entry, Invalidated, Rounded, RoundRecord, RoundScored
+from edgebench.federated.message_files import MessageFiles
 from edgebench.topology.deployment import FederatedPlan
 
 _ENGINE_PATIENCE_S = 180.0
@@ -36,10 +37,13 @@ class Federations:
         preparation: Preparation,
         announcer: Announcer,
         trainer: Trainer,
+        messages: MessageFiles,
         work_dir: Path,
         write: Callable[[Entry], None],
     ) -> None:
+        """messages: what theirs carry, at the control plane."""
         self._spec = spec
+        self._messages = messages
         self._deployment = spec.deployment
         self._status = status
         self._preparation = preparation
@@ -53,7 +57,8 @@ class Federations:
         """Start their processes, which end with `children`. Raises ModelError where one is not ready in time."""
         for name, federated in self._deployment.federated.items():
             self._status.preparing = f"the cloud prepares the federation of {name}"
-            federation = await children.enter_async_context(Federation(self._federation_spec(name, federated)))
+            spec = self._federation_spec(name, federated)
+            federation = await children.enter_async_context(Federation(spec, self._messages))
             try:
                 await asyncio.wait_for(federation.listening(), patience_s)
             except TimeoutError:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import msgspec
 
 from edgebench.core.timeouts import expected_of
+from edgebench.fabric.shelves import digest_of_token
 from edgebench.fabric.slices import Endpoints, Share, Slice
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 
 
 def slice_for(
-    deployment: Deployment, nodes: list[str], endpoints: dict[str, Endpoints], traces: dict[str, list[float]]
+    deployment: Deployment,
+    nodes: list[str],
+    endpoints: dict[str, Endpoints],
+    traces: dict[str, list[float]],
+    tokens: Mapping[str, Collection[str]] = {},
 ) -> Slice:
-    """The slice of one process's nodes. `nodes` must be names of the deployment."""
+    """The slice of one process's nodes. `nodes` must be names of the deployment. tokens: see `CloudSpec`."""
     below = {
         device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, set(nodes))
     }
@@ -46,7 +53,21 @@ def slice_for(
         ),
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
         expected={name: expected_of(deployment.workloads[name], deployment) for name in workloads},
+        callers=_callers(deployment, nodes, tokens),
     )
+
+
+def _callers(deployment: Deployment, nodes: list[str], tokens: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Whom these nodes, if they are edges that aggregate, serve: what tokens are known by, and their devices there."""
+    clients = {
+        device
+        for plan in deployment.federated.values()
+        if plan.edges_aggregate
+        for edge in nodes
+        for device in plan.edges.get(edge, ())
+    }
+    served = {token: [name for name in names if name in clients] for token, names in tokens.items()}
+    return {digest_of_token(token): names for token, names in served.items() if names}
 
 
 def _cut(plan: WorkloadPlan, devices: set[str], comers: dict[str, str], deployment: Deployment) -> WorkloadPlan:

@@ -12,6 +12,7 @@ from device_agent.sensor import Sensor, StreamFile
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
 from edgebench.fabric.slices import STREAM_FILES
+from edgebench.fabric.transfers import fetch, fetch_extent
 from edgebench.federated.client_bundle import BUNDLE, read_info
 from edgebench.federated.partition import PARTITION_FILES, fetch_parts
 
@@ -28,7 +29,7 @@ def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
         directory = work_dir / "streams" / workload
         directory.mkdir(parents=True, exist_ok=True)
         for name in STREAM_FILES:
-            control.download(f"/v1/streams/{workload}/{name}", directory / name)
+            fetch(control, f"/v1/streams/{workload}/{name}", directory / name)
         streams[workload] = StreamFile(directory)
     sensors = {
         (device, workload): Sensor(streams[workload], share)
@@ -43,21 +44,21 @@ def _bundles(control: ControlClient, process: NodeProcess, work_dir: Path) -> di
     """Fetch the bundles of the workloads that the built-in app learns here, with the data of the clients here."""
     bundles = {}
     for workload, plan in process.plan.federated.items():
-        if plan.how.app is not None or plan.how.engine != "mqtt":
+        if plan.how.app is not None or not plan.over_mqtt:
             continue
         directory = bundles[workload] = work_dir / "bundles" / workload
         directory.mkdir(parents=True, exist_ok=True)
-        control.download(f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)
+        fetch(control, f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)
         for name in read_info(directory).files:
             if name not in PARTITION_FILES:
-                control.download(f"/v1/bundles/{workload}/{name}", directory / name)
+                fetch(control, f"/v1/bundles/{workload}/{name}", directory / name)
         parts = [index for index, device in enumerate(plan.clients) if device in process.nodes]
         fetch_parts(parts, directory, partial(_fetch_range, control, workload, directory))
     return bundles
 
 
 def _fetch_range(control: ControlClient, workload: str, directory: Path, name: str, start: int, end: int) -> None:
-    control.download_range(f"/v1/bundles/{workload}/{name}", directory / name, start, end)
+    fetch_extent(control, f"/v1/bundles/{workload}/{name}", directory / name, start, end)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,7 @@ import msgspec
 
 from device_agent.learner_messages import AppSpec, BuiltInSpec, Done, LearnerClient, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
-from edgebench.federated.content import (
-    ContentError,
-    Head,
-    read_parcel,
-)
+from edgebench.federated.content import ContentError, Parcel, read_parcel
 
 NICE = 10
 """Sensing comes first: the learner takes what it leaves."""
@@ -44,10 +40,9 @@ def main() -> int:
 def _do(job: LearnJob, clients: _Clients) -> str | None:
     """Write the reply to a request, whatever it is, and return its error."""
     started_ns = now_ns()
-    head, content, meta = Head(message_id="", kind="train"), {}, {}
+    content, meta = {}, {}
     try:
-        request = read_parcel(Path(job.request))
-        head = request.head
+        request = Parcel(job.head, read_parcel(Path(job.content)).content)
         reply = clients.of(job.workload, job.node)(request)
         error, content, meta = reply.head.error, reply.content, reply.head.meta
     except ContentError as wrong:
@@ -55,7 +50,7 @@ def _do(job: LearnJob, clients: _Clients) -> str | None:
     except Exception as failure:  # noqa: BLE001  (the reply is where it goes)
         traceback.print_exc()
         error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
-    write_reply(job, head, content, error, started_ns, meta)
+    write_reply(job, content, error, started_ns, meta)
     return error
 
 

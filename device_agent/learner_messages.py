@@ -38,11 +38,12 @@ class LearnerSpec(msgspec.Struct, frozen=True):
 
 
 class LearnJob(msgspec.Struct, frozen=True):
-    """A request of the server to a client. node: its Flower node id. request, reply: files."""
+    """A request of the server to a client. node: its Flower node id. content, reply: files."""
 
     workload: str
     node: int
-    request: str
+    head: Head
+    content: str
     reply: str
     received_ns: int
 
@@ -53,10 +54,8 @@ class Done(msgspec.Struct, frozen=True):
     error: str | None
 
 
-def write_reply(
-    job: LearnJob, request: Head, content: Content, error: str | None, started_ns: int, meta: Meta | None = None
-) -> None:
+def write_reply(job: LearnJob, content: Content, error: str | None, started_ns: int, meta: Meta | None = None) -> None:
     """Write the reply's file. meta: what else its head says."""
     stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
-    head = reply_head(request, error, {**(meta or {}), **stamps})
+    head = reply_head(job.head, error, {**(meta or {}), **stamps})
     write_parcel(Path(job.reply), pack(head, {} if error is not None else content))

@@ -20,8 +20,7 @@ from device_agent.learner_messages import Done, LearnerSpec, LearnJob, write_rep
 from edgebench.clock import now_ns
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.records import Usage
-from edgebench.federated.answerer import Answerer, Asked
-from edgebench.federated.content import ContentError, Head, read_parcel
+from edgebench.federated.message_client import MessageClient, Received
 
 _log = logging.getLogger(__name__)
 # One thread: two devices that learn at once on one machine are slower than one after the other, and torch and
@@ -38,12 +37,12 @@ _PATIENCE_S = 1.0
 
 
 class LearnerRequest(NamedTuple):
-    """What a client was asked. node: its Flower node id. answerer: the way back."""
+    """What a client was asked. node: its Flower node id. client: the way back."""
 
     workload: str
     node: int
-    asked: Asked
-    answerer: Answerer
+    received: Received
+    client: MessageClient
 
 
 class LearnerProcess:
@@ -67,10 +66,10 @@ class LearnerProcess:
         self._environment = _ENVIRONMENT if keras_backend is None else {**_ENVIRONMENT, "KERAS_BACKEND": keras_backend}
         self._jobs: queue.SimpleQueue[LearnerRequest | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        # Both threads'. Transfers, whose identifiers are drawn by the server, tell the jobs apart.
+        # Both threads'. Message ids tell the jobs apart.
         self._lock = threading.Lock()
-        self._wanted: set[int] = set()
-        self._running: int | None = None
+        self._wanted: set[str] = set()
+        self._running: str | None = None
         self._child: ChildProcess | None = None
         self._ended_cpu_s = 0.0
 
@@ -94,14 +93,14 @@ class LearnerProcess:
             self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
             self._thread.start()
         with self._lock:
-            self._wanted.add(job.asked.transfer_id)
+            self._wanted.add(job.received.message_id)
         self._jobs.put(job)
 
-    def cancel(self, asked: Asked) -> None:
+    def cancel(self, received: Received) -> None:
         """Do not begin with it, or end it: an app that hangs must not keep the other devices from learning."""
         with self._lock:
-            self._wanted.discard(asked.transfer_id)
-            if self._running == asked.transfer_id and self._child is not None:
+            self._wanted.discard(received.message_id)
+            if self._running == received.message_id and self._child is not None:
                 self._child.ask_to_end()
 
     def close(self) -> None:
@@ -123,8 +122,8 @@ class LearnerProcess:
                 continue
             reply = self._do(queued, number)
             with self._lock:
-                wanted = queued.asked.transfer_id in self._wanted
-                self._wanted.discard(queued.asked.transfer_id)
+                wanted = queued.received.message_id in self._wanted
+                self._wanted.discard(queued.received.message_id)
             if wanted:
                 self._on_learned(queued, reply)
             else:
@@ -134,24 +133,20 @@ class LearnerProcess:
 
     def _is_wanted(self, queued: LearnerRequest) -> bool:
         with self._lock:
-            return queued.asked.transfer_id in self._wanted
+            return queued.received.message_id in self._wanted
 
     def _do(self, queued: LearnerRequest, number: int) -> Path:
         """The file of the reply, which is there if that is wanted."""
-        received = queued.asked.received
-        request = received.path
-        if request is None:
-            request = self._dir / f"{number}.request"
-            request.write_bytes(received.data or b"")
+        received = queued.received
         reply = self._dir / f"{number}.reply"
-        job = LearnJob(queued.workload, queued.node, str(request), str(reply), queued.asked.received_ns)
+        job = LearnJob(
+            queued.workload, queued.node, received.head, str(received.path), str(reply), received.received_ns
+        )
         started_ns = now_ns()
         failure = self._asked_child(queued, job)
         if failure is not None and self._is_wanted(queued):
             _log.error("%s, node %d: %s", queued.workload, queued.node, failure)
-            write_reply(job, _head_of(request), {}, failure, started_ns)
-        if received.path is None:
-            request.unlink()
+            write_reply(job, {}, failure, started_ns)
         return reply
 
     def _asked_child(self, queued: LearnerRequest, job: LearnJob) -> str | None:
@@ -159,9 +154,9 @@ class LearnerProcess:
         child = self._child or self._started()
         with self._lock:
             self._child = child
-            if queued.asked.transfer_id not in self._wanted:
+            if queued.received.message_id not in self._wanted:
                 return "called off"
-            self._running = queued.asked.transfer_id
+            self._running = queued.received.message_id
         try:
             child.write_line(msgspec.json.encode(job))
             line = child.read_line()
@@ -169,7 +164,7 @@ class LearnerProcess:
             line = b""
         with self._lock:
             self._running = None
-            killed = queued.asked.transfer_id not in self._wanted
+            killed = queued.received.message_id not in self._wanted
         if line and not killed:
             error = msgspec.json.decode(line, type=Done).error
             if error is not None:
@@ -198,10 +193,3 @@ class LearnerProcess:
             self._ended_cpu_s += 0.0 if used is None else used.cpu_s
             self._child = None
         return status
-
-
-def _head_of(request: Path) -> Head:
-    try:
-        return read_parcel(request).head
-    except (ContentError, FileNotFoundError):  # garbage, or cancelled meanwhile
-        return Head(message_id="", kind="train")

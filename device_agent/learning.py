@@ -17,8 +17,9 @@ from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import Usage, Used
-from edgebench.federated.answerer import Answerer, Asked
+from edgebench.fabric.transfer_threads import TransferThreads
 from edgebench.federated.client_bundle import KERAS_BACKENDS, read_info
+from edgebench.federated.message_client import ContentFiles, MessageClient, Received
 from edgebench.seeds import seed_for
 from edgebench.topology.deployment import FederatedPlan
 
@@ -26,51 +27,56 @@ from edgebench.topology.deployment import FederatedPlan
 class _Client(NamedTuple):
     workload: str
     node: int
-    answerer: Answerer
+    messages: MessageClient
 
 
 class Learning:
-    """All federated clients of one agent. Everything but the learners' threads runs in the reactor's."""
+    """All federated clients of one agent. Everything but the learners' threads and transfers runs in the reactor's."""
 
     def __init__(self, process: NodeProcess, bundles: Mapping[str, Path], work_dir: Path) -> None:
         """bundles: workload -> its folder, of those that the built-in app learns."""
         self._process = process
-        self._dir = work_dir / "learning"
-        self._dir.mkdir(exist_ok=True)
+        directory = work_dir / "learning"
+        self._contents = ContentFiles(directory)
+        self._transfers = TransferThreads(process.token)
         self._clients: dict[str, _Client] = {}
         self._of_device: dict[str, list[_Client]] = {}
         plan = process.plan
         learned = {
             name: _learned(each, bundles.get(name), plan.run_id)
             for name, each in plan.federated.items()
-            if each.how.engine == "mqtt"
+            if each.over_mqtt
         }
         self._learners: list[LearnerProcess] = []
         self._learner_of: dict[str, LearnerProcess] = {}
         for backend, workloads in by_keras_backend(learned).items():
-            directory = self._dir / (backend or "any")
-            directory.mkdir(exist_ok=True)
+            replies = directory / (backend or "any")
+            replies.mkdir(exist_ok=True)
             spec = LearnerSpec(plan.seed, workloads)
-            learner = LearnerProcess(spec, directory, self._learned, keras_backend=backend)
+            learner = LearnerProcess(spec, replies, self._learned, keras_backend=backend)
             self._learners.append(learner)
             self._learner_of.update(dict.fromkeys(workloads, learner))
 
     def attach(self, device: str, connection: Connection) -> None:
         """Let a device take part, by a connection that is not started yet."""
         run_id = self._process.plan.run_id
+        endpoints = self._process.plan.endpoints[device]
         for name, plan in self._process.plan.federated.items():
-            if device not in plan.clients or plan.how.engine != "mqtt":
+            if device not in plan.clients or not plan.over_mqtt:
                 continue
+            files = endpoints.site if plan.edges_aggregate else endpoints.models
+            assert files is not None
             down = topics.fl_site_down(run_id, name, device)
-            answerer = Answerer(
+            messages = MessageClient(
                 self._process.reactor,
                 partial(_publish, connection, topics.fl_site_up(run_id, name, device)),
-                self._dir,
+                self._transfers,
+                files,
+                self._contents,
                 on_request=partial(self._asked, down),
                 on_cancelled=self._learner_of[name].cancel,
-                backed_up=lambda: connection.backed_up,
             )
-            self._clients[down] = _Client(name, plan.clients.index(device) + 1, answerer)
+            self._clients[down] = _Client(name, plan.clients.index(device) + 1, messages)
             self._of_device.setdefault(device, []).append(self._clients[down])
             connection.subscribe([down], 0)
 
@@ -79,13 +85,13 @@ class Learning:
         client = self._clients.get(topic)
         if client is None:
             return False
-        client.answerer.feed(payload)
+        client.messages.feed(payload)
         return True
 
     def reconnected(self, device: str) -> None:
         """A device's connection is up, perhaps again."""
         for client in self._of_device.get(device, ()):
-            client.answerer.reconnected()
+            client.messages.reconnected()
 
     def note_usage(self) -> None:
         """Write down what the processes that learn have used, once there has been one."""
@@ -103,14 +109,16 @@ class Learning:
         for learner in self._learners:
             learner.close()
         for client in self._clients.values():
-            client.answerer.close()
+            client.messages.close()
+        self._transfers.close()
+        self._contents.close()
 
-    def _asked(self, topic: str, asked: Asked) -> None:
+    def _asked(self, topic: str, received: Received) -> None:
         client = self._clients[topic]
-        self._learner_of[client.workload].put(LearnerRequest(client.workload, client.node, asked, client.answerer))
+        self._learner_of[client.workload].put(LearnerRequest(client.workload, client.node, received, client.messages))
 
     def _learned(self, request: LearnerRequest, reply: Path) -> None:
-        self._process.reactor.call_soon_threadsafe(partial(request.answerer.answer, request.asked, reply))
+        self._process.reactor.call_soon_threadsafe(partial(request.client.answer, request.received, reply))
 
 
 def by_keras_backend(
@@ -134,5 +142,5 @@ def _learned(plan: FederatedPlan, bundle: Path | None, run_id: str) -> BuiltInSp
     return AppSpec(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
 
 
-def _publish(connection: Connection, topic: str, datagram: bytes) -> bool:
-    return connection.publish(topic, datagram, qos=0)
+def _publish(connection: Connection, topic: str, notice: bytes) -> bool:
+    return connection.publish(topic, notice, qos=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_node.node import EdgeNode
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
+from edgebench.fabric.transfers import fetch
 from edgebench.federated.client_bundle import BUNDLE, read_info
 
 
@@ -24,11 +25,11 @@ def _samples(control: ControlClient, process: NodeProcess, work_dir: Path) -> di
     """How many samples each client has, by workload and device, where edges aggregate what the built-in app learns."""
     samples = {}
     for workload, plan in process.plan.federated.items():
-        if plan.how.app is not None or plan.how.engine != "mqtt" or "edge" not in plan.how.aggregate:
+        if plan.how.app is not None or not plan.edges_aggregate:
             continue
         directory = work_dir / "bundles" / workload
         directory.mkdir(parents=True, exist_ok=True)
-        control.download(f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)
+        fetch(control, f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)
         samples[workload] = dict(zip(plan.clients, read_info(directory).samples, strict=True))
     return samples
 

@@ -1,4 +1,7 @@
-"""An edge's part in federations: it passes messages on between the cloud and its devices, or runs rounds of its own."""
+"""An edge's part in federations: it passes notices on between the cloud and its devices, or runs rounds of its own.
+
+What messages carry goes by HTTP, past an edge that passes notices on; one that aggregates serves it to its site.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,30 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from edge_node.site_files import SiteFiles
+from edge_node.site_rounds import Site
 from edge_node.site_server import SiteServer
+from edgebench.errors import FabricError
 from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import Rounded
+from edgebench.fabric.transfer_threads import TransferThreads
 
 
 class FromCloud(Protocol):
-    """Who takes what the cloud sends to clients here."""
+    """Who takes the notices of the cloud to clients here."""
 
     def from_cloud(self, payload: bytes) -> None:
-        """A message of the cloud has arrived."""
+        """A notice of the cloud has arrived."""
         ...
 
 
 class FromDevice(Protocol):
-    """Who takes what one device sends as a client of a federation."""
+    """Who takes the notices of one device, as a client of a federation."""
 
     def from_device(self, payload: bytes) -> None:
-        """A message of the device has arrived."""
+        """A notice of the device has arrived."""
         ...
 
     def device_status(self, payload: bytes) -> None:
@@ -35,7 +42,7 @@ class FromDevice(Protocol):
 
 
 class _Passage:
-    """Between the cloud and a device, without looking into it: what gets lost is sent again by who began it."""
+    """Between the cloud and a device, without looking into it: what gets lost is asked again by who began it."""
 
     def __init__(self, run_id: str, hop: tuple[str, str, str], site: Connection, uplink: Connection) -> None:
         """hop: workload, edge, device."""
@@ -102,11 +109,13 @@ class SiteFederations:
         self._from_cloud: dict[str, FromCloud] = {}
         self._status: dict[str, list[FromDevice]] = {}
         self._servers: list[SiteServer] = []
+        self._files: SiteFiles | None = None
+        self._transfers = TransferThreads(process.token)
         for workload, plan in process.plan.federated.items():
             devices = plan.edges.get(edge, ())
-            if not devices or plan.how.engine != "mqtt":
+            if not devices or not plan.over_mqtt:
                 continue
-            if "edge" in plan.how.aggregate:
+            if plan.edges_aggregate:
                 self._serve(workload, devices)
             else:
                 self._pass_on(workload, devices)
@@ -146,6 +155,9 @@ class SiteFederations:
         """End what goes on."""
         for server in self._servers:
             server.close()
+        self._transfers.close()
+        if self._files is not None:
+            self._files.close()
 
     def _pass_on(self, workload: str, devices: tuple[str, ...]) -> None:
         for device in devices:
@@ -160,22 +172,26 @@ class SiteFederations:
         self._status.setdefault(topics.status(self._run_id, device), []).append(taker)
 
     def _serve(self, workload: str, devices: tuple[str, ...]) -> None:
+        plan = self._process.plan
         hop = (self._run_id, workload, self._edge, self._edge)
         directory = self._work_dir / "federations" / workload
         directory.mkdir(parents=True, exist_ok=True)
+        if self._files is None:
+            listening = self._process.listening
+            if listening is None:
+                raise FabricError(f"{self._edge} aggregates, and has no socket for its devices (give it --listen-fd)")
+            self._files = SiteFiles(listening, plan.callers, self._work_dir / "messages")
         server = SiteServer(
             self._process.reactor,
-            self._edge,
-            self._process.plan.federated[workload],
-            self._process.plan.seed,
+            Site(self._edge, plan.federated[workload], plan.seed, self._samples.get(workload, {})),
             directory,
-            self._samples.get(workload, {}),
-            to_device=lambda device, datagram: self._site.publish(
-                topics.fl_site_down(self._run_id, workload, device), datagram, qos=0
+            to_device=lambda device, notice: self._site.publish(
+                topics.fl_site_down(self._run_id, workload, device), notice, qos=0
             ),
             to_cloud=partial(self._uplink.publish, topics.fl_up(*hop), qos=0),
-            site_backed_up=lambda: self._site.backed_up,
-            uplink_backed_up=lambda: self._uplink.backed_up,
+            files=self._files.messages,
+            transfers=self._transfers,
+            cloud_files=plan.endpoints[self._edge].models,
             on_round=lambda record: self._process.write(Rounded(record)),
         )
         self._servers.append(server)

@@ -30,8 +30,9 @@ from edgebench.federated.content import (
     pack,
     stamps_in,
 )
-from edgebench.federated.courier import Courier, Reply, Request
+from edgebench.federated.message_server import MessageServer
 from edgebench.federated.reply_checks import EXAMPLES, check_round
+from edgebench.federated.requests import Reply, Request
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import FederatedPlan
 
@@ -68,33 +69,33 @@ class Site(NamedTuple):
 class Asking:
     """What the devices are asked on behalf of one request of the cloud, until that is called off (from any thread)."""
 
-    def __init__(self, courier: Courier) -> None:
+    def __init__(self, devices: MessageServer) -> None:
         self.called_off: str | None = None
-        self._courier = courier
+        self._devices = devices
         self._lock = threading.Lock()
         self._open: list[str] = []
         self._given_up: list[Reply] = []
 
     def replies(self, requests: Sequence[Request], timeout_s: float) -> dict[str, Reply]:
         """What has become of each request when all have ended, time is up, or it is called off; by device."""
-        message_ids = self._courier.submit(requests)
+        message_ids = self._devices.submit(requests)
         with self._lock:
             self._open = message_ids
             is_over = self.called_off is not None
-        self._courier.wait(message_ids, 0.0 if is_over else timeout_s)
+        self._devices.wait(message_ids, 0.0 if is_over else timeout_s)
         with self._lock:
             self._open = []
             ended, self._given_up = self._given_up, []
-        ended += self._courier.take(message_ids)
+        ended += self._devices.take(message_ids)
         late = set(message_ids).difference(reply.message_id for reply in ended)
-        ended += self._courier.give_up(late, self.called_off or f"no reply within {timeout_s:.3g} s")
-        return {reply.peer: reply for reply in ended}
+        ended += self._devices.give_up(late, self.called_off or f"no reply within {timeout_s:.3g} s")
+        return {reply.client: reply for reply in ended}
 
     def call_off(self, reason: str) -> None:
         """Ask no more, and wait no more for what was asked."""
         with self._lock:
             self.called_off = reason
-            self._given_up += self._courier.give_up(self._open, reason)
+            self._given_up += self._devices.give_up(self._open, reason)
 
 
 def run_rounds(
@@ -142,12 +143,13 @@ def _held(
     cohort = site.cohort(group)
     config = configs_in(request.content)
     content: Content = {"arrays": Arrays(dict(arrays)), "config": Config(config)}
+    packed = pack(request.head, content)
     requests = []
     for device in cohort:
         node = site.plan.clients.index(device) + 1
-        message_id = f"{request.head.message_id}/{inner}/{node}"
+        message_id = f"{request.head.message_id}.{inner}.{node}"
         head = Head(message_id=message_id, kind="train", group=group, meta={**request.head.meta, "node": node})
-        requests.append(Request(device, head, pack(head, content)))
+        requests.append(Request(device, head, packed))
     replies = asking.replies(requests, timeout_s)
     gathered_ns = now_ns()
     errors = _errors(replies, arrays, site)
@@ -205,7 +207,7 @@ def _examples(reply: Parcel) -> int:
 def _record(reply: Reply, error: str | None) -> ReplyRecord:
     stamps = {} if reply.parcel is None else stamps_in(reply.parcel.head.meta)
     return ReplyRecord(
-        node=reply.peer,
+        node=reply.client,
         asked_ns=reply.submitted_ns,
         delivered_ns=stamps.get("received_ns", reply.delivered_ns),
         started_ns=stamps.get("started_ns"),

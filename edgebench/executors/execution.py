@@ -134,9 +134,10 @@ class Execution:
         if self._external is not None:
             sites = (node.name for node in self._inputs.deployment.nodes.values() if node.tier != "device")
             self._spool.write(*(Brokered(site, "external", None) for site in sites))
-        (cloud,) = self._plan.of_kind("cloud")
-        self._send(cloud, Listen(cloud))
-        self._until([cloud], self._up)
+        serving = [part for part in self._plan.of_kind("cloud", "edge") if part.offers]
+        for part in serving:
+            self._send(part, Listen(part))
+        self._until(serving, self._up)
         self._control = ControlClient(
             self._wiring().control_url(HERE).url, self._watcher_token, trust=self._network.trust
         )

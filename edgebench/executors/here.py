@@ -186,19 +186,7 @@ class ThisMachine:
         part = order.part
         work_dir = self._work_dir / part.name
         work_dir.mkdir(parents=True)
-        (address,) = part.offers
-        # It is the cloud's from then on, and dies with it.
-        with self._listening.pop(address) as listening:
-            cloud = start_part(
-                part,
-                "cloud",
-                ["--listen-fd", str(listening.fileno()), "--work-dir", str(work_dir), "--lifeline"],
-                log=self._log_dir / f"{part.name}.log",
-                token=order.token,
-                trust=self._trust,
-                pass_fds=(listening.fileno(),),
-            )
-        self._runs(cloud)
+        cloud = self._start(part, "cloud", ["--work-dir", str(work_dir), "--lifeline"], part.name, order.token)
         cloud.process.write_line(msgspec.json.encode(order.spec))
 
     def _start_node(self, order: StartNode) -> None:
@@ -206,9 +194,21 @@ class ThisMachine:
         arguments = ["--cloud", order.control_url, "--work-dir", str(self._work_dir / first), "--lifeline"]
         for node in part.nodes:
             arguments += ["--node", node]
-        log = self._log_dir / f"{first}.log"
-        program = _PROGRAMS[part.kind]
-        self._runs(start_part(part, program, arguments, log=log, token=order.token, trust=self._trust))
+        self._start(part, _PROGRAMS[part.kind], arguments, first, order.token)
+
+    def _start(self, part: Part, program: str, arguments: list[str], name: str, token: str) -> PartProcess:
+        """Start a program of ours. Where it listens already is its own from then on, and dies with it."""
+        with contextlib.ExitStack() as handed_down:
+            descriptors = []
+            for address in part.offers:
+                descriptors.append(handed_down.enter_context(self._listening.pop(address)).fileno())
+                arguments = [*arguments, "--listen-fd", str(descriptors[-1])]
+            log = self._log_dir / f"{name}.log"
+            process = start_part(
+                part, program, arguments, log=log, token=token, trust=self._trust, pass_fds=tuple(descriptors)
+            )
+        self._runs(process)
+        return process
 
     def _runs(self, process: PartProcess) -> None:
         self._running.append(process)

@@ -48,11 +48,13 @@ def open_files(deployment: Deployment) -> Iterator[Need]:
             yield whose, connections + learning + _OF_ITS_OWN
         elif part.kind == "broker":
             yield f"the {part.accepts:,} connections to the {part.name}", connections + _OF_ITS_OWN
+        elif part.kind == "cloud":
+            yield f"the {part.accepts:,} connections to {part.name}", connections + _OF_ITS_OWN
         elif part.kind == "relay":
             listening = len(part.offers)
             yield f"the {part.accepts:,} connections across emulated links", listening + connections + _OF_ITS_OWN
     for federated in deployment.federated.values():
-        asked = federated.edges if "edge" in federated.how.aggregate else {deployment.cloud: federated.clients}
+        asked = federated.edges if federated.edges_aggregate else {deployment.cloud: federated.clients}
         for server, clients in asked.items():
             yield f"the {len(clients):,} clients of {server}", len(clients) * _PER_LEARNER + _OF_ITS_OWN
     started = sum(map(len, plan.stages()))

@@ -14,12 +14,15 @@ import msgspec
 from edgebench.executors.faults import TimedInjection, schedule
 from edgebench.executors.wiring import (
     Crossing,
+    aggregates,
     broker_address,
-    control_address,
     crossings,
-    models_address,
+    fetches_models,
+    files_address,
+    server_address,
     uplink_address,
 )
+from edgebench.fabric.transfer_threads import AT_ONCE
 from edgebench.topology.deployment import HERE, Deployment, Frozen, NodePlan
 from edgebench.topology.wording import listed
 
@@ -87,7 +90,7 @@ def plan_of(deployment: Deployment) -> RunPlan:
     # A relay is up when its links have been measured, and that wants nothing else running beside it.
     after_relays = tuple(part.name for part in relays)
     cloud = _cloud(deployment, needs=(*(part.name for part in brokers), *after_relays))
-    edges = [_edge(edge, deployment.cloud, crossed, after_relays) for edge in deployment.of_tier("edge")]
+    edges = [_edge(deployment, edge, crossed, after_relays) for edge in deployment.of_tier("edge")]
     agents = [
         _agent(deployment, devices, crossed, after_relays) for devices in _devices_by_process(deployment).values()
     ]
@@ -140,46 +143,59 @@ def _cloud(deployment: Deployment, needs: tuple[str, ...]) -> Part:
         cloud,
         "cloud",
         nodes=(cloud,),
-        offers=(control_address(cloud),),
+        offers=(server_address(cloud),),
         connects={broker_address(cloud): 1},
         needs=needs,
     )
 
 
-def _edge(edge: NodePlan, cloud: str, crossed: set[str], needs: tuple[str, ...]) -> Part:
-    connects = {broker_address(edge.name): 1, **_upward(edge, crossed), **_control(cloud)}
-    return Part(edge.name, "edge", nodes=(edge.name,), machine=edge.machine, connects=connects, needs=needs)
+def _edge(deployment: Deployment, edge: NodePlan, crossed: set[str], needs: tuple[str, ...]) -> Part:
+    return Part(
+        edge.name,
+        "edge",
+        nodes=(edge.name,),
+        machine=edge.machine,
+        offers=(server_address(edge.name),) if aggregates(deployment, edge.name) else (),
+        connects={broker_address(edge.name): 1, **_upward(deployment, [edge], crossed)},
+        needs=needs,
+    )
 
 
 def _agent(deployment: Deployment, devices: list[NodePlan], crossed: set[str], needs: tuple[str, ...]) -> Part:
-    connects = Counter[str]()
-    for device in devices:
-        connects.update(_upward(device, crossed))
     names = tuple(device.name for device in devices)
     return Part(
         f"device agent of {listed(names)}",
         "agent",
         nodes=names,
         machine=devices[0].machine,
-        connects={**connects, **_control(deployment.cloud)},
+        connects=dict(_upward(deployment, devices, crossed)),
         needs=needs,
         fatal=False,
     )
 
 
-def _control(cloud: str) -> dict[str, int]:
-    """A node process's connections to the control plane: heartbeats and files, neither of which cross a link."""
-    return {control_address(cloud): 2}
+def _upward(deployment: Deployment, nodes: list[NodePlan], crossed: set[str]) -> Counter[str]:
+    """What the nodes of a process connect to above them, through the relay where links are shaped."""
 
+    def files(node: NodePlan, server: str) -> str:
+        crossing = files_address(node.name, server)
+        return crossing if crossing in crossed else server_address(server)
 
-def _upward(node: NodePlan, crossed: set[str]) -> dict[str, int]:
-    """What a node connects to above it, through the relay where links are shaped."""
-    connects = {}
-    for parent in node.sites:
-        crossing = uplink_address(node.name, parent)
-        connects[crossing if crossing in crossed else broker_address(parent)] = 1
-    if models_address(node.name) in crossed:
-        connects[models_address(node.name)] = 1
+    cloud = deployment.cloud
+    # Heartbeats, and files of the cloud's, neither of which cross a link.
+    connects = Counter({server_address(cloud): 2})
+    for node in nodes:
+        for parent in node.sites:
+            crossing = uplink_address(node.name, parent)
+            connects[crossing if crossing in crossed else broker_address(parent)] += 1
+        if fetches_models(deployment, node) and files_address(node.name, cloud) in crossed:
+            connects[files(node, cloud)] += 1
+    for plan in deployment.federated.values():
+        if plan.over_mqtt:
+            messages = Counter(files(node, cloud) for node in nodes if node.name in plan.asked)
+            if plan.edges_aggregate:
+                messages += Counter(files(node, str(node.parent)) for node in nodes if node.name in plan.clients)
+            connects += Counter({address: min(n, AT_ONCE) for address, n in messages.items()})
     return connects
 
 

@@ -1,4 +1,4 @@
-"""Who connects to what: the ways across shaped links, and where each node then finds its brokers and its models."""
+"""Who connects to what: the ways across shaped links, and where each node then finds its brokers and its files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from edgebench.fabric.listening import LOOPBACK
 from edgebench.fabric.relay import Route
 from edgebench.fabric.slices import Endpoints
 from edgebench.fabric.tls import Trust, tls_name
-from edgebench.topology.deployment import HERE, Deployment, Frozen, LinkPlan
+from edgebench.topology.deployment import HERE, Deployment, Frozen, LinkPlan, NodePlan
 
 
 class Crossing(Frozen, frozen=True):
     """A way across shaped links, the links `via` from the child upwards.
 
-    name, to: addresses, at which a relay listens and to which it goes on (see `broker_address`, `control_address`);
+    name, to: addresses, at which a relay listens and to which it goes on (see `broker_address`, `server_address`);
     `to` may be another crossing. machine: where the relay stands, which is where all who share these links meet: at
     the parents' end of them.
     """
@@ -30,16 +30,27 @@ class Crossing(Frozen, frozen=True):
 
 
 def crossings(deployment: Deployment) -> tuple[Crossing, ...]:
-    """What has to cross shaped links: every node's MQTT connections upwards, and model downloads."""
+    """What has to cross shaped links: every node's MQTT connections upwards, and files that it fetches and hands in."""
     found: list[Crossing] = []
     for node in deployment.nodes.values():
         for parent in node.sites:
             link = deployment.links[f"{node.name} -> {parent}"]
             found += _across(deployment, uplink_address(node.name, parent), [link], broker_address(parent))
-        if node.tier == "edge" or _loads_models(deployment, node.name):
-            links = list(_links_above(deployment, node.name))
-            found += _across(deployment, models_address(node.name), links, control_address(deployment.cloud))
+        for server in sorted(_served_by(deployment, node)):
+            links = list(_links_below(deployment, node.name, server))
+            found += _across(deployment, files_address(node.name, server), links, server_address(server))
     return tuple(found)
+
+
+def aggregates(deployment: Deployment, node: str) -> bool:
+    """Whether a node is an edge that serves what the federated messages of its site carry."""
+    return any(plan.edges_aggregate and node in plan.edges for plan in deployment.federated.values())
+
+
+def fetches_models(deployment: Deployment, node: NodePlan) -> bool:
+    """Whether it takes models from the cloud, to decide with or to pass on."""
+    decides = any(plan.deciders.get(node.name) == node.name for plan in deployment.workloads.values())
+    return node.tier == "edge" or decides
 
 
 def broker_address(site: str) -> str:
@@ -47,9 +58,9 @@ def broker_address(site: str) -> str:
     return f"mqtt:{site}"
 
 
-def control_address(cloud: str) -> str:
-    """The control plane."""
-    return f"http:{cloud}"
+def server_address(server: str) -> str:
+    """The cloud's control plane, or what an edge that aggregates serves by HTTP."""
+    return f"http:{server}"
 
 
 def uplink_address(node: str, parent: str) -> str:
@@ -57,9 +68,9 @@ def uplink_address(node: str, parent: str) -> str:
     return f"mqtt:{node}:{parent}"
 
 
-def models_address(node: str) -> str:
-    """Where a node reaches the registry across shaped links."""
-    return f"http:{node}"
+def files_address(node: str, server: str) -> str:
+    """Where a node reaches the files of the cloud, or of its edge, across shaped links."""
+    return f"http:{node}:{server}"
 
 
 class Sited(NamedTuple):
@@ -115,7 +126,7 @@ class Wiring(NamedTuple):
 
     def control_url(self, seen_from: str) -> HttpUrl:
         """Where the control plane is reached directly."""
-        return self._http(control_address(self.deployment.cloud), seen_from)
+        return self._http(server_address(self.deployment.cloud), self.deployment.cloud, seen_from)
 
     def endpoints(self) -> dict[str, Endpoints]:
         """Where each node finds things."""
@@ -128,9 +139,12 @@ class Wiring(NamedTuple):
             else:
                 broker, uplink = self._mqtt(node.name, node.name), None
             elsewhere = {edge: self._mqtt(node.name, edge) for edge in node.elsewhere if node.tier == "device"}
-            models, one_broker = self._models(node.name), self.external is not None
+            site = None
+            if node.parent is not None and aggregates(self.deployment, node.parent):
+                site = self._files(node.name, node.parent)
+            models, one_broker = self._files(node.name, self.deployment.cloud), self.external is not None
             with_cloud = node.machine == self._home(self.deployment.cloud)
-            endpoints[node.name] = Endpoints(broker, models, uplink, one_broker, elsewhere, with_cloud)
+            endpoints[node.name] = Endpoints(broker, models, uplink, one_broker, elsewhere, with_cloud, site)
         return endpoints
 
     def _mqtt(self, node: str, site: str) -> str:
@@ -146,14 +160,14 @@ class Wiring(NamedTuple):
             return BrokerUrl(host, port).url
         return BrokerUrl(host, port, node, self.network.passwords[node], True, tls_name(self._home(site))).url
 
-    def _models(self, node: str) -> str:
-        way = models_address(node)
-        return self._http(way if way in self.sited else control_address(self.deployment.cloud), self._home(node)).url
+    def _files(self, node: str, server: str) -> str:
+        way = files_address(node, server)
+        return self._http(way if way in self.sited else server_address(server), server, self._home(node)).url
 
-    def _http(self, address: str, seen_from: str) -> HttpUrl:
-        """Where the control plane is reached by an address."""
+    def _http(self, address: str, server: str, seen_from: str) -> HttpUrl:
+        """Where a server is reached by an address."""
         secured = bool(self.network.passwords)
-        name = tls_name(self._home(self.deployment.cloud)) if secured else None
+        name = tls_name(self._home(server)) if secured else None
         return HttpUrl(*self._reached(address, seen_from), secured, name)
 
     def _reached(self, address: str, seen_from: str) -> tuple[str, int]:
@@ -186,12 +200,20 @@ def _across(deployment: Deployment, name: str, links: Sequence[LinkPlan], to: st
         yield Crossing(f"{name}@{machine}" if place else name, via, onward, machine)
 
 
-def _links_above(deployment: Deployment, node: str) -> Iterator[LinkPlan]:
-    """The links from a node up to the cloud."""
-    while (parent := deployment.nodes[node].parent) is not None:
+def _served_by(deployment: Deployment, node: NodePlan) -> set[str]:
+    """Whose files a node fetches across links: the cloud's for models, and those of whoever asks it to learn."""
+    served = {deployment.cloud} if fetches_models(deployment, node) else set()
+    for plan in deployment.federated.values():
+        if plan.over_mqtt and node.name in plan.asked:
+            served.add(deployment.cloud)
+        elif plan.edges_aggregate and node.name in plan.clients:
+            served.add(str(node.parent))
+    return served
+
+
+def _links_below(deployment: Deployment, node: str, server: str) -> Iterator[LinkPlan]:
+    """The links from a node up to one above it."""
+    while node != server:
+        parent = str(deployment.nodes[node].parent)
         yield deployment.links[f"{node} -> {parent}"]
         node = parent
-
-
-def _loads_models(deployment: Deployment, device: str) -> bool:
-    return any(plan.deciders.get(device) == device for plan in deployment.workloads.values())

@@ -11,13 +11,12 @@ from edgebench.fabric.broker_probe import Traffic, probe_access, probe_run_id, p
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.pictures import compressed
 from edgebench.fabric.topics import ANY
-from edgebench.federated.exchange import CHUNK_BYTES
+from edgebench.federated.notices import LARGEST_NOTICE_BYTES
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, FederatedPlan, WorkloadPlan
 
 _STATUS_BYTES = len(b"offline")
 _MANIFEST_BYTES = 1024
-_DATAGRAM_BYTES = CHUNK_BYTES + 256
 _COMPRESSED = 64
 """Of so many samples the largest JPEG file is taken."""
 
@@ -50,7 +49,7 @@ def traffic(deployment: Deployment, sample_bytes: dict[str, int]) -> Iterator[Tr
     for plan in deployment.workloads.values():
         yield from _of_workload(plan, run_id, edge, deployment.cloud, sample_bytes.get(plan.name, 0))
     for federated in deployment.federated.values():
-        if federated.how.engine == "mqtt":
+        if federated.over_mqtt:
             yield from _of_federation(federated, run_id)
 
 
@@ -86,7 +85,7 @@ def _of_federation(plan: FederatedPlan, run_id: str) -> Iterator[Traffic]:
         (site_up := topics.fl_site_up(*hop[:2], devices[0]), site_up, topics.fl_site_up(ANY, ANY, ANY)),
     )
     for topic, heard, shown in ways:
-        yield Traffic(f"federated messages ({shown})", topic, heard, 0, _DATAGRAM_BYTES)
+        yield Traffic(f"notices of federated messages ({shown})", topic, heard, 0, LARGEST_NOTICE_BYTES)
     yield _status(topics.fl_status(*hop), topics.fl_status(run_id, name, ANY, ANY), topics.fl_status(*any_hop))
 
 

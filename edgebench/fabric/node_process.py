@@ -9,6 +9,7 @@ import os
 import queue
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, Model
 from edgebench.fabric import wire
 from edgebench.fabric.child_process import resident_bytes
 from edgebench.fabric.cloud_clock import CloudClock
-from edgebench.fabric.control import ControlClient, RefusedError, fetch_model
+from edgebench.fabric.control import ControlClient, HttpClient, RefusedError
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
@@ -30,6 +31,7 @@ from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, Swap, Swapped, TallySnapshot, Usage, Used
 from edgebench.fabric.slices import Heartbeat, Refusal, RunState, Slice
+from edgebench.fabric.transfers import fetch, hand_in, quoted
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest
 
@@ -64,12 +66,14 @@ class NodeProcess:
         work_dir: Path,
         *,
         cloud_patience_s: float = _CLOUD_PATIENCE_S,
+        listening: socket.socket | None = None,
     ) -> None:
         """control: used by the heartbeat thread alone from `start` on. cloud_patience_s: without an answer for so long,
-        the run is broken off."""
+        the run is broken off. listening: where its site reaches an edge that serves files."""
         self.reactor = Reactor()
         self.plan = plan
         self.nodes = list(plan.nodes)
+        self.listening = listening
         self.tallies: dict[str, dict[str, Tally]] = {node: {} for node in self.nodes}
         self.drained = False
         self._ready = False
@@ -77,7 +81,7 @@ class NodeProcess:
         self._beat_now = threading.Event()
         self._control = control
         self._cloud_patience_s = cloud_patience_s
-        self._token = token
+        self.token = token
         self.work_dir = work_dir
         self._spool = Spool(work_dir / "records.spool")
         self._entries: list[Entry] = []
@@ -158,13 +162,11 @@ class NodeProcess:
         self._sample_usage()
         self.write(Closed(self.nodes, now_ns(), versions()))
         self._flush()
-        client = ControlClient(self._control.url, self._token, patience_s=_UPLOAD_PATIENCE_S)
         try:
-            client.upload_records(self.nodes[0], self._spool.path)
+            with HttpClient(self._control.url, self.token, patience_s=_UPLOAD_PATIENCE_S) as client:
+                hand_in(client, f"records/{quoted(self.nodes[0])}", self._spool.path)
         except FabricError as error:
             _log.error("the records stay in %s: %s", self._spool.path, error)
-        finally:
-            client.close()
         self.reactor.stop()
 
     def _signalled(self, number: int, _frame: object) -> None:
@@ -246,8 +248,8 @@ class NodeProcess:
                     raise ModelError("no model for a workload of this node")
                 path = self.work_dir / f"{manifest.digest}.model"
                 if not path.exists():
-                    base_url = self.plan.endpoints[node].models
-                    fetch_model(base_url, self._token, manifest.digest, manifest.size_bytes, path)
+                    with HttpClient(self.plan.endpoints[node].models, self.token) as client:
+                        fetch(client, f"/v1/models/{manifest.digest}", path, digest=manifest.digest)
                     self._fetched_ns[workload, manifest.digest] = now_ns()
                 batch = 1 if node in self.plan.shares else self.plan.workloads[workload].batch.max_batch
                 runtime = open_runtime(path, manifest, warm_for=batch)
@@ -321,6 +323,7 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     )
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and fetched models")
     parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
+    parser.add_argument("--listen-fd", type=int, metavar="FD", help="a listening socket, handed down, for its site")
     args = parser.parse_args(argv)
     allow_descriptors()
     log_to_stderr()
@@ -331,7 +334,8 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
             end_with_stdin()
         args.work_dir.mkdir(parents=True, exist_ok=True)
         control, plan = join_run(args.cloud, args.node, token)
-        host(NodeProcess(plan, control, token, args.work_dir), control, args.work_dir)
+        listening = None if args.listen_fd is None else socket.socket(fileno=args.listen_fd)
+        host(NodeProcess(plan, control, token, args.work_dir, listening=listening), control, args.work_dir)
     except RunBrokenOffError:
         return EXIT_BROKEN_OFF
     except EdgebenchError as error:

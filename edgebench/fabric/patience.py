@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from edgebench.clock import now_s, sleep_s
+import math
+import threading
+
+from edgebench.clock import now_s
+
+ENDLESS_S = math.inf
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
 
 class Patience:
-    """Ends when nothing has been gained for so many seconds."""
+    """Ends when nothing has been gained for so many seconds. For one thread; `hurry` and `call_off` are for others."""
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s
+        self.called_off = False
         self._most_bytes = -1
+        self._hurried = threading.Event()
         self.renew()
 
     def renew(self) -> None:
@@ -30,9 +37,24 @@ class Patience:
     @property
     def over(self) -> bool:
         """Whether it has come to its end."""
-        return now_s() - self._since_s >= self.patience_s
+        return self.quiet_s >= self.patience_s
+
+    @property
+    def quiet_s(self) -> float:
+        """How long nothing has been gained."""
+        return now_s() - self._since_s
 
     def pause(self) -> None:
-        """Wait before the next try; ever longer, up to 2 s."""
-        sleep_s(self._pause_s)
+        """Wait before the next try; ever longer, up to 2 s, unless hurried."""
+        if self._hurried.wait(self._pause_s):
+            self._hurried.clear()
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def hurry(self) -> None:
+        """Try now: there is reason to hope."""
+        self._hurried.set()
+
+    def call_off(self) -> None:
+        """Go on no more; whoever tries asks `called_off`."""
+        self.called_off = True
+        self._hurried.set()

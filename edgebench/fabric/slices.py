@@ -24,7 +24,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     """Where a node reaches things, through the emulated links where there are any.
 
     broker: MQTT URL of the site's broker (the cloud's own for the cloud). uplink: MQTT URL of the cloud's broker, for
-    an edge. models: base URL (HTTP) of the registry. one_broker: `broker` serves all sites and the cloud, so an edge
+    an edge. models: base URL (HTTP) of the cloud's files: models, and what federated messages carry. site: the same of
+    its edge, for a device whose edge aggregates. one_broker: `broker` serves all sites and the cloud, so an edge
     has to name its devices; on a broker of its own it takes whatever comes, by one filter a workload.
     elsewhere: edge -> MQTT URL of its site's broker, for a device that moves there. shares_clock: the node is on the
     machine of the cloud, so that their clocks are one; else it compares them.
@@ -36,6 +37,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     one_broker: bool = False
     elsewhere: dict[str, str] = {}
     shares_clock: bool = True
+    site: str | None = None
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -49,8 +51,9 @@ class Slice(msgspec.Struct, frozen=True):
     """The part of a deployment that one process needs: all of its nodes, and the workloads that touch them.
 
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
-    federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from,
-    to or of these nodes. expected: by workload, how long the decisions on its samples may take.
+    federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from, to or of these
+    nodes. expected: by workload, how long the decisions on its samples may take. callers: for an edge that aggregates,
+    who may fetch and hand in there: `digest_of_token` -> devices.
     """
 
     run_id: str
@@ -64,6 +67,7 @@ class Slice(msgspec.Struct, frozen=True):
     federated: dict[str, FederatedPlan] = {}
     moves: tuple[Move, ...] = ()
     expected: dict[str, Expected] = {}
+    callers: dict[str, list[str]] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -117,10 +121,3 @@ class LiveState(msgspec.Struct, frozen=True):
     totals: dict[str, Tally]
     rollouts: dict[str, str] = {}
     reason: str | None = None
-
-
-class Staged(msgspec.Struct, frozen=True):
-    """How far the upload of a model has come. kept: it is in the registry, whole and described."""
-
-    have_bytes: int
-    kept: bool

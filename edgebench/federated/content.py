@@ -8,8 +8,9 @@ an array can be used from a memory-mapped file without a copy, and a message of 
 from __future__ import annotations
 
 import mmap
+import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ RAW = "raw"
 
 STAMPS = ("received_ns", "started_ns", "finished_ns")
 """What a client says in its reply's `meta` of its own clock."""
+
+IN_MEMORY_BYTES = 1 << 20
+"""What is larger stays in its file; a smaller one is read at once, which saves a mapping, and its descriptor."""
 
 _MAGIC = b"EBF1"
 _HEAD_AT = 8
@@ -184,25 +188,22 @@ def _read(record: _ArraysOut | Metrics | Config, body: memoryview) -> Record:
     return Arrays(items)
 
 
-def write_parcel(path: Path, buffers: list[Bytes]) -> int:
-    """Write a packed parcel to a file and return its size in bytes."""
+def write_parcel(path: Path, buffers: Sequence[Bytes]) -> None:
+    """Write a packed parcel to a file."""
     with path.open("wb") as file:
         for buffer in buffers:
             file.write(buffer)
-        return file.tell()
 
 
 def read_parcel(path: Path) -> Parcel:
-    """The parcel in a file, mapped into memory: its arrays stay valid, and the file's room in use, while they live.
+    """The parcel in a file. A large one is mapped: its arrays stay valid, and the file's room in use, while they live.
 
     Before Python 3.13 each file that is mapped holds a descriptor. Raises ContentError, and OSError where the file is
     not there or there are too many.
     """
-    with path.open("rb") as file:
-        try:
-            return unpack(_mapped(file.fileno()))
-        except ValueError as error:  # an empty file cannot be mapped
-            raise ContentError(f"not a federated message: {error}") from None
+    with path.open("rb", buffering=0) as file:
+        is_small = os.fstat(file.fileno()).st_size <= IN_MEMORY_BYTES
+        return unpack(file.read() if is_small else _mapped(file.fileno()))
 
 
 def _mapped(descriptor: int) -> mmap.mmap:

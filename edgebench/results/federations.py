@@ -79,7 +79,7 @@ def _federation(
         quality_before=_quality(scores, min(scores, default=0)),
         quality_after=_quality(scores, max(scores, default=0)) if len(scores) > 1 else None,
         partition=_shares(plan, observations, workload),
-        links=_links(deployment, held_here) if plan.how.engine == "mqtt" else {},
+        links=_links(deployment, held_here) if plan.over_mqtt else {},
         in_rounds_ms=beside[0],
         between_rounds_ms=beside[1],
     )

@@ -115,9 +115,19 @@ class FederatedPlan(Frozen, frozen=True):
     edges: dict[str, tuple[str, ...]]
 
     @property
+    def edges_aggregate(self) -> bool:
+        """Whether edges answer the cloud for their devices."""
+        return "edge" in self.how.aggregate
+
+    @property
+    def over_mqtt(self) -> bool:
+        """Whether its messages cross the links: with the engines of Flower's, the clients are beside the cloud."""
+        return self.how.engine == "mqtt"
+
+    @property
     def asked(self) -> tuple[str, ...]:
         """The cloud's own clients: the edges where they aggregate, else the devices."""
-        return tuple(self.edges) if "edge" in self.how.aggregate else self.clients
+        return tuple(self.edges) if self.edges_aggregate else self.clients
 
 
 class Deployment(Frozen, frozen=True):

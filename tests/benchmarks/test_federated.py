@@ -38,7 +38,8 @@ def test_the_part_of_the_large_model_prints_every_figure_that_the_docstring_name
     assert found["down_s"] > 0
     assert found["up_s"] > 0
     assert found["round_s"] > found["down_s"]
-    assert set(found["peak_rss_mb"]) == set(found["growth_mb"]) == {"edge", "agent", "learner", "federation"}
+    parts = {"cloud", "relay", "edge", "agent", "learner", "federation"}
+    assert set(found["peak_rss_mb"]) == set(found["growth_mb"]) == parts
 
 
 def test_growth_is_the_exponent_of_a_power_of_the_clients() -> None:

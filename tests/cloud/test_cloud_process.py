@@ -204,12 +204,12 @@ def federations(tmp_path: Path, trainer: Trainer, entries: list[Entry]) -> Feder
     spec = msgspec.structs.replace(spec, deployment=resolve(topology, run_id="r", executor="local"))
     status = RunStatus(["room"], ["hub"])
     registry = Registry(tmp_path / "registry")
-    plane = ControlPlane(spec.deployment, spec.endpoints, {}, {}, status, registry, tmp_path)
+    plane = ControlPlane(spec.deployment, spec.endpoints, {}, {}, status, registry, tmp_path, tmp_path)
     no_node: CloudNode = None  # type: ignore[assignment]  # the streams have no part in it
     announcer = Announcer(registry, no_node, status, tmp_path, entries.append)
     preparation = Preparation(spec, plane, registry, announcer, tmp_path, entries.append)
     trains: RealTrainer = trainer  # type: ignore[assignment]
-    made = Federations(spec, status, preparation, announcer, trains, tmp_path, entries.append)
+    made = Federations(spec, status, preparation, announcer, trains, plane.messages, tmp_path, entries.append)
     made._federations["w"] = OneRound()  # type: ignore[assignment]
     preparation.learned_on["w"] = "model.keras"
     preparation.first_jobs["w"] = TrainJob(

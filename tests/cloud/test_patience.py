@@ -14,13 +14,14 @@ import msgspec
 import pytest
 
 from cloud.slicing import slice_for
-from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, now_s, sleep_s
+from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, now_s
 from edgebench.core.clocks import Exchange
-from edgebench.errors import FabricError, ModelError
+from edgebench.errors import FabricError
 from edgebench.fabric import node_process
-from edgebench.fabric.control import ControlClient, fetch_model
+from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, RunBrokenOffError, join_run
 from edgebench.fabric.slices import Beaten, Endpoints, Heartbeat, RunState
+from edgebench.fabric.transfers import fetch, hand_in
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 
@@ -97,13 +98,11 @@ def broken_off_after_s(control: ControlClient, work_dir: Path, cloud_patience_s:
 
 def test_a_silent_cloud_is_given_up_in_time_however_long_each_try_takes(tmp_path: Path) -> None:
     began_s = now_s()
-    with silent() as url:
+    with silent() as url, ControlClient(url, "token", patience_s=0.5) as client:
         with pytest.raises(FabricError, match="timed out"):
             join_run(url, ["ward"], "token", patience_s=0.5)
-        with pytest.raises(ModelError, match="timed out"):
-            fetch_model(url, "token", "0" * 64, 10, tmp_path / "copy.model", patience_s=0.5)
-        with pytest.raises(FabricError, match="timed out"), ControlClient(url, "token", patience_s=0.5) as client:
-            client.download("/v1/streams/w/x.npy", tmp_path / "x.npy")
+        with pytest.raises(FabricError, match="timed out"):
+            fetch(client, "/v1/streams/w/x.npy", tmp_path / "x.npy")
     assert now_s() - began_s < AT_ONCE_S
 
 
@@ -127,41 +126,12 @@ def test_an_upload_that_times_out_once_is_tried_again(tmp_path: Path) -> None:
             first, second = server.accept()[0], server.accept()[0]
             with first, second:
                 second.recv(1 << 16)
-                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept")
+                second.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{"have_bytes": 4, "kept": true}')
 
         thread = threading.Thread(target=take_the_second)
         thread.start()
         with ControlClient(f"http://127.0.0.1:{server.getsockname()[1]}", "token", patience_s=1.5) as client:
-            client.upload_records("ward", spool)
-        thread.join()
-
-
-def test_an_upload_that_goes_on_is_not_given_up_when_it_breaks_off_after_longer_than_the_patience(
-    tmp_path: Path,
-) -> None:
-    size_bytes, patience_s = 64 << 20, 1.0
-    spool = tmp_path / "records.spool"
-    with spool.open("wb") as file:
-        file.truncate(size_bytes)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
-
-        def take_slowly_and_break_off() -> None:
-            with server.accept()[0] as first:
-                until_s = now_s() + 1.5 * patience_s
-                while now_s() < until_s:
-                    first.recv(1 << 18)
-                    sleep_s(0.02)
-            with server.accept()[0] as second:
-                taken = 0
-                while taken < size_bytes:
-                    taken += len(second.recv(1 << 20))
-                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept")
-
-        thread = threading.Thread(target=take_slowly_and_break_off)
-        thread.start()
-        with ControlClient(f"http://127.0.0.1:{server.getsockname()[1]}", "token", patience_s=patience_s) as client:
-            client.upload_records("ward", spool)
+            hand_in(client, "records/ward", spool)
         thread.join()
 
 
@@ -181,7 +151,7 @@ def test_a_node_that_the_cloud_refuses_later_stops_at_once_and_says_why(
     with answering(401, b"no such token") as url:
         assert broken_off_after_s(ControlClient(url, "token"), tmp_path, 600.0) < AT_ONCE_S
     assert "stopping before the end of the run" in caplog.text
-    assert "the cloud answers 401: no such token" in caplog.text
+    assert "it answers 401: no such token" in caplog.text
 
 
 @pytest.mark.usefixtures("signals")

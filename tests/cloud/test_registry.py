@@ -88,32 +88,29 @@ def test_a_model_without_a_manifest_is_not_there_yet(registry: Registry, tmp_pat
     "trick", ["../../etc/passwd", "a" * 63, "A" * 64, "", "a" * 60 + "/../", "*" * 64, "\x00" * 64]
 )
 def test_nothing_but_a_digest_becomes_a_path(registry: Registry, tmp_path: Path, trick: str) -> None:
-    for call in (registry.path_of, registry.open, registry.manifest):
+    for call in (registry.path_of, registry.open, registry.manifest, registry.staged):
         with pytest.raises(ModelError):
             call(trick)
-    with pytest.raises(ModelError):
-        registry.stage(trick, 0, b"x")
     assert list((tmp_path / "registry").iterdir()) == []
 
 
-def test_a_file_comes_in_pieces_and_goes_on_where_it_stopped(registry: Registry, tmp_path: Path) -> None:
+def test_a_file_that_has_come_in_is_kept_once_it_is_described(registry: Registry) -> None:
     manifest = described(b"weights")
-    assert registry.stage(manifest.digest, 0, b"weig") == 4
-    assert Registry(tmp_path / "registry").stage(manifest.digest, 0, b"") == 4
-    with pytest.raises(ModelError, match="a piece for byte 6, but 4 are here"):
-        registry.stage(manifest.digest, 6, b"s")
-    assert registry.stage(manifest.digest, 2, b"ights") == 7
+    registry.staged(manifest.digest).write_bytes(b"weights")
     assert registry.manifests() == ()
     assert registry.commit(manifest) == manifest.digest
     assert registry.open(manifest.digest)[0].read_bytes() == b"weights"
+    assert not registry.staged(manifest.digest).exists()
 
 
-def test_pieces_that_do_not_make_the_model_are_forgotten(registry: Registry) -> None:
+def test_what_has_come_in_and_is_not_the_model_is_forgotten(registry: Registry) -> None:
     manifest = described(b"weights")
-    registry.stage(manifest.digest, 0, b"wrights")
+    registry.staged(manifest.digest).write_bytes(b"wrights")
     with pytest.raises(ModelError, match="damaged"):
         registry.commit(manifest)
-    assert registry.stage(manifest.digest, 0, b"") == 0
+    assert not registry.staged(manifest.digest).exists()
+    with pytest.raises(ModelError, match="nothing is here"):
+        registry.commit(manifest)
 
 
 def test_many_writers_of_one_model_leave_it_whole(registry: Registry, tmp_path: Path) -> None:

@@ -19,9 +19,18 @@ from device_agent.learner_messages import AppSpec, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.child_process import ChildProcess
-from edgebench.federated.answerer import Asked
-from edgebench.federated.content import Array, Arrays, Head, Parcel, arrays_in, metrics_in, pack, read_parcel
-from edgebench.federated.payload import Received
+from edgebench.federated.content import (
+    Array,
+    Arrays,
+    Head,
+    Parcel,
+    arrays_in,
+    metrics_in,
+    pack,
+    read_parcel,
+    write_parcel,
+)
+from edgebench.federated.message_client import Received
 
 APP = Path(__file__).parents[1] / "system" / "apps" / "adding"
 WAIT_S = 60.0
@@ -69,19 +78,23 @@ time.sleep(1000)
 """Node 1 never answers; the others burn some processor time, and say whether Keras runs on `out`."""
 
 
-def asked(number: int, payload: bytes | None = None) -> Asked:
+def asked(directory: Path, number: int, content: bytes | None = None) -> Received:
     head = Head(message_id=f"m-{number}", kind="train", group="1")
-    buffers = pack(head, {"arrays": Arrays({"0": Array.of(np.zeros(4, np.float32))})})
-    data = b"".join(map(bytes, buffers)) if payload is None else payload
-    return Asked(Received(number, len(data), len(data), data=data), received_ns=17)
+    path = directory / f"{number}.content"
+    if content is None:
+        write_parcel(path, pack(head, {"arrays": Arrays({"0": Array.of(np.zeros(4, np.float32))})}))
+    else:
+        path.write_bytes(content)
+    return Received(head, path, received_ns=17)
 
 
 class Bench(NamedTuple):
     process: LearnerProcess
     answers: queue.SimpleQueue[tuple[LearnerRequest, Path]]
+    directory: Path
 
-    def ask(self, number: int, node: int = 1, payload: bytes | None = None) -> Asked:
-        request = asked(number, payload)
+    def ask(self, number: int, node: int = 1, content: bytes | None = None) -> Received:
+        request = asked(self.directory, number, content)
         self.process.put(LearnerRequest("watch", node, request, None))  # type: ignore[arg-type]
         return request
 
@@ -125,6 +138,7 @@ def bench_of(app: Path, directory: Path, config: dict[str, Any], keras_backend: 
             spec, directory, lambda request, path: answers.put((request, path)), keras_backend=keras_backend
         ),
         answers,
+        directory,
     )
 
 
@@ -160,7 +174,7 @@ def test_one_child_learns_for_many_devices_one_after_another(bench: Bench) -> No
 
 
 def test_what_is_no_message_gets_an_error_and_the_next_one_its_answer(bench: Bench) -> None:
-    bench.ask(1, payload=b"garbage")
+    bench.ask(1, content=b"garbage")
     bench.ask(2, node=2)
     wrong, right = bench.reply(), bench.reply()
     assert wrong.head.error == "not a federated message"
@@ -194,7 +208,7 @@ def test_a_request_that_is_called_off_while_it_waits_is_not_begun(bench: Bench) 
 def test_a_request_that_is_called_off_while_the_child_starts_takes_nothing_from_the_next_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, start = asked(1), bench.process._started
+    first, start = asked(bench.directory, 1), bench.process._started
 
     def start_and_call_off() -> ChildProcess:
         child = start()
@@ -217,7 +231,7 @@ def test_closing_ends_the_child_whatever_it_is_doing(bench: Bench) -> None:
 def test_a_request_that_is_called_off_while_it_is_done_ends_and_the_next_one_is_answered(hung: Bench) -> None:
     first = hung.child()
     hung.ask(2, node=2)
-    hung.process.cancel(asked(1))
+    hung.process.cancel(asked(hung.directory, 1))
     assert hung.reply().head.reply_to == "m-2"
     assert not first.is_running()
     assert hung.answers.empty()
@@ -252,7 +266,7 @@ def test_a_request_whose_client_has_forked_is_called_off_with_all_that_it_has_st
     bench.ask(1, node=1)
     forked = forked_by(app)
     bench.ask(2, node=2)
-    bench.process.cancel(asked(1))
+    bench.process.cancel(asked(bench.directory, 1))
     assert bench.reply().head.reply_to == "m-2"
     check_gone(forked)
     bench.process.close()
@@ -307,7 +321,7 @@ def test_what_waits_when_it_is_closed_is_not_begun(hung: Bench, hanging: Path) -
 def test_what_a_child_has_used_is_not_forgotten_with_it(hung: Bench) -> None:
     assert hung.process.usage() is not None
     first = hung.used()
-    hung.process.cancel(asked(1))
+    hung.process.cancel(asked(hung.directory, 1))
     hung.ask(2, node=2)
     hung.reply()
     second = hung.used()

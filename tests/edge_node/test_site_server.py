@@ -1,7 +1,10 @@
-"""An edge that runs rounds of its own: with the cloud above it and two beds below, all at one reactor."""
+"""An edge that runs rounds of its own: with the cloud above it and two beds below, all at one reactor and over real
+HTTP.
+"""
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_node.site_files import SiteFiles
 from edge_node.site_rounds import Asking, Site, SiteError, run_rounds
 from edge_node.site_server import SiteServer
 from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import RoundRecord
-from edgebench.federated.answerer import Answerer, Asked
+from edgebench.fabric.shelves import digest_of_token
+from edgebench.fabric.transfer_threads import TransferThreads
 from edgebench.federated.cohort import cohort_size
 from edgebench.federated.content import (
     Array,
@@ -29,10 +34,15 @@ from edgebench.federated.content import (
     metrics_in,
     pack,
     reply_head,
+    write_parcel,
 )
-from edgebench.federated.courier import Courier, Reply, Request
+from edgebench.federated.message_client import ContentFiles, MessageClient, Received
+from edgebench.federated.message_files import MessageFiles
+from edgebench.federated.message_server import MessageServer
+from edgebench.federated.requests import Reply, Request
 from edgebench.topology.deployment import FederatedPlan
 from edgebench.topology.model import Federated
+from tests.fabric.served_folder import serving
 
 WAIT_S = 30.0
 BEDS = ("bed-0", "bed-1")
@@ -55,22 +65,25 @@ def question(message_id: str, kind: str = "train") -> Parcel:
 class Bed:
     """Adds its number (1, 2) to every weight, and has as many examples; unless it is silent, or adds what it likes."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, directory: Path) -> None:
         self.adds = self.number = float(number)
         self.claims = number
         self.stamps: dict[str, int] = {}
         self.silent = False
         self.groups: list[str] = []
         self.cancelled = 0
-        self.answerer: Answerer
+        self.messages: MessageClient
+        self._directory = directory
 
-    def asked(self, asked: Asked) -> None:
-        request = asked.received.parcel()
+    def asked(self, received: Received) -> None:
+        request = received.parcel()
         self.groups.append(request.head.group)
         if not self.silent:
-            self.answerer.answer(asked, self._reply(request))
+            reply = self._directory / f"{len(self.groups)}-{self.number:.0f}.reply"
+            write_parcel(reply, self._reply(request))
+            self.messages.answer(received, reply)
 
-    def count_cancelled(self, _asked: Asked) -> None:
+    def count_cancelled(self, _received: Received) -> None:
         self.cancelled += 1
 
     def _reply(self, request: Parcel) -> list[Bytes]:
@@ -83,40 +96,45 @@ class Bed:
 
 
 class Ward:
-    """The edge, its beds, and the cloud's courier."""
+    """The edge, which serves its beds by HTTP, and the cloud above it, which serves the edge."""
 
-    def __init__(self, tmp_path: Path, deadline_s: float) -> None:
+    def __init__(self, tmp_path: Path, deadline_s: float, cloud_url: str, cloud_files: MessageFiles) -> None:
         self.reactor = Reactor()
         self.rounds: list[RoundRecord] = []
-        self.beds = {name: Bed(number) for number, name in enumerate(BEDS, start=1)}
+        self.beds = {name: Bed(number, tmp_path) for number, name in enumerate(BEDS, start=1)}
+        self.site_socket = socket.create_server(("127.0.0.1", 0))
+        host, port = self.site_socket.getsockname()
+        self.files = SiteFiles(
+            self.site_socket, {digest_of_token(f"of-{name}"): [name] for name in BEDS}, tmp_path / "messages"
+        )
+        self.transfers = {name: TransferThreads(f"of-{name}") for name in (*BEDS, "ward")}
         for name, bed in self.beds.items():
-            bed.answerer = Answerer(
+            bed.messages = MessageClient(
                 self.reactor,
                 partial(self._up, name),
-                tmp_path / name,
+                self.transfers[name],
+                f"http://{host}:{port}",
+                ContentFiles(tmp_path / name),
                 on_request=bed.asked,
                 on_cancelled=bed.count_cancelled,
-                backed_up=lambda: False,
             )
+        self.cloud = MessageServer(
+            self.reactor,
+            lambda _edge, notice: self._soon(partial(self.server.from_cloud, notice)),
+            cloud_files,
+            tmp_path / "cloud",
+        )
         (tmp_path / "ward").mkdir()
         self.server = SiteServer(
             self.reactor,
-            "ward",
-            plan(deadline_s),
-            7,
+            Site("ward", plan(deadline_s), 7, {"bed-0": 1, "bed-1": 2}),
             tmp_path / "ward",
-            {"bed-0": 1, "bed-1": 2},
             to_device=self._down,
-            to_cloud=lambda datagram: self._soon(partial(self.cloud.feed, "ward", datagram)),
-            site_backed_up=lambda: False,
-            uplink_backed_up=lambda: False,
+            to_cloud=lambda notice: self._soon(partial(self.cloud.feed, "ward", notice)),
+            files=self.files.messages,
+            transfers=self.transfers["ward"],
+            cloud_files=cloud_url,
             on_round=self.rounds.append,
-        )
-        self.cloud = Courier(
-            self.reactor,
-            lambda _edge, datagram: self._soon(partial(self.server.from_cloud, datagram)),
-            tmp_path / "cloud",
-            backed_up=lambda: False,
         )
         self.thread = threading.Thread(target=self.reactor.run, name="reactor")
         self.thread.start()
@@ -135,17 +153,23 @@ class Ward:
             return
         self.reactor.stop()
         self.thread.join()
-        closing = threading.Thread(target=self.server.close, name="closing", daemon=True)
+        closing = threading.Thread(target=self._close, name="closing", daemon=True)
         closing.start()
         closing.join(WAIT_S)
         assert not closing.is_alive()
         self.reactor.close()
 
-    def _up(self, bed: str, datagram: bytes) -> bool:
-        return self._soon(partial(self.server.from_device, bed, datagram))
+    def _close(self) -> None:
+        self.server.close()
+        for transfers in self.transfers.values():
+            transfers.close()
+        self.files.close()
 
-    def _down(self, bed: str, datagram: bytes) -> bool:
-        return self._soon(partial(self.beds[bed].answerer.feed, datagram))
+    def _up(self, bed: str, notice: bytes) -> bool:
+        return self._soon(partial(self.server.from_device, bed, notice))
+
+    def _down(self, bed: str, notice: bytes) -> bool:
+        return self._soon(partial(self.beds[bed].messages.feed, notice))
 
     def _soon(self, call: Callable[[], None]) -> bool:
         self.reactor.call_soon_threadsafe(call)
@@ -162,9 +186,11 @@ def until(happened: Callable[[], bool], what: str) -> None:
 @pytest.fixture
 def ward(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ward]:
     """The deadline in s by an indirect parameter."""
-    made = Ward(tmp_path, getattr(request, "param", LONG_S))
-    yield made
-    made.close()
+    files = MessageFiles(tmp_path / "at-cloud")
+    with serving({"requests": files}, {"replies": files}, {"of-ward": ["ward"]}) as url:
+        made = Ward(tmp_path, getattr(request, "param", LONG_S), url, files)
+        yield made
+        made.close()
 
 
 def test_two_rounds_of_a_site_are_one_reply_to_the_cloud(ward: Ward) -> None:
@@ -272,12 +298,12 @@ class Unanswered(Asking):
 
     def replies(self, requests: Sequence[Request], timeout_s: float) -> dict[str, Reply]:
         self.timeouts_s.append(timeout_s)
-        return {request.peer: unanswered(request) for request in requests}
+        return {request.client: unanswered(request) for request in requests}
 
 
 def unanswered(request: Request) -> Reply:
     return Reply(
-        peer=request.peer,
+        client=request.client,
         message_id=request.head.message_id,
         parcel=None,
         error="late",

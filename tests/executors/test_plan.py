@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from edgebench.executors import EXECUTORS
@@ -45,6 +47,10 @@ def plan(*links: Link, broker: Broker | None = None, infer: str = "edge", **more
     return plan_of(resolve(topology, run_id="r", executor="local"))
 
 
+def learning(*aggregate: Literal["edge", "cloud"]) -> tuple[Federated, ...]:
+    return (Federated(workload="w", rounds=1, aggregate=aggregate),)
+
+
 def names(parts: tuple[Part, ...]) -> list[str]:
     return [part.name for part in parts]
 
@@ -80,11 +86,16 @@ def test_there_is_a_relay_only_where_a_link_is_shaped_and_only_what_crosses_it_c
     assert plan().of_kind("relay") == ()
     assert plan(Link(between=("bed", "ward"))).of_kind("relay") == ()
     shaped = plan(UPLINK)
-    assert set(part(shaped, RELAY).offers) == {"mqtt:ward-0:cloud", "http:ward-0", "mqtt:ward-1:cloud", "http:ward-1"}
+    assert set(part(shaped, RELAY).offers) == {
+        "mqtt:ward-0:cloud",
+        "http:ward-0:cloud",
+        "mqtt:ward-1:cloud",
+        "http:ward-1:cloud",
+    }
     assert part(shaped, "ward-1").connects == {
         "mqtt:ward-1": 1,
         "mqtt:ward-1:cloud": 1,
-        "http:ward-1": 1,
+        "http:ward-1:cloud": 1,
         "http:cloud": 2,
     }
     assert part(shaped, "device agent of bed-1, bed-3").connects == {"mqtt:ward-1": 2, "http:cloud": 2}
@@ -92,7 +103,7 @@ def test_there_is_a_relay_only_where_a_link_is_shaped_and_only_what_crosses_it_c
 
 def test_a_link_that_only_a_fault_breaks_has_a_relay_and_its_faults_are_in_the_plan() -> None:
     broken = plan(faults=(Fault(at_s=1.0, kind="down", link="ward-0 -> cloud", for_s=2.0),))
-    assert set(part(broken, RELAY).offers) == {"mqtt:ward-0:cloud", "http:ward-0"}
+    assert set(part(broken, RELAY).offers) == {"mqtt:ward-0:cloud", "http:ward-0:cloud"}
     assert broken.faults == (
         TimedInjection(1.0, CutLink("ward-0 -> cloud")),
         TimedInjection(3.0, MendLink("ward-0 -> cloud")),
@@ -100,7 +111,16 @@ def test_a_link_that_only_a_fault_breaks_has_a_relay_and_its_faults_are_in_the_p
 
 
 def test_every_address_that_is_connected_to_is_offered_by_one_part() -> None:
-    for each in (plan(), plan(RADIO), plan(RADIO, UPLINK, infer="device")):
+    at_cloud, at_edges = learning("cloud"), learning("edge", "cloud")
+    for each in (
+        plan(),
+        plan(RADIO),
+        plan(RADIO, UPLINK, infer="device"),
+        plan(federated=at_cloud),
+        plan(RADIO, UPLINK, federated=at_cloud),
+        plan(federated=at_edges),
+        plan(RADIO, UPLINK, federated=at_edges),
+    ):
         offered = [address for part in each.parts for address in part.offers]
         assert len(offered) == len(set(offered))
         assert {address for part in each.parts for address in part.connects} == set(offered)
@@ -114,6 +134,18 @@ def test_how_many_connections_each_part_holds_is_known_before_it_is_started() ->
     assert part(relayed, "broker of ward-0").accepts == 5
     assert part(relayed, RELAY).accepts == 5
     assert sum(part(relayed, RELAY).connects.values()) == 5
+
+
+def test_clients_of_one_process_share_connections_unless_each_has_a_link_of_its_own() -> None:
+    agent = "device agent of bed-0, bed-2, bed-4"
+    direct = plan(federated=learning("cloud"))
+    assert part(direct, agent).connects["http:cloud"] == 2 + 3
+    assert part(plan(federated=learning("edge", "cloud")), agent).connects["http:ward-0"] == 3
+    relayed = part(plan(RADIO, federated=learning("edge", "cloud")), agent).connects
+    assert [relayed[f"http:bed-{n}:ward-0"] for n in (0, 2, 4)] == [1, 1, 1]
+    assert part(plan(federated=learning("edge", "cloud")), "ward-0").connects["http:cloud"] == 2 + 1
+    assert part(direct, "ward-0").offers == ()
+    assert part(plan(federated=learning("edge", "cloud")), "ward-0").offers == ("http:ward-0",)
 
 
 def test_a_device_that_moves_connects_to_both_sites() -> None:

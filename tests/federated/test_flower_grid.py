@@ -1,8 +1,7 @@
-"""Flower's grid over a courier: who is asked, what is told, and what becomes of those that do not answer."""
+"""Flower's grid over the network: who is asked, what is told, and what becomes of those that do not answer."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,79 +15,40 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from edgebench.clock import now_ns, now_s, sleep_s
-from edgebench.fabric.reactor import Reactor
-from edgebench.federated.answerer import Answerer, Asked
-from edgebench.federated.content import Bytes, Parcel, pack, unpack
-from edgebench.federated.courier import Courier, Reply, Request
+from edgebench.federated.content import Bytes, Parcel, arrays_in, pack, unpack
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.engine_grid import EngineGrid
 from edgebench.federated.flower.events import RoundSeen
-from edgebench.federated.flower.grid import LocalGrid, MqttGrid, identity, stamps_of
+from edgebench.federated.flower.grid import LocalGrid, MessageGrid, identity, stamps_of
 from edgebench.federated.flower.observed import ObservedGrid
+from edgebench.federated.message_client import Received
+from edgebench.federated.requests import Reply, Request
 from edgebench.topology.model import Federated
 from tests.federated.flower_nodes import Node, adding, failing, failures, replying, weights
-
-
-class Peers:
-    """A courier, and clients that it reaches without a network. None: one that takes requests and never answers."""
-
-    def __init__(self, nodes: Sequence[Node | bytes | None], tmp_path: Path) -> None:
-        self.reactor = Reactor()
-        self.nodes = nodes
-        self.names = [f"bed-{index}" for index in range(len(nodes))]
-        self.courier = Courier(self.reactor, self._down, tmp_path / "server", backed_up=lambda: False)
-        self.answerers = {
-            name: Answerer(
-                self.reactor,
-                partial(self._up, name),
-                tmp_path / name,
-                on_request=partial(self._asked, name),
-                on_cancelled=lambda _asked: None,
-                backed_up=lambda: False,
-            )
-            for name in self.names
-        }
-
-    def _down(self, peer: str, datagram: bytes) -> bool:
-        self.reactor.call_soon_threadsafe(partial(self.answerers[peer].feed, datagram))
-        return True
-
-    def _up(self, peer: str, datagram: bytes) -> bool:
-        self.reactor.call_soon_threadsafe(partial(self.courier.feed, peer, datagram))
-        return True
-
-    def _asked(self, name: str, asked: Asked) -> None:
-        node = self.nodes[self.names.index(name)]
-        if node is None:
-            return
-        reply: list[Bytes] = [node] if isinstance(node, bytes) else _packed(node, asked.received.parcel())
-        self.answerers[name].answer(asked, reply)
-
-
-def _packed(node: Node, request: Parcel) -> list[Bytes]:
-    reply = node(request)
-    return pack(reply.head, reply.content)
+from tests.federated.message_lab import MessageLab, message_lab
 
 
 @contextmanager
-def reached(nodes: Sequence[Node | bytes | None], tmp_path: Path) -> Iterator[Peers]:
-    peers = Peers(nodes, tmp_path)
-    thread = threading.Thread(target=peers.reactor.run, name="reactor")
-    thread.start()
-    try:
-        yield peers
-    finally:
-        peers.reactor.call_soon_threadsafe(peers.courier.close)
-        peers.reactor.call_soon_threadsafe(peers.reactor.stop)
-        thread.join()
-        peers.reactor.close()
+def reached(nodes: Sequence[Node | bytes | None], tmp_path: Path) -> Iterator[MessageLab]:
+    """Clients that a server reaches. None: one that takes requests and never answers."""
+    with message_lab(tmp_path, [f"bed-{index}" for index in range(len(nodes))]) as lab:
+        for client, node in zip(lab.clients.values(), nodes, strict=True):
+            client.answers = None if node is None else partial(_reply, node)
+        yield lab
 
 
-def grid_over(peers: Peers, deadline_s: float = 30.0) -> MqttGrid:
-    return MqttGrid(peers.courier, peers.names, run_id=3, deadline_s=deadline_s)
+def _reply(node: Node | bytes, received: Received) -> list[Bytes]:
+    if isinstance(node, bytes):
+        return [node]
+    reply = node(received.parcel())
+    return pack(reply.head, reply.content)
 
 
-def learned(grid: LocalGrid | MqttGrid, **how: Any) -> tuple[dict[str, bytes], list[RoundSeen]]:
+def grid_over(lab: MessageLab, deadline_s: float = 30.0) -> MessageGrid:
+    return MessageGrid(lab.server, list(lab.clients), run_id=3, deadline_s=deadline_s)
+
+
+def learned(grid: LocalGrid | MessageGrid, **how: Any) -> tuple[dict[str, bytes], list[RoundSeen]]:
     rounds: list[RoundSeen] = []
     plan = Federated(workload="w", rounds=3, **how)
     observed = ObservedGrid(grid, seed=7, deadline_s=plan.deadline_s, on_round=rounds.append)
@@ -100,9 +60,9 @@ NODES = [adding(0.1 * index, examples=index + 1) for index in range(5)]
 
 
 @pytest.mark.parametrize("mode", ["synchronous", "buffered"])
-def test_over_a_courier_all_goes_as_in_one_process(mode: str, tmp_path: Path) -> None:
-    with reached(NODES, tmp_path) as peers:
-        model, rounds = learned(grid_over(peers), mode=mode)
+def test_over_the_network_all_goes_as_in_one_process(mode: str, tmp_path: Path) -> None:
+    with reached(NODES, tmp_path) as lab:
+        model, rounds = learned(grid_over(lab), mode=mode)
     if mode == "synchronous":
         assert model == learned(LocalGrid(NODES, run_id=3))[0]
     assert [(seen.round, failures(seen), seen.skipped) for seen in rounds] == [(1, 0, None), (2, 0, None), (3, 0, None)]
@@ -118,10 +78,10 @@ def test_over_a_courier_all_goes_as_in_one_process(mode: str, tmp_path: Path) ->
 
 
 def test_silent_absent_and_confused_clients_are_failures_and_the_round_ends(tmp_path: Path) -> None:
-    with reached([adding(1), None, adding(1), b"rubbish", adding(1)], tmp_path) as peers:
-        peers.reactor.call_soon_threadsafe(partial(peers.courier.peer_status, "bed-2", online=False))
+    with reached([adding(1), None, adding(1), b"rubbish", adding(1)], tmp_path) as lab:
+        lab.status("bed-2", online=False)
         until_s = now_s() + 20
-        grid = grid_over(peers)
+        grid = grid_over(lab)
         with identity(3, 0):
             while True:  # a peer may be away for a moment before its requests fail
                 (reply,) = grid.send_and_receive([Message(RecordDict(), 3, "train")], timeout=1)
@@ -144,8 +104,8 @@ def test_silent_absent_and_confused_clients_are_failures_and_the_round_ends(tmp_
 
 
 def test_pushed_messages_fail_when_they_are_later_than_the_deadline(tmp_path: Path) -> None:
-    with reached([adding(1), None], tmp_path) as peers, identity(3, 0):
-        grid = grid_over(peers, deadline_s=0.3)
+    with reached([adding(1), None], tmp_path) as lab, identity(3, 0):
+        grid = grid_over(lab, deadline_s=0.3)
         arrays = ArrayRecord({"a": FlowerArray(np.zeros(2, np.float32))})
         message_ids = grid.push_messages([Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)])
         replies: dict[int, Message] = {}
@@ -164,8 +124,8 @@ def test_pushed_messages_fail_when_they_are_later_than_the_deadline(tmp_path: Pa
 
 def test_a_reply_that_the_guard_refuses_has_cost_what_it_has_cost(tmp_path: Path) -> None:
     poisoned: Node = lambda request: replying(request, weights(a=float("nan")))  # noqa: E731
-    with reached([adding(1), poisoned], tmp_path) as peers:
-        _, rounds = learned(grid_over(peers))
+    with reached([adding(1), poisoned], tmp_path) as lab:
+        _, rounds = learned(grid_over(lab))
     good, bad = rounds[0].outcomes
     assert bad.error == "array 'a' holds values that are not finite"
     assert (bad.stamps.bytes_down, bad.stamps.bytes_up) == (good.stamps.bytes_down, good.stamps.bytes_up)
@@ -235,25 +195,20 @@ class Counter:
         return []
 
 
-def test_what_goes_to_many_is_converted_once_and_carried_by_reference() -> None:
+def test_what_goes_to_many_is_converted_once() -> None:
     counter = Counter()
-    grid = MqttGrid(counter, ["a", "b"], run_id=3, deadline_s=1)
+    grid = MessageGrid(counter, ["a", "b"], run_id=3, deadline_s=1)
     array = FlowerArray(np.arange(1000, dtype=np.float32))
     record = RecordDict({"arrays": ArrayRecord({"w": array})})
     with identity(3, 0):
         grid.push_messages([Message(record, node, "train", group_id="5") for node in (1, 2)])
     first, second = counter.requests
-    assert [request.peer for request in counter.requests] == ["a", "b"]
-    assert first.buffers[1] is second.buffers[1]
-    assert isinstance(first.buffers[1], memoryview)
-    parcel = unpack(b"".join(second.buffers))
-    assert parcel.head == second.head
-    assert (parcel.head.kind, parcel.head.group, parcel.head.meta["run_id"], parcel.head.meta["node"]) == (
-        "train",
-        "5",
-        3,
-        2,
-    )
+    assert [request.client for request in counter.requests] == ["a", "b"]
+    assert first.content is second.content
+    assert isinstance(first.content[1], memoryview)
+    assert arrays_in(unpack(b"".join(second.content)).content)["w"].numpy().tolist() == list(range(1000))
+    head = second.head
+    assert (head.kind, head.group, head.meta["run_id"], head.meta["node"]) == ("train", "5", 3, 2)
     assert first.head.message_id != second.head.message_id
 
 

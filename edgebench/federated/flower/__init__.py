@@ -1,7 +1,7 @@
 """The bridge to Flower: its strategies, its apps, its engines. Flower is imported in this package only.
 
-messages: between Flower's messages and parcels. grid: Flower's `Grid` over a courier, and in one process. observed: the
-grid that every engine's is wrapped in: seeds, order, checks, figures. journal, replay: going on after a crash.
+messages: between Flower's messages and parcels. grid: Flower's `Grid` over the network, and in one process. observed:
+the grid that every engine's is wrapped in: seeds, order, checks, figures. journal, replay: going on after a crash.
 strategies, built_in, buffered: the app that comes with edgebench. apps, app_metrics: any other. events: what is told of
 rounds.
 

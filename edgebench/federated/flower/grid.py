@@ -1,4 +1,4 @@
-"""Flower's `Grid` over a courier, and over functions in this process."""
+"""Flower's `Grid` over the messages of a run, and over functions in this process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from edgebench.clock import now_ns, now_s, sleep_s
-from edgebench.federated.content import Content, ContentError, Parcel, pack, stamps_in
-from edgebench.federated.courier import Reply, Request
+from edgebench.federated.content import Bytes, ContentError, Parcel, pack, stamps_in
 from edgebench.federated.flower.events import MessageStamps
 from edgebench.federated.flower.messages import SERVER_NODE, error_reply, head_of, to_content, to_message, to_parcel
+from edgebench.federated.requests import Reply, Request
 
 _STAMPS = "_edgebench_stamps"
 _TASK_ID = 1
@@ -29,7 +29,7 @@ _POLL_S = 0.05
 
 
 class Carrier(Protocol):
-    """What a `MqttGrid` needs of a courier."""
+    """What a `MessageGrid` needs of a `MessageServer`."""
 
     def submit(self, requests: Sequence[Request]) -> list[str]:
         """Take requests, and return their message ids."""
@@ -108,25 +108,25 @@ class NodeGrid(Grid):
         return node - 1
 
 
-class MqttGrid(NodeGrid):
-    """Nodes that a courier reaches. peers: their names, in the order of their node ids.
+class MessageGrid(NodeGrid):
+    """Nodes that get messages over the network. clients: their names, in the order of their node ids.
 
     before_asking(timeout_s): may wait until there is anybody to ask.
     """
 
     def __init__(
         self,
-        courier: Carrier,
-        peers: Sequence[str],
+        server: Carrier,
+        clients: Sequence[str],
         *,
         run_id: int,
         deadline_s: float,
         before_asking: Callable[[float], None] = lambda _timeout_s: None,
     ) -> None:
-        super().__init__(len(peers), run_id)
+        super().__init__(len(clients), run_id)
         self._before_asking = before_asking
-        self._courier = courier
-        self._peers = list(peers)
+        self._server = server
+        self._clients = list(clients)
         self._deadline_s = deadline_s
         # Late replies to the requests of an earlier process must not be taken for replies to ours.
         self._prefix = secrets.token_hex(4)
@@ -135,23 +135,22 @@ class MqttGrid(NodeGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send them on their way. What goes to many is converted once."""
-        converted: dict[int, Content] = {}
+        packed: dict[int, tuple[RecordDict, list[Bytes]]] = {}
         requests = []
         for message in messages:
-            peer = self._peers[self._index(message)]
+            client = self._clients[self._index(message)]
             message.metadata.__dict__["_message_id"] = f"{self._prefix}-{next(self._count)}"
-            content = converted.get(id(message.content))
-            if content is None:
-                content = converted[id(message.content)] = to_content(message.content)
             head = head_of(message, node=message.metadata.dst_node_id)
-            requests.append(Request(peer, head, pack(head, content)))
+            if id(message.content) not in packed:
+                packed[id(message.content)] = message.content, pack(head, to_content(message.content))
+            requests.append(Request(client, head, packed[id(message.content)][1]))
             self._asked[head.message_id] = (remove_content_from_message(message), now_s() + self._deadline_s)
-        return self._courier.submit(requests)
+        return self._server.submit(requests)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies that have come, and an error for each that has failed or is later than the deadline."""
         wanted = [message_id for message_id in message_ids if message_id in self._asked]
-        replies = [self._message(reply) for reply in self._courier.take(wanted)]
+        replies = [self._message(reply) for reply in self._server.take(wanted)]
         now = now_s()
         late = [each for each in wanted if each in self._asked and now > self._asked[each][1]]
         return sorted([*replies, *self._given_up(late, self._deadline_s)], key=_by_node)
@@ -161,19 +160,19 @@ class MqttGrid(NodeGrid):
         timeout_s = self._deadline_s if timeout is None else timeout
         self._before_asking(timeout_s)
         message_ids = self.push_messages(messages)
-        self._courier.wait(message_ids, timeout_s)
-        replies = [self._message(reply) for reply in self._courier.take(message_ids)]
+        self._server.wait(message_ids, timeout_s)
+        replies = [self._message(reply) for reply in self._server.take(message_ids)]
         late = [each for each in message_ids if each in self._asked]
         return sorted([*replies, *self._given_up(late, timeout_s)], key=_by_node)
 
     def wait_any(self, message_ids: Sequence[str], timeout_s: float) -> None:
         """Until one of the replies has come, or the time is over."""
-        self._courier.wait(message_ids, timeout_s, enough=1)
+        self._server.wait(message_ids, timeout_s, enough=1)
 
     def _given_up(self, message_ids: Sequence[str], timeout_s: float) -> list[Message]:
         if not message_ids:
             return []
-        given_up = self._courier.give_up(message_ids, f"no reply within {timeout_s:g} s")
+        given_up = self._server.give_up(message_ids, f"no reply within {timeout_s:g} s")
         return [self._message(reply) for reply in given_up]
 
     def _message(self, reply: Reply) -> Message:

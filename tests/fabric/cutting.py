@@ -1,4 +1,4 @@
-"""A wire between a client and a server that breaks, and that counts what goes over it."""
+"""A wire between a client and a server that breaks, is slow, and counts what goes over it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,26 @@ import threading
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from edgebench.clock import sleep_s
+
 
 class Cutting:
-    """Passes TCP connections on. The first `cuts` of them end once so many bytes have gone up, or down."""
+    """Passes TCP connections on. The first `cuts` of them end once so many bytes have gone up, or down, and wait after
+    each piece that goes up."""
 
-    def __init__(self, url: str, *, up_bytes: int | None = None, down_bytes: int | None = None, cuts: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        up_bytes: int | None = None,
+        down_bytes: int | None = None,
+        up_pause_s: float = 0.0,
+        cuts: int = 1,
+    ) -> None:
         parts = urlsplit(url)
         self._server = (parts.hostname or "", parts.port or 0)
         self._limits = (up_bytes, down_bytes)
+        self._up_pause_s = up_pause_s
         self._cuts = cuts
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
@@ -69,6 +81,7 @@ class Cutting:
                 passed += len(data)
                 if up:
                     self.up_bytes += len(data)
+                    sleep_s(0.0 if limit is None else self._up_pause_s)
                 sink.sendall(data)
         except OSError:
             return  # the other direction has ended the connection

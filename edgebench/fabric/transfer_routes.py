@@ -1,0 +1,206 @@
+"""A server's side of `transfers`, for aiohttp: what shelves offer is fetched, and what they expect is handed in.
+
+GET /v1/KIND/NAME, with `Range`: the file. GET /v1/uploads/KIND/NAME?sha256=HEX&size=BYTES: how much of it is here. PUT
+to the same with &offset=BYTES: the rest of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from edgebench.fabric.shelves import (
+    SEND_BUFFER_BYTES,
+    Callers,
+    Downloads,
+    Offered,
+    Refusal,
+    Staged,
+    Upload,
+    Uploads,
+    is_digest,
+)
+
+KEEPALIVE_S = 3600.0
+"""A connection is kept between the rounds of a federation; over a slow link, or by TLS, a new one takes some time."""
+
+_PIECE_BYTES = 1 << 20
+_IN_MEMORY_BYTES = 1 << 16
+_LARGEST_HASHED_BYTES = 1 << 24
+_SIZE = re.compile(r"[0-9]{1,12}")
+_RANGE = re.compile(r"bytes=([0-9]{1,12})-([0-9]{0,12})")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class TransferRoutes:
+    """Files by kind, to and from whoever has a token."""
+
+    def __init__(self, callers: Callers, downloads: Mapping[str, Downloads], uploads: Mapping[str, Uploads]) -> None:
+        self._callers = callers
+        self._downloads = downloads
+        self._uploads = uploads
+        self._digests: dict[tuple[str, int, int], str] = {}
+
+    def application(self) -> web.Application:
+        """An application that begins with these routes; who is no caller gets no further."""
+        app = web.Application(middlewares=[self._authenticated], client_max_size=_PIECE_BYTES)
+        for kind, offered in self._downloads.items():
+            app.router.add_get(f"/v1/{kind}/{{name:.+}}", partial(self._download, offered))
+        for kind, expected in self._uploads.items():
+            app.router.add_get(f"/v1/uploads/{kind}/{{name}}", partial(self._staged, expected))
+            app.router.add_put(f"/v1/uploads/{kind}/{{name}}", partial(self._upload, expected))
+        return app
+
+    @web.middleware
+    async def _authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.nodes_behind(request)
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return web.Response(status=refusal.status, text=str(refusal))
+
+    def nodes_behind(self, request: web.Request) -> frozenset[str]:
+        """The nodes that the request's token speaks for; without a known token the request ends here."""
+        nodes = self._callers.nodes_behind(request.headers.get("Authorization", ""))
+        if nodes is None:
+            raise web.HTTPUnauthorized(text="no such token")
+        return nodes
+
+    async def _download(self, shelf: Downloads, request: web.Request) -> web.StreamResponse:
+        offered = shelf.find(self.nodes_behind(request), request.match_info["name"])
+        start, end = _extent(request, offered.size_bytes)
+        headers = {"Accept-Ranges": "bytes"}
+        if "Range" in request.headers:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{offered.size_bytes}"
+        if request.headers.get("Want-Content-Digest", "").startswith("sha-256"):
+            headers["Content-Digest"] = await self._digest_of_extent(offered, start, end)
+        else:
+            headers["Repr-Digest"] = _field(offered.digest or await self._digest_of(offered))
+        status = 206 if "Range" in request.headers else 200
+        if offered.body is not None:
+            offered.sent(end - start)
+            return web.Response(status=status, headers=headers, body=offered.body[start:end])
+        return await _send(request, offered, start, end, web.StreamResponse(status=status, headers=headers))
+
+    async def _staged(self, shelf: Uploads, request: web.Request) -> web.Response:
+        upload = await self._expected(shelf, request)
+        if isinstance(upload, Staged):
+            return _json(upload)
+        upload.pause()  # whoever asks has no other connection any more
+        return _json(Staged(upload.have_bytes, kept=False))
+
+    async def _upload(self, shelf: Uploads, request: web.Request) -> web.Response:
+        offset = _number(request, "offset")
+        upload = await self._expected(shelf, request)
+        if isinstance(upload, Staged):
+            return _json(upload)
+        if offset + (request.content_length or 0) > upload.size_bytes:
+            raise Refusal(400, f"more than the {upload.size_bytes} bytes that it is said to have")
+        try:
+            bringer = upload.begin(offset)
+            while piece := await request.content.readany():
+                upload.add(bringer, offset, piece)
+                offset += len(piece)
+        except ConnectionError:
+            return web.Response(status=400)  # which nobody gets: what has come is kept, and the rest comes by another
+        except OSError as error:
+            raise Refusal(507, f"it cannot be kept: {error.strerror or error}") from None
+        if not upload.is_whole:
+            raise Refusal(409, f"{upload.have_bytes} of {upload.size_bytes} bytes are here")
+        if not (upload.is_sound() if upload.is_hashed else await asyncio.to_thread(upload.is_sound)):
+            raise Refusal(422, "its SHA-256 is another")
+        shelf.keep(self.nodes_behind(request), request.match_info["name"], upload)
+        return _json(Staged(upload.size_bytes, kept=True))
+
+    async def _expected(self, shelf: Uploads, request: web.Request) -> Upload | Staged:
+        digest = request.query.get("sha256", "")
+        if not is_digest(digest):
+            raise Refusal(400, "sha256 is not a SHA-256 digest (64 hex digits)")
+        size_bytes = _number(request, "size")
+        return await shelf.expect(self.nodes_behind(request), request.match_info["name"], digest, size_bytes)
+
+    async def _digest_of(self, offered: Offered) -> str:
+        """That of a whole file, computed once."""
+        about = offered.path.stat()
+        key = str(offered.path), about.st_size, about.st_mtime_ns
+        if key not in self._digests:
+            self._digests[key] = await asyncio.to_thread(_digest_of_file, offered.path)
+        return self._digests[key]
+
+    async def _digest_of_extent(self, offered: Offered, start: int, end: int) -> str:
+        if end - start > _LARGEST_HASHED_BYTES:
+            raise Refusal(400, f"a digest is computed of {_LARGEST_HASHED_BYTES} bytes at most")
+        return _field(await asyncio.to_thread(_digest_of_bytes, offered.path, start, end - start))
+
+
+async def _send(
+    request: web.Request, offered: Offered, start: int, end: int, response: web.StreamResponse
+) -> web.StreamResponse:
+    """Send a part of a file without copying it, where the system can."""
+    response.content_length = end - start
+    await response.prepare(request)
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    with offered.path.open("rb", buffering=0) as file:
+        for at in range(start, end, _PIECE_BYTES):
+            try:
+                await asyncio.get_running_loop().sendfile(transport, file, at, min(_PIECE_BYTES, end - at))
+            except ConnectionError:
+                response.force_close()
+                return response
+            finally:
+                offered.sent(max(0, file.tell() - at))
+    await response.write_eof()
+    return response
+
+
+def _extent(request: web.Request, size_bytes: int) -> tuple[int, int]:
+    """The first byte that is asked for, and the one after the last."""
+    asked = request.headers.get("Range")
+    if asked is None:
+        return 0, size_bytes
+    match = _RANGE.fullmatch(asked)
+    start = int(match[1]) if match else size_bytes
+    end = min(size_bytes, int(match[2]) + 1) if match and match[2] else size_bytes
+    if not match or not start < end:
+        raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size_bytes}"})
+    return start, end
+
+
+def _number(request: web.Request, name: str) -> int:
+    text = request.query.get(name, "")
+    if not _SIZE.fullmatch(text) or not text.isascii():
+        raise Refusal(400, f"{name} is no number of bytes")
+    return int(text)
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_bytes(path: Path, start: int, size_bytes: int) -> str:
+    with path.open("rb") as file:
+        file.seek(start)
+        return hashlib.sha256(file.read(size_bytes)).hexdigest()
+
+
+def _field(digest: str) -> str:
+    """A SHA-256 as a digest field of RFC 9530."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
+
+
+def _json(value: msgspec.Struct) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

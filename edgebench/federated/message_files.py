@@ -1,0 +1,171 @@
+"""What federated messages carry, at their server: contents to be fetched, and replies as they come in, by message.
+
+It stands where the clients' HTTP arrives: in the cloud's control plane, and in an edge that aggregates.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from edgebench.clock import now_ns
+from edgebench.fabric.shelves import LARGEST_BYTES, Offered, Refusal, Staged, Upload, arriving
+from edgebench.federated.content import IN_MEMORY_BYTES
+
+_ENDED_KEPT = 10_000
+"""Messages that have ended, kept to know late replies from those to nothing."""
+_Kept = TypeVar("_Kept")
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """A message to a node, whose content is in a file: its SHA-256, and its size."""
+
+    message_id: str
+    node: str
+    path: str
+    digest: str
+    size_bytes: int
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """Payload bytes of a message that were sent, and of its reply that came, those of resumed transfers that went twice
+    included."""
+
+    down_bytes: int = 0
+    up_bytes: int = 0
+
+
+class HandedIn(msgspec.Struct, frozen=True):
+    """A reply that has come, as a file that is the receiver's to delete; and when, on this machine's clock."""
+
+    message_id: str
+    path: str
+    at_ns: int
+    carried: Carried
+
+
+class Announcer(Protocol):
+    """Whose messages they are; told from any thread."""
+
+    def handed_in(self, reply: HandedIn) -> None:
+        """A message has got its reply."""
+
+    def too_late(self, message_id: str) -> None:
+        """A reply, or the beginning of one, came after its message was withdrawn; told once."""
+
+
+class _Open:
+    """A message without an end. body: its content, where that is small."""
+
+    def __init__(self, about: Announcement, body: bytes | None, announcer: Announcer) -> None:
+        self.about = about
+        self.body = body
+        self.announcer = announcer
+        self.down_bytes = 0
+        self.coming: dict[str, Upload] = {}
+
+    @property
+    def carried(self) -> Carried:
+        return Carried(self.down_bytes, sum(upload.carried_bytes for upload in self.coming.values()))
+
+    def sent(self, size_bytes: int) -> None:
+        self.down_bytes += size_bytes
+
+
+class MessageFiles:
+    """For the server of messages `announce` and `withdraw`, from any thread; for HTTP, from one thread, a shelf of
+    contents and one of replies, both by message.
+
+    unexpected: replies to nothing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """directory: for replies as they come in; made with the first message."""
+        self.unexpected = 0
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._open: dict[str, _Open] = {}
+        self._answered: dict[str, str] = {}
+        self._withdrawn: dict[str, tuple[Announcer, bool]] = {}
+
+    def announce(self, announcements: Sequence[Announcement], announcer: Announcer) -> None:
+        """From now on the contents can be fetched. Raises OSError where one of the files cannot be read."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        bodies: dict[str, bytes | None] = {}
+        for each in announcements:
+            if each.path not in bodies:
+                small = each.size_bytes <= IN_MEMORY_BYTES
+                bodies[each.path] = Path(each.path).read_bytes() if small else None
+        with self._lock:
+            for each in announcements:
+                self._open[each.message_id] = _Open(each, bodies[each.path], announcer)
+
+    def withdraw(self, message_ids: Iterable[str]) -> dict[str, Carried]:
+        """Nothing more is fetched or handed in for these messages. What has gone and come for those that are open."""
+        carried = {}
+        with self._lock:
+            for message_id in message_ids:
+                message = self._open.pop(message_id, None)
+                if message is None:
+                    continue
+                carried[message_id] = message.carried
+                for upload in message.coming.values():
+                    upload.discard(over=True)
+                _remember(self._withdrawn, message_id, (message.announcer, False))
+        return carried
+
+    def find(self, nodes: Collection[str], name: str) -> Offered:
+        """See `Downloads`: the content of a message, for the node that it is announced to."""
+        with self._lock:
+            message = self._of(nodes, name)
+        about = message.about
+        return Offered(Path(about.path), about.size_bytes, about.digest, message.body, message.sent)
+
+    async def expect(self, nodes: Collection[str], name: str, digest: str, size_bytes: int) -> Upload | Staged:
+        """See `Uploads`: the reply to a message, from the node that was asked."""
+        if size_bytes > LARGEST_BYTES:
+            raise Refusal(413, f"a reply has {LARGEST_BYTES:,} bytes at most")
+        with self._lock:
+            if self._answered.get(name) == digest:
+                return Staged(size_bytes, kept=True)
+            message = self._of(nodes, name, is_reply=True)
+            partial = self._directory / f"{secrets.token_hex(12)}.reply"
+            return arriving(message.coming, name, partial, digest, size_bytes)
+
+    def keep(self, _nodes: Collection[str], name: str, upload: Upload) -> None:
+        """See `Uploads`."""
+        with self._lock:
+            message = self._open.pop(name, None)
+            if message is None:  # withdrawn in this moment
+                upload.discard()
+                raise Refusal(410, "its message was withdrawn")
+            _remember(self._answered, name, upload.digest)
+        message.announcer.handed_in(HandedIn(name, str(upload.partial), now_ns(), message.carried))
+
+    def _of(self, nodes: Collection[str], message_id: str, *, is_reply: bool = False) -> _Open:
+        message = self._open.get(message_id)
+        if message is not None:
+            if message.about.node not in nodes:
+                raise Refusal(403, f"message {message_id[:80]} is not to a node of this token")
+            return message
+        if message_id in self._answered:
+            raise Refusal(410, "its message has its reply")
+        if message_id in self._withdrawn:
+            announcer, told = self._withdrawn[message_id]
+            if is_reply and not told:
+                self._withdrawn[message_id] = (announcer, True)
+                announcer.too_late(message_id)
+            raise Refusal(410, "its message was withdrawn")
+        self.unexpected += is_reply
+        raise Refusal(404, f"there is no message {message_id[:80]}")
+
+
+def _remember(kept: dict[str, _Kept], message_id: str, what: _Kept) -> None:
+    kept[message_id] = what
+    if len(kept) > _ENDED_KEPT:
+        del kept[next(iter(kept))]
