@@ -139,6 +139,7 @@ class Federation:
     ) -> None:
         if self._process is not None:
             await end_family(self._process, _STOP_S)
+        self._files.withdraw_all(self)
 
     def go(self, start_ns: int) -> None:
         """Let the rounds begin, counted from `start_ns`."""

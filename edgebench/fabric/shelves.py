@@ -23,8 +23,8 @@ BACKLOG = 1024
 """Connections that a server lets wait: a thousand clients may be asked at once."""
 
 SEND_BUFFER_BYTES = 1 << 18
-"""What the system takes of a file ahead of the network. Unlimited, it would take seconds of a slow link, in which neither
-is it known how far a transfer is, nor does one end that is called off."""
+"""What the system takes of a file ahead of the network. Unlimited, it would take seconds of a slow link, in which it is
+not known how far a transfer is, and one that is called off does not end."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -119,6 +119,12 @@ class MessageFiles:
                 _remember(self._withdrawn, message_id, (message.announcer, False))
         return carried
 
+    def withdraw_all(self, announcer: Announcer) -> None:
+        """Withdraw what is left of somebody who has ended."""
+        with self._lock:
+            left = [message_id for message_id, each in self._open.items() if each.announcer is announcer]
+        self.withdraw(left)
+
     def find(self, nodes: Collection[str], name: str) -> Offered:
         """See `Downloads`: the content of a message, for the node that it is announced to."""
         with self._lock:
