@@ -30,6 +30,7 @@ from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 from tests.fabric.cutting import Cutting
 from tests.fabric.served_folder import served as serving
+from tests.lab_kit.needs import need_root_and
 from tests.manifests import manifest, manifest_of
 
 TOPOLOGY = Topology(
@@ -125,6 +126,8 @@ def test_another_clock_is_found_within_the_stated_bound_over_heartbeats(
 ) -> None:
     # A time namespace gives a process a monotonic clock of its own, which does not drift.
     command = ["unshare", "--time", "--monotonic", "5000"] if elsewhere == "namespace" else []
+    if command:
+        need_root_and("unshare")
     clock = {OTHER_CLOCK: f"{AHEAD_NS},{ppm}"} if elsewhere == "seam" else {}
     told = subprocess.run(
         [*command, sys.executable, "-c", COMPARE, served.url],
