@@ -35,10 +35,11 @@ from edgebench.experiments.progress import RunProgress, Silent
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Invalidated, Observations, Opened, Spool
+from edgebench.fabric.records import Invalidated, Opened, Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, collect
 from edgebench.results.figures import Result
+from edgebench.results.observations import Observations
 from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
 from edgebench.topology import read_trace, resolve
 from edgebench.topology.deployment import Deployment

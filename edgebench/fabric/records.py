@@ -18,7 +18,6 @@ from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
-from edgebench.topology.deployment import HERE
 
 
 class Swap(msgspec.Struct, frozen=True):
@@ -123,26 +122,6 @@ class Hiccup(msgspec.Struct, frozen=True, array_like=True):
     most_ns: int
     sum_ns: int
     count: int
-
-
-class Lateness(msgspec.Struct, frozen=True, array_like=True):
-    """How late the timers of a run's parts on a machine fired, in the `seconds` of its clock from `second` on.
-    The server's clock is `ahead_ns` of it.
-
-    mean_ns: of each part the mean lateness, and of these the mean over the parts, in the worst of the seconds. most_ns:
-    the largest of all, in `part`. worst_ns: of the means of those parts that samples pass the largest. disturbed: in
-    how many of the seconds foreign work was the cause (see `edgebench.results.host_conditions`).
-    """
-
-    second: int
-    seconds: int
-    mean_ns: int
-    most_ns: int
-    part: str
-    worst_ns: int = 0
-    disturbed: int = 0
-    machine: str = HERE
-    ahead_ns: int = 0
 
 
 class ReplyRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -441,57 +420,3 @@ def read_spool(path: Path) -> Iterator[Entry]:
             if len(body) < size:
                 return
             yield decoder.decode(body)
-
-
-class MachineSeen(msgspec.Struct, frozen=True):
-    """What is known of a machine besides the server. exchanges: of its own clock with the server's, of a long run the
-    quickest of each of a few thousand times; processes: that ran there; versions: of what they run on."""
-
-    facts: MachineFacts
-    exchanges: list[Exchange]
-    processes: list[str] = []
-    host_usage: list[HostUsage] = []
-    versions: dict[str, str] = {}
-
-
-class Observations(msgspec.Struct, frozen=True):
-    """All that a run directory knows besides its deployment and its sample rows; `observations.json`. All stamps are
-    on the server's clock, but those of `MachineSeen.exchanges`.
-
-    started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
-    the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
-    the source of its stream, `real_data` the workloads whose stream is not generated. invalidated: reasons that make
-    the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
-    federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
-    made. brokers: of each site and the cloud.
-    lateness, host_usage: of a long run they are merged to a few thousand. host_usage: of the server. machines: all
-    others.
-    """
-
-    started_ns: int | None
-    ended_ns: int | None
-    command_started_ns: int
-    tallies: dict[str, dict[str, Tally]]
-    swaps: list[Swap]
-    usage: dict[str, list[Usage]]
-    hosts_of: dict[str, list[str]]
-    closed: list[str]
-    models: list[ModelEvent]
-    links: list[LinkObserved]
-    deaths: list[Death]
-    host_usage: list[HostUsage]
-    host: dict[str, str | int | float]
-    versions: dict[str, str]
-    data_sources: dict[str, str]
-    invalidated: list[str] = []
-    real_data: list[str] = []
-    mistakes: list[str] = []
-    partitions: list[Partitioned] = []
-    scores: list[RoundScored] = []
-    faults: list[Faulted] = []
-    cascades: list[Cascaded] = []
-    moves: list[Moved] = []
-    app_metrics: list[AppMetrics] = []
-    lateness: list[Lateness] = []
-    machines: dict[str, MachineSeen] = {}
-    brokers: list[Brokered] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from edgebench.fabric.records import Calibration, Observations
+from edgebench.fabric.records import Calibration
 from edgebench.results import stats
 from edgebench.results.chunks import SampleChunk, latency_of
 from edgebench.results.figures import CascadeFigures
+from edgebench.results.observations import Observations
 from edgebench.results.values import Mergeable, Values
 from edgebench.topology.deployment import Deployment
 

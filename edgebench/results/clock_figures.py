@@ -8,11 +8,11 @@ import numpy as np
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.clocks import Irregularity
-from edgebench.fabric.records import Observations
 from edgebench.results import stats
 from edgebench.results.chunks import ms
 from edgebench.results.clock_tracks import ClockTrack
 from edgebench.results.figures import ClockFigures
+from edgebench.results.observations import Observations
 from edgebench.results.tolerances import UNUSUAL_PPM
 
 _MOST_LOOKED_AT = 100_000

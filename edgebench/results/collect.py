@@ -30,12 +30,10 @@ from edgebench.fabric.records import (
     HostUsage,
     HostUsed,
     Invalidated,
-    Lateness,
     Linked,
     LinkObserved,
     ModelEvent,
     Modelled,
-    Observations,
     Opened,
     Partitioned,
     Rounded,
@@ -52,6 +50,7 @@ from edgebench.fabric.records import (
     read_spool,
 )
 from edgebench.results.host_conditions import HiccupSums, merged
+from edgebench.results.observations import Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
 from edgebench.results.server_time import ServerTime, machines_in
 from edgebench.topology.deployment import HERE

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import Observations, RoundRecord
+from edgebench.fabric.records import RoundRecord
 from edgebench.results.disturbance import disturbance_figures, disturbance_of
 from edgebench.results.federations import federations_of
 from edgebench.results.figures import SCHEMA, BrokerFigures, DeathFigures, FaultFigures, Result
 from edgebench.results.machines import links_of, machines_of, nodes_of, processes_of
+from edgebench.results.observations import Observations
 from edgebench.results.rollouts import rollouts_of
 from edgebench.results.run_fold import RunFold
 from edgebench.results.timeline import since_start_s

@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import Lateness, Observations
 from edgebench.results import stats
 from edgebench.results.chunks import Bools, SampleChunk, ms
 from edgebench.results.figures import DisturbanceFigures, Span, Undisturbed
+from edgebench.results.observations import Lateness, Observations
 from edgebench.results.values import Ints, Mergeable, Values
 
 

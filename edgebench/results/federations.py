@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
+from edgebench.fabric.records import ReplyRecord, RoundRecord
 from edgebench.results.federated_figures import (
     Beside,
     FederatedFigures,
@@ -18,6 +18,7 @@ from edgebench.results.federated_figures import (
     RoundFigures,
     Shares,
 )
+from edgebench.results.observations import Observations
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, FederatedPlan
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.device import Moved
-from edgebench.fabric.records import Observations
 from edgebench.results.chunks import SampleChunk, ms
 from edgebench.results.figures import HandoverFigures
+from edgebench.results.observations import Observations
 from edgebench.results.values import Extremes, Mergeable
 
 _AROUND_NS = NS_PER_S

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.fabric.records import Hiccup, HostUsage, Lateness
+from edgebench.fabric.records import Hiccup, HostUsage
+from edgebench.results.observations import Lateness
 from edgebench.results.tolerances import FOREIGN_SHARE, LATE_MS, WORST_LATE_MS
 
 MOST = 3_600

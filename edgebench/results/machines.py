@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import HostUsage, Observations
+from edgebench.fabric.records import HostUsage
 from edgebench.results.clock_figures import clock_figures
 from edgebench.results.figures import HostUse, LinkFigures, MachineFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
+from edgebench.results.observations import Observations
 from edgebench.results.server_time import ServerTime
 from edgebench.results.tolerances import FULL_BUSY
 from edgebench.topology.deployment import HERE, Deployment, NodePlan

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import ModelEvent, Observations, Swap
+from edgebench.fabric.records import ModelEvent, Swap
 from edgebench.results import stats
 from edgebench.results.chunks import ABSENT, SampleChunk, ms
 from edgebench.results.figures import NodeSwap, RolloutFigures
+from edgebench.results.observations import Observations
 from edgebench.results.values import Extremes, Mergeable, Values
 
 AROUND_NS = NS_PER_S // 2

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgebench.fabric.records import Observations, RoundRecord
+from edgebench.fabric.records import RoundRecord
 from edgebench.results.chunks import SampleChunk, chunks_of
 from edgebench.results.disturbance import disturbance_of
 from edgebench.results.handovers import Handover, handovers_in
 from edgebench.results.joints import JointFold
+from edgebench.results.observations import Observations
 from edgebench.results.sample_times import SampleTimes
 from edgebench.results.timeline import axis_of
 from edgebench.results.values import Mergeable

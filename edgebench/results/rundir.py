@@ -14,8 +14,9 @@ import msgspec
 
 from edgebench.core.samples import COLUMNS, SampleRecord
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Observations, ReplyRecord, RoundRecord
+from edgebench.fabric.records import ReplyRecord, RoundRecord
 from edgebench.results.figures import Result
+from edgebench.results.observations import Observations
 from edgebench.topology.deployment import Deployment
 
 TOPOLOGY = "topology.yaml"

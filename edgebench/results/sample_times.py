@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgebench.fabric.records import Observations
 from edgebench.results.chunks import ABSENT, BY_DECIDER, BY_DEVICE, BY_EDGE, Bools, Crossed, SampleChunk
 from edgebench.results.clock_tracks import UNKNOWN_NS, ClockTrack
+from edgebench.results.observations import Observations
 from edgebench.results.server_time import ServerTime
 from edgebench.results.values import Ints
 from edgebench.topology.deployment import HERE, Deployment

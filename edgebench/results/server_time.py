@@ -20,9 +20,7 @@ from edgebench.fabric.records import (
     Entry,
     Faulted,
     HostUsage,
-    Lateness,
     MachineFacts,
-    MachineSeen,
     Modelled,
     ReplyRecord,
     Rounded,
@@ -31,6 +29,7 @@ from edgebench.fabric.records import (
     Usage,
 )
 from edgebench.results.clock_tracks import ClockTrack
+from edgebench.results.observations import Lateness, MachineSeen
 from edgebench.topology.deployment import HERE, Deployment
 
 MOST_EXCHANGES = 3_600

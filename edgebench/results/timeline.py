@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import Observations
 from edgebench.results.chunks import SampleChunk
+from edgebench.results.observations import Observations
 from edgebench.results.values import Ints, Mergeable, Values, count
 from edgebench.topology.deployment import Deployment
 

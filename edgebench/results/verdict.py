@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.child_process import describe_end
-from edgebench.fabric.records import Death, ModelEvent, Observations
+from edgebench.fabric.records import Death, ModelEvent
 from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
 from edgebench.results.figures import (
@@ -19,6 +19,7 @@ from edgebench.results.figures import (
     WorkloadFigures,
 )
 from edgebench.results.machine_reasons import clock_notes, of_clocks, of_disturbance, of_hosts
+from edgebench.results.observations import Observations
 from edgebench.results.tolerances import (
     LINK_JITTER_SHARE,
     LINK_LATENCY_MS,

@@ -10,11 +10,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.fabric.records import Observations, RoundRecord
+from edgebench.fabric.records import RoundRecord
 from edgebench.results.beside import BesideRounds, beside_rounds
 from edgebench.results.cascades import CascadeFold, cascade_in
 from edgebench.results.chunks import ABSENT, HOPS, SampleChunk, ms
 from edgebench.results.disturbance import Disturbance, UndisturbedFold
+from edgebench.results.observations import Observations
 from edgebench.results.rollouts import SwapAround, swaps_around
 from edgebench.results.scores import Scores
 from edgebench.results.timeline import Axis, Timeline

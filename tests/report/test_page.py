@@ -15,10 +15,11 @@ from rich.console import Console
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
 from edgebench.errors import DataError
-from edgebench.fabric.records import Brokered, Death, HostUsage, Lateness, Observations
+from edgebench.fabric.records import Brokered, Death, HostUsage
 from edgebench.report import charts
 from edgebench.report.page import print_summary, write_report
 from edgebench.results import rundir
+from edgebench.results.observations import Lateness, Observations
 from edgebench.results.timeline import bin_width_s
 from edgebench.tasks.images import png
 from edgebench.topology.deployment import Deployment

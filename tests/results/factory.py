@@ -12,21 +12,12 @@ from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.clocks import Exchange
 from edgebench.core.samples import Decision, SampleRecord, Stamps
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import (
-    HostUsage,
-    LinkObserved,
-    MachineFacts,
-    MachineSeen,
-    ModelEvent,
-    Observations,
-    RoundRecord,
-    Swap,
-    Usage,
-)
+from edgebench.fabric.records import HostUsage, LinkObserved, MachineFacts, ModelEvent, RoundRecord, Swap, Usage
 from edgebench.inference.spec import TensorSpec
 from edgebench.results import run_fold
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result
+from edgebench.results.observations import MachineSeen, Observations
 from edgebench.results.run_fold import RunFold
 from edgebench.results.rundir import records_table
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import HostUsage, LinkObserved, ModelEvent, Observations, Swap, Usage
+from edgebench.fabric.records import HostUsage, LinkObserved, ModelEvent, Swap, Usage
+from edgebench.results.observations import Observations
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan
 from edgebench.topology.model import Poisson

@@ -8,10 +8,11 @@ import pytest
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Brokered, Death, HostUsage, Observations, Usage
+from edgebench.fabric.records import Brokered, Death, HostUsage, Usage
 from edgebench.results.chunks import HOPS, chunks_of
 from edgebench.results.compute import result_of
 from edgebench.results.figures import BrokerFigures, HopStatistics, Latency, Result, WorkloadFigures
+from edgebench.results.observations import Observations
 from edgebench.results.run_fold import folded
 from edgebench.results.rundir import CHUNK_ROWS
 from edgebench.topology.deployment import WorkloadPlan

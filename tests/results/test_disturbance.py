@@ -5,11 +5,12 @@ import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Hiccup, HostUsage, Observations
+from edgebench.fabric.records import Hiccup, HostUsage
 from edgebench.report import trust_view
 from edgebench.report.trust_view import disturbed_lines
 from edgebench.results.figures import Result, Span
 from edgebench.results.host_conditions import HiccupSums
+from edgebench.results.observations import Observations
 from edgebench.topology.model import Load, Offline, Trace
 from tests.results import factory
 from tests.results.factory import at_ms, row

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgebench.fabric.records import AppMetrics, Observations, Partitioned, ReplyRecord, RoundRecord, RoundScored
+from edgebench.fabric.records import AppMetrics, Partitioned, ReplyRecord, RoundRecord, RoundScored
 from edgebench.report import federated_view
 from edgebench.report.page import write_report
 from edgebench.results import rundir
 from edgebench.results.federated_figures import FederatedFigures
 from edgebench.results.figures import Result
+from edgebench.results.observations import Observations
 from edgebench.topology.deployment import Deployment, FederatedPlan
 from edgebench.topology.model import Federated
 from tests.results import factory

@@ -10,12 +10,13 @@ import pytest
 
 from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Calibration, Cascaded, Observations, RoundRecord
+from edgebench.fabric.records import Calibration, Cascaded, RoundRecord
 from edgebench.report.charts import latency_chart, throughput_chart
 from edgebench.report.federated_view import quality_over_time
 from edgebench.results import joints
 from edgebench.results.chunks import SampleChunk, chunks_of
 from edgebench.results.compute import result_of
+from edgebench.results.observations import Observations
 from edgebench.results.run_fold import RunFold, run_fold
 from edgebench.results.scores import Scores
 from edgebench.results.values import Extremes, Values

@@ -1,8 +1,9 @@
 import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.fabric.records import Hiccup, HostUsage, Lateness
+from edgebench.fabric.records import Hiccup, HostUsage
 from edgebench.results.host_conditions import HiccupSums, mean_share, merged
+from edgebench.results.observations import Lateness
 
 
 def busy(*foreign: float, stolen: float = 0.0) -> list[HostUsage]:

@@ -22,7 +22,6 @@ from edgebench.fabric.records import (
     HostUsage,
     HostUsed,
     MachineFacts,
-    Observations,
     Opened,
     ReplyRecord,
     Rounded,
@@ -39,6 +38,7 @@ from edgebench.fabric.records import (
 from edgebench.results import rundir
 from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
 from edgebench.results.disturbance import disturbance_of
+from edgebench.results.observations import Observations
 from edgebench.results.server_time import MOST_EXCHANGES
 from edgebench.seeds import rng_for
 from tests.core.other_clocks import MachineClock, exchanges

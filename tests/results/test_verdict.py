@@ -6,8 +6,9 @@ import pytest
 
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import Death, HostUsage, LinkObserved, Observations
+from edgebench.fabric.records import Death, HostUsage, LinkObserved
 from edgebench.results.figures import Verdict
+from edgebench.results.observations import Observations
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Server
 from tests.results import factory
