@@ -237,6 +237,7 @@ def _send(sock: socket.socket, part: FilePart) -> None:
     end = part.start + part.size_bytes
     for start in range(part.start, end, _PIECE_BYTES):
         size_bytes = min(_PIECE_BYTES, end - start)
+        part.file.seek(start)  # Python does not for the first byte, where TLS has it read the file
         if sock.sendfile(part.file, start, size_bytes) != size_bytes:
             raise OSError(f"{part.file.name}: has become shorter")
         part.sent(size_bytes)

@@ -54,12 +54,16 @@ class TransferRoutes:
     def application(self) -> web.Application:
         """An application that begins with these routes; who is no caller gets no further."""
         app = web.Application(middlewares=[self._authenticated], client_max_size=_PIECE_BYTES)
-        for kind, offered in self._downloads.items():
-            app.router.add_get(f"/v1/{kind}/{{name:.+}}", partial(self._download, offered))
-        for kind, expected in self._uploads.items():
-            app.router.add_get(f"/v1/uploads/{kind}/{{name}}", partial(self._staged, expected))
-            app.router.add_put(f"/v1/uploads/{kind}/{{name}}", partial(self._upload, expected))
+        self.add_to(app.router)
         return app
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """To those of an application that sees to it who asks, and answers a `Refusal`."""
+        for kind, offered in self._downloads.items():
+            router.add_get(f"/v1/{kind}/{{name:.+}}", partial(self._download, offered))
+        for kind, expected in self._uploads.items():
+            router.add_get(f"/v1/uploads/{kind}/{{name}}", partial(self._staged, expected))
+            router.add_put(f"/v1/uploads/{kind}/{{name}}", partial(self._upload, expected))
 
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:

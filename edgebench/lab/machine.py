@@ -11,19 +11,25 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 import msgspec
 
 from edgebench.clock import now_s, utc_now
 from edgebench.core.clocks import Exchange
 from edgebench.fabric.authority import make_request, read_key, valid_until
-from edgebench.fabric.tls import client_context, renew, write_private
+from edgebench.fabric.control import HttpClient
+from edgebench.fabric.endpoints import HttpUrl
+from edgebench.fabric.tls import client_context, renew, tls_name, write_private
+from edgebench.fabric.transfers import hand_in
 from edgebench.lab.clock_exchange import ClockAsker
 from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.joining import Identity
 from edgebench.lab.messages import (
+    FILES,
     LOST_S,
     MOST_BODY_BYTES,
     ConflictError,
@@ -35,6 +41,7 @@ from edgebench.lab.messages import (
     Told,
     Welcome,
 )
+from edgebench.topology.deployment import HERE
 
 _POLL_S = 10.0
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0)
@@ -139,6 +146,15 @@ class MachineLink:
             if self._session is not None:
                 self._outbox.append(body)
                 self._changed.notify_all()
+
+    def upload(self, run_id: str, name: str, path: Path) -> None:
+        """Hand a file in for a run that holds this machine, by a name of at most four parts between slashes.
+
+        Raises FabricError where it is refused, or no more of it could be sent for a minute.
+        """
+        url = HttpUrl(self.identity.url.host, self.identity.url.port, tls=True, server_name=tls_name(HERE)).url
+        with HttpClient(url, "", trust=self.trust) as client:
+            hand_in(client, f"{FILES}/{quote(f'{run_id}/{name}', safe='')}", path)
 
     def _begin(self) -> None:
         """Begin a session, as soon as the lab is heard."""

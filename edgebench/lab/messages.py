@@ -27,6 +27,8 @@ LOST_S = 30.0
 PRESENT_S = 10.0
 """Who was heard so lately is there."""
 
+FILES = "files"
+"""As what machines hand them in."""
 MOST_BODY_BYTES = 4 << 20
 """Of an order or a report; what is larger is a file."""
 

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from edgebench.clock import now_s, utc_now
 from edgebench.fabric.authority import Authority
+from edgebench.fabric.shelves import Refusal
 from edgebench.fabric.tls import Peer, private_folder
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.clock_exchange import ClockAnswerer
@@ -46,6 +47,7 @@ from edgebench.lab.messages import (
 )
 from edgebench.lab.presence import Presence
 from edgebench.lab.tokens import HOW_TO_GET
+from edgebench.lab.uploads import UPLOADS, RunFiles, UploadRoutes
 from edgebench.lab.wheel import Wheel, code_digest, own_wheel
 
 _STRANGERS_BYTES = 64 << 10
@@ -69,6 +71,7 @@ class LabServer:
         self.doorkeeper = doorkeeper
         self.members = Members(database, authority)
         self.mail = Mail(database)
+        self._files = RunFiles(folder / "files", self.mail)
         self.url = LabUrl("", 0)
         """As machines reach it; known once it listens."""
         self.told = asyncio.Event()
@@ -88,6 +91,7 @@ class LabServer:
         routes.add_get("/v1/machine/orders", self._orders)
         routes.add_post("/v1/machine/reports", self._reports)
         routes.add_post("/v1/machine/renew", self._renew)
+        UploadRoutes(self._files).add_to(routes)
         operator_routes(routes)
         return app
 
@@ -111,17 +115,14 @@ class LabServer:
         """The line by which a machine comes to run the lab's code; None where it does."""
         return None if facts.code == code_digest() else f"{facts.python} -m pip install {self.wheel_line()}"
 
-    def files_of(self, run_id: str) -> Path:
-        """Where what machines hand in for a run comes to lie."""
-        check_run_id(run_id)
-        return self.folder / "files" / run_id
-
     def release(self, run_id: str) -> None:
         """Let a run's machines go."""
+        check_run_id(run_id)
         present = {name for name in self.mail.held(run_id) if not self.presence(name).is_lost}
         for name in self.mail.release(run_id, present):
             self.presence(name).wake.set()
-        shutil.rmtree(self.files_of(run_id), ignore_errors=True)
+        self._files.forget(run_id)
+        shutil.rmtree(self.folder / "files" / run_id, ignore_errors=True)
         self.owner_file(run_id).unlink(missing_ok=True)
 
     def remove(self, machine: str) -> None:
@@ -195,6 +196,8 @@ class LabServer:
             return web.Response(status=status_of(error), text=str(error))
         except LabError as error:
             return web.Response(status=status_of(error), text=str(error))
+        except Refusal as refusal:
+            return web.Response(status=refusal.status, text=str(refusal))
         except msgspec.DecodeError as error:
             return web.Response(status=400, text=f"not understood: {error}")
 
@@ -206,7 +209,7 @@ class LabServer:
             if peer is None or peer.machine != OPERATOR:
                 self.doorkeeper.refused("not the operator", request.remote)
                 raise LabError("only the lab's operator may do this (on the lab's server)")
-        elif place.startswith("/v1/machine/"):
+        elif place.startswith(("/v1/machine/", UPLOADS)):
             if peer is None:
                 self.doorkeeper.refused("no certificate", request.remote)
                 raise LabError(f"a machine has to show its certificate (join with --token; {HOW_TO_GET})")
