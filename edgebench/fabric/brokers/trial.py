@@ -19,6 +19,7 @@ from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 
 _MESSAGES = 100
+_LAST = b"last"
 _PATIENCE_S = 10.0
 _GRACE_S = 0.1
 _TICK_S = 0.02
@@ -46,11 +47,16 @@ class Trial:
             hearer.subscribe([self._open, self._barred])
             hearer.overreach(["#", "$SYS/#", self._secret])
             sent = [str(number).encode() for number in range(_MESSAGES)]
-            for topic, payload in ((self._barred, b""), (self._secret, b""), *((self._open, each) for each in sent)):
-                sender.connection.publish(topic, payload, qos=1)
+            for each in sent:
+                sender.connection.publish(self._open, each, qos=1)
             _turn(reactor, _PATIENCE_S, lambda: len(hearer.heard) >= _MESSAGES)
+            for topic in (self._secret, self._barred):
+                sender.connection.publish(topic, b"", qos=0)
+            # Some cut off who publishes what it may not: then this arrives once the sender is back.
+            sender.connection.publish(self._open, _LAST, qos=1)
+            _turn(reactor, _PATIENCE_S, lambda: hearer.heard[-1:] == [(self._open, _LAST)])
             _turn(reactor, _GRACE_S, lambda: False)
-            self._judge(sent, hearer.heard)
+            self._judge([*sent, _LAST], hearer.heard)
             self._cut(reactor, (sender, hearer), revoke)
         finally:
             for client in (hearer, sender):
