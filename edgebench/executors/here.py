@@ -233,16 +233,19 @@ class ThisMachine:
         with contextlib.ExitStack() as steps:
             for name in names:
                 if name in self._brokers:
-                    steps.callback(self._stop_broker, self._brokers[name])
+                    steps.callback(self._stop_broker, name)
                 elif name in self._relays:
                     steps.callback(self._stop_relay, name)
             alone = [each.process for each in self._running if each.part.name in names and each.part.nodes]
             steps.callback(end_children, alone)
 
-    def _stop_broker(self, broker: Broker) -> None:
+    def _stop_broker(self, name: str) -> None:
+        broker = self._brokers[name]
         broker.stop()
         if broker.log.exists():
             shutil.copy(broker.log, self._log_dir / broker.log.name)
+        if refused := broker.refused():
+            self._note(Brokered(_site_of(self._named(name).part), broker.kind, broker.version, refused))
 
     def _stop_relay(self, name: str) -> None:
         relay = self._relays[name]

@@ -310,11 +310,16 @@ class Hiccuped(msgspec.Struct, frozen=True, tag="hiccup"):
 
 
 class Brokered(msgspec.Struct, frozen=True, tag="broker"):
-    """Which broker serves a site, or the cloud. version: None of one of the user's own, which does not say it."""
+    """Which broker serves a site, or the cloud; a later entry of the same site replaces it.
+
+    version: None of one of the user's own, which does not say it. refused: how many `connections`, `publications` and
+    `subscriptions` were, as far as it says so.
+    """
 
     site: str
     kind: Literal["mosquitto", "nats", "external"]
     version: str | None
+    refused: dict[str, int] = {}
 
 
 class Linked(msgspec.Struct, frozen=True, tag="link"):

@@ -69,3 +69,9 @@ def fl_site_down(run_id: str, workload: str, device: str) -> str:
 def fl_site_up(run_id: str, workload: str, device: str) -> str:
     """The way back of `fl_site_down`."""
     return f"eb/{run_id}/fl/{workload}/{device}/up"
+
+
+def covers(allowed: str, wanted: str) -> bool:
+    """Whether a filter takes in whatever a topic or another filter does. allowed: without `#`."""
+    levels, asked = allowed.split("/"), wanted.split("/")
+    return len(levels) == len(asked) and all(level in (each, ANY) for level, each in zip(levels, asked, strict=True))

@@ -108,7 +108,7 @@ class _Gathered:
         self._hosts_of: dict[str, list[str]] = {}
         self._closed: set[str] = set()
         self._models: list[ModelEvent] = []
-        self._brokers: list[Brokered] = []
+        self._brokers: dict[str, Brokered] = {}
         self._links: dict[str, LinkObserved] = {}
         self._deaths: dict[str, Death] = {}
         self._host_usage: dict[str, list[HostUsage]] = {}
@@ -188,7 +188,7 @@ class _Gathered:
     def _take_of_executor(self, entry: Entry) -> None:
         match entry:
             case Brokered():
-                self._brokers.append(entry)
+                self._brokers[entry.site] = entry
             case Linked(link=link):
                 self._links[link.name] = link
             case TookPart() | Compared():
@@ -235,7 +235,7 @@ class _Gathered:
                 )
                 for name, seen in self.time.machines.items()
             },
-            brokers=self._brokers,
+            brokers=list(self._brokers.values()),
         )
 
     def _merged_usage(self, machine: str) -> list[HostUsage]:

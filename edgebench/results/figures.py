@@ -435,10 +435,14 @@ class FaultFigures(msgspec.Struct, frozen=True):
 
 class BrokerFigures(msgspec.Struct, frozen=True):
     """Which broker served a site, or the cloud: `mosquitto`, `nats`, or `external` for one of the user's own, whose
-    version is not known."""
+    version is not known.
+
+    refused: how many `connections`, `publications` and `subscriptions` were, as far as it says so.
+    """
 
     kind: str
     version: str | None
+    refused: dict[str, int] = {}
 
 
 class Result(msgspec.Struct, frozen=True):

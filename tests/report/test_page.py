@@ -251,7 +251,14 @@ def test_the_report_says_which_broker_served(
 ) -> None:
     observed = factory.observations(brokers=[Brokered(*each) for each in brokers])
     page = re.sub(r"<td[^>]*>", "<td>", _small(tmp_path, observed))
+    assert "refused" not in page
     assert f'<th scope="row">broker</th><td>{told}</td>' in page
+
+
+def test_what_a_broker_refused_stands_in_the_report(tmp_path: Path) -> None:
+    refused = Brokered("ward-0", "nats", "2.15.1", {"connections": 2, "publications": 1})
+    page = _small(tmp_path, factory.observations(brokers=[refused]))
+    assert "The broker of ward-0 refused 2 connections, 1 publications." in page
 
 
 def test_what_users_and_machines_say_cannot_become_markup(tmp_path: Path) -> None:

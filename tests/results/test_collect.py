@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Opened, SampleRows, Spool
+from edgebench.fabric.records import Brokered, Opened, SampleRows, Spool
 from edgebench.results import rundir
 from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
 from tests.results import factory
@@ -44,3 +44,12 @@ def test_no_more_than_a_chunk_of_a_run_is_held_in_memory(tmp_path: Path, monkeyp
     # All of it is 16 MB.
     assert peak_bytes < 3_000_000
     assert rundir.read_records(tmp_path)["seq"].to_pylist() == list(range(4_000))
+
+
+def test_of_a_broker_the_last_that_is_known_counts(tmp_path: Path) -> None:
+    rundir.write_deployment(tmp_path, factory.deployment())
+    command = Spool(tmp_path / COMMAND_SPOOL)
+    command.write(Opened(0, {}), *(Brokered(site, "nats", "2.15.1") for site in ("cloud", "ward-0")))
+    command.write(last := Brokered("cloud", "nats", "2.15.1", {"connections": 3}))
+    command.close()
+    assert collect(tmp_path).brokers == [last, Brokered("ward-0", "nats", "2.15.1")]

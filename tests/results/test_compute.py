@@ -313,9 +313,9 @@ def test_the_use_of_the_host_counts_by_time_and_not_by_sample() -> None:
 
 
 def test_each_site_says_which_broker_served_it() -> None:
-    brokers = [Brokered("cloud", "mosquitto", "2.0.11"), Brokered("ward-0", "nats", "2.15.1")]
+    brokers = [Brokered("cloud", "mosquitto", "2.0.11", {"connections": 2}), Brokered("ward-0", "nats", "2.15.1")]
     assert _result([row(0, 0)], observations=factory.observations(brokers=brokers)).brokers == {
-        "cloud": BrokerFigures("mosquitto", "2.0.11"),
+        "cloud": BrokerFigures("mosquitto", "2.0.11", {"connections": 2}),
         "ward-0": BrokerFigures("nats", "2.15.1"),
     }
 

@@ -10,14 +10,15 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from edgebench.fabric.brokers.server import Broker, Kind, Program
+from edgebench.fabric.brokers.server import Broker, Kind, Program, Refusal
 from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
 from edgebench.fabric.tls import write_private
+from edgebench.fabric.topics import covers
 
 OLDEST = (2, 0)
 """Before, its passwords were hashed otherwise, and a limit of 20 in flight could not be lifted."""
@@ -28,6 +29,14 @@ _SNAP = "snap"
 _VERSION = re.compile(r"mosquitto version (\d+\.\d+\S*)")
 _UNKNOWN = "of an unknown version"
 _ASK_S = 10.0
+_CONNECTED = re.compile(r": New client connected from \S+ as (?P<client>.*) \(p\d.*, u'(?P<user>[^']*)'\)\.$")
+_TURNED_AWAY = re.compile(
+    r" disconnected, not authorised\.$|: Client connection from \S+ failed: "
+    r"|certificate verify failed$|peer did not return a certificate$"
+)
+_CUT_OFF = re.compile(r": Bad socket read/write on client .*: Unknown error\.$")
+"""So 2.0.11, as Debian has it, ends who publishes what it may not. Others drop it, and do not say so."""
+_SUBSCRIBES = re.compile(r"^[0-9T:-]+: (?P<client>.*) [012] (?P<filter>\S+)$")
 _PACKET_IDS = 65535
 _TOPIC_BYTES = 65535
 _HEADER_BYTES = 16
@@ -43,6 +52,7 @@ _TURNS = 1
 # - user: as root it would become another user, who may not read this directory.
 # - tls_version: the oldest that it takes.
 # - acl_file: what is not in it is denied. It lets anybody subscribe anything, and delivers what may be heard.
+# - log_type subscribe: so that it is seen who has tried to hear more.
 _CONFIGURATION = """\
 listener {port} {host}
 {security}
@@ -110,6 +120,21 @@ class Mosquitto(Broker):
         write_private(configuration, text.encode())
         return [str(self._program), "-c", str(configuration)]
 
+    def _refusals(self, log: Iterable[str]) -> Iterator[Refusal]:
+        may = {user.name: user.may.subscribe for user in self.settings.users}
+        users: dict[str, str] = {}
+        for line in log:
+            if connected := _CONNECTED.search(line):
+                users[connected["client"]] = connected["user"]
+            elif _TURNED_AWAY.search(line):
+                yield "connections"
+            elif _CUT_OFF.search(line):
+                yield "publications"
+            elif (asked := _SUBSCRIBES.search(line)) and asked["client"] in users:
+                allowed = may.get(users[asked["client"]], ())
+                if not any(covers(each, asked["filter"]) for each in allowed):
+                    yield "subscriptions"
+
     def _security(self) -> Iterator[str]:
         _, passwords, acl = map(Path.resolve, self._files())
         if os.geteuid() == 0:
@@ -118,6 +143,7 @@ class Mosquitto(Broker):
             yield "allow_anonymous true"
         else:
             yield from ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
+            yield from (f"log_type {each}" for each in ("error", "warning", "notice", "information", "subscribe"))
         if (tls := self.settings.tls) is not None:
             yield "tls_version tlsv1.3"
             yield from (f"certfile {tls.certificate_file.resolve()}", f"keyfile {tls.key_file.resolve()}")

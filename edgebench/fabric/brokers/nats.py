@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar
 
-from edgebench.fabric.brokers.server import Broker, Kind, Program
+from edgebench.fabric.brokers.server import Broker, Kind, Program, Refusal
 from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
 from edgebench.fabric.tls import Trust, write_private
 
@@ -78,6 +80,11 @@ _USER = """\
     }}"""
 _NOTHING = "edgebench.nothing"
 """An empty list would allow everything."""
+_REFUSALS: tuple[tuple[Refusal, re.Pattern[str]], ...] = (
+    ("connections", re.compile(r'" - authentication error|TLS handshake error: ')),
+    ("publications", re.compile(r" - Publish Violation - ")),
+    ("subscriptions", re.compile(r" - Subscription Violation - ")),
+)
 
 
 def installed() -> Program | None:
@@ -116,6 +123,10 @@ class NatsServer(Broker):
         )
         write_private(configuration, text.encode())
         return [str(self._program), "-c", str(configuration)]
+
+    def _refusals(self, log: Iterable[str]) -> Iterator[Refusal]:
+        for line in log:
+            yield from (refusal for refusal, said in _REFUSALS if said.search(line))
 
     def _remove_files(self) -> None:
         configuration, store = self._files()

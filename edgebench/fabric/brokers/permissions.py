@@ -9,7 +9,7 @@ from __future__ import annotations
 from edgebench.fabric import topics
 from edgebench.fabric.brokers.settings import Permission
 from edgebench.fabric.topics import ANY
-from edgebench.topology.deployment import Deployment, NodePlan
+from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan
 
 
 def permissions_at(deployment: Deployment, site: str) -> dict[str, Permission]:
@@ -43,7 +43,7 @@ def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
     run, name = deployment.run_id, device.name
     board = board_permission(deployment, name)
     decides = any(plan.deciders.get(name) == name for plan in deployment.workloads.values())
-    learns = [workload for workload, plan in deployment.federated.items() if name in plan.clients]
+    learns = [workload for workload, plan in _federated(deployment).items() if name in plan.clients]
     return Permission(
         publish=(
             *board.publish,
@@ -60,7 +60,7 @@ def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
 
 def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
     run = deployment.run_id
-    federated = bool(deployment.federated)
+    federated = bool(_federated(deployment))
     return Permission(
         publish=(
             topics.decision(run, ANY, ANY),
@@ -77,7 +77,7 @@ def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
 
 def _edge_at_cloud(deployment: Deployment, edge: str) -> Permission:
     run = deployment.run_id
-    federated = bool(deployment.federated)
+    federated = bool(_federated(deployment))
     return Permission(
         publish=(
             topics.forward(run, edge, ANY),
@@ -95,7 +95,7 @@ def _edge_at_cloud(deployment: Deployment, edge: str) -> Permission:
 def _cloud(deployment: Deployment) -> Permission:
     run = deployment.run_id
     hops = (run, ANY, ANY, ANY)
-    federated = bool(deployment.federated)
+    federated = bool(_federated(deployment))
     return Permission(
         publish=(
             topics.models(run, ANY),
@@ -113,3 +113,8 @@ def _cloud(deployment: Deployment) -> Permission:
 def _travelling(deployment: Deployment, device: str) -> list[str]:
     """The workloads whose samples of a device are decided elsewhere."""
     return [name for name, plan in deployment.workloads.items() if plan.deciders.get(device, device) != device]
+
+
+def _federated(deployment: Deployment) -> dict[str, FederatedPlan]:
+    """The federations whose messages pass the brokers; other engines have ways of their own."""
+    return {name: plan for name, plan in deployment.federated.items() if plan.how.engine == "mqtt"}

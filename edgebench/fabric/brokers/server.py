@@ -7,7 +7,8 @@ import ipaddress
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.tls import Trust, client_context, private_folder
 
 Kind = Literal["mosquitto", "nats"]
+Refusal = Literal["connections", "publications", "subscriptions"]
+"""What somebody wanted and was not let."""
 
 _START_S = 20.0
 _STOP_S = 5.0
@@ -63,6 +66,7 @@ class Broker(ABC):
         self._users = (*settings.users, *self._trial.users) if settings.users else ()
         self._child: ChildProcess | None = None
         self._reservation: Reservation | None = None
+        self._log_begins = 0
 
     @property
     def process(self) -> ChildProcess:
@@ -114,6 +118,7 @@ class Broker(ABC):
             self._wait_until_it_answers(self.process)
             if self.settings.users:
                 self._try_users()
+                self._log_begins = self.log.stat().st_size
         except BaseException:
             self.stop()
             raise
@@ -122,6 +127,17 @@ class Broker(ABC):
     def revoke(self, *names: str) -> None:
         """End the access of users: their connections are cut, and they cannot connect again."""
         self._admit(tuple(user for user in self._users if user.name not in names))
+
+    def refused(self) -> dict[str, int]:
+        """How often it has refused what, since it was up; what never happened is left out, and what it does not log.
+
+        Nobody is refused anything where nobody is asked who they are.
+        """
+        if not self.settings.users or not self.log.exists():
+            return {}
+        with self.log.open(errors="replace") as log:
+            log.seek(self._log_begins)
+            return dict(sorted(Counter(self._refusals(log)).items()))
 
     def stop(self) -> None:
         """End the server, by force if it does not go. Not started, or stopped before, is fine."""
@@ -146,6 +162,10 @@ class Broker(ABC):
     @abstractmethod
     def _configure(self) -> list[str]:
         """Write its configuration, for the port and the users of now; the command that starts it."""
+
+    @abstractmethod
+    def _refusals(self, log: Iterable[str]) -> Iterator[Refusal]:
+        """What the lines of its log say of them."""
 
     def _remove_files(self) -> None:
         for each in self._files():

@@ -9,6 +9,7 @@ from edgebench.experiments.broker_check import traffic
 from edgebench.fabric import topics
 from edgebench.fabric.brokers.permissions import board_permission, permissions_at
 from edgebench.fabric.brokers.settings import Permission
+from edgebench.fabric.topics import covers
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Federated, Move, NodeGroup, Place, Poisson, Topology, Workload
@@ -34,18 +35,12 @@ def deployment(infer: str = "cloud", *, learning: bool = False, moving: bool = F
     return resolve(topology, run_id=RUN, executor="local")
 
 
-def matches(pattern: str, topic: str) -> bool:
-    """Whether a filter covers a topic, or a narrower filter."""
-    wanted, given = pattern.split("/"), topic.split("/")
-    return len(wanted) == len(given) and all(each in (level, "+") for each, level in zip(wanted, given, strict=True))
-
-
 def publishes(may: Permission, topic: str) -> bool:
-    return any(matches(each, topic) for each in may.publish)
+    return any(covers(each, topic) for each in may.publish)
 
 
 def hears(may: Permission, topic: str) -> bool:
-    return any(matches(each, topic) for each in may.subscribe)
+    return any(covers(each, topic) for each in may.subscribe)
 
 
 @pytest.mark.parametrize("infer", ["device", "edge", "cloud", "cascade"])

@@ -210,6 +210,28 @@ def test_a_user_that_is_revoked_is_cut_off_at_once_and_the_others_are_not(
             client.close()
 
 
+def test_what_is_refused_is_counted(kind: Kind, trust: Trust, context: ssl.SSLContext, tmp_path: Path) -> None:
+    with make_broker(BrokerSettings("b", tmp_path, tls=trust, users=USERS), kind) as broker:
+        ward = Client(broker.url, "ward", login=LOGIN["ward"], tls=context)
+        assert ward.subscribe("eb/r/+/w/sample", 1)
+        assert broker.refused() == {}
+        for login in (None, ("bed-0", "guess"), ("bed-9", "guess")):
+            with pytest.raises(RefusedError):
+                Client(broker.url, "intruder", login=login, tls=context)
+        ward.subscribe("#", 1)
+        ward.subscribe("eb/r/+/+/decision", 1)
+        bed = Client(broker.url, "bed-0", login=LOGIN["bed-0"], tls=context)
+        bed.client.publish("eb/r/bed-1/w/sample", "spoofed", 0)
+        bed.client.publish("eb/r/bed-0/w/sample", "own", 1)
+        assert ward.hears() == b"own"
+        for client in (ward, bed):
+            client.close()
+    refused = broker.refused()
+    # Mosquitto tells of a publication in some versions only.
+    assert refused.pop("publications", None) == 1 or kind == "mosquitto"
+    assert refused == {"connections": 3, "subscriptions": 2}
+
+
 def test_a_will_and_what_is_retained_pass_between_users(room: Room) -> None:
     ward, bed = room.enter("ward"), room.enter("bed-0", will="eb/r/bed-0/status")
     bed.client.publish("eb/r/bed-0/status", "online", 1, retain=True).wait_for_publish(10.0)
