@@ -138,6 +138,8 @@ class Trainer:
         await self.close()
 
     async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is not None:
+            await self.close()  # it died between two requests, which is no fault of the next one
         if self._process is None:
             self._process = await start_family(
                 [sys.executable, "-m", "cloud.trainer"],

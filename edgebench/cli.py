@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -301,6 +302,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
         # The reader of stdout has gone (`| head`): no one is left to tell, and Python must not try at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -316,6 +319,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edgebench {args.command}: needs the lab packages, {package} is absent: {mend}", file=sys.stderr)
         return EXIT_USER_ERROR
     return status
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads stdout any more."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return bool(poller.poll(0))
 
 
 def _parser() -> argparse.ArgumentParser:

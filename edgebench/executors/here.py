@@ -187,7 +187,8 @@ class ThisMachine:
         work_dir = self._work_dir / part.name
         work_dir.mkdir(parents=True)
         cloud = self._start(part, "cloud", ["--work-dir", str(work_dir), "--lifeline"], part.name, order.token)
-        cloud.process.write_line(msgspec.json.encode(order.spec))
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, which is told as any end is
+            cloud.process.write_line(msgspec.json.encode(order.spec))
 
     def _start_node(self, order: StartNode) -> None:
         part, first = order.part, order.part.nodes[0]

@@ -187,8 +187,8 @@ def _execute(
             try:
                 with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
                     execution.watch(progress.show, faults.begin)
-                no_longer_interrupted()
             finally:
+                no_longer_interrupted()
                 execution.stop()
         except KeyboardInterrupt as interrupt:
             spool.write(Invalidated(f"interrupted by {interrupt}"))

@@ -19,7 +19,8 @@ _CONNECT_S = 6.0
 """Longer than one attempt to connect takes, so that its own reason is told."""
 _QUIET_S = 3.0
 _KEPT_S = 0.2
-_SLOWEST_BYTES_S = 1_000_000
+_SLOWEST_BYTES_S = 250_000
+"""Of a way to a broker that a run could use at all: what is sent at once may have to go there and back by it."""
 _SMALL_BYTES = 16
 _TICK_S = 0.02
 _ALLOW = "allow it to write and read eb/#; in Mosquitto's acl_file: topic readwrite eb/#"
@@ -126,7 +127,7 @@ class _Session:
         """Publish it; what of it does not come back."""
         for each in traffic:
             self._connection.publish(each.topic, bytes(each.size_bytes), qos=each.qos)
-        return self._unheard(traffic, _QUIET_S + max(each.size_bytes for each in traffic) / _SLOWEST_BYTES_S)
+        return self._unheard(traffic, _QUIET_S + 2 * sum(each.size_bytes for each in traffic) / _SLOWEST_BYTES_S)
 
     def unkept(self, retained: Sequence[Traffic]) -> list[Traffic]:
         """Publish it to be retained; what of it is not handed to who subscribes then. It is taken away again."""

@@ -242,15 +242,18 @@ class _Gathered:
         return self.time.host_usage(machine, merged(self._host_usage.get(machine, [])))
 
     def _lateness(self, machine: str) -> list[Lateness]:
-        passed = self._passed()
+        passed = self._passed(machine)
         found = self._hiccups[machine].lateness(self._host_usage.get(machine, []), passed)
-        # A relay counts nothing, and is passed by all that is sent.
-        if self.time.machines and not any(
-            part in passed or part not in self._hosts_of for part in self._watched[machine]
-        ):
+        if self.time.machines and not passed:
             found = [msgspec.structs.replace(each, disturbed=0) for each in found]
         return self.time.lateness(machine, found)
 
-    def _passed(self) -> list[str]:
-        """The parts that samples pass: their nodes have counted some."""
-        return [part for part, nodes in self._hosts_of.items() if any(self._tallies.get(node) for node in nodes)]
+    def _passed(self, machine: str) -> list[str]:
+        """The parts of a machine that samples pass, of those that watch their timers: hosts of nodes that have counted
+        some, and relays, which host none and count nothing."""
+        nodes_of = {part: self._hosts_of.get(part, [part]) for part in sorted(self._watched[machine])}
+        relays = [part for part, nodes in nodes_of.items() if self.time.deployment.nodes.keys().isdisjoint(nodes)]
+        return relays + [part for part, nodes in nodes_of.items() if any(map(self._counts_some, nodes))]
+
+    def _counts_some(self, node: str) -> bool:
+        return any(tally != Tally() for tally in self._tallies.get(node, {}).values())

@@ -132,9 +132,11 @@ def test_heartbeats_are_answered_while_a_first_model_is_warmed_up(tmp_path: Path
     ):
         while not answers(watcher):
             assert now_s() < until_s
-        while watcher.state().preparing != "the nodes load their models":
+        preparing = ""
+        while preparing != "the nodes load their models":
             assert now_s() < until_s
             began_s = now_s()
+            preparing = watcher.state().preparing
             hub.beat(Heartbeat(["hub"], ready=False, drained=False))
             longest_s = max(longest_s, now_s() - began_s)
             sleep_s(0.02)

@@ -191,6 +191,21 @@ def test_after_a_crash_the_next_request_gets_a_new_child(tmp_path: Path) -> None
     assert asyncio.run(crash_then_go_on()) == 1
 
 
+def test_a_child_that_died_between_two_requests_is_no_fault_of_the_next_one(tmp_path: Path) -> None:
+    wanted = msgspec.structs.replace(job(tmp_path, "CRASHING"), targets=(), stream_dir=str(tmp_path / "s"))
+
+    async def die_and_go_on() -> int:
+        async with Trainer() as trainer:
+            await trainer.train([wanted])
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            await asyncio.sleep(1.0)
+            return len(await trainer.train([wanted]))
+
+    assert asyncio.run(die_and_go_on()) == 1
+
+
 def test_a_federated_rounds_model_is_evaluated_by_a_child_that_has_not_made_it(tmp_path: Path) -> None:
     order = BundleOrder(runtime="keras", batch_size=8, partition=Iid(), clients=2, out_dir=str(tmp_path / "bundle"))
     of = msgspec.structs.replace(job(tmp_path, "TASK"), task="occupancy", epochs=1, bundle=order)

@@ -164,6 +164,25 @@ def test_a_server_with_the_relay_is_passed_by_samples(tmp_path: Path) -> None:
     assert [each.disturbed for each in found.lateness] == [1]
 
 
+def test_a_relay_that_is_late_among_many_parts_that_idle_disturbs_a_second(tmp_path: Path) -> None:
+    here = HostUsage(13 * NS_PER_S, 1.0, 0.0, 0.6, None, 12 * NS_PER_S)
+    relay = [Used(["link relay"], Usage(0, 0.0, 0)), late("link relay", 12, 30.0)]
+    idle = [late(f"bed-{number}", 12, 0.0) for number in range(40)]
+    found = run(tmp_path, [HostUsed(here), *relay, *idle])
+    (second,) = found.lateness
+    assert second.mean_ns < NS_PER_MS  # so the mean over all parts does not tell
+    assert (second.worst_ns, second.disturbed) == (30 * NS_PER_MS, 1)
+
+
+def test_a_part_whose_nodes_have_counted_nothing_is_not_passed(tmp_path: Path) -> None:
+    here = HostUsage(13 * NS_PER_S, 1.0, 0.0, 0.6, None, 12 * NS_PER_S)
+    counted = TallySnapshot(0, "ward-0", {"w": Tally()})
+    used = Used(["ward-0"], Usage(0, 0.0, 0))
+    idle = [late(f"bed-{number}", 12, 0.0) for number in range(40)]
+    found = run(tmp_path, [HostUsed(here), *idle], ward_0=[counted, late("ward-0", 12, 30.0), used])
+    assert {(each.worst_ns, each.disturbed) for each in found.lateness} == {(0, 0)}
+
+
 def test_of_a_long_run_the_quickest_exchanges_are_kept(tmp_path: Path) -> None:
     compared = exchanges(PI, rng_for(7, "long"), until_s=4_000.0, every_s=0.5)
     rundir.write_deployment(tmp_path, factory.placed(factory.deployment(), bed_0="pi"))

@@ -36,17 +36,14 @@ def _crowd() -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_a_crowd_from_the_middle_of_the_streams_on_is_no_valid_run_unless_told_apart(tmp_path: Path) -> None:
+def test_a_crowd_from_the_middle_of_the_streams_on_is_no_valid_run(tmp_path: Path) -> None:
     with streaming(tmp_path, TOPOLOGY) as running:
         sleep_s(HALF_S - 1.0)  # 40 decisions take the first second
         with _crowd():
             _, result = running.end()
     verdict, found = result["verdict"], result["disturbance"]
-    told_apart = [
-        figures["undisturbed"]
-        for figures in result["workloads"].values()
-        if figures["undisturbed"] is not None and figures["undisturbed"]["n"]
-    ]
-    assert "disturbance" in verdict["kinds"] or told_apart
+    # Half of the streams was disturbed, so whatever the figures say they are not to be trusted.
+    assert not verdict["valid"]
+    assert "disturbance" in verdict["kinds"]
     assert any(span["to_s"] > HALF_S for span in found["spans"]), found
     assert result["host_use"]["foreign"] > 0.1
