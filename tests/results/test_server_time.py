@@ -166,7 +166,7 @@ def test_a_server_with_the_relay_is_passed_by_samples(tmp_path: Path) -> None:
 
 def test_a_relay_that_is_late_among_many_parts_that_idle_disturbs_a_second(tmp_path: Path) -> None:
     here = HostUsage(13 * NS_PER_S, 1.0, 0.0, 0.6, None, 12 * NS_PER_S)
-    relay = [Used(["link relay"], Usage(0, 0.0, 0)), late("link relay", 12, 30.0)]
+    relay: list[Entry] = [Used(["link relay"], Usage(0, 0.0, 0)), late("link relay", 12, 30.0)]
     idle = [late(f"bed-{number}", 12, 0.0) for number in range(40)]
     found = run(tmp_path, [HostUsed(here), *relay, *idle])
     (second,) = found.lateness
