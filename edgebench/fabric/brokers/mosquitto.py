@@ -32,7 +32,7 @@ _ASK_S = 10.0
 _CONNECTED = re.compile(r": New client connected from \S+ as (?P<client>.*) \(p\d.*, u'(?P<user>[^']*)'\)\.$")
 _TURNED_AWAY = re.compile(
     r" disconnected, not authorised\.$|: Client connection from \S+ failed: "
-    r"|certificate verify failed$|peer did not return a certificate$"
+    r"|: OpenSSL Error\[0\]: .*(certificate verify failed|did not return a certificate|unsupported protocol)$"
 )
 _CUT_OFF = re.compile(r": Bad socket read/write on client .*: Unknown error\.$")
 """So 2.0.11, as Debian has it, ends who publishes what it may not. Others drop it, and do not say so."""

@@ -153,14 +153,18 @@ def answer_to_connect(broker: Broker, context: ssl.SSLContext | None) -> bytes:
         return connection.recv(64)
 
 
+def older_than_1_3(trust: Trust) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=trust.ca_file)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def test_tls_1_3_gets_an_answer_and_older_or_plain_text_does_not(
     broker: Broker, trust: Trust, context: ssl.SSLContext
 ) -> None:
     assert answer_to_connect(broker, context) == b"\x20\x02\x00\x05"
-    older = ssl.create_default_context(cafile=trust.ca_file)
-    older.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError, match=r"(?i)version"):
-        answer_to_connect(broker, older)
+        answer_to_connect(broker, older_than_1_3(trust))
     with contextlib.suppress(ConnectionError):
         assert not answer_to_connect(broker, None).startswith(b"\x20\x02")
 
@@ -215,6 +219,8 @@ def test_what_is_refused_is_counted(kind: Kind, trust: Trust, context: ssl.SSLCo
         ward = Client(broker.url, "ward", login=LOGIN["ward"], tls=context)
         assert ward.subscribe("eb/r/+/w/sample", 1)
         assert broker.refused() == {}
+        with pytest.raises(ssl.SSLError):
+            answer_to_connect(broker, older_than_1_3(trust))
         for login in (None, ("bed-0", "guess"), ("bed-9", "guess")):
             with pytest.raises(RefusedError):
                 Client(broker.url, "intruder", login=login, tls=context)
@@ -229,7 +235,7 @@ def test_what_is_refused_is_counted(kind: Kind, trust: Trust, context: ssl.SSLCo
     refused = broker.refused()
     # Mosquitto tells of a publication in some versions only.
     assert refused.pop("publications", None) == 1 or kind == "mosquitto"
-    assert refused == {"connections": 3, "subscriptions": 2}
+    assert refused == {"connections": 4, "subscriptions": 2}
 
 
 def test_a_will_and_what_is_retained_pass_between_users(room: Room) -> None:
