@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +18,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.federated.content import Bytes, Parcel, arrays_in, pack, unpack
+from edgebench.federated.flower import observed
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.engine_grid import EngineGrid
 from edgebench.federated.flower.events import RoundSeen
@@ -51,8 +54,8 @@ def grid_over(lab: MessageLab, deadline_s: float = 30.0) -> MessageGrid:
 def learned(grid: LocalGrid | MessageGrid, **how: Any) -> tuple[dict[str, bytes], list[RoundSeen]]:
     rounds: list[RoundSeen] = []
     plan = Federated(workload="w", rounds=3, **how)
-    observed = ObservedGrid(grid, seed=7, deadline_s=plan.deadline_s, on_round=rounds.append)
-    model = run_built_in(observed, plan, weights(a=1.0), seed=7, on_model=lambda _model: None)
+    watched = ObservedGrid(grid, seed=7, deadline_s=plan.deadline_s, on_round=rounds.append)
+    model = run_built_in(watched, plan, weights(a=1.0), seed=7, on_model=lambda _model: None)
     return {name: bytes(array.data) for name, array in model.items()}, rounds
 
 
@@ -141,14 +144,32 @@ def test_stamps_and_examples_that_cannot_be_are_not_taken(examples: float) -> No
 
     grid = LocalGrid([confused, adding(1, examples=2**53)], run_id=3)
     rounds: list[RoundSeen] = []
-    observed = ObservedGrid(grid, seed=7, deadline_s=9, on_round=rounds.append)
+    watched = ObservedGrid(grid, seed=7, deadline_s=9, on_round=rounds.append)
     arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
     with identity(3, 0):
-        observed.send_and_receive([Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)])
+        watched.send_and_receive([Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)])
     first, second = rounds[0].outcomes
     assert (first.error, first.examples, second.examples) == (None, None, 2**53)
     stamps = first.stamps
     assert (stamps.received_ns, stamps.started_ns, stamps.finished_ns) == (None, None, 3)
+
+
+def test_large_replies_that_a_strategy_has_done_with_do_not_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observed, "_LARGE_BYTES", 1)
+    grid = ObservedGrid(LocalGrid([adding(1)], run_id=3), seed=7, deadline_s=9, on_round=lambda _seen: None)
+    arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+    gc.disable()
+    try:
+        with identity(3, 0):
+            (reply,) = grid.send_and_receive([Message(RecordDict({"arrays": arrays}), 1, "train")])
+            assert list(reply.content.array_records)
+            first = weakref.ref(reply.content)
+            del reply
+            assert first() is not None
+            grid.send_and_receive([Message(RecordDict({"arrays": arrays}), 1, "train")])
+    finally:
+        gc.enable()
+    assert first() is None
 
 
 class OneByOne(LocalGrid):

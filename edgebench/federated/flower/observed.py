@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,7 @@ Check = Callable[[Mapping[str, Array], Sequence[Parcel]], Mapping[int, str]]
 _TRAIN = "train"
 _MOST_EXAMPLES = 2**53
 """Beyond it a float is no count any more."""
+_LARGE_BYTES = 1 << 24
 _IDLE_CALLS = 20
 """Flower's strategies ask once a second whether there are enough nodes."""
 
@@ -211,6 +213,10 @@ class ObservedGrid(Grid):
             opened = self._opened(messages[0].metadata)
             pushed = self._prepared(messages, str(opened.number))
         sent = to_content(messages[0].content)
+        if sum(len(array.data) for array in arrays_in(sent).values()) >= _LARGE_BYTES:
+            # A record of Flower's that has been read refers to itself: else the replies of the last rounds would stay
+            # in memory until so many small things have been made that Python looks for such.
+            gc.collect()
         replies = self._believed(self._exchanged(messages, pushed, timeout_s))
         del messages
         with self._lock:
