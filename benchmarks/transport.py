@@ -84,13 +84,14 @@ class Tree:
         run = self._bench.app_on_system(
             100_000, rounds, clients=4, duration_s=scale.duration_s, every_s=1.0, links=links
         )
-        crossed = sum(share["up_bytes"] + share["down_bytes"] for share in run.figures["links"].values())
+        uplink = self._bench.result["links"]["edge-0 -> cloud"]
+        crossed = uplink["up_bytes"] + uplink["down_bytes"]
         return {"link_round_s": run.round_s, "link_bytes": crossed / (2 * 4 * rounds * 100_000 * VALUES_BYTES)}
 
     def broken(self, _scale: Scale) -> dict[str, float]:
         """A link that breaks in mid-transfer."""
         links = "[{between: [edge, cloud], latency_ms: 10, rate_mbit_s: 20}]"
-        faults = 'faults: [{at_s: 4, link: "edge -> cloud", kind: down, for_s: 1}]'
+        faults = 'faults: [{at_s: 4, link: "edge-0 -> cloud", kind: down, for_s: 1}]'
         rounds, values = 5, 1_000_000
         run = self._bench.app_on_system(
             values, rounds, clients=1, duration_s=12.0, every_s=1.0, links=links, more=faults
