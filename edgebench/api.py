@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import given
 from edgebench.experiments.given import TopologyFile
+from edgebench.fabric.listening import PORTS
 from edgebench.results import rundir
 from edgebench.results.figures import Result, Verdict
 from edgebench.tasks.task import Size
@@ -109,6 +110,7 @@ def run(
     broker: str | None = None,
     resume: str | Path | None = None,
     retrain: bool = False,
+    wait: bool = False,
     progress: bool = False,
     asked_ns: int | None = None,
 ) -> Run:
@@ -116,8 +118,8 @@ def run(
 
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models (None:
     `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone on
-    with. retrain: train first models anew, whatever is remembered. progress: show on stderr how far it is. asked_ns: by
-    `edgebench.clock`, when it was asked for (None: now).
+    with. retrain: train first models anew, whatever is remembered. wait: for machines of a lab that serve another run.
+    progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
 
     In the main thread a first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, as an invalid one; then the two
     latter are raised again for the program's own handler. Raises EdgebenchError.
@@ -132,6 +134,7 @@ def run(
         broker=broker,
         resume=_path(resume),
         retrain=retrain,
+        wait=wait,
         progress=progress,
         asked_ns=asked_ns,
     )
@@ -232,15 +235,23 @@ def lab_remove(name: str) -> None:
         lab.remove(name)
 
 
-def join(url: str, token: str | None = None, *, name: str | None = None, install: bool = False) -> None:
+def join(
+    url: str,
+    token: str | None = None,
+    *,
+    name: str | None = None,
+    ports: tuple[int, int] = PORTS,
+    install: bool = False,
+) -> None:
     """Make this machine one of a lab's, and work for it until SIGINT or SIGTERM; says on stderr how it stands.
 
-    token: None where it has joined before. name: None for the host's. install: have systemd do so, and return. Raises
+    token: None where it has joined before. name: None for the host's. ports: the first and the last at which parts of
+    runs listen here. install: have systemd do so, and return. Raises
     EdgebenchError, also once the lab has removed this machine.
     """
     from edgebench.experiments import labs
 
-    labs.join_lab(url, token, name, install=install, tell=_say, work=labs.stay)
+    labs.join_lab(url, token, name, ports=ports, install=install, tell=_say)
 
 
 def _lab() -> contextlib.closing[LabClient]:

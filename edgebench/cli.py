@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         broker=args.broker,
         resume=args.resume,
         retrain=args.retrain,
+        wait=args.wait,
         progress=True,
         asked_ns=_STARTED_NS,
     )
@@ -150,6 +151,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
     parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
+    parser.add_argument("--wait", action="store_true", help="wait for machines of the lab that serve another run")
     parser.add_argument("--retrain", action="store_true", help="train first models anew, whatever is remembered")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the federated rounds of this run directory"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edgebench
+from edgebench.fabric.listening import PORTS
 
 if TYPE_CHECKING:
     from edgebench.lab.messages import MachineInfo
@@ -39,7 +40,7 @@ def add_lab(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Make this machine one of a lab's, and work for it until Ctrl-C."""
-    edgebench.join(args.url, args.token, name=args.name, install=args.install)
+    edgebench.join(args.url, args.token, name=args.name, ports=args.ports, install=args.install)
     return 0
 
 
@@ -48,6 +49,14 @@ def add_join(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="URL", help="where the lab is, as edgebench lab invite prints it")
     parser.add_argument("--token", metavar="T", help="from edgebench lab invite; not needed to join again")
     parser.add_argument("--name", metavar="N", help="what this machine is called there (default: the host's name)")
+    first, last = PORTS
+    parser.add_argument(
+        "--ports",
+        type=_port_range,
+        default=PORTS,
+        metavar="FIRST-LAST",
+        help=f"where parts of runs listen here (default: {first}-{last})",
+    )
     parser.add_argument("--install", action="store_true", help="join at each start of this machine, by systemd")
 
 
@@ -160,6 +169,14 @@ def _ago(seconds: float | None) -> str:
         return "never"
     unit, length_s = next((each for each in reversed(_UNITS_S.items()) if seconds >= each[1]), ("s", 1.0))
     return f"{seconds / length_s:.0f} {unit} ago"
+
+
+def _port_range(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 0 < first <= last < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r}: no range of ports (write {PORTS[0]}-{PORTS[1]})")
+    return first, last
 
 
 def _seconds(text: str) -> float:

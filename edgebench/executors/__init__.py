@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
 
-from edgebench.executors.execution import RunInputs
-from edgebench.executors.here import ThisMachine
-from edgebench.executors.machine import Machine
-from edgebench.fabric.records import Spool
-from edgebench.topology.deployment import HERE
+from edgebench.executors.fleet import Fleet, OpenFleet, only_here
 
 
-def _this_machine(inputs: RunInputs, spool: Spool) -> dict[str, Machine]:
-    return {HERE: ThisMachine(inputs.run_dir, spool.write)}
+def _lab(wait: bool) -> contextlib.AbstractContextManager[Fleet]:
+    from edgebench.executors.lab_fleet import lab_fleet  # a board does without the server of a lab
+
+    return lab_fleet(wait)
 
 
-EXECUTORS: dict[str, Callable[[RunInputs, Spool], Mapping[str, Machine]]] = {"local": _this_machine}
-"""By the name that topologies and results call them: what gives the machines of a run. What each enforces:
+EXECUTORS: dict[str, OpenFleet] = {"local": only_here, "lab": _lab}
+"""By the name that topologies and results call them; they differ in their machines only. What each enforces:
 `edgebench.topology.enforceable`."""

@@ -21,26 +21,34 @@ from edgebench.executors.orders import (
     Emulate,
     End,
     Ended,
+    EndPaths,
     Failed,
     Gone,
     HandedIn,
     HandIn,
     Listen,
     Measured,
+    MeasurePath,
     Order,
+    PathMeasuredTo,
+    PathsServed,
+    PathsWatched,
     Report,
+    ServePaths,
     StartBroker,
     StartCloud,
     StartNode,
     StartRelay,
     Up,
 )
-from edgebench.executors.plan import Part, RunPlan
+from edgebench.executors.plan import Part, RunPlan, site_of
 from edgebench.executors.supervisor import Lost, Supervisor
 from edgebench.executors.wiring import Network, Sited, Wiring
+from edgebench.fabric.brokers import BrokerUser
+from edgebench.fabric.brokers.permissions import permissions_at
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Brokered, Died, Invalidated, Spool
+from edgebench.fabric.records import Brokered, Died, Elsewhere, Invalidated, Spool
 from edgebench.fabric.slices import WATCHER, LiveState
 from edgebench.topology.deployment import HERE, Deployment, LinkPlan
 from edgebench.topology.wording import listed
@@ -123,6 +131,9 @@ class Execution:
         self._up: set[str] = set()
         self._over: set[str] = set()
         self._handed_in: set[str] = set()
+        self._paths_served: dict[str, int] = {}
+        self._paths_measured: set[tuple[str, str]] = set()
+        self._paths_watched: set[str] = set()
         self._gone: set[str] = set()
         self._stopping = False
         self._ended: list[Ended | Lost] = []
@@ -141,6 +152,7 @@ class Execution:
         self._control = ControlClient(
             self._wiring().control_url(HERE).url, self._watcher_token, trust=self._network.trust
         )
+        self._measure_paths()
         for stage in self._plan.stages():
             self._tell(_DOING[stage[0].kind])
             for part in stage:
@@ -193,15 +205,36 @@ class Execution:
             for machine in self._machines.values():
                 steps.callback(machine.close)
             steps.callback(self._gather)
+            steps.callback(self._end_paths)
             for kinds in (("broker",), ("relay",), ("cloud", "edge", "agent")):
                 steps.callback(self._end, [part for part in self._started if part.kind in kinds])
             if self._control is not None:
                 steps.callback(self._control.close)
 
+    def _measure_paths(self) -> None:
+        """What the network does by itself, one path after another, before anything else is on it."""
+        served = dict.fromkeys(parent for _, parent in self._plan.paths)
+        if served:
+            self._tell("measuring the network between the machines")
+        for machine in served:
+            self._machines[machine].send(ServePaths())
+        self._wait(lambda: [machine for machine in served if machine not in self._paths_served])
+        for child, parent in self._plan.paths:
+            port = self._paths_served[parent]
+            self._machines[child].send(MeasurePath(parent, self._network.host(parent, child), port))
+            self._wait(lambda: [] if (child, parent) in self._paths_measured else [child])  # noqa: B023
+
+    def _end_paths(self) -> None:
+        concerned = dict.fromkeys(machine for path in self._plan.paths for machine in path)
+        there = [machine for machine in concerned if machine not in self._gone]
+        for machine in there:
+            self._machines[machine].send(EndPaths())
+        self._wait(lambda: [name for name in there if name not in self._paths_watched | self._gone])
+
     def _order_to_start(self, part: Part) -> Order:
         match part.kind:
             case "broker":
-                return StartBroker(part, self._inputs.deployment.broker_kind)
+                return StartBroker(part, self._inputs.deployment.broker_kind, self._users_at(part))
             case "relay":
                 deployment = self._inputs.deployment
                 shaped = (link for link in deployment.links.values() if link.shaped)
@@ -213,6 +246,14 @@ class Execution:
                 return StartNode(part, self._wiring().control_url(part.machine).url, self._tokens[part.name])
             case _:
                 raise AssertionError(f"{part.name}: started by {part.started_by}")
+
+    def _users_at(self, broker: Part) -> tuple[BrokerUser, ...]:
+        """Who may connect to a broker off loopback: each node, for its own topics."""
+        passwords, deployment = self._network.passwords, self._inputs.deployment
+        if not passwords:
+            return ()
+        may = permissions_at(deployment, site_of(broker))
+        return tuple(BrokerUser(node, passwords[node], what) for node, what in may.items())
 
     def _cloud_spec(self) -> CloudSpec:
         inputs = self._inputs
@@ -311,6 +352,15 @@ class Execution:
                 self._ended.append(report)
             case AllEnded(parts=parts):
                 self._over.update(parts)
+            case PathsServed(port=port):
+                self._paths_served[machine] = port
+            case PathMeasuredTo(to=to, measured=path):
+                self._paths_measured.add((machine, to))
+                self._links.path_measured((machine, to), path)
+            case PathsWatched(to=watched):
+                self._paths_watched.add(machine)
+                for to, seen in watched.items():
+                    self._links.path_watched((machine, to), seen)
             case HandedIn(name=None):
                 self._handed_in.add(machine)
             case Gone(why=why):
@@ -328,4 +378,4 @@ class Execution:
             self._ended.append(Lost(machine, why))
 
     def _write(self, machine: str, entry: Died | Invalidated) -> None:
-        self._spool.write(entry)
+        self._spool.write(Elsewhere(machine, entry) if machine != HERE and isinstance(entry, Died) else entry)

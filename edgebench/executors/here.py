@@ -21,20 +21,26 @@ from edgebench.executors.orders import (
     Counted,
     Emulate,
     End,
+    EndPaths,
     Failed,
     HandedIn,
     HandIn,
     Listen,
     Measured,
+    MeasurePath,
     Order,
+    PathMeasuredTo,
+    PathsServed,
+    PathsWatched,
     Report,
+    ServePaths,
     StartBroker,
     StartCloud,
     StartNode,
     StartRelay,
     Up,
 )
-from edgebench.executors.plan import Part
+from edgebench.executors.plan import Part, site_of
 from edgebench.executors.processes import PartProcess, start_part
 from edgebench.executors.usage import UsageSampler
 from edgebench.fabric.brokers import BrokerSettings, make_broker
@@ -42,9 +48,10 @@ from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.child_process import birth_of, end_children
 from edgebench.fabric.links import Relay
 from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
+from edgebench.fabric.paths import NetworkPath, PathServer, PathWatched
 from edgebench.fabric.probing import probe
 from edgebench.fabric.records import Brokered, Entry, Faulted, Hiccuped
-from edgebench.fabric.tls import Trust
+from edgebench.fabric.tls import Trust, context_to, server_context, tls_name
 
 PROCESSES = "processes"
 """The file among what is worked with that lists the processes of a run: pid, and when that was born."""
@@ -81,8 +88,11 @@ class ThisMachine:
         self._brokers: dict[str, Broker] = {}
         self._relays: dict[str, Relay] = {}
         self._listening: dict[str, socket.socket] = {}
+        self._path_server: PathServer | None = None
+        self._paths: dict[str, NetworkPath] = {}
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._told_ended: set[str] = set()
+        self._taken_leave_of: set[str] = set()
         self._telling = threading.Lock()
         self._usage = UsageSampler(self._running, note)
         self._next_usage_s = now_s() + _USAGE_EVERY_S
@@ -126,7 +136,8 @@ class ThisMachine:
         with contextlib.ExitStack() as steps:
             for listening in self._listening.values():
                 steps.callback(listening.close)
-            steps.callback(self._end, [each.part.name for each in self._running if not each.process.has_ended])
+            steps.callback(self._end_paths)
+            steps.callback(self._end, [each.part.name for each in self._running])
 
     def _obey(self, order: Order) -> None:
         match order:
@@ -148,6 +159,8 @@ class ThisMachine:
                 self._end(names)
                 self._tell_ended()
                 self._told.put(AllEnded(names))
+            case ServePaths() | MeasurePath() | EndPaths():
+                self._on_paths(order)
             case HandIn():
                 self._told.put(HandedIn())  # all of it is in its place
             case _:
@@ -159,8 +172,17 @@ class ThisMachine:
         self._told.put(Up(part.name, {address: self._listening[address].getsockname()[1] for address in part.offers}))
 
     def _start_broker(self, order: StartBroker) -> None:
-        name = f"broker-{_site_of(order.part)}"
-        broker = make_broker(BrokerSettings(name, self._work_dir / name), order.kind)
+        name = f"broker-{site_of(order.part)}"
+        settings = BrokerSettings(
+            name,
+            self._work_dir / name,
+            self._ports.host,
+            self._ports.free(),
+            self._trust,
+            order.users,
+            mutual=self._trust is not None,
+        )
+        broker = make_broker(settings, order.kind)
         self._brokers[order.part.name] = broker
         broker.launch()
         self._runs(PartProcess(order.part, broker.process, broker.log))
@@ -168,7 +190,7 @@ class ThisMachine:
     def _await_broker(self, name: str) -> None:
         part = self._named(name).part
         broker = self._brokers[name].until_up()
-        self._note(Brokered(_site_of(part), broker.kind, broker.version))
+        self._note(Brokered(site_of(part), broker.kind, broker.version))
         self._told.put(Up(name, dict.fromkeys(part.offers, broker.port)))
 
     def _start_relay(self, order: StartRelay) -> None:
@@ -217,6 +239,27 @@ class ThisMachine:
         with (self._work_dir / PROCESSES).open("a") as listed:
             listed.write(f"{process.process.pid} {birth_of(process.process.pid)}\n")
 
+    def _on_paths(self, order: ServePaths | MeasurePath | EndPaths) -> None:
+        assert self._trust is not None
+        match order:
+            case ServePaths():
+                listening = self._ports.listen()
+                secured = server_context(self._trust, require_client_certificate=True)
+                self._path_server = PathServer(listening, secured)
+                self._told.put(PathsServed(listening.getsockname()[1]))
+            case MeasurePath(to=machine, host=host, port=port):
+                name = tls_name(machine)
+                path = self._paths[machine] = NetworkPath(host, port, context_to(name, self._trust), name)
+                self._told.put(PathMeasuredTo(machine, path.measure()))
+                path.watch()
+            case EndPaths():
+                self._told.put(PathsWatched(self._end_paths()))
+
+    def _end_paths(self) -> dict[str, PathWatched]:
+        if self._path_server is not None:
+            self._path_server.close()
+        return {machine: seen for machine, path in self._paths.items() if (seen := path.close()) is not None}
+
     def _inject(self, order: CutLink | MendLink | Kill) -> None:
         match order:
             case CutLink(link=link):
@@ -230,7 +273,9 @@ class ThisMachine:
                 self._note(Faulted(None, "kill", now_ns(), name))
 
     def _end(self, names: Sequence[str]) -> None:
-        """Those that host nodes or are connected by others, side by side; then relays and brokers among them."""
+        """Those that host nodes, side by side; then relays and brokers among them. Each takes leave once."""
+        names = [name for name in names if name not in self._taken_leave_of]
+        self._taken_leave_of.update(names)
         with contextlib.ExitStack() as steps:
             for name in names:
                 if name in self._brokers:
@@ -246,7 +291,7 @@ class ThisMachine:
         if broker.log.exists():
             shutil.copy(broker.log, self._log_dir / broker.log.name)
         if refused := broker.refused():
-            self._note(Brokered(_site_of(self._named(name).part), broker.kind, broker.version, refused))
+            self._note(Brokered(site_of(self._named(name).part), broker.kind, broker.version, refused))
 
     def _stop_relay(self, name: str) -> None:
         relay = self._relays[name]
@@ -273,9 +318,3 @@ class ThisMachine:
             if each.part.name == name:
                 return each
         raise FabricError(f"no part '{name}' runs here")
-
-
-def _site_of(broker: Part) -> str:
-    """The edge, or the cloud, whose broker it is."""
-    (address,) = broker.offers
-    return address.rpartition(":")[2]

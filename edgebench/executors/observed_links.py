@@ -1,4 +1,5 @@
-"""What is known of the links of a run: asked for, measured before it, and at the end what has crossed them."""
+"""What is known of the links of a run: asked for, measured before it, and at the end what has crossed them; and of the
+network beneath them, where they lead from one machine to another."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from edgebench.executors.plan import path_of
+from edgebench.fabric.paths import PathMeasured, PathWatched
 from edgebench.fabric.probing import LinkMeasured
 from edgebench.fabric.records import Entry, Linked, LinkObserved
 from edgebench.fabric.relay import LinkCounters
@@ -16,6 +19,7 @@ class ObservedLinks:
     """Written down anew whenever more of it is known."""
 
     def __init__(self, deployment: Deployment, write: Callable[[Entry], None]) -> None:
+        self._deployment = deployment
         self._write = write
         self._observed = {name: _asked_for(link) for name, link in deployment.links.items()}
         self._write_down(self._observed)
@@ -46,6 +50,23 @@ class ObservedLinks:
                 up_messages=count.up_messages,
                 down_messages=count.down_messages,
             )
+        self._write_down(links)
+
+    def path_measured(self, path: tuple[str, str], found: PathMeasured) -> None:
+        """What the network between two machines does, before the run."""
+        real = {"latency_ms": found.delay_ms, "up_mbit_s": found.up_mbit_s, "down_mbit_s": found.down_mbit_s}
+        self._note_real(path, real)
+
+    def path_watched(self, path: tuple[str, str], found: PathWatched) -> None:
+        """What it has done during it."""
+        during = {"latency_during_ms": found.delay_ms, "most_latency_during_ms": found.most_delay_ms}
+        self._note_real(path, during)
+
+    def _note_real(self, path: tuple[str, str], figures: dict[str, float]) -> None:
+        links = {name: link for name, link in self._deployment.links.items() if path_of(self._deployment, link) == path}
+        for name in links:
+            observed = self._observed[name]
+            self._observed[name] = msgspec.structs.replace(observed, real=observed.real | figures)
         self._write_down(links)
 
     def _write_down(self, names: Mapping[str, object]) -> None:

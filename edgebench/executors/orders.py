@@ -8,6 +8,8 @@ from __future__ import annotations
 from cloud.cloud_spec import CloudSpec
 from edgebench.executors.faults import CutLink, Kill, MendLink
 from edgebench.executors.plan import Part
+from edgebench.fabric.brokers import BrokerUser
+from edgebench.fabric.paths import PathMeasured, PathWatched
 from edgebench.fabric.probing import LinkMeasured
 from edgebench.fabric.records import Brokered, Faulted, Hiccuped, HostUsed, Used
 from edgebench.fabric.relay import LinkCounters, Route
@@ -22,10 +24,11 @@ class Listen(Frozen, frozen=True, tag="listen"):
 
 
 class StartBroker(Frozen, frozen=True, tag="broker"):
-    """Start a broker, and do not wait for it."""
+    """Start a broker, and do not wait for it. users: who may connect; nobody is asked where there are none."""
 
     part: Part
     kind: BrokerKind = "auto"
+    users: tuple[BrokerUser, ...] = ()
 
 
 class AwaitBroker(Frozen, frozen=True, tag="await-broker"):
@@ -68,6 +71,23 @@ class StartNode(Frozen, frozen=True, tag="node"):
     token: str
 
 
+class ServePaths(Frozen, frozen=True, tag="serve-paths"):
+    """Let other machines measure the network between them and this one. Told of by `PathsServed`."""
+
+
+class MeasurePath(Frozen, frozen=True, tag="measure-path"):
+    """Measure the network between this machine and another, and watch its delay from then on. Told of by
+    `PathMeasuredTo`."""
+
+    to: str
+    host: str
+    port: int
+
+
+class EndPaths(Frozen, frozen=True, tag="end-paths"):
+    """Serve, and watch, no more. Told of by `PathsWatched`."""
+
+
 class End(Frozen, frozen=True, tag="end"):
     """End these parts, side by side, in good order while there is time. Told of by `Counted` of a relay, and `Ended`
     of each that has not ended before; then by `AllEnded`."""
@@ -88,6 +108,9 @@ Order = (
     | Emulate
     | StartCloud
     | StartNode
+    | ServePaths
+    | MeasurePath
+    | EndPaths
     | CutLink
     | MendLink
     | Kill
@@ -136,6 +159,25 @@ class Failed(Frozen, frozen=True, tag="failed"):
     reason: str
 
 
+class PathsServed(Frozen, frozen=True, tag="paths-served"):
+    """Where others can measure their way to this machine."""
+
+    port: int
+
+
+class PathMeasuredTo(Frozen, frozen=True, tag="path-measured"):
+    """What the network between this machine and another does."""
+
+    to: str
+    measured: PathMeasured
+
+
+class PathsWatched(Frozen, frozen=True, tag="paths-watched"):
+    """What it has done since, by machine."""
+
+    to: dict[str, PathWatched]
+
+
 class HandedIn(Frozen, frozen=True, tag="handed-in"):
     """A file has been handed in, or, without a name, all of them."""
 
@@ -154,4 +196,17 @@ class Gone(Frozen, frozen=True, tag="gone"):
     why: str
 
 
-Report = Up | Measured | Counted | Ended | AllEnded | Failed | HandedIn | Noted | Gone
+Report = (
+    Up
+    | Measured
+    | Counted
+    | Ended
+    | AllEnded
+    | Failed
+    | PathsServed
+    | PathMeasuredTo
+    | PathsWatched
+    | HandedIn
+    | Noted
+    | Gone
+)

@@ -23,7 +23,7 @@ from edgebench.executors.wiring import (
     uplink_address,
 )
 from edgebench.fabric.transfer_threads import AT_ONCE
-from edgebench.topology.deployment import HERE, Deployment, Frozen, NodePlan
+from edgebench.topology.deployment import HERE, Deployment, Frozen, LinkPlan, NodePlan
 from edgebench.topology.wording import listed
 
 COMMAND = "command"
@@ -57,11 +57,15 @@ class Part(Frozen, frozen=True):
 
 
 class RunPlan(Frozen, frozen=True):
-    """The parts of a run in an order in which they can be started, and the faults that are brought about in it."""
+    """The parts of a run in an order in which they can be started, and the faults that are brought about in it.
+
+    paths: (machine, machine) of a node and its parent, where these are two.
+    """
 
     parts: tuple[Part, ...]
     crossings: tuple[Crossing, ...]
     faults: tuple[TimedInjection, ...]
+    paths: tuple[tuple[str, str], ...] = ()
 
     def stages(self) -> list[tuple[Part, ...]]:
         """The parts that the executor starts itself, in groups: all that those of one need stand in earlier ones."""
@@ -100,7 +104,14 @@ def plan_of(deployment: Deployment) -> RunPlan:
         held.update(dict(part.connects))
     started = [*brokers, *relays, cloud, *edges, *agents, *children]
     parts = (msgspec.structs.replace(part, accepts=sum(held[address] for address in part.offers)) for part in started)
-    return RunPlan(tuple(parts), crossing, schedule(deployment.faults))
+    paths = dict.fromkeys(path_of(deployment, link) for link in deployment.links.values())
+    between = tuple((child, parent) for child, parent in paths if child != parent)
+    return RunPlan(tuple(parts), crossing, schedule(deployment.faults), between)
+
+
+def path_of(deployment: Deployment, link: LinkPlan) -> tuple[str, str]:
+    """The machines at the ends of a link."""
+    return deployment.nodes[link.child].machine, deployment.nodes[link.parent].machine
 
 
 def _brokers(deployment: Deployment) -> list[Part]:
@@ -130,6 +141,12 @@ def _relays(crossing: tuple[Crossing, ...]) -> list[Part]:
         )
         relays.append(part)
     return relays
+
+
+def site_of(broker: Part) -> str:
+    """The edge, or the cloud, whose broker it is."""
+    (address,) = broker.offers
+    return address.rpartition(":")[2]
 
 
 def relay_of(machine: str) -> str:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
+from edgebench.executors.runner import obey
+from edgebench.fabric.listening import PORTS
 from edgebench.lab import joining, services
 from edgebench.lab.addresses import parse_listen
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.joining import Identity
 from edgebench.lab.machine import MachineLink, Tell
-from edgebench.lab.messages import LabError, LostError
-from edgebench.lab.places import lab_folder
+from edgebench.lab.messages import LabError
+from edgebench.lab.places import lab_folder, machine_folder
 from edgebench.lab.serving import ServedLab, find
 
 _LOOK_S = 0.5
 _BEGIN_S = 20.0
-
-Work = Callable[[MachineLink, Tell], None]
-"""What a machine does while it is joined."""
 
 
 def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
@@ -38,10 +37,13 @@ def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
                 raise EdgebenchError("the lab's server has failed: see above")
 
 
-def join_lab(url: str, token: str | None, name: str | None, *, install: bool, tell: Tell, work: Work) -> None:
+def join_lab(
+    url: str, token: str | None, name: str | None, *, ports: tuple[int, int] = PORTS, install: bool, tell: Tell
+) -> None:
     """Join a lab, and work for it until SIGINT or SIGTERM; install: have systemd do so, and come back.
 
-    token: None to join again as who this machine is. Raises LabError.
+    token: None to join again as who this machine is. ports: the first and the last at which parts of runs listen here.
+    Raises LabError.
     """
     if install:
         services.check_systemd()
@@ -55,24 +57,13 @@ def join_lab(url: str, token: str | None, name: str | None, *, install: bool, te
         )
     if install:
         about = f"this machine's part in the lab at {identity.url}"
-        for line in services.install("edgebench-join", about, ["join", str(identity.url)]):
+        arguments = ["join", str(identity.url), "--ports", "{}-{}".format(*ports)]
+        for line in services.install("edgebench-join", about, arguments):
             tell(line)
         return
     with _told_to_end() as told, joining.only_process(), MachineLink(identity, tell) as link:
         threading.Thread(target=_interrupt_when, args=(told, link), name="end of the lab", daemon=True).start()
-        work(link, tell)
-
-
-def stay(link: MachineLink, tell: Tell) -> None:
-    """Be there, and do nothing."""
-    while True:
-        try:
-            for _ in link.orders():
-                pass
-        except LostError as error:
-            tell(str(error))
-        else:
-            return
+        obey(link, tell, machine_folder() / "runs", ports)
 
 
 _ROLES = {"any": "for any tier", "edge": "as an edge", "device": "as a device"}

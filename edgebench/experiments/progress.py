@@ -94,7 +94,7 @@ class RunProgress:
         if what and what != self._said:
             self._said = what
             self._progress.update(self._doing, description=what)
-            if not self._console.is_terminal:
+            if not self._console.is_terminal or not self._progress.live.is_started:
                 self._console.print(what, markup=False)
 
     def show(self, live: LiveState) -> None:

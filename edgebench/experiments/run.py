@@ -23,9 +23,9 @@ from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
 from edgebench.executors.execution import RunInputs, start
 from edgebench.executors.faults import FaultDriver, FaultTimer
+from edgebench.executors.fleet import Fleet
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
-from edgebench.executors.wiring import Loopback
 from edgebench.experiments.broker_check import check_broker
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, keep_given
@@ -42,7 +42,7 @@ from edgebench.results.figures import Result
 from edgebench.results.observations import Observations
 from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
 from edgebench.topology import read_trace, resolve
-from edgebench.topology.deployment import Deployment
+from edgebench.topology.deployment import Deployment, on_machines
 from edgebench.topology.model import Broker, Topology, Trace
 from edgebench.topology.resolving import without_login
 
@@ -55,8 +55,8 @@ class RunOptions:
 
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models
     (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
-    on with. retrain: train first models anew, whatever is remembered. progress: show on stderr how far the run is.
-    asked_ns: when the user asked for it (None: now).
+    on with. retrain: train first models anew, whatever is remembered. wait: for machines that serve another run.
+    progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
     """
 
     out: Path = Path("runs")
@@ -66,6 +66,7 @@ class RunOptions:
     broker: str | None = None
     resume: Path | None = None
     retrain: bool = False
+    wait: bool = False
     progress: bool = False
     asked_ns: int | None = None
 
@@ -79,6 +80,8 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     file = given.path
     topology = _with_options(given, options)
     check_folder("--out", options.out)
+    if options.wait and options.executor == "local":
+        raise EdgebenchError("--wait: the machine of the local executor serves any number of runs (leave it out)")
     checked = checked_deployment(topology, file, options.executor)
     registry_dir = (options.registry or options.out / "registry").resolve()
     if options.registry is not None:
@@ -89,27 +92,35 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         check_broker(checked, broker_url)
     else:
         choose(checked.broker_kind)
-    allow_open_files(checked, file)
     if options.resume is not None:
         _check_resumable(checked, options.resume)
-    run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
-    kept = keep_given(run_dir, given, topology)
-    deployment = resolve(kept, run_id=run_dir.name, executor=options.executor, data=topology.data)
-    if options.resume is not None:
-        shutil.copytree(options.resume / FEDERATED, run_dir / FEDERATED)
-    write_deployment(run_dir, deployment)
-    inputs = RunInputs(
-        deployment=deployment,
-        run_dir=run_dir,
-        registry_dir=registry_dir,
-        data=None if topology.data is None else Path(topology.data),
-        broker_url=broker_url,
-        traces=_traces(kept, run_dir),
-        retrain=options.retrain,
-    )
-    progress = RunProgress(deployment, run_dir) if options.progress else Silent()
-    with _heard_again() as heard:
-        return run_dir, _reported(run_dir, file, _execute(inputs, asked_ns, progress, heard))
+    with EXECUTORS[options.executor](options.wait) as fleet:
+        placed = fleet.place(checked, file)
+        allow_open_files(placed, file)
+        run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
+        kept = keep_given(run_dir, given, topology)
+        deployment = resolve(kept, run_id=run_dir.name, executor=options.executor, data=topology.data)
+        deployment = on_machines(deployment, {node.name: node.machine for node in placed.nodes.values()})
+        progress = RunProgress(deployment, run_dir) if options.progress else Silent()
+        try:
+            fleet.hold(deployment, progress.tell)
+        except BaseException:
+            shutil.rmtree(run_dir)  # nothing has been run
+            raise
+        if options.resume is not None:
+            shutil.copytree(options.resume / FEDERATED, run_dir / FEDERATED)
+        write_deployment(run_dir, deployment)
+        inputs = RunInputs(
+            deployment=deployment,
+            run_dir=run_dir,
+            registry_dir=registry_dir,
+            data=None if topology.data is None else Path(topology.data),
+            broker_url=broker_url,
+            traces=_traces(kept, run_dir),
+            retrain=options.retrain,
+        )
+        with _heard_again() as heard:
+            return run_dir, _reported(run_dir, file, _execute(inputs, fleet, asked_ns, progress, heard))
 
 
 def _reported(run_dir: Path, file: str | Path, observations: Observations) -> Result:
@@ -174,7 +185,7 @@ def _what_is_learned(deployment: Deployment, workload: str, rounds: int | None) 
 
 
 def _execute(
-    inputs: RunInputs, asked_ns: int, progress: RunProgress | Silent, heard: list[signal.Signals]
+    inputs: RunInputs, fleet: Fleet, asked_ns: int, progress: RunProgress | Silent, heard: list[signal.Signals]
 ) -> Observations:
     run_dir, deployment = inputs.run_dir, inputs.deployment
     spool = Spool(run_dir / COMMAND_SPOOL)
@@ -182,14 +193,14 @@ def _execute(
     plan = plan_of(deployment)
     with _reaper(run_dir), progress, _interrupted_once(heard) as no_longer_interrupted:
         try:
-            machines = EXECUTORS[deployment.executor](inputs, spool)
-            execution = start(plan, machines, inputs, spool, progress.tell, Loopback())
-            try:
-                with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
-                    execution.watch(progress.show, faults.begin)
-            finally:
-                no_longer_interrupted()
-                execution.stop()
+            with fleet.open(inputs, spool) as (machines, network):
+                execution = start(plan, machines, inputs, spool, progress.tell, network)
+                try:
+                    with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
+                        execution.watch(progress.show, faults.begin)
+                finally:
+                    no_longer_interrupted()
+                    execution.stop()
         except KeyboardInterrupt as interrupt:
             spool.write(Invalidated(f"interrupted by {interrupt}"))
         except EdgebenchError as error:

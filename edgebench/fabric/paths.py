@@ -98,7 +98,7 @@ class PathServer:
         self._open.discard(peer)
 
 
-class Path:
+class NetworkPath:
     """The asking end. Opened by `measure`; watched from `watch` on until it is closed."""
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, server_name: str) -> None:

@@ -74,9 +74,11 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
 
 
 class LinkObserved(msgspec.Struct, frozen=True):
-    """A link after a run. requested and measured: latency_ms, jitter_ms, up_mbit_s, down_mbit_s (absent: unlimited,
-    or not measured). steady: False where the machine was too busy to measure it undisturbed. Bytes are counted where
-    the link is emulated, messages are MQTT PUBLISH packets."""
+    """A link after a run. requested and measured, of what is emulated: latency_ms, jitter_ms, up_mbit_s, down_mbit_s
+    (absent: unlimited, or not measured). steady: False where the machine was too busy to measure it undisturbed. Bytes
+    are counted where the link is emulated, messages are MQTT PUBLISH packets. real: of the network between two machines
+    beneath it, before the run: latency_ms, up_mbit_s, down_mbit_s; during it: latency_during_ms (the median),
+    most_latency_during_ms."""
 
     name: str
     requested: dict[str, float]
@@ -86,6 +88,7 @@ class LinkObserved(msgspec.Struct, frozen=True):
     up_messages: int | None
     down_messages: int | None
     steady: bool = True
+    real: dict[str, float] = {}
 
 
 class Death(msgspec.Struct, frozen=True):

@@ -181,18 +181,20 @@ def hop_table(result: Result) -> Table:
 
 def link_tables(result: Result) -> tuple[Table, Table]:
     """The first links, and the rest."""
+    between = any(link.real for link in result.links.values())
     columns = (
         "Link",
         "Latency ms",
         "Jitter ms",
         "Up Mbit/s",
         "Down Mbit/s",
+        *(("Network beneath: ms", "during the run", "Up Mbit/s", "Down Mbit/s") if between else ()),
         "Up",
         "Down",
         "Messages up",
         "Messages down",
     )
-    rows = tuple(_link(name, link) for name, link in result.links.items())
+    rows = tuple(_link(name, link, between) for name, link in result.links.items())
     return Table(columns, rows[:ROWS_SHOWN]), Table(columns, rows[ROWS_SHOWN:])
 
 
@@ -239,11 +241,14 @@ def _pair(hops: Hops, hop: str) -> str:
     return f"{ms(spread.p50, 2)} / {ms(spread.p99, 2)}{bound}"
 
 
-def _link(name: str, link: LinkFigures) -> tuple[str, ...]:
+def _link(name: str, link: LinkFigures, between: bool) -> tuple[str, ...]:
+    """between: whether any link leads from one machine to another."""
     keys = ("latency_ms", "jitter_ms", "up_mbit_s", "down_mbit_s")
+    real = ("latency_ms", "latency_during_ms", "up_mbit_s", "down_mbit_s") if between else ()
     return (
         name,
         *(_asked_and_found(link, key) for key in keys),
+        *(number(link.real.get(key), 2) for key in real),
         size(link.up_bytes),
         size(link.down_bytes),
         count(link.up_messages),

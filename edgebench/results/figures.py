@@ -277,7 +277,8 @@ class HandoverFigures(msgspec.Struct, frozen=True):
 
 
 class LinkFigures(msgspec.Struct, frozen=True):
-    """One link. Bytes are counted on the link, both ways; None where it is not emulated."""
+    """One link. Bytes are counted on the link, both ways; None where it is not emulated. requested, measured: of what
+    is emulated; real: of the network beneath it, where it leads from one machine to another (see `LinkObserved`)."""
 
     bytes: int | None
     messages: int | None
@@ -288,6 +289,7 @@ class LinkFigures(msgspec.Struct, frozen=True):
     requested: dict[str, float]
     measured: dict[str, float]
     steady: bool
+    real: dict[str, float] = {}
 
 
 class NodeFigures(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ def links_of(deployment: Deployment, observations: Observations) -> dict[str, Li
             requested=dict(sorted(link.requested.items())),
             measured=dict(sorted(link.measured.items())),
             steady=link.steady,
+            real=dict(sorted(link.real.items())),
         )
         for link in observed
     }

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from edgebench.errors import TopologyError
 from edgebench.topology.checking_federated import check_federated
 from edgebench.topology.checking_joint import check_joint
+from edgebench.topology.checking_machines import check_machines
 from edgebench.topology.checking_moves import check_moves
 from edgebench.topology.checking_nodes import check_links, check_nodes
 from edgebench.topology.expand import names_of, parent_of
@@ -45,6 +46,7 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> No
     problems += check_joint(topology)
     if nodes_are_sound:
         problems += check_moves(topology)
+        problems += check_machines(topology)
         for index, fault in enumerate(topology.faults):
             problems += _check_fault(topology, f"$.faults[{index}]", fault)
     problems += _check_broker(topology.broker)

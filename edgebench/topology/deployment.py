@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from edgebench.topology.model import (
@@ -158,3 +160,12 @@ class Deployment(Frozen, frozen=True):
     def of_tier(self, tier: Tier) -> tuple[NodePlan, ...]:
         """The nodes of a tier, in the order of the file."""
         return tuple(node for node in self.nodes.values() if node.tier == tier)
+
+
+def on_machines(deployment: Deployment, machines: Mapping[str, str]) -> Deployment:
+    """With the machine of each node that is named."""
+    nodes = {
+        name: msgspec.structs.replace(node, machine=machines.get(name, node.machine))
+        for name, node in deployment.nodes.items()
+    }
+    return msgspec.structs.replace(deployment, nodes=nodes)

@@ -30,16 +30,39 @@ def _node_faults(topology: Topology) -> Iterator[Problem]:
             yield f"$.faults[{index}]", f"fault '{fault.kind}' of a node (remove it)"
 
 
+def _machines(topology: Topology) -> Iterator[Problem]:
+    if topology.machines:
+        yield "$.machines", "other machines (remove it, or use --executor lab)"
+
+
+def _engines(topology: Topology) -> Iterator[Problem]:
+    for index, federated in enumerate(topology.federated):
+        if federated.engine != "mqtt":
+            only = f"engine '{federated.engine}' across machines: its clients are all on that of the command"
+            yield f"$.federated[{index}].engine", f"{only} (use mqtt)"
+
+
+def _plain_broker(topology: Topology) -> Iterator[Problem]:
+    if topology.broker.url is not None and not topology.broker.url.startswith("mqtts:"):
+        yield "$.broker.url", "a broker without TLS (write mqtts://, or leave it out)"
+
+
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "profiles": _profiles,
     "link loss": _link_loss,
     "node faults": _node_faults,
+    "machines": _machines,
+    "other engines": _engines,
+    "plain broker": _plain_broker,
 }
 
-ENFORCED: dict[str, frozenset[str]] = {"local": frozenset()}
+ENFORCED: dict[str, frozenset[str]] = {
+    "local": frozenset({"other engines", "plain broker"}),
+    "lab": frozenset({"machines"}),
+}
 """Executor -> which of the features it enforces. What is not among the features, every executor enforces."""
 
-PLANNED = ("compose", "join")
+PLANNED = ("containers",)
 
 
 def refuse_unenforceable(topology: Topology, file: str | Path, *, executor: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgebench.topology.deployment import NodePlan
+from edgebench.topology.deployment import HERE, NodePlan
 from edgebench.topology.model import Topology
 
 
@@ -21,6 +21,15 @@ def parent_of(topology: Topology, group: str, index: int) -> str | None:
         return None
     count = topology.nodes[parent].count
     return parent if count is None else f"{parent}-{index % count}"
+
+
+def machine_of(topology: Topology, group: str, index: int, name: str) -> str:
+    """The machine of a group's node, whose own entry goes before that of its group."""
+    if name != group and name in topology.machines:
+        named, index = topology.machines[name], 0
+    else:
+        named = topology.machines.get(group, HERE)
+    return named if isinstance(named, str) else named[index % len(named)]
 
 
 def expand(topology: Topology) -> dict[str, NodePlan]:
@@ -43,9 +52,10 @@ def expand(topology: Topology) -> dict[str, NodePlan]:
             parent=parents[name],
             children=tuple(children[name]),
             elsewhere=tuple(elsewhere[name]),
+            machine=machine_of(topology, group, index, name),
         )
         for group in topology.nodes
-        for name in names_of(topology, group)
+        for index, name in enumerate(names_of(topology, group))
     }
 
 

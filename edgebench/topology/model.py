@@ -336,7 +336,11 @@ class Broker(Strict, frozen=True):
 
 
 class Topology(Strict, frozen=True):
-    """A whole file."""
+    """A whole file.
+
+    machines: group or node -> the machine of a lab that it runs on, or machines, round which a group's nodes are dealt;
+    `here` is that of the command, where all runs that is not named.
+    """
 
     schema: Literal[1]
     name: Name
@@ -351,3 +355,4 @@ class Topology(Strict, frozen=True):
     joint: dict[Name, Joint] = {}
     moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()
+    machines: dict[Name, Name | tuple[Name, ...]] = {}

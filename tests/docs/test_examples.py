@@ -26,12 +26,16 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
         yield match[1].strip(), match[2]
 
 
+SHOWN = {"yaml topology": "local", "yaml topology of a lab": "lab"}
+"""How a topology is marked -> the executor that it is for."""
+
+
 def topologies() -> list[object]:
     return [
-        pytest.param(text, id=f"{page.stem}-{number}")
+        pytest.param(text, SHOWN[kind], id=f"{page.stem}-{number}")
         for page in PAGES
         for number, (kind, text) in enumerate(blocks(page))
-        if kind == "yaml topology"
+        if kind in SHOWN
     ]
 
 
@@ -57,14 +61,14 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("text", topologies())
-def test_a_topology_that_is_shown_can_be_run(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "executor"), topologies())
+def test_a_topology_that_is_shown_can_be_run(text: str, executor: str, tmp_path: Path) -> None:
     file = tmp_path / "shown.yaml"
     file.write_text(text)
     topology = load(file, [])
     check(topology, file, tasks=tasks.names())
-    refuse_unenforceable(topology, file, executor="local")
-    assert resolve(topology, run_id="shown", executor="local").workloads
+    refuse_unenforceable(topology, file, executor=executor)
+    assert resolve(topology, run_id="shown", executor=executor).workloads
 
 
 def test_the_readme_shows_a_topology_and_commands() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +12,7 @@ from edgebench.clock import sleep_s
 from edgebench.errors import FabricError
 from edgebench.fabric.authority import Authority
 from edgebench.fabric.links import Relay
-from edgebench.fabric.paths import Path, PathServer
+from edgebench.fabric.paths import NetworkPath, PathServer
 from edgebench.fabric.relay import Route
 from edgebench.fabric.tls import Trust, client_context, server_context, tls_name
 from edgebench.topology.deployment import LinkPlan
@@ -38,12 +38,10 @@ def served(trusts: tuple[Trust, Trust]) -> Iterator[int]:
     server.close()
 
 
-def test_delay_and_rates_are_those_of_the_way_between(
-    served: int, trusts: tuple[Trust, Trust], tmp_path: FilePath
-) -> None:
+def test_delay_and_rates_are_those_of_the_way_between(served: int, trusts: tuple[Trust, Trust], tmp_path: Path) -> None:
     route = Route("way", (SLOW.name,), "127.0.0.1", served, "opaque")
     with Relay.start([SLOW], [route], seed=1, log_dir=tmp_path) as relay:
-        path = Path(*relay.address("way"), client_context(trusts[1], mutual=True), NAME)
+        path = NetworkPath(*relay.address("way"), client_context(trusts[1], mutual=True), NAME)
         measured = path.measure()
         path.watch()
         sleep_s(1.3)
@@ -53,18 +51,17 @@ def test_delay_and_rates_are_those_of_the_way_between(
     assert measured.down_mbit_s == pytest.approx(8.0, rel=0.25)
     assert watched is not None
     assert watched.n >= 1
-    assert watched.delay_ms == pytest.approx(20.0, rel=0.25)
-    assert watched.most_delay_ms >= watched.delay_ms
+    assert 19.0 <= watched.delay_ms <= watched.most_delay_ms  # of two or three, on a machine that may be busy
 
 
 def test_who_shows_no_certificate_of_the_lab_measures_nothing(served: int, trusts: tuple[Trust, Trust]) -> None:
-    path = Path("127.0.0.1", served, client_context(trusts[1], mutual=False), NAME)
+    path = NetworkPath("127.0.0.1", served, client_context(trusts[1], mutual=False), NAME)
     with pytest.raises(FabricError, match=r"ward.edgebench.internal at 127.0.0.1: cannot be measured"):
         path.measure()
     path.close()
 
 
 def test_a_path_that_is_not_watched_tells_nothing_of_the_run(served: int, trusts: tuple[Trust, Trust]) -> None:
-    path = Path("127.0.0.1", served, client_context(trusts[1], mutual=True), NAME)
+    path = NetworkPath("127.0.0.1", served, client_context(trusts[1], mutual=True), NAME)
     path.measure()
     assert path.close() is None

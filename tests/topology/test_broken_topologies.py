@@ -403,6 +403,24 @@ REFERENCES: dict[str, tuple[str, str]] = {
         SOUND + "federated: [{workload: risk, rounds: 1}]\nmoves: [{at_s: 1, node: bed-0, to: ward-1}]\n",
         "$.moves[0].node: 'bed-0' learns federatedly, and stays at its site (remove one of the two)",
     ),
+    "machines that cannot be": (
+        SOUND + "machines: {bde: pi, cloud: pi, bed: [], bed-1: [pi, po], ward: [a, b, c]}\n",
+        (
+            "$.machines.bde: no node 'bde' (did you mean 'bed'?)\n"
+            "$.machines.cloud: the cloud is where the command runs (remove the entry, or run the command there)\n"
+            "$.machines.bed: is empty (name at least one machine, or here)\n"
+            "$.machines.bed-1: no node is left for po, of the one node (name no more machines than nodes)\n"
+            "$.machines.ward: no node is left for c, of its 2 nodes (name no more machines than nodes)"
+        ),
+    ),
+    "machines of a group whose nodes are all named": (
+        SOUND + "machines: {ward: pi, ward-0: po, ward-1: po}\n",
+        "$.machines.ward: has no effect, since each of its nodes is named too (remove one of the two)",
+    ),
+    "machines on the local executor": (
+        SOUND + "machines: {ward: pi}\n",
+        "$.machines: the local executor cannot enforce other machines (remove it, or use --executor lab)",
+    ),
     "a cascade's model without a cascade": (
         edited((WORKLOAD, WORKLOAD + "    cascade: {size: heavy}\n")),
         "$.workloads.risk.cascade: has no effect without place.infer 'cascade' (remove one of the two)",
@@ -667,8 +685,7 @@ def test_a_missing_file_is_named_with_a_suggestion(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("executor", "problem"),
     [
-        ("compose", "--executor compose: not available in this version (use local)"),
-        ("join", "--executor join: not available in this version (use local)"),
+        ("containers", "--executor containers: not available in this version (use local, lab)"),
         ("locale", "--executor locale: no such executor (did you mean 'local'?)"),
     ],
 )

@@ -1,0 +1,127 @@
+"""The machines of a lab: which of them a run needs, whether they are there and can do it, and who holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.executors.assigning import by_tier, machines_of, problems
+from edgebench.executors.execution import RunInputs, Tell
+from edgebench.executors.fleet import Fleet, Machines
+from edgebench.executors.here import ThisMachine
+from edgebench.executors.joined import JoinedMachines
+from edgebench.fabric.listening import LOOPBACK, PORTS, Listening
+from edgebench.fabric.records import MachineFacts, Spool, TookPart
+from edgebench.fabric.tls import Trust
+from edgebench.lab.messages import MachineInfo
+from edgebench.lab.operator import LabClient
+from edgebench.lab.serving import lab
+from edgebench.topology.deployment import HERE, Deployment
+from edgebench.topology.wording import listed, one_line
+
+_GATHERING_S = 20.0
+"""How long machines have to be heard again of a lab that was not served before."""
+_LOOK_S = 0.2
+
+
+class LabFleet:
+    """See `Fleet`."""
+
+    def __init__(self, client: LabClient, wait: bool) -> None:
+        self._client = client
+        self._wait = wait
+        self._infos: dict[str, MachineInfo] = {}
+
+    def place(self, deployment: Deployment, file: str | Path) -> Deployment:
+        """See `Fleet`."""
+        named = machines_of(deployment)
+        self._gather(named)
+        if not named:
+            deployment = by_tier(deployment, [machine for machine in self._infos.values() if machine.present])
+            if not machines_of(deployment):
+                raise EdgebenchError(f"{file}: {self._why_nowhere()}")
+        found = list(problems(deployment, self._infos))
+        if found:
+            raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in found])
+        return deployment
+
+    def hold(self, deployment: Deployment, tell: Tell) -> None:
+        """See `Fleet`."""
+        names = machines_of(deployment)
+        held = [f"{name} (serves {holder.run_id})" for name in names if (holder := self._infos[name].holder)]
+        if held and self._wait:
+            tell(f"waiting for {listed(held)}")
+        wait_s = math.inf if self._wait else 0.0
+        self._client.hold(deployment.run_id, names, deployment.name, wait_s=wait_s)
+
+    @contextlib.contextmanager
+    def open(self, inputs: RunInputs, spool: Spool) -> Iterator[Machines]:
+        """See `Fleet`."""
+        deployment = inputs.deployment
+        names = machines_of(deployment)
+        for name in names:
+            info = self._infos[name]
+            spool.write(TookPart(MachineFacts(name, info.arch, info.cores, info.memory_mb, info.address)))
+        network = LabNetwork(deployment, {name: self._infos[name] for name in names}, self._client.here)
+        here = ThisMachine(inputs.run_dir, spool.write, network.listening, self._client.here)
+        try:
+            with JoinedMachines(self._client, deployment, inputs.run_dir, spool.write) as joined:
+                yield Machines({HERE: here, **joined}, network)
+        finally:
+            self._client.release(deployment.run_id)
+
+    def _gather(self, named: list[str]) -> None:
+        """Hear of the machines. Those that are to be there are waited for: they return to a lab that has just begun."""
+        until_s = now_s() + _GATHERING_S
+        while True:
+            self._infos = {machine.name: machine for machine in self._client.machines()}
+            awaited = named or [name for name, machine in self._infos.items() if machine.kind == "machine"]
+            missing = [name for name in awaited if name in self._infos and not self._infos[name].present]
+            if not missing or now_s() > until_s:
+                return
+            sleep_s(_LOOK_S)
+
+    def _why_nowhere(self) -> str:
+        machines = [machine for machine in self._infos.values() if machine.kind == "machine"]
+        if not machines:
+            return "no machine has joined the lab (edgebench lab invite says how; or leave --executor lab out)"
+        if not any(machine.present for machine in machines):
+            return f"none of the lab's machines is there: {listed([machine.name for machine in machines])} (start one)"
+        return "none of the lab's machines is for any node of it (map some by machines, or invite one for another tier)"
+
+
+class LabNetwork:
+    """See `Network`. Each machine is reached at the address by which the lab knows it, and this one by that by which a
+    machine knows the lab."""
+
+    def __init__(self, deployment: Deployment, infos: Mapping[str, MachineInfo], trust: Trust) -> None:
+        self.passwords: Mapping[str, str] = {node: secrets.token_urlsafe(24) for node in deployment.nodes}
+        self.trust: Trust | None = trust
+        self._infos = infos
+        addresses = {machine.server_address for machine in infos.values()}
+        self._here = addresses.pop() if len(addresses) == 1 else None
+
+    @property
+    def listening(self) -> Listening:
+        """Where parts on this machine do."""
+        return Listening(self._here or "0.0.0.0", PORTS)  # all of it speaks TLS
+
+    def host(self, machine: str, seen_from: str) -> str:
+        """See `Network`."""
+        if machine != HERE:
+            return self._infos[machine].address
+        if seen_from == HERE:
+            return self._here or LOOPBACK
+        return self._infos[seen_from].server_address
+
+
+@contextlib.contextmanager
+def lab_fleet(wait: bool) -> Iterator[Fleet]:
+    """See `OpenFleet`: of the lab that is served on this computer, or that is served for so long."""
+    with lab() as client:
+        yield LabFleet(client, wait)

@@ -1,0 +1,192 @@
+"""Orders that cross a lab: real servers and links of one, and a machine in a thread that obeys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import psutil
+import pytest
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.executors.faults import CutLink, Kill
+from edgebench.executors.here import PROCESSES
+from edgebench.executors.joined import JoinedMachine, JoinedMachines
+from edgebench.executors.orders import (
+    AllEnded,
+    Counted,
+    Emulate,
+    End,
+    Ended,
+    Gone,
+    HandedIn,
+    HandIn,
+    Measured,
+    Report,
+    StartRelay,
+    Up,
+)
+from edgebench.executors.plan import Part
+from edgebench.executors.runner import obey
+from edgebench.fabric.listening import PORTS
+from edgebench.fabric.records import Compared, Elsewhere, Entry, Faulted, HostUsed
+from edgebench.fabric.relay import Route
+from edgebench.lab import joining
+from edgebench.lab.machine import MachineLink
+from edgebench.topology import resolve
+from edgebench.topology.deployment import Deployment, LinkPlan
+from edgebench.topology.model import Link, NodeGroup, Poisson, Topology, Workload
+from tests.lab.labs import Lab, eventually
+
+T = TypeVar("T")
+
+RELAY = Part("link relay of pi", "relay", machine="pi", offers=("mqtt:bed:ward",))
+LINK = LinkPlan("bed", "ward", 1.0, 0.0, None, None, "bed -> ward")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """One that is served on loopback by this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = Lab(tmp_path / "server", patch)
+        yield made
+        made.stop()
+
+
+class Board:
+    """A machine of the lab that obeys, in a thread."""
+
+    def __init__(self, lab: Lab, home: Path) -> None:
+        self.runs = home / "machine" / "runs"
+        with lab.at(home):
+            identity = joining.join(lab.url, lab.token(), "pi")
+            self._link = MachineLink(identity, lambda _line: None)
+        self._thread = threading.Thread(target=lambda: obey(self._link, lambda _line: None, self.runs))
+
+    def __enter__(self) -> Board:
+        self._link.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        self._link.interrupt()
+        self._thread.join()
+        self._link.__exit__(None, None, None)
+
+
+def deployment() -> Deployment:
+    topology = Topology(
+        schema=1,
+        name="t",
+        nodes={
+            "cloud": NodeGroup(tier="cloud"),
+            "ward": NodeGroup(tier="edge", parent="cloud"),
+            "bed": NodeGroup(tier="device", parent="ward"),
+        },
+        links=(Link(between=("bed", "ward"), latency_ms=1.0),),
+        workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0))},
+        machines={"ward": "pi"},
+    )
+    return resolve(topology, run_id="run-1", executor="lab")
+
+
+class Held:
+    """A run that holds the board."""
+
+    def __init__(self, lab: Lab, run_dir: Path) -> None:
+        self.written: list[Entry] = []
+        self.run_dir = run_dir
+        self._joined = JoinedMachines(lab.client, deployment(), run_dir, self.written.append)
+        self._told: list[Report] = []
+
+    def __enter__(self) -> Held:
+        self.pi: JoinedMachine = self._joined.__enter__()["pi"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._joined.__exit__()
+
+    def told(self, kind: type[T], within_s: float = 20.0) -> T:
+        """The first report of a kind, as soon as it is there; those before it are read."""
+        until_s = now_s() + within_s
+        while now_s() < until_s:
+            self._told += self.pi.reports()
+            while self._told:
+                report = self._told.pop(0)
+                if isinstance(report, kind):
+                    return report
+            sleep_s(0.02)
+        raise AssertionError(f"no {kind.__name__} was told")
+
+    def observed(self, kind: type[Entry]) -> bool:
+        """Whether anything of a kind has been observed there."""
+        return any(isinstance(each, Elsewhere) and isinstance(each.entry, kind) for each in self.written)
+
+    def start_relay(self) -> None:
+        self.pi.send(StartRelay(RELAY, (LINK,), seed=1))
+        self.pi.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "opaque"),)))
+        assert self.told(Measured).links.keys() == {LINK.name}
+        (port,) = self.told(Up).ports.values()
+        assert PORTS[0] <= port <= PORTS[1]
+
+
+@pytest.fixture
+def board(lab: Lab, tmp_path: Path) -> Iterator[Board]:
+    with Board(lab, tmp_path / "pi") as joined:
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        yield joined
+
+
+def test_a_part_is_started_watched_and_ended_on_a_machine_of_the_lab(lab: Lab, board: Board, tmp_path: Path) -> None:
+    with Held(lab, tmp_path / "run") as held:
+        held.start_relay()
+        held.pi.send(CutLink(LINK.name))
+        eventually(
+            lambda: any(isinstance(each, Elsewhere) and isinstance(each.entry, Faulted) for each in held.written)
+        )
+        eventually(
+            lambda: any(isinstance(each, Elsewhere) and isinstance(each.entry, HostUsed) for each in held.written)
+        )
+        assert any(isinstance(each, Compared) and each.machine == "pi" for each in held.written)
+        held.pi.send(End((RELAY.name,)))
+        assert held.told(Counted).links.keys() == {LINK.name}
+        assert held.told(Ended).part == RELAY.name
+        assert held.told(AllEnded).parts == (RELAY.name,)
+        held.pi.send(HandIn())
+        while held.told(HandedIn).name is not None:
+            continue
+        held.pi.close()
+        assert (held.run_dir / "logs" / "pi" / "relay.log").exists()
+        lab.client.release("run-1")
+        eventually(lambda: lab.info("pi").holder is None)
+        assert not (board.runs / "run-1").exists()
+
+
+def test_what_dies_there_is_told_and_what_still_runs_when_the_run_lets_go_is_ended(
+    lab: Lab, board: Board, tmp_path: Path
+) -> None:
+    with Held(lab, tmp_path / "run") as held:
+        held.start_relay()
+        held.pi.send(Kill(RELAY.name))
+        assert held.told(Ended).status == -9
+        held.pi.send(StartRelay(msgspec.structs.replace(RELAY, name="another"), (LINK,), seed=1))
+        listed = board.runs / "run-1" / "work" / PROCESSES
+        eventually(lambda: len(listed.read_text().splitlines()) == 2)
+        pid = int(listed.read_text().splitlines()[1].split()[0])
+        lab.client.release("run-1")
+        eventually(lambda: lab.info("pi").holder is None)
+        assert not psutil.pid_exists(pid)
+
+
+def test_a_machine_that_leaves_is_gone_for_its_run(lab: Lab, board: Board, tmp_path: Path) -> None:
+    with Held(lab, tmp_path / "run") as held:
+        held.start_relay()
+        board.leave()
+        assert "" in held.told(Gone).why
+        assert not board.runs.exists() or not list(board.runs.iterdir())
