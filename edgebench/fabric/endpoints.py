@@ -111,7 +111,7 @@ def parse_broker_url(url: str) -> BrokerUrl:
     except ValueError:
         # What urlsplit says quotes what it could not read, and that may be a password with a slash in it.
         raise FabricError(
-            f"broker URL: the host or port cannot be read (write {_FORM}; a / in a password is %2F)"
+            f"broker URL: the host or port cannot be read (write {_FORM}; in a password / is %2F, # is %23, ? is %3F)"
         ) from None
     shown = f"{parts.scheme}://…{url.rpartition('@')[2]}" if "@" in url else url
     if parts.scheme not in _DEFAULT_PORT:

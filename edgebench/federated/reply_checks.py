@@ -90,7 +90,7 @@ class Guard:
             or self._wrong_arrays(arrays_in(reply.content))
             or _wrong_metrics(metrics_in(reply.content))
             or overstated(metrics_in(reply.content).get(EXAMPLES), most_examples)
-            or self._not_finite(reply)
+            or not_finite(reply.content)
         )
 
     def outliers(self, replies: Sequence[Parcel]) -> dict[int, str]:
@@ -125,14 +125,16 @@ class Guard:
             return "its arrays stand in another order than those sent"
         return None
 
-    def _not_finite(self, reply: Parcel) -> str | None:
-        try:
-            for name, array in numpy_arrays(reply.content):
-                if not all(np.isfinite(block).all() for block in _blocks(array)):
-                    return f"array '{name}' holds values that are not finite"
-        except ContentError as error:
-            return str(error)
-        return None
+
+def not_finite(content: Mapping[str, Record]) -> str | None:
+    """Which array holds a value that is no finite number, or cannot be read; None where all is well."""
+    try:
+        for name, array in numpy_arrays(content):
+            if not all(np.isfinite(block).all() for block in _blocks(array)):
+                return f"array '{name}' holds values that are not finite"
+    except ContentError as error:
+        return str(error)
+    return None
 
 
 def too_large(norms: Sequence[float], max_ratio: float) -> dict[int, str]:

@@ -89,7 +89,11 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print(f"{name}: {federated_view.strategy_line(federation)}", markup=False, highlight=False)
     for line in trade_offs.summary_lines(result):
         console.print(line, markup=False, highlight=False)
-    if any(model.trained == "remembered" for each in result.workloads.values() for model in each.models):
+    if any(
+        model.trained == "remembered" and model.runtime != "fake"
+        for each in result.workloads.values()
+        for model in each.models
+    ):
         console.print("models are remembered of an earlier run (--retrain trains anew)", style="dim", highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)

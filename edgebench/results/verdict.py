@@ -216,7 +216,7 @@ def _federations(
         done = max((each.round for each in figures.rounds), default=0)
         if wanted is not None and done < wanted:
             yield f"{name}: {done} of {wanted} federated rounds were held; see the cloud's log"
-        if wanted is None and not figures.rounds and not figures.other_rounds:
+        if wanted is None and not figures.rounds and not figures.other_rounds and not _unexpected(observations):
             yield f"{name}: the federation's app asked its clients nothing at all; see the cloud's log"
         # What an earlier run came to is no merit of this one, nor its fault.
         held = [each for each in figures.rounds if not each.resumed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,9 +29,11 @@ def shipped_file(name: str) -> Path:
 
 
 def about(file: Path) -> str:
-    """The first line of a topology's comment, which says what it shows; empty where it has none."""
-    first = file.read_text().partition("\n")[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    """The first sentence of a topology's comment, which says what it shows; empty where it has none."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    text = " ".join(line.removeprefix("#").strip() for line in comment)
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.strip()
 
 
 def topology_file(given: str | Path) -> Path:

@@ -172,6 +172,17 @@ def test_large_replies_that_a_strategy_has_done_with_do_not_stay_in_memory(monke
     assert first() is None
 
 
+def test_what_is_not_finite_reaches_a_users_app_and_is_a_failure_all_the_same() -> None:
+    poisoned: Node = lambda request: replying(request, weights(a=float("nan")))  # noqa: E731
+    rounds: list[RoundSeen] = []
+    observed = ObservedGrid(LocalGrid([adding(1), poisoned], run_id=3), seed=7, deadline_s=9, on_round=rounds.append)
+    arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+    with identity(3, 0):
+        replies = observed.send_and_receive([Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)])
+    assert [reply.has_content() for reply in replies] == [True, True]
+    assert [each.error for each in rounds[0].outcomes] == [None, "array 'a' holds values that are not finite"]
+
+
 class OneByOne(LocalGrid):
     """An engine's grid that hands out one reply at a time."""
 

@@ -28,13 +28,13 @@ from flwr.supercore.run import Run
 
 from edgebench.clock import now_ns, now_s
 from edgebench.errors import EdgebenchError
-from edgebench.federated.content import Array, Content, Parcel, arrays_in
+from edgebench.federated.content import RAW, Array, Arrays, Content, Parcel, arrays_in
 from edgebench.federated.flower.events import MetricsKind, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.grid import NodeGrid, stamps_of
 from edgebench.federated.flower.journal import Journal, digest_of
 from edgebench.federated.flower.messages import error_reply, refused, to_content, to_parcel
 from edgebench.federated.flower.replay import Pushed, Script, again, restored
-from edgebench.federated.reply_checks import EXAMPLES, overstated
+from edgebench.federated.reply_checks import EXAMPLES, not_finite, overstated
 from edgebench.seeds import seed_everything
 
 Check = Callable[[Mapping[str, Array], Sequence[Parcel]], Mapping[int, str]]
@@ -224,7 +224,7 @@ class ObservedGrid(Grid):
             if opened.kind.partition(".")[0] == _TRAIN:
                 replies = self._checked(sent, replies)
                 skipped = None if self.one_by_one else self._too_few(replies)
-            opened.outcomes += map(outcome_of, replies)
+            opened.outcomes += map(self._outcome, replies)
             if not self.one_by_one:
                 self._close(opened, skipped)
             self.seed_anew()
@@ -307,7 +307,7 @@ class ObservedGrid(Grid):
         message_id = reply.metadata.reply_to_message_id
         for opened in self._open:
             if opened.waiting.pop(message_id, None) is not None:
-                opened.outcomes.append(outcome_of(reply))
+                opened.outcomes.append(self._outcome(reply))
                 if not opened.waiting:
                     self._close(opened)
                 return
@@ -320,7 +320,7 @@ class ObservedGrid(Grid):
         come = {reply.metadata.reply_to_message_id: reply for reply in self._inner.pull_messages(live)} if live else {}
         for opened in list(self._open):
             for message_id, node in opened.waiting.items():
-                outcome = outcome_of(come[message_id]) if message_id in come else Outcome(node=node)
+                outcome = self._outcome(come[message_id]) if message_id in come else Outcome(node=node)
                 opened.outcomes.append(msgspec.structs.replace(outcome, unread=True))
             self._close(opened)
 
@@ -354,6 +354,15 @@ class ObservedGrid(Grid):
                 replayed=opened.replayed,
             )
         )
+
+    def _outcome(self, reply: Message) -> Outcome:
+        """What a reply says of its client. An app of the user's own gets every reply as it is; one whose arrays are not
+        finite is a failure all the same."""
+        outcome = outcome_of(reply)
+        if self.check is not None or not reply.has_content():
+            return outcome
+        plain = {name: array for name, array in arrays_in(to_content(reply.content)).items() if array.kind == RAW}
+        return msgspec.structs.replace(outcome, error=not_finite({"arrays": Arrays(plain)}))
 
     def _seed_for(self, purpose: str) -> None:
         seed_everything(self._seed, purpose, self._exchanges)
