@@ -18,6 +18,7 @@ from edgebench.federated.content import (
     RAW,
     Array,
     Arrays,
+    Content,
     ContentError,
     Metrics,
     Parcel,
@@ -126,7 +127,7 @@ class Guard:
         return None
 
 
-def not_finite(content: Mapping[str, Record]) -> str | None:
+def not_finite(content: Content) -> str | None:
     """Which array holds a value that is no finite number, or cannot be read; None where all is well."""
     try:
         for name, array in numpy_arrays(content):

@@ -355,6 +355,6 @@ class Topology(Strict, frozen=True):
     joint: dict[Name, Joint] = {}
     moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()
-    # Not `Name` as the value: msgspec 0.20 then crashes now and then as the program ends (a union of constrained texts
+    # Not `Name` as the value: msgspec 0.22 then crashes now and then as the program ends (a union of constrained texts
     # within a dict). A machine that there is not is refused by name anyway.
     machines: dict[Name, str | tuple[str, ...]] = {}
