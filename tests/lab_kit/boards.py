@@ -60,7 +60,10 @@ BOARDS = {
         "qemu-arm",
         "armv7l",
         "3.11",
-        ("gcc", "libc6-dev", "python3-dev", "python3-numpy", "python3-pil", "python3-psutil", "python3-cryptography"),
+        (
+            *("gcc", "libc6-dev", "libffi-dev", "python3-dev"),
+            *("python3-numpy", "python3-pil", "python3-psutil", "python3-yaml"),
+        ),
         ("--system-site-packages",),
     ),
 }
@@ -173,9 +176,13 @@ def _equip(board: Board, base: Path, layer: Path, dependencies: list[str]) -> No
     pip = f"{HOME}/bin/pip"
     with _builder(layer.name, disk, **own_index()) as machine:
         machine.run("python3", "-m", "venv", *board.venv, HOME, timeout_s=_BUILD_S)
-        machine.run(pip, "install", *dependencies, timeout_s=_BUILD_S)
-        wanted = machine.run(pip, "freeze", "--local", timeout_s=_BUILD_S).stdout
-        machine.run(pip, "wheel", "--no-deps", "-w", WHEELS, *wanted.split(), timeout_s=_BUILD_S)
+        if board.venv:  # Debian's packages count, which `pip wheel` does not know
+            machine.run(pip, "install", *dependencies, timeout_s=_BUILD_S)
+            beside = machine.run(pip, "freeze", "--local", timeout_s=_BUILD_S).stdout.split()
+            machine.run(pip, "wheel", "--no-deps", "-w", WHEELS, *beside, timeout_s=_BUILD_S)
+        else:
+            machine.run(pip, "wheel", "-w", WHEELS, *dependencies, timeout_s=_BUILD_S)
+            machine.run(pip, "install", "--no-index", "-f", WHEELS, *dependencies, timeout_s=_BUILD_S)
     shutil.rmtree(disk.written / "root/.cache", ignore_errors=True)
     (disk.written / "etc").mkdir(exist_ok=True)
     (disk.written / "etc/pip.conf").write_text(f"[global]\nno-index = true\nfind-links = {WHEELS}\n")

@@ -7,6 +7,7 @@ the kernel ends all others there, and takes network and mounts away: so nothing 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -200,15 +201,24 @@ class Machine:
         """All that runs there but its first process."""
         assert self._holder is not None, f"{self.name} is off"
         there = _pid_namespace(self._first)
-        found = [psutil.Process(pid) for pid in psutil.pids() if pid != self._first and _pid_namespace(pid) == there]
-        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                there_too = process.pid != self._first and _pid_namespace(process.pid) == there
+                if there_too and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
 
     def left(self, timeout_s: float = 10.0) -> list[str]:
         """The command lines of what still runs there when that time is over; empty as soon as nothing does."""
         until_s = now_s() + timeout_s
         while (found := self.processes()) and now_s() < until_s:
             sleep_s(0.05)
-        return [" ".join(process.cmdline()) for process in found]
+        lines = []
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                lines.append(" ".join(process.cmdline()))
+        return lines
 
     def _within(self, *argv: str) -> None:
         """A command of this computer, in the machine's namespaces."""
