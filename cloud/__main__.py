@@ -87,7 +87,8 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     journal = _Journal(work_dir / "records.spool")
     registry = Registry(Path(spec.registry_dir))
     status = RunStatus(
-        [node.name for node in deployment.of_tier("device")], [node.name for node in deployment.of_tier("edge")]
+        [node.name for node in deployment.of_tier("device") if node.board is None],
+        [node.name for node in deployment.of_tier("edge")],
     )
     plane = ControlPlane(
         deployment, spec.endpoints, spec.tokens, spec.traces, status, registry, Path(spec.run_dir), work_dir

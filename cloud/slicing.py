@@ -54,6 +54,7 @@ def slice_for(
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
         expected={name: expected_of(deployment.workloads[name], deployment) for name in workloads},
         callers=_callers(deployment, nodes, tokens),
+        boards={device: board for device in sorted(below) if (board := deployment.nodes[device].board) is not None},
     )
 
 

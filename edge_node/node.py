@@ -84,7 +84,7 @@ class EdgeNode:
         for taker, devices in ((workload.decider, roles.decided), (workload.forwarder, roles.forwarded)):
             if taker is not None:
                 for device in devices:
-                    self._samples[topics.sample(self._run_id, device, plan.name)] = taker, Origin(device)
+                    self._samples[self._sample_topic(device, plan)] = taker, Origin(device)
         travelling = [*roles.decided, *roles.forwarded]
         if not travelling:
             return
@@ -93,8 +93,15 @@ class EdgeNode:
             answers = topics.answer(self._run_id, self._name, plan.name)
             self._answers[answers] = workload
             self._uplink.subscribe([answers], plan.qos)
-        heard = travelling if self._plan.endpoints[self._name].one_broker else [topics.ANY]
-        self._site.subscribe([topics.sample(self._run_id, device, plan.name) for device in heard], plan.qos)
+        boards = [device for device in travelling if device in self._plan.boards]
+        heard = travelling if self._plan.endpoints[self._name].one_broker else [topics.ANY, *boards]
+        self._site.subscribe([self._sample_topic(device, plan) for device in heard], plan.qos)
+
+    def _sample_topic(self, device: str, plan: WorkloadPlan) -> str:
+        """Where a device's samples come."""
+        if device in self._plan.boards:
+            return topics.sample(topics.NOW, self._plan.boards[device], plan.name)
+        return topics.sample(self._run_id, device, plan.name)
 
     def _is_up(self, side: str) -> None:
         connection = self._site if side == _SITE else self._uplink

@@ -57,7 +57,9 @@ class EdgeWorkload:
         self._on_device = bool(roles.on_device)
         self._site = site
         self._uplink = uplink
-        self._decision_topics: dict[str, str] = {}
+        self._decision_topics = {
+            device: topics.decision(topics.NOW, board, plan.name) for device, board in part.boards.items()
+        }
         self._forward_topic = topics.forward(run_id, self._node, plan.name)
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
+
 from edgebench.lab.messages import MachineInfo
-from edgebench.topology.deployment import HERE, Deployment, NodePlan, on_machines
+from edgebench.topology.deployment import HERE, Deployment, NodePlan, boards_at, on_machines
 from edgebench.topology.wording import did_you_mean, listed
 
 Problem = tuple[str, str]
@@ -40,6 +42,23 @@ def machines_of(deployment: Deployment) -> list[str]:
     return [name for name in named if name != HERE]
 
 
+def played_by_boards(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Deployment:
+    """With the devices without Python as what they are: each plays a node, beside the machine whose broker it finds."""
+
+    def played(node: NodePlan) -> NodePlan:
+        machine = machines.get(node.machine)
+        if machine is None or machine.near is None:
+            return node
+        return msgspec.structs.replace(node, machine=machine.near, board=machine.name)
+
+    return msgspec.structs.replace(deployment, nodes={name: played(node) for name, node in deployment.nodes.items()})
+
+
+def boards_of(deployment: Deployment) -> list[str]:
+    """The devices without Python that play nodes."""
+    return [node.board for node in deployment.nodes.values() if node.board is not None]
+
+
 def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Iterator[Problem]:
     """What speaks against running it on these machines of the lab, one thing a machine. Whether any serves another run
     is not looked at."""
@@ -60,6 +79,7 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
                 these = listed([node for node, lacks in lacking.items() if lacks == lack])
                 yield path, f"'{name}' ({machine.arch}) has no {lack} (put {these} on another machine)"
     yield from _shared_apart(deployment)
+    yield from _of_boards(deployment)
 
 
 def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:
@@ -84,6 +104,47 @@ def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:
         if runtime not in machine.runtimes:
             return f"{_RUNTIMES.get(runtime, runtime)}, so it can be a sensor only" if not machine.runtimes else runtime
     return ""
+
+
+def _of_boards(deployment: Deployment) -> Iterator[Problem]:
+    """What a device without Python cannot do, and where its site has to be."""
+    sites: dict[str, list[str]] = {}
+    for site in deployment.of_tier("edge"):
+        if boards_at(deployment, site.name):
+            sites.setdefault(site.machine, []).append(site.name)
+    for machine, these in sites.items():
+        if len(these) > 1:
+            why = f"{listed(these)} have devices without Python, which find one broker on '{machine}'"
+            yield "$.machines", f"{why} (put one of the sites on another machine)"
+    played: dict[str, str] = {}
+    for node in deployment.nodes.values():
+        if node.board is None:
+            continue
+        path = f"$.machines.{node.name}"
+        if node.board in played:
+            yield path, f"'{node.board}' plays '{played[node.board]}' already (a device without Python is one device)"
+        played[node.board] = node.name
+        yield from ((path, f"'{node.board}' {problem}") for problem in _of_board(deployment, node))
+
+
+def _of_board(deployment: Deployment, node: NodePlan) -> Iterator[str]:
+    if node.tier != "device" or node.parent is None:
+        yield "is a device without Python (name a device)"
+        return
+    site = deployment.nodes[node.parent]
+    if deployment.broker_url is not None:
+        yield "finds the broker of its site, and this run has one of its own (remove broker.url)"
+    if site.machine != node.machine:
+        near = f"finds its broker on '{node.machine}', and its site '{site.name}' is on '{site.machine}'"
+        yield f"{near} (put the site there, or invite it again with --near {site.machine})"
+    if deployment.links[f"{node.name} -> {site.name}"].shaped:
+        yield "cannot cross an emulated link (put it in a group of its own, whose link has no figures)"
+    if any(plan.deciders.get(node.name) == node.name for plan in deployment.workloads.values()):
+        yield "decides nothing itself (place it on the edge or the cloud)"
+    if any(node.name in plan.clients for plan in deployment.federated.values()):
+        yield "does not learn (have it in a group that does not)"
+    if any(move.node == node.name for move in deployment.moves):
+        yield "does not move (remove the move)"
 
 
 def _shared_apart(deployment: Deployment) -> Iterator[Problem]:

@@ -50,7 +50,8 @@ from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Brokered, Died, Elsewhere, Invalidated, Spool
 from edgebench.fabric.slices import WATCHER, LiveState
-from edgebench.topology.deployment import HERE, Deployment, LinkPlan
+from edgebench.lab.messages import DEVICE_PORT
+from edgebench.topology.deployment import HERE, Deployment, LinkPlan, boards_at
 from edgebench.topology.wording import listed
 
 Tell = Callable[[str], None]
@@ -234,7 +235,8 @@ class Execution:
     def _order_to_start(self, part: Part) -> Order:
         match part.kind:
             case "broker":
-                return StartBroker(part, self._inputs.deployment.broker_kind, self._users_at(part))
+                port = DEVICE_PORT if boards_at(self._inputs.deployment, site_of(part)) else 0
+                return StartBroker(part, self._inputs.deployment.broker_kind, self._users_at(part), port)
             case "relay":
                 deployment = self._inputs.deployment
                 shaped = (link for link in deployment.links.values() if link.shaped)
@@ -248,12 +250,12 @@ class Execution:
                 raise AssertionError(f"{part.name}: started by {part.started_by}")
 
     def _users_at(self, broker: Part) -> tuple[BrokerUser, ...]:
-        """Who may connect to a broker off loopback: each node, for its own topics."""
+        """Who may connect to a broker off loopback: each node, or the device that plays it, for its own topics."""
         passwords, deployment = self._network.passwords, self._inputs.deployment
         if not passwords:
             return ()
         may = permissions_at(deployment, site_of(broker))
-        return tuple(BrokerUser(node, passwords[node], what) for node, what in may.items())
+        return tuple(BrokerUser(name, passwords[name], what) for name, what in may.items())
 
     def _cloud_spec(self) -> CloudSpec:
         inputs = self._inputs

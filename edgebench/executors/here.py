@@ -177,7 +177,7 @@ class ThisMachine:
             name,
             self._work_dir / name,
             self._ports.host,
-            self._ports.free(),
+            order.port or self._ports.free(),
             self._trust,
             order.users,
             mutual=self._trust is not None,

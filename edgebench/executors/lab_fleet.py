@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError, TopologyError
-from edgebench.executors.assigning import by_tier, machines_of, problems
+from edgebench.executors.assigning import boards_of, by_tier, machines_of, played_by_boards, problems
 from edgebench.executors.execution import RunInputs, Tell
 from edgebench.executors.fleet import Fleet, Machines
 from edgebench.executors.here import ThisMachine
@@ -45,6 +45,7 @@ class LabFleet:
             deployment = by_tier(deployment, [machine for machine in self._infos.values() if machine.present])
             if not machines_of(deployment):
                 raise EdgebenchError(f"{file}: {self._why_nowhere()}")
+        deployment = played_by_boards(deployment, self._infos)
         found = list(problems(deployment, self._infos))
         if found:
             raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in found])
@@ -52,7 +53,7 @@ class LabFleet:
 
     def hold(self, deployment: Deployment, tell: Tell) -> None:
         """See `Fleet`."""
-        names = machines_of(deployment)
+        names = [*machines_of(deployment), *boards_of(deployment)]
         held = [f"{name} (serves {holder.run_id})" for name in names if (holder := self._infos[name].holder)]
         if held and self._wait:
             tell(f"waiting for {listed(held)}")
@@ -67,7 +68,9 @@ class LabFleet:
         for name in names:
             info = self._infos[name]
             spool.write(TookPart(MachineFacts(name, info.arch, info.cores, info.memory_mb, info.address)))
-        network = LabNetwork(deployment, {name: self._infos[name] for name in names}, self._client.here)
+        boards = {board: self._client.device_password(board) for board in boards_of(deployment)}
+        infos = {name: self._infos[name] for name in names}
+        network = LabNetwork(deployment, infos, self._client.here, boards)
         here = ThisMachine(inputs.run_dir, spool.write, network.listening, self._client.here)
         try:
             with JoinedMachines(self._client, deployment, inputs.run_dir, spool.write) as joined:
@@ -99,11 +102,14 @@ class LabNetwork:
     """See `Network`. Each machine is reached at the address by which the lab knows it, and this one by that by which a
     machine knows the lab."""
 
-    def __init__(self, deployment: Deployment, infos: Mapping[str, MachineInfo], trust: Trust) -> None:
-        self.passwords: Mapping[str, str] = {node: secrets.token_urlsafe(24) for node in deployment.nodes}
+    def __init__(
+        self, deployment: Deployment, infos: Mapping[str, MachineInfo], trust: Trust, boards: Mapping[str, str] = {}
+    ) -> None:
+        """boards: the passwords of devices without Python, which they keep from run to run."""
+        self.passwords: Mapping[str, str] = {**{node: secrets.token_urlsafe(24) for node in deployment.nodes}, **boards}
         self.trust: Trust | None = trust
         self._infos = infos
-        addresses = {machine.server_address for machine in infos.values()}
+        addresses = {machine.server_address for machine in infos.values() if machine.server_address}
         self._here = addresses.pop() if len(addresses) == 1 else None
 
     @property

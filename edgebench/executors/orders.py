@@ -24,11 +24,13 @@ class Listen(Frozen, frozen=True, tag="listen"):
 
 
 class StartBroker(Frozen, frozen=True, tag="broker"):
-    """Start a broker, and do not wait for it. users: who may connect; nobody is asked where there are none."""
+    """Start a broker, and do not wait for it. users: who may connect; nobody is asked where there are none. port: 0 for
+    any that is free."""
 
     part: Part
     kind: BrokerKind = "auto"
     users: tuple[BrokerUser, ...] = ()
+    port: int = 0
 
 
 class AwaitBroker(Frozen, frozen=True, tag="await-broker"):

@@ -220,7 +220,8 @@ def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None, s
     """(group, site, machine) -> the devices that share a process."""
     found: dict[tuple[str, str | None, str], list[NodePlan]] = {}
     for device in deployment.of_tier("device"):
-        found.setdefault((device.group, device.parent, device.machine), []).append(device)
+        if device.board is None:
+            found.setdefault((device.group, device.parent, device.machine), []).append(device)
     return found
 
 

@@ -33,6 +33,8 @@ def crossings(deployment: Deployment) -> tuple[Crossing, ...]:
     """What has to cross shaped links: every node's MQTT connections upwards, and files that it fetches and hands in."""
     found: list[Crossing] = []
     for node in deployment.nodes.values():
+        if node.board is not None:  # it goes straight to its broker
+            continue
         for parent in node.sites:
             link = deployment.links[f"{node.name} -> {parent}"]
             found += _across(deployment, uplink_address(node.name, parent), [link], broker_address(parent))
@@ -83,8 +85,8 @@ class Sited(NamedTuple):
 class Network(Protocol):
     """How the machines of a run reach each other.
 
-    passwords: by node, the one that it shows brokers of the run; empty where nobody is asked, since all is on loopback
-    and plain. Else all speak TLS, by the names of machines, and `trust` is this one's.
+    passwords: by node, and by device that plays one, what it shows brokers of the run; empty where nobody is asked,
+    since all is on loopback and plain. Else all speak TLS, by the names of machines, and `trust` is this one's.
     """
 
     passwords: Mapping[str, str]
@@ -132,6 +134,8 @@ class Wiring(NamedTuple):
         """Where each node finds things."""
         endpoints = {}
         for node in self.deployment.nodes.values():
+            if node.board is not None:
+                continue
             if node.tier == "device" and node.parent is not None:
                 broker, uplink = self._mqtt(node.name, node.parent), None
             elif node.parent is not None:

@@ -53,7 +53,8 @@ class Slice(msgspec.Struct, frozen=True):
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
     federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from, to or of these
     nodes. expected: by workload, how long the decisions on its samples may take. callers: for an edge that aggregates,
-    who may fetch and hand in there: `digest_of_token` -> devices.
+    who may fetch and hand in there: `digest_of_token` -> devices. boards: device -> the one without our software that
+    plays it, of an edge.
     """
 
     run_id: str
@@ -68,6 +69,7 @@ class Slice(msgspec.Struct, frozen=True):
     moves: tuple[Move, ...] = ()
     expected: dict[str, Expected] = {}
     callers: dict[str, list[str]] = {}
+    boards: dict[str, str] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -10,6 +10,9 @@ from __future__ import annotations
 ANY = "+"
 """Stands for every node in a topic that is subscribed to."""
 
+NOW = "now"
+"""Stands for the run that goes on, for devices without our software, which do not know its name."""
+
 
 def sample(run_id: str, device: str, workload: str) -> str:
     """Device to its site."""

@@ -144,7 +144,10 @@ class OperatorRoutes:
         holder = self._lab.mail.holder(member.name)
         presence, facts = self._lab.presence(member.name), member.facts
         if member.near is not None:
-            return MachineInfo(member.name, "device-only", member.role, True, holder=holder, near=member.near)
+            here = self._lab.url.host if member.near == HERE else ""
+            return MachineInfo(
+                member.name, "device-only", member.role, True, server_address=here, holder=holder, near=member.near
+            )
         mend, silent_s = self._lab.mend(facts), presence.silent_s
         if silent_s is None and member.seen_s is not None:
             silent_s = utc_now().timestamp() - member.seen_s

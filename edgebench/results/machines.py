@@ -71,7 +71,7 @@ def nodes_of(deployment: Deployment, processes: dict[str, ProcessFigures]) -> di
 
 def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures]) -> NodeFigures:
     if process is None:
-        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, plan.machine)
+        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, plan.board or plan.machine)
     used = processes[process]
     return NodeFigures(
         plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), plan.machine
@@ -82,7 +82,7 @@ def machines_of(deployment: Deployment, observations: Observations) -> dict[str,
     """Of each machine that held parts of the run, the server first."""
     time = ServerTime(deployment, observations.machines)
     host = observations.host
-    nodes = Counter(node.machine for node in deployment.nodes.values())
+    nodes = Counter(node.machine for node in deployment.nodes.values() if node.board is None)
     server = MachineFigures(
         arch=str(host.get("machine", "")),
         cores=int(host.get("cores", 0)),

@@ -114,7 +114,8 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
         yield f"the run was cut off before its {deployment.duration_s:g} s were over; run it to its end"
     if _unexpected(observations) or observations.invalidated:
         return  # then the others are stopped before their time
-    silent = [name for name in deployment.nodes if name not in (*observations.closed, *_wanted_dead(observations))]
+    ours = [node.name for node in deployment.nodes.values() if node.board is None]
+    silent = [name for name in ours if name not in (*observations.closed, *_wanted_dead(observations))]
     if silent:
         yield f"{listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
 

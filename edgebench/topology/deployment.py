@@ -35,7 +35,8 @@ class NodePlan(Frozen, frozen=True):
     """One node. `children` and `parent` are names of nodes; only the cloud has no parent.
 
     elsewhere: the edges that a device moves to, or the devices that come to an edge, besides its parent and children.
-    machine: that it runs on.
+    machine: that it runs on. board: the device without our software that plays it, beside that machine: nothing of ours
+    runs for it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class NodePlan(Frozen, frozen=True):
     children: tuple[str, ...]
     elsewhere: tuple[str, ...] = ()
     machine: str = HERE
+    board: str | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -160,6 +162,20 @@ class Deployment(Frozen, frozen=True):
     def of_tier(self, tier: Tier) -> tuple[NodePlan, ...]:
         """The nodes of a tier, in the order of the file."""
         return tuple(node for node in self.nodes.values() if node.tier == tier)
+
+
+def boards_at(deployment: Deployment, site: str) -> list[str]:
+    """The devices without our software below an edge."""
+    return [node.board for node in deployment.of_tier("device") if node.board is not None and node.parent == site]
+
+
+def as_placed(deployment: Deployment, placed: Deployment) -> Deployment:
+    """With each node where another deployment of the same nodes has it."""
+    nodes = {
+        name: msgspec.structs.replace(node, machine=placed.nodes[name].machine, board=placed.nodes[name].board)
+        for name, node in deployment.nodes.items()
+    }
+    return msgspec.structs.replace(deployment, nodes=nodes)
 
 
 def on_machines(deployment: Deployment, machines: Mapping[str, str]) -> Deployment:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from edgebench.fabric import topics
 from edgebench.fabric.brokers.settings import Permission
 from edgebench.fabric.topics import ANY
-from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan
+from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan, boards_at
 
 
 def permissions_at(deployment: Deployment, site: str) -> dict[str, Permission]:
@@ -22,31 +22,35 @@ def permissions_at(deployment: Deployment, site: str) -> dict[str, Permission]:
         edges = {edge.name: _edge_at_cloud(deployment, edge.name) for edge in deployment.of_tier("edge")}
         return {site: _cloud(deployment), **edges}
     devices = {
-        device.name: _device(deployment, device, site)
+        device.board or device.name: _board(deployment, device) if device.board else _device(deployment, device, site)
         for device in deployment.of_tier("device")
         if site in device.sites
     }
     return {site: _edge_at_site(deployment, site), **devices}
 
 
-def board_permission(deployment: Deployment, device: str) -> Permission:
-    """Of a device without our software, which speaks plain JSON: its own samples, and the decisions on them."""
-    run = deployment.run_id
+def _board(deployment: Deployment, device: NodePlan) -> Permission:
+    """Of a device without our software, which speaks plain JSON: its own samples, and the decisions on them. It goes by
+    its own name, in every run."""
+    return _samples(deployment, topics.NOW, device.name, str(device.board))
+
+
+def _samples(deployment: Deployment, run: str, device: str, name: str) -> Permission:
     travelling = _travelling(deployment, device)
     return Permission(
-        publish=tuple(topics.sample(run, device, workload) for workload in travelling),
-        subscribe=(topics.decision(run, device, ANY),) if travelling else (),
+        publish=tuple(topics.sample(run, name, workload) for workload in travelling),
+        subscribe=(topics.decision(run, name, ANY),) if travelling else (),
     )
 
 
 def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
     run, name = deployment.run_id, device.name
-    board = board_permission(deployment, name)
+    samples = _samples(deployment, run, name, name)
     decides = any(plan.deciders.get(name) == name for plan in deployment.workloads.values())
     learns = [workload for workload, plan in _federated(deployment).items() if name in plan.clients]
     return Permission(
         publish=(
-            *board.publish,
+            *samples.publish,
             topics.status(run, name),
             *(topics.fl_site_up(run, workload, name) for workload in learns),
         ),
@@ -61,15 +65,18 @@ def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
 def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
     run = deployment.run_id
     federated = bool(_federated(deployment))
+    boards = boards_at(deployment, edge)
     return Permission(
         publish=(
             topics.decision(run, ANY, ANY),
+            *(topics.decision(topics.NOW, board, ANY) for board in boards),
             topics.site_models(run, edge, ANY),
             topics.status(run, edge),
             *([topics.fl_site_down(run, ANY, ANY)] if federated else ()),
         ),
         subscribe=(
             topics.sample(run, ANY, ANY),
+            *(topics.sample(topics.NOW, board, ANY) for board in boards),
             *([topics.status(run, ANY), topics.fl_site_up(run, ANY, ANY)] if federated else ()),
         ),
     )

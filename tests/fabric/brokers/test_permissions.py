@@ -7,7 +7,7 @@ import pytest
 
 from edgebench.experiments.broker_check import traffic
 from edgebench.fabric import topics
-from edgebench.fabric.brokers.permissions import board_permission, permissions_at
+from edgebench.fabric.brokers.permissions import permissions_at
 from edgebench.fabric.brokers.settings import Permission
 from edgebench.fabric.topics import covers
 from edgebench.topology import resolve
@@ -119,10 +119,18 @@ def test_only_the_cloud_announces_models_to_edges() -> None:
     assert [user for user, each in may.items() if publishes(each, topics.models(RUN, "w"))] == ["cloud"]
 
 
-def test_a_board_without_our_software_sends_samples_and_hears_decisions_and_nothing_else() -> None:
-    assert board_permission(deployment("edge", learning=True), "bed-0") == Permission(
-        (topics.sample(RUN, "bed-0", "w"),), (topics.decision(RUN, "bed-0", "+"),)
-    )
+def test_a_board_that_plays_a_device_sends_samples_and_hears_decisions_by_its_own_name_and_nothing_else() -> None:
+    planned = deployment("edge", learning=False)
+    played = msgspec.structs.replace(planned.nodes["bed-0"], board="esp-1")
+    planned = msgspec.structs.replace(planned, nodes={**planned.nodes, "bed-0": played})
+    may = permissions_at(planned, "ward-0")
+    assert "bed-0" not in may
+    assert may["esp-1"] == Permission((topics.sample("now", "esp-1", "w"),), (topics.decision("now", "esp-1", "+"),))
+    assert hears(may["ward-0"], topics.sample("now", "esp-1", "w"))
+    assert publishes(may["ward-0"], topics.decision("now", "esp-1", "w"))
+    elsewhere = permissions_at(planned, "ward-1")
+    assert "esp-1" not in elsewhere
+    assert not hears(elsewhere["ward-1"], topics.sample("now", "esp-1", "w"))
 
 
 def test_without_a_federation_nobody_may_use_its_topics() -> None:
