@@ -66,7 +66,8 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
         path = "$.machines"
         machine = machines.get(name)
         if machine is None:
-            yield path, f"no machine '{name}' has joined the lab{did_you_mean(name, machines)}"
+            mend = did_you_mean(name, machines) or " (edgebench lab invite says how one does)"
+            yield path, f"no machine '{name}' has joined the lab{mend}"
         elif not machine.present:
             yield path, f"'{name}' is not there{_last_seen(machine)} (see to its power and network)"
         elif not machine.same_code:

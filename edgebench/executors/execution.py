@@ -83,30 +83,8 @@ class RunInputs:
     retrain: bool = False
 
 
-def start(
-    plan: RunPlan,
-    machines: Mapping[str, Machine],
-    inputs: RunInputs,
-    spool: Spool,
-    tell: Tell,
-    network: Network,
-) -> Execution:
-    """Start every part on its machine; what the execution observes is written to `spool` as it happens.
-
-    machines: by name, all that the plan names, and this one. network: between them. Raises EdgebenchError where a part
-    does not come up; then nothing is left running.
-    """
-    execution = Execution(plan, machines, inputs, spool, tell, network)
-    try:
-        execution.start()
-    except BaseException:
-        execution.stop()
-        raise
-    return execution
-
-
 class Execution:
-    """A run that goes on. Made by `start`."""
+    """A run: `start`, `watch`, and `stop` however that went."""
 
     def __init__(
         self,
@@ -117,6 +95,8 @@ class Execution:
         tell: Tell,
         network: Network,
     ) -> None:
+        """machines: by name, all that the plan names, and this one. spool: takes what the execution observes, as it
+        happens. network: between the machines."""
         self._plan = plan
         self._machines = machines
         self._inputs = inputs
@@ -142,7 +122,8 @@ class Execution:
         self._supervisor: Supervisor | None = None
 
     def start(self) -> None:
-        """Start the parts, those of a stage side by side."""
+        """Start every part on its machine, those of a stage side by side. Raises EdgebenchError where one does not come
+        up."""
         if self._external is not None:
             sites = (node.name for node in self._inputs.deployment.nodes.values() if node.tier != "device")
             self._spool.write(*(Brokered(site, "external", None) for site in sites))

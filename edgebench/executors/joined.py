@@ -13,6 +13,7 @@ import msgspec
 
 from edgebench.clock import now_s
 from edgebench.core.clocks import Exchange
+from edgebench.errors import describe_error
 from edgebench.executors.here import RECORDS
 from edgebench.executors.orders import Gone, Noted, Order, Report
 from edgebench.fabric.records import Brokered, Compared, Elsewhere, Entry
@@ -74,6 +75,14 @@ class JoinedMachines:
         self._thread.join()
 
     def _hear(self) -> None:
+        try:
+            self._hear_on()
+        except Exception as error:
+            # Nothing that these machines tell would ever be heard again.
+            self._lose_all(f"cannot be heard any more: {describe_error(error)}")
+            raise
+
+    def _hear_on(self) -> None:
         after = 0
         heard_s = next_compare_s = now_s()
         while not self._over.is_set():
@@ -88,10 +97,13 @@ class JoinedMachines:
                 heard_s = now_s()
             except LabError as error:
                 if now_s() - heard_s > LOST_S:
-                    for machine in self.machines.values():
-                        machine.lose(f"was lost with the lab: {error}")
+                    self._lose_all(f"was lost with the lab: {error}")
                     return
                 self._over.wait(_AGAIN_S)
+
+    def _lose_all(self, why: str) -> None:
+        for machine in self.machines.values():
+            machine.lose(why)
 
     def _note_clocks(self) -> None:
         for name, last_ns in self._compared.items():

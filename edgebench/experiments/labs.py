@@ -11,6 +11,7 @@ from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.executors.runner import obey
 from edgebench.fabric.listening import PORTS
+from edgebench.fabric.node_process import end_with_thread
 from edgebench.lab import joining, services
 from edgebench.lab.addresses import parse_listen
 from edgebench.lab.facts import facts_of_this_machine
@@ -47,6 +48,7 @@ def join_lab(
     """
     if install:
         services.check_systemd()
+    threading.excepthook = end_with_thread
     with joining.only_process():
         identity = joining.known_in(url) if token is None else _admitted(url, token, name, tell)
     tell(f"{identity.url}: this machine is in the lab, as {identity.name!r} ({_ROLES[identity.role]})")

@@ -21,7 +21,7 @@ import psutil
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
-from edgebench.executors.execution import RunInputs, start
+from edgebench.executors.execution import Execution, RunInputs
 from edgebench.executors.faults import FaultDriver, FaultTimer
 from edgebench.executors.fleet import Fleet
 from edgebench.executors.open_files import allow_open_files
@@ -194,8 +194,9 @@ def _execute(
     with _reaper(run_dir), progress, _interrupted_once(heard) as no_longer_interrupted:
         try:
             with fleet.open(inputs, spool) as (machines, network):
-                execution = start(plan, machines, inputs, spool, progress.tell, network)
+                execution = Execution(plan, machines, inputs, spool, progress.tell, network)
                 try:
+                    execution.start()
                     with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
                         execution.watch(progress.show, faults.begin)
                 finally:

@@ -131,8 +131,9 @@ def test_an_upload_that_times_out_once_is_tried_again(tmp_path: Path) -> None:
         thread = threading.Thread(target=take_the_second)
         thread.start()
         with ControlClient(f"http://127.0.0.1:{server.getsockname()[1]}", "token", patience_s=1.5) as client:
-            hand_in(client, "records/ward", spool)
+            sent_bytes = hand_in(client, "records/ward", spool)
         thread.join()
+    assert sent_bytes == 2 * len(b"rows")
 
 
 @pytest.mark.parametrize(("status", "said"), [(401, "no such token"), (403, "this token does not speak for ward")])

@@ -45,8 +45,12 @@ def test_the_first_model_that_a_node_refuses_ends_the_waiting_with_the_nodes_wor
 def test_only_devices_have_to_drain() -> None:
     async def course() -> None:
         status = RunStatus(devices=["bed-0"], edges=["ward"])
+        drained = asyncio.ensure_future(status.all_drained())
+        status.beat(Heartbeat(["ward"], ready=True, drained=True))
+        await asyncio.sleep(0)
+        assert not drained.done()
         status.beat(Heartbeat(["bed-0"], ready=True, drained=True))
-        await asyncio.wait_for(status.all_drained(), 5.0)
+        await asyncio.wait_for(drained, 5.0)
 
     asyncio.run(course())
 

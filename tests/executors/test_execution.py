@@ -10,7 +10,7 @@ import pytest
 
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import FabricError
-from edgebench.executors.execution import Execution, RunInputs, start
+from edgebench.executors.execution import Execution, RunInputs
 from edgebench.executors.faults import CutLink, FaultDriver, FaultTimer, Kill, TimedInjection
 from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import AllEnded, End, Failed, Listen, Order, Report, Up
@@ -45,8 +45,10 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
     run_dir = inputs.run_dir
     spool = Spool(run_dir / COMMAND_SPOOL)
     spool.write(Opened(now_ns(), {}))
-    execution = start(plan, {HERE: ThisMachine(run_dir, spool.write)}, inputs, spool, lambda _what: None, Loopback())
+    here = ThisMachine(run_dir, spool.write)
+    execution = Execution(plan, {HERE: here}, inputs, spool, lambda _what: None, Loopback())
     try:
+        execution.start()
         listed = (run_dir / WORK / PROCESSES).read_text().splitlines()
         parts = [psutil.Process(int(line.split()[0])) for line in listed]
         assert len(parts) == 3 + 1 + 2 + 2  # brokers, cloud, edges, agents

@@ -56,6 +56,7 @@ def test_the_embedded_broker_would_pass_too(tmp_path: Path) -> None:
     with make_broker(BrokerSettings("site", tmp_path)) as broker:
         probe_access(parse_broker_url(broker.url), ALL)
         probe_sizes(parse_broker_url(broker.url), ALL)
+        assert retained_at(parse_broker_url(broker.url)) == []
 
 
 def test_an_access_list_that_allows_nothing_of_a_run_is_named(mosquitto: Path, tmp_path: Path) -> None:

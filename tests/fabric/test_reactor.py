@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from edgebench.clock import NS_PER_MS, now_ns
+from edgebench.clock import NS_PER_MS, now_ns, now_s
 from edgebench.fabric.reactor import READ, WRITE, Reactor
 from tests.fabric.crowding import crowded
 
@@ -79,8 +79,10 @@ def test_a_call_from_another_thread_wakes_the_reactor(reactor: Reactor) -> None:
 def test_stop_from_another_thread_ends_an_idle_run(reactor: Reactor) -> None:
     stopper = threading.Timer(0.01, reactor.stop)
     stopper.start()
+    began_s = now_s()
     reactor.run()
     stopper.join()
+    assert now_s() - began_s >= 0.01
 
 
 def test_a_readable_socket_is_served_until_it_is_not_watched_any_more(reactor: Reactor) -> None:
@@ -148,11 +150,18 @@ def test_unwatching_what_is_not_watched_is_fine(reactor: Reactor) -> None:
 def test_the_end_of_a_pipe_can_be_watched(reactor: Reactor) -> None:
     read_fd, write_fd = os.pipe()
     with os.fdopen(read_fd, "rb") as reader, os.fdopen(write_fd, "wb") as writer:
-        reactor.watch(reader, READ, lambda _events: reactor.stop())
+        seen: list[int] = []
+
+        def ready(events: int) -> None:
+            seen.append(events)
+            reactor.stop()
+
+        reactor.watch(reader, READ, ready)
         writer.write(b"x")
         writer.flush()
         reactor.run()
         reactor.unwatch(reader)
+    assert [bool(events & READ) for events in seen] == [True]
 
 
 def test_it_waits_as_exactly_above_a_thousand_descriptors() -> None:
@@ -178,6 +187,8 @@ def test_it_waits_as_exactly_above_a_thousand_descriptors() -> None:
 def test_a_call_that_comes_when_the_reactor_is_closed_is_nobodys() -> None:
     reactor = Reactor()
     reactor.close()
-    thread = threading.Thread(target=reactor.call_soon_threadsafe, args=(lambda: None,))
+    called: list[None] = []
+    thread = threading.Thread(target=reactor.call_soon_threadsafe, args=(lambda: called.append(None),))
     thread.start()
     thread.join()  # an exception in it is an error of this test
+    assert called == []

@@ -16,8 +16,8 @@ def test_a_server_that_reuses_addresses_can_listen_at_it_and_be_reached() -> Non
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", held.port))
         server.listen()
-        socket.create_connection(("127.0.0.1", held.port), 5.0).close()
-        server.accept()[0].close()
+        with socket.create_connection(("127.0.0.1", held.port), 5.0) as client, server.accept()[0] as accepted:
+            assert accepted.getpeername() == client.getsockname()
     held.release()
 
 
