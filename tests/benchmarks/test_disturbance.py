@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = {"valid", "reasons", "kinds", "disturbed_share", "spans", "workloads", "load_from_s"}
+RUN = {"valid", "reasons", "notes", "kinds", "disturbed_share", "spans", "workloads", "load_from_s"}
 LATE = {"mean_late_ms", "most_late_ms", "most_hiccup_ms"}
 HOST = {"busy", "full", "foreign", "stolen", "pressure"}
 

@@ -46,7 +46,7 @@ def test_a_board_that_publishes_json_gets_its_decisions_and_the_run_is_valid(
         stderr=subprocess.PIPE,
         text=True,
     )
-    decisions = []
+    decisions: list[dict[str, object]] = []
     until_s = now_s() + RUN_PATIENCE_S
     while running.poll() is None and now_s() < until_s and not decisions:
         decisions = _asked(folder, "watch")
