@@ -11,12 +11,13 @@ import hashlib
 import importlib.util
 import io
 import re
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import edgebench
 from edgebench.fabric.tls import private_folder, write_private
@@ -25,7 +26,8 @@ from edgebench.topology.shipped import shipped
 
 _PACKAGES = ("cloud", "device_agent", "edge_node", "edgebench")
 _TOPOLOGIES = "edgebench/topologies"
-_OWN_DATA = ("entry_points.txt",)
+_PYPROJECT = Path(edgebench.__file__).resolve().parent.parent / "pyproject.toml"
+"""Where what runs here is a clone."""
 _WHEEL = "Wheel-Version: 1.0\nGenerator: edgebench lab\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 _KEPT = 4
@@ -39,12 +41,21 @@ class Wheel(NamedTuple):
     sha256: str
 
 
+class _About(NamedTuple):
+    """What pip is told of a package: METADATA without a version, and entry_points.txt."""
+
+    metadata: str
+    entry_points: str
+
+
 def own_wheel(folder: Path) -> Wheel:
     """The wheel of what runs here, in this folder. Raises LabError where what runs here was never installed."""
+    about = _about()
     # A version of its own: pip then sees that it differs from what a board has, whatever that was.
-    version = f"{edgebench.__version__}+lab.c{code_digest()[:10]}"
+    digest = hashlib.sha256("\0".join((code_digest(), *about)).encode()).hexdigest()
+    version = f"{edgebench.__version__}+lab.c{digest[:10]}"
     path = private_folder(folder) / f"edgebench-{version}-py3-none-any.whl"
-    data = _packed(version)
+    data = _packed(version, about)
     if not path.exists():
         write_private(path, data)
         for old in sorted(folder.glob("*.whl"), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
@@ -78,15 +89,40 @@ def _package_files() -> Iterator[tuple[str, Path]]:
 
 
 @cache
-def _packed(version: str) -> bytes:
+def _about() -> _About:
+    """Of a clone, what its pyproject.toml says now: what was installed in it is as old as the last `pip install -e`."""
+    if _PYPROJECT.is_file():
+        project = tomllib.loads(_PYPROJECT.read_text())["project"]
+        if project["name"] == edgebench.__name__:
+            return _described(project)
     try:
-        installed = distribution("edgebench")
+        installed = distribution(edgebench.__name__)
     except PackageNotFoundError:
         raise LabError(
             "edgebench is not installed here, so there is no wheel of it (pip install -e '.[lab]')"
         ) from None
+    metadata = re.sub(r"(?m)^Version: .*\n", "", installed.read_text("METADATA") or "", count=1)
+    return _About(metadata, installed.read_text("entry_points.txt") or "")
+
+
+def _described(project: dict[str, Any]) -> _About:
+    """project: the table of that name of a pyproject.toml."""
+    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Requires-Python: {project['requires-python']}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in project["dependencies"]]
+    for extra, requirements in project["optional-dependencies"].items():
+        lines.append(f"Provides-Extra: {extra}")
+        for requirement in requirements:
+            what, _, where = requirement.partition(";")
+            marker = f"({where.strip()}) and extra == '{extra}'" if where else f"extra == '{extra}'"
+            lines.append(f"Requires-Dist: {what.strip()} ; {marker}")
+    scripts = [f"{name} = {target}" for name, target in project["scripts"].items()]
+    return _About("\n".join((*lines, "")), "\n".join(("[console_scripts]", *scripts, "")))
+
+
+@cache
+def _packed(version: str, about: _About) -> bytes:
     info = f"edgebench-{version}.dist-info"
-    metadata = re.sub(r"(?m)^Version: .*$", f"Version: {version}", installed.read_text("METADATA") or "", count=1)
+    metadata = about.metadata.replace("\nName:", f"\nVersion: {version}\nName:", 1)
     record = []
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
@@ -105,8 +141,7 @@ def _packed(version: str) -> bytes:
             add(f"{_TOPOLOGIES}/{name}.yaml", file.read_bytes())
         add(f"{info}/METADATA", metadata.encode())
         add(f"{info}/WHEEL", _WHEEL.encode())
-        for name in _OWN_DATA:
-            add(f"{info}/{name}", (installed.read_text(name) or "").encode())
+        add(f"{info}/entry_points.txt", about.entry_points.encode())
         record.append(f"{info}/RECORD,,\n")
         wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD", _LONG_AGO), "".join(record))
     return packed.getvalue()

@@ -2,34 +2,80 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import edgebench
 from edgebench.lab.wheel import code_digest, own_wheel
 from tests.conftest import ROOT
 from tests.lab.labs import Lab
 
+PACKAGES = ("cloud", "device_agent", "edge_node", "edgebench")
 PRINT_DIGEST = "from edgebench.lab.wheel import code_digest; print(code_digest())"
+PRINT_WHEEL = "import pathlib, edgebench.lab.wheel as lab; print(lab.own_wheel(pathlib.Path('wheels')).path)"
+
+
+def about(wheel: Path) -> tuple[set[Requirement], str | None, str]:
+    """What pip goes by: what it requires but for tests, of which Python, and the commands that it brings."""
+    with zipfile.ZipFile(wheel) as opened:
+        (info,) = {name.partition("/")[0] for name in opened.namelist() if ".dist-info/" in name}
+        metadata = message_from_bytes(opened.read(f"{info}/METADATA"))
+        commands = opened.read(f"{info}/entry_points.txt").decode()
+    assert f"{metadata['Name']}-{metadata['Version']}" == info.removesuffix(".dist-info")
+    requirements = {Requirement(line) for line in metadata.get_all("Requires-Dist", [])}
+    # hatchling writes out what an extra of extras means.
+    of_use = {each for each in requirements if not re.search(r"extra == .(test|dev).$", str(each))}
+    return of_use, metadata["Requires-Python"], commands
 
 
 def test_a_wheel_is_what_runs_here_and_the_same_when_it_is_packed_again(tmp_path: Path) -> None:
     one, two = own_wheel(tmp_path / "one"), own_wheel(tmp_path / "two")
     assert one.path.read_bytes() == two.path.read_bytes()
-    assert one.path.name == f"edgebench-{edgebench.__version__}+lab.c{code_digest()[:10]}-py3-none-any.whl"
+    assert one.path.name.startswith(f"edgebench-{edgebench.__version__}+lab.c")
     with zipfile.ZipFile(one.path) as wheel:
         names = set(wheel.namelist())
-    for package in ("cloud", "device_agent", "edge_node", "edgebench"):
+    for package in PACKAGES:
         sources = {file.relative_to(ROOT).as_posix() for file in (ROOT / package).rglob("*.py")}
         assert sources <= names
     shipped = {f"edgebench/topologies/{file.name}" for file in (ROOT / "topologies").glob("*.yaml")}
     assert shipped <= names
     assert not any("__pycache__" in name or name.startswith("tests") for name in names)
+
+
+def test_a_clone_that_has_changed_since_it_was_installed_gives_what_it_requires_now(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    for folder in (*PACKAGES, "topologies"):
+        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "LICENSE", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    changed = (clone / "pyproject.toml").read_text().replace("dependencies = [", "dependencies = [\n'brand-new>=7',", 1)
+    changed = changed.replace("onnx = [", 'onnx = [\n\'newer; sys_platform == "linux" or python_version < "3.13"\',')
+    (clone / "pyproject.toml").write_text(changed)
+    said = subprocess.run(
+        [sys.executable, "-c", PRINT_WHEEL],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(clone)},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    wheel = tmp_path / said.stdout.strip()
+    assert Requirement("brand-new>=7") in about(wheel)[0]
+    assert wheel.name != own_wheel(tmp_path).path.name, "pip would keep what a board has"
+    build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "built"))
+    subprocess.run(build, cwd=clone, capture_output=True, check=True)
+    (built,) = (tmp_path / "built").iterdir()
+    assert about(wheel)[:2] == about(built)[:2]
+    assert sorted(about(wheel)[2].split()) == sorted(about(built)[2].split())
 
 
 @pytest.mark.parametrize("is_it", [True, False])
@@ -57,13 +103,16 @@ def test_the_line_that_is_printed_installs_that_wheel_and_no_other(lab: Lab, tmp
         return
     assert done.returncode == 0, done.stderr
     said = subprocess.run(
-        [sys.executable, "-c", PRINT_DIGEST],
+        [sys.executable, "-c", f"{PRINT_DIGEST}; {PRINT_WHEEL}"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(target)},
         capture_output=True,
         text=True,
     )
-    assert said.stdout.strip() == code_digest(), said.stderr
+    assert said.returncode == 0, said.stderr
+    digest, wheel_of_it = said.stdout.split()
+    assert digest == code_digest()
+    assert about(tmp_path / wheel_of_it) == about(own_wheel(tmp_path).path)
     assert (target / "bin" / "edgebench").exists()
 
 
