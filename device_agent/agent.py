@@ -178,6 +178,8 @@ class DeviceAgent:
             self.process.reactor.call_at(state.start_ns, self._tick)
         elif state.phase == "ending":
             self._write_lost()
+            if self._learning is not None:
+                self._learning.note_usage()
             self.process.finish()
 
     def _tick(self) -> None:
@@ -208,8 +210,6 @@ class DeviceAgent:
         if self.rows:
             self.process.write(SampleRows(self.rows[:]))
             self.rows.clear()
-        if self._learning is not None:
-            self._learning.note_usage()
 
 
 def _let_follow(streams: list[Stream]) -> None:

@@ -82,10 +82,12 @@ class LearnerProcess:
     def usage(self) -> Usage | None:
         """What the children have used so far, those that have ended included; None before the first."""
         with self._lock:
-            used = None if self._child is None else self._child.usage()
-            if used is not None:
-                return Usage(used.at_ns, self._ended_cpu_s + used.cpu_s, used.rss_bytes)
-            return Usage(now_ns(), self._ended_cpu_s, 0) if self._ended_cpu_s else None
+            child, ended_cpu_s = self._child, self._ended_cpu_s
+        # Without the lock, for which the reactor waits: it is asked of the system, process by process.
+        used = None if child is None else child.usage()
+        if used is not None:
+            return Usage(used.at_ns, ended_cpu_s + used.cpu_s, used.rss_bytes)
+        return Usage(now_ns(), ended_cpu_s, 0) if ended_cpu_s else None
 
     def put(self, job: LearnerRequest) -> None:
         """Queue a job."""

@@ -6,6 +6,7 @@ ones have a child each.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from edgebench.federated.client_bundle import KERAS_BACKENDS, read_info
 from edgebench.federated.message_client import ContentFiles, MessageClient, Received
 from edgebench.seeds import seed_for
 from edgebench.topology.deployment import FederatedPlan
+
+_USAGE_S = 0.5
 
 
 class _Client(NamedTuple):
@@ -47,6 +50,8 @@ class Learning:
             for name, each in plan.federated.items()
             if each.over_mqtt
         }
+        self._closing = threading.Event()
+        self._usage_thread = threading.Thread(target=self._note_usage_again, name="usage of learners", daemon=True)
         self._learners: list[LearnerProcess] = []
         self._learner_of: dict[str, LearnerProcess] = {}
         for backend, workloads in by_keras_backend(learned).items():
@@ -56,6 +61,7 @@ class Learning:
             learner = LearnerProcess(spec, replies, self._learned, keras_backend=backend)
             self._learners.append(learner)
             self._learner_of.update(dict.fromkeys(workloads, learner))
+        self._usage_thread.start()
 
     def attach(self, device: str, connection: Connection) -> None:
         """Let a device take part, by a connection that is not started yet."""
@@ -94,7 +100,8 @@ class Learning:
             client.messages.reconnected()
 
     def note_usage(self) -> None:
-        """Write down what the processes that learn have used, once there has been one."""
+        """Write down what the processes that learn have used, once there has been one. From any thread, but none that
+        samples wait for: every process is looked at."""
         usages = [usage for learner in self._learners if (usage := learner.usage()) is not None]
         if usages:
             used = Usage(
@@ -106,12 +113,18 @@ class Learning:
 
     def close(self) -> None:
         """End the children; what they were doing is nobody's concern any more."""
+        self._closing.set()
+        self._usage_thread.join()
         for learner in self._learners:
             learner.close()
         for client in self._clients.values():
             client.messages.close()
         self._transfers.close()
         self._contents.close()
+
+    def _note_usage_again(self) -> None:
+        while not self._closing.wait(_USAGE_S):
+            self.note_usage()
 
     def _asked(self, topic: str, received: Received) -> None:
         client = self._clients[topic]

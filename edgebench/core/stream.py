@@ -21,6 +21,8 @@ from edgebench.topology.model import After, Offline
 _CLOSED_LOOP_LEAST_S = 10.0
 _AGAINST_OVERRUN = 64
 """Samples sent in one turn of the loop at most, so that decisions are read meanwhile."""
+_CUT_MARGIN_S = 1.0
+"""A link is cut by another process, at its time or a little later."""
 _BACKED_UP_NS = NS_PER_MS
 """How soon an offline load looks again whether its way takes more."""
 
@@ -81,6 +83,8 @@ class Stream:
     __slots__ = (
         "_all_at_once",
         "_awaited",
+        "_cut_ns",
+        "_cut_s",
         "_decided_before",
         "_end_ns",
         "_given_up",
@@ -138,6 +142,9 @@ class Stream:
         self._all_at_once = isinstance(plan.load, Offline)
         self._start_ns = 0
         self._end_ns = 0
+        self._cut_s = None if expected is None else expected.cut_s.get(device)
+        self._cut_ns: int | None = None
+        """From when on no decision can come any more, whatever becomes of the run."""
         self._awaited = plan.load.workloads if isinstance(plan.load, After) else ()
         self._decided_before: dict[int, int] = {}
         self._given_up: dict[int, int] = {}
@@ -147,6 +154,8 @@ class Stream:
         """Sense from `start_ns` on. trace_s: the times of a trace, where the load is one."""
         self._start_ns = start_ns
         self._end_ns = start_ns + int(duration_s * NS_PER_S)
+        if self._cut_s is not None:
+            self._cut_ns = start_ns + int((self._cut_s + _CUT_MARGIN_S) * NS_PER_S)
         if self._query_size is not None:
             self._time.call_at(start_ns, partial(self._query, start_ns))
             return
@@ -226,24 +235,31 @@ class Stream:
             self._way.send_again(envelope)
 
     def give_up_query(self, now: int) -> None:
-        """A closed loop whose query got no decision for too long goes on with the next; what was open is lost."""
+        """A closed loop whose query got no decision for too long, or can get none, goes on with the next; what was open
+        is lost. Where no decision can come any more it ends."""
         if self._query_size is None or not self.pending:
             return
         since_ns = max(*(pending.captured_ns for pending in self.pending.values()), self.last_arrival_ns)
-        if now - max(since_ns, self._start_ns + self.timeout.back_ns) > self.timeout.quiet_ns:
-            self._given_up.update((seq, pending.captured_ns) for seq, pending in self.pending.items())
+        waits_until_ns = max(since_ns, self._start_ns + self.timeout.back_ns) + self.timeout.quiet_ns
+        is_cut = self._cut_ns is not None and now >= self._cut_ns
+        if is_cut or self._all_hopeless or now > waits_until_ns:
+            self._given_up.update(
+                (seq, pending.captured_ns) for seq, pending in self.pending.items() if seq not in self._hopeless
+            )
             self.give_up()
-            self._query(now)
+            if not is_cut:
+                self._query(now)
 
     def waits_until_ns(self, last_sign_ns: int) -> int | None:
         """When the samples that are undecided after the end are given up; None where no decision can come any more.
 
         last_sign_ns: when the last decision came to any stream of the process.
         """
-        if all(seq in self._hopeless for seq in self.pending):
+        if self._all_hopeless:
             return None
         since_ns = max(last_sign_ns, self._end_ns, self._start_ns + self.timeout.back_ns)
-        return min(since_ns + self.timeout.quiet_ns, self._end_ns + round(LONGEST_DRAIN_S * NS_PER_S))
+        until_ns = min(since_ns + self.timeout.quiet_ns, self._end_ns + round(LONGEST_DRAIN_S * NS_PER_S))
+        return until_ns if self._cut_ns is None else min(until_ns, self._cut_ns)
 
     def give_up(self) -> None:
         """Write down the samples that never got a decision; they no longer wait."""
@@ -255,6 +271,10 @@ class Stream:
             )
         self.pending.clear()
         self._hopeless.clear()
+
+    @property
+    def _all_hopeless(self) -> bool:
+        return all(seq in self._hopeless for seq in self.pending)
 
     def _note_time(self, took_ns: int) -> None:
         self.timeout.slowest_ns = max(self.timeout.slowest_ns, took_ns)

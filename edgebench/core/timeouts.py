@@ -23,13 +23,15 @@ class Expected(msgspec.Struct, frozen=True):
 
     fixed_s: latency and jitter of its links both ways, and how long a batch waits to be filled. s_per_byte: for each
     byte of a sample, on links with a rate, behind a sample of every other device that shares it. at_least_s: how long
-    a decision is of use. back_s: from the start of the streams, when a link that was cut is there again.
+    a decision is of use. back_s: from the start of the streams, when a link that was cut is there again. cut_s:
+    likewise, by device, when a link that all its decisions cross is cut for good.
     """
 
     fixed_s: float = 0.0
     s_per_byte: float = 0.0
     at_least_s: float = 0.0
     back_s: float = 0.0
+    cut_s: dict[str, float] = {}
 
 
 class DecisionTimeout:
@@ -78,7 +80,25 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
         s_per_byte=max(s_per_byte, default=0.0),
         at_least_s=(plan.deadline_ms or 0.0) / 1e3,
         back_s=max(back_s, default=0.0),
+        cut_s=_cut_s(plan, deployment),
     )
+
+
+def _cut_s(plan: WorkloadPlan, deployment: Deployment) -> dict[str, float]:
+    """When which device is cut off for good from all that decides its samples."""
+    cuts = [(fault.link, fault.at_s) for fault in deployment.faults if fault.for_s is None]
+    cut_s: dict[str, float] = {}
+    for device in plan.deciders if cuts else ():
+        if len(deployment.nodes[device].sites) > 1:
+            continue  # it may be elsewhere by then
+        links = _links_of(device, plan, deployment)
+        if plan.cascade is not None:
+            links = links[:1]  # the edge decides most by itself
+        crossed = {link.name for link in links}
+        of_device = [at_s for link, at_s in cuts if link in crossed]
+        if of_device:
+            cut_s[device] = min(of_device)
+    return cut_s
 
 
 def _links_of(device: str, plan: WorkloadPlan, deployment: Deployment) -> list[LinkPlan]:

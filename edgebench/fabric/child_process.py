@@ -108,6 +108,7 @@ class ChildProcess:
         assert self.process.stdout is not None
         source = self.process.stdout.fileno()
         until_s = None if timeout_s is None else now_s() + timeout_s
+        has_ended = False
         while (end := self._unread.find(b"\n")) < 0:
             if until_s is not None and now_s() > until_s:
                 raise TimeoutError
@@ -118,8 +119,10 @@ class ChildProcess:
                     self.wait(_GUARD_MARGIN_S)
                     return b""
                 self._unread += chunk
-            elif self.has_ended:
+            elif has_ended:
                 return b""
+            else:
+                has_ended = self.has_ended  # what it wrote as it ended is looked for once more
         line = bytes(self._unread[:end])
         del self._unread[: end + 1]
         return line
@@ -233,10 +236,12 @@ async def lines_of(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
     assert process.stdout is not None
     while True:
         reading = asyncio.ensure_future(process.stdout.readline())
+        has_ended = False
         try:
             while not (await asyncio.wait({reading}, timeout=_LOOK_S))[0]:
-                if process.returncode is not None:
+                if has_ended:
                     return
+                has_ended = process.returncode is not None  # what it wrote as it ended is looked for once more
         finally:
             if not reading.done():
                 reading.cancel()

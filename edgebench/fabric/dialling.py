@@ -16,6 +16,39 @@ from edgebench.fabric.endpoints import Address, BrokerUrl, addresses_of
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
 from edgebench.fabric.tls import context_to
 
+Found = Callable[[list[Address] | OSError], None]
+
+
+class _Lookups:
+    """Asks for addresses of names: once, and in one thread, for all who ask while the answer is not there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[str, int], list[Found]] = {}
+
+    def ask(self, host: str, port: int, found: Found) -> None:
+        """found: called in a thread of its own, which may take many seconds."""
+        with self._lock:
+            waiting = self._waiting.setdefault((host, port), [])
+            waiting.append(found)
+            if len(waiting) > 1:
+                return
+        threading.Thread(target=self._look_up, args=(host, port), name=f"address of {host}", daemon=True).start()
+
+    def _look_up(self, host: str, port: int) -> None:
+        answer: list[Address] | OSError
+        try:
+            answer = addresses_of(host, port)
+        except OSError as error:
+            answer = error
+        with self._lock:
+            waiting = self._waiting.pop((host, port))
+        for found in waiting:
+            found(answer)
+
+
+_lookups = _Lookups()
+
 
 class Dial:
     """One attempt to reach a broker.
@@ -59,18 +92,16 @@ class Dial:
             self._resolved(addresses_of(self._broker.host, self._broker.port, socket.AI_NUMERICHOST))
         except OSError:
             # A name: asking for its address may take many seconds.
-            threading.Thread(target=self._resolve, name=f"address of {self._broker.host}", daemon=True).start()
+            _lookups.ask(self._broker.host, self._broker.port, self._found)
 
-    def _resolve(self) -> None:
-        try:
-            found = partial(self._resolved, addresses_of(self._broker.host, self._broker.port))
-        except OSError as error:
-            found = partial(self._fail, str(error))
+    def _found(self, answer: list[Address] | OSError) -> None:
+        """In a thread of the lookups."""
         if not self._over:  # else the reactor may be no more
-            self._reactor.call_soon_threadsafe(found)
+            do = partial(self._fail, str(answer)) if isinstance(answer, OSError) else partial(self._resolved, answer)
+            self._reactor.call_soon_threadsafe(do)
 
     def _resolved(self, addresses: list[Address]) -> None:
-        self._addresses = addresses
+        self._addresses = list(addresses)
         self._next(f"no address of {self._broker.host} is known")
 
     def _next(self, why: str) -> None:

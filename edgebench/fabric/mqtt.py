@@ -27,6 +27,8 @@ _CONNECT_S = 5.0
 _GOODBYE_S = 1.0
 _HOUSEKEEPING_S = 5.0
 _RESUBSCRIBE_S = 1.0
+_STEADY_S = 5.0
+"""A connection that has stood for so long was none that a broker accepts only to break it."""
 _RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
 
@@ -84,6 +86,7 @@ class Connection:
         self._flush_asked = False
         self._closing = False
         self._attempt = 0
+        self._up_since_s: float | None = None
         self._housekeeping: Timer | None = None
         self._dial: Dial | None = None
         if broker.username is not None:
@@ -195,7 +198,7 @@ class Connection:
         if code.is_failure:
             self._tell(logging.ERROR, f"{REFUSED}: {code}")
             return
-        self._attempt = 1
+        self._up_since_s = now_s()
         self._awaited_acks.clear()
         if self._subscriptions:
             self._send_subscriptions(self._subscriptions)
@@ -225,6 +228,9 @@ class Connection:
 
     def _disconnected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
         if not self._closing:
+            if self._up_since_s is not None and now_s() - self._up_since_s > _STEADY_S:
+                self._attempt = 1
+            self._up_since_s = None
             self._retry(str(code))
 
     def _received(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:

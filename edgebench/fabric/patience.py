@@ -21,17 +21,18 @@ class Patience:
         self.called_off = False
         self._most_bytes = -1
         self._hurried = threading.Event()
+        self._pause_s = _FIRST_PAUSE_S
         self.renew()
 
     def renew(self) -> None:
-        """It has worked: begin anew."""
+        """There is an answer: be patient anew. The next pause is as long as if there were none."""
         self._since_s = now_s()
-        self._pause_s = _FIRST_PAUSE_S
 
     def gained(self, so_far_bytes: int) -> None:
         """So much of a transfer is there; more than ever before begins anew."""
         if so_far_bytes > self._most_bytes:
             self._most_bytes = so_far_bytes
+            self._pause_s = _FIRST_PAUSE_S
             self.renew()
 
     @property
@@ -44,9 +45,9 @@ class Patience:
         """How long nothing has been gained."""
         return now_s() - self._since_s
 
-    def pause(self) -> None:
-        """Wait before the next try; ever longer, up to 2 s, unless hurried."""
-        if self._hurried.wait(self._pause_s):
+    def pause(self, most_s: float = _LONGEST_PAUSE_S) -> None:
+        """Wait before the next try; ever longer, up to so long, unless hurried."""
+        if self._hurried.wait(min(self._pause_s, most_s)):
             self._hurried.clear()
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 

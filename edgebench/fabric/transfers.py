@@ -32,6 +32,8 @@ _EXTENT_BYTES = 1 << 23
 _SMALL_BYTES = 1 << 20
 """What is handed in without asking before how much of it is there."""
 _MAKING_PATIENCE_S = 900.0
+_MAKING_PAUSE_S = 0.5
+"""At most, between two questions whether it is made: the streams of a run wait for it."""
 _MOST_WRONG = 2
 """The beginning of a file may have been left by another; what was fetched whole and is wrong is what there is."""
 
@@ -74,7 +76,7 @@ def fetch(
                 patience.renew()
                 if now_s() > deadline_s:
                     raise FabricError(f"{client.url}{path}: was not made in {_MAKING_PATIENCE_S:.0f} s")
-                patience.pause()
+                patience.pause(_MAKING_PAUSE_S)
             elif incoming.digest == (digest or said):
                 incoming.move_to(target)
                 return carried_bytes
@@ -106,7 +108,7 @@ def fetch_extent(client: HttpClient, path: str, target: Path, start: int, end: i
             patience.renew()
             if now_s() > deadline_s:
                 raise FabricError(f"{client.url}{path}: was not made in {_MAKING_PATIENCE_S:.0f} s")
-            patience.pause()
+            patience.pause(_MAKING_PAUSE_S)
             continue
         data, digest, whole_bytes = piece
         if hashlib.sha256(data).hexdigest() != digest:

@@ -103,6 +103,8 @@ class _Gathered:
         self._opened = Opened(0, {})
         self._began: Began | None = None
         self._tallies: dict[str, dict[str, Tally]] = {}
+        self._counted_ns: dict[str, int] = {}
+        """Machine -> when a node of it last wrote its counts down, on its own clock."""
         self._swaps: list[Swap] = []
         self._usage: dict[str, list[Usage]] = {}
         self._hosts_of: dict[str, list[str]] = {}
@@ -132,8 +134,9 @@ class _Gathered:
         if isinstance(entry, Elsewhere):
             machine, entry = entry.machine, entry.entry
         match entry := self.time.entry(machine, entry):
-            case TallySnapshot(node=node, tallies=tallies):
+            case TallySnapshot(at_ns=at_ns, node=node, tallies=tallies):
                 self._tallies[node] = tallies
+                self._counted_ns[machine] = max(at_ns, self._counted_ns.get(machine, at_ns))
             case Swapped(swap=swap):
                 self._swaps.append(swap)
             case Rounded(record=record):
@@ -202,7 +205,7 @@ class _Gathered:
         """What was gathered."""
         return Observations(
             started_ns=self._began.start_ns if self._began else None,
-            ended_ns=self._began.end_ns if self._began else None,
+            ended_ns=self._ended_ns(),
             command_started_ns=self._opened.command_started_ns,
             tallies=self._tallies,
             swaps=sorted(self._swaps, key=lambda swap: (swap.swapped_ns, swap.node, swap.workload)),
@@ -237,6 +240,15 @@ class _Gathered:
             },
             brokers=list(self._brokers.values()),
         )
+
+    def _ended_ns(self) -> int | None:
+        """When the streams were over: as it was meant to be, or when the last node had to stop before that."""
+        if self._began is None:
+            return None
+        stopped_ns = [self.time.of(machine, at_ns) for machine, at_ns in self._counted_ns.items()]
+        if not stopped_ns:
+            return self._began.end_ns
+        return max(self._began.start_ns, min(self._began.end_ns, max(stopped_ns)))
 
     def _merged_usage(self, machine: str) -> list[HostUsage]:
         return self.time.host_usage(machine, merged(self._host_usage.get(machine, [])))

@@ -227,3 +227,40 @@ def test_a_move_that_never_comes_to_its_end_is_written_down_as_such() -> None:
     assert last is not None
     assert (last.left, last.to, last.up_ns) == ("other", "third", None)
     assert not device.moving
+
+
+def test_a_closed_loop_goes_on_at_once_where_none_of_a_query_can_be_decided() -> None:
+    bed = bed_with(MultiStream(samples=2))
+    bed.up.cut()
+    bed.begin(duration_s=60.0)
+    bed.time.run(1 * S)
+    assert bed.tally.dropped == {"not-connected": 2}
+    bed.up.mend()
+    bed.stream.give_up_query(1 * S)
+    bed.time.run(1 * S + ms(8))
+    assert [row.seq for row in bed.rows if row.arrived_ns is None] == [0, 1]
+    assert bed.tally.decided == 2
+
+
+def test_a_closed_loop_ends_when_its_way_is_cut_for_good() -> None:
+    bed = bed_with(SingleStream(), expected=Expected(cut_s={"bed": 5.0}), service_ms=100_000.0)
+    bed.begin(duration_s=60.0)
+    for second in range(1, 61):
+        bed.time.run(second * S)
+        bed.stream.give_up_query(second * S)
+    assert bed.tally.scheduled == 1
+    assert [row.seq for row in bed.rows] == [0]
+    assert not bed.stream.pending
+    bed.time.run()
+    assert bed.tally.duplicated == 0  # one that has slipped through is too late
+
+
+def test_what_is_undecided_at_the_end_is_waited_for_no_longer_than_its_way_stands() -> None:
+    bed = bed_with(Trace(file=""), service_ms=100_000.0, expected=Expected(cut_s={"bed": 9.5}))
+    bed.begin(duration_s=10.0, trace_s=[9.0])
+    bed.time.run(10 * S)
+    assert bed.stream.waits_until_ns(0) == 10.5 * S
+    other = bed_with(Trace(file=""), service_ms=100_000.0, expected=Expected(cut_s={"chair": 9.5}))
+    other.begin(duration_s=10.0, trace_s=[9.0])
+    other.time.run(10 * S)
+    assert other.stream.waits_until_ns(0) == 40 * S

@@ -65,3 +65,16 @@ def test_a_cut_link_counts_where_decisions_cross_it_until_it_is_back() -> None:
     assert expected("edge", faults=faults).back_s == 11.0
     assert expected("cloud", faults=faults).back_s == 65.0
     assert expected("device", faults=faults).back_s == 0.0
+
+
+def test_a_device_whose_way_is_cut_for_good_is_cut_off_where_all_its_decisions_cross_that() -> None:
+    faults = (
+        Fault(at_s=5.0, kind="down", link="ward-0 -> cloud"),
+        Fault(at_s=9.0, kind="down", link="bed-1 -> ward-1", for_s=2.0),
+        Fault(at_s=4.0, kind="down", link="bed-2 -> ward-0"),
+    )
+    assert expected("edge", faults=faults).cut_s == {"bed-2": 4.0}
+    assert expected("cloud", faults=faults).cut_s == {"bed-0": 5.0, "bed-2": 4.0}
+    assert expected("device", faults=faults).cut_s == {}
+    moves = (Move(at_s=6.0, node="bed-2", to="ward-1"),)
+    assert expected("edge", faults=faults, moves=moves).cut_s == {}

@@ -7,6 +7,7 @@ import queue
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import pytest
 from device_agent.learner_messages import AppSpec, LearnerSpec
 from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
+from edgebench.fabric import child_process
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.federated.content import (
     Array,
@@ -341,3 +343,24 @@ def test_keras_is_told_its_backend_only_where_that_is_known(
     bench.ask(1, node=2)
     assert metrics_in(bench.reply().content) == {"number": 1}
     bench.process.close()
+
+
+def test_whoever_hands_a_request_over_does_not_wait_for_a_look_at_what_the_child_uses(
+    hung: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, looked = threading.Event(), threading.Event()
+
+    def slowly(_pid: int) -> None:
+        looking.set()
+        looked.wait(WAIT_S)
+
+    monkeypatch.setattr(child_process, "usage_of_family", slowly)
+    watcher = threading.Thread(target=hung.process.usage)
+    watcher.start()
+    assert looking.wait(WAIT_S)
+    asked_s = now_s()
+    hung.process.put(LearnerRequest("watch", 2, asked(hung.directory, 2), None))  # type: ignore[arg-type]
+    hung.process.cancel(asked(hung.directory, 2))
+    assert now_s() - asked_s < WAIT_S / 2
+    looked.set()
+    watcher.join()

@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 from edgebench.clock import now_s, sleep_s
+from edgebench.fabric import child_process
 from edgebench.fabric.child_process import ChildProcess, describe_end, end_children, end_family, lines_of, start_family
+from edgebench.fabric.descriptors import HasFileno, wait_until_ready
 
 WAIT_S = 30.0
 LIMIT_BYTES = 1 << 16
@@ -161,3 +163,24 @@ def test_an_event_loop_does_not_wait_for_the_pipe_of_a_child_that_is_killed_with
 
 def test_an_end_is_told_in_words() -> None:
     assert [describe_end(status) for status in (3, -9, -63)] == ["status 3", "signal 9, SIGKILL", "signal 63"]
+
+
+def test_what_a_child_wrote_as_it_ended_is_read_though_nothing_was_there_a_moment_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = STARTS + "sys.stdin.readline()\nprint(other.pid, flush=True)"  # who holds the pipe
+    child = ChildProcess(python(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    looks = iter([False])
+
+    def look(what: HasFileno, event: int, timeout_s: float) -> bool:
+        if next(looks, True):
+            return wait_until_ready(what, event, timeout_s)
+        child.write_line(b"end")
+        assert child.wait(WAIT_S)
+        return False
+
+    monkeypatch.setattr(child_process, "wait_until_ready", look)
+    other = int(child.read_line(WAIT_S))
+    assert child.read_line(WAIT_S) == b""
+    assert child.end() == 0
+    check_gone(other)

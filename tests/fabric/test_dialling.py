@@ -16,7 +16,7 @@ import pytest
 from edgebench.clock import NS_PER_MS, now_ns, now_s
 from edgebench.fabric import dialling
 from edgebench.fabric.dialling import Dial
-from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.endpoints import Address, BrokerUrl, addresses_of
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.tls import context_to
 from tests.fabric.swallowing import swallowing
@@ -163,3 +163,33 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(reactor: Reactor, cert
         outcome = Outcome(reactor, BrokerUrl("localhost", port, tls=True)).wait()
     assert outcome.why is not None
     assert "self-signed" in outcome.why
+
+
+def test_a_name_is_asked_for_once_for_all_who_wait_for_it(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answered = threading.Event()
+
+    def slowly(host: str, port: int, flags: int = 0) -> list[Address]:
+        if flags:
+            raise OSError("a name")
+        asked.append(host)
+        answered.wait(20.0)
+        return addresses_of("127.0.0.1", port)
+
+    monkeypatch.setattr(dialling, "addresses_of", slowly)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        before = threading.active_count()
+        broker = BrokerUrl("broker.lab", server.getsockname()[1])
+        outcomes = [Outcome(reactor, broker) for _ in range(50)]
+        reactor.turn()
+        assert threading.active_count() == before + 1
+        answered.set()
+        for outcome in outcomes:
+            sock = outcome.wait().sock
+            assert sock is not None
+            sock.close()
+        assert asked == ["broker.lab"]
+        later = Outcome(reactor, broker).wait()  # an address may have changed
+        assert later.sock is not None
+        later.sock.close()
+        assert asked == ["broker.lab", "broker.lab"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -139,3 +140,33 @@ def test_a_broker_that_comes_back_is_connected_to_again(reactor: Reactor, broker
     connection.publish("again", b"here", qos=1)
     turn_until(reactor, lambda: got == [b"here"])
     connection.close()
+
+
+def test_a_broker_that_accepts_a_connection_only_to_break_it_is_asked_less_and_less_often(reactor: Reactor) -> None:
+    up: list[bool] = []
+    accepted = bytes([0x20, 2, 0, 0])  # CONNACK
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = server.accept()
+            except OSError:
+                return  # closed
+            with peer:
+                peer.recv(1000)
+                peer.sendall(accepted)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = BrokerUrl("127.0.0.1", server.getsockname()[1])
+        connection = Connection(reactor, url, "often", on_message=ignore, on_up=lambda: up.append(True))
+        connection.start()
+        until_s = now_s() + 2.5
+        while now_s() < until_s:
+            reactor.call_later(0.01, lambda: None)
+            reactor.turn()
+        connection.close()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert 2 <= len(up) <= 5  # after 0, 0.1, 0.3, 0.8 and 1.8 s

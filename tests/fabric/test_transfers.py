@@ -381,3 +381,13 @@ def test_a_hundred_megabytes_there_and_back_take_little_memory(tmp_path: Path) -
     growth_bytes, same = done.stdout.split()
     assert same == "True"
     assert int(growth_bytes) < 40_000_000
+
+
+def test_a_server_that_answers_again_and_again_that_a_file_is_being_made_is_asked_less_and_less_often(
+    folder: Folder, url: str, tmp_path: Path
+) -> None:
+    timer = threading.Timer(2.0, lambda: (folder.path / "late").write_bytes(b"numbers"))
+    timer.start()
+    with client(url, patience_s=0.3) as asking:
+        fetch(asking, "/v1/files/late", tmp_path / "late")
+    assert folder.asked <= 8  # after 0, 0.1, 0.3, 0.7, 1.2, 1.7 and 2.2 s

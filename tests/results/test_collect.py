@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgebench.clock import NS_PER_S
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Brokered, Opened, SampleRows, Spool
+from edgebench.fabric.records import Began, Brokered, Opened, SampleRows, Spool, TallySnapshot
 from edgebench.results import rundir
 from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
 from tests.results import factory
@@ -53,3 +54,23 @@ def test_of_a_broker_the_last_that_is_known_counts(tmp_path: Path) -> None:
     command.write(last := Brokered("cloud", "nats", "2.15.1", {"connections": 3}))
     command.close()
     assert collect(tmp_path).brokers == [last, Brokered("ward-0", "nats", "2.15.1")]
+
+
+@pytest.mark.parametrize(
+    ("counted_s", "ended_s"),
+    [((), 40), ((13, 17), 17), ((13, 41), 40), ((9,), 10)],
+    ids=["nothing is known", "interrupted", "whole", "interrupted before the first sample"],
+)
+def test_the_streams_of_a_run_that_is_interrupted_end_when_its_nodes_do(
+    tmp_path: Path, counted_s: tuple[int, ...], ended_s: int
+) -> None:
+    rundir.write_deployment(tmp_path, factory.deployment())
+    (tmp_path / UPLOADS).mkdir()
+    command = Spool(tmp_path / COMMAND_SPOOL)
+    command.write(Opened(0, {}), Began(10 * NS_PER_S, 40 * NS_PER_S))
+    command.close()
+    bed = Spool(tmp_path / UPLOADS / "bed-0.spool")
+    bed.write(*(TallySnapshot(at_s * NS_PER_S, "bed-0", {}) for at_s in counted_s))
+    bed.close()
+    found = collect(tmp_path)
+    assert (found.started_ns, found.ended_ns) == (10 * NS_PER_S, ended_s * NS_PER_S)
