@@ -43,7 +43,8 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.fabric.records import SampleRows, read_spool
+from edgebench.fabric.records import SampleRows
+from edgebench.fabric.spool import read_spool
 
 DURATION_S, QUICK_S = 40.0, 4.0
 PATIENCE_S = 300.0

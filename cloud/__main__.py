@@ -28,8 +28,9 @@ from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, end_with_thread, usage_now, versions
-from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, TallySnapshot, Used
+from edgebench.fabric.records import Closed, Entry, Hiccuped, TallySnapshot, Used
 from edgebench.fabric.shelves import BACKLOG
+from edgebench.fabric.spool import Spool
 from edgebench.fabric.tls import server_context, trust_from_environment
 from edgebench.fabric.transfer_routes import KEEPALIVE_S
 

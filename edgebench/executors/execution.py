@@ -48,8 +48,9 @@ from edgebench.fabric.brokers import BrokerUser
 from edgebench.fabric.brokers.permissions import permissions_at
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Brokered, Died, Elsewhere, Invalidated, Spool
+from edgebench.fabric.records import Brokered, Died, Elsewhere, Invalidated
 from edgebench.fabric.slices import WATCHER, LiveState
+from edgebench.fabric.spool import Spool
 from edgebench.lab.messages import DEVICE_PORT
 from edgebench.topology.deployment import HERE, Deployment, LinkPlan, boards_at
 from edgebench.topology.wording import listed

@@ -11,7 +11,7 @@ from edgebench.executors.execution import RunInputs, Tell
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.machine import Machine
 from edgebench.executors.wiring import Loopback, Network
-from edgebench.fabric.records import Spool
+from edgebench.fabric.spool import Spool
 from edgebench.topology.deployment import HERE, Deployment
 
 

@@ -16,7 +16,8 @@ from edgebench.executors.fleet import Fleet, Machines
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.joined import JoinedMachines
 from edgebench.fabric.listening import LOOPBACK, PORTS, Listening
-from edgebench.fabric.records import MachineFacts, Spool, TookPart
+from edgebench.fabric.records import MachineFacts, TookPart
+from edgebench.fabric.spool import Spool
 from edgebench.fabric.tls import Trust
 from edgebench.lab.messages import MachineInfo
 from edgebench.lab.operator import LabClient

@@ -40,7 +40,8 @@ def main(argv: list[str]) -> int:
 
 def close_run(run_dir: Path) -> None:
     """End the processes of a run whose command is gone, and write its records, result and report."""
-    from edgebench.fabric.records import Invalidated, Spool
+    from edgebench.fabric.records import Invalidated
+    from edgebench.fabric.spool import Spool
     from edgebench.report.page import write_report
     from edgebench.results.collect import COMMAND_SPOOL, collect
     from edgebench.results.rundir import OBSERVATIONS

@@ -35,7 +35,8 @@ from edgebench.experiments.progress import RunProgress, Silent
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Invalidated, Opened, Spool
+from edgebench.fabric.records import Invalidated, Opened
+from edgebench.fabric.spool import Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, collect
 from edgebench.results.figures import Result

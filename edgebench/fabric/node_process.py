@@ -29,8 +29,9 @@ from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import Closed, Entry, Hiccuped, Spool, Swap, Swapped, TallySnapshot, Usage, Used
+from edgebench.fabric.records import Closed, Entry, Hiccuped, Swap, Swapped, TallySnapshot, Usage, Used
 from edgebench.fabric.slices import Heartbeat, Refusal, RunState, Slice
+from edgebench.fabric.spool import Spool
 from edgebench.fabric.transfers import fetch, hand_in, quoted
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest

@@ -1,4 +1,4 @@
-"""What nodes write down while a run goes, and the crash-safe file they write it to.
+"""What nodes write down while a run goes.
 
 All times are ns of the clock of `edgebench.clock` on the machine of whoever writes; `edgebench.results.server_time`
 brings them to the server's.
@@ -6,9 +6,6 @@ brings them to the server's.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -394,37 +391,3 @@ Entry = (
     | Compared
     | Elsewhere
 )
-
-
-class Spool:
-    """An append-only file of entries. What was flushed survives the death of its writer."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("ab")
-        self._encoder = msgspec.msgpack.Encoder()
-        self._lock = threading.Lock()
-
-    def write(self, *entries: Entry) -> None:
-        """Append entries and hand them to the operating system; from any thread."""
-        with self._lock:
-            for entry in entries:
-                body = self._encoder.encode(entry)
-                self._file.write(len(body).to_bytes(4, "big") + body)
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def read_spool(path: Path) -> Iterator[Entry]:
-    """The entries of a spool, up to where a killed writer broke off."""
-    decoder = msgspec.msgpack.Decoder(Entry)
-    with path.open("rb") as file:
-        while len(head := file.read(4)) == 4:
-            size = int.from_bytes(head, "big")
-            body = file.read(size)
-            if len(body) < size:
-                return
-            yield decoder.decode(body)

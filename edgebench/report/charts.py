@@ -16,8 +16,9 @@ from edgebench.clock import NS_PER_S
 from edgebench.report.wording import hop_name, metric_name, process_name, shown_hops
 from edgebench.results import stats
 from edgebench.results.chunks import ms
-from edgebench.results.figures import Result, Span, WorkloadFigures
+from edgebench.results.figures import Result, Span
 from edgebench.results.observations import Observations
+from edgebench.results.sample_figures import WorkloadFigures
 from edgebench.results.timeline import Timeline, by, since_start_s
 
 SERIES = 6

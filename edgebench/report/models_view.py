@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgebench.report.view import ROWS_SHOWN, Table
 from edgebench.report.wording import NONE, count, metric_name, ms, number, quality, size
-from edgebench.results.figures import ModelUse, NodeSwap, Result, RolloutFigures, WorkloadFigures
+from edgebench.results.figures import NodeSwap, Result, RolloutFigures
+from edgebench.results.sample_figures import ModelUse, WorkloadFigures
 from edgebench.topology.wording import things
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.report import charts, federated_view, machines_view, models_view, trade_offs, trust_view, view, wording
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
-from edgebench.results.figures import Result, Span, WorkloadFigures
+from edgebench.results.figures import Result, Span
 from edgebench.results.run_fold import RunFold, folded
 from edgebench.results.rundir import (
     MODELS,
@@ -24,6 +24,7 @@ from edgebench.results.rundir import (
     write_atomically,
     write_json,
 )
+from edgebench.results.sample_figures import WorkloadFigures
 from edgebench.topology.wording import things
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections import Counter
 
 from edgebench.report.view import Table
 from edgebench.report.wording import NONE, count, metric_name, ms, number, quality, size
-from edgebench.results.figures import CascadeFigures, JointFigures, Result, WorkloadFigures
+from edgebench.results.figures import Result
+from edgebench.results.sample_figures import CascadeFigures, JointFigures, WorkloadFigures
 
 
 def compression_table(result: Result) -> Table:

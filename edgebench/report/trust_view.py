@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgebench.report.view import Table
 from edgebench.report.wording import NONE, count, ms, number
-from edgebench.results.figures import Adequacy, Result, Slip, WorkloadFigures
+from edgebench.results.figures import Result
+from edgebench.results.sample_figures import Adequacy, Slip, WorkloadFigures
 from edgebench.topology.wording import things
 
 

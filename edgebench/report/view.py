@@ -17,12 +17,8 @@ from edgebench.report.wording import (
     shown_hops,
     size,
 )
-from edgebench.results.figures import (
-    Hops,
-    LinkFigures,
-    Quality,
-    Result,
-)
+from edgebench.results.figures import LinkFigures, Result
+from edgebench.results.sample_figures import Hops, Quality
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.wording import listed, things
 

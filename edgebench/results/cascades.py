@@ -8,8 +8,8 @@ from typing import ClassVar
 from edgebench.fabric.records import Calibration
 from edgebench.results import stats
 from edgebench.results.chunks import SampleChunk, latency_of
-from edgebench.results.figures import CascadeFigures
 from edgebench.results.observations import Observations
+from edgebench.results.sample_figures import CascadeFigures
 from edgebench.results.values import Mergeable, Values
 from edgebench.topology.deployment import Deployment
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.errors import EdgebenchError
-from edgebench.results.figures import Latency
 from edgebench.results.observations import Observations
+from edgebench.results.sample_figures import Latency
 from edgebench.results.values import Ints, Values
 
 ABSENT = -1

@@ -47,8 +47,8 @@ from edgebench.fabric.records import (
     TookPart,
     Usage,
     Used,
-    read_spool,
 )
+from edgebench.fabric.spool import read_spool
 from edgebench.results.host_conditions import HiccupSums, merged
 from edgebench.results.observations import Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds

@@ -11,8 +11,9 @@ import numpy as np
 from edgebench.clock import NS_PER_S
 from edgebench.results import stats
 from edgebench.results.chunks import Bools, SampleChunk, ms
-from edgebench.results.figures import DisturbanceFigures, Span, Undisturbed
+from edgebench.results.figures import DisturbanceFigures, Span
 from edgebench.results.observations import Lateness, Observations
+from edgebench.results.sample_figures import Undisturbed
 from edgebench.results.values import Ints, Mergeable, Values
 
 

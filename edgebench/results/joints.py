@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edgebench.results import stats
 from edgebench.results.chunks import ABSENT, SampleChunk, decides_at_random, latency_of, ms
-from edgebench.results.figures import JointFigures, PathFigures
 from edgebench.results.observations import Observations
+from edgebench.results.sample_figures import JointFigures, PathFigures
 from edgebench.results.values import Ints, Mergeable, Values
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, WorkloadPlan

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgebench.results.figures import (
-    DisturbanceFigures,
-    HostUse,
-    MachineFigures,
-    Undisturbed,
-    WorkloadFigures,
-)
+from edgebench.results.figures import DisturbanceFigures, HostUse, MachineFigures
+from edgebench.results.sample_figures import Undisturbed, WorkloadFigures
 from edgebench.results.tolerances import (
     DISTURBED_SHARE,
     FULL_SHARE,

@@ -9,17 +9,10 @@ from edgebench.fabric.child_process import describe_end
 from edgebench.fabric.records import Death, ModelEvent
 from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
-from edgebench.results.figures import (
-    DisturbanceFigures,
-    LinkFigures,
-    MachineFigures,
-    ReasonKind,
-    Slip,
-    Verdict,
-    WorkloadFigures,
-)
+from edgebench.results.figures import DisturbanceFigures, LinkFigures, MachineFigures, ReasonKind, Verdict
 from edgebench.results.machine_reasons import clock_notes, of_clocks, of_disturbance, of_hosts
 from edgebench.results.observations import Observations
+from edgebench.results.sample_figures import Slip, WorkloadFigures
 from edgebench.results.tolerances import (
     LINK_JITTER_SHARE,
     LINK_LATENCY_MS,

@@ -13,7 +13,8 @@ from edgebench.fabric.records import ModelEvent
 from edgebench.results import stats
 from edgebench.results.chunks import decides_at_random, latency_of, ms
 from edgebench.results.clock_tracks import UNKNOWN_NS
-from edgebench.results.figures import (
+from edgebench.results.observations import Observations
+from edgebench.results.sample_figures import (
     Adequacy,
     Bound,
     Hops,
@@ -24,7 +25,6 @@ from edgebench.results.figures import (
     Validated,
     WorkloadFigures,
 )
-from edgebench.results.observations import Observations
 from edgebench.results.timeline import since_start_s
 from edgebench.results.tolerances import HOP_BOUND_MS, HOP_BOUND_SHARE, slip_limit_ms
 from edgebench.results.workload_fold import WorkloadFold, bound_ms

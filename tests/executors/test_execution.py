@@ -17,7 +17,8 @@ from edgebench.executors.orders import AllEnded, End, Failed, Listen, Order, Rep
 from edgebench.executors.plan import RunPlan, plan_of
 from edgebench.executors.wiring import Loopback
 from edgebench.fabric.brokers.choice import choose
-from edgebench.fabric.records import Opened, Spool
+from edgebench.fabric.records import Opened
+from edgebench.fabric.spool import Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.rundir import create_run_dir, read_records, write_deployment

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from edgebench.report.trade_offs import joint_table, summary_lines
-from edgebench.results.figures import CascadeFigures, HandoverFigures, JointFigures, Latency, Result
+from edgebench.results.figures import HandoverFigures, Result
+from edgebench.results.sample_figures import CascadeFigures, JointFigures, Latency
 from tests.results import factory
 
 DRIVING = JointFigures(

@@ -10,7 +10,8 @@ import pytest
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Began, Brokered, Opened, SampleRows, Spool, TallySnapshot
+from edgebench.fabric.records import Began, Brokered, Opened, SampleRows, TallySnapshot
+from edgebench.fabric.spool import Spool
 from edgebench.results import rundir
 from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
 from tests.results import factory

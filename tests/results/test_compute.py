@@ -11,10 +11,11 @@ from edgebench.errors import EdgebenchError
 from edgebench.fabric.records import Brokered, Death, HostUsage, Usage
 from edgebench.results.chunks import HOPS, chunks_of
 from edgebench.results.compute import result_of
-from edgebench.results.figures import BrokerFigures, HopStatistics, Latency, Result, WorkloadFigures
+from edgebench.results.figures import BrokerFigures, Result
 from edgebench.results.observations import Observations
 from edgebench.results.run_fold import folded
 from edgebench.results.rundir import CHUNK_ROWS
+from edgebench.results.sample_figures import HopStatistics, Latency, WorkloadFigures
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Offline, Server
 from tests.results import factory

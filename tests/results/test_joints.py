@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from edgebench.core.samples import SampleRecord
-from edgebench.results.figures import JointFigures, PathFigures
+from edgebench.results.sample_figures import JointFigures, PathFigures
 from edgebench.tasks.lanes.decoding import ANCHOR_OUTPUTS
 from edgebench.tasks.lanes.geometry import ROWS
 from edgebench.topology.model import After, BoundMs, Joint

@@ -12,8 +12,9 @@ from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
 from edgebench.fabric.records import MachineFacts
 from edgebench.results.chunks import BY_DECIDER, BY_DEVICE, BY_EDGE, HOPS, SampleChunk, chunks_of
-from edgebench.results.figures import Hops, HopStatistics, Result
+from edgebench.results.figures import Result
 from edgebench.results.observations import MachineSeen, Observations
+from edgebench.results.sample_figures import Hops, HopStatistics
 from edgebench.results.sample_times import SampleTimes
 from edgebench.results.workload_figures import known_within
 from edgebench.seeds import rng_for

@@ -27,7 +27,6 @@ from edgebench.fabric.records import (
     Rounded,
     RoundRecord,
     SampleRows,
-    Spool,
     Swap,
     Swapped,
     TallySnapshot,
@@ -35,6 +34,7 @@ from edgebench.fabric.records import (
     Usage,
     Used,
 )
+from edgebench.fabric.spool import Spool
 from edgebench.results import rundir
 from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
 from edgebench.results.disturbance import disturbance_of

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.fabric.records import SampleRows, read_spool
+from edgebench.fabric.records import SampleRows
+from edgebench.fabric.spool import read_spool
 
 RUN_PATIENCE_S = 600.0
 

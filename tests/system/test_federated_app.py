@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.fabric.records import Rounded, read_spool
+from edgebench.fabric.records import Rounded
+from edgebench.fabric.spool import read_spool
 from tests.system.running import SMALL, Streaming, faults_of, run, streaming
 
 APP = Path(__file__).parent / "apps" / "adding"
