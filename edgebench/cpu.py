@@ -1,4 +1,4 @@
-"""The CPU time of the processors that this process may use, each second of it counted once."""
+"""The processors that this process may use: which they are, and their CPU time, each second of it counted once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class CpuTimes(NamedTuple):
 
 
 _STAT = Path("/proc/stat")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -46,6 +47,19 @@ def usable() -> frozenset[int]:
     """The numbers of the processors that this process, and what it starts, may use; empty where all are and the system
     does not tell."""
     return frozenset(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else frozenset()
+
+
+def shared_name() -> str:
+    """One word for the processors that this process may use: the same for all processes of this computer that may use
+    the same, in whatever namespace, container or emulator, and never that of another computer's.
+
+    Empty where the system does not tell.
+    """
+    try:
+        boot = _BOOT.read_text().strip()
+    except OSError:
+        return ""
+    return f"{boot}:{','.join(map(str, sorted(usable())))}"
 
 
 def cpu_times(cpus: frozenset[int] | None = None) -> CpuTimes:

@@ -1,9 +1,11 @@
 """The CPU time of the processors that a process may use."""
 
 import os
+import subprocess
+import sys
 from typing import NamedTuple
 
-from edgebench.cpu import CpuTimes, counted_once, cpu_times, times_of, usable
+from edgebench.cpu import CpuTimes, counted_once, cpu_times, shared_name, times_of, usable
 
 
 class Linux(NamedTuple):
@@ -70,3 +72,14 @@ def test_what_a_process_may_use_is_its_affinity() -> None:
         assert cpu_times().total_s < cpu_times(frozenset(allowed)).total_s or len(allowed) == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_processes_that_may_use_the_same_processors_of_a_computer_name_them_alike() -> None:
+    ask = "from edgebench.cpu import shared_name; print(shared_name())"
+    fewer = f"import os; os.sched_setaffinity(0, {{{min(usable())}}}); {ask}"
+    same, other = (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+        for code in (ask, fewer)
+    )
+    assert same == shared_name() != ""
+    assert (other == same) is (len(usable()) == 1)

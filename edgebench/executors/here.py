@@ -59,7 +59,6 @@ PROCESSES = "processes"
 RECORDS = "records.spool"
 """What a node process records, in the folder that it works in."""
 
-_USAGE_EVERY_S = 1.0
 _PROGRAMS = {"edge": "edge_node", "agent": "device_agent"}
 
 
@@ -72,10 +71,12 @@ class ThisMachine:
         note: Callable[[Entry], None],
         listening: Listening = ON_LOOPBACK,
         trust: Trust | None = None,
+        *,
+        for_runs_only: bool = False,
     ) -> None:
         """folder: where logs and what is worked with lie. note: what is observed of this machine, and of parts that do
         not record it themselves, is handed to it as it happens. listening: where parts do. trust: by which they speak
-        TLS; without it they are on loopback."""
+        TLS; without it they are on loopback. for_runs_only: all that this process does is work for a run."""
         self._work_dir = folder / "work"
         self._log_dir = folder / "logs"
         for directory in (self._work_dir, self._log_dir):
@@ -94,8 +95,8 @@ class ThisMachine:
         self._told_ended: set[str] = set()
         self._taken_leave_of: set[str] = set()
         self._telling = threading.Lock()
-        self._usage = UsageSampler(self._running, note)
-        self._next_usage_s = now_s() + _USAGE_EVERY_S
+        self._usage = UsageSampler(self._running, note, for_runs_only=for_runs_only)
+        self._next_usage_s = _usage_after(now_s())
 
     def send(self, order: Order) -> None:
         """Do it, and return when it is done."""
@@ -107,8 +108,8 @@ class ThisMachine:
     def reports(self) -> Sequence[Report]:
         """See `Machine`; the use of this machine is noted once a second meanwhile."""
         if now_s() >= self._next_usage_s:
-            # From now on: after a standstill there is one sample of all of it, and no burst of them.
-            self._next_usage_s = now_s() + _USAGE_EVERY_S
+            # After a standstill there is one sample of all of it, and no burst of them.
+            self._next_usage_s = _usage_after(now_s())
             self._usage.sample()
         self._tell_ended()
         told = []
@@ -318,3 +319,9 @@ class ThisMachine:
             if each.part.name == name:
                 return each
         raise FabricError(f"no part '{name}' runs here")
+
+
+def _usage_after(last_s: float) -> int:
+    """When to sample again: at each full second, so that machines which share a computer, and its clock, look at the
+    same time; not before half of one."""
+    return int(last_s + 1.5)

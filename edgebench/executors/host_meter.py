@@ -47,6 +47,7 @@ class HostMeter:
             foreign=None if own_s is None else max(0.0, spent.work_s - own_s) / spent.total_s,
             pressure=pressure,
             since_ns=before.at_ns,
+            own=None if own_s is None else own_s / spent.total_s,
         )
 
     def _reading(self) -> _Reading:

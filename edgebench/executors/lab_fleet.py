@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgebench.clock import now_s, sleep_s
+from edgebench.cpu import shared_name
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.executors.assigning import boards_of, by_tier, machines_of, played_by_boards, problems
 from edgebench.executors.execution import RunInputs, Tell
@@ -66,9 +67,11 @@ class LabFleet:
         """See `Fleet`."""
         deployment = inputs.deployment
         names = machines_of(deployment)
+        computers = first_by_processors({HERE: shared_name(), **{name: self._infos[name].processors for name in names}})
         for name in names:
             info = self._infos[name]
-            spool.write(TookPart(MachineFacts(name, info.arch, info.cores, info.memory_mb, info.address)))
+            facts = MachineFacts(name, info.arch, info.cores, info.memory_mb, info.address, computers[name])
+            spool.write(TookPart(facts))
         boards = {board: self._client.device_password(board) for board in boards_of(deployment)}
         infos = {name: self._infos[name] for name in names}
         network = LabNetwork(deployment, infos, self._client.here, boards)
@@ -125,6 +128,15 @@ class LabNetwork:
         if seen_from == HERE:
             return self._here or LOOPBACK
         return self._infos[seen_from].server_address
+
+
+def first_by_processors(machines: Mapping[str, str]) -> dict[str, str]:
+    """Of each machine the first that has the same processors; itself where those are not known.
+
+    machines: the word for its processors, by machine.
+    """
+    first: dict[str, str] = {}
+    return {name: first.setdefault(processors or name, name) for name, processors in machines.items()}
 
 
 @contextlib.contextmanager

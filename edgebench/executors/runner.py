@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from edgebench.clock import now_s
 from edgebench.errors import EdgebenchError
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.joined import decode_order, encode_reports
@@ -85,7 +86,8 @@ class _Run:
         self._folder.mkdir(mode=0o700, parents=True)
         self._untold: list[Report] = []
         self._untold_lock = threading.Lock()
-        self._machine = ThisMachine(self._folder, self._note, Listening(link.address, ports), link.trust)
+        listening = Listening(link.address, ports)
+        self._machine = ThisMachine(self._folder, self._note, listening, link.trust, for_runs_only=True)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tell_regularly, name=f"reports of {run_id}", daemon=True)
 
@@ -129,7 +131,7 @@ class _Run:
             self._untold.append(report)
 
     def _tell_regularly(self) -> None:
-        while not self._over.wait(_TELL_EVERY_S):
+        while not self._over.wait(_TELL_EVERY_S - now_s() % _TELL_EVERY_S):  # in time for each full second
             for report in self._machine.reports():
                 self._add(report)
             with self._untold_lock:

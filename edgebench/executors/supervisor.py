@@ -81,7 +81,7 @@ class Supervisor:
             if ending_since_s is not None and now_s() - ending_since_s > _ENDING_PATIENCE_S:
                 self._write(HERE, Invalidated(f"did not end within {_ENDING_PATIENCE_S:.0f} s: {listed(late)}"))
                 return
-            sleep_s(_TICK_S)
+            sleep_s(_TICK_S - now_s() % _TICK_S)  # machines look at each full second
         self._is_broken()
 
     def _hosting(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from edgebench.executors.host_meter import HostMeter
@@ -13,13 +14,17 @@ from edgebench.fabric.records import Entry, HostUsed, Used
 class UsageSampler:
     """Each `sample` is about the time since the one before; all come from one thread, whose work is the run's own.
 
-    running: all parts that the command has started, as they come and go.
+    running: all parts that this process has started, as they come and go. for_runs_only: it does nothing else.
     """
 
-    def __init__(self, running: Sequence[PartProcess], write: Callable[[Entry], None]) -> None:
+    def __init__(
+        self, running: Sequence[PartProcess], write: Callable[[Entry], None], *, for_runs_only: bool = False
+    ) -> None:
         self._running = running
         self._write = write
-        self._host = HostMeter(lambda: [each.process.pid for each in self._running])
+        self._host = HostMeter(
+            (lambda: [os.getpid()]) if for_runs_only else (lambda: [each.process.pid for each in self._running])
+        )
 
     def sample(self) -> None:
         """Write down the use of the host, and of the parts that host no node."""

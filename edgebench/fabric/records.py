@@ -103,8 +103,9 @@ class Death(msgspec.Struct, frozen=True):
 class HostUsage(msgspec.Struct, frozen=True, array_like=True):
     """The machine since the sample before, at `since_ns`; all are shares of the time of the cores that the run may use.
 
-    stolen: by other guests of its hardware. foreign: by processes that are no part of the run. pressure: the share of
-    the time in which any process waited for a core. None where it was not measured.
+    stolen: by other guests of its hardware. foreign: by processes that are no part of the run; as a machine sees it,
+    those of parts on other machines that share its cores included. pressure: the share of the time in which any
+    process waited for a core. own: by the parts of the run on this machine. None where it was not measured.
     """
 
     at_ns: int
@@ -113,6 +114,7 @@ class HostUsage(msgspec.Struct, frozen=True, array_like=True):
     foreign: float | None = None
     pressure: float | None = None
     since_ns: int | None = None
+    own: float | None = None
 
 
 class Hiccup(msgspec.Struct, frozen=True, array_like=True):
@@ -335,13 +337,15 @@ class Died(msgspec.Struct, frozen=True, tag="died"):
 
 
 class MachineFacts(msgspec.Struct, frozen=True):
-    """A machine besides the server. address: as the server sees it."""
+    """A machine besides the server. address: as the server sees it. computer: of the machines of the run that share its
+    cores the first, which may be itself, or the server."""
 
     name: str
     arch: str
     cores: int
     memory_mb: int
     address: str
+    computer: str = ""
 
 
 class TookPart(msgspec.Struct, frozen=True, tag="machine"):

@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import edgebench
+from edgebench.cpu import shared_name
 from edgebench.errors import FabricError
 from edgebench.fabric.brokers.choice import choose
 from edgebench.lab.messages import Facts
@@ -38,6 +39,7 @@ def facts_of_this_machine() -> Facts:
         runtimes=tuple(name for name, modules in _RUNTIMES.items() if any(map(_is_there, modules))),
         python=sys.executable,
         brokers=tuple(kind for kind in _BROKERS if _can_start(kind)),
+        processors=shared_name(),
     )
 
 

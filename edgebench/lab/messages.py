@@ -82,7 +82,8 @@ STATUS: dict[int, type[LabError]] = {
 
 class Facts(msgspec.Struct, frozen=True):
     """What a machine says of itself. code: digest of the source that it runs. runtimes: those of models that it has;
-    brokers: the programs. python: the interpreter. address: its own, by which it reaches the lab."""
+    brokers: the programs. python: the interpreter. address: its own, by which it reaches the lab. processors: see
+    `edgebench.cpu.shared_name`."""
 
     arch: str
     cores: int
@@ -93,6 +94,7 @@ class Facts(msgspec.Struct, frozen=True):
     brokers: tuple[str, ...] = ()
     python: str = ""
     address: str = ""
+    processors: str = ""
 
 
 class Introduction(msgspec.Struct, frozen=True):
@@ -188,6 +190,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     address: as the lab sees it; server_address: the lab's, as the machine reaches it. offset: the lab's clock minus the
     machine's, now. last_seen_s: so long ago; None: never. same_code: whether it runs the very code that the lab does.
     mend: the line to paste there otherwise. near: of a `device-only` one, the machine whose broker it connects to.
+    processors: those of several machines that share a computer's are the same word.
     """
 
     name: str
@@ -208,6 +211,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     last_seen_s: float | None = None
     holder: Holder | None = None
     near: str | None = None
+    processors: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True):

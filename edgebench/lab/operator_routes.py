@@ -166,6 +166,7 @@ class OperatorRoutes:
             mend=mend,
             runtimes=facts.runtimes,
             brokers=facts.brokers,
+            processors=facts.processors,
             offset=presence.offset,
             last_seen_s=silent_s,
             holder=holder,

@@ -10,6 +10,7 @@ _COLUMNS = (
     "Machine",
     "Architecture",
     "Address",
+    "Computer",
     "Nodes",
     "Cores",
     "MB",
@@ -25,7 +26,7 @@ def machine_table(result: Result) -> Table:
     """Each machine and its clock; no rows where there is one only."""
     several = len(result.machines) > 1
     rows = tuple(_machine(name, each) for name, each in result.machines.items()) if several else ()
-    return Table(_COLUMNS, rows, text=3)
+    return Table(_COLUMNS, rows, text=4)
 
 
 def _machine(name: str, machine: MachineFigures) -> tuple[str, ...]:
@@ -33,6 +34,7 @@ def _machine(name: str, machine: MachineFigures) -> tuple[str, ...]:
         name,
         machine.arch,
         machine.address or NONE,
+        machine.computer,
         count(machine.nodes),
         count(machine.cores),
         count(machine.memory_mb),

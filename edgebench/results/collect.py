@@ -49,7 +49,7 @@ from edgebench.fabric.records import (
     Used,
 )
 from edgebench.fabric.spool import read_spool
-from edgebench.results.host_conditions import HiccupSums, merged
+from edgebench.results.host_conditions import HiccupSums, foreign_to_all, merged
 from edgebench.results.observations import Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
 from edgebench.results.server_time import ServerTime, machines_in
@@ -203,6 +203,7 @@ class _Gathered:
 
     def observations(self) -> Observations:
         """What was gathered."""
+        self._tell_foreign_apart()
         return Observations(
             started_ns=self._began.start_ns if self._began else None,
             ended_ns=self._ended_ns(),
@@ -249,6 +250,20 @@ class _Gathered:
         if not stopped_ns:
             return self._began.end_ns
         return max(self._began.start_ns, min(self._began.end_ns, max(stopped_ns)))
+
+    def _tell_foreign_apart(self) -> None:
+        """Parts on other machines of the same computer are the run's own."""
+        of_computers: dict[str, list[str]] = {}
+        for machine in self._host_usage:
+            of_computers.setdefault(self.time.computer(machine), []).append(machine)
+        for machines in of_computers.values():
+            if len(machines) > 1:
+                on_server = {name: self.time.host_usage(name, self._host_usage[name]) for name in machines}
+                for name, foreign in foreign_to_all(on_server).items():
+                    self._host_usage[name] = [
+                        msgspec.structs.replace(use, foreign=share)
+                        for use, share in zip(self._host_usage[name], foreign, strict=True)
+                    ]
 
     def _merged_usage(self, machine: str) -> list[HostUsage]:
         return self.time.host_usage(machine, merged(self._host_usage.get(machine, [])))

@@ -131,7 +131,8 @@ class ClockFigures(msgspec.Struct, frozen=True):
 
 class MachineFigures(msgspec.Struct, frozen=True):
     """A machine that holds parts of the run, so many `nodes` of it. address: as the server sees it, clock: beside the
-    server's; None of the server, which is `here`."""
+    server's; None of the server, which is `here`. computer: the first of the machines that share its cores; itself
+    where no other does."""
 
     arch: str
     cores: int
@@ -141,6 +142,7 @@ class MachineFigures(msgspec.Struct, frozen=True):
     host_use: HostUse | None
     nodes: int
     versions: dict[str, str]
+    computer: str
 
 
 class HostUse(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.fabric.records import Hiccup, HostUsage
@@ -39,19 +39,20 @@ class HiccupSums:
         if not self._by_second:
             return []
         seconds, serving = sorted(self._by_second), frozenset(passed)
-        taken = _Taken(usage)
+        taken = _Shares(usage, lambda use: (use.foreign or 0.0) + use.stolen)
         each_second = [self._of_second(second, serving, taken) for second in seconds]
         step = math.ceil((seconds[-1] + 1 - seconds[0]) / most)
         blocks = itertools.groupby(each_second, key=lambda each: (each.second - seconds[0]) // step)
         return [_worst(seconds[0] + block * step, step, list(these)) for block, these in blocks]
 
-    def _of_second(self, second: int, serving: frozenset[str], taken: _Taken) -> Lateness:
+    def _of_second(self, second: int, serving: frozenset[str], taken: _Shares) -> Lateness:
         of_parts = self._by_second[second]
         means_ns = {part: sum_ns / count for part, (_, sum_ns, count) in of_parts.items()}
         mean_ns = sum(means_ns.values()) / len(means_ns)
         worst_ns = max((late_ns for part, late_ns in means_ns.items() if part in serving), default=0.0)
         late = mean_ns >= LATE_MS * NS_PER_MS or worst_ns >= WORST_LATE_MS * NS_PER_MS
-        disturbed = late and taken.within(second * NS_PER_S, (second + 1) * NS_PER_S) >= FOREIGN_SHARE
+        sum_ns, known_ns = taken.within(second * NS_PER_S, (second + 1) * NS_PER_S)
+        disturbed = late and known_ns > 0 and sum_ns / known_ns >= FOREIGN_SHARE
         part = max(sorted(of_parts), key=lambda name: of_parts[name][0])
         return Lateness(second, 1, round(mean_ns), of_parts[part][0], part, round(worst_ns), int(disturbed))
 
@@ -69,26 +70,52 @@ def _worst(second: int, seconds: int, these: Sequence[Lateness]) -> Lateness:
     )
 
 
-class _Taken:
-    """What others took of the processor, asked for one time after another."""
+class _Shares:
+    """A share of the processor by time, asked for one time after another."""
 
-    def __init__(self, usage: Sequence[HostUsage]) -> None:
-        self._usage = [(use.since_ns, use) for use in usage if use.since_ns is not None]
+    def __init__(self, usage: Iterable[HostUsage], share: Callable[[HostUsage], float]) -> None:
+        self._spans = [(use.since_ns, use.at_ns, share(use)) for use in usage if use.since_ns is not None]
         self._first = 0
 
-    def within(self, from_ns: int, to_ns: int) -> float:
-        """The mean share of a time that is not before the last that was asked for; 0 where nothing is known of it."""
-        while self._first < len(self._usage) and self._usage[self._first][1].at_ns <= from_ns:
+    def within(self, from_ns: int, to_ns: int) -> tuple[float, int]:
+        """Of a time that is not before the last that was asked for: the sum over it, and how much is known, ns."""
+        while self._first < len(self._spans) and self._spans[self._first][1] <= from_ns:
             self._first += 1
         sum_ns = 0.0
         known_ns = 0
-        for since_ns, use in itertools.islice(self._usage, self._first, None):
+        for since_ns, at_ns, share in itertools.islice(self._spans, self._first, None):
             if since_ns >= to_ns:
                 break
-            overlap_ns = min(use.at_ns, to_ns) - max(since_ns, from_ns)
+            overlap_ns = min(at_ns, to_ns) - max(since_ns, from_ns)
             known_ns += overlap_ns
-            sum_ns += overlap_ns * ((use.foreign or 0.0) + use.stolen)
-        return sum_ns / known_ns if known_ns else 0.0
+            sum_ns += overlap_ns * share
+        return sum_ns, known_ns
+
+
+def foreign_to_all(usage: Mapping[str, Sequence[HostUsage]]) -> dict[str, list[float | None]]:
+    """What was foreign to the run in each sample, where machines share their cores: what was to a machine, less what
+    the parts on the others used in that time. None where either is not known.
+
+    usage: by machine, each in its order and all on one clock.
+    """
+    found: dict[str, list[float | None]] = {}
+    for name, own in usage.items():
+        others = [
+            _Shares(those, lambda use: math.nan if use.own is None else use.own)
+            for other, those in usage.items()
+            if other != name
+        ]
+        found[name] = [_less(use, others) for use in own]
+    return found
+
+
+def _less(use: HostUsage, others: Iterable[_Shares]) -> float | None:
+    if use.foreign is None or use.since_ns is None:
+        return None
+    span_ns = use.at_ns - use.since_ns
+    # Of a time of which nothing is told of another machine, nothing ran there.
+    left = use.foreign - sum(each.within(use.since_ns, use.at_ns)[0] for each in others) / span_ns
+    return None if math.isnan(left) else max(0.0, left)
 
 
 def merged(usage: Sequence[HostUsage], most: int = MOST) -> list[HostUsage]:
@@ -105,6 +132,7 @@ def _mean(these: Sequence[HostUsage]) -> HostUsage:
         foreign=mean_share(these, [use.foreign for use in these]),
         pressure=mean_share(these, [use.pressure for use in these]),
         since_ns=these[0].since_ns,
+        own=mean_share(these, [use.own for use in these]),
     )
 
 

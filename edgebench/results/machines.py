@@ -92,6 +92,7 @@ def machines_of(deployment: Deployment, observations: Observations) -> dict[str,
         host_use=host_use_of(observations, observations.host_usage),
         nodes=nodes[HERE],
         versions=observations.versions,
+        computer=HERE,
     )
     others = {
         name: MachineFigures(
@@ -103,6 +104,7 @@ def machines_of(deployment: Deployment, observations: Observations) -> dict[str,
             host_use=host_use_of(observations, seen.host_usage),
             nodes=nodes[name],
             versions=seen.versions,
+            computer=time.computer(name),
         )
         for name, seen in sorted(observations.machines.items())
     }

@@ -52,6 +52,10 @@ class ServerTime:
         """A stamp of a machine."""
         return at_ns if machine not in self.tracks else self.tracks[machine].to_server(at_ns)
 
+    def computer(self, machine: str) -> str:
+        """Of the machines that share its cores the first."""
+        return (machine in self.machines and self.machines[machine].facts.computer) or machine
+
     def entry(self, machine: str, entry: Entry) -> Entry:
         """An entry of a machine. Use, hiccups and samples, which are many, stay as they are: see `usage`, `host_usage`,
         `lateness` and `SampleChunk.on_server`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgebench.executors.assigning import by_tier, machines_of, problems
+from edgebench.executors.lab_fleet import first_by_processors
 from edgebench.lab.messages import MachineInfo, Role
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
@@ -133,3 +134,8 @@ def test_links_that_share_their_rates_have_to_end_on_one_machine() -> None:
     (problem,) = told(apart, machine("pi"))
     assert "those of 'bed -> ward' end on here, pi (remove shared)" in problem
     assert told(deployment(shared, machines={"ward": "pi"}), machine("pi")) == []
+
+
+def test_machines_with_the_same_processors_are_one_computer_and_unknown_ones_their_own() -> None:
+    found = first_by_processors({"here": "a", "pi": "b", "ward": "a", "old": "", "older": "", "pi-2": "b"})
+    assert found == {"here": "here", "pi": "pi", "ward": "here", "old": "old", "older": "older", "pi-2": "pi"}

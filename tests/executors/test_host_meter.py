@@ -68,6 +68,8 @@ def test_shares_are_of_all_cores_and_within_one() -> None:
     assert used.at_ns - used.since_ns >= 200_000_000
     assert used.foreign is not None
     assert 0.0 <= used.foreign <= used.busy + 1e-9 <= 1.0 + 1e-9
+    assert used.own is not None
+    assert 0.0 <= used.own <= 1.0
     assert used.pressure is None or 0.0 <= used.pressure <= 1.0
 
 

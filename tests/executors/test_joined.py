@@ -113,13 +113,13 @@ class Held:
         self._joined.__exit__()
 
     def told(self, kind: type[T], within_s: float = 20.0) -> T:
-        """The first report of a kind, as soon as it is there; those before it are read."""
+        """The first report of a kind that was not read before, as soon as it is there."""
         until_s = now_s() + within_s
         while now_s() < until_s:
             self._told += self.pi.reports()
-            while self._told:
-                report = self._told.pop(0)
+            for report in self._told:
                 if isinstance(report, kind):
+                    self._told.remove(report)
                     return report
             sleep_s(0.02)
         raise AssertionError(f"no {kind.__name__} was told")

@@ -142,7 +142,7 @@ def test_machines_and_their_clocks_stand_in_the_report_where_there_are_several(t
     row = re.search(r'<tr><th scope="row">pi</th>(.*?)</tr>', page)
     assert row is not None
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row[1])
-    assert cells == ["aarch64", "10.0.0.2", "1", "4", "4,000", "50%", "1.0%", "0.000", "0.007", "0.0 ± 0.0"]
+    assert cells == ["aarch64", "10.0.0.2", "pi", "1", "4", "4,000", "50%", "1.0%", "0.000", "0.007", "0.0 ± 0.0"]
     assert "3.00 / 3.00 ± 0.01" in page
 
 

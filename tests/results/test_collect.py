@@ -9,8 +9,21 @@ import msgspec
 import pytest
 
 from edgebench.clock import NS_PER_S
+from edgebench.core.clocks import Exchange
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import Began, Brokered, Opened, SampleRows, TallySnapshot
+from edgebench.fabric.records import (
+    Began,
+    Brokered,
+    Compared,
+    Elsewhere,
+    HostUsage,
+    HostUsed,
+    MachineFacts,
+    Opened,
+    SampleRows,
+    TallySnapshot,
+    TookPart,
+)
 from edgebench.fabric.spool import Spool
 from edgebench.results import rundir
 from edgebench.results.collect import COMMAND_SPOOL, UPLOADS, collect
@@ -75,3 +88,33 @@ def test_the_streams_of_a_run_that_is_interrupted_end_when_its_nodes_do(
     bed.close()
     found = collect(tmp_path)
     assert (found.started_ns, found.ended_ns) == (10 * NS_PER_S, ended_s * NS_PER_S)
+
+
+AHEAD_S = 5_000
+
+
+@pytest.mark.parametrize(("computer", "foreign"), [("here", 0.1), ("pi", 0.5)])
+def test_parts_on_a_machine_of_the_same_computer_are_no_foreign_work(
+    tmp_path: Path, computer: str, foreign: float
+) -> None:
+    # Of a second each uses 0.4 and 0.3; the board's clock is ahead.
+    rundir.write_deployment(tmp_path, factory.placed(factory.deployment(), bed_0="pi"))
+    there = [
+        Exchange(*(round((at_s + AHEAD_S) * NS_PER_S), *2 * (at_s * NS_PER_S,), round((at_s + AHEAD_S) * NS_PER_S)))
+        for at_s in range(9)
+    ]
+    command = Spool(tmp_path / COMMAND_SPOOL)
+    command.write(
+        Opened(0, {}),
+        TookPart(MachineFacts("pi", "aarch64", 2, 4_000, "10.0.0.2", computer)),
+        Compared("pi", there),
+        HostUsed(HostUsage(5 * NS_PER_S, 0.9, 0.0, 0.5, None, 4 * NS_PER_S, 0.3)),
+        Elsewhere(
+            "pi", HostUsed(HostUsage((AHEAD_S + 5) * NS_PER_S, 0.9, 0.0, 0.5, None, (AHEAD_S + 4) * NS_PER_S, 0.4))
+        ),
+    )
+    command.close()
+    found = collect(tmp_path)
+    assert found.host_usage[0].foreign == pytest.approx(foreign, abs=1e-3)
+    there_too = found.machines["pi"].host_usage[0].foreign
+    assert there_too == pytest.approx(0.2 if computer == "here" else 0.5, abs=1e-3)

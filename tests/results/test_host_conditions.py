@@ -2,7 +2,7 @@ import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.fabric.records import Hiccup, HostUsage
-from edgebench.results.host_conditions import HiccupSums, mean_share, merged
+from edgebench.results.host_conditions import HiccupSums, foreign_to_all, mean_share, merged
 from edgebench.results.observations import Lateness
 
 
@@ -90,3 +90,30 @@ def test_a_share_counts_by_the_time_that_it_is_of() -> None:
     usage = [HostUsage(at, 0.0, 0.0, None, None, since) for since, at in ((0, 3_000), (3_000, 3_100), (3_100, 9_000))]
     assert mean_share(usage, [0.1, 0.72, None]) == pytest.approx((0.3 + 0.072) / 3.1)
     assert mean_share(usage, [None, None, None]) is None
+
+
+def sample(at_s: float, foreign: float | None, own: float | None) -> HostUsage:
+    """Of the second before."""
+    return HostUsage(round(at_s * NS_PER_S), 1.0, 0.0, foreign, None, round((at_s - 1) * NS_PER_S), own)
+
+
+def test_the_parts_on_a_machine_of_the_same_computer_are_not_foreign() -> None:
+    # Second 2: parts here 0.2, there 0.5, and somebody else's work 0.1. Second 1: nothing ran there yet.
+    usage = {
+        "here": [sample(1, 0.3, 0.2), sample(2, 0.6, 0.2), sample(3, 0.4, 0.1)],
+        "pi": [sample(2, 0.3, 0.5), sample(3, 0.1, 0.4)],
+    }
+    found = foreign_to_all(usage)
+    assert found["here"] == pytest.approx([0.3, 0.1, 0.0])
+    assert found["pi"] == pytest.approx([0.1, 0.0])
+
+
+def test_what_others_used_is_by_time_where_machines_do_not_look_in_the_same_moment() -> None:
+    # Of second 2 here, 0.75 s of 0.4 and 0.25 s of 0.8 are 0.5.
+    usage = {"here": [sample(2, 0.6, 0.1)], "pi": [sample(1.75, 0.1, 0.4), sample(2.75, 0.1, 0.8)]}
+    assert foreign_to_all(usage)["here"] == pytest.approx([0.1])
+
+
+def test_of_a_time_in_which_a_part_on_either_machine_ended_nobody_knows_what_was_foreign() -> None:
+    usage = {"here": [sample(1, None, None), sample(2, 0.3, 0.1)], "pi": [sample(1, 0.3, 0.1), sample(2, 0.2, 0.2)]}
+    assert foreign_to_all(usage) == {"here": [None, pytest.approx(0.1)], "pi": [None, pytest.approx(0.1)]}
