@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+from edgebench.fabric.shelves import Caller
 from edgebench.fabric.slices import Endpoints
 from edgebench.topology.deployment import Deployment
 
 
 class CloudSpec(msgspec.Struct, frozen=True):
-    """tokens: token -> the nodes that it speaks for. data: where real data is, None for generated data.
+    """tokens: what each is good for. data: where real data is, None for generated data.
     traces: workload -> due times in s of a trace load. retrain: whatever is remembered."""
 
     deployment: Deployment
     endpoints: dict[str, Endpoints]
-    tokens: dict[str, list[str]]
+    tokens: dict[str, Caller]
     traces: dict[str, list[float]]
     run_dir: str
     registry_dir: str

@@ -13,7 +13,7 @@ from cloud.served_files import MadeFiles, ModelFiles, ModelUploads, RecordUpload
 from cloud.slicing import slice_for
 from edgebench.clock import now_ns
 from edgebench.errors import ModelError
-from edgebench.fabric.shelves import Callers
+from edgebench.fabric.shelves import Caller, Callers
 from edgebench.fabric.slices import STREAM_FILES, WATCHER, Beaten, Endpoints, Heartbeat
 from edgebench.fabric.transfer_routes import TransferRoutes
 from edgebench.federated.client_bundle import BUNDLE, MODEL, STEP, STEP_SPEC
@@ -36,14 +36,14 @@ class ControlPlane:
         self,
         deployment: Deployment,
         endpoints: dict[str, Endpoints],
-        tokens: dict[str, list[str]],
+        tokens: dict[str, Caller],
         traces: dict[str, list[float]],
         status: RunStatus,
         registry: Registry,
         run_dir: Path,
         work_dir: Path,
     ) -> None:
-        """tokens: token -> the nodes it speaks for."""
+        """tokens: see `CloudSpec`."""
         self._deployment = deployment
         self._endpoints = endpoints
         self._tokens = tokens

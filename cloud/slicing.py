@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from edgebench.core.timeouts import expected_of
-from edgebench.fabric.shelves import digest_of_token
-from edgebench.fabric.slices import Endpoints, Share, Slice
+from edgebench.fabric.shelves import Caller, digest_of_token
+from edgebench.fabric.slices import WATCHER, Endpoints, Share, Slice
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 
 
@@ -17,7 +17,7 @@ def slice_for(
     nodes: list[str],
     endpoints: dict[str, Endpoints],
     traces: dict[str, list[float]],
-    tokens: Mapping[str, Collection[str]] = {},
+    tokens: Mapping[str, Caller] = {},
 ) -> Slice:
     """The slice of one process's nodes. `nodes` must be names of the deployment. tokens: see `CloudSpec`."""
     below = {
@@ -58,8 +58,8 @@ def slice_for(
     )
 
 
-def _callers(deployment: Deployment, nodes: list[str], tokens: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """Whom these nodes, if they are edges that aggregate, serve: what tokens are known by, and their devices there."""
+def _callers(deployment: Deployment, nodes: list[str], tokens: Mapping[str, Caller]) -> dict[str, Caller]:
+    """Whom these nodes, if they are edges that aggregate, serve: their devices there, and the executor."""
     clients = {
         device
         for plan in deployment.federated.values()
@@ -67,8 +67,13 @@ def _callers(deployment: Deployment, nodes: list[str], tokens: Mapping[str, Coll
         for edge in nodes
         for device in plan.edges.get(edge, ())
     }
-    served = {token: [name for name in names if name in clients] for token, names in tokens.items()}
-    return {digest_of_token(token): names for token, names in served.items() if names}
+    if not clients:
+        return {}
+    served = {
+        digest_of_token(token): Caller(caller.nodes & (clients | {WATCHER}), caller.machine)
+        for token, caller in tokens.items()
+    }
+    return {digest: caller for digest, caller in served.items() if caller.nodes}
 
 
 def _cut(plan: WorkloadPlan, devices: set[str], comers: dict[str, str], deployment: Deployment) -> WorkloadPlan:

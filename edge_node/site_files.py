@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from edgebench.fabric.shelves import BACKLOG, Callers
+from edgebench.fabric.shelves import BACKLOG, Caller, Callers
 from edgebench.fabric.tls import server_context, trust_from_environment
 from edgebench.federated.message_files import MessageFiles
 
@@ -20,7 +20,7 @@ _CLOSE_S = 1.0
 class SiteFiles:
     """Served from a thread of its own, which has an event loop, until `close`. messages: what is served."""
 
-    def __init__(self, listening: socket.socket, callers: Mapping[str, Collection[str]], directory: Path) -> None:
+    def __init__(self, listening: socket.socket, callers: Mapping[str, Caller], directory: Path) -> None:
         """callers: see `Callers`."""
         self.messages = MessageFiles(directory)
         self._listening = listening

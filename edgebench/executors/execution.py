@@ -34,6 +34,7 @@ from edgebench.executors.orders import (
     PathsServed,
     PathsWatched,
     Report,
+    Revoke,
     ServePaths,
     StartBroker,
     StartCloud,
@@ -49,6 +50,7 @@ from edgebench.fabric.brokers.permissions import permissions_at
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Brokered, Died, Elsewhere, Invalidated
+from edgebench.fabric.shelves import Caller
 from edgebench.fabric.slices import WATCHER, LiveState
 from edgebench.fabric.spool import Spool
 from edgebench.lab.messages import DEVICE_PORT
@@ -117,6 +119,7 @@ class Execution:
         self._paths_measured: set[tuple[str, str]] = set()
         self._paths_watched: set[str] = set()
         self._gone: set[str] = set()
+        self._revoked: set[str] = set()
         self._stopping = False
         self._ended: list[Ended | Lost] = []
         self._control: ControlClient | None = None
@@ -241,11 +244,14 @@ class Execution:
 
     def _cloud_spec(self) -> CloudSpec:
         inputs = self._inputs
-        nodes = {self._tokens[part.name]: list(part.nodes) for part in self._plan.of_kind("edge", "agent")}
+        nodes = {
+            self._tokens[part.name]: Caller(frozenset(part.nodes), part.machine)
+            for part in self._plan.of_kind("edge", "agent")
+        }
         return CloudSpec(
             deployment=inputs.deployment,
             endpoints=self._wiring().endpoints(),
-            tokens=nodes | {self._watcher_token: [WATCHER]},
+            tokens=nodes | {self._watcher_token: Caller(frozenset((WATCHER,)))},
             traces=inputs.traces,
             run_dir=str(inputs.run_dir),
             registry_dir=str(inputs.registry_dir),
@@ -275,7 +281,8 @@ class Execution:
 
     def _gather(self) -> None:
         """Have what the parts have left behind on other machines."""
-        elsewhere = [name for name in self._machines if name != HERE and name not in self._gone]
+        took_part = dict.fromkeys(part.machine for part in self._started)
+        elsewhere = [name for name in took_part if name != HERE and name not in self._gone]
         for name in elsewhere:
             self._machines[name].send(HandIn())
         self._wait(lambda: [name for name in elsewhere if name not in self._handed_in | self._gone])
@@ -347,11 +354,15 @@ class Execution:
                     self._links.path_watched((machine, to), seen)
             case HandedIn(name=None):
                 self._handed_in.add(machine)
-            case Gone(why=why):
-                self._lose(machine, why)
+            case Gone(why=why, removed=removed):
+                self._lose(machine, why, removed=removed)
 
-    def _lose(self, machine: str, why: str) -> None:
-        if machine in self._gone:
+    def _lose(self, machine: str, why: str, *, removed: bool) -> None:
+        revoked_before = machine in self._revoked
+        if removed and not revoked_before:
+            self._revoked.add(machine)
+            self._revoke(machine)
+        if machine in self._gone and (revoked_before or not removed):
             return
         self._gone.add(machine)
         if self._stopping:
@@ -359,7 +370,26 @@ class Execution:
         elif self._supervisor is None:
             raise FabricError(f"machine {machine} {why}")
         else:
-            self._ended.append(Lost(machine, why))
+            self._ended.append(Lost(machine, why, removed))
+
+    def _revoke(self, machine: str) -> None:
+        """End the access of all that ran on a machine, or of a device without Python, wherever it has any."""
+        nodes = self._inputs.deployment.nodes.values()
+        users = tuple(node.board or node.name for node in nodes if machine == (node.board or node.machine))
+        running = [part for part in self._started if part.machine != machine and part.name not in self._over]
+        for part in running:
+            if part.kind == "broker" and part.name in self._up:
+                self._send(part, Revoke(part.name, users))
+        if self._stopping:
+            return  # and with it what serves files
+        for part in running:
+            if part.kind in ("cloud", "edge") and part.offers:
+                url = self._wiring().server_url(part.name, HERE).url
+                try:
+                    with ControlClient(url, self._watcher_token, trust=self._network.trust) as server:
+                        server.revoke(machine)
+                except FabricError as error:
+                    self._write(HERE, Invalidated(f"{part.name} does not know that {machine} was removed: {error}"))
 
     def _write(self, machine: str, entry: Died | Invalidated) -> None:
         self._spool.write(Elsewhere(machine, entry) if machine != HERE and isinstance(entry, Died) else entry)

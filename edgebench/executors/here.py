@@ -33,6 +33,7 @@ from edgebench.executors.orders import (
     PathsServed,
     PathsWatched,
     Report,
+    Revoke,
     ServePaths,
     StartBroker,
     StartCloud,
@@ -148,6 +149,8 @@ class ThisMachine:
                 self._start_broker(order)
             case AwaitBroker(part=name):
                 self._await_broker(name)
+            case Revoke(part=name, users=users):
+                self._brokers[name].revoke(*users)
             case StartRelay():
                 self._start_relay(order)
             case Emulate():

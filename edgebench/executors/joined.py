@@ -14,6 +14,7 @@ import msgspec
 from edgebench.clock import now_s
 from edgebench.core.clocks import Exchange
 from edgebench.errors import describe_error
+from edgebench.executors.assigning import boards_of
 from edgebench.executors.here import RECORDS
 from edgebench.executors.orders import Gone, Noted, Order, Report
 from edgebench.fabric.records import Brokered, Compared, Elsewhere, Entry
@@ -52,7 +53,8 @@ class Channel(Protocol):
 
 
 class JoinedMachines:
-    """Those that a run holds. A thread of it hears what they tell, from `with` to its end."""
+    """Those that a run holds, devices without Python included. A thread of it hears what they tell, from `with` to its
+    end."""
 
     def __init__(self, channel: Channel, deployment: Deployment, run_dir: Path, write: Callable[[Entry], None]) -> None:
         self._channel = channel
@@ -65,10 +67,11 @@ class JoinedMachines:
             if node.machine != HERE and node.machine not in self.machines:
                 self.machines[node.machine] = JoinedMachine(channel, deployment, node.machine, run_dir, write)
         self._compared = dict.fromkeys(self.machines, 0)
+        self._boards = {name: Board() for name in boards_of(deployment)}
 
-    def __enter__(self) -> dict[str, JoinedMachine]:
+    def __enter__(self) -> dict[str, JoinedMachine | Board]:
         self._thread.start()
-        return self.machines
+        return {**self.machines, **self._boards}
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -89,8 +92,10 @@ class JoinedMachines:
             try:
                 for report in self._channel.reports(self._run_id, after, _WAIT_S):
                     after = report.seq
-                    if report.machine in self.machines:
-                        self.machines[report.machine].hear(report)
+                    if report.kind == "removed":
+                        self._compared.pop(report.machine, None)
+                    if (told_of := self.machines.get(report.machine) or self._boards.get(report.machine)) is not None:
+                        told_of.hear(report)
                 if now_s() >= next_compare_s:
                     next_compare_s = now_s() + _COMPARE_EVERY_S
                     self._note_clocks()
@@ -154,7 +159,7 @@ class JoinedMachine:
     def hear(self, report: MachineReport) -> None:
         """What the lab has of it. From any thread."""
         if report.kind != "report":
-            self.lose(_WHY[report.kind])
+            self._told.put(_gone(report.kind))
             return
         for each in decode_reports(report.body):
             if isinstance(each, Noted):
@@ -170,3 +175,30 @@ class JoinedMachine:
     def _take_in(self, source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(source, target)
+
+
+class Board:
+    """A device without Python, on which nothing is started: all that is told of it is that it was removed."""
+
+    def __init__(self) -> None:
+        self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
+
+    def send(self, order: Order) -> None:
+        """Nothing is asked of it."""
+        raise AssertionError(f"{order}: for a device without Python")
+
+    def reports(self) -> Sequence[Report]:
+        """See `Machine`."""
+        return [] if self._told.empty() else [self._told.get()]
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def hear(self, report: MachineReport) -> None:
+        """What the lab says of it. From any thread."""
+        if report.kind == "removed":
+            self._told.put(_gone(report.kind))
+
+
+def _gone(kind: ReportKind) -> Gone:
+    return Gone(_WHY[kind], removed=kind == "removed")

@@ -39,6 +39,13 @@ class AwaitBroker(Frozen, frozen=True, tag="await-broker"):
     part: str
 
 
+class Revoke(Frozen, frozen=True, tag="revoke"):
+    """End the access of these users of a broker: their connections are cut, and they cannot connect again."""
+
+    part: str
+    users: tuple[str, ...]
+
+
 class StartRelay(Frozen, frozen=True, tag="relay"):
     """Start the relay that emulates these links, and do not wait for it."""
 
@@ -106,6 +113,7 @@ Order = (
     Listen
     | StartBroker
     | AwaitBroker
+    | Revoke
     | StartRelay
     | Emulate
     | StartCloud
@@ -193,9 +201,11 @@ class Noted(Frozen, frozen=True, tag="noted"):
 
 
 class Gone(Frozen, frozen=True, tag="gone"):
-    """The machine is lost, with all that ran there; nothing more will be told. why: after its name."""
+    """The machine is lost, with all that ran there; nothing more will be told. why: after its name. removed: it is of
+    the lab no more, so what it knows must be of no use from now on."""
 
     why: str
+    removed: bool = False
 
 
 Report = (

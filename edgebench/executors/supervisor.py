@@ -30,10 +30,12 @@ class Cloud(Protocol):
 
 
 class Lost(NamedTuple):
-    """A machine of the run is not there any more. why: after its name."""
+    """A machine of the run is not there any more. why: after its name. removed: by the operator's word, which ends the
+    run; else the others go on where they can."""
 
     machine: str
     why: str
+    removed: bool = False
 
 
 class Supervisor:
@@ -54,6 +56,7 @@ class Supervisor:
         self._newly_dead: list[tuple[Part, Ended | None]] = []
         self._expected: set[str] = set()
         self._start_ns: int | None = None
+        self._removed = False
 
     def expect_death(self, part: str) -> None:
         """The death of this part is wanted: it ends nothing, and is no reason against the run."""
@@ -101,6 +104,7 @@ class Supervisor:
 
     def _lose(self, lost: Lost) -> None:
         """With a machine all that runs there is lost; how it ended, nobody knows."""
+        self._removed |= lost.removed
         parts = [part for part in self._running.values() if part.machine == lost.machine]
         for part in parts:
             self._newly_dead.append((self._running.pop(part.name), None))
@@ -109,11 +113,15 @@ class Supervisor:
         self._write(HERE, Invalidated(f"machine {lost.machine}{when} {lost.why}{what}"))
 
     def _is_broken(self) -> bool:
-        """Whether a part has died that the others cannot do without, or the cloud has called the run off.
+        """Whether a part has died that the others cannot do without, a machine was removed, or the cloud has called the
+        run off.
 
         Any other death is written down, and the run goes on without it. In a run that was called off, parts that end
         are no news.
         """
+        if self._removed:
+            self._write_down_deaths()
+            return True
         if not self._newly_dead:
             return False
         live = self._live()

@@ -128,7 +128,11 @@ class Wiring(NamedTuple):
 
     def control_url(self, seen_from: str) -> HttpUrl:
         """Where the control plane is reached directly."""
-        return self._http(server_address(self.deployment.cloud), self.deployment.cloud, seen_from)
+        return self.server_url(self.deployment.cloud, seen_from)
+
+    def server_url(self, server: str, seen_from: str) -> HttpUrl:
+        """Where what the cloud, or an edge that aggregates, serves is reached directly."""
+        return self._http(server_address(server), server, seen_from)
 
     def endpoints(self) -> dict[str, Endpoints]:
         """Where each node finds things."""

@@ -217,6 +217,10 @@ class ControlClient(HttpClient):
         """Tell the cloud that devices have died, so that it does not wait for them; for the executor only."""
         self.ask("POST", "/v1/dead", str, msgspec.json.encode(nodes))
 
+    def revoke(self, machine: str) -> None:
+        """End the access of all that runs on a machine, at once; for the executor only."""
+        self.ask("POST", "/v1/revoked", str, msgspec.json.encode(machine))
+
 
 def connect(url: str, timeout_s: float, trust: Trust | None = None) -> http.client.HTTPConnection:
     """An HTTP connection to the host of a URL, silent for so long at most.

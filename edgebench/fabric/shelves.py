@@ -10,11 +10,13 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 import msgspec
+
+from edgebench.topology.deployment import HERE
 
 LARGEST_BYTES = 1 << 30
 """Of a model, and of what a federated message carries."""
@@ -44,22 +46,33 @@ class Staged(msgspec.Struct, frozen=True):
     kept: bool
 
 
+class Caller(msgspec.Struct, frozen=True):
+    """What a token is good for: it speaks for these nodes, and comes from this machine."""
+
+    nodes: frozenset[str]
+    machine: str = HERE
+
+
 class Callers:
     """Who may ask. Of a token only its SHA-256 is known here: so nobody is impersonated with what is known here, and
     how long it takes to find one tells nothing."""
 
-    def __init__(self, nodes_of: Mapping[str, Collection[str]]) -> None:
-        """nodes_of: `digest_of_token` -> the nodes that the token speaks for."""
-        self._nodes_of = {digest: frozenset(nodes) for digest, nodes in nodes_of.items()}
+    def __init__(self, callers: Mapping[str, Caller]) -> None:
+        """callers: by `digest_of_token`."""
+        self._callers = dict(callers)
 
     @staticmethod
-    def of_tokens(tokens: Mapping[str, Collection[str]]) -> Callers:
+    def of_tokens(tokens: Mapping[str, Caller]) -> Callers:
         """By the tokens themselves."""
-        return Callers({digest_of_token(token): nodes for token, nodes in tokens.items()})
+        return Callers({digest_of_token(token): caller for token, caller in tokens.items()})
 
-    def nodes_behind(self, authorization: str) -> frozenset[str] | None:
-        """The nodes that a request's `Authorization: Bearer TOKEN` speaks for; None for a stranger's."""
-        return self._nodes_of.get(digest_of_token(authorization.removeprefix("Bearer ")))
+    def behind(self, authorization: str) -> Caller | None:
+        """Who a request's `Authorization: Bearer TOKEN` speaks for; None for a stranger's."""
+        return self._callers.get(digest_of_token(authorization.removeprefix("Bearer ")))
+
+    def revoke(self, machine: str) -> None:
+        """Know the tokens of a machine no more."""
+        self._callers = {digest: caller for digest, caller in self._callers.items() if caller.machine != machine}
 
 
 class Offered(NamedTuple):

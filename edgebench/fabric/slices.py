@@ -8,6 +8,7 @@ import msgspec
 
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import Expected
+from edgebench.fabric.shelves import Caller
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Move
 
@@ -53,7 +54,7 @@ class Slice(msgspec.Struct, frozen=True):
     A plan's `deciders` is cut down to the devices that are these nodes or lie below them. shares: device -> workload.
     federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from, to or of these
     nodes. expected: by workload, how long the decisions on its samples may take. callers: for an edge that aggregates,
-    who may fetch and hand in there: `digest_of_token` -> devices. boards: device -> the one without our software that
+    who may fetch and hand in there, by `digest_of_token`. boards: device -> the one without our software that
     plays it, of an edge.
     """
 
@@ -68,7 +69,7 @@ class Slice(msgspec.Struct, frozen=True):
     federated: dict[str, FederatedPlan] = {}
     moves: tuple[Move, ...] = ()
     expected: dict[str, Expected] = {}
-    callers: dict[str, list[str]] = {}
+    callers: dict[str, Caller] = {}
     boards: dict[str, str] = {}
 
 

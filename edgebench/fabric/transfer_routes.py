@@ -11,9 +11,11 @@ import base64
 import hashlib
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 import msgspec
 from aiohttp import web
@@ -29,6 +31,8 @@ from edgebench.fabric.shelves import (
     Uploads,
     is_digest,
 )
+from edgebench.fabric.slices import WATCHER
+from edgebench.fabric.tls import Peer, peer_of
 
 KEEPALIVE_S = 3600.0
 """A connection is kept between the rounds of a federation; over a slow link, or by TLS, a new one takes some time."""
@@ -43,18 +47,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class TransferRoutes:
-    """Files by kind, to and from whoever has a token."""
+    """Files by kind, to and from whoever has a token, and shows the certificate of the machine that it was given to."""
 
     def __init__(self, callers: Callers, downloads: Mapping[str, Downloads], uploads: Mapping[str, Uploads]) -> None:
         self._callers = callers
         self._downloads = downloads
         self._uploads = uploads
         self._digests: dict[tuple[str, int, int], str] = {}
+        self._open: defaultdict[str, WeakSet[asyncio.Transport]] = defaultdict(WeakSet)
 
     def application(self) -> web.Application:
         """An application that begins with these routes; who is no caller gets no further."""
         app = web.Application(middlewares=[self._authenticated], client_max_size=_PIECE_BYTES)
         self.add_to(app.router)
+        app.router.add_post("/v1/revoked", self._revoke)
         return app
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -74,11 +80,32 @@ class TransferRoutes:
             return web.Response(status=refusal.status, text=str(refusal))
 
     def nodes_behind(self, request: web.Request) -> frozenset[str]:
-        """The nodes that the request's token speaks for; without a known token the request ends here."""
-        nodes = self._callers.nodes_behind(request.headers.get("Authorization", ""))
-        if nodes is None:
+        """The nodes that the request's token speaks for; without a known token the request ends here.
+
+        Where certificates are shown, a token alone is of no use: it has to come from the machine that it was given to.
+        """
+        caller, peer = self._callers.behind(request.headers.get("Authorization", "")), peer_behind(request)
+        if caller is None:
             raise web.HTTPUnauthorized(text="no such token")
-        return nodes
+        if peer is not None and peer.machine != caller.machine:
+            raise web.HTTPUnauthorized(text=f"this token is not of {peer.machine}")
+        if request.transport is not None:
+            self._open[caller.machine].add(request.transport)
+        return caller.nodes
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        """The executor's word that a machine does not belong to the run any more: its tokens are of no use, and its
+        connections are cut."""
+        if WATCHER not in self.nodes_behind(request):
+            raise Refusal(403, "only who carries the run out may end somebody's access")
+        try:
+            machine = msgspec.json.decode(await request.read(), type=str)
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        self._callers.revoke(machine)
+        for transport in self._open.pop(machine, ()):
+            transport.abort()
+        return _json("revoked")
 
     async def _download(self, shelf: Downloads, request: web.Request) -> web.StreamResponse:
         offered = shelf.find(self.nodes_behind(request), request.match_info["name"])
@@ -147,6 +174,11 @@ class TransferRoutes:
         return _field(await asyncio.to_thread(_digest_of_bytes, offered.path, start, end - start))
 
 
+def peer_behind(request: web.Request) -> Peer | None:
+    """Whose certificate was shown."""
+    return None if request.transport is None else peer_of(request.transport.get_extra_info("peercert"))
+
+
 async def _send(
     request: web.Request, offered: Offered, start: int, end: int, response: web.StreamResponse
 ) -> web.StreamResponse:
@@ -206,5 +238,5 @@ def _field(digest: str) -> str:
     return f"sha-256=:{base64.b64encode(bytes.fromhex(digest)).decode()}:"
 
 
-def _json(value: msgspec.Struct) -> web.Response:
+def _json(value: msgspec.Struct | str) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")

@@ -142,8 +142,3 @@ class Door(asyncio.Protocol):
         protocol = self._for_clock(peer) if wants_clock and peer is not None else self._for_http()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-
-
-def peer_behind(request: web.Request) -> Peer | None:
-    """Whose certificate was shown."""
-    return None if request.transport is None else peer_of(request.transport.get_extra_info("peercert"))

@@ -22,10 +22,11 @@ from edgebench.clock import now_s, utc_now
 from edgebench.fabric.authority import Authority
 from edgebench.fabric.shelves import Refusal
 from edgebench.fabric.tls import Peer, private_folder
+from edgebench.fabric.transfer_routes import peer_behind
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.clock_exchange import ClockAnswerer
 from edgebench.lab.database import Database
-from edgebench.lab.doorkeeper import Doorkeeper, peer_behind
+from edgebench.lab.doorkeeper import Doorkeeper
 from edgebench.lab.mail import Mail
 from edgebench.lab.members import Members
 from edgebench.lab.messages import (

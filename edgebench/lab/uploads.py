@@ -8,8 +8,7 @@ from aiohttp import web
 
 from edgebench.fabric.shelves import Callers, Refusal, Staged, Upload, arriving
 from edgebench.fabric.tls import private_folder
-from edgebench.fabric.transfer_routes import TransferRoutes
-from edgebench.lab.doorkeeper import peer_behind
+from edgebench.fabric.transfer_routes import TransferRoutes, peer_behind
 from edgebench.lab.mail import Mail
 from edgebench.lab.messages import FILES, check_file_name, check_run_id
 

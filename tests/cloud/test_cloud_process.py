@@ -32,6 +32,7 @@ from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.records import Entry
+from edgebench.fabric.shelves import Caller
 from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology import resolve
@@ -80,7 +81,7 @@ def spec_of(tmp_path: Path, broker: str) -> CloudSpec:
     return CloudSpec(
         deployment=deployment,
         endpoints=dict.fromkeys(deployment.nodes, Endpoints(broker, "http://127.0.0.1:1")),
-        tokens={"of-hub": ["hub"], "of-watcher": [WATCHER]},
+        tokens={"of-hub": Caller(frozenset({"hub"})), "of-watcher": Caller(frozenset({WATCHER}))},
         traces={},
         run_dir=str(tmp_path),
         registry_dir=str(tmp_path / "registry"),

@@ -24,6 +24,7 @@ from edgebench.clock import NS_PER_MS, NS_PER_S, OTHER_CLOCK
 from edgebench.errors import FabricError, ModelError
 from edgebench.fabric.control import ControlClient, RefusedError
 from edgebench.fabric.node_process import NodeProcess
+from edgebench.fabric.shelves import Caller
 from edgebench.fabric.slices import Endpoints, Heartbeat
 from edgebench.fabric.transfers import fetch, hand_in, upload_model
 from edgebench.topology import resolve
@@ -71,7 +72,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
     def application() -> web.Application:
         status = RunStatus(["bed-0", "bed-1"], ["ward"])
-        tokens = {"ward-token": ["ward"], "bed-token": ["bed-0", "bed-1"]}
+        tokens = {"ward-token": Caller(frozenset({"ward"})), "bed-token": Caller(frozenset({"bed-0", "bed-1"}))}
         endpoints = {name: Endpoints("mqtt://h:1", "http://h:2") for name in deployment.nodes}
         plane = ControlPlane(deployment, endpoints, tokens, {}, status, registry, tmp_path, tmp_path / "work")
         made.append((status, plane))

@@ -19,7 +19,7 @@ from edge_node.site_server import SiteServer
 from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import RoundRecord
-from edgebench.fabric.shelves import digest_of_token
+from edgebench.fabric.shelves import Caller, digest_of_token
 from edgebench.fabric.transfer_threads import TransferThreads
 from edgebench.federated.cohort import cohort_size
 from edgebench.federated.content import (
@@ -104,9 +104,8 @@ class Ward:
         self.beds = {name: Bed(number, tmp_path) for number, name in enumerate(BEDS, start=1)}
         self.site_socket = socket.create_server(("127.0.0.1", 0))
         host, port = self.site_socket.getsockname()
-        self.files = SiteFiles(
-            self.site_socket, {digest_of_token(f"of-{name}"): [name] for name in BEDS}, tmp_path / "messages"
-        )
+        callers = {digest_of_token(f"of-{name}"): Caller(frozenset({name})) for name in BEDS}
+        self.files = SiteFiles(self.site_socket, callers, tmp_path / "messages")
         self.transfers = {name: TransferThreads(f"of-{name}") for name in (*BEDS, "ward")}
         for name, bed in self.beds.items():
             bed.messages = MessageClient(

@@ -106,7 +106,8 @@ class Held:
         self._told: list[Report] = []
 
     def __enter__(self) -> Held:
-        self.pi: JoinedMachine = self._joined.__enter__()["pi"]
+        self._joined.__enter__()
+        self.pi: JoinedMachine = self._joined.machines["pi"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -190,3 +191,20 @@ def test_a_machine_that_leaves_is_gone_for_its_run(lab: Lab, board: Board, tmp_p
         board.leave()
         assert "" in held.told(Gone).why
         assert not board.runs.exists() or not list(board.runs.iterdir())
+
+
+def test_a_device_without_python_that_is_removed_is_told_of(lab: Lab, tmp_path: Path) -> None:
+    lab.client.invite_device("esp-1")
+    of = deployment()
+    nodes = {**of.nodes, "bed": msgspec.structs.replace(of.nodes["bed"], board="esp-1")}
+    nodes["ward"] = msgspec.structs.replace(nodes["ward"], machine="here")
+    lab.client.hold("run-1", ["esp-1"], "a test")
+    joined = JoinedMachines(lab.client, msgspec.structs.replace(of, nodes=nodes), tmp_path, lambda _entry: None)
+    with joined as machines:
+        assert list(machines) == ["esp-1"]
+        assert machines["esp-1"].reports() == []
+        lab.client.remove("esp-1")
+        found: list[Report] = []
+        eventually(lambda: found.extend(machines["esp-1"].reports()) or found)  # type: ignore[func-returns-value]
+        assert found == [Gone("was removed from the lab", removed=True)]
+        machines["esp-1"].close()

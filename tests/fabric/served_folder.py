@@ -12,6 +12,7 @@ from aiohttp import web
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.shelves import (
+    Caller,
     Callers,
     Downloads,
     Offered,
@@ -74,7 +75,8 @@ def serving(
     downloads: Mapping[str, Downloads], uploads: Mapping[str, Uploads], tokens: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
     """The URL, for as long as this lasts."""
-    with served(TransferRoutes(Callers.of_tokens(tokens), downloads, uploads).application) as url:
+    callers = Callers.of_tokens({token: Caller(frozenset(nodes)) for token, nodes in tokens.items()})
+    with served(TransferRoutes(callers, downloads, uploads).application) as url:
         yield url
 
 

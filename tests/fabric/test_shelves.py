@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.fabric.shelves import Callers, Refusal, Upload, arriving, is_digest
+from edgebench.fabric.shelves import Caller, Callers, Refusal, Upload, arriving, is_digest
 
 TEXT = b"a model of some kind"
 DIGEST = hashlib.sha256(TEXT).hexdigest()
@@ -94,11 +94,15 @@ def test_another_file_under_the_same_name_begins_anew(tmp_path: Path) -> None:
 
 
 def test_a_token_speaks_for_its_nodes_and_is_not_kept() -> None:
-    callers = Callers.of_tokens({"secret": ["bed-0", "bed-1"]})
-    assert callers.nodes_behind("Bearer secret") == frozenset({"bed-0", "bed-1"})
-    assert callers.nodes_behind("Bearer guess") is None
-    assert callers.nodes_behind("") is None
+    beds = Caller(frozenset({"bed-0", "bed-1"}), "pi")
+    callers = Callers.of_tokens({"secret": beds, "another": Caller(frozenset({"bed-2"}))})
+    assert callers.behind("Bearer secret") == beds
+    assert callers.behind("Bearer guess") is None
+    assert callers.behind("") is None
     assert "secret" not in repr(vars(callers))
+    callers.revoke("pi")
+    assert callers.behind("Bearer secret") is None
+    assert callers.behind("Bearer another") is not None
 
 
 @pytest.mark.parametrize("text", ["", "a" * 63, "A" * 64, "a" * 64 + "\n", "../" + "a" * 61, "a" * 60 + "/../"])

@@ -32,7 +32,7 @@ SAMPLE = {"id": "from-the-board", "values": [[0.5] * 5] * 10}
 
 
 def test_a_board_that_publishes_json_gets_its_decisions_and_the_run_is_valid(
-    lab: Lab, tmp_path: Path, mosquitto: Path
+    lab: Lab, tmp_path: Path, mosquitto: Path, device_port: int
 ) -> None:
     folder = tmp_path / "esp-1"
     write_credential(lab.client.invite_device("esp-1"), folder)
