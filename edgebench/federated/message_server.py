@@ -17,6 +17,7 @@ from edgebench.clock import now_ns
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.reactor import Timer
 from edgebench.federated import notices
+from edgebench.federated.client_presence import ClientPresence, Delays
 from edgebench.federated.content import ContentError, Parcel, read_parcel
 from edgebench.federated.message_files import Announcement, Announcer, Carried, HandedIn
 from edgebench.federated.notices import Asked, Cancelled, Delivered, FromServer, MalformedError
@@ -29,18 +30,13 @@ UNREADABLE = "unreadable"
 ERROR = "error"
 CLOSED = "closed"
 
-_GRACE_S = 3.0
-"""How long a client may be away without its open requests failing: a broken connection is made again within 2 s."""
 _TICK_S = 0.5
 _FIRST_PATIENCE, _LONGEST_PATIENCE = 2, 16
 """Ticks without a sign of life before a client is asked again; the time doubles each time."""
 
 
-class Scheduler(Protocol):
+class Scheduler(Delays, Protocol):
     """What is needed of a reactor."""
-
-    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
-        """Call after a delay in s."""
 
     def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
         """Call from the reactor's thread as soon as it can; from any thread."""
@@ -116,11 +112,9 @@ class MessageServer:
         self._directory = directory
         # The reactor's.
         self._open: dict[str, _Open] = {}
-        self._away: dict[str, Timer] = {}
+        self._presence = ClientPresence(reactor, came=self._came, stayed_away=self._stayed_away)
         self._tick_timer: Timer | None = None
-        self._status_changed = threading.Condition()
-        # Both threads'. Offline is who was away over the grace; who has just gone may be there again in a moment.
-        self._offline: set[str] = set()
+        # Both threads'.
         self._closed = False
         self._lock = threading.Lock()
         self._unanswered: dict[str, _Open] = {}
@@ -167,12 +161,7 @@ class MessageServer:
 
     def wait_online(self, clients: Collection[str], enough: int, timeout_s: float) -> None:
         """Wait until so many of these clients are there, or time is up: without them a round would fail at once."""
-
-        def there() -> bool:
-            return self._closed or sum(client not in self._offline for client in clients) >= enough
-
-        with self._status_changed:
-            self._status_changed.wait_for(there, timeout_s)
+        self._presence.wait(clients, enough, timeout_s)
 
     def take(self, message_ids: Collection[str]) -> list[Reply]:
         """The ends of those of these requests that have ended, each handed out once."""
@@ -238,17 +227,7 @@ class MessageServer:
 
     def client_status(self, client: str, online: bool) -> None:
         """A client has come, or has gone; until something is heard of it, it is taken to be there."""
-        if online:
-            grace = self._away.pop(client, None)
-            if grace is not None:
-                grace.cancel()
-            self._offline.discard(client)
-            for request in self._open.values():
-                if request.client == client:
-                    self._ask(request)
-            self._tell_status()
-        elif client not in self._away and client not in self._offline:
-            self._away[client] = self._reactor.call_later(_GRACE_S, partial(self._stayed_away, client))
+        self._presence.heard(client, online)
 
     def close(self) -> None:
         """End all requests that are open, and those still to come; who waits for them waits no more."""
@@ -259,11 +238,9 @@ class MessageServer:
             self._notify(request.client, Cancelled(request.message_id, CLOSED))
             self._forget(request)
         self._end_closed(waiting)
-        for timer in self._away.values():
-            timer.cancel()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
-        self._tell_status()
+        self._presence.close()
 
     def _begin(self, opened: list[_Open]) -> None:
         for request in opened:
@@ -273,7 +250,7 @@ class MessageServer:
                 request.content.release()
                 continue
             self._open[request.message_id] = request
-            if request.client in self._offline:
+            if self._presence.is_offline(request.client):
                 self._fail(request, OFFLINE, OFFLINE)
             else:
                 self._notify(request.client, request.notice)
@@ -312,9 +289,12 @@ class MessageServer:
         self._forget(request)
         self._hand_over(_End(request, path, None, reply.at_ns, reply.carried))
 
+    def _came(self, client: str) -> None:
+        for request in self._open.values():
+            if request.client == client:
+                self._ask(request)
+
     def _stayed_away(self, client: str) -> None:
-        del self._away[client]
-        self._offline.add(client)
         for request in [request for request in self._open.values() if request.client == client]:
             self._fail(request, OFFLINE, OFFLINE)
 
@@ -351,10 +331,6 @@ class MessageServer:
                 self.late += 1
                 end.discard()
         return False
-
-    def _tell_status(self) -> None:
-        with self._status_changed:
-            self._status_changed.notify_all()
 
     # For both.
 

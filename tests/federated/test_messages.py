@@ -14,7 +14,7 @@ import pytest
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.descriptors import most_descriptors
-from edgebench.federated import message_client, message_server, notices
+from edgebench.federated import client_presence, message_client, message_server, notices
 from edgebench.federated.content import Head, pack
 from edgebench.federated.notices import Refused
 from edgebench.federated.requests import Request
@@ -26,7 +26,7 @@ GRACE_S = 0.4
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_server, "_GRACE_S", GRACE_S)
+    monkeypatch.setattr(client_presence, "_GRACE_S", GRACE_S)
     monkeypatch.setattr(message_server, "_TICK_S", 0.05)
 
 
