@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from edgebench.executors.open_files import largest_needs
 from edgebench.lab.messages import MachineInfo
 from edgebench.topology.deployment import HERE, Deployment, NodePlan, boards_at, on_machines
 from edgebench.topology.wording import did_you_mean, listed
@@ -62,6 +63,7 @@ def boards_of(deployment: Deployment) -> list[str]:
 def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Iterator[Problem]:
     """What speaks against running it on these machines of the lab, one thing a machine. Whether any serves another run
     is not looked at."""
+    needs = largest_needs(deployment)
     for name in machines_of(deployment):
         path = "$.machines"
         machine = machines.get(name)
@@ -79,6 +81,9 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
             for lack in dict.fromkeys(lacking.values()):
                 these = listed([node for node, lacks in lacking.items() if lacks == lack])
                 yield path, f"'{name}' ({machine.arch}) has no {lack} (put {these} on another machine)"
+            need = needs.get(name)
+            if need is not None and 0 < machine.open_files < need.files:
+                yield path, need.problem(machine.open_files, f" on '{name}'")
     yield from _shared_apart(deployment)
     yield from _of_boards(deployment)
 

@@ -19,6 +19,7 @@ from edgebench.errors import EdgebenchError
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.joined import decode_order, encode_reports
 from edgebench.executors.orders import Failed, HandedIn, HandIn, Noted, Report
+from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.listening import PORTS, Listening
 from edgebench.fabric.records import Entry
 from edgebench.fabric.tls import Trust
@@ -57,6 +58,7 @@ def obey(link: Link, tell: Callable[[str], None], folder: Path, ports: tuple[int
     that lasts: parts die with it.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    allow_descriptors()
     while True:
         with contextlib.ExitStack() as serving:
             run: _Run | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgebench.errors import EdgebenchError
 from edgebench.fabric import topics, wire
 from edgebench.fabric.broker_probe import Traffic, probe_access, probe_run_id, probe_sizes
 from edgebench.fabric.endpoints import parse_broker_url
@@ -27,11 +26,6 @@ def check_broker(deployment: Deployment, url: str) -> None:
     Raises EdgebenchError, in one line with the mend, where it does not carry it.
     """
     broker = parse_broker_url(url)
-    if broker.tls and any(link.shaped for link in deployment.links.values()):
-        raise EdgebenchError(
-            f"{broker.shown}: TLS does not reach across emulated links, whose far end has another name "
-            "(remove $.links, or use mqtt://)"
-        )
     probe_access(broker, _largest_of_a_kind(traffic(deployment, {})))
     sizes = {name: _sample_bytes(plan, deployment) for name, plan in deployment.workloads.items()}
     probe_sizes(broker, _largest_of_a_kind(traffic(deployment, sizes)))

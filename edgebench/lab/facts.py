@@ -13,6 +13,7 @@ import edgebench
 from edgebench.cpu import shared_name
 from edgebench.errors import FabricError
 from edgebench.fabric.brokers.choice import choose
+from edgebench.fabric.descriptors import most_descriptors
 from edgebench.lab.messages import Facts
 from edgebench.lab.wheel import code_digest
 from edgebench.topology.model import BrokerKind
@@ -40,6 +41,7 @@ def facts_of_this_machine() -> Facts:
         python=sys.executable,
         brokers=tuple(kind for kind in _BROKERS if _can_start(kind)),
         processors=shared_name(),
+        open_files=most_descriptors(),
     )
 
 

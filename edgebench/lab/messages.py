@@ -83,7 +83,7 @@ STATUS: dict[int, type[LabError]] = {
 class Facts(msgspec.Struct, frozen=True):
     """What a machine says of itself. code: digest of the source that it runs. runtimes: those of models that it has;
     brokers: the programs. python: the interpreter. address: its own, by which it reaches the lab. processors: see
-    `edgebench.cpu.shared_name`."""
+    `edgebench.cpu.shared_name`. open_files: how many a process may have at most; 0: not known."""
 
     arch: str
     cores: int
@@ -95,6 +95,7 @@ class Facts(msgspec.Struct, frozen=True):
     python: str = ""
     address: str = ""
     processors: str = ""
+    open_files: int = 0
 
 
 class Introduction(msgspec.Struct, frozen=True):
@@ -212,6 +213,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     holder: Holder | None = None
     near: str | None = None
     processors: str = ""
+    open_files: int = 0
 
 
 class Hold(msgspec.Struct, frozen=True):

@@ -167,6 +167,7 @@ class OperatorRoutes:
             runtimes=facts.runtimes,
             brokers=facts.brokers,
             processors=facts.processors,
+            open_files=facts.open_files,
             offset=presence.offset,
             last_seen_s=silent_s,
             holder=holder,

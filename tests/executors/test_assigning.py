@@ -46,6 +46,7 @@ def machine(
     brokers: tuple[str, ...] = ("mosquitto",),
     last_seen_s: float | None = 1.0,
     same_code: bool = True,
+    open_files: int = 0,
 ) -> MachineInfo:
     return MachineInfo(
         name,
@@ -59,6 +60,7 @@ def machine(
         runtimes=runtimes,
         brokers=brokers,
         last_seen_s=last_seen_s,
+        open_files=open_files,
     )
 
 
@@ -126,6 +128,15 @@ def test_machines_that_are_unknown_away_or_of_other_code_are_named_with_the_mend
         "'pi-3' is not there (see to its power and network)",
         "'pi-4' runs another edgebench (0.1.0) than this (there: pip install it)",
     ]
+
+
+def test_a_machine_whose_processes_may_not_have_as_many_open_files_as_they_need_is_named() -> None:
+    mapped = deployment(machines={"ward-0": "pi-1", "bed-0": "pi-2"})
+    (problem,) = told(mapped, machine("pi-1", open_files=60), machine("pi-2", open_files=1024))
+    assert problem == (
+        "the 4 connections to the broker of ward-0 need 68 open files in one process, and the hard limit on 'pi-1' "
+        "is 60 (raise it, as root: ulimit -Hn 68; or take fewer devices)"
+    )
 
 
 def test_links_that_share_their_rates_have_to_end_on_one_machine() -> None:

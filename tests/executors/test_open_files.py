@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgebench.executors.open_files import open_files
+from edgebench.executors.open_files import largest_needs, open_files
 from edgebench.fabric.descriptors import most_descriptors
 from edgebench.topology import resolve
-from edgebench.topology.deployment import Deployment
+from edgebench.topology.deployment import Deployment, on_machines
 from edgebench.topology.model import Federated, Link, NodeGroup, Poisson, Topology, Workload
 from tests.system.running import RUN_PATIENCE_S, command, faults_of, run
 
@@ -48,7 +48,7 @@ def crowd(*, links: tuple[Link, ...] = (), broker: str | None = None, learning: 
 
 def needs(deployment: Deployment) -> dict[str, int]:
     """What is needed beside what every process has of its own."""
-    return {whose: needed - 64 for whose, needed in open_files(deployment)}
+    return {need.whose: need.files - 64 for need in open_files(deployment)}
 
 
 def test_an_agent_needs_one_for_each_of_its_devices_and_a_broker_one_for_each_client() -> None:
@@ -71,6 +71,17 @@ def test_devices_that_learn_have_files_open_besides() -> None:
     found = needs(crowd(learning=True))
     assert found["the 1,200 devices of room at hub-0"] == 3 * 1200 + 2 + 4  # transfers that share a way
     assert found["the 1,200 clients of hub-1"] == 2 * 1200
+
+
+def test_each_process_counts_where_it_is() -> None:
+    shaped = crowd(links=(Link(between=("room", "hub"), latency_ms=2.0),))
+    at = {node: "pi" for node in shaped.nodes if node == "hub-1" or node.startswith("room-")}
+    halves = largest_needs(on_machines(shaped, at))
+    across = "the 1,200 connections across emulated links"
+    assert halves == {name: (name, across, 3 * 1200 + 64) for name in ("here", "pi")}
+    plain = largest_needs(on_machines(crowd(), at))
+    assert plain["here"] == ("here", "the 1,201 connections to the broker of hub-0", 1201 + 64)
+    assert plain["pi"].files == 1202 + 64
 
 
 def test_what_the_hard_limit_cannot_hold_is_refused_before_anything_starts(tmp_path: Path) -> None:

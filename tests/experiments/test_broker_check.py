@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from edgebench.experiments.broker_check import traffic
+from edgebench.fabric.authority import Authority
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Federated, NodeGroup, Place, Poisson, Topology, Workload
 from tests.fabric.mosquittos import mosquitto_with, password_of
-from tests.system.running import SMALL, command
+from tests.system.running import SMALL, command, faults_of
 
 STATES = {"eb/+/+/status"}
 MODELS = {"eb/+/models/+"}
@@ -103,8 +108,43 @@ def test_a_broker_that_drops_what_is_as_large_as_a_sample_ends_the_command_in_on
     assert not (tmp_path / "runs").exists()
 
 
-def asked(tmp_path: Path, url: str) -> subprocess.CompletedProcess[str]:
+BEHIND_A_LINK = f"{SMALL}links:\n  - {{between: [bed, ward], latency_ms: 2}}\n"
+
+
+def test_a_broker_over_tls_whose_certificate_nobody_vouches_for_ends_the_command_in_one_line(
+    mosquitto: Path, tmp_path: Path
+) -> None:
+    with over_tls(mosquitto, tmp_path) as (url, _):
+        done = asked(tmp_path, url, BEHIND_A_LINK)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "certificate verify failed" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_broker_over_tls_carries_a_run_whose_links_are_emulated(mosquitto: Path, tmp_path: Path) -> None:
+    # The relay listens at 127.0.0.1, and the certificate is good for 127.0.0.2 alone.
+    with over_tls(mosquitto, tmp_path) as (url, vouching):
+        done = asked(tmp_path, url, BEHIND_A_LINK, "--json", SSL_CERT_FILE=vouching)
+    assert done.stdout, done.stderr
+    result = json.loads(done.stdout)
+    assert faults_of(result) == []
+    assert result["links"]["bed-0 -> ward-0"]["up_bytes"] > 0
+
+
+@contextmanager
+def over_tls(mosquitto: Path, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The URL of a broker, and the file with who vouches for its certificate."""
+    trust = Authority.create(tmp_path / "authority").issue(tmp_path / "broker", "broker", ["127.0.0.2"])
+    lines = (f"certfile {trust.certificate_file}", f"keyfile {trust.key_file}", "allow_anonymous true")
+    with mosquitto_with(mosquitto, tmp_path, *lines, host="127.0.0.2") as port:
+        yield f"mqtts://127.0.0.2:{port}", str(trust.ca_file)
+
+
+def asked(
+    tmp_path: Path, url: str, text: str = SMALL, *more: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     topology = tmp_path / "topology.yaml"
-    topology.write_text(SMALL)
-    line = command(topology, tmp_path / "runs", "--broker", url)
-    return subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    topology.write_text(text)
+    line = command(topology, tmp_path / "runs", "--broker", url, *more)
+    return subprocess.run(line, capture_output=True, text=True, timeout=120.0, env={**os.environ, **environment})

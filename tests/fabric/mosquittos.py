@@ -14,17 +14,17 @@ _TRIES = 5
 
 
 @contextmanager
-def mosquitto_with(program: Path, directory: Path, *lines: str) -> Iterator[int]:
-    """A broker with these lines in its configuration; the port of loopback that it listens at."""
+def mosquitto_with(program: Path, directory: Path, *lines: str, host: str = "127.0.0.1") -> Iterator[int]:
+    """A broker with these lines in its configuration; the port of this loopback address that it listens at."""
     configuration, log = directory / "mosquitto.conf", directory / "mosquitto.log"
     for _ in range(_TRIES):
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with socket.create_server((host, 0)) as free:
             port = int(free.getsockname()[1])
-        configuration.write_text("\n".join([f"listener {port} 127.0.0.1", "user root", *lines, ""]))
+        configuration.write_text("\n".join([f"listener {port} {host}", "user root", *lines, ""]))
         with log.open("ab") as output:
             process = subprocess.Popen([str(program), "-c", str(configuration)], stdout=output, stderr=output)
         try:
-            if _answers(process, port):
+            if _answers(process, host, port):
                 yield port
                 return
         finally:
@@ -41,12 +41,12 @@ def password_of(directory: Path, user: str, password: str) -> str:
     return f"allow_anonymous false\npassword_file {file}"
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
     """Whether the process listens; false where it ended, since another took the port after it was chosen."""
     until_s = now_s() + 30.0
     while now_s() < until_s and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            socket.create_connection((host, port), 1.0).close()
         except OSError:
             sleep_s(0.05)
         else:
