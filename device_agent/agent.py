@@ -16,7 +16,7 @@ from edgebench.core.samples import RejectedError, SampleRecord
 from edgebench.core.stream import Stream
 from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_own_broker_url
-from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.mqtt import Connection, close_all
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import SampleRows
 from edgebench.fabric.slices import RunState
@@ -87,8 +87,7 @@ class DeviceAgent:
         )
         if self._learning is not None:
             self._learning.close()
-        for connection in self.connections.values():
-            connection.close()
+        close_all(self.connections.values())
 
     def _connect(self, device: str, edge: str | None = None) -> Connection:
         """A connection to the broker of a device's site, or to that of another; it is yet to be started."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edgebench.clock import now_s
-from edgebench.fabric.descriptors import WRITABLE, wait_until_ready
+from edgebench.fabric.descriptors import READABLE, WRITABLE, wait_until_ready
 from edgebench.fabric.dialling import Dial
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
@@ -25,6 +27,8 @@ _log = logging.getLogger(__name__)
 _KEEPALIVE_S = 30
 _CONNECT_S = 5.0
 _GOODBYE_S = 1.0
+_GOODBYE_EACH_S = 0.005
+_UNREAD_BYTES = 1 << 16
 _HOUSEKEEPING_S = 5.0
 _RESUBSCRIBE_S = 1.0
 _STEADY_S = 5.0
@@ -47,6 +51,15 @@ class _Client(paho.Client):
         sock, self.opened = self.opened, None
         assert sock is not None
         return sock
+
+
+def close_all(connections: Collection[Connection]) -> None:
+    """`Connection.close`, side by side."""
+    until_s = now_s() + _GOODBYE_S + _GOODBYE_EACH_S * len(connections)
+    for connection in connections:
+        connection._say_goodbye(until_s)
+    for connection in connections:
+        connection._await_end(until_s)
 
 
 class Connection:
@@ -89,6 +102,7 @@ class Connection:
         self._up_since_s: float | None = None
         self._housekeeping: Timer | None = None
         self._dial: Dial | None = None
+        self._left: socket.socket | None = None
         if broker.username is not None:
             # Whoever knows a client's id can take its place, and its session, with a login of its own.
             client_id = f"{client_id}-{secrets.token_hex(8)}"
@@ -141,13 +155,27 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye (so no will is published) and disconnect."""
+        close_all([self])
+
+    def _say_goodbye(self, until_s: float) -> None:
         self._end()
         self._client.disconnect()
-        until_s = now_s() + _GOODBYE_S
         while self._client.want_write() and (sock := self._client.socket()) is not None and now_s() < until_s:
-            wait_until_ready(sock, WRITABLE, _GOODBYE_S)
+            wait_until_ready(sock, WRITABLE, until_s - now_s())
             if self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
+
+    def _await_end(self, until_s: float) -> None:
+        """Wait for the broker to close its end. A socket that is closed with something unread resets the connection,
+        and what the broker has yet to read of us is lost: the last messages, and the goodbye."""
+        if self._left is None:
+            return
+        with self._left as left, contextlib.suppress(OSError):
+            left.setblocking(False)
+            left.shutdown(socket.SHUT_WR)
+            while (wait_s := until_s - now_s()) > 0 and wait_until_ready(left, READABLE, wait_s):
+                if not left.recv(_UNREAD_BYTES):
+                    break
 
     def abandon(self) -> None:
         """Break off without a word, at once: the will is published, and nothing more is heard here."""
@@ -242,6 +270,8 @@ class Connection:
 
     def _socket_closed(self, _client: object, _userdata: object, sock: Any) -> None:
         self._reactor.unwatch(sock)
+        if self._closing:
+            self._left = socket.socket(fileno=os.dup(sock.fileno()))  # paho closes its own at once
 
     def _write_wanted(self, _client: object, _userdata: object, _sock: object) -> None:
         self._ask_flush()

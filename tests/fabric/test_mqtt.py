@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from edgebench.clock import NS_PER_MS, now_ns, now_s
+from edgebench.clock import NS_PER_MS, now_ns, now_s, sleep_s
 from edgebench.fabric import mqtt
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
@@ -44,6 +44,42 @@ def turn_until(reactor: Reactor, happened: Callable[[], bool]) -> None:
 
 def ignore(_topic: str, _payload: bytes) -> None:
     return
+
+
+def test_what_is_published_last_arrives_where_something_has_come_unread(reactor: Reactor) -> None:
+    """A socket that is closed with something unread resets its connection, and all that is under way is lost."""
+    got = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve_slowly() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"\x20\x02\x00\x00")  # CONNACK
+                connected.wait()
+                connection.sendall(b"\x30\x03\x00\x01t")  # a message that nobody comes to read
+                unread.set()
+                sleep_s(0.3)
+                while chunk := connection.recv(1 << 20):
+                    got.extend(chunk)
+
+        connected, unread = threading.Event(), threading.Event()
+        thread = threading.Thread(target=serve_slowly)
+        thread.start()
+        client = Connection(
+            reactor,
+            parse_broker_url(f"mqtt://127.0.0.1:{server.getsockname()[1]}"),
+            "last",
+            on_message=ignore,
+            on_up=connected.set,
+        )
+        client.start()
+        turn_until(reactor, connected.is_set)
+        unread.wait()
+        client.publish("t", bytes(1_000_000), qos=0)
+        client.close()
+        thread.join()
+    assert len(got) > 1_000_000
+    assert got.endswith(b"\xe0\x00")  # DISCONNECT
 
 
 def test_connections_above_a_thousand_descriptors_carry_messages_and_say_goodbye(
