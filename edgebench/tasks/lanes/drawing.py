@@ -10,21 +10,14 @@ photograph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.seeds import rng_for
-from edgebench.tasks.lanes.geometry import FRAME, HEIGHT, LANES, ROWS, WIDTH, ends, lanes_of, prolonged
-
-Array = NDArray[np.float32]
+from edgebench.tasks.lanes.geometry import FRAME, LANES, WIDTH, lanes_of
+from edgebench.tasks.lanes.road import DX, DY, PIXEL_X, PIXEL_Y, Array, Road
 
 _CHUNK = 32
-_DY, _DX = HEIGHT / FRAME[0], WIDTH / FRAME[1]
-_Y = (np.arange(FRAME[0], dtype=np.float32) + 0.5) * _DY
-_X = (np.arange(FRAME[1], dtype=np.float32) + 0.5) * _DX
-_LANE_M, _FOCAL_PX = 3.7, 1_000.0
 _CARS = 7
 
 
@@ -35,7 +28,7 @@ def draw(labels: NDArray[np.float32], *, seed: int, purpose: str) -> NDArray[np.
     for start in range(0, len(lanes), _CHUNK):
         rows = slice(start, start + _CHUNK)
         frames[rows] = _drawn(
-            _Road.along(lanes[rows]), _Chance(rng_for(seed, "draw", purpose, start), len(frames[rows]))
+            Road.along(lanes[rows]), _Chance(rng_for(seed, "draw", purpose, start), len(frames[rows]))
         )
     return frames
 
@@ -77,72 +70,7 @@ def _between_knots(knots: int, length: int) -> Array:
     return np.maximum(0, 1 - np.abs(place - np.arange(knots))).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class _Road:
-    """Where things are, for n frames.
-
-    horizon: its height [n, 1]. depth: rows below the horizon [n, y], at least 1. pace: by how many pixels a lane widens
-    a row [n, 1]. x: of each lane at each row of the frame [n, lane, y]. there: whether there is such a lane [n, lane].
-    upper, lower: the heights between which it is seen [n, lane]. edges: x of the outermost lanes [n, y].
-    """
-
-    horizon: Array
-    depth: Array
-    pace: Array
-    x: Array
-    there: NDArray[np.bool_]
-    upper: Array
-    lower: Array
-    edges: tuple[Array, Array]
-
-    @classmethod
-    def along(cls, lanes: Array) -> _Road:
-        present: NDArray[np.bool_] = np.asarray((lanes >= 0).any(2))
-        first, last = ends(lanes)
-        upper = np.where(present, ROWS[first], np.inf)
-        top = np.where(present.any(1), upper.min(1), 260.0)
-        horizon, pace = _perspective(lanes, top)
-        x = prolonged(lanes, _Y)
-        # A lane that leaves the frame at its side or its bottom does not end there.
-        at_end = np.take_along_axis(lanes, last[:, :, None], axis=2)[:, :, 0]
-        leaves = (at_end < 50) | (at_end > WIDTH - 50) | (ROWS[last] > 680)
-        lower = np.where(leaves, HEIGHT * 2.0, ROWS[last])
-        leftmost = np.where(present[:, :, None], x, np.inf).min(1)
-        rightmost = np.where(present[:, :, None], x, -np.inf).max(1)
-        nowhere = np.asarray(~present.any(1))[:, None]
-        leftmost, rightmost = np.where(nowhere, WIDTH * 0.3, leftmost), np.where(nowhere, WIDTH * 0.7, rightmost)
-        return cls(
-            horizon=horizon,
-            depth=np.maximum(_Y - horizon, 1.0).astype(np.float32),
-            pace=pace,
-            x=x,
-            there=present,
-            upper=upper.astype(np.float32),
-            lower=lower.astype(np.float32),
-            edges=(leftmost.astype(np.float32), rightmost.astype(np.float32)),
-        )
-
-
-def _perspective(lanes: Array, top: Array) -> tuple[Array, Array]:
-    """The horizon's height [n, 1], where neighbouring lanes would meet, and how fast they part [n, 1]."""
-    left, right = lanes[:, :-1], lanes[:, 1:]
-    both = (left >= 0) & (right >= 0)
-    count = both.sum(2)
-    gap = np.where(both, right - left, 0.0)
-    y = np.where(both, ROWS, 0.0)
-    mean_y, mean_gap = (a.sum(2) / np.maximum(count, 1) for a in (y, gap))
-    off = np.where(both, ROWS - mean_y[:, :, None], 0.0)
-    pace = (off * gap).sum(2) / np.maximum((off * off).sum(2), 1.0)
-    sound = (count > 5) & (pace > 0.5) & (pace < 4)
-    meeting = np.where(sound, mean_y - mean_gap / np.where(sound, pace, 1.0), np.nan)
-    with np.errstate(all="ignore"):
-        horizon = np.array([np.median(m[s]) if s.any() else np.nan for m, s in zip(meeting, sound, strict=True)])
-        typical = np.array([np.median(p[s]) if s.any() else 1.9 for p, s in zip(pace, sound, strict=True)])
-    horizon = np.clip(np.where(np.isfinite(horizon), horizon, top - 20), top - 70, top - 6)
-    return horizon[:, None].astype(np.float32), typical[:, None].astype(np.float32)
-
-
-def _drawn(road: _Road, chance: _Chance) -> NDArray[np.uint8]:
+def _drawn(road: Road, chance: _Chance) -> NDArray[np.uint8]:
     picture = _landscape(road, chance)
     on_road = _road_mask(road, chance)
     _mix(picture, _asphalt(road, chance), on_road)
@@ -169,9 +97,9 @@ def _grey(chance: _Chance, low: float, high: float, tint: float) -> Array:
     return chance.between(low, high, 1) + chance.between(-tint, tint, 3)
 
 
-def _landscape(road: _Road, chance: _Chance) -> Array:
+def _landscape(road: Road, chance: _Chance) -> Array:
     """Sky, hills and trees, the land beside the road, walls and poles: [n, 3, y, x]."""
-    y, horizon = _Y[None, :, None], road.horizon[:, :, None]
+    y, horizon = PIXEL_Y[None, :, None], road.horizon[:, :, None]
     blue = chance.between(0.45, 1.0, 1) * np.array([0.8, 0.92, 1.0], np.float32) + chance.between(-0.05, 0.05, 3)
     fading = 1 - 0.25 * (1 - np.clip(y / np.maximum(horizon, 1), 0, 1)) * chance.between(-0.3, 1, 1, 1)
     cloudy = (chance.clouds(5, 7) * 0.6 + chance.clouds(11, 17) * 0.4) * chance.between(0, 0.25, 1, 1)
@@ -180,24 +108,24 @@ def _landscape(road: _Road, chance: _Chance) -> Array:
         rise = chance.between(low, high, 1) + chance.profile(scale, FRAME[1]) * chance.between(10, 70, 1)
         colour = chance.between(0.05, 0.45, 1) * np.array([0.9, 1.0, 0.8], np.float32) + chance.between(-0.04, 0.04, 3)
         rough = 1 + 0.5 * chance.clouds(27, 53) * chance.between(0, 1, 1, 1)
-        cover = np.clip((y - (horizon - rise[:, None, :])) / _DY + 0.5, 0, 1)
+        cover = np.clip((y - (horizon - rise[:, None, :])) / DY + 0.5, 0, 1)
         _mix(picture, colour[:, :, None, None] * rough[:, None], cover)
     land = chance.between(0.15, 0.55, 1) * np.array([1.0, 0.95, 0.7], np.float32) + chance.between(-0.05, 0.05, 3)
     rough = 1 + chance.clouds(20, 20) * 0.4 + chance.clouds(40, 80) * 0.3
-    _mix(picture, land[:, :, None, None] * rough[:, None], np.clip((y - horizon) / _DY, 0, 1))
+    _mix(picture, land[:, :, None, None] * rough[:, None], np.clip((y - horizon) / DY, 0, 1))
     _poles(picture, road, chance)
     _walls(picture, road, chance)
     return picture
 
 
-def _poles(picture: Array, road: _Road, chance: _Chance) -> None:
+def _poles(picture: Array, road: Road, chance: _Chance) -> None:
     """Upright and flat boxes about the horizon: poles, signs, houses, bridges."""
-    y, x = _Y[None, :, None], _X[None, None, :]
+    y, x = PIXEL_Y[None, :, None], PIXEL_X[None, None, :]
     for _ in range(5):
         middle, foot = chance.between(-50, WIDTH + 50, 1, 1), road.horizon[:, :, None] + chance.between(-60, 30, 1, 1)
         half = np.exp(chance.between(1.0, 4.5, 1, 1))
         tall = np.exp(chance.between(2.5, 5.0, 1, 1))
-        cover = _within(x, middle - half, middle + half, _DX) * _within(y, foot - tall, foot, _DY)
+        cover = _within(x, middle - half, middle + half, DX) * _within(y, foot - tall, foot, DY)
         cover *= chance.whether(0.6, 1, 1)
         _mix(picture, _grey(chance, 0.05, 0.8, 0.1), cover)
 
@@ -207,47 +135,36 @@ def _within(at: Array, low: Array, high: Array, pixel: float) -> Array:
     return np.clip((at - low) / pixel + 0.5, 0, 1) * np.clip((high - at) / pixel + 0.5, 0, 1)
 
 
-def _walls(picture: Array, road: _Road, chance: _Chance) -> None:
+def _walls(picture: Array, road: Road, chance: _Chance) -> None:
     """A wall or a rail along each side: as high above the road's edge as it is near."""
-    y, x = _Y[None, :, None], _X[None, None, :]
+    y, x = PIXEL_Y[None, :, None], PIXEL_X[None, None, :]
     for side, edge in zip((-1, 1), road.edges, strict=True):
         away = chance.between(0.4, 2.5, 1) * road.pace
         # Where a column of the frame meets the wall's foot: approximated by the lane nearest the middle distance.
         middle = road.depth.shape[1] // 2
-        slope = (edge[:, -1] - edge[:, middle])[:, None] / (_Y[-1] - _Y[middle]) + side * away
+        slope = (edge[:, -1] - edge[:, middle])[:, None] / (PIXEL_Y[-1] - PIXEL_Y[middle]) + side * away
         start = edge[:, middle][:, None] + side * away * road.depth[:, middle][:, None]
         slope = np.where(np.abs(slope) < 0.4, side * 0.4, slope)
-        foot = _Y[middle] + (x[:, 0] - start) / slope
+        foot = PIXEL_Y[middle] + (x[:, 0] - start) / slope
         far = foot - road.horizon
         top = foot - far * chance.between(0.1, 0.6, 1)
-        cover = _within(y, top[:, None, :], foot[:, None, :], _DY) * (far[:, None, :] > 5) * chance.whether(0.5, 1, 1)
+        cover = _within(y, top[:, None, :], foot[:, None, :], DY) * (far[:, None, :] > 5) * chance.whether(0.5, 1, 1)
         _mix(picture, _grey(chance, 0.15, 0.75, 0.08), cover)
 
 
-def _road_mask(road: _Road, chance: _Chance) -> Array:
-    x = _X[None, None, :]
+def _road_mask(road: Road, chance: _Chance) -> Array:
+    x = PIXEL_X[None, None, :]
     left, right = (
         edge + side * chance.between(0.08, 1.6, 1) * road.pace * road.depth
         for side, edge in zip((-1, 1), road.edges, strict=True)
     )
-    below = np.clip((_Y[None, :, None] - road.horizon[:, :, None]) / _DY, 0, 1)
-    return _within(x, left[:, :, None], right[:, :, None], 2 * _DX) * below
+    below = np.clip((PIXEL_Y[None, :, None] - road.horizon[:, :, None]) / DY, 0, 1)
+    return _within(x, left[:, :, None], right[:, :, None], 2 * DX) * below
 
 
-def _across(road: _Road) -> Array:
-    """How many lanes a pixel lies from the road's left edge [n, y, x]: what runs along the road keeps its number."""
-    return (_X[None, None, :] - road.edges[0][:, :, None]) / (road.pace * road.depth)[:, :, None]
-
-
-def _ahead_m(road: _Road, y: Array) -> Array:
-    """Metres ahead of the camera at heights y [n, …]."""
-    depth = np.maximum(y - road.horizon, 1.0)
-    return _LANE_M * _FOCAL_PX / (np.maximum(road.pace, 0.3) * depth)
-
-
-def _asphalt(road: _Road, chance: _Chance) -> Array:
+def _asphalt(road: Road, chance: _Chance) -> Array:
     """The surface [n, 3, y, x]: lanes of unequal age, tracks, seams, joints, patches."""
-    across, near = _across(road), np.clip(road.depth / 200, 0.1, 1)[:, :, None]
+    across, near = road.across(), np.clip(road.depth / 200, 0.1, 1)[:, :, None]
     shade = 1 + 0.12 * chance.clouds(4, 5) + 0.06 * chance.clouds(20, 30)
     streaks = chance.profile(90, 512) * 0.5 + chance.profile(25, 512) * 0.5
     column = np.clip((across + 2.5) / 9 * 511, 0, 511).astype(np.int64)
@@ -274,7 +191,7 @@ def _asphalt(road: _Road, chance: _Chance) -> Array:
     return _grey(chance, 0.18, 0.55, 0.03)[:, :, None, None] * shade[:, None]
 
 
-def _paint_markings(picture: Array, road: _Road, chance: _Chance) -> None:
+def _paint_markings(picture: Array, road: Road, chance: _Chance) -> None:
     kinds = chance.between(0, 1, LANES)
     last = road.there.sum(1) - 1
     yellow = chance.whether(0.35)
@@ -306,14 +223,14 @@ def _paint_markings(picture: Array, road: _Road, chance: _Chance) -> None:
             _mix(picture, colour, _strip(road, lane, apart, width) * (seen * there)[:, :, None])
 
 
-def _visible(road: _Road, lane: int, chance: _Chance) -> Array:
+def _visible(road: Road, lane: int, chance: _Chance) -> Array:
     """How far [n, y] a lane's marking is seen, by its ends."""
     upper = road.upper[:, lane, None] - chance.between(0, 15, 1)
     lower = road.lower[:, lane, None] + chance.between(0, 20, 1)
-    return _within(_Y[None, :], upper, lower, _DY) * road.there[:, lane, None]
+    return _within(PIXEL_Y[None, :], upper, lower, DY) * road.there[:, lane, None]
 
 
-def _strip(road: _Road, lane: int, beside: Array, width: Array) -> Array:
+def _strip(road: Road, lane: int, beside: Array, width: Array) -> Array:
     """How much of each pixel [n, y, x] a strip of a lane's width takes, `beside` the lane's line.
 
     beside, width: shares of a lane's width [n, 1].
@@ -322,20 +239,20 @@ def _strip(road: _Road, lane: int, beside: Array, width: Array) -> Array:
     centre = road.x[:, lane] + beside * unit
     half = np.maximum(width * unit / 2, 0.5)
     # A pixel sees the strip move sideways over its height: the strip is blurred by that.
-    blur = (np.abs(np.gradient(road.x[:, lane], axis=1)) + _DX) / 2
-    distance = np.abs(_X[None, None, :] - centre[:, :, None])
+    blur = (np.abs(np.gradient(road.x[:, lane], axis=1)) + DX) / 2
+    distance = np.abs(PIXEL_X[None, None, :] - centre[:, :, None])
     most = np.minimum(1, half / blur)[:, :, None]
     return np.clip((half + blur)[:, :, None] - distance, 0, None).clip(None, 2 * blur[:, :, None] * most) / (
         2 * blur[:, :, None]
     )
 
 
-def _painted_share(road: _Road, chance: _Chance, solid: NDArray[np.bool_], dots: NDArray[np.bool_]) -> Array:
+def _painted_share(road: Road, chance: _Chance, solid: NDArray[np.bool_], dots: NDArray[np.bool_]) -> Array:
     """How much of the road between a row's upper and lower edge is painted [n, y]."""
     period = np.where(dots, chance.between(5, 8), chance.between(9, 14))[:, None]
     painted = np.where(dots, chance.between(0.4, 1.0), chance.between(2.5, 5.0))[:, None]
     phase = chance.between(0, 12, 1)
-    far, close = (_ahead_m(road, np.broadcast_to(_Y + d, road.depth.shape)) + phase for d in (-_DY / 2, _DY / 2))
+    far, close = (road.ahead_m(np.broadcast_to(PIXEL_Y + d, road.depth.shape)) + phase for d in (-DY / 2, DY / 2))
 
     def so_far(z: Array) -> Array:
         return np.floor(z / period) * painted + np.minimum(z % period, painted)
@@ -344,14 +261,14 @@ def _painted_share(road: _Road, chance: _Chance, solid: NDArray[np.bool_], dots:
     return np.where(solid[:, None], 1.0, np.clip(share, 0, 1)).astype(np.float32)
 
 
-def _shade(picture: Array, road: _Road, chance: _Chance) -> None:
+def _shade(picture: Array, road: Road, chance: _Chance) -> None:
     """Shadows: of trees (ragged), of a bridge (a band across), of a wall (along the road)."""
-    across, depth = _across(road), road.depth[:, :, None]
-    below = np.clip((_Y[None, :, None] - road.horizon[:, :, None]) / _DY, 0, 1)
+    across, depth = road.across(), road.depth[:, :, None]
+    below = np.clip((PIXEL_Y[None, :, None] - road.horizon[:, :, None]) / DY, 0, 1)
     ragged = np.clip((chance.clouds(9, 9) + 0.6 * chance.clouds(26, 40) - chance.between(0.2, 0.8, 1, 1)) * 4, 0, 1)
     dark = ragged * chance.between(0.1, 0.6, 1, 1) * chance.whether(0.3, 1, 1)
     start, tilt = np.exp(chance.between(2.5, 6, 1, 1)), chance.between(-0.15, 0.15, 1, 1)
-    moved = depth + tilt * (_X - WIDTH / 2)
+    moved = depth + tilt * (PIXEL_X - WIDTH / 2)
     bridge = (moved > start) & (moved < start * chance.between(1.1, 2.2, 1, 1))
     dark = np.maximum(dark, bridge * chance.between(0.2, 0.6, 1, 1) * chance.whether(0.12, 1, 1))
     edge = chance.between(-1, 4, 1, 1) + 0.15 * chance.clouds(8, 2)
@@ -360,13 +277,13 @@ def _shade(picture: Array, road: _Road, chance: _Chance) -> None:
     picture *= (1 - dark * below)[:, None]
 
 
-def _park(picture: Array, road: _Road, chance: _Chance, *, nearness: float) -> None:
+def _park(picture: Array, road: Road, chance: _Chance, *, nearness: float) -> None:
     """Another vehicle, seen from behind, in a lane: the nearer ones come later and hide those before."""
     n, rows = chance.n, road.depth.shape[1]
     # Few are near enough to hide much.
     depth = np.exp(np.log(14) + (np.log(260) - np.log(14)) * np.clip(nearness + chance.between(-0.14, 0.14), 0, 1))
     foot = road.horizon[:, 0] + depth
-    row = np.clip((foot / _DY).astype(np.int64), 0, rows - 1)
+    row = np.clip((foot / DY).astype(np.int64), 0, rows - 1)
     lanes = road.there.sum(1)
     gap = np.floor(chance.between(-0.6, 1) * (lanes + 0.6)).astype(np.int64)
     unit = road.pace[:, 0] * depth
@@ -379,34 +296,34 @@ def _park(picture: Array, road: _Road, chance: _Chance, *, nearness: float) -> N
     half = unit * np.where(truck, 0.33, 0.24) * chance.between(0.9, 1.1)
     tall = half * np.where(truck, chance.between(2.0, 3.0), chance.between(1.3, 1.9))
     middle, foot, half, tall = (a[:, None, None] for a in (middle, foot, half, tall))
-    touched = slice(max(0, int((foot - tall).min() / _DY) - 1), int((foot + tall * 0.1).max() / _DY) + 2)
-    picture, y, x = picture[:, :, touched], _Y[None, touched, None], _X[None, None, :]
+    touched = slice(max(0, int((foot - tall).min() / DY) - 1), int((foot + tall * 0.1).max() / DY) + 2)
+    picture, y, x = picture[:, :, touched], PIXEL_Y[None, touched, None], PIXEL_X[None, None, :]
     blurred = (1 + depth[:, None, None] / 60).astype(np.float32)
-    ground = _within(x, middle - half * 1.15, middle + half * 1.15, _DX * blurred)
-    ground = ground * _within(y, foot - tall * 0.2, foot + tall * 0.08, _DY)
+    ground = _within(x, middle - half * 1.15, middle + half * 1.15, DX * blurred)
+    ground = ground * _within(y, foot - tall * 0.2, foot + tall * 0.08, DY)
     picture *= (1 - ground * there * chance.between(0.4, 0.9, 1, 1))[:, None]
     body = _grey(chance, 0.05, 0.9, 0.15) * np.where(chance.whether(0.4, 1), 0.3, 1.0)
-    lower = _within(x, middle - half, middle + half, _DX) * _within(y, foot - tall * 0.6, foot - tall * 0.07, _DY)
+    lower = _within(x, middle - half, middle + half, DX) * _within(y, foot - tall * 0.6, foot - tall * 0.07, DY)
     _mix(picture, body, lower * there)
     narrow = half * np.where(truck[:, None, None], 1.0, 0.82)
-    cabin = _within(x, middle - narrow, middle + narrow, _DX) * _within(y, foot - tall, foot - tall * 0.6, _DY)
+    cabin = _within(x, middle - narrow, middle + narrow, DX) * _within(y, foot - tall, foot - tall * 0.6, DY)
     _mix(picture, body, cabin * there)
-    window = _within(x, middle - narrow * 0.85, middle + narrow * 0.85, _DX)
-    window = window * _within(y, foot - tall * 0.92, foot - tall * 0.62, _DY) * ~truck[:, None, None]
+    window = _within(x, middle - narrow * 0.85, middle + narrow * 0.85, DX)
+    window = window * _within(y, foot - tall * 0.92, foot - tall * 0.62, DY) * ~truck[:, None, None]
     _mix(picture, _grey(chance, 0.02, 0.25, 0.03), window * there)
     red = chance.between(0.4, 1.0, 1) * np.array([1.0, 0.15, 0.1], np.float32)
     for side in (-1, 1):
         at = middle + side * half * 0.85
-        lamp = _within(x, at - half * 0.15, at + half * 0.15, _DX)
-        lamp = lamp * _within(y, foot - tall * 0.55, foot - tall * 0.4, _DY)
+        lamp = _within(x, at - half * 0.15, at + half * 0.15, DX)
+        lamp = lamp * _within(y, foot - tall * 0.55, foot - tall * 0.4, DY)
         _mix(picture, red, lamp * there * 0.8)
-        wheel = _within(x, at - half * 0.17, at + half * 0.17, _DX) * _within(y, foot - tall * 0.15, foot, _DY)
+        wheel = _within(x, at - half * 0.17, at + half * 0.17, DX) * _within(y, foot - tall * 0.15, foot, DY)
         _mix(picture, np.full((n, 3), 0.04, np.float32), wheel * there)
 
 
-def _photographed(picture: Array, road: _Road, chance: _Chance) -> NDArray[np.uint8]:
+def _photographed(picture: Array, road: Road, chance: _Chance) -> NDArray[np.uint8]:
     """Haze, exposure, colour cast, uneven light, lack of sharpness and noise."""
-    haze = np.exp(-road.depth / chance.between(8, 60, 1)) * (road.horizon < _Y) * chance.between(0, 0.7, 1)
+    haze = np.exp(-road.depth / chance.between(8, 60, 1)) * (road.horizon < PIXEL_Y) * chance.between(0, 0.7, 1)
     _mix(picture, _grey(chance, 0.4, 0.9, 0.05), haze[:, :, None])
     light = chance.between(0.55, 1.35, 1, 1) * (1 + 0.25 * chance.clouds(3, 3) * chance.between(0, 1, 1, 1))
     picture *= light[:, None]
