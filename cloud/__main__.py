@@ -14,7 +14,6 @@ import threading
 from pathlib import Path
 
 import msgspec
-from aiohttp import web
 
 from cloud.cloud_spec import CloudSpec
 from cloud.control_plane import ControlPlane
@@ -28,11 +27,9 @@ from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.node_process import EXIT_BROKEN_OFF, end_with_stdin, end_with_thread, usage_now, versions
-from edgebench.fabric.records import Closed, Entry, Hiccuped, TallySnapshot, Used
-from edgebench.fabric.shelves import BACKLOG
+from edgebench.fabric.records import Closed, Entry, Hiccuped, Refused, TallySnapshot, Used
 from edgebench.fabric.spool import Spool
-from edgebench.fabric.tls import server_context, trust_from_environment
-from edgebench.fabric.transfer_routes import KEEPALIVE_S
+from edgebench.fabric.transfer_routes import serve
 
 _FLUSH_S = 0.5
 
@@ -96,18 +93,13 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     )
     node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write)
     director = Director(spec, status, plane, registry, node, work_dir, journal.write)
-    runner = web.AppRunner(plane.application(), access_log=None, keepalive_timeout=KEEPALIVE_S)
-    await runner.setup()
-    trust = trust_from_environment()
-    # Who connects shows a certificate of the same lab, and besides, in each request, a token.
-    secured = None if trust is None else server_context(trust, require_client_certificate=True)
-    await web.SockSite(runner, socket.socket(fileno=listen_fd), ssl_context=secured, backlog=BACKLOG).start()
+    runner = await serve(plane.application(), socket.socket(fileno=listen_fd), plane.refusals)
     node.start()
     directing = asyncio.create_task(director.run(), name="director")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, directing.cancel)
-    flushing = asyncio.create_task(_flush_regularly(journal, node, deployment.cloud), name="flush")
+    flushing = asyncio.create_task(_flush_regularly(journal, node, plane, deployment.cloud), name="flush")
     try:
         # Flushing never ends but by a failure: without it all that the cloud does would be lost.
         await asyncio.wait({directing, flushing}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,20 +117,22 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
         node.stop()
         if not flushing.done():
             flushing.cancel()
-            _note(journal, node, deployment.cloud)
+            _note(journal, node, plane, deployment.cloud)
         journal.hiccups.end()
         await runner.cleanup()
 
 
-async def _flush_regularly(journal: _Journal, node: CloudNode, name: str) -> None:
+async def _flush_regularly(journal: _Journal, node: CloudNode, plane: ControlPlane, name: str) -> None:
     while True:
         await asyncio.sleep(_FLUSH_S)
-        _note(journal, node, name)
+        _note(journal, node, plane, name)
 
 
-def _note(journal: _Journal, node: CloudNode, name: str) -> None:
+def _note(journal: _Journal, node: CloudNode, plane: ControlPlane, name: str) -> None:
     journal.write(Used([name], usage_now()))
     journal.write(Hiccuped(name, journal.hiccups.take()))
+    if (refused := plane.refusals.news()) is not None:
+        journal.write(Refused(name, refused))
     journal.write(TallySnapshot(now_ns(), name, node.tallies))
     journal.flush()
 

@@ -13,6 +13,7 @@ from cloud.served_files import MadeFiles, ModelFiles, ModelUploads, RecordUpload
 from cloud.slicing import slice_for
 from edgebench.clock import now_ns
 from edgebench.errors import ModelError
+from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import Caller, Callers
 from edgebench.fabric.slices import STREAM_FILES, WATCHER, Beaten, Endpoints, Heartbeat
 from edgebench.fabric.transfer_routes import TransferRoutes
@@ -60,6 +61,11 @@ class ControlPlane:
             {"models": ModelFiles(registry), "streams": streams, "bundles": bundles, "requests": self.messages},
             {"models": self._models, "records": RecordUploads(run_dir, status), "replies": self.messages},
         )
+
+    @property
+    def refusals(self) -> Refusals:
+        """Who asked for what they may not."""
+        return self._files.refusals
 
     def application(self) -> web.Application:
         """Routes and checks."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from edgebench.errors import ModelError
-from edgebench.fabric.shelves import LARGEST_BYTES, Offered, Refusal, Staged, Upload, arriving
+from edgebench.fabric.shelves import LARGEST_BYTES, Offered, Refusal, Staged, Upload, arriving, is_digest
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment
 
@@ -24,6 +24,8 @@ class ModelFiles:
 
     def find(self, _nodes: frozenset[str], name: str) -> Offered:
         """See `Downloads`."""
+        if not is_digest(name):
+            raise Refusal(400, "a model is named by its digest")
         try:
             path = self._registry.path_of(name)
         except ModelError as error:

@@ -180,7 +180,7 @@ class SiteFederations:
             listening = self._process.listening
             if listening is None:
                 raise FabricError(f"{self._edge} aggregates, and has no socket for its devices (give it --listen-fd)")
-            self._files = SiteFiles(listening, plan.callers, self._work_dir / "messages")
+            self._files = SiteFiles(listening, plan.callers, self._work_dir / "messages", self._process.refusals)
         server = SiteServer(
             self._process.reactor,
             Site(self._edge, plan.federated[workload], plan.seed, self._samples.get(workload, {})),

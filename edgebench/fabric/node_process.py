@@ -29,7 +29,8 @@ from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import Closed, Entry, Hiccuped, Swap, Swapped, TallySnapshot, Usage, Used
+from edgebench.fabric.records import Closed, Entry, Hiccuped, Refused, Swap, Swapped, TallySnapshot, Usage, Used
+from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.slices import Heartbeat, Refusal, RunState, Slice
 from edgebench.fabric.spool import Spool
 from edgebench.fabric.transfers import fetch, hand_in, quoted
@@ -95,6 +96,7 @@ class NodeProcess:
         self._ended = threading.Event()
         self._finished = False
         self._hiccups = HiccupMeter()
+        self.refusals = Refusals(_log)
 
     def run(
         self,
@@ -278,6 +280,8 @@ class NodeProcess:
     def _sample_usage(self) -> None:
         self.write(Used(self.nodes, usage_now()))
         self.write(Hiccuped(self.nodes[0], self._hiccups.take()))
+        if (refused := self.refusals.news()) is not None:
+            self.write(Refused(self.nodes[0], refused))
 
     def _flush(self) -> None:
         if self._before_flush is not None:

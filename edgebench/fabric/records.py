@@ -324,6 +324,13 @@ class Brokered(msgspec.Struct, frozen=True, tag="broker"):
     refused: dict[str, int] = {}
 
 
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """How many `connections` and `requests` what a node serves by HTTP has refused so far."""
+
+    node: str
+    refused: dict[str, int]
+
+
 class Linked(msgspec.Struct, frozen=True, tag="link"):
     """What is known of a link; a later entry of the same name replaces it."""
 
@@ -382,6 +389,7 @@ Entry = (
     | HostUsed
     | Hiccuped
     | Brokered
+    | Refused
     | Linked
     | Died
     | Rounded

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 import socket
 from collections import defaultdict
@@ -19,8 +20,11 @@ from weakref import WeakSet
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import (
+    BACKLOG,
     SEND_BUFFER_BYTES,
     Callers,
     Downloads,
@@ -32,16 +36,26 @@ from edgebench.fabric.shelves import (
     is_digest,
 )
 from edgebench.fabric.slices import WATCHER
-from edgebench.fabric.tls import Peer, peer_of
+from edgebench.fabric.tls import Peer, peer_of, server_context, trust_from_environment
 
 KEEPALIVE_S = 3600.0
 """A connection is kept between the rounds of a federation; over a slow link, or by TLS, a new one takes some time."""
 
+_log = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 20
+_CLOSE_S = 1.0
 _IN_MEMORY_BYTES = 1 << 16
 _LARGEST_HASHED_BYTES = 1 << 24
 _SIZE = re.compile(r"[0-9]{1,12}")
 _RANGE = re.compile(r"bytes=([0-9]{1,12})-([0-9]{0,12})")
+
+_REFUSED = {
+    400: "a request that nobody of ours sends",
+    401: "a token",
+    403: "what its sender may not do",
+    413: "a request that is too large",
+}
+"""The statuses that say so, in words."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,11 +63,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class TransferRoutes:
     """Files by kind, to and from whoever has a token, and shows the certificate of the machine that it was given to."""
 
-    def __init__(self, callers: Callers, downloads: Mapping[str, Downloads], uploads: Mapping[str, Uploads]) -> None:
+    def __init__(
+        self,
+        callers: Callers,
+        downloads: Mapping[str, Downloads],
+        uploads: Mapping[str, Uploads],
+        refusals: Refusals | None = None,
+    ) -> None:
+        """refusals: where those are counted who ask for what they may not."""
         self._callers = callers
         self._downloads = downloads
         self._uploads = uploads
         self._digests: dict[tuple[str, int, int], str] = {}
+        self.refusals = refusals or Refusals(_log)
         self._open: defaultdict[str, WeakSet[asyncio.Transport]] = defaultdict(WeakSet)
 
     def application(self) -> web.Application:
@@ -73,11 +95,19 @@ class TransferRoutes:
 
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self.nodes_behind(request)
         try:
+            self.nodes_behind(request)
             return await handler(request)
         except Refusal as refusal:
+            self._note(request, refusal.status)
             return web.Response(status=refusal.status, text=str(refusal))
+        except web.HTTPException as answer:
+            self._note(request, answer.status)
+            raise
+
+    def _note(self, request: web.Request, status: int) -> None:
+        if status in _REFUSED:
+            self.refusals.refused(_REFUSED[status], request.remote)
 
     def nodes_behind(self, request: web.Request) -> frozenset[str]:
         """The nodes that the request's token speaks for; without a known token the request ends here.
@@ -172,6 +202,37 @@ class TransferRoutes:
         if end - start > _LARGEST_HASHED_BYTES:
             raise Refusal(400, f"a digest is computed of {_LARGEST_HASHED_BYTES} bytes at most")
         return _field(await asyncio.to_thread(_digest_of_bytes, offered.path, start, end - start))
+
+
+async def serve(app: web.Application, listening: socket.socket, refusals: Refusals) -> web.AppRunner:
+    """Serve an application where this process listens already; by TLS where it is on a machine of a lab: who connects
+    shows a certificate of the same lab, and besides, in each request, a token. The runner, to be cleaned up."""
+    trust = trust_from_environment()
+    secured = None
+    if trust is not None:
+        secured = server_context(trust, require_client_certificate=True)
+        refusals.count_handshakes(secured)
+    runner = web.AppRunner(
+        app, access_log=None, logger=http_logger(refusals), keepalive_timeout=KEEPALIVE_S, shutdown_timeout=_CLOSE_S
+    )
+    await runner.setup()
+    await web.SockSite(runner, listening, ssl_context=secured, backlog=BACKLOG).start()
+    return runner
+
+
+def http_logger(refusals: Refusals) -> logging.Logger:
+    """For a server: of what cannot be read as HTTP, whose sender chooses it, it has no traceback to tell."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            refusals.refused("what is no HTTP")
+            return False
+        return record.levelno >= logging.WARNING
+
+    logger = logging.Logger(f"{refusals.log.name}.http", logging.DEBUG)  # noqa: LOG001  (each server has its own)
+    logger.parent = refusals.log
+    logger.addFilter(is_ours)
+    return logger
 
 
 def peer_behind(request: web.Request) -> Peer | None:

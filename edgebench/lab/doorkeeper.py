@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from weakref import WeakSet
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.tls import Peer, peer_of
 from edgebench.lab.clock_exchange import PROTOCOL
 
@@ -19,54 +19,23 @@ _log = logging.getLogger(__name__)
 _FIRST_WORD_S = 10.0
 _CUT_AFTER_S = 0.5
 _MOST_CONNECTIONS = 2_000
-_MOST_TOLD = 1_000
 _TURNS = 3
 
 
-class Doorkeeper:
-    """Counts whom it refuses, by reason, and says it once for each of reason and address."""
+class Doorkeeper(Refusals):
+    """Counts whom it refuses, and cuts connections."""
 
     def __init__(self) -> None:
-        self.refusals: Counter[str] = Counter()
-        self._told: set[tuple[str, str | None]] = set()
+        super().__init__(_log)
         self._silent: set[web.RequestHandler] = set()
         self._open: defaultdict[str, set[asyncio.Transport]] = defaultdict(set)
         self._all: WeakSet[asyncio.BaseTransport] = WeakSet()
 
-    def refused(self, reason: str, address: str | None = None) -> None:
-        """Somebody was."""
-        self.refusals[reason] += 1
-        if (reason, address) not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add((reason, address))
-            _log.warning("refused: %s%s", reason, "" if address is None else f", from {address}")
-
     def guard(self, context: ssl.SSLContext) -> None:
         """Ask for a certificate without insisting on it, and count the handshakes that fail."""
-        keeper = self
-
-        class Counted(ssl.SSLObject):
-            def do_handshake(self) -> None:
-                try:
-                    super().do_handshake()
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    raise
-                except ssl.SSLCertVerificationError as error:
-                    keeper.refused(f"a certificate: {error.verify_message}")
-                    raise
-                except ssl.SSLError as error:
-                    keeper.refused(f"a handshake: {(error.reason or 'broken off').replace('_', ' ').lower()}")
-                    raise
-
         context.verify_mode = ssl.CERT_OPTIONAL
         context.set_alpn_protocols([PROTOCOL, "http/1.1"])
-        context.sslobject_class = Counted
-
-    def logger(self) -> logging.Logger:
-        """For the server: of what cannot be read as HTTP, whose sender chooses it, it has no traceback to tell."""
-        logger = logging.Logger(f"{__name__}.http", logging.DEBUG)  # noqa: LOG001  (each server has its own)
-        logger.parent = _log
-        logger.addFilter(self._is_ours)
-        return logger
+        self.count_handshakes(context)
 
     def for_http(self, make: Callable[[], web.RequestHandler]) -> web.RequestHandler:
         """For a new connection: one that says nothing is hung up on."""
@@ -107,13 +76,6 @@ class Doorkeeper:
         """Those that have ended by themselves."""
         for transports in self._open.values():
             transports -= {each for each in transports if each.is_closing()}
-
-    def _is_ours(self, record: logging.LogRecord) -> bool:
-        """Whether it is worth a line, and no stranger's mistake."""
-        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-            self.refused("what is no HTTP")
-            return False
-        return record.levelno >= logging.WARNING
 
     def _hang_up(self, protocol: web.RequestHandler) -> None:
         if protocol in self._silent:

@@ -16,6 +16,7 @@ from edgebench.clock import utc_now
 from edgebench.errors import FabricError
 from edgebench.fabric.authority import Authority, valid_until
 from edgebench.fabric.tls import private_folder, renew, server_context, trust_in
+from edgebench.fabric.transfer_routes import http_logger
 from edgebench.lab.addresses import LabUrl, Listen
 from edgebench.lab.database import Database
 from edgebench.lab.doorkeeper import Door, Doorkeeper
@@ -84,7 +85,7 @@ class Listener:
         runner = web.AppRunner(
             self._lab.application(OperatorRoutes(self._lab).add),
             access_log=None,
-            logger=doorkeeper.logger(),
+            logger=http_logger(doorkeeper),
             shutdown_timeout=_GOODBYE_S,
         )
         await runner.setup()

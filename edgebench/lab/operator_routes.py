@@ -63,7 +63,7 @@ class OperatorRoutes:
         return packed(True)
 
     async def _refusals(self, _request: web.Request) -> web.Response:
-        return packed(dict(self._lab.doorkeeper.refusals))
+        return packed(dict(self._lab.doorkeeper.by_reason))
 
     async def _invite(self, request: web.Request) -> web.Response:
         invitation = await asked(request, Invitation)

@@ -90,7 +90,6 @@ def trust_lines(result: Result) -> list[str]:
     if result.rejected_elsewhere:
         by_reason = ", ".join(f"{number:,} {reason}" for reason, number in result.rejected_elsewhere.items())
         lines.append(f"Payloads for no workload of this run: {by_reason}.")
-    lines += _refusals(result)
     if result.host_use is not None:
         lines.append(
             f"While samples were due the host was {result.host_use.busy:.0%} busy; all its cores were busy for "
@@ -99,15 +98,6 @@ def trust_lines(result: Result) -> list[str]:
         )
     lines.append(_lateness_line(result))
     return lines + [f"{line[0].upper()}{line[1:]}." for line in disturbed_lines(result)]
-
-
-def _refusals(result: Result) -> list[str]:
-    """What brokers did not let somebody do."""
-    return [
-        f"The broker of {site} refused {', '.join(f'{number:,} {what}' for what, number in broker.refused.items())}."
-        for site, broker in result.brokers.items()
-        if broker.refused
-    ]
 
 
 def _lateness_line(result: Result) -> str:

@@ -6,6 +6,7 @@ The records keep the stamps of each machine's own clock. All else is brought to 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from edgebench.fabric.records import (
     Modelled,
     Opened,
     Partitioned,
+    Refused,
     Rounded,
     RoundRecord,
     RoundScored,
@@ -111,6 +113,7 @@ class _Gathered:
         self._closed: set[str] = set()
         self._models: list[ModelEvent] = []
         self._brokers: dict[str, Brokered] = {}
+        self._refused: dict[str, dict[str, int]] = {}
         self._links: dict[str, LinkObserved] = {}
         self._deaths: dict[str, Death] = {}
         self._host_usage: dict[str, list[HostUsage]] = {}
@@ -192,6 +195,8 @@ class _Gathered:
         match entry:
             case Brokered():
                 self._brokers[entry.site] = entry
+            case Refused():
+                self._refused[entry.node] = entry.refused
             case Linked(link=link):
                 self._links[link.name] = link
             case TookPart() | Compared():
@@ -240,7 +245,15 @@ class _Gathered:
                 for name, seen in self.time.machines.items()
             },
             brokers=list(self._brokers.values()),
+            refused=self._refused_by_site(),
         )
+
+    def _refused_by_site(self) -> dict[str, dict[str, int]]:
+        """What brokers refused, and what is served by HTTP beside them."""
+        of_brokers = {broker.site: broker.refused for broker in self._brokers.values()}
+        sites = {**of_brokers, **self._refused}
+        by_site = {site: Counter(of_brokers.get(site)) + Counter(self._refused.get(site)) for site in sorted(sites)}
+        return {site: dict(sorted(counts.items())) for site, counts in by_site.items() if counts}
 
     def _ended_ns(self) -> int | None:
         """When the streams were over: as it was meant to be, or when the last node had to stop before that."""

@@ -64,7 +64,8 @@ def result_of(
         handovers=[each.figures(observations.started_ns or 0) for each in fold.handovers],
         disturbance=disturbance,
         machines=machines,
-        brokers={each.site: BrokerFigures(each.kind, each.version, each.refused) for each in observations.brokers},
+        brokers={each.site: BrokerFigures(each.kind, each.version) for each in observations.brokers},
+        refused=observations.refused,
     )
 
 

@@ -207,14 +207,10 @@ class FaultFigures(msgspec.Struct, frozen=True):
 
 class BrokerFigures(msgspec.Struct, frozen=True):
     """Which broker served a site, or the cloud: `mosquitto`, `nats`, or `external` for one of the user's own, whose
-    version is not known.
-
-    refused: how many `connections`, `publications` and `subscriptions` were, as far as it says so.
-    """
+    version is not known."""
 
     kind: str
     version: str | None
-    refused: dict[str, int] = {}
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -247,3 +243,4 @@ class Result(msgspec.Struct, frozen=True):
     disturbance: DisturbanceFigures | None
     machines: dict[str, MachineFigures]
     brokers: dict[str, BrokerFigures] = {}
+    refused: dict[str, dict[str, int]] = {}

@@ -97,3 +97,4 @@ class Observations(msgspec.Struct, frozen=True):
     lateness: list[Lateness] = []
     machines: dict[str, MachineSeen] = {}
     brokers: list[Brokered] = []
+    refused: dict[str, dict[str, int]] = {}

@@ -59,8 +59,15 @@ def verdict_of(
         valid=not found,
         reasons=[reason for _, reason in found],
         kinds=[kind for kind, _ in found],
-        notes=list(clock_notes(machines)),
+        notes=[*clock_notes(machines), *_refusals(observations)],
     )
+
+
+def _refusals(observations: Observations) -> Iterator[str]:
+    """Who came that had no business there. It is unusual, and spoils nothing: they were let do nothing."""
+    for site, refused in observations.refused.items():
+        what = listed([things(number, kind.removesuffix("s")) for kind, number in refused.items()])
+        yield f"{site} refused {what} of somebody who may not (see its log, and that of its broker)"
 
 
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:

@@ -4,6 +4,7 @@ HTTP.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from edge_node.site_server import SiteServer
 from edgebench.clock import NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import RoundRecord
+from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import Caller, digest_of_token
 from edgebench.fabric.transfer_threads import TransferThreads
 from edgebench.federated.cohort import cohort_size
@@ -105,7 +107,7 @@ class Ward:
         self.site_socket = socket.create_server(("127.0.0.1", 0))
         host, port = self.site_socket.getsockname()
         callers = {digest_of_token(f"of-{name}"): Caller(frozenset({name})) for name in BEDS}
-        self.files = SiteFiles(self.site_socket, callers, tmp_path / "messages")
+        self.files = SiteFiles(self.site_socket, callers, tmp_path / "messages", Refusals(logging.getLogger("site")))
         self.transfers = {name: TransferThreads(f"of-{name}") for name in (*BEDS, "ward")}
         for name, bed in self.beds.items():
             bed.messages = MessageClient(

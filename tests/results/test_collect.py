@@ -20,6 +20,7 @@ from edgebench.fabric.records import (
     HostUsed,
     MachineFacts,
     Opened,
+    Refused,
     SampleRows,
     TallySnapshot,
     TookPart,
@@ -65,9 +66,12 @@ def test_of_a_broker_the_last_that_is_known_counts(tmp_path: Path) -> None:
     rundir.write_deployment(tmp_path, factory.deployment())
     command = Spool(tmp_path / COMMAND_SPOOL)
     command.write(Opened(0, {}), *(Brokered(site, "nats", "2.15.1") for site in ("cloud", "ward-0")))
-    command.write(last := Brokered("cloud", "nats", "2.15.1", {"connections": 3}))
+    command.write(last := Brokered("cloud", "nats", "2.15.1", {"connections": 3}), Refused("cloud", {"requests": 1}))
+    command.write(Refused("cloud", {"connections": 1, "requests": 2}))
     command.close()
-    assert collect(tmp_path).brokers == [last, Brokered("ward-0", "nats", "2.15.1")]
+    found = collect(tmp_path)
+    assert found.brokers == [last, Brokered("ward-0", "nats", "2.15.1")]
+    assert found.refused == {"cloud": {"connections": 4, "requests": 2}}
 
 
 @pytest.mark.parametrize(

@@ -314,11 +314,20 @@ def test_the_use_of_the_host_counts_by_time_and_not_by_sample() -> None:
 
 
 def test_each_site_says_which_broker_served_it() -> None:
-    brokers = [Brokered("cloud", "mosquitto", "2.0.11", {"connections": 2}), Brokered("ward-0", "nats", "2.15.1")]
+    brokers = [Brokered("cloud", "mosquitto", "2.0.11"), Brokered("ward-0", "nats", "2.15.1")]
     assert _result([row(0, 0)], observations=factory.observations(brokers=brokers)).brokers == {
-        "cloud": BrokerFigures("mosquitto", "2.0.11", {"connections": 2}),
+        "cloud": BrokerFigures("mosquitto", "2.0.11"),
         "ward-0": BrokerFigures("nats", "2.15.1"),
     }
+
+
+def test_who_was_refused_is_a_note_and_no_reason_against_a_run() -> None:
+    refused = {"cloud": {"connections": 1, "requests": 2}}
+    result = _result([row(0, 0)], observations=factory.observations(refused=refused))
+    assert result.refused == refused
+    (note,) = result.verdict.notes
+    assert note.startswith("cloud refused 1 connection, 2 requests of somebody who may not")
+    assert not any("refused" in reason for reason in result.verdict.reasons)
 
 
 def test_the_first_decision_counts_from_the_start_of_the_command() -> None:

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from edgebench.fabric.brokers.server import Broker, Kind, Program, Refusal
+from edgebench.fabric.brokers.server import Broker, Kind, Program
 from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
+from edgebench.fabric.refusals import Wanted
 from edgebench.fabric.tls import write_private
 from edgebench.fabric.topics import covers
 
@@ -120,7 +121,7 @@ class Mosquitto(Broker):
         write_private(configuration, text.encode())
         return [str(self._program), "-c", str(configuration)]
 
-    def _refusals(self, log: Iterable[str]) -> Iterator[Refusal]:
+    def _refusals(self, log: Iterable[str]) -> Iterator[Wanted]:
         may = {user.name: user.may.subscribe for user in self.settings.users}
         users: dict[str, str] = {}
         for line in log:

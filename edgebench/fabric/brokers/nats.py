@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar
 
-from edgebench.fabric.brokers.server import Broker, Kind, Program, Refusal
+from edgebench.fabric.brokers.server import Broker, Kind, Program
 from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
+from edgebench.fabric.refusals import Wanted
 from edgebench.fabric.tls import Trust, write_private
 
 MAX_QOS1_FILTERS = 64
@@ -84,7 +85,7 @@ _USER = """\
     }}"""
 _NOTHING = "edgebench.nothing"
 """An empty list would allow everything."""
-_REFUSALS: tuple[tuple[Refusal, re.Pattern[str]], ...] = (
+_REFUSALS: tuple[tuple[Wanted, re.Pattern[str]], ...] = (
     ("connections", re.compile(r'" - authentication error|TLS handshake error: .*tls: ')),
     ("publications", re.compile(r" - Publish Violation - ")),
     ("subscriptions", re.compile(r" - Subscription Violation - ")),
@@ -128,7 +129,7 @@ class NatsServer(Broker):
         write_private(configuration, text.encode())
         return [str(self._program), "-c", str(configuration)]
 
-    def _refusals(self, log: Iterable[str]) -> Iterator[Refusal]:
+    def _refusals(self, log: Iterable[str]) -> Iterator[Wanted]:
         for line in log:
             yield from (refusal for refusal, said in _REFUSALS if said.search(line))
 

@@ -21,11 +21,10 @@ from edgebench.fabric.brokers.settings import BrokerSettings, BrokerUser
 from edgebench.fabric.brokers.trial import Trial
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.refusals import Wanted
 from edgebench.fabric.tls import Trust, client_context, private_folder
 
 Kind = Literal["mosquitto", "nats"]
-Refusal = Literal["connections", "publications", "subscriptions"]
-"""What somebody wanted and was not let."""
 
 _START_S = 20.0
 _STOP_S = 5.0
@@ -164,7 +163,7 @@ class Broker(ABC):
         """Write its configuration, for the port and the users of now; the command that starts it."""
 
     @abstractmethod
-    def _refusals(self, log: Iterable[str]) -> Iterator[Refusal]:
+    def _refusals(self, log: Iterable[str]) -> Iterator[Wanted]:
         """What the lines of its log say of them."""
 
     def _remove_files(self) -> None:
