@@ -148,7 +148,7 @@ def test_a_model_is_fetched_by_its_digest(served: Served, tmp_path: Path) -> Non
         fetch(client, f"/v1/models/{served.digest}", tmp_path / "copy", digest=served.digest)
         with pytest.raises(RefusedError, match=r"404: .*no model"):
             fetch(client, f"/v1/models/{'0' * 64}", tmp_path / "other", digest="0" * 64)
-        with pytest.raises(RefusedError, match=r"404: '\.\./x' is not a SHA-256 digest"):
+        with pytest.raises(RefusedError, match="400: a model is named by its digest"):
             fetch(client, "/v1/models/..%2Fx", tmp_path / "other")
     assert (tmp_path / "copy").read_bytes() == MODEL
 
