@@ -86,6 +86,8 @@ def problem_of(path: Path, manifest: Manifest, task: str) -> str | None:
     if not fits(taken, manifest.input):
         return f"takes {shown(taken)}, where its description says {shown(manifest.input)} (export it so, or mend that)"
     if not fits(given, TensorSpec("float32", (manifest.outputs,))):
+        if manifest.model_size == UNTOLD:
+            return f"gives {shown(given)} a sample, and a decision is float32 [values] (export it so)"
         wanted = f"float32 [{manifest.outputs}]"
         return f"gives {shown(given)} a sample, where its description says {wanted} (export it so, or mend that)"
     if absent := set(manifest.batches) - set(facts.batches):

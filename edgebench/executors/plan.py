@@ -109,6 +109,13 @@ def plan_of(deployment: Deployment) -> RunPlan:
     return RunPlan(tuple(parts), crossing, schedule(deployment.faults), between)
 
 
+def connections_to_brokers(deployment: Deployment) -> int:
+    """How many a run holds to its brokers, all together."""
+    brokers = {broker_address(name) for name in deployment.nodes}
+    parts = plan_of(deployment).parts
+    return sum(held for part in parts for address, held in part.connects.items() if address in brokers)
+
+
 def path_of(deployment: Deployment, link: LinkPlan) -> tuple[str, str]:
     """The machines at the ends of a link."""
     return deployment.nodes[link.child].machine, deployment.nodes[link.parent].machine

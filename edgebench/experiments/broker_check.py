@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgebench.executors.plan import connections_to_brokers
 from edgebench.fabric import topics, wire
-from edgebench.fabric.broker_probe import Traffic, probe_access, probe_run_id, probe_sizes
+from edgebench.fabric.broker_probe import Traffic, probe_access, probe_connections, probe_run_id, probe_sizes
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.pictures import compressed
 from edgebench.fabric.topics import ANY
@@ -27,6 +28,7 @@ def check_broker(deployment: Deployment, url: str) -> None:
     """
     broker = parse_broker_url(url)
     probe_access(broker, _largest_of_a_kind(traffic(deployment, {})))
+    probe_connections(broker, connections_to_brokers(deployment))
     sizes = {name: _sample_bytes(plan, deployment) for name, plan in deployment.workloads.items()}
     probe_sizes(broker, _largest_of_a_kind(traffic(deployment, sizes)))
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from edgebench.clock import now_s
 from edgebench.errors import FabricError
+from edgebench.fabric.descriptors import allow_descriptors, most_descriptors
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.mqtt import REFUSED, Connection
 from edgebench.fabric.reactor import Reactor
@@ -23,6 +24,7 @@ _SLOWEST_BYTES_S = 250_000
 """Of a way to a broker that a run could use at all: what is sent at once may have to go there and back by it."""
 _SMALL_BYTES = 16
 _TICK_S = 0.02
+_OWN_DESCRIPTORS = 64
 _ALLOW = "allow it to write and read eb/#; in Mosquitto's acl_file: topic readwrite eb/#"
 
 
@@ -83,6 +85,53 @@ def probe_sizes(broker: BrokerUrl, traffic: Sequence[Traffic]) -> None:
                     f"{_named(silent)}, do not: the broker has a limit of size (raise it; in Mosquitto: "
                     "message_size_limit, max_packet_size)"
                 )
+
+
+def probe_connections(broker: BrokerUrl, count: int) -> None:
+    """Hold as many connections at once as the run will.
+
+    Raises FabricError that names how many the broker takes, once it has taken no more for some 3 s.
+    """
+    allow_descriptors()
+    count = min(count, most_descriptors() - _OWN_DESCRIPTORS)
+    reactor = Reactor()
+    standing: set[int] = set()
+    troubles: list[str] = []
+
+    def trouble(number: int, why: str) -> None:
+        standing.discard(number)
+        troubles.append(why)
+
+    connections = [
+        Connection(
+            reactor,
+            broker,
+            f"{probe_run_id()}-{number}",
+            on_message=lambda _topic, _payload: None,
+            on_up=partial(standing.add, number),
+            on_trouble=partial(trouble, number),
+            clean_session=True,
+        )
+        for number in range(count)
+    ]
+    for connection in connections:
+        connection.start()
+    most = 0
+    since_s = now_s()
+    while most < count and now_s() - since_s < (_QUIET_S if troubles else _CONNECT_S):
+        reactor.call_later(_TICK_S, lambda: None)
+        reactor.turn()
+        if len(standing) > most:
+            most, since_s = len(standing), now_s()
+    for connection in connections:
+        connection.close()
+    reactor.close()
+    if most < count:
+        why = f" ({troubles[-1]})" if troubles else ""
+        raise FabricError(
+            f"{broker.shown}: it takes {most:,} connections at once and no more{why}, the run needs {count:,} (raise "
+            "its limit of connections; in Mosquitto: max_connections)"
+        )
 
 
 class _Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,13 @@ def load_keras(path: Path) -> Any:
         import keras
     except ModuleNotFoundError as error:
         raise ModelError(f"{path}: Keras is not installed here: pip install 'edgebench[lab]'") from error
+    if not zipfile.is_zipfile(path):  # Keras says that there is no file
+        raise ModelError(f"{path}: not a Keras model, which is a zip file (copy or save it again)")
     try:
         return _load(keras, path)
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise ModelError(f"{path}: not a Keras model that loads safely: {' '.join(str(error).split())}") from error
+        why = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+        raise ModelError(f"{path}: not a Keras model that loads safely: {why} (save it again)") from error
 
 
 def _load(keras: Any, path: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,17 @@ def test_a_broker_that_drops_what_is_as_large_as_a_sample_ends_the_command_in_on
     assert "limit of size" in line
     size = 48 * 76 * 4
     assert any(f"of {size + more:,}," in line for more in range(300))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_broker_that_takes_too_few_connections_ends_the_command_in_one_line(mosquitto: Path, tmp_path: Path) -> None:
+    with mosquitto_with(mosquitto, tmp_path, "allow_anonymous true", "max_connections 3") as port:
+        done = asked(tmp_path, f"mqtt://127.0.0.1:{port}", SMALL, "--set", "nodes.bed.count=40")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert re.search(r"takes \d+ connections at once and no more", line)
+    assert "the run needs 45 " in line  # of 40 devices, two edges with two each, and the cloud
+    assert "max_connections" in line
     assert not (tmp_path / "runs").exists()
 
 

@@ -182,3 +182,19 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path, files
     path.unlink()
     with pytest.raises(ModelError, match=r"^cannot be read: No such file or directory$"):
         read_facts("litert", path)
+
+
+def test_a_quantised_file_without_a_description_is_told_what_a_decision_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "uint8.tflite.json").unlink()
+    assert refused(capsys, folder, "validate", "uint8.tflite") == (
+        "uint8.tflite: gives uint8 [1] a sample, and a decision is float32 [values] (export it so)"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"what is no model", b"PK\x03\x04 and cut off"])
+def test_what_is_no_keras_file_is_told_as_that(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(ModelError, match=r"^not a Keras model, which is a zip file \(copy or save it again\)$"):
+        read_facts("keras", tmp_path / "model.keras")

@@ -9,7 +9,7 @@ import pytest
 
 from edgebench.clock import now_s
 from edgebench.errors import FabricError
-from edgebench.fabric.broker_probe import Traffic, probe_access, probe_sizes
+from edgebench.fabric.broker_probe import Traffic, probe_access, probe_connections, probe_sizes
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.mqtt import Connection
@@ -119,3 +119,14 @@ def test_a_login_that_is_refused_and_a_port_without_a_broker_are_told(mosquitto:
         probe_access(at(port), ALL)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FabricError, match="no MQTT broker"):
         probe_access(at(silent.getsockname()[1]), ALL)
+
+
+def test_a_limit_of_connections_is_named_with_what_the_run_needs(mosquitto: Path, tmp_path: Path) -> None:
+    with mosquitto_with(mosquitto, tmp_path, "max_connections 5", "allow_anonymous true") as port:
+        probe_connections(at(port), 5)
+        begun_s = now_s()
+        # Mosquitto 2.0.11 takes one more, and another one for each that has gone.
+        with pytest.raises(FabricError, match=r"takes (6|11) connections at once and no more .*needs 40 \(raise"):
+            probe_connections(at(port), 40)
+        assert now_s() - begun_s < SOON_S
+        probe_connections(at(port), 5)  # none is left
