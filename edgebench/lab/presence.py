@@ -43,8 +43,8 @@ class Presence:
 
     @property
     def is_present(self) -> bool:
-        """Whether it was heard lately."""
-        return self._heard_s is not None and now_s() - self._heard_s < PRESENT_S
+        """Whether it was heard lately, and from where: a clock may be compared before anything else is said."""
+        return self.address != "" and self._heard_s is not None and now_s() - self._heard_s < PRESENT_S
 
     @property
     def is_lost(self) -> bool:

@@ -26,6 +26,7 @@ from edgebench.lab.messages import (
     Order,
     RemovedError,
 )
+from edgebench.lab.presence import Presence
 from edgebench.lab.serving import ServedLab
 from tests.conftest import ROOT
 from tests.lab.labs import LOOPBACK, Lab, eventually
@@ -85,6 +86,14 @@ def test_a_run_goes_on_over_a_restart_of_the_server(lab: Lab, tmp_path: Path) ->
         assert reported(lab, "run-1", 1) == [("report", b"said to nobody")]
         eventually(lambda: len(pi.orders) == 2)
     assert [order.body for order in pi.orders] == [b"before", b"after"]
+
+
+def test_a_machine_of_which_only_the_clock_is_heard_again_is_not_there_before_its_address_is_known() -> None:
+    presence = Presence("the session of before")
+    presence.heard()
+    assert not presence.is_present
+    presence.is_at("10.0.0.2", "10.0.0.1")
+    assert presence.is_present
 
 
 def test_a_machine_that_is_started_anew_is_in_the_lab_again_and_its_run_is_told(lab: Lab, tmp_path: Path) -> None:
