@@ -12,6 +12,7 @@ from edgebench.clock import utc_now
 from edgebench.lab.database import Database
 from edgebench.lab.messages import (
     AbsentError,
+    EndingError,
     HeldError,
     Holder,
     LabError,
@@ -30,10 +31,13 @@ class Mail:
         self._database = database
 
     def hold(self, run_id: str, names: Sequence[str], purpose: str) -> None:
-        """All of these machines, or none, are that run's from now on. Raises HeldError, which names the holder."""
+        """All of these machines, or none, are that run's from now on. Raises HeldError, which names the holder, and
+        EndingError."""
         with self._database.change() as db:
             for name in names:
                 holder = self.holder(name)
+                if holder is not None and self._lets_go(name):
+                    raise EndingError(f"{name}: still ends what the run {holder.run_id} has left behind there")
                 if holder is not None and holder.run_id != run_id:
                     raise HeldError(
                         f"{name}: serves the run {holder.run_id} ({holder.purpose}) since {holder.since} "
@@ -170,6 +174,9 @@ class Mail:
         with self._database.change() as db:
             db.execute("DELETE FROM held WHERE machine = ? AND letting_go", (machine,))
             _forget_empty(db)
+
+    def _lets_go(self, machine: str) -> bool:
+        return self._database.row("SELECT 1 FROM held WHERE machine = ? AND letting_go", machine) is not None
 
     def _is_held(self, machine: str, run_id: str) -> bool:
         query = "SELECT 1 FROM held WHERE machine = ? AND run_id = ? AND NOT letting_go"

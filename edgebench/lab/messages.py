@@ -54,6 +54,10 @@ class HeldError(LabError):
     """A machine serves another run."""
 
 
+class EndingError(HeldError):
+    """A machine serves a run that is over, and ends what that has left behind."""
+
+
 class AbsentError(LabError):
     """A machine is no member of the lab, or is not there."""
 
@@ -76,6 +80,7 @@ STATUS: dict[int, type[LabError]] = {
     409: ConflictError,
     410: RemovedError,
     423: HeldError,
+    425: EndingError,
 }
 """What kind of refusal an answer of the server is."""
 

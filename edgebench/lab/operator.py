@@ -23,6 +23,7 @@ from edgebench.lab.messages import (
     Clock,
     DeviceCredential,
     DeviceInvitation,
+    EndingError,
     HeldError,
     Hold,
     Invitation,
@@ -36,6 +37,7 @@ from edgebench.lab.messages import (
 from edgebench.topology.deployment import HERE
 
 _AGAIN_S = 0.5
+_ENDING_S = 60.0
 _NEVER_NS = 1 << 62
 _Answer = TypeVar("_Answer")
 
@@ -86,17 +88,19 @@ class LabClient:
     def hold(self, run_id: str, names: list[str], purpose: str, wait_s: float = 0.0) -> None:
         """Have these machines for a run, all or none, until `release` or the end of this process.
 
-        wait_s: how long to wait for those that others hold, or that are not there. Raises HeldError, AbsentError.
+        wait_s: how long to wait for those that others hold, or that are not there. Those that end what a run has left
+        behind are waited for in any case. Raises HeldError, AbsentError.
         """
         self._own(run_id)
-        until_s = now_s() + wait_s
+        began_s = now_s()
         try:
             while True:
                 try:
                     self._ask("POST", "/v1/operator/holds", bool, Hold(run_id, tuple(names), purpose))
                     return
-                except (HeldError, AbsentError):
-                    if now_s() > until_s:
+                except (HeldError, AbsentError) as error:
+                    patience_s = max(wait_s, _ENDING_S) if isinstance(error, EndingError) else wait_s
+                    if now_s() > began_s + patience_s:
                         raise
                 sleep_s(_AGAIN_S)
         except BaseException:

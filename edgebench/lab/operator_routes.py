@@ -116,6 +116,7 @@ class OperatorRoutes:
                     f"{name}: is not there ({_last_seen(infos[name])}; is `edgebench join` running on it?)"
                 )
         self._lab.owner_file(hold.run_id)
+        self._lab.release_abandoned()
         self._lab.mail.hold(hold.run_id, hold.names, hold.purpose)
         return packed(True)
 

@@ -149,9 +149,13 @@ class LabServer:
             for run_id in self.mail.runs():
                 for machine in self.mail.held(run_id):
                     self._look_for(machine)
-            for run_id in self.mail.holds():
-                if _is_free(self.owner_file(run_id)):
-                    self.release(run_id)
+            self.release_abandoned()
+
+    def release_abandoned(self) -> None:
+        """Let the machines of runs go whose command has ended, however it did."""
+        for run_id in self.mail.holds():
+            if _is_free(self.owner_file(run_id)):
+                self.release(run_id)
 
     def end(self) -> None:
         """Answer whoever waits, since the server ends."""
