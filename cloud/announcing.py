@@ -42,16 +42,17 @@ class Announcer:
         self._in_use: dict[str, Manifest] = {}
         self._taking_up = asyncio.Lock()
 
-    async def take_up_beside(self, plan: WorkloadPlan, trained: Trained, origin: str, when: TrainedWhen) -> None:
+    async def take_up_beside(
+        self, plan: WorkloadPlan, trained: Trained, origin: str, when: TrainedWhen
+    ) -> Manifest | None:
         """As `take_up`, while the streams run: in its turn, and off the event loop."""
         async with self._taking_up:
-            await asyncio.to_thread(self.take_up, plan, trained, origin, when)
+            return await asyncio.to_thread(self.take_up, plan, trained, origin, when)
 
-    def take_up(self, plan: WorkloadPlan, trained: Trained, origin: str, when: TrainedWhen) -> None:
-        """Keep a trained model, and announce it if it is better than the one in use."""
+    def take_up(self, plan: WorkloadPlan, trained: Trained, origin: str, when: TrainedWhen) -> Manifest | None:
+        """Keep a trained model, and announce it if it is better than the one in use. What was announced."""
         if trained.calibration is not None:
-            self._take_up_cascade(plan, trained.files, trained.calibration, when)
-            return
+            return self._take_up_cascade(plan, trained.files, trained.calibration, when)
         (file,) = trained.files
         self._keep(file)
         old, new = self._in_use.get(plan.name), file.manifest
@@ -59,13 +60,14 @@ class Announcer:
         if self.streams_end_ns is not None and now_ns() > self.streams_end_ns:
             note = "not announced: " + _TOO_LATE
             self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note, when)))
-            return
+            return None
         if old is None or new.metrics.get(metric, -math.inf) > old.metrics.get(metric, -math.inf):
             self.announce(plan, new, origin, when)
-            return
+            return new
         note = f"not announced: {metric} {_shown(new, metric)} is not above {_shown(old, metric)}"
         self._write(Modelled(ModelEvent(plan.name, origin, new, now_ns(), None, note, when)))
         self._status.rollouts[plan.name] = "new model no better"
+        return None
 
     def announce(self, plan: WorkloadPlan, manifest: Manifest, origin: str, when: TrainedWhen | None) -> None:
         """Have nodes decide with a model of the registry. when: None where no run of ours has trained it."""
@@ -78,7 +80,7 @@ class Announcer:
 
     def _take_up_cascade(
         self, plan: WorkloadPlan, files: tuple[TrainedFile, ...], calibration: Calibration, when: TrainedWhen
-    ) -> None:
+    ) -> Manifest:
         """Keep and announce the two models of a cascade."""
         small, large = (file.manifest for file in files)
         for file in files:
@@ -92,6 +94,7 @@ class Announcer:
         for manifest, where in ((small, "the edge"), (large, "the cloud")):
             event = ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns(), trained=when)
             self._write(Modelled(event))
+        return announced
 
     def _keep(self, file: TrainedFile) -> None:
         """Put a file into the registry, and what its model draws into the run directory."""

@@ -153,9 +153,10 @@ class Director:
                 on_progress=lambda progress: self._tell_rollout(plan, progress),
                 nice=NICE_BESIDE_STREAMS,
             )
-            self._status.rollouts[plan.name] = "rolled out"
             origin, when = "trained while the streams ran", self._preparation.now_trained()
-            await self._announcer.take_up_beside(plan, trained, origin, when)
+            announced = await self._announcer.take_up_beside(plan, trained, origin, when)
+            if announced is not None:
+                self._status.roll_out(plan.name, announced.digest)
         except EdgebenchError as error:
             _log.error("%s: %s", plan.name, error)
             self._status.rollouts[plan.name] = "training failed"

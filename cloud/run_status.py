@@ -24,6 +24,8 @@ class RunStatus:
         self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
         self._refused: dict[str, tuple[Refusal, ...]] = {}
         self._waits: dict[str, str] = {}
+        self._in_use: dict[str, dict[str, str]] = {}
+        self._rolling_out: dict[str, str] = {}
         self._changed = asyncio.Event()
         self.phase: Phase = "preparing"
         self.start_ns: int | None = None
@@ -40,10 +42,17 @@ class RunStatus:
         self._processes[tuple(heartbeat.nodes)] = heartbeat.totals
         self._refused[heartbeat.nodes[0]] = heartbeat.refused
         self._waits.update(dict.fromkeys(heartbeat.nodes, heartbeat.waits))
+        self._in_use[heartbeat.nodes[0]] = heartbeat.in_use
+        self._tell_rollouts()
         if self.phase == "aborted":
             self._notified.update(heartbeat.nodes)
         self._changed.set()
         return RunState(self.phase, self.start_ns, self.reason)
+
+    def roll_out(self, workload: str, digest: str) -> None:
+        """A model was announced while the streams run; those that decide take it on one after another."""
+        self._rolling_out[workload] = digest
+        self._tell_rollouts()
 
     def uploaded(self, nodes: Iterable[str]) -> None:
         """The records of a process are here."""
@@ -107,6 +116,20 @@ class RunStatus:
             self.rollouts,
             self.reason,
         )
+
+    def _tell_rollouts(self) -> None:
+        for workload, digest in list(self._rolling_out.items()):
+            used = [
+                in_use[workload]
+                for node, in_use in self._in_use.items()
+                if workload in in_use and node not in self._dead
+            ]
+            have_it = used.count(digest)
+            if have_it < len(used):
+                self.rollouts[workload] = f"rolling out: {have_it} of {len(used)} decide with it"
+            else:
+                self.rollouts[workload] = "rolled out"
+                del self._rolling_out[workload]
 
     def _refusals(self, announced: Container[str]) -> list[str]:
         """In words; a stranger may have announced other models."""

@@ -57,6 +57,7 @@ class ChildProcess:
         good order, when its standard input does, a pipe that ends with this process; nothing kills it before.
         patience_s: for an end in good order, once it is asked to."""
         self._lifeline = lifeline
+        self._family = family
         self._patience_s = patience_s + (_GUARD_MARGIN_S if family else 0.0)
         self.process = subprocess.Popen(
             list(command) if lifeline else guarded(list(command), family_patience_s=patience_s if family else None),
@@ -165,6 +166,10 @@ class ChildProcess:
         self._await_end(until_s)
         self.usage()  # the system forgets it with the status
         _signal(os.killpg, self.pid, signal.SIGKILL)
+        if self._family:
+            self._await_end(now_s() + _GUARD_MARGIN_S)
+            if self.status == -signal.SIGKILL:
+                _kill_session(self.pid)
         status = self.process.wait()
         gone_s = now_s() + _GUARD_MARGIN_S
         while _signal(os.killpg, self.pid, 0) and now_s() < gone_s:
@@ -226,6 +231,8 @@ async def end_family(process: asyncio.subprocess.Process, patience_s: float) -> 
         await asyncio.sleep(_POLL_S)
         if now_s() > kill_s:
             _signal(os.killpg, process.pid, signal.SIGKILL)
+    if process.returncode == -signal.SIGKILL and birth_of(process.pid) is None:  # else the number is another's by now
+        await asyncio.to_thread(_kill_session, process.pid)
     for pipe in map(process._transport.get_pipe_transport, (0, 1)):  # type: ignore[attr-defined]
         pipe.close()
     return process.returncode
@@ -287,6 +294,25 @@ def _signal(how: Callable[[int, int], None], number: int, what: int) -> bool:
     except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
         return False
     return True
+
+
+def _kill_session(leader: int) -> None:
+    """Kill what is left below a guard that was killed, and cannot do so itself any more. Linux only.
+
+    What has made a session of its own is not found: nothing tells any more whose it was.
+    """
+    until_s = now_s() + _GUARD_MARGIN_S
+    while _HAS_PROC and now_s() < until_s:
+        left = [
+            pid
+            for pid in _processes()
+            if pid != leader and (stat := _stat_of(pid)) is not None and stat[3] == str(leader) and stat[0] not in "ZX"
+        ]
+        if not left:
+            return
+        for pid in left:
+            _signal(os.kill, pid, signal.SIGKILL)
+        sleep_s(_POLL_S)
 
 
 def usage_of_family(pid: int) -> Usage | None:

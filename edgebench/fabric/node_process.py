@@ -92,6 +92,7 @@ class NodeProcess:
         self._on_model: ModelReady | None = None
         self._refused: tuple[Refusal, ...] = ()
         self._fetched_ns: dict[tuple[str, str], int] = {}
+        self._in_use: dict[str, str] = {}
         self._before_flush: Callable[[], None] | None = None
         self._ended = threading.Event()
         self._finished = False
@@ -156,6 +157,7 @@ class NodeProcess:
     def swapped(self, node: str, workload: str, manifest: Manifest) -> None:
         """A server began to decide with this model."""
         fetched_ns = self._fetched_ns.get((workload, manifest.digest), now_ns())
+        self._in_use[workload] = manifest.digest
         self.write(Swapped(Swap(node, workload, manifest.digest, fetched_ns, now_ns())))
 
     def finish(self) -> None:
@@ -232,7 +234,7 @@ class NodeProcess:
         totals = add_tallies(list(self.tallies.values()))
         ready = self.ready and self._clock.is_known
         waits = self._clock.wants if self.ready else ""
-        return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits)
+        return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits, dict(self._in_use))
 
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()

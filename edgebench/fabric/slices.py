@@ -85,7 +85,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True):
     """A process to the cloud, twice a second: it is there, it is ready to start or not, it has drained or not.
 
-    totals: the sums of its nodes' counts by workload. waits: what it still waits for, where that is unusual.
+    totals: the sums of its nodes' counts by workload. waits: what it still waits for, where that is unusual. in_use:
+    workload that it decides -> digest of the model that it decides with.
     """
 
     nodes: list[str]
@@ -94,6 +95,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     totals: dict[str, Tally] = {}
     refused: tuple[Refusal, ...] = ()
     waits: str = ""
+    in_use: dict[str, str] = {}
 
 
 class RunState(msgspec.Struct, frozen=True):

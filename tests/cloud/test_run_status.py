@@ -95,3 +95,27 @@ def test_who_is_not_ready_says_what_it_waits_for() -> None:
     assert status.not_ready() == ["bed-0 (no clock)", "bed-1 (no clock)", "ward"]
     status.beat(Heartbeat(["bed-0"], ready=True, drained=False))
     assert status.not_ready() == ["bed-1 (no clock)", "ward"]
+
+
+def test_a_model_is_rolled_out_when_the_last_that_decides_has_it() -> None:
+    def beat(node: str, **in_use: str) -> str:
+        status.beat(Heartbeat([node], ready=True, drained=False, in_use=in_use))
+        return status.live().rollouts["w"]
+
+    status = RunStatus(devices=["bed-0"], edges=["ward-0", "ward-1", "ward-2"])
+    for node in ("ward-0", "ward-1", "ward-2"):
+        status.beat(Heartbeat([node], ready=True, drained=False, in_use={"w": "old", "other": "new"}))
+    status.roll_out("w", "new")
+    assert status.live().rollouts["w"] == "rolling out: 0 of 3 decide with it"
+    assert beat("ward-0", w="new") == "rolling out: 1 of 3 decide with it"
+    status.died(["ward-2"])
+    assert beat("bed-0") == "rolling out: 1 of 2 decide with it"
+    assert beat("ward-1", w="new") == "rolled out"
+    assert beat("ward-1", w="new") == "rolled out"
+
+
+def test_what_the_cloud_alone_decides_is_rolled_out_at_once() -> None:
+    status = RunStatus(devices=["bed-0"], edges=["ward"])
+    status.beat(Heartbeat(["ward"], ready=True, drained=False))
+    status.roll_out("w", "new")
+    assert status.live().rollouts["w"] == "rolled out"

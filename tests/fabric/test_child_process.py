@@ -184,3 +184,27 @@ def test_what_a_child_wrote_as_it_ended_is_read_though_nothing_was_there_a_momen
     assert child.read_line(WAIT_S) == b""
     assert child.end() == 0
     check_gone(other)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="does not tell who is of a session")
+def test_what_a_family_has_started_ends_though_its_guard_was_killed() -> None:
+    child = ChildProcess(python(SAYS + "time.sleep(1000)"), family=True, stdout=subprocess.PIPE)
+    other = int(child.read_line(WAIT_S))
+    child.kill()
+    assert child.read_line(WAIT_S) == b""
+    assert child.end() == -signal.SIGKILL
+    assert not psutil.pid_exists(other) or psutil.Process(other).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="does not tell who is of a session")
+def test_an_event_loop_ends_what_a_family_has_started_though_its_guard_was_killed() -> None:
+    async def read() -> int:
+        process = await start_family(python(SAYS + "time.sleep(1000)"), patience_s=5.0, limit_bytes=LIMIT_BYTES)
+        async for line in lines_of(process):
+            process.kill()
+            other = int(line)
+        assert await end_family(process, 5.0) == -signal.SIGKILL
+        return other
+
+    other = asyncio.run(asyncio.wait_for(read(), WAIT_S))
+    assert not psutil.pid_exists(other) or psutil.Process(other).status() == psutil.STATUS_ZOMBIE
