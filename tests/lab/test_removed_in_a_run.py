@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.fabric.control import ControlClient, RefusedError
-from edgebench.fabric.endpoints import BrokerUrl, parse_own_broker_url
-from edgebench.fabric.slices import Slice
-from edgebench.fabric.tls import Trust, client_context, trust_in
+from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.tls import Trust
 from edgebench.lab.devices import write_credential
-from tests.conftest import ROOT
 from tests.fabric.brokers.clients import Client
 from tests.fabric.brokers.clients import RefusedError as NotAuthorisedError
-from tests.lab.labs import Lab, eventually
-from tests.lab.labs import command as edgebench
-from tests.system.running import RUN_PATIENCE_S, command
+from tests.lab.labs import Lab
+from tests.lab.runs import TOPOLOGY, Running, joined, logged_in, own_context
+from tests.system.running import RUN_PATIENCE_S
 
-TOPOLOGY = """\
-schema: 1
-name: removed
-seed: 3
-duration_s: 60
-nodes:
-  cloud:  {tier: cloud}
-  ward:   {tier: edge, parent: cloud}
-  bed:    {tier: device, parent: ward}
-  far:    {tier: device, parent: ward}
-workloads:
-  watch: {task: occupancy, source: [bed, far], load: {kind: fixed, rate_hz: 10}, model: {runtime: fake}}
-machines: {far: pi}
-"""
 WITH_A_BOARD = (
     TOPOLOGY.replace("workloads:", "  sensor: {tier: device, parent: ward}\nworkloads:")
     .replace("[bed, far]", "[bed, far, sensor]")
@@ -49,73 +26,13 @@ WITH_A_BOARD = (
 )
 
 
-@contextlib.contextmanager
-def joined(lab: Lab, home: Path) -> Iterator[subprocess.Popen[str]]:
-    """`edgebench join`, as a process."""
-    process = edgebench(home, "join", lab.url, "--token", lab.token(), "--name", "pi", "--ports", "47800-47899")
-    try:
-        eventually(lambda: any(each.name == "pi" and each.present for each in lab.client.machines()), within_s=60.0)
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=30.0)
-
-
-class Running:
-    """The run, as a process, from the moment on at which the agent on pi is there."""
-
-    def __init__(self, lab: Lab, pi: subprocess.Popen[str], tmp_path: Path, text: str, *more: str) -> None:
-        topology = tmp_path / "topology.yaml"
-        topology.write_text(text)
-        self._process = subprocess.Popen(
-            command(topology, tmp_path / "runs", "--json", "--executor", "lab", *more),
-            env={**os.environ, "EDGEBENCH_HOME": str(lab.home), "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._pi = pi
-        eventually(self._agents, within_s=RUN_PATIENCE_S)
-        (agent,) = self._agents()
-        arguments = agent.cmdline()
-        self.control_url = arguments[arguments.index("--cloud") + 1]
-        self.token = agent.environ()["EDGEBENCH_TOKEN"]
-
-    def _agents(self) -> list[psutil.Process]:
-        assert self._process.poll() is None, self._process.communicate()
-        found = psutil.Process(self._pi.pid).children(recursive=True)
-        return [each for each in found if "device_agent" in each.cmdline()]
-
-    def control(self, trust: Trust) -> ControlClient:
-        return ControlClient(self.control_url, self.token, trust=trust)
-
-    def slice(self, trust: Trust) -> Slice:
-        with self.control(trust) as client:
-            return client.slice_of(["far"])
-
-    def wait_for_streams(self, trust: Trust) -> None:
-        with self.control(trust) as client:
-            eventually(lambda: (seen := client.state().totals.get("watch")) and seen.decided > 20, RUN_PATIENCE_S)
-
-    def result(self) -> dict[str, Any]:
-        out, err = self._process.communicate(timeout=RUN_PATIENCE_S)
-        assert out, err
-        found: dict[str, Any] = json.loads(out)
-        return found
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 class Thief:
     """Has a login, keeps a connection to the broker with it, and comes again when that is cut, in a thread."""
 
     def __init__(self, broker: BrokerUrl, trust: Trust) -> None:
         self._url = BrokerUrl(broker.host, broker.port, tls=True).url
-        self._login = broker.username or "", broker.password or ""
-        self._context = client_context(trust, mutual=True)
-        self._context.check_hostname = False
+        self._login = logged_in(broker)
+        self._context = own_context(trust)
         self.was_cut_off = self.was_refused = False
         self._client = self._connected()
         self._thread = threading.Thread(target=self._try)
@@ -157,15 +74,13 @@ def told_to(client: ControlClient, answers: list[str]) -> None:
 def test_a_machine_that_is_removed_is_cut_off_and_named_and_what_was_recorded_is_kept(
     lab: Lab, tmp_path: Path, mosquitto: Path, kind: str
 ) -> None:
-    with joined(lab, tmp_path / "pi") as pi:
-        trust = trust_in(tmp_path / "pi" / "machine")
+    with joined(lab, tmp_path / "pi", lab.token()) as pi:
         running = Running(lab, pi, tmp_path, TOPOLOGY, "--set", f"broker.kind={kind}")
         try:
-            broker = parse_own_broker_url(running.slice(trust).endpoints["far"].broker)
-            running.wait_for_streams(trust)
+            running.wait_for_streams()
             answers: list[str] = []
-            thief = Thief(broker, trust)
-            with running.control(trust) as client:
+            thief = Thief(running.broker(), running.trust)
+            with running.control() as client:
                 asking = threading.Thread(target=told_to, args=(client, answers))
                 asking.start()
                 lab.client.remove("pi")
@@ -192,10 +107,10 @@ def test_a_device_without_python_that_is_removed_is_cut_off_and_named(
     write_credential(credential, tmp_path / "esp-1")
     folder = tmp_path / "esp-1"
     trust = Trust(folder / "ca.pem", folder / "device.pem", folder / "device.key")
-    with joined(lab, tmp_path / "pi") as pi:
+    with joined(lab, tmp_path / "pi", lab.token()) as pi:
         running = Running(lab, pi, tmp_path, WITH_A_BOARD)
         try:
-            running.wait_for_streams(trust_in(tmp_path / "pi" / "machine"))
+            running.wait_for_streams()
             thief = Thief(BrokerUrl("127.0.0.1", device_port, "esp-1", credential.password, tls=True), trust)
             lab.client.remove("esp-1")
             thief.join()
