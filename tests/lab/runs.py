@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from edgebench.errors import FabricError
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.endpoints import BrokerUrl, parse_own_broker_url
 from edgebench.fabric.tls import Trust, client_context, trust_in
@@ -83,6 +84,16 @@ class Running:
         (edge,) = self._parts("edge_node", self._process.pid)
         return edge.environ()["EDGEBENCH_TOKEN"]
 
+    @contextlib.contextmanager
+    def bed_asleep(self) -> Iterator[None]:
+        """The agent of the bed, which is here, does nothing meanwhile, so that the run's end waits for it."""
+        (agent,) = self._parts("device_agent", self._process.pid)
+        agent.suspend()
+        try:
+            yield
+        finally:
+            agent.resume()
+
     @property
     def run_dir(self) -> Path:
         return run_dir_of(self.out)
@@ -97,8 +108,13 @@ class Running:
             return parse_own_broker_url(client.slice_of(["far"]).endpoints["far"].broker)
 
     def wait_for_streams(self) -> None:
-        with self.control() as client:
-            eventually(lambda: (seen := client.state().totals.get("watch")) and seen.decided > 20, RUN_PATIENCE_S)
+        eventually(lambda: self._decided() > 20, RUN_PATIENCE_S)
+
+    def _decided(self) -> int:
+        with self.control() as client, contextlib.suppress(FabricError):  # it has not begun to answer
+            seen = client.state().totals.get("watch")
+            return 0 if seen is None else seen.decided
+        return 0
 
     def result(self) -> dict[str, Any]:
         out, err = self._process.communicate(timeout=RUN_PATIENCE_S)
