@@ -128,8 +128,9 @@ def _of_the_lab(trust: Trust) -> ssl.SSLContext:
 
 
 def renew(context: ssl.SSLContext, trust: Trust) -> None:
-    """Show the certificate that is in the files now, from the next connection on."""
+    """Show the certificate that is in the files now, from the next connection on; so does `context_to`."""
     _show(context, trust)
+    _of_the_lab.cache_clear()
 
 
 def peer_of(certificate: Mapping[str, Any] | None) -> Peer | None:

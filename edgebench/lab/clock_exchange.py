@@ -17,7 +17,7 @@ import msgspec
 
 from edgebench.clock import now_ns
 from edgebench.core.clocks import Exchange
-from edgebench.fabric.tls import Trust, client_context, tls_name
+from edgebench.fabric.tls import Trust, client_context, renew, tls_name
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.messages import ClockQuestion, LabError
 from edgebench.topology.deployment import HERE
@@ -70,6 +70,8 @@ class ClockAsker:
 
     def __init__(self, url: LabUrl, trust: Trust) -> None:
         self._url = url
+        self._trust = trust
+        self._stale = False
         self._context = client_context(trust, mutual=True)
         self._context.set_alpn_protocols([PROTOCOL])
         self._sock: ssl.SSLSocket | None = None
@@ -78,6 +80,10 @@ class ClockAsker:
         """Ask what time it is there. last: what came of the question before. Raises OSError."""
         question = msgspec.msgpack.encode(ClockQuestion(session, last))
         question = _LENGTH.pack(len(question)) + question
+        if self._stale:
+            self._stale = False
+            self.close()
+            renew(self._context, self._trust)
         try:
             sock = self._sock = self._sock or self._opened()
             t0_ns = now_ns()
@@ -92,6 +98,10 @@ class ClockAsker:
             raise ConnectionResetError("the lab has hung up")
         t1_ns, t2_ns = _STAMPS.unpack(answer)
         return Exchange(t0_ns, t1_ns, t2_ns, t3_ns)
+
+    def begin_anew(self) -> None:
+        """From any thread: the next question goes by another connection, which shows the certificate of then."""
+        self._stale = True
 
     def hang_up(self) -> None:
         """From any thread: whoever waits for an answer gets OSError."""

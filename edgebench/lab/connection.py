@@ -37,6 +37,7 @@ class LabConnection:
         self._context = context
         self._connection: HttpsConnection | None = None
         self._over = False
+        self._stale = False
 
     def ask(
         self,
@@ -78,6 +79,10 @@ class LabConnection:
             with contextlib.suppress(OSError):  # it is broken already
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def begin_anew(self) -> None:
+        """From any thread: what is asked next goes by another connection, which shows the certificate of then."""
+        self._stale = True
+
     def close(self) -> None:
         """Drop the connection."""
         if self._connection is not None:
@@ -85,6 +90,9 @@ class LabConnection:
             self._connection = None
 
     def _exchange(self, method: str, path: str, body: bytes, wait_s: float) -> tuple[int, bytes]:
+        if self._stale:
+            self._stale = False
+            self.close()
         is_kept = self._connection is not None and self._connection.sock is not None
         with self._translated():
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class Listener:
         default = Listen("", DEFAULT_PORT) if kept is None else msgspec.json.decode(kept, type=Listen)
         listen = self._given or default
         self._authority = _authority(self._folder)
-        self._issue(database)
+        self._issue(database, utc_now())
         self._trust = trust_in(self._folder / HERE)
         self._context = server_context(self._trust, require_client_certificate=False)
         doorkeeper = Doorkeeper()
@@ -112,21 +113,25 @@ class Listener:
         self.url = self._lab.url = LabUrl(_primary_address() if wildcard else listen.host, port)
         self.from_here = LabUrl("127.0.0.1" if wildcard else listen.host, port)
 
-    def _issue(self, database: Database) -> None:
+    def _issue(self, database: Database, now: datetime) -> None:
         """Certificates of this computer and of the operator, where there are none, or they do not last or fit."""
         addresses = ",".join(own_addresses())
-        if database.setting(_ADDRESSES) != addresses or _runs_out(self._folder / HERE):
+        if database.setting(_ADDRESSES) != addresses or _runs_out(self._folder / HERE, now):
             self._authority.issue(self._folder / HERE, HERE, own_addresses())
             database.keep_setting(_ADDRESSES, addresses)
-        if _runs_out(self._folder / OPERATOR):
+        if _runs_out(self._folder / OPERATOR, now):
             self._authority.issue(self._folder / OPERATOR, OPERATOR)
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             self._lab.doorkeeper.forget_closed()
-            self._issue(self._lab.database)
-            renew(self._context, self._trust)
+            self.renew_certificates(utc_now())
+
+    def renew_certificates(self, now: datetime) -> None:
+        """Show another one from the next connection on, where that of this computer runs out, or does not fit."""
+        self._issue(self._lab.database, now)
+        renew(self._context, self._trust)
 
 
 def own_addresses() -> list[str]:
@@ -155,9 +160,9 @@ def _authority(folder: Path) -> Authority:
     return Authority.load(home) if (home / "ca.pem").exists() else Authority.create(home)
 
 
-def _runs_out(folder: Path) -> bool:
+def _runs_out(folder: Path, now: datetime) -> bool:
     try:
         until = valid_until(trust_in(folder).certificate_file.read_bytes())
     except (OSError, FabricError):
         return True
-    return (until - utc_now()).total_seconds() < _RENEW_BEFORE_S
+    return (until - now).total_seconds() < _RENEW_BEFORE_S

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -52,7 +53,7 @@ _MOST_AT_ONCE = 200
 _HAND_IN_AGAIN_S = 0.5
 _RENEWED_AFTER = 2 / 3
 """Of the time for which a certificate is good."""
-_RENEW_AGAIN_S = 3600.0
+_RENEW_AGAIN = timedelta(hours=1)
 
 Tell = Callable[[str], None]
 
@@ -60,13 +61,16 @@ Tell = Callable[[str], None]
 class MachineLink:
     """Joined, as this identity, for as long as it is open. `orders` is for one thread, the rest for any."""
 
-    def __init__(self, identity: Identity, tell: Tell, *, lost_s: float = LOST_S) -> None:
-        """tell: takes lines for whoever looks after this machine."""
+    def __init__(
+        self, identity: Identity, tell: Tell, *, lost_s: float = LOST_S, calendar: Callable[[], datetime] = utc_now
+    ) -> None:
+        """tell: takes lines for whoever looks after this machine. calendar: by which certificates run out."""
         self.identity = identity
         self.trust = identity.trust
         """This machine's certificate, for the parts that it runs."""
         self._tell = tell
         self._lost_s = lost_s
+        self._calendar = calendar
         self._context = client_context(self.trust, mutual=True)
         self._orders, self._mail = (LabConnection(identity.url, self._context) for _ in range(2))
         self._clock = ClockAsker(identity.url, self.trust)
@@ -81,7 +85,7 @@ class MachineLink:
         self._told_to_upgrade = False
         self._interrupted = False
         self._closing = False
-        self._renew_s = 0.0
+        self._renew_at = calendar()
         self._threads = [
             threading.Thread(target=self._hand_in, name="reports to the lab", daemon=True),
             threading.Thread(target=self._compare, name="clock of the lab", daemon=True),
@@ -243,15 +247,18 @@ class MachineLink:
         certificate = self._orders.ask("POST", "/v1/machine/renew", bytes, make_request(read_key(trust.key_file)))
         write_private(trust.certificate_file, certificate)
         renew(self._context, trust)
-        left_s = (valid_until(certificate) - utc_now()).total_seconds()
-        self._renew_s = now_s() + left_s * _RENEWED_AFTER
+        # On a connection that is kept, the server would see the old one, which it knows no more once that runs out.
+        for connection in (self._orders, self._mail, self._clock):
+            connection.begin_anew()
+        now = self._calendar()
+        self._renew_at = now + (valid_until(certificate) - now) * _RENEWED_AFTER
 
     def _renew_in_time(self) -> None:
-        if now_s() > self._renew_s:
+        if self._calendar() > self._renew_at:
             try:
                 self._renew()
             except UnheardError:  # it is good for long yet
-                self._renew_s = now_s() + _RENEW_AGAIN_S
+                self._renew_at = self._calendar() + _RENEW_AGAIN
 
     def _say_goodbye(self) -> None:
         """As far as it can be said at once."""

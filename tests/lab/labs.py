@@ -17,7 +17,7 @@ from edgebench.lab import joining
 from edgebench.lab.addresses import Listen
 from edgebench.lab.joining import Identity
 from edgebench.lab.machine import MachineLink
-from edgebench.lab.messages import LabError, MachineInfo, Order
+from edgebench.lab.messages import LOST_S, LabError, MachineInfo, Order
 from edgebench.lab.operator import LabClient
 from edgebench.lab.serving import ServedLab
 from tests.conftest import ROOT
@@ -70,11 +70,11 @@ class Lab:
             patch.setenv("EDGEBENCH_HOME", str(home))
             yield
 
-    def link(self, home: Path, name: str | None = None, **options: float) -> Machine:
+    def link(self, home: Path, name: str | None = None, *, lost_s: float = LOST_S) -> Machine:
         """A machine that has joined, and does what the test says."""
         with self.at(home):
             identity = joining.kept_identity() or joining.join(self.url, self.token(), name)
-            return Machine(MachineLink(identity, lambda _: None, **options))
+            return Machine(MachineLink(identity, lambda _: None, lost_s=lost_s))
 
     def info(self, name: str) -> MachineInfo:
         return next(info for info in self.client.machines() if info.name == name)
