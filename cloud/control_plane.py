@@ -15,7 +15,7 @@ from edgebench.clock import now_ns
 from edgebench.errors import ModelError
 from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import Caller, Callers
-from edgebench.fabric.slices import STREAM_FILES, WATCHER, Beaten, Endpoints, Heartbeat
+from edgebench.fabric.slices import STREAM_FILES, STREAM_INFO, WATCHER, Beaten, Endpoints, Heartbeat
 from edgebench.fabric.transfer_routes import TransferRoutes
 from edgebench.federated.client_bundle import BUNDLE, MODEL, STEP, STEP_SPEC
 from edgebench.federated.message_files import MessageFiles
@@ -52,7 +52,7 @@ class ControlPlane:
         self._status = status
         self._registry = registry
         self.messages = MessageFiles(work_dir / "messages")
-        streams = MadeFiles(deployment.workloads, STREAM_FILES, status)
+        streams = MadeFiles(deployment.workloads, (*STREAM_FILES, STREAM_INFO), status)
         bundles = MadeFiles(deployment.workloads, _BUNDLE_FILES, status)
         self.streams, self.bundles = streams.folders, bundles.folders
         self._models = ModelUploads(deployment, registry)

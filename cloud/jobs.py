@@ -6,7 +6,7 @@ import msgspec
 
 from edgebench.fabric.records import Calibration
 from edgebench.federated.client_bundle import BundleInfo
-from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.inference.spec import Manifest
 from edgebench.tasks.task import Size
 from edgebench.topology.model import Partition
 
@@ -104,13 +104,3 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     calibration: Calibration | None = None
     metrics: dict[str, float] = {}
     model: str | None = None
-
-
-class StreamInfo(msgspec.Struct, frozen=True):
-    """`stream.json` beside the arrays of `write_streams`: one sample, how many there are, their origin."""
-
-    task: str
-    input: TensorSpec
-    samples: int
-    source: str
-    real: bool

@@ -12,7 +12,7 @@ import msgspec
 from cloud.announcing import Announcer
 from cloud.cloud_spec import CloudSpec
 from cloud.control_plane import ControlPlane
-from cloud.jobs import BundleOrder, CascadeOrder, EpochDone, StreamInfo, Trained, TrainJob
+from cloud.jobs import BundleOrder, CascadeOrder, EpochDone, Trained, TrainJob
 from cloud.own_models import manifest_of
 from cloud.registry import Registry
 from cloud.trainer import Trainer
@@ -21,6 +21,7 @@ from cloud.training_memory import TrainingMemory
 from edgebench.clock import utc_now
 from edgebench.errors import DataError
 from edgebench.fabric.records import Entry, Partitioned, Sourced, TrainedWhen
+from edgebench.fabric.slices import STREAM_INFO, StreamInfo
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Dirichlet, Rollout, Training
@@ -160,7 +161,7 @@ class Preparation:
 
     def _ready(self, trained: Trained, when: TrainedWhen) -> None:
         plan = self._deployment.workloads[trained.name]
-        info = msgspec.json.decode((self._stream_dir(plan) / "stream.json").read_bytes(), type=StreamInfo)
+        info = msgspec.json.decode((self._stream_dir(plan) / STREAM_INFO).read_bytes(), type=StreamInfo)
         self._write(Sourced(plan.name, info.source, info.real))
         self._plane.streams[plan.name] = self._stream_dir(plan)
         if trained.bundle is not None:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from cloud.cascading import calibrated
 from cloud.export import Converter, check_quantisation
-from cloud.jobs import CascadeOrder, EpochDone, EvaluateJob, StreamInfo, Trained, TrainedFile, TrainJob
+from cloud.jobs import CascadeOrder, EpochDone, EvaluateJob, Trained, TrainedFile, TrainJob
 from cloud.model_files import Fitted, file_for, outputs_of
 from edgebench.clock import now_s
 from edgebench.errors import DataError, ModelError
 from edgebench.fabric.pictures import picture_size
 from edgebench.fabric.records import Calibration
-from edgebench.fabric.slices import STREAM_FILES
+from edgebench.fabric.slices import STREAM_FILES, STREAM_INFO, StreamInfo
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Epoch, FitOptions, Task
 from edgebench.topology.model import Dirichlet
@@ -38,13 +38,13 @@ Report = Callable[[EpochDone | Trained], None]
 
 
 def write_streams(task: Task, dataset: Dataset, directory: Path) -> StreamInfo:
-    """Write the test split as what sensors sense: `x.npy`, `y.npy`, `group.npy` (a row a sample), `stream.json`."""
+    """Write the test split as what sensors sense: `x.npy`, `y.npy`, `group.npy` (a row a sample), and `STREAM_INFO`."""
     directory.mkdir(parents=True, exist_ok=True)
     test = dataset.test
     for name, array in zip(STREAM_FILES, (test.x, test.y, test.group), strict=True):
         np.save(directory / name, np.ascontiguousarray(array), allow_pickle=False)
-    info = StreamInfo(task.name, dataset.spec, len(dataset.test), dataset.source, dataset.real)
-    (directory / "stream.json").write_bytes(msgspec.json.format(msgspec.json.encode(info)))
+    info = StreamInfo(task.name, dataset.spec, len(dataset.test), dataset.source, dataset.real, dataset.features)
+    (directory / STREAM_INFO).write_bytes(msgspec.json.format(msgspec.json.encode(info)))
     return info
 
 

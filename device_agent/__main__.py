@@ -6,12 +6,17 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from device_agent.agent import DeviceAgent
 from device_agent.learning import Learning
-from device_agent.sensor import Sensor, StreamFile
+from device_agent.sensors.opening import LiveSensors, open_live
+from device_agent.sensors.replay import Replay, StreamFile
+from device_agent.sensors.sensor import Sensor
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
-from edgebench.fabric.slices import STREAM_FILES
+from edgebench.fabric.sensors import sensor_of, sensors_from_environment
+from edgebench.fabric.slices import STREAM_FILES, STREAM_INFO, StreamInfo
 from edgebench.fabric.transfers import fetch, fetch_extent
 from edgebench.federated.client_bundle import BUNDLE, read_info
 from edgebench.federated.partition import PARTITION_FILES, fetch_parts
@@ -24,20 +29,55 @@ def main(argv: list[str] | None = None) -> int:
 
 def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
     plan = process.plan
-    streams: dict[str, StreamFile] = {}
-    for workload in plan.workloads:
-        directory = work_dir / "streams" / workload
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in STREAM_FILES:
-            fetch(control, f"/v1/streams/{workload}/{name}", directory / name)
-        streams[workload] = StreamFile(directory)
-    sensors = {
-        (device, workload): Sensor(streams[workload], share)
+    live = _live(process, control, work_dir)
+    try:
+        learning = Learning(process, _bundles(control, process, work_dir), work_dir) if plan.federated else None
+        sensors = {**_replayed(process, control, work_dir, live), **live.sensors}
+        DeviceAgent(process, sensors, learning, live).run()
+    finally:
+        live.close()
+
+
+def _live(process: NodeProcess, control: ControlClient, work_dir: Path) -> LiveSensors:
+    """The sensors that this machine has for nodes here."""
+    plan, said = process.plan, sensors_from_environment()
+    choices = {
+        (device, workload): choice
         for device, shares in plan.shares.items()
-        for workload, share in shares.items()
+        for workload in shares
+        if (choice := sensor_of(said, plan.nodes[device], workload)) is not None
     }
-    learning = Learning(process, _bundles(control, process, work_dir), work_dir) if plan.federated else None
-    DeviceAgent(process, sensors, learning).run()
+    streams = {}
+    for workload in {workload for _, workload in choices}:
+        file = _directory(work_dir, workload) / STREAM_INFO
+        fetch(control, f"/v1/streams/{workload}/{STREAM_INFO}", file)
+        streams[workload] = msgspec.json.decode(file.read_bytes(), type=StreamInfo)
+    return open_live(choices, streams, process.reactor, plan.run_id)
+
+
+def _replayed(
+    process: NodeProcess, control: ControlClient, work_dir: Path, live: LiveSensors
+) -> dict[tuple[str, str], Sensor]:
+    """What all other sensors replay."""
+    files: dict[str, StreamFile] = {}
+    sensors: dict[tuple[str, str], Sensor] = {}
+    for device, shares in process.plan.shares.items():
+        for workload, share in shares.items():
+            if (device, workload) in live.sensors:
+                continue
+            if workload not in files:
+                directory = _directory(work_dir, workload)
+                for name in STREAM_FILES:
+                    fetch(control, f"/v1/streams/{workload}/{name}", directory / name)
+                files[workload] = StreamFile(directory)
+            sensors[device, workload] = Replay(files[workload], share)
+    return sensors
+
+
+def _directory(work_dir: Path, workload: str) -> Path:
+    directory = work_dir / "streams" / workload
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _bundles(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, Path]:

@@ -5,10 +5,14 @@ One process hosts one device or a thousand; each has its own MQTT connection, al
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from functools import partial
 
 from device_agent.learning import Learning
-from device_agent.sensor import Sensor
+from device_agent.sensors.live import Feed, SensorError
+from device_agent.sensors.opening import LiveSensors
+from device_agent.sensors.sensor import Sensor
 from device_agent.ways import MqttWay, OnBoard
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.core.device import Device
@@ -18,13 +22,15 @@ from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection, close_all
 from edgebench.fabric.node_process import NodeProcess
-from edgebench.fabric.records import SampleRows
+from edgebench.fabric.records import SampleRows, Sensed
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import After, Move
+from edgebench.topology.wording import listed
 
+_log = logging.getLogger(__name__)
 _TICK_S = 0.25
 
 
@@ -32,11 +38,17 @@ class DeviceAgent:
     """All devices of one process."""
 
     def __init__(
-        self, process: NodeProcess, sensors: dict[tuple[str, str], Sensor], learning: Learning | None = None
+        self,
+        process: NodeProcess,
+        sensors: Mapping[tuple[str, str], Sensor],
+        learning: Learning | None = None,
+        live: LiveSensors | None = None,
     ) -> None:
-        """sensors: (device, workload) -> its source of samples. learning: where any of the devices learns."""
+        """sensors: (device, workload) -> its source of samples. learning: where any of the devices learns. live: those
+        of the sensors that are really there, if any."""
         self.process = process
         self._learning = learning
+        self._live = live or LiveSensors({}, {}, [], [])
         self.run_id = process.plan.run_id
         self.rows: list[SampleRecord] = []
         self.connections: dict[str, Connection] = {}
@@ -78,6 +90,7 @@ class DeviceAgent:
         for device in self._qos_of:
             self._connect(device).start()
         self._waiting_for &= self._qos_of.keys() | self._on_board.keys()
+        self._begin_sensing()
         self.process.ready = not self._waiting_for
         self.process.run(
             on_phase=self._phase_changed,
@@ -88,6 +101,28 @@ class DeviceAgent:
         if self._learning is not None:
             self._learning.close()
         close_all(self.connections.values())
+
+    def _begin_sensing(self) -> None:
+        """Streams begin once each live sensor has given something."""
+        soon = self.process.reactor.call_soon_threadsafe
+        for (device, workload), sensor in self._live.sensors.items():
+            self._waiting_for.add(sensor.about)
+            sensor.on_first = partial(soon, partial(self._no_longer_waiting_for, sensor.about))
+            self.process.write(Sensed(device, workload, self._live.kinds[device, workload]))
+        for feed in self._live.feeds:
+            feed.start(lambda why, feed=feed: soon(partial(self._sensor_ended, feed, why)))  # type: ignore[misc]
+        self.process.waits = self._silent_sensors
+
+    def _silent_sensors(self) -> str:
+        silent = [each for each in self._live.sensors.values() if each.about in self._waiting_for]
+        why = next((f": {each.complaint}" for each in silent if each.complaint), "")
+        return f"{listed([each.about for each in silent])} has given nothing yet{why}" if silent else ""
+
+    def _sensor_ended(self, feed: Feed, why: str) -> None:
+        about = listed([sensor.about for sensor in feed.sensors])
+        if not self._end_ns:
+            raise SensorError(f"{about}: {why}")
+        _log.error("%s: %s; what is due from now on is dropped", about, why)
 
     def _connect(self, device: str, edge: str | None = None) -> Connection:
         """A connection to the broker of a device's site, or to that of another; it is yet to be started."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
-from numpy.typing import NDArray
-
-from device_agent.sensor import Sensor
+from device_agent.sensors.sensor import Sensor
 from edgebench.clock import now_ns
 from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.device import Device
+from edgebench.core.samples import Reading
 from edgebench.core.stream import Pending, Stream, decided_on_device
 from edgebench.fabric import topics, wire
 from edgebench.fabric.mqtt import Connection
@@ -56,11 +54,10 @@ class MqttWay:
         """Whether messages wait for the connection to take more."""
         return self._connections[self._device.name].backed_up
 
-    def send(
-        self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
-    ) -> Pending:
+    def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """Publish a sample; while the device moves it is held until it has come to its new site."""
         compress = self._compress
+        x = reading.x
         payload = x.data.cast("B") if compress is None else memoryview(compressed(x, compress.quality))
         sent_ns = now_ns()
         # The label stays here: no sensor would know it.
@@ -72,7 +69,9 @@ class MqttWay:
         refused = ""
         if not (kept and self._device.moving) and not self._publish(envelope):
             refused = "not-connected"
-        return Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), label, kept, refused)
+        return Pending(
+            scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept, refused
+        )
 
     def send_again(self, envelope: bytes) -> None:
         """Publish an undecided sample at the new site."""
@@ -95,12 +94,10 @@ class OnBoard:
         self._swapped = swapped
         self.server: ModelServer[OnDevice] = ModelServer(plan.name, Batch(max_batch=1), plan.queue, self)
 
-    def send(
-        self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
-    ) -> Pending:
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """Submit a sample."""
-        self.server.submit(InferenceRequest(x, captured_ns, (stream, seq)))
-        return Pending(scheduled_ns, captured_ns, captured_ns, 0, label)
+        self.server.submit(InferenceRequest(reading.x, captured_ns, (stream, seq)))
+        return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
 
     def send_again(self, envelope: bytes) -> None:
         """Do nothing: what never travels is never sent again."""

@@ -22,6 +22,7 @@ from edgebench.errors import EdgebenchError
 from edgebench.experiments import given
 from edgebench.experiments.given import TopologyFile
 from edgebench.fabric.listening import PORTS
+from edgebench.fabric.sensors import parse_sensor
 from edgebench.results import rundir
 from edgebench.results.figures import Result, Verdict
 from edgebench.tasks.task import Size
@@ -111,6 +112,7 @@ def run(
     resume: str | Path | None = None,
     retrain: bool = False,
     wait: bool = False,
+    sensors: Sequence[str] = (),
     progress: bool = False,
     asked_ns: int | None = None,
 ) -> Run:
@@ -119,6 +121,7 @@ def run(
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models (None:
     `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone on
     with. retrain: train first models anew, whatever is remembered. wait: for machines of a lab that serve another run.
+    sensors: what nodes read on this machine, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), instead of the task's data.
     progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
 
     In the main thread a first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, as an invalid one; then the two
@@ -135,6 +138,7 @@ def run(
         resume=_path(resume),
         retrain=retrain,
         wait=wait,
+        sensors=tuple(parse_sensor(each, Path()) for each in sensors),
         progress=progress,
         asked_ns=asked_ns,
     )
@@ -241,17 +245,19 @@ def join(
     *,
     name: str | None = None,
     ports: tuple[int, int] = PORTS,
+    sensors: Sequence[str] = (),
     install: bool = False,
 ) -> None:
     """Make this machine one of a lab's, and work for it until SIGINT or SIGTERM; says on stderr how it stands.
 
     token: None where it has joined before. name: None for the host's. ports: the first and the last at which parts of
-    runs listen here. install: have systemd do so, and return. Raises
-    EdgebenchError, also once the lab has removed this machine.
+    runs listen here. sensors: what nodes read here, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), beside what was said
+    before. install: have systemd do so, and return. Raises EdgebenchError, also once the lab has removed this machine.
     """
     from edgebench.experiments import labs
 
-    labs.join_lab(url, token, name, ports=ports, install=install, tell=_say)
+    choices = [parse_sensor(each, Path()) for each in sensors]
+    labs.join_lab(url, token, name, ports=ports, sensors=choices, install=install, tell=_say)
 
 
 def _lab() -> contextlib.closing[LabClient]:

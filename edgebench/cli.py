@@ -124,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         retrain=args.retrain,
         wait=args.wait,
+        sensors=args.sensor,
         progress=True,
         asked_ns=_STARTED_NS,
     )
@@ -152,6 +153,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
     parser.add_argument("--wait", action="store_true", help="wait for machines of the lab that serve another run")
+    lab_commands.add_sensor(parser)
     parser.add_argument("--retrain", action="store_true", help="train first models anew, whatever is remembered")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the federated rounds of this run directory"

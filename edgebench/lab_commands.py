@@ -40,7 +40,7 @@ def add_lab(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Make this machine one of a lab's, and work for it until Ctrl-C."""
-    edgebench.join(args.url, args.token, name=args.name, ports=args.ports, install=args.install)
+    edgebench.join(args.url, args.token, name=args.name, ports=args.ports, sensors=args.sensor, install=args.install)
     return 0
 
 
@@ -57,7 +57,19 @@ def add_join(parser: argparse.ArgumentParser) -> None:
         metavar="FIRST-LAST",
         help=f"where parts of runs listen here (default: {first}-{last})",
     )
+    add_sensor(parser)
     parser.add_argument("--install", action="store_true", help="join at each start of this machine, by systemd")
+
+
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    """What nodes read on this machine."""
+    parser.add_argument(
+        "--sensor",
+        action="append",
+        default=[],
+        metavar="NODE=SENSOR",
+        help="what a node, or a group of them, reads here, e.g. door=camera:/dev/video0 (repeatable; docs/sensors.md)",
+    )
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from numpy.typing import NDArray
 
 VERSION = 2
 """Of every envelope; another one whenever the layout of any changes."""
@@ -22,6 +23,26 @@ class RejectedError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NothingSensedError(Exception):
+    """A sensor has nothing to give. `reason`: `no-reading` (none has come yet) or `sensor-ended`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """What a sensor gives when a sample is due.
+
+    x: [*shape]. label: raw float32, None of what was seen live. taken_ns: when a live sensor took it, by this machine's
+    clock; None of what is replayed, which is taken when it is due.
+    """
+
+    x: NDArray[Any]
+    label: bytes | None
+    taken_ns: int | None = None
 
 
 class Stamps(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,7 +83,8 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One sample, from its due time to the arrival of its decision; None for what it never reached.
 
     It is written by the device that sensed it, since the decision brings the stamps of every hop back. A sample without
-    `arrived_ns` is lost. size_bytes, reply_bytes: MQTT payloads. label: raw float32.
+    `arrived_ns` is lost. size_bytes, reply_bytes: MQTT payloads. label: raw float32. taken_ns: when a live sensor took
+    what the sample holds, which is then without label.
     """
 
     node: str
@@ -76,6 +98,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     arrived_ns: int | None = None
     reply_bytes: int | None = None
     decision: Decision | None = None
+    taken_ns: int | None = None
 
     def columns(self) -> tuple[Any, ...]:
         """The values of `COLUMNS`."""
@@ -92,7 +115,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.arrived_ns,
         )
         if found is None:
-            return (*sensed, *_UNDECIDED)
+            return (*sensed, *_UNDECIDED, self.taken_ns)
         by = found.stamps
         return (
             *sensed,
@@ -110,13 +133,14 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             found.digest,
             found.output,
             found.batch,
+            self.taken_ns,
         )
 
 
 COLUMNS = (
     *("node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label", "arrived_ns"),
     *("forward_in_ns", "forward_out_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "replied_ns"),
-    *("return_in_ns", "return_out_ns", "reply_bytes", "decider", "digest", "output", "batch"),
+    *("return_in_ns", "return_out_ns", "reply_bytes", "decider", "digest", "output", "batch", "taken_ns"),
 )
 """The columns of `records.parquet`, a row a sample."""
 

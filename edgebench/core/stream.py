@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, Clock
 from edgebench.core.batching import Served
-from edgebench.core.samples import VERSION, Decision, SampleRecord, Stamps
+from edgebench.core.samples import VERSION, Decision, NothingSensedError, Reading, SampleRecord, Stamps
 from edgebench.core.schedules import open_loop, query_size
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import LEAST_S, LONGEST_DRAIN_S, DecisionTimeout, Expected
@@ -38,22 +37,23 @@ class Time(Clock, Protocol):
 class SampleSource(Protocol):
     """Where a stream's samples come from."""
 
-    def capture(self) -> tuple[NDArray[Any], bytes]:
-        """The next sample [*shape] and its label, raw float32."""
+    def capture(self) -> Reading:
+        """What is sensed now. Raises NothingSensedError."""
         ...
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A sample on its way. envelope: only of a device that may have to send it again from elsewhere.
 
-    refused: why it did not even set out.
+    refused: why it did not even set out. label, taken_ns: as `Reading` has them.
     """
 
     scheduled_ns: int
     captured_ns: int
     sent_ns: int | None
     size_bytes: int
-    label: bytes
+    label: bytes | None
+    taken_ns: int | None = None
     envelope: bytes = b""
     refused: str = ""
 
@@ -66,9 +66,7 @@ class Way(Protocol):
         """Whether what was sent still waits to set out."""
         ...
 
-    def send(
-        self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
-    ) -> Pending:
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """Send a sample. What becomes of it comes back to `stream.decided`, later than this returns."""
         ...
 
@@ -204,6 +202,7 @@ class Stream:
                 arrived_ns,
                 reply_bytes,
                 decision,
+                pending.taken_ns,
             )
         )
         for follower in self.followers:
@@ -266,7 +265,15 @@ class Stream:
         for seq, p in self.pending.items():
             self._rows.append(
                 SampleRecord(
-                    self.device, self.plan.name, seq, p.scheduled_ns, p.captured_ns, p.sent_ns, p.size_bytes, p.label
+                    self.device,
+                    self.plan.name,
+                    seq,
+                    p.scheduled_ns,
+                    p.captured_ns,
+                    p.sent_ns,
+                    p.size_bytes,
+                    p.label,
+                    taken_ns=p.taken_ns,
                 )
             )
         self.pending.clear()
@@ -309,8 +316,13 @@ class Stream:
         self._next_seq = max(self._next_seq, seq + 1)
         self.tally.scheduled += 1
         captured_ns = self._now_ns()
-        x, label = self._source.capture()
-        pending = self.pending[seq] = self._way.send(self, seq, scheduled_ns, captured_ns, x, label)
+        try:
+            reading = self._source.capture()
+        except NothingSensedError as nothing:
+            pending = Pending(scheduled_ns, captured_ns, None, 0, None, refused=nothing.reason)
+        else:
+            pending = self._way.send(self, seq, scheduled_ns, captured_ns, reading)
+        self.pending[seq] = pending
         if pending.size_bytes > self.timeout.largest_bytes:
             self.timeout.largest_bytes = pending.size_bytes
         if not pending.refused:

@@ -75,6 +75,7 @@ class RunInputs:
     """What a run needs besides its plan.
 
     broker_url: an external broker, login included. traces, retrain: see CloudSpec.
+    sensors: the file of this machine's.
     """
 
     deployment: Deployment
@@ -84,6 +85,7 @@ class RunInputs:
     broker_url: str | None
     traces: dict[str, list[float]]
     retrain: bool = False
+    sensors: Path | None = None
 
 
 class Execution:

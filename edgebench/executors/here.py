@@ -72,12 +72,14 @@ class ThisMachine:
         note: Callable[[Entry], None],
         listening: Listening = ON_LOOPBACK,
         trust: Trust | None = None,
+        sensors: Path | None = None,
         *,
         for_runs_only: bool = False,
     ) -> None:
         """folder: where logs and what is worked with lie. note: what is observed of this machine, and of parts that do
         not record it themselves, is handed to it as it happens. listening: where parts do. trust: by which they speak
-        TLS; without it they are on loopback. for_runs_only: all that this process does is work for a run."""
+        TLS; without it they are on loopback. sensors: the file of this machine's. for_runs_only: all that this process
+        does is work for a run."""
         self._work_dir = folder / "work"
         self._log_dir = folder / "logs"
         for directory in (self._work_dir, self._log_dir):
@@ -86,6 +88,7 @@ class ThisMachine:
         self._listening_at = listening
         self._ports = FreePorts(listening)
         self._trust = trust
+        self._sensors = sensors
         self._running: list[PartProcess] = []
         self._brokers: dict[str, Broker] = {}
         self._relays: dict[str, Relay] = {}
@@ -232,7 +235,14 @@ class ThisMachine:
                 arguments = [*arguments, "--listen-fd", str(descriptors[-1])]
             log = self._log_dir / f"{name}.log"
             process = start_part(
-                part, program, arguments, log=log, token=token, trust=self._trust, pass_fds=tuple(descriptors)
+                part,
+                program,
+                arguments,
+                log=log,
+                token=token,
+                trust=self._trust,
+                sensors=self._sensors,
+                pass_fds=tuple(descriptors),
             )
         self._runs(process)
         return process

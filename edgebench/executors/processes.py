@@ -11,6 +11,7 @@ from edgebench.clock import now_ns
 from edgebench.executors.orders import Ended
 from edgebench.executors.plan import Part
 from edgebench.fabric.child_process import ChildProcess
+from edgebench.fabric.sensors import SENSORS_VARIABLE
 from edgebench.fabric.tls import TRUST_VARIABLE, Trust
 
 _LAST_WORDS_BYTES = 4096
@@ -48,10 +49,15 @@ def start_part(
     log: Path,
     token: str,
     trust: Trust | None,
+    sensors: Path | None = None,
     pass_fds: tuple[int, ...] = (),
 ) -> PartProcess:
-    """Start a Python program of ours, which ends in good order when its standard input does."""
-    environment = {name: value for name, value in os.environ.items() if name != TRUST_VARIABLE}
+    """Start a Python program of ours, which ends in good order when its standard input does. sensors: the file of this
+    machine's."""
+    told = (TRUST_VARIABLE, SENSORS_VARIABLE)
+    environment = {name: value for name, value in os.environ.items() if name not in told}
+    if sensors is not None:
+        environment[SENSORS_VARIABLE] = str(sensors)
     if trust is not None:
         environment[TRUST_VARIABLE] = str(trust.folder)
     with log.open("ab") as output:

@@ -50,11 +50,18 @@ class Link(Protocol):
         """Hand a file in."""
 
 
-def obey(link: Link, tell: Callable[[str], None], folder: Path, ports: tuple[int, int] = PORTS) -> None:
+def obey(
+    link: Link,
+    tell: Callable[[str], None],
+    folder: Path,
+    ports: tuple[int, int] = PORTS,
+    sensors: Path | None = None,
+) -> None:
     """Serve one run after another, until `orders` ends or raises something for good.
 
     tell: takes lines for whoever looks after this machine. folder: of this machine's runs; what is in it was left by a
-    process that was killed, and goes. ports: the first and the last at which parts listen. To be called in a thread
+    process that was killed, and goes. ports: the first and the last at which parts listen. sensors: the file
+    of this machine's. To be called in a thread
     that lasts: parts die with it.
     """
     shutil.rmtree(folder, ignore_errors=True)
@@ -68,7 +75,7 @@ def obey(link: Link, tell: Callable[[str], None], folder: Path, ports: tuple[int
                         serving.close()
                         run = None
                     if order.body is not None:
-                        run = run or serving.enter_context(_Run(link, tell, order.run_id, folder, ports))
+                        run = run or serving.enter_context(_Run(link, tell, order.run_id, folder, ports, sensors))
                         run.obey(order.body)
                 return
             except LostError as error:
@@ -79,7 +86,13 @@ class _Run:
     """What a run has on this machine, from its first order to its end."""
 
     def __init__(
-        self, link: Link, tell: Callable[[str], None], run_id: str, folder: Path, ports: tuple[int, int]
+        self,
+        link: Link,
+        tell: Callable[[str], None],
+        run_id: str,
+        folder: Path,
+        ports: tuple[int, int],
+        sensors: Path | None,
     ) -> None:
         self.run_id = run_id
         self._link = link
@@ -89,7 +102,7 @@ class _Run:
         self._untold: list[Report] = []
         self._untold_lock = threading.Lock()
         listening = Listening(link.address, ports)
-        self._machine = ThisMachine(self._folder, self._note, listening, link.trust, for_runs_only=True)
+        self._machine = ThisMachine(self._folder, self._note, listening, link.trust, sensors, for_runs_only=True)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tell_regularly, name=f"reports of {run_id}", daemon=True)
 

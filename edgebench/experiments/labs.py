@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from edgebench.clock import now_s, sleep_s
@@ -12,13 +12,14 @@ from edgebench.errors import EdgebenchError
 from edgebench.executors.runner import obey
 from edgebench.fabric.listening import PORTS
 from edgebench.fabric.node_process import end_with_thread
+from edgebench.fabric.sensors import SensorChoice, keep_sensors, read_sensors, said_anew
 from edgebench.lab import joining, services
 from edgebench.lab.addresses import parse_listen
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.joining import Identity
 from edgebench.lab.machine import MachineLink, Tell
 from edgebench.lab.messages import LabError
-from edgebench.lab.places import lab_folder, machine_folder
+from edgebench.lab.places import lab_folder, machine_folder, sensors_file
 from edgebench.lab.serving import ServedLab, find
 
 _LOOK_S = 0.5
@@ -39,11 +40,19 @@ def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
 
 
 def join_lab(
-    url: str, token: str | None, name: str | None, *, ports: tuple[int, int] = PORTS, install: bool, tell: Tell
+    url: str,
+    token: str | None,
+    name: str | None,
+    *,
+    ports: tuple[int, int] = PORTS,
+    sensors: Sequence[SensorChoice] = (),
+    install: bool,
+    tell: Tell,
 ) -> None:
     """Join a lab, and work for it until SIGINT or SIGTERM; install: have systemd do so, and come back.
 
     token: None to join again as who this machine is. ports: the first and the last at which parts of runs listen here.
+    sensors: that nodes of runs read here, kept beside those that were said before.
     Raises LabError.
     """
     if install:
@@ -52,6 +61,11 @@ def join_lab(
     with joining.only_process():
         identity = joining.known_in(url) if token is None else _admitted(url, token, name, tell)
     tell(f"{identity.url}: this machine is in the lab, as {identity.name!r} ({_ROLES[identity.role]})")
+    kept = said_anew(read_sensors(sensors_file()), sensors)
+    if sensors:
+        keep_sensors(sensors_file(), kept)
+    for each in kept:
+        tell(f"{each.place} reads {each.shown}")
     facts = facts_of_this_machine()
     if not facts.runtimes:
         tell(
@@ -65,7 +79,7 @@ def join_lab(
         return
     with _told_to_end() as told, joining.only_process(), MachineLink(identity, tell) as link:
         threading.Thread(target=_interrupt_when, args=(told, link), name="end of the lab", daemon=True).start()
-        obey(link, tell, machine_folder() / "runs", ports)
+        obey(link, tell, machine_folder() / "runs", ports, sensors_file())
 
 
 _ROLES = {"any": "for any tier", "edge": "as an edge", "device": "as a device"}

@@ -32,13 +32,15 @@ from edgebench.experiments.given import TopologyFile, keep_given
 from edgebench.experiments.model_checks import check_models
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.progress import RunProgress, Silent
+from edgebench.experiments.sensor_checks import check_sensors
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.records import Invalidated, Opened
+from edgebench.fabric.sensors import SensorChoice, keep_sensors
 from edgebench.fabric.spool import Spool
 from edgebench.report.page import write_report
-from edgebench.results.collect import COMMAND_SPOOL, collect
+from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.figures import Result
 from edgebench.results.observations import Observations
 from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
@@ -57,6 +59,7 @@ class RunOptions:
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models
     (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
     on with. retrain: train first models anew, whatever is remembered. wait: for machines that serve another run.
+    sensors: that nodes read on this machine.
     progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
     """
 
@@ -68,6 +71,7 @@ class RunOptions:
     resume: Path | None = None
     retrain: bool = False
     wait: bool = False
+    sensors: tuple[SensorChoice, ...] = ()
     progress: bool = False
     asked_ns: int | None = None
 
@@ -97,6 +101,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         _check_resumable(checked, options.resume)
     with EXECUTORS[options.executor](options.wait) as fleet:
         placed = fleet.place(checked, file)
+        check_sensors(placed, options.sensors)
         allow_open_files(placed, file)
         run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
         kept = keep_given(run_dir, given, topology)
@@ -119,6 +124,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
             broker_url=broker_url,
             traces=_traces(kept, run_dir),
             retrain=options.retrain,
+            sensors=_kept_sensors(options.sensors, run_dir),
         )
         with _heard_again() as heard:
             return run_dir, _reported(run_dir, file, _execute(inputs, fleet, asked_ns, progress, heard))
@@ -275,6 +281,15 @@ def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _kept_sensors(choices: tuple[SensorChoice, ...], run_dir: Path) -> Path | None:
+    """A file that is there as long as the run."""
+    if not choices:
+        return None
+    (run_dir / WORK).mkdir(exist_ok=True)
+    keep_sensors(run_dir / WORK / "sensors.json", choices)
+    return run_dir / WORK / "sensors.json"
 
 
 def _traces(kept: Topology, run_dir: Path) -> dict[str, list[float]]:

@@ -35,7 +35,7 @@ def allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def wait_until_ready(what: HasFileno, events: int, timeout_s: float) -> bool:
+def wait_until_ready(what: HasFileno | int, events: int, timeout_s: float) -> bool:
     """Whether it is `READABLE` or `WRITABLE` (or broken) within the time.
 
     By `poll`, since `select` cannot wait for descriptors above 1,023.

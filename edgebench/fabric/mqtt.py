@@ -53,6 +53,11 @@ class _Client(paho.Client):
         return sock
 
 
+def topic_matches(pattern: str, topic: str) -> bool:
+    """Whether a subscription to `pattern`, which may hold `+` and `#`, brings what is published on a topic."""
+    return bool(paho.topic_matches_sub(pattern, topic))
+
+
 def close_all(connections: Collection[Connection]) -> None:
     """`Connection.close`, side by side."""
     until_s = now_s() + _GOODBYE_S + _GOODBYE_EACH_S * len(connections)

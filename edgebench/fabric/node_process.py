@@ -78,6 +78,8 @@ class NodeProcess:
         self.listening = listening
         self.tallies: dict[str, dict[str, Tally]] = {node: {} for node in self.nodes}
         self.drained = False
+        self.waits: Callable[[], str] = str
+        """Says what this process waits for, where that is unusual."""
         self._ready = False
         self._clock = CloudClock(shared=all(plan.endpoints[node].shares_clock for node in self.nodes))
         self._beat_now = threading.Event()
@@ -233,7 +235,7 @@ class NodeProcess:
     def _heartbeat(self) -> Heartbeat:
         totals = add_tallies(list(self.tallies.values()))
         ready = self.ready and self._clock.is_known
-        waits = self._clock.wants if self.ready else ""
+        waits = self._clock.wants if self.ready else self.waits()
         return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits, dict(self._in_use))
 
     def _fetch(self) -> None:

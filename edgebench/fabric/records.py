@@ -277,6 +277,14 @@ class Sourced(msgspec.Struct, frozen=True, tag="source"):
     real: bool
 
 
+class Sensed(msgspec.Struct, frozen=True, tag="sensed"):
+    """A node senses what is really there for a workload, by a sensor of this kind."""
+
+    node: str
+    workload: str
+    sensor: str
+
+
 class Began(msgspec.Struct, frozen=True, tag="began"):
     """The cloud let the streams start: samples are due from `start_ns` to `end_ns`."""
 
@@ -383,6 +391,7 @@ Entry = (
     | Closed
     | Modelled
     | Sourced
+    | Sensed
     | Began
     | Invalidated
     | Opened

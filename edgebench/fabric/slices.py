@@ -9,6 +9,7 @@ import msgspec
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import Expected
 from edgebench.fabric.shelves import Caller
+from edgebench.inference.spec import TensorSpec
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Move
 
@@ -16,9 +17,24 @@ WATCHER = "watcher"
 """What the executor is called whose token speaks for no node."""
 
 STREAM_FILES = ("x.npy", "y.npy", "group.npy")
-"""Of what a workload's sensors sense, a row a sample: the sample, its labels, and whose it is."""
+"""Of what a workload's sensors replay, a row a sample: the sample, its labels, and whose it is."""
+
+STREAM_INFO = "stream.json"
+"""Beside them: what they are, as a `StreamInfo`."""
 
 Phase = Literal["preparing", "running", "ending", "aborted"]
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """What a workload's sensors sense. input: one sample; samples: how many are replayed; source, real: of these.
+    features: along the last axis, where a sample has such."""
+
+    task: str
+    input: TensorSpec
+    samples: int
+    source: str
+    real: bool
+    features: tuple[str, ...] = ()
 
 
 class Endpoints(msgspec.Struct, frozen=True):

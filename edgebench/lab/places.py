@@ -21,6 +21,11 @@ def machine_folder() -> Path:
     return _home() / "machine"
 
 
+def sensors_file() -> Path:
+    """What nodes of runs read on this machine."""
+    return machine_folder() / "sensors.json"
+
+
 def home_variable() -> dict[str, str]:
     """What a service has to have in its environment to find the same folders."""
     return {_HOME: os.environ[_HOME]} if os.environ.get(_HOME) else {}

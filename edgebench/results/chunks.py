@@ -33,7 +33,7 @@ _BY_STAMP = {
     "arrived_ns": "downlink",
 }
 """The hop that ends with each stamp, in the order in which a sample passes them."""
-BY_DEVICE = ("scheduled_ns", "captured_ns", "sent_ns", "arrived_ns")
+BY_DEVICE = ("scheduled_ns", "captured_ns", "sent_ns", "arrived_ns", "taken_ns")
 BY_EDGE = ("forward_in_ns", "forward_out_ns", "return_in_ns", "return_out_ns")
 BY_DECIDER = ("received_ns", "ready_ns", "started_ns", "finished_ns")
 """Whose clock makes which stamp."""
@@ -47,7 +47,7 @@ _BETWEEN = list(itertools.pairwise(_BOUNDARIES))
 _INSTEAD = [(name, later) for later, name in itertools.pairwise(_WAY_THERE)]
 _INSTEAD += [("return_in_ns", "finished_ns"), ("return_out_ns", "return_in_ns")]
 """A stamp, and the one that it falls together with where it is absent."""
-_STAMPS = (*_BOUNDARIES, "captured_ns")
+_STAMPS = (*_BOUNDARIES, "captured_ns", "taken_ns")
 _INTS = ("seq", "batch", "size_bytes")
 NEEDED = (*_STAMPS, *_INTS, "node", "workload", "decider", "digest", "label", "output")
 """What of `records.parquet` the figures are made of."""
@@ -149,6 +149,12 @@ class SampleChunk:
     def slip_ns(self) -> Ints:
         """How late each sample was taken [sample]."""
         return self.ns["captured_ns"] - self.ns["scheduled_ns"]
+
+    @cached_property
+    def age_ns(self) -> Ints:
+        """How old what each sample that was seen live holds was when that was sensed [seen live]."""
+        live = self.ns["taken_ns"] != ABSENT
+        return (self.ns["captured_ns"] - self.ns["taken_ns"])[live]
 
     @cached_property
     def hops_ns(self) -> dict[str, Ints]:

@@ -42,6 +42,7 @@ from edgebench.fabric.records import (
     RoundRecord,
     RoundScored,
     SampleRows,
+    Sensed,
     Sourced,
     Swap,
     Swapped,
@@ -119,6 +120,7 @@ class _Gathered:
         self._host_usage: dict[str, list[HostUsage]] = {}
         self._versions: dict[str, dict[str, str]] = {}
         self._sources: dict[str, Sourced] = {}
+        self._sensors: dict[str, dict[str, str]] = {}
         self._invalidated: list[str] = []
         self._mistakes: list[str] = []
         self._partitions: list[Partitioned] = []
@@ -180,6 +182,8 @@ class _Gathered:
                 self._began = entry
             case Sourced():
                 self._sources[entry.workload] = entry
+            case Sensed(node=node, workload=workload, sensor=sensor):
+                self._sensors.setdefault(node, {})[workload] = sensor
             case Modelled(event=event):
                 self._models.append(event)
             case Faulted():
@@ -246,6 +250,7 @@ class _Gathered:
             },
             brokers=list(self._brokers.values()),
             refused=self._refused_by_site(),
+            sensors=self._sensors,
         )
 
     def _refused_by_site(self) -> dict[str, dict[str, int]]:

@@ -44,7 +44,7 @@ def result_of(
         workloads=workloads,
         federated=federated,
         links=links,
-        nodes=nodes_of(deployment, processes),
+        nodes=nodes_of(deployment, processes, observations),
         host=dict(sorted(observations.host.items())),
         versions=dict(sorted(observations.versions.items())),
         figures="measured",

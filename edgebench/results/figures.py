@@ -72,6 +72,7 @@ class NodeFigures(msgspec.Struct, frozen=True):
     process: str | None
     process_of: int
     machine: str
+    sensors: dict[str, str] = {}
 
 
 class ProcessFigures(msgspec.Struct, frozen=True):

@@ -63,18 +63,33 @@ def processes_of(deployment: Deployment, observations: Observations) -> dict[str
     return figures
 
 
-def nodes_of(deployment: Deployment, processes: dict[str, ProcessFigures]) -> dict[str, NodeFigures]:
+def nodes_of(
+    deployment: Deployment, processes: dict[str, ProcessFigures], observations: Observations
+) -> dict[str, NodeFigures]:
     """Of each node."""
     process_of = {node: process for process, figures in processes.items() for node in figures.nodes}
-    return {name: _node(plan, process_of.get(name), processes) for name, plan in deployment.nodes.items()}
+    return {
+        name: _node(plan, process_of.get(name), processes, observations.sensors.get(name, {}))
+        for name, plan in deployment.nodes.items()
+    }
 
 
-def _node(plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures]) -> NodeFigures:
+def _node(
+    plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures], sensors: dict[str, str]
+) -> NodeFigures:
     if process is None:
         return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, plan.board or plan.machine)
     used = processes[process]
     return NodeFigures(
-        plan.tier, plan.profile, used.cpu_s, used.rss_mb, used.busy_cores, process, len(used.nodes), plan.machine
+        plan.tier,
+        plan.profile,
+        used.cpu_s,
+        used.rss_mb,
+        used.busy_cores,
+        process,
+        len(used.nodes),
+        plan.machine,
+        sensors,
     )
 
 

@@ -65,7 +65,7 @@ class Observations(msgspec.Struct, frozen=True):
     the source of its stream, `real_data` the workloads whose stream is not generated. invalidated: reasons that make
     the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
-    made. brokers: of each site and the cloud.
+    made. brokers: of each site and the cloud. sensors: node -> workload -> the kind of a sensor that is really there.
     lateness, host_usage: of a long run they are merged to a few thousand. host_usage: of the server. machines: all
     others.
     """
@@ -98,3 +98,4 @@ class Observations(msgspec.Struct, frozen=True):
     machines: dict[str, MachineSeen] = {}
     brokers: list[Brokered] = []
     refused: dict[str, dict[str, int]] = {}
+    sensors: dict[str, dict[str, str]] = {}

@@ -60,6 +60,16 @@ class Slip(msgspec.Struct, frozen=True):
     over: int
 
 
+class Age(msgspec.Struct, frozen=True):
+    """How old what live sensors had taken was when it was sensed, ms from taken to captured. n: samples that were
+    seen live."""
+
+    n: int
+    p50: float
+    p99: float
+    max: float
+
+
 class Adequacy(msgspec.Struct, frozen=True):
     """Whether there are enough samples to state the p99. `bound_ms` is the server load's, else the deadline, else none.
 
@@ -173,7 +183,7 @@ class Undisturbed(msgspec.Struct, frozen=True):
 class WorkloadFigures(msgspec.Struct, frozen=True):
     """One workload. compress: how samples were compressed; sample_bytes: the mean MQTT payload of one, 0 where none
     travels; None without a sample. not_finite: decisions of which an output is no finite number. undisturbed: None
-    where nothing was disturbed."""
+    where nothing was disturbed. age_ms: None where nothing was seen live."""
 
     task: str
     place: str
@@ -206,6 +216,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     cascade: CascadeFigures | None
     not_finite: int
     undisturbed: Undisturbed | None
+    age_ms: Age | None = None
 
 
 class PathFigures(msgspec.Struct, frozen=True):

@@ -277,6 +277,8 @@ _MENDS = {
     "queue-full": "lower the rate, or give the queue more room",
     "inference-failed": "the model failed on them; what it said is in the log of the node that decides",
     "not-connected": "a node had no connection to its broker, nor, with qos 1, room to wait for it; see the logs",
+    "no-reading": "a live sensor had given nothing yet when they were due; see the log of the device's agent",
+    "sensor-ended": "a live sensor has ended; the log of the device's agent says how",
     "uplink-full": "an edge had no connection to the cloud, nor room to wait; shorten the outage, or lower the rate",
     "site-full": "an edge had no connection to its site's broker, nor room to wait for it; see the logs of both",
 }

@@ -16,6 +16,7 @@ from edgebench.results.clock_tracks import UNKNOWN_NS
 from edgebench.results.observations import Observations
 from edgebench.results.sample_figures import (
     Adequacy,
+    Age,
     Bound,
     Hops,
     HopStatistics,
@@ -86,6 +87,7 @@ def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: O
         undisturbed=None
         if fold.undisturbed is None
         else fold.undisturbed.figures(observations.started_ns, end_ns_of(fold, observations)),
+        age_ms=_age(fold),
     )
 
 
@@ -146,6 +148,13 @@ def _slip(fold: WorkloadFold) -> Slip | None:
     return Slip(p50=ms(p50), p95=ms(p95), p99=ms(p99), max=ms(most), limit=limit, over=fold.slipped)
 
 
+def _age(fold: WorkloadFold) -> Age | None:
+    if not len(fold.age_ns):
+        return None
+    p50, p99, most = fold.age_ns.percentiles(0.5, 0.99, 1.0)
+    return Age(n=len(fold.age_ns), p50=ms(p50), p99=ms(p99), max=ms(most))
+
+
 def _adequacy(fold: WorkloadFold) -> Adequacy | None:
     if not fold.decided:
         return None
@@ -172,7 +181,6 @@ def _throughput_hz(fold: WorkloadFold, observations: Observations) -> float:
 
 def _quality(fold: WorkloadFold, digest: str | None, deployment: Deployment, observations: Observations) -> Quality:
     """Of the decisions of one model, or of all."""
-    workload = fold.plan.name
     task = task_named(fold.plan.task)
     scored = fold.scores.of(digest)
     known = fold.scores.known.total() if digest is None else fold.scores.known[digest]
@@ -186,17 +194,28 @@ def _quality(fold: WorkloadFold, digest: str | None, deployment: Deployment, obs
         elif len(scored) <= _MOST_FOR_INTERVAL:
             low, high = task.intervals(scored.outputs, scored.labels, seed=deployment.seed)[task.metric]
             interval = (round(low, 6), round(high, 6)) if math.isfinite(low) and math.isfinite(high) else None
+    source, real = _source(fold, observations)
     return Quality(
         metric=task.metric,
         value=metrics.get(task.metric),
         n=known,
         interval=interval,
-        source=observations.data_sources.get(workload, "unknown"),
-        real=workload in observations.real_data,
+        source=source,
+        real=real,
         metrics=metrics,
         scored=len(scored),
         undefined=undefined,
     )
+
+
+def _source(fold: WorkloadFold, observations: Observations) -> tuple[str, bool]:
+    """Where what was decided comes from, and whether none of it was generated."""
+    workload = fold.plan.name
+    source, real = observations.data_sources.get(workload, "unknown"), workload in observations.real_data
+    live = [node for node in fold.plan.sources if workload in observations.sensors.get(node, {})]
+    if not live:
+        return source, real
+    return ("live sensors", True) if len(live) == len(fold.plan.sources) else (f"{source} and live sensors", real)
 
 
 def _undefined(fold: WorkloadFold, digest: str | None, known: int, observations: Observations) -> str | None:
@@ -207,7 +226,10 @@ def _undefined(fold: WorkloadFold, digest: str | None, known: int, observations:
     if count:
         decided = fold.decided if digest is None else fold.by_digest[digest]
         return f"{count:,} of {decided:,} decisions are not finite numbers"
-    return None if known else "no decision has a label that is known"
+    if known:
+        return None
+    live = any(fold.plan.name in of_node for of_node in observations.sensors.values())
+    return "what live sensors see has no labels" if live else "no decision has a label that is known"
 
 
 def _models(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> list[ModelUse]:

@@ -54,6 +54,7 @@ class WorkloadFold(Mergeable):
     scheduled_ns: Extremes = field(default_factory=Extremes)
     arrived_ns: Extremes = field(default_factory=Extremes)
     slip_ns: Values = field(default_factory=Values)
+    age_ns: Values = field(default_factory=Values)
     hops_ns: dict[str, Values] = field(default_factory=lambda: {hop: Values() for hop in HOPS})
     hop_bounds_ns: dict[str, Extremes] = field(default_factory=dict)
     scores: Scores = field(default_factory=Scores)
@@ -68,6 +69,7 @@ class WorkloadFold(Mergeable):
         self.over += _beyond(latency_ms, bound_ms(self.plan))
         self.slipped += _beyond(ms(chunk.slip_ns), slip_limit_ms(self.plan.deadline_ms))
         self.slip_ns.update(chunk.slip_ns)
+        self.age_ns.update(chunk.age_ns)
         batch = chunk.ints["batch"]
         self.batches += int((batch != ABSENT).sum())
         self.batch_sum += int(batch[batch != ABSENT].sum())

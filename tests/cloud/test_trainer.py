@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from cloud import model_files, training
-from cloud.jobs import BundleOrder, EvaluateJob, StreamInfo, Trained, TrainJob
+from cloud.jobs import BundleOrder, EvaluateJob, Trained, TrainJob
 from cloud.trainer import Trainer, train_now
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import DataError, ModelError
+from edgebench.fabric.slices import StreamInfo
 from edgebench.federated.client_bundle import INITIAL
 from edgebench.tasks.task import Dataset
 from edgebench.topology.model import Iid

@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.deciding import Decider, Origin, QueuedSample, SampleTaker, brought_back
 from edgebench.core.fake_transport import FakeLink, FakeServer, VirtualTime
 from edgebench.core.intake import Accepted
 from edgebench.core.links import Lane, Pipe
-from edgebench.core.samples import Decision, RejectedError, SampleRecord
+from edgebench.core.samples import Decision, Reading, RejectedError, SampleRecord
 from edgebench.core.stream import Pending, Stream
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import Expected
@@ -52,9 +51,9 @@ class Numbers:
     def __init__(self) -> None:
         self._numbers: Iterator[int] = itertools.count()
 
-    def capture(self) -> tuple[NDArray[Any], bytes]:
+    def capture(self) -> Reading:
         number = np.float32(next(self._numbers))
-        return np.array([number, number]), number.tobytes()
+        return Reading(np.array([number, number]), number.tobytes())
 
 
 class Payloads:
@@ -83,14 +82,19 @@ class LinkWay:
         self._time = time
         self._keep = keep
 
-    def send(
-        self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, x: NDArray[Any], label: bytes
-    ) -> Pending:
+    def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         payload = Payloads.of(seq)
         sent = self.held or self._send(payload)
         kept = payload if self._keep else b""
         return Pending(
-            scheduled_ns, captured_ns, self._time.now_ns(), len(payload), label, kept, "" if sent else "not-connected"
+            scheduled_ns,
+            captured_ns,
+            self._time.now_ns(),
+            len(payload),
+            reading.label,
+            reading.taken_ns,
+            kept,
+            "" if sent else "not-connected",
         )
 
     def send_again(self, envelope: bytes) -> None:

@@ -73,8 +73,9 @@ def test_a_board_joins_by_the_line_that_is_printed_and_stays_over_restarts_of_ei
     program, *words = join.split()
     assert (program, words[:3]) == ("edgebench", ["join", url, "--token"])
 
-    pi = bench.start("pi", *words, "--name", "pi")
+    pi = bench.start("pi", *words, "--name", "pi", "--sensor", "door=camera:/dev/video0")
     assert line_of(pi) == f"{url}: this machine is in the lab, as 'pi' (as a device)"
+    assert line_of(pi) == "door reads camera:/dev/video0"
     eventually(lambda: bench.machines()["pi"].present)
 
     bench.end(bench.server, signal.SIGKILL)
@@ -90,6 +91,7 @@ def test_a_board_joins_by_the_line_that_is_printed_and_stays_over_restarts_of_ei
     assert not bench.machines()["pi"].present
     pi = bench.start("pi", "join", url)
     assert line_of(pi) == f"{url}: this machine is in the lab, as 'pi' (as a device)"
+    assert line_of(pi) == "door reads camera:/dev/video0"  # it is kept
     eventually(lambda: bench.machines()["pi"].present, 30.0)
     bench.end(pi)
 

@@ -1,4 +1,4 @@
-"""What a device senses: its share of a workload's stream file, over and over."""
+"""A device's share of a workload's stream file, over and over."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.core.samples import Reading
 from edgebench.errors import FabricError
 from edgebench.fabric.slices import STREAM_FILES, Share
 
@@ -52,8 +53,8 @@ class StreamFile:
         return np.flatnonzero(np.isin(self._group, mine))
 
 
-class Sensor:
-    """One device's source of samples for one workload."""
+class Replay:
+    """One device's share of a workload's samples, in their order and with their labels."""
 
     def __init__(self, stream: StreamFile, share: Share) -> None:
         self._stream = stream
@@ -62,8 +63,8 @@ class Sensor:
         self.dtype = str(stream.dtype)
         self.shape = stream.shape
 
-    def capture(self) -> tuple[NDArray[Any], bytes]:
-        """The next sample [*shape] and its label, raw float32."""
+    def capture(self) -> Reading:
+        """The next sample."""
         row = int(self._rows[self._next])
         self._next = (self._next + 1) % len(self._rows)
-        return self._stream.row(row), self._stream.y[row].tobytes()
+        return Reading(self._stream.row(row), self._stream.y[row].tobytes())

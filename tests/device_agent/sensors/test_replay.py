@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_agent.sensor import Sensor, StreamFile
+from device_agent.sensors.replay import Replay, StreamFile
 from edgebench.errors import FabricError
 from edgebench.fabric.slices import Share
 
@@ -32,9 +32,9 @@ def test_more_devices_than_patients_go_round_them(tmp_path: Path) -> None:
 
 
 def test_a_sensor_goes_round_its_samples_with_their_labels(tmp_path: Path) -> None:
-    sensor = Sensor(stream(tmp_path, [1, 2, 1]), Share(0, 2))
+    sensor = Replay(stream(tmp_path, [1, 2, 1]), Share(0, 2))
     captured = [sensor.capture() for _ in range(3)]
-    assert [(x.tolist(), np.frombuffer(label, np.float32).tolist()) for x, label in captured] == [
+    assert [(each.x.tolist(), np.frombuffer(each.label or b"", np.float32).tolist()) for each in captured] == [
         ([0.0, 1.0], [0.0]),
         ([4.0, 5.0], [2.0]),
         ([0.0, 1.0], [0.0]),

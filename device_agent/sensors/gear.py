@@ -1,0 +1,172 @@
+"""Gear that speaks MQTT in its own way (Zigbee2MQTT, Tasmota): read from the broker that the board's file names."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import yaml
+
+from device_agent.sensors.live import LiveSensor, ReadingError, SensorError, taken_now
+from device_agent.sensors.rows import number
+from edgebench.errors import FabricError
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import REFUSED, Connection, topic_matches
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.sensors import SensorChoice
+
+_log = logging.getLogger(__name__)
+_DEVICE = "{device}"
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a feature is found: in messages on a topic, at a path (JMESPath; `@` is the whole), times scale plus
+    offset."""
+
+    path: str
+    topic: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class GearFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `mqtt:FILE.yaml` holds.
+
+    topic: a pattern, in which `{device}` is what the node's gear is called: by `devices`, else as the node. features:
+    of the task, by name. every_s: a step each so many seconds of what was last heard (None: one once each feature has
+    come anew).
+    """
+
+    broker: str
+    features: dict[str, str | Place]
+    topic: str | None = None
+    devices: dict[str, str] = {}
+    every_s: float | None = None
+
+
+class Gear:
+    """A feed of one node's gear."""
+
+    def __init__(self, choice: SensorChoice, node: str, reactor: Reactor, client_id: str) -> None:
+        """node: whose gear it is. Raises SensorError for a file that cannot be used."""
+        self.about = f"{choice.shown} ({node})"
+        self.sensors: list[LiveSensor] = []
+        file = _read(choice)
+        self._every_s = file.every_s
+        self._reactor = reactor
+        self._is_over = False
+        self._values: dict[str, float] = {}
+        self._awaited = set(file.features)
+        self._complained = False
+        device = file.devices.get(node, node)
+        self._places: list[tuple[str, str, Any, Place]] = []
+        for name, said in file.features.items():
+            place = Place(said) if isinstance(said, str) else said
+            topic = (place.topic or file.topic or "").replace(_DEVICE, device)
+            if not topic:
+                raise SensorError(f"{choice.path}: features.{name} has no topic (give one, or $.topic for all)")
+            self._places.append((name, topic, _compiled(place.path, f"{choice.path}: features.{name}"), place))
+        try:
+            broker = parse_broker_url(file.broker)
+        except FabricError as error:
+            raise SensorError(f"{choice.path}: {error}") from None
+        self._shown = broker.shown
+        self._connection = Connection(
+            reactor, broker, client_id, on_message=self._heard, on_trouble=self._trouble, clean_session=True
+        )
+
+    def start(self, failed: Callable[[str], None]) -> None:
+        """See `Feed`. A broker that is away is asked again and again; one that refuses is none."""
+        self._failed = failed
+        self._reactor.call_soon_threadsafe(self._begin)
+
+    def close(self) -> None:
+        """See `Feed`; in the reactor's thread, or when that is over."""
+        self._is_over = True
+        self._connection.close()
+
+    def _begin(self) -> None:
+        self._connection.subscribe(sorted({topic for _, topic, _, _ in self._places}), 0)
+        self._connection.start()
+        if self._every_s is not None:
+            self._reactor.call_later(self._every_s, self._step_again)
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        try:
+            message = json.loads(payload)
+        except ValueError:
+            message = payload.decode(errors="replace")
+        for name, pattern, path, place in self._places:
+            if not topic_matches(pattern, topic):
+                continue
+            found = path.search(message)
+            if found is None:
+                continue
+            try:
+                self._values[name] = number(found, name) * place.scale + place.offset
+            except ReadingError as error:
+                self._complain(f"{topic}: {error}")
+                continue
+            self._awaited.discard(name)
+        if self._every_s is None and not self._awaited:
+            self._step()
+            self._awaited = {name for name, _, _, _ in self._places}
+
+    def _step_again(self) -> None:
+        if not self._is_over:
+            if not self._awaited:
+                self._step()
+            assert self._every_s is not None
+            self._reactor.call_later(self._every_s, self._step_again)
+
+    def _step(self) -> None:
+        values, taken_ns = taken_now(dict(self._values))
+        for sensor in self.sensors:
+            sensor.take(values, taken_ns)
+
+    def _trouble(self, why: str) -> None:
+        if self._is_over:
+            return
+        self._complain(f"{self._shown}: {why}")
+        if why.startswith(REFUSED):
+            for sensor in self.sensors:
+                sensor.has_ended = True
+            self._is_over = True
+            self._failed(f"{self._shown}: {why}")
+
+    def _complain(self, why: str) -> None:
+        for sensor in self.sensors:
+            sensor.complaint = why
+        if not self._complained:
+            _log.warning("%s: %s", self.about, why)
+            self._complained = True
+
+
+def _read(choice: SensorChoice) -> GearFile:
+    try:
+        file = msgspec.convert(yaml.safe_load(choice.path.read_bytes()), GearFile)
+    except OSError as error:
+        raise SensorError(f"{choice.path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise SensorError(f"{choice.path}: no YAML: {' '.join(str(error).split())}") from None
+    except msgspec.ValidationError as error:
+        raise SensorError(f"{choice.path}: {error}") from None
+    if not file.features:
+        raise SensorError(f"{choice.path}: $.features names none (give the task's features, each with its path)")
+    if file.every_s is not None and not file.every_s > 0:
+        raise SensorError(f"{choice.path}: $.every_s is {file.every_s:g} (give seconds above 0)")
+    return file
+
+
+def _compiled(path: str, place: str) -> Any:
+    try:
+        import jmespath
+    except ImportError:
+        raise SensorError("messages are read by jmespath, which is not installed (pip install jmespath)") from None
+    try:
+        return jmespath.compile(path)
+    except jmespath.exceptions.JMESPathError as error:
+        raise SensorError(f"{place}: {path!r} is no path: {' '.join(str(error).split())[:200]}") from None

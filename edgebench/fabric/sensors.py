@@ -1,0 +1,145 @@
+"""Which sensor a node reads: said on the machine that the node runs on, and kept there; no message chooses it.
+
+`bed=camera:/dev/video0` is of every node of the group `bed`, `bed-0/vitals=…` of one workload of one node. What is said
+of fewer counts before what is said of more, and what nobody speaks of is replayed from the task's data.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.tls import write_private
+from edgebench.topology.deployment import NodePlan
+
+SENSORS_VARIABLE = "EDGEBENCH_SENSORS"
+"""The environment of a device agent names the file of its machine's sensors by this, where there are any."""
+
+NODE = "{node}"
+"""In what is read: the name of the node, each of which then reads its own."""
+
+Kind = Literal["camera", "program", "pipe", "serial", "mqtt", "own", "replay"]
+
+_HOW = {
+    "camera": "camera:/dev/video0, a file, an address, or lavfi:testsrc",
+    "program": "program:COMMAND",
+    "pipe": "pipe:FIFO",
+    "serial": "serial:/dev/ttyUSB0@115200",
+    "mqtt": "mqtt:FILE.yaml",
+    "replay": "replay",
+}
+_FORM = f"NODE[/WORKLOAD]=SENSOR, with one of {'; '.join(_HOW.values())}; or MODULE:ATTRIBUTE of your own"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+_SAID = re.compile(rf"(?P<node>{_NAME})(?:/(?P<workload>{_NAME}))?=(?P<sensor>.+)")
+_OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+class SensorChoice(msgspec.Struct, frozen=True):
+    """node: or a group of nodes. workload: None for all. source: what is read, as its kind has it.
+
+    folder: where this was said, against which files are named, and where modules are looked for.
+    """
+
+    node: str
+    workload: str | None
+    kind: Kind
+    source: str
+    folder: str
+
+    @property
+    def place(self) -> str:
+        """Which node, and which of its workloads."""
+        return self.node if self.workload is None else f"{self.node}/{self.workload}"
+
+    @property
+    def shown(self) -> str:
+        """For people; without what an address may hold besides a host."""
+        source = re.sub(r"//[^/@]*@", "//…@", self.source)
+        return source if self.kind == "own" else f"{self.kind}:{source}" if source else self.kind
+
+    def of(self, node: str) -> SensorChoice:
+        """As it is read for one node: those that say the same read the same."""
+        return msgspec.structs.replace(self, node="", workload=None, source=self.source.replace(NODE, node))
+
+    @property
+    def path(self) -> Path:
+        """What is read, as a file."""
+        return Path(self.folder, self.source)
+
+
+def parse_sensor(text: str, folder: Path) -> SensorChoice:
+    """What `--sensor` says. folder: where. Raises EdgebenchError."""
+    said = _SAID.fullmatch(text)
+    if said is None:
+        raise EdgebenchError(f"--sensor {text!r}: cannot be read (write {_FORM})")
+    kind, _, source = said["sensor"].partition(":")
+    if kind not in _HOW:
+        if not _OWN.fullmatch(said["sensor"]):
+            raise EdgebenchError(f"--sensor {text!r}: there is no sensor {kind!r} (write {_FORM})")
+        kind, source = "own", said["sensor"]
+    choice = SensorChoice(
+        said["node"],
+        said["workload"],
+        kind,  # type: ignore[arg-type]
+        source,
+        str(folder.resolve()),
+    )
+    problem = _problem_of(choice)
+    if problem is not None:
+        raise EdgebenchError(f"--sensor {text!r}: {problem}")
+    return choice
+
+
+def sensor_of(choices: Iterable[SensorChoice], node: NodePlan, workload: str) -> SensorChoice | None:
+    """The one that a node reads for a workload, as it is read for this node; None: it replays."""
+    best, best_rank = None, -1
+    for choice in choices:
+        if choice.node in (node.name, node.group) and choice.workload in (None, workload):
+            rank = 2 * (choice.node == node.name) + (choice.workload is not None)
+            if rank >= best_rank:
+                best, best_rank = choice, rank
+    return None if best is None or best.kind == "replay" else best.of(node.name)
+
+
+def said_anew(before: Sequence[SensorChoice], now: Sequence[SensorChoice]) -> list[SensorChoice]:
+    """Of one node and workload the last word counts; `replay` of all takes back what was said."""
+    by_place = {(each.node, each.workload): each for each in (*before, *now)}
+    return list(by_place.values())
+
+
+def read_sensors(file: Path) -> list[SensorChoice]:
+    """What `keep_sensors` has kept; nothing where there is no file. Raises EdgebenchError."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[SensorChoice])
+    except FileNotFoundError:
+        return []
+    except msgspec.DecodeError as error:
+        raise EdgebenchError(f"{file}: cannot be read: {error} (remove it, and say --sensor again)") from error
+
+
+def keep_sensors(file: Path, choices: Sequence[SensorChoice]) -> None:
+    """Write them down for this user alone, since an address may hold a password."""
+    write_private(file, msgspec.json.format(msgspec.json.encode(choices)))
+
+
+def sensors_from_environment() -> list[SensorChoice]:
+    """Those of this process. Raises EdgebenchError."""
+    file = os.environ.get(SENSORS_VARIABLE)
+    return [] if file is None else read_sensors(Path(file))
+
+
+def _problem_of(choice: SensorChoice) -> str | None:
+    """What is wrong with it and can be seen before anything is read."""
+    source = choice.source
+    if (choice.kind == "replay") != (not source):
+        return f"write {_HOW[choice.kind]}"
+    if choice.kind in ("pipe", "mqtt") and NODE not in source and not choice.path.exists():
+        mend = f"mkfifo {source}" if choice.kind == "pipe" else "see docs/sensors.md"
+        return f"there is no {choice.path} ({mend})"
+    return None

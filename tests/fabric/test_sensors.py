@@ -1,0 +1,89 @@
+"""What is said of sensors on a machine, and which of it counts."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.sensors import (
+    SensorChoice,
+    keep_sensors,
+    parse_sensor,
+    read_sensors,
+    said_anew,
+    sensor_of,
+)
+from edgebench.topology.deployment import NodePlan
+
+BED = NodePlan(name="bed-0", group="bed", tier="device", profile="", parent="ward", children=())
+
+
+def said(*texts: str) -> list[SensorChoice]:
+    return [parse_sensor(text, Path("/here")) for text in texts]
+
+
+def test_what_is_said_of_fewer_counts_before_what_is_said_of_more() -> None:
+    choices = said("bed-0=program:b", "bed=program:a", "bed-0/vitals=program:d", "bed/vitals=program:c")
+    assert [sensor_of(choices, BED, workload).source for workload in ("vitals", "ecg")] == ["d", "b"]  # type: ignore[union-attr]
+    other = msgspec.structs.replace(BED, name="bed-1")
+    assert [sensor_of(choices, other, workload).source for workload in ("vitals", "ecg")] == ["c", "a"]  # type: ignore[union-attr]
+    assert sensor_of(choices, msgspec.structs.replace(BED, name="door", group="door"), "vitals") is None
+
+
+def test_nodes_that_say_the_same_read_the_same_unless_it_names_the_node() -> None:
+    shared, own = said("bed=program:read", "bed=program:read {node}")
+    other = msgspec.structs.replace(BED, name="bed-1")
+    assert sensor_of([shared], BED, "w") == sensor_of([shared], other, "w")
+    assert [sensor_of([own], bed, "w").source for bed in (BED, other)] == ["read bed-0", "read bed-1"]  # type: ignore[union-attr]
+
+
+def test_the_last_word_on_a_node_counts_and_replay_takes_it_back() -> None:
+    before = said("bed=program:a", "door=camera:/dev/video0")
+    now = said_anew(before, said("bed=program:b", "door=replay"))
+    assert [(each.place, each.shown) for each in now] == [("bed", "program:b"), ("door", "replay")]
+    door = msgspec.structs.replace(BED, name="door", group="door")
+    assert sensor_of(now, door, "w") is None
+
+
+def test_what_was_said_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "sensors.json"
+    assert read_sensors(file) == []
+    choices = said("bed=camera:rtsp://me:secret@host/live")
+    keep_sensors(file, choices)
+    assert read_sensors(file) == choices
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "secret" not in choices[0].shown
+    file.write_text("{")
+    with pytest.raises(EdgebenchError, match="say --sensor again"):
+        read_sensors(file)
+
+
+def test_ones_own_sensor_is_told_by_module_and_attribute() -> None:
+    (own,) = said("bed/ecg=my.sensors:ecg")
+    assert (own.kind, own.source, own.shown, own.place) == ("own", "my.sensors:ecg", "my.sensors:ecg", "bed/ecg")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("bed", "cannot be read"),
+        ("=camera:/dev/video0", "cannot be read"),
+        ("bed=", "cannot be read"),
+        ("bed/=camera:x", "cannot be read"),
+        ("bed=webcam", "no sensor 'webcam'"),
+        ("bed=webcam:/dev/video0", "no sensor 'webcam'"),
+        ("bed=camera", "write camera:/dev/video0"),
+        ("bed=program:", "write program:COMMAND"),
+        ("bed=replay:x", "write replay"),
+        ("bed=pipe:/nowhere/fifo", "mkfifo /nowhere/fifo"),
+        ("bed=mqtt:gear.yaml", "there is no /here/gear.yaml"),
+    ],
+)
+def test_what_cannot_be_a_sensor_is_refused_with_its_mend(text: str, why: str) -> None:
+    with pytest.raises(EdgebenchError, match=why) as refused:
+        parse_sensor(text, Path("/here"))
+    assert "\n" not in str(refused.value)

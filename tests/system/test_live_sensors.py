@@ -1,0 +1,127 @@
+"""Sensors that are really there, in whole runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from tests.system.running import faults_of, run
+
+HOME = """\
+schema: 1
+name: live-home
+seed: 1
+duration_s: 4
+nodes:
+  cloud: {tier: cloud}
+  hub:   {tier: edge, parent: cloud}
+  door:  {tier: device, parent: hub}
+  room:  {tier: device, count: 3, parent: hub}
+workloads:
+  who:     {task: person-reid, source: door, load: {kind: fixed, rate_hz: 5}, model: {runtime: fake}}
+  anybody: {task: occupancy, source: room, load: {kind: fixed, rate_hz: 5}, model: {runtime: fake}}
+"""
+
+GEAR = """\
+broker: BROKER
+topic: zigbee2mqtt/{device}
+devices: {room-0: office}
+features: {Temperature: temperature, Humidity: humidity, Light: illuminance, CO2: co2, HumidityRatio: ratio}
+"""
+
+LINES = """\
+import itertools, time
+print("Temperature,Humidity,Light,CO2,HumidityRatio")
+for n in itertools.count():
+    print(f"{20 + n % 5},30,400,{600 + n},0.004")
+    time.sleep(0.05)
+"""
+
+
+@contextmanager
+def gear(url: str) -> Iterator[None]:
+    """Publishes what Zigbee2MQTT would, twenty times a second."""
+    reactor = Reactor()
+    connection = Connection(reactor, parse_broker_url(url), "zigbee", on_message=lambda *_: None)
+    message = json.dumps(
+        {"temperature": 21.5, "humidity": 30, "illuminance": 300, "co2": 640, "ratio": 0.004, "linkquality": 90}
+    )
+
+    def publish() -> None:
+        connection.publish("zigbee2mqtt/office", message.encode(), qos=0)
+        reactor.call_later(0.05, publish)
+
+    connection.start()
+    publish()
+    thread = threading.Thread(target=reactor.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        reactor.call_soon_threadsafe(connection.close)
+        reactor.call_soon_threadsafe(reactor.stop)
+        thread.join()
+        reactor.close()
+
+
+def test_a_camera_a_program_and_gear_are_decided_and_accounted_for_as_any_stream(tmp_path: Path) -> None:
+    (tmp_path / "lines.py").write_text(LINES)
+    with make_broker(BrokerSettings("house", tmp_path / "house")) as broker, gear(broker.url):
+        (tmp_path / "gear.yaml").write_text(GEAR.replace("BROKER", broker.url))
+        _, result, run_dir = run(
+            tmp_path,
+            HOME,
+            *("--sensor", "door=camera:lavfi:testsrc=size=320x240:rate=25"),
+            *("--sensor", f"room=program:{sys.executable} {tmp_path / 'lines.py'}"),
+            *("--sensor", f"room-0=mqtt:{tmp_path / 'gear.yaml'}"),
+            *("--sensor", "room-2=replay"),
+        )
+    assert faults_of(result) == []
+    who, anybody = result["workloads"]["who"], result["workloads"]["anybody"]
+    assert [(each["scheduled"], each["decided"], each["lost"]) for each in (who, anybody)] == [(20, 20, 0), (60, 60, 0)]
+    assert [each["age_ms"]["n"] for each in (who, anybody)] == [20, 40]
+    assert 0 <= who["age_ms"]["p50"] < 1_000
+    assert (who["quality"]["value"], who["quality"]["source"]) == (None, "live sensors")
+    assert {name: node["sensors"] for name, node in result["nodes"].items() if node["tier"] == "device"} == {
+        "door": {"who": "camera"},
+        "room-0": {"anybody": "mqtt"},
+        "room-1": {"anybody": "program"},
+        "room-2": {},
+    }
+    rows = pq.read_table(run_dir / "records.parquet").to_pylist()
+    live = [row for row in rows if row["node"] != "room-2"]
+    assert all(row["label"] is None and row["taken_ns"] <= row["captured_ns"] for row in live)
+    assert all(row["label"] is not None and row["taken_ns"] is None for row in rows if row["node"] == "room-2")
+    assert not any("BROKER" in path.read_text(errors="replace") for path in run_dir.glob("*.json"))
+
+
+def test_a_sensor_that_ends_in_mid_run_makes_it_invalid_and_is_told(tmp_path: Path) -> None:
+    (tmp_path / "lines.py").write_text(LINES.replace("itertools.count()", "range(60)"))
+    status, result, run_dir = run(
+        tmp_path,
+        HOME.replace("count: 3", "count: 1"),
+        "--sensor",
+        f"room=program:{sys.executable} {tmp_path / 'lines.py'}",
+    )
+    figures = result["workloads"]["anybody"]
+    dropped = figures["dropped_by_reason"]["sensor-ended"]
+    assert (status, figures["decided"] + dropped) == (1, 20)
+    assert any("sensor-ended" in reason and "a live sensor has ended" in reason for reason in faults_of(result))
+    assert "the program has ended (status 0)" in (run_dir / "logs" / "room-0.log").read_text()
+    assert result["workloads"]["who"]["decided"] == 20  # the others go on
+
+
+def test_a_sensor_that_does_not_suit_its_task_ends_the_run_in_its_words(tmp_path: Path) -> None:
+    _, result, _ = run(tmp_path, HOME, "--sensor", "room-1=camera:lavfi:testsrc")
+    told = "room-1/anybody=camera:lavfi:testsrc: gives pictures, and a sample is float32 [10, 5]"
+    assert any(told in reason for reason in faults_of(result))
