@@ -36,6 +36,7 @@ from edgebench.federated.message_client import Received
 
 APP = Path(__file__).parents[1] / "system" / "apps" / "adding"
 WAIT_S = 60.0
+LARGE_VALUES = 12_500_000
 HANGING = """
 import os
 from pathlib import Path
@@ -364,3 +365,31 @@ def test_whoever_hands_a_request_over_does_not_wait_for_a_look_at_what_the_child
     assert now_s() - asked_s < WAIT_S / 2
     looked.set()
     watcher.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tells no peak of another process")
+def test_a_large_model_is_in_a_learner_s_memory_three_times_while_it_learns_and_not_afterwards(tmp_path: Path) -> None:
+    bench = bench_of(APP, tmp_path, {"out": "none"})
+
+    def learn(number: int, values: int) -> None:
+        received = asked(tmp_path, number)
+        write_parcel(
+            received.path, pack(received.head, {"arrays": Arrays({"0": Array.of(np.zeros(values, np.float32))})})
+        )
+        bench.process.put(LearnerRequest("watch", 1, received, None))  # type: ignore[arg-type]
+        assert bench.reply().head.error is None
+
+    def memory(what: str) -> int:
+        """Of the child of the guard, bytes."""
+        (child,) = bench.child().children()
+        (line,) = [line for line in Path(f"/proc/{child.pid}/status").read_text().splitlines() if line.startswith(what)]
+        return int(line.split()[1]) * 1024
+
+    learn(1, 1_000)
+    before = memory("VmRSS")
+    learn(2, LARGE_VALUES)
+    learn(3, LARGE_VALUES)
+    large_bytes = 4 * LARGE_VALUES
+    assert memory("VmHWM") - before < 3.5 * large_bytes  # Flower's array, NumPy's of it, and what is learned
+    assert memory("VmRSS") - before < 0.5 * large_bytes
+    bench.process.close()

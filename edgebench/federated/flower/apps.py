@@ -163,6 +163,7 @@ class ClientRunner:
         head = request.head
         try:
             message = to_message(request, run_id=self._run_id, src=SERVER_NODE, dst=self._node_id)
+            del request  # of a large one, Flower's message is a copy
             reply = call_client(self._app, message, self.context, seed=self._seed)
             reply.metadata.__dict__["_message_id"] = f"{head.message_id}-{self._node_id}"
             return to_parcel(reply, started_ns=started_ns, finished_ns=now_ns())

@@ -150,7 +150,7 @@ class MessageGrid(NodeGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies that have come, and an error for each that has failed or is later than the deadline."""
         wanted = [message_id for message_id in message_ids if message_id in self._asked]
-        replies = [self._message(reply) for reply in self._server.take(wanted)]
+        replies = self._messages(self._server.take(wanted))
         now = now_s()
         late = [each for each in wanted if each in self._asked and now > self._asked[each][1]]
         return sorted([*replies, *self._given_up(late, self._deadline_s)], key=_by_node)
@@ -161,7 +161,7 @@ class MessageGrid(NodeGrid):
         self._before_asking(timeout_s)
         message_ids = self.push_messages(messages)
         self._server.wait(message_ids, timeout_s)
-        replies = [self._message(reply) for reply in self._server.take(message_ids)]
+        replies = self._messages(self._server.take(message_ids))
         late = [each for each in message_ids if each in self._asked]
         return sorted([*replies, *self._given_up(late, timeout_s)], key=_by_node)
 
@@ -173,7 +173,14 @@ class MessageGrid(NodeGrid):
         if not message_ids:
             return []
         given_up = self._server.give_up(message_ids, f"no reply within {timeout_s:g} s")
-        return [self._message(reply) for reply in given_up]
+        return self._messages(given_up)
+
+    def _messages(self, replies: list[Reply]) -> list[Message]:
+        """Of each of these replies, which are let go one by one: a message is a copy."""
+        messages = []
+        while replies:
+            messages.append(self._message(replies.pop()))
+        return messages
 
     def _message(self, reply: Reply) -> Message:
         request, _ = self._asked.pop(reply.message_id)
