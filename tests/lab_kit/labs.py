@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.records import SampleRows
+from edgebench.fabric.spool import read_spool
 from tests.lab_kit.machines import Disk, Machine, Network, Task
 from tests.system.running import run_dir_of
 
@@ -90,6 +92,20 @@ class Lab:
         command = ("run", str(file), "--executor", "lab", "--out", str(self.folder / "runs"), "--json")
         return self.server.start(*EDGEBENCH, *command, *more)
 
+    def until_streaming(self, running: Task, decided: int) -> Path:
+        """Wait until devices on the server have written down so many decisions of a run that was begun; its run
+        directory."""
+        before = {path.name for path in (self.folder / "runs").glob("*") if (path / "result.json").exists()}
+        until_s = now_s() + PATIENCE_S
+        while True:
+            new = [path.parent for path in (self.folder / "runs").glob("*/deployment.json")]
+            for run_dir in new:
+                if run_dir.name not in before and _decided_in(run_dir) >= decided:
+                    return run_dir
+            assert running.popen.poll() is None, running.popen.stdout and running.popen.stdout.read()
+            assert now_s() < until_s, "the streams did not begin"
+            sleep_s(0.2)
+
     def result(self, running: Task, said: str) -> tuple[int, dict[str, Any], Path]:
         """Of a run that has ended."""
         assert (self.folder / "runs").is_dir(), said
@@ -97,10 +113,23 @@ class Lab:
         assert (run_dir / "result.json").exists(), said
         return running.popen.returncode, json.loads((run_dir / "result.json").read_text()), run_dir
 
-    def left(self) -> dict[str, list[str]]:
-        """What still runs on each machine beside the server and those who have joined; empty where nothing does."""
+    def left(self, timeout_s: float = 20.0) -> dict[str, list[str]]:
+        """What still runs on each machine, when that time is over, beside the server and those who have joined; empty
+        as soon as nothing does."""
+        until_s = now_s() + timeout_s
+        while (found := self._left()) and now_s() < until_s:
+            sleep_s(0.2)
+        return found
+
+    def _left(self) -> dict[str, list[str]]:
         found = {}
         for name, machine in self.net.machines.items():
-            lines = machine.left(timeout_s=20.0)
+            lines = machine.left(timeout_s=0.0)
             found[name] = [line for line in lines if "edgebench.cli" not in line and "bin/edgebench join" not in line]
         return {name: lines for name, lines in found.items() if lines}
+
+
+def _decided_in(run_dir: Path) -> int:
+    """Samples that are written down so far by the processes of the server."""
+    spools = run_dir.glob("work/bed-*/records.spool")
+    return sum(len(entry.rows) for spool in spools for entry in read_spool(spool) if isinstance(entry, SampleRows))
