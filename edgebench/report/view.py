@@ -51,10 +51,16 @@ def facts(result: Result, deployment: Deployment) -> list[str]:
     return [
         result.run_id,
         ", ".join(parts),
-        f"{result.duration_s:g} s of load",
+        _load(result),
         f"seed {result.seed}",
         f"executor {result.executor}",
     ]
+
+
+def _load(result: Result) -> str:
+    streamed_s, duration_s = result.streamed_s, result.duration_s
+    cut_short = streamed_s is not None and streamed_s < duration_s
+    return f"{streamed_s:.1f} of {duration_s:g} s of load" if cut_short else f"{duration_s:g} s of load"
 
 
 def tiles(result: Result) -> list[Tile]:

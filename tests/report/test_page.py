@@ -312,3 +312,8 @@ def test_the_closing_table_fits_80_columns_and_ends_with_the_verdict(ward: Path)
 )
 def test_bins_are_round_and_hold_enough_samples(count: int, span_s: float, width_s: float) -> None:
     assert bin_width_s(count, span_s) == pytest.approx(width_s)
+
+
+def test_a_run_that_was_cut_short_says_how_much_of_its_load_there_was(tmp_path: Path) -> None:
+    assert "4 s of load" in _small(tmp_path / "whole")
+    assert "1.5 of 4 s of load" in _small(tmp_path / "cut", factory.observations(ended_ns=at_ms(1_500)))
