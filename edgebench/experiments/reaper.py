@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -43,10 +44,12 @@ def close_run(run_dir: Path) -> None:
     from edgebench.fabric.records import Invalidated
     from edgebench.fabric.spool import Spool
     from edgebench.report.page import write_report
-    from edgebench.results.collect import COMMAND_SPOOL, collect
+    from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
     from edgebench.results.rundir import OBSERVATIONS
 
     _end_processes(run_dir)
+    for log in (run_dir / WORK).glob("broker-*/*.log"):
+        shutil.copy(log, run_dir / "logs" / log.name)
     if (run_dir / OBSERVATIONS).exists():  # the command was killed after it had collected everything
         write_report(run_dir)
         return

@@ -136,6 +136,7 @@ def test_the_command_itself_killed_in_mid_run_still_gets_a_verdict(tmp_path: Pat
         assert run.left() == []
         _, result = run.end()
         check_ended_well(run, result, "edgebench itself was killed")
+        assert {"broker-cloud.log", "cloud.log"} <= {log.name for log in (run.run_dir / "logs").iterdir()}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
