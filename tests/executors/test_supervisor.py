@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgebench.clock import now_ns
@@ -15,9 +16,9 @@ from edgebench.errors import FabricError
 from edgebench.executors.orders import Ended
 from edgebench.executors.plan import Part, PartKind
 from edgebench.executors.processes import PartProcess
-from edgebench.executors.supervisor import Supervisor
+from edgebench.executors.supervisor import Lost, Supervisor
 from edgebench.fabric.child_process import ChildProcess, end_children
-from edgebench.fabric.records import Died, Entry, Hiccuped
+from edgebench.fabric.records import Died, Entry, Hiccuped, Invalidated
 from edgebench.fabric.slices import LiveState, Phase
 
 WAITS = "import sys; sys.stdin.read()"
@@ -142,6 +143,31 @@ def test_in_a_run_that_the_cloud_calls_off_parts_that_end_are_no_news(watched: W
 
     watched.watch(call_off)
     assert watched.deaths() == {}
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_machine_that_is_lost_is_named_and_one_that_is_removed_ends_the_run(watched: Watched, removed: bool) -> None:
+    looks = 0
+
+    def ended() -> list[Lost]:
+        nonlocal looks
+        looks += 1
+        return [Lost("pi", "is not there", removed=removed)] if looks == 3 else []
+
+    parts = [
+        msgspec.structs.replace(each.part, machine="pi") for each in watched.running if each.part.name == AGENTS[0]
+    ]
+    parts += [each.part for each in watched.running if each.part.name != AGENTS[0]]
+    watched.supervisor = Supervisor(parts, ended, watched.cloud, lambda _machine, entry: watched.written.append(entry))
+    calling_off = threading.Timer(1.0, lambda: setattr(watched.cloud, "phase", "aborted"))
+    calling_off.start()
+    watched.watch(lambda: None)
+    assert calling_off.is_alive() is removed
+    calling_off.cancel()
+    (entry,) = watched.written
+    assert isinstance(entry, Invalidated)
+    assert entry.reason.endswith(f" is not there, and with it {AGENTS[0]}")
+    assert watched.cloud.dead == ([] if removed else ["bed-0"])
 
 
 def test_a_cloud_that_does_not_answer_is_asked_again(watched: Watched) -> None:
