@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    return tiny_session(tmp_path_factory)
+def session() -> Session:
+    return tiny_session()
 
 
 def job(tmp_path: Path, task: str, data: str | None = None, target: tuple[str, str] = ("keras", "float32")) -> TrainJob:

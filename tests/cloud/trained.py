@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+import msgspec
 
 from cloud.jobs import EpochDone, Trained, TrainedFile, TrainJob
 from cloud.trainer import train_now
@@ -29,7 +31,11 @@ class Session(NamedTuple):
     progress: tuple[EpochDone, ...]
     light: Trained
     heavy: Trained
-    streams: Path
+    folder: str
+
+    @property
+    def streams(self) -> Path:
+        return Path(self.folder) / "streams"
 
     def file(self, size: str, runtime: str, quantisation: str) -> TrainedFile:
         trained = self.light if size == "light" else self.heavy
@@ -37,14 +43,20 @@ class Session(NamedTuple):
         return next(f for f in trained.files if (f.manifest.runtime, f.manifest.quantisation) == wanted)
 
 
-def tiny_session(factory: pytest.TempPathFactory) -> Session:
-    """Trains on the first call."""
-    return _trained(factory.getbasetemp())
-
-
 @cache
-def _trained(base: Path) -> Session:
-    folder = base / "tiny-session"
+def tiny_session() -> Session:
+    """Trains on the first call of all workers of a test run."""
+    shared = Path(os.environ["EDGEBENCH_CACHE"])
+    shared.mkdir(parents=True, exist_ok=True)
+    kept = shared / "tiny-session.json"
+    with (shared / "tiny-session.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(msgspec.json.encode(_trained(shared / "tiny-session")))
+    return msgspec.json.decode(kept.read_bytes(), type=Session)
+
+
+def _trained(folder: Path) -> Session:
     progress: list[EpochDone] = []
     light, heavy = train_now(
         [
@@ -73,4 +85,4 @@ def _trained(base: Path) -> Session:
         ],
         on_progress=progress.append,
     )
-    return Session(tuple(progress), light, heavy, folder / "streams")
+    return Session(tuple(progress), light, heavy, str(folder))

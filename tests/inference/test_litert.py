@@ -16,8 +16,8 @@ from tests.cloud.trained import Session, tiny_session
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    return tiny_session(tmp_path_factory)
+def session() -> Session:
+    return tiny_session()
 
 
 @pytest.fixture(scope="module")

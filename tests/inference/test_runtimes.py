@@ -23,8 +23,8 @@ MANIFEST = manifest(outputs=3, batches=(1, 8, 32))
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    return tiny_session(tmp_path_factory)
+def session() -> Session:
+    return tiny_session()
 
 
 def test_the_cheapest_split_pads_where_that_is_faster() -> None:

@@ -125,7 +125,7 @@ class Lab:
         found = {}
         for name, machine in self.net.machines.items():
             lines = machine.left(timeout_s=0.0)
-            found[name] = [line for line in lines if "edgebench.cli" not in line and "bin/edgebench join" not in line]
+            found[name] = [line for line in lines if "edgebench.cli" not in line and "edgebench join" not in line]
         return {name: lines for name, lines in found.items() if lines}
 
 

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 from tests.lab_kit.boards import BOARDS, HOME, build_wheel, equipped, installed
 from tests.lab_kit.labs import EDGEBENCH, PATIENCE_S, Lab
 from tests.lab_kit.machines import Disk, Machine, network
+from tests.system.running import faults_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
@@ -22,6 +23,24 @@ READY_S = 60.0
 SLOWLY_S = 1200.0
 NOT_HERE = "no LiteRT here"
 ACTIVATE = ". ~/edgebench/bin/activate"
+BESIDE = """\
+schema: 1
+name: bedside
+duration_s: 10
+nodes:
+  cloud: {tier: cloud}
+  ward:  {tier: edge, parent: cloud}
+  bed:   {tier: device, count: 2, parent: ward}
+workloads:
+  watch:
+    task: icu-death
+    source: bed
+    load: {kind: fixed, rate_hz: 2}
+    train: {epochs: 1, examples: 100}
+    place: {infer: PLACE}
+machines: {bed: pi}
+"""
+"""Two beds on a board, with a ward on the server."""
 
 
 @pytest.fixture(scope="module", params=BOARDS)
@@ -58,7 +77,7 @@ def test_the_base_install_is_whole_and_models_run_where_there_is_a_runtime(board
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_two_lines_make_a_fresh_board_a_machine_of_the_lab(name: str, tmp_path: Path) -> None:
+def test_two_lines_make_a_fresh_board_a_machine_of_the_lab_that_takes_part_in_a_run(name: str, tmp_path: Path) -> None:
     layers = equipped(name)
     with network() as net:
         lab = Lab(net, tmp_path)
@@ -72,4 +91,18 @@ def test_two_lines_make_a_fresh_board_a_machine_of_the_lab(name: str, tmp_path: 
         assert (said["arch"], said["same_code"]) == (BOARDS[name].machine, True)
         sensor = "this machine can be a sensor, and decides nothing" in lab.joined["pi"].said()
         assert sensor is (BOARDS[name].machine != "aarch64")
+        if sensor:
+            file = tmp_path / "refused.yaml"
+            file.write_text(BESIDE.replace("PLACE", "device"))
+            refused = lab.server.run(*EDGEBENCH, "run", str(file), "--executor", "lab", check=False)
+            assert refused.returncode == 2
+            assert "has no LiteRT, so it can be a sensor only (put bed-0, bed-1 on another machine)" in refused.stderr
+        _, result, _ = lab.run(BESIDE.replace("PLACE", "edge" if sensor else "device"))
+        print(f"{name}: joined in {took_s:.0f} s; {json.dumps(result)}", file=sys.stderr)
+        assert faults_of(result) == []
+        watch = result["workloads"]["watch"]
+        assert (watch["scheduled"], watch["decided"], watch["lost"]) == (40, 40, 0)
+        assert {result["nodes"][f"bed-{n}"]["machine"] for n in (0, 1)} == {"pi"}
+        assert result["machines"]["pi"]["arch"] == BOARDS[name].machine
+        assert lab.left() == {}
         assert took_s < READY_S < PATIENCE_S

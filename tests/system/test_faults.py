@@ -95,7 +95,7 @@ def test_a_task_that_fails_in_the_report_loses_nothing(tmp_path: Path, monkeypat
     topology.write_text(
         SMALL.replace("icu-death", "tests.cloud.tiny:UNSCORED").replace("runtime: fake", "runtime: keras")
     )
-    line = command(topology, tmp_path / "runs")
+    line = command(topology, tmp_path / "runs", "--set", "nodes.ward.count=1")
     done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

@@ -121,6 +121,7 @@ def test_a_federation_over_mqtt_is_bit_equal_to_the_same_one_in_one_process(flat
     assert [digest_of({"arrays": Arrays(each.arrays)}) for each in learned[1:]] == models(result)
 
 
+@pytest.mark.long  # the test before this one compares a run with what the same seed gives in one process
 def test_two_runs_with_one_seed_learn_the_same_model_bit_by_bit(flat: Found, tmp_path: Path) -> None:
     # Other links, so that replies come in another order.
     text = LEARNING.replace("latency_ms: 5, up_mbit_s: 50, down_mbit_s: 50", "latency_ms: 1").replace(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from edgebench.results.rundir import read_records
 from tests.system.running import run
@@ -26,10 +29,17 @@ workloads:
 """
 
 
-def test_each_kind_of_load_issues_what_it_promises(tmp_path: Path) -> None:
-    (tmp_path / "trace.txt").write_text("0.5\n0.75\n3.0\n9.0\n")
-    _, result, _ = run(tmp_path, TOPOLOGY)
-    figures = result["workloads"]
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """result.json, run directory."""
+    folder = tmp_path_factory.mktemp("loads")
+    (folder / "trace.txt").write_text("0.5\n0.75\n3.0\n9.0\n")
+    _, result, run_dir = run(folder, TOPOLOGY)
+    return result, run_dir
+
+
+def test_each_kind_of_load_issues_what_it_promises(ran: tuple[dict[str, Any], Path]) -> None:
+    figures = ran[0]["workloads"]
     assert figures["fixed"]["scheduled"] == 2 * 5 * 4
     assert figures["trace"]["scheduled"] == 2 * 3
     assert figures["offline"]["scheduled"] == 2 * 300
@@ -40,10 +50,8 @@ def test_each_kind_of_load_issues_what_it_promises(tmp_path: Path) -> None:
         assert each["lost"] == each["duplicated"] == 0, name
 
 
-def test_a_closed_loop_never_has_more_than_one_query_open(tmp_path: Path) -> None:
-    (tmp_path / "trace.txt").write_text("0.5\n")
-    _, _, run_dir = run(tmp_path, TOPOLOGY)
-    table = read_records(run_dir).to_pylist()
+def test_a_closed_loop_never_has_more_than_one_query_open(ran: tuple[dict[str, Any], Path]) -> None:
+    table = read_records(ran[1]).to_pylist()
     for device in ("bed-0", "bed-1"):
         mine = [row for row in table if row["node"] == device and row["workload"] == "single"]
         mine.sort(key=lambda row: row["seq"])

@@ -115,6 +115,7 @@ def test_a_cascade_keeps_what_the_edge_is_sure_of_off_the_uplink(tmp_path: Path)
         "workloads.watch.task=tests.system.sure:TASK",
         "workloads.watch.model={runtime: keras}",
         "workloads.watch.cascade.runtime=keras",
+        "nodes.ward.count=1",
     ]
     _, result, _ = run(tmp_path, UPLINK, *(word for each in more for word in ("--set", each)))
     assert faults_of(result) == []

@@ -19,6 +19,7 @@ RUN_ELSEWHERE = {"icu-ward", "icu-federated"}
 SHORTER = {
     "icu-hospital": ["--duration-s", "6"],
     "surveillance": ["--duration-s", "4"],
+    # Its tasks are the city's, but for occupancy, of which tests/benchmarks/test_inference.py trains and runs a model.
     "smart-home": ["--duration-s", "8"],
     "vehicle": ["--duration-s", "6", "--set", "moves[0].at_s=3"],
     "city": ["--duration-s", "6"],
@@ -29,7 +30,12 @@ def test_every_topology_is_run_by_some_test() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} == RUN_ELSEWHERE | SHORTER.keys()
 
 
-@pytest.mark.parametrize("name", SHORTER)
+LONG = {"smart-home"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in SHORTER]
+)
 def test_a_scenario_runs_and_loses_nothing(name: str, tmp_path: Path) -> None:
     file = FOLDER / f"{name}.yaml"
     less = [
