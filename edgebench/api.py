@@ -31,6 +31,7 @@ from edgebench.topology.deployment import Deployment
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from edgebench.containers.cleaning import Cleaned
     from edgebench.experiments.train import TrainResult
     from edgebench.lab.messages import DeviceCredential, Invited, MachineInfo, Role
     from edgebench.lab.operator import LabClient
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Run",
     "TopologyFile",
+    "clean",
     "join",
     "lab_invite",
     "lab_invite_device",
@@ -113,6 +115,7 @@ def run(
     retrain: bool = False,
     wait: bool = False,
     sensors: Sequence[str] = (),
+    base_image: str | None = None,
     progress: bool = False,
     asked_ns: int | None = None,
 ) -> Run:
@@ -122,6 +125,7 @@ def run(
     `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone on
     with. retrain: train first models anew, whatever is remembered. wait: for machines of a lab that serve another run.
     sensors: what nodes read on this machine, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), instead of the task's data.
+    base_image: that containers are made on (None: Python's slim one, or a Debian that is made here).
     progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
 
     In the main thread a first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, as an invalid one; then the two
@@ -139,6 +143,7 @@ def run(
         retrain=retrain,
         wait=wait,
         sensors=tuple(parse_sensor(each, Path()) for each in sensors),
+        base_image=base_image,
         progress=progress,
         asked_ns=asked_ns,
     )
@@ -183,6 +188,18 @@ def train(
         data=_path(data), size=size, seeds=seeds, out=_path(out), registry=_path(registry), progress=progress
     )
     return training.train(task, options)
+
+
+def clean(*, images: bool = False) -> Cleaned:
+    """Remove what runs in containers have left behind whose command is gone, and say what that was.
+
+    images: those of ours, too, which are kept for the next run else. Raises EdgebenchError.
+    """
+    from edgebench.containers import cleaning
+    from edgebench.containers.engine import engine
+
+    with engine() as found:
+        return cleaning.clean(found, images=images)
 
 
 def lab_serve(*, listen: str | None = None, install: bool = False) -> None:

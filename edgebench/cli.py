@@ -21,6 +21,7 @@ _STARTED_NS = now_ns()
 _LAB_PACKAGES = (
     *(
         "av",
+        "docker",
         "duckdb",
         "flatbuffers",
         "flwr",
@@ -97,7 +98,9 @@ def _add_topology(parser: argparse.ArgumentParser) -> None:
         metavar="PATH=VALUE",
         help="change a field first, e.g. links[0].latency_ms=5 (repeatable)",
     )
-    parser.add_argument("--executor", default="local", metavar="E", help="what runs it (default: local)")
+    parser.add_argument(
+        "--executor", default="local", metavar="E", help="what runs it: local (default), lab, containers"
+    )
 
 
 class Command(NamedTuple):
@@ -125,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
         retrain=args.retrain,
         wait=args.wait,
         sensors=args.sensor,
+        base_image=args.base_image,
         progress=True,
         asked_ns=_STARTED_NS,
     )
@@ -154,6 +158,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
     parser.add_argument("--wait", action="store_true", help="wait for machines of the lab that serve another run")
     lab_commands.add_sensor(parser)
+    parser.add_argument(
+        "--base-image", metavar="IMAGE", help="what containers are made on (default: Python's slim one)"
+    )
     parser.add_argument("--retrain", action="store_true", help="train first models anew, whatever is remembered")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the federated rounds of this run directory"
@@ -273,6 +280,27 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def clean(args: argparse.Namespace) -> int:
+    """Remove what runs in containers have left behind, of those that are over."""
+    import msgspec
+
+    cleaned = edgebench.clean(images=args.images)
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(cleaned)).decode())
+        return 0
+    for what in ("containers", "networks", "volumes", "images", "labs"):
+        for name in getattr(cleaned, what):
+            print(f"removed: {name} ({what})")
+    for name in cleaned.left:
+        print(f"left: {name} (its run goes on, or cannot be seen from here)")
+    return 0
+
+
+def _add_clean(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", action="store_true", help="remove the images, too, which the next run builds anew")
+    _add_json(parser)
+
+
 # Commands import what they need when they run: `validate` starts fast, and on a machine without the lab's packages.
 COMMANDS = {
     "validate": Command(validate, _add_validate),
@@ -283,6 +311,7 @@ COMMANDS = {
     "run": Command(run, _add_run),
     "report": Command(report, _add_report),
     "train": Command(train, _add_train),
+    "clean": Command(clean, _add_clean),
     "lab": Command(lab_commands.lab, lab_commands.add_lab),
     "join": Command(lab_commands.join, lab_commands.add_join),
 }

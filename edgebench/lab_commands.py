@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from edgebench.fabric.listening import PORTS
 if TYPE_CHECKING:
     from edgebench.lab.messages import MachineInfo
 
+_TOKEN_VARIABLE = "EDGEBENCH_TOKEN"  # noqa: S105  (its name)
+_TOKEN_HELP = f"from edgebench lab invite (default: ${_TOKEN_VARIABLE}); not needed to join again"
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _HEADINGS = ("machine", "for", "arch", "cores", "MB", "edgebench", "python", "clock ms", "seen", "runs")
 
@@ -40,14 +43,15 @@ def add_lab(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Make this machine one of a lab's, and work for it until Ctrl-C."""
-    edgebench.join(args.url, args.token, name=args.name, ports=args.ports, sensors=args.sensor, install=args.install)
+    token = args.token or os.environ.get(_TOKEN_VARIABLE)
+    edgebench.join(args.url, token, name=args.name, ports=args.ports, sensors=args.sensor, install=args.install)
     return 0
 
 
 def add_join(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("url", metavar="URL", help="where the lab is, as edgebench lab invite prints it")
-    parser.add_argument("--token", metavar="T", help="from edgebench lab invite; not needed to join again")
+    parser.add_argument("--token", metavar="T", help=_TOKEN_HELP)
     parser.add_argument("--name", metavar="N", help="what this machine is called there (default: the host's name)")
     first, last = PORTS
     parser.add_argument(

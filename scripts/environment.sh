@@ -1,5 +1,5 @@
 # Sourced by run, test and check: `ensure_environment EXTRA…` gives .venv with these extras installed, and cds there;
-# `ensure_mosquitto PACKAGE…` the broker, where it can be had.
+# `ensure_programs "PROGRAM…" PACKAGE…` programs of Debian's, where they can be had.
 # `.venv/installed-EXTRA` holds the digest of the pyproject.toml that the extra was last installed from.
 
 fail() {
@@ -70,13 +70,19 @@ print(hashlib.sha256(f"{root}\n".encode() + (root / "pyproject.toml").read_bytes
     fi
 }
 
-# Mosquitto from Debian's packages, where they may be installed: as a program, not as a service of the machine. Fails
+# Programs from Debian's packages, where these may be installed: as programs, not as services of the machine. Fails
 # where that was tried in vain; it is tried once for an environment.
-ensure_mosquitto() {
+ensure_programs() {
     PATH="$PATH:/usr/sbin"
+    programs=$1
+    shift
     tried="$root/.venv/tried-$(echo "$*" | tr ' ' '-')"
-    if command -v mosquitto >/dev/null 2>&1 && { [ $# -eq 1 ] || command -v mosquitto_pub >/dev/null 2>&1; } ||
-        [ "$(id -u)" != 0 ] || [ ! -e /etc/debian_version ] || ! command -v apt-get >/dev/null 2>&1 || [ -e "$tried" ]; then
+    missing=
+    for program in $programs; do
+        command -v "$program" >/dev/null 2>&1 || missing=yes
+    done
+    if [ -z "$missing" ] || [ "$(id -u)" != 0 ] || [ ! -e /etc/debian_version ] ||
+        ! command -v apt-get >/dev/null 2>&1 || [ -e "$tried" ]; then
         return 0
     fi
     : >"$tried"

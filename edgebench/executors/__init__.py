@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 
-from edgebench.executors.fleet import Fleet, OpenFleet, only_here
+from edgebench.executors.fleet import Fleet, FleetOptions, OpenFleet, only_here
 
 
-def _lab(wait: bool) -> contextlib.AbstractContextManager[Fleet]:
+def _lab(options: FleetOptions) -> contextlib.AbstractContextManager[Fleet]:
     from edgebench.executors.lab_fleet import lab_fleet  # a board does without the server of a lab
 
-    return lab_fleet(wait)
+    return lab_fleet(options)
 
 
-EXECUTORS: dict[str, OpenFleet] = {"local": only_here, "lab": _lab}
+def _containers(options: FleetOptions) -> contextlib.AbstractContextManager[Fleet]:
+    from edgebench.executors.container_fleet import container_fleet
+
+    return container_fleet(options)
+
+
+EXECUTORS: dict[str, OpenFleet] = {"local": only_here, "lab": _lab, "containers": _containers}
 """By the name that topologies and results call them; they differ in their machines only. What each enforces:
 `edgebench.topology.enforceable`."""

@@ -84,7 +84,7 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
             need = needs.get(name)
             if need is not None and 0 < machine.open_files < need.files:
                 yield path, need.problem(machine.open_files, f" on '{name}'")
-    yield from _shared_apart(deployment)
+    yield from shared_apart(deployment)
     yield from _of_boards(deployment)
 
 
@@ -96,6 +96,14 @@ def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:
             return "MQTT broker (apt-get install mosquitto)"
         if kind != "auto" and kind not in machine.brokers:
             return f"{kind}, which broker.kind asks for"
+    for runtime in runtimes_for(deployment, node):
+        if runtime not in machine.runtimes:
+            return f"{_RUNTIMES.get(runtime, runtime)}, so it can be a sensor only" if not machine.runtimes else runtime
+    return ""
+
+
+def runtimes_for(deployment: Deployment, node: NodePlan) -> list[str]:
+    """The runtimes of models that a node needs, to decide or to learn."""
     needed: list[str] = [
         plan.model.runtime
         for plan in deployment.workloads.values()
@@ -106,10 +114,7 @@ def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:
         for plan in deployment.federated.values()
         if node.name in plan.clients and plan.how.app is None
     ]
-    for runtime in needed:
-        if runtime not in machine.runtimes:
-            return f"{_RUNTIMES.get(runtime, runtime)}, so it can be a sensor only" if not machine.runtimes else runtime
-    return ""
+    return needed
 
 
 def _of_boards(deployment: Deployment) -> Iterator[Problem]:
@@ -153,7 +158,7 @@ def _of_board(deployment: Deployment, node: NodePlan) -> Iterator[str]:
         yield "does not move (remove the move)"
 
 
-def _shared_apart(deployment: Deployment) -> Iterator[Problem]:
+def shared_apart(deployment: Deployment) -> Iterator[Problem]:
     """Links that share their rates are emulated by one relay, where all of them end."""
     ends: dict[str, dict[str, None]] = {}
     for link in deployment.links.values():

@@ -54,11 +54,18 @@ class OnlyHere:
         yield Machines({HERE: ThisMachine(inputs.run_dir, spool.write, sensors=inputs.sensors)}, Loopback())
 
 
+class FleetOptions(NamedTuple):
+    """wait: for machines that serve another run, instead of refusing. base_image: what containers are made on."""
+
+    wait: bool = False
+    base_image: str | None = None
+
+
 @contextlib.contextmanager
-def only_here(_wait: bool) -> Iterator[Fleet]:
+def only_here(_options: FleetOptions) -> Iterator[Fleet]:
     """See `OpenFleet`."""
     yield OnlyHere()
 
 
-OpenFleet = Callable[[bool], contextlib.AbstractContextManager[Fleet]]
-"""What gives an executor's machines. wait: for those that serve another run, instead of refusing."""
+OpenFleet = Callable[[FleetOptions], contextlib.AbstractContextManager[Fleet]]
+"""What gives an executor's machines. Raises EdgebenchError where it cannot."""

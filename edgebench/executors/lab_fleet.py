@@ -13,7 +13,7 @@ from edgebench.cpu import shared_name
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.executors.assigning import boards_of, by_tier, machines_of, played_by_boards, problems
 from edgebench.executors.execution import RunInputs, Tell
-from edgebench.executors.fleet import Fleet, Machines
+from edgebench.executors.fleet import Fleet, FleetOptions, Machines
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.joined import JoinedMachines
 from edgebench.fabric.listening import LOOPBACK, PORTS, Listening
@@ -140,7 +140,7 @@ def first_by_processors(machines: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def lab_fleet(wait: bool) -> Iterator[Fleet]:
+def lab_fleet(options: FleetOptions) -> Iterator[Fleet]:
     """See `OpenFleet`: of the lab that is served on this computer, or that is served for so long."""
     with lab() as client:
-        yield LabFleet(client, wait)
+        yield LabFleet(client, options.wait)

@@ -48,6 +48,7 @@ def close_run(run_dir: Path) -> None:
     from edgebench.results.rundir import OBSERVATIONS
 
     _end_processes(run_dir)
+    _remove_containers(run_dir)
     for log in (run_dir / WORK).glob("broker-*/*.log"):
         shutil.copy(log, run_dir / "logs" / log.name)
     if (run_dir / OBSERVATIONS).exists():  # the command was killed after it had collected everything
@@ -80,6 +81,20 @@ def _end_processes(run_dir: Path) -> None:
         if _lives(process):
             _log.warning("killing %d, which did not stop", process.pid)
             os.killpg(process.pid, signal.SIGKILL)  # each leads a session of its own
+
+
+def _remove_containers(run_dir: Path) -> None:
+    from edgebench.results.rundir import load_deployment
+
+    if load_deployment(run_dir).executor == "containers":
+        from edgebench.containers.cleaning import remove_run
+        from edgebench.containers.engine import EngineError, engine
+
+        try:
+            with engine() as found:
+                remove_run(found, run_dir.name)
+        except EngineError:
+            _log.exception("the run's containers could not be removed (edgebench clean does so)")
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -23,7 +23,7 @@ from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
 from edgebench.executors.execution import Execution, RunInputs
 from edgebench.executors.faults import FaultDriver, FaultTimer
-from edgebench.executors.fleet import Fleet
+from edgebench.executors.fleet import Fleet, FleetOptions
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
 from edgebench.experiments.broker_check import check_broker
@@ -59,7 +59,7 @@ class RunOptions:
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models
     (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
     on with. retrain: train first models anew, whatever is remembered. wait: for machines that serve another run.
-    sensors: that nodes read on this machine.
+    base_image: that containers are made on. sensors: that nodes read on this machine.
     progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
     """
 
@@ -72,6 +72,7 @@ class RunOptions:
     retrain: bool = False
     wait: bool = False
     sensors: tuple[SensorChoice, ...] = ()
+    base_image: str | None = None
     progress: bool = False
     asked_ns: int | None = None
 
@@ -85,8 +86,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     file = given.path
     topology = _with_options(given, options)
     check_folder("--out", options.out)
-    if options.wait and options.executor == "local":
-        raise EdgebenchError("--wait: the machine of the local executor serves any number of runs (leave it out)")
+    _check_executors_options(options)
     checked = checked_deployment(topology, file, options.executor)
     registry_dir = (options.registry or options.out / "registry").resolve()
     if options.registry is not None:
@@ -99,7 +99,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         choose(checked.broker_kind)
     if options.resume is not None:
         _check_resumable(checked, options.resume)
-    with EXECUTORS[options.executor](options.wait) as fleet:
+    with EXECUTORS[options.executor](FleetOptions(options.wait, options.base_image)) as fleet:
         placed = fleet.place(checked, file)
         check_sensors(placed, options.sensors)
         allow_open_files(placed, file)
@@ -128,6 +128,16 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         )
         with _heard_again() as heard:
             return run_dir, _reported(run_dir, file, _execute(inputs, fleet, asked_ns, progress, heard))
+
+
+def _check_executors_options(options: RunOptions) -> None:
+    """What only some of the executors have a use for. Raises EdgebenchError."""
+    if options.wait and options.executor == "local":
+        raise EdgebenchError("--wait: the machine of the local executor serves any number of runs (leave it out)")
+    if options.wait and options.executor == "containers":
+        raise EdgebenchError("--wait: each run has containers of its own (leave it out)")
+    if options.base_image is not None and options.executor != "containers":
+        raise EdgebenchError("--base-image: is for containers (leave it out, or add --executor containers)")
 
 
 def _reported(run_dir: Path, file: str | Path, observations: Observations) -> Result:

@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import edgebench
 from edgebench.cpu import shared_name
@@ -18,7 +19,7 @@ from edgebench.lab.messages import Facts
 from edgebench.lab.wheel import code_digest
 from edgebench.topology.model import BrokerKind
 
-_RUNTIMES = {
+RUNTIMES = {
     "litert": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
     "keras": ("keras",),
     "onnx": ("onnxruntime",),
@@ -26,6 +27,8 @@ _RUNTIMES = {
 }
 """Name -> the modules of which any one is enough."""
 _BROKERS: tuple[BrokerKind, ...] = ("mosquitto", "nats")
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of this process, as a container sees them; cgroups of version 2 and of version 1."""
 _TOLD = ("ai-edge-litert", "tflite-runtime", "numpy", "paho-mqtt")
 
 
@@ -34,10 +37,10 @@ def facts_of_this_machine() -> Facts:
     return Facts(
         arch=platform.machine(),
         cores=_cores(),
-        memory_mb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
+        memory_mb=_memory_mb(),
         versions={"edgebench": edgebench.__version__, "python": platform.python_version(), **_versions()},
         code=code_digest(),
-        runtimes=tuple(name for name, modules in _RUNTIMES.items() if any(map(_is_there, modules))),
+        runtimes=tuple(name for name, modules in RUNTIMES.items() if any(map(_is_there, modules))),
         python=sys.executable,
         brokers=tuple(kind for kind in _BROKERS if _can_start(kind)),
         processors=shared_name(),
@@ -55,6 +58,13 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _memory_mb() -> int:
+    """What there is, or what a container may have of it."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed = (file.read_text().strip() for file in MEMORY_LIMITS if file.is_file())
+    return round(min((physical, *(int(each) for each in allowed if each.isdigit()))) / 1e6)
 
 
 def _is_there(module: str) -> bool:

@@ -23,7 +23,7 @@ from edgebench.core.clocks import Exchange
 from edgebench.fabric.authority import make_request, read_key, valid_until
 from edgebench.fabric.control import HttpClient
 from edgebench.fabric.endpoints import HttpUrl
-from edgebench.fabric.tls import client_context, renew, tls_name, write_private
+from edgebench.fabric.tls import client_context, private_folder, renew, tls_name, write_private
 from edgebench.fabric.transfers import hand_in
 from edgebench.lab.clock_exchange import ClockAsker
 from edgebench.lab.connection import LabConnection, UnheardError
@@ -42,6 +42,7 @@ from edgebench.lab.messages import (
     Told,
     Welcome,
 )
+from edgebench.lab.places import HEARD, machine_folder
 from edgebench.topology.deployment import HERE
 
 _POLL_S = 10.0
@@ -81,6 +82,7 @@ class MachineLink:
         self._first = 1
         self._outbox: deque[bytes] = deque()
         self._heard_s = now_s()
+        self._heard_file = private_folder(machine_folder()) / HEARD
         self._trouble: str | None = None
         self._told_to_upgrade = False
         self._interrupted = False
@@ -237,6 +239,7 @@ class MachineLink:
 
     def _note_heard(self) -> None:
         self._heard_s = now_s()
+        self._heard_file.touch()
         if self._trouble is not None:
             self._trouble = None
             self._tell(f"{self.identity.url}: the lab is heard again")

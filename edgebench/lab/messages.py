@@ -246,11 +246,12 @@ class Invitation(msgspec.Struct, frozen=True):
 
 
 class Invited(msgspec.Struct, frozen=True):
-    """Lines to paste at a board: to install, and to join. until: ISO, UTC."""
+    """Lines to paste at a board: to install, and to join, by the token. until: ISO, UTC."""
 
     install: str
     join: str
     until: str
+    token: str
 
 
 class DeviceInvitation(msgspec.Struct, frozen=True):

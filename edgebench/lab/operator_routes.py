@@ -74,7 +74,7 @@ class OperatorRoutes:
         # On 32-bit Arm some of what is needed comes from Debian's packages only.
         home = "~/edgebench"
         install = f"python3 -m venv --system-site-packages {home} && . {home}/bin/activate && pip install {wheel}"
-        return packed(Invited(install, f"edgebench join {self._lab.url} --token {token}", _told(until)))
+        return packed(Invited(install, f"edgebench join {self._lab.url} --token {token}", _told(until), str(token)))
 
     async def _invite_device(self, request: web.Request) -> web.Response:
         invitation = await asked(request, DeviceInvitation)

@@ -11,6 +11,10 @@ _HOME = "EDGEBENCH_HOME"
 """Instead of the user's data folder: for several machines on one computer."""
 
 
+HEARD = "heard"
+"""The file in a machine's folder whose time says when the lab was heard last, for whoever looks after it."""
+
+
 def lab_folder() -> Path:
     """The server's: the authority, the members, what is on its way to them."""
     return _home() / "lab"
@@ -24,6 +28,11 @@ def machine_folder() -> Path:
 def sensors_file() -> Path:
     """What nodes of runs read on this machine."""
     return machine_folder() / "sensors.json"
+
+
+def runs_folder() -> Path:
+    """Of the labs that are there for one run each, by its id."""
+    return _home() / "containers"
 
 
 def home_variable() -> dict[str, str]:

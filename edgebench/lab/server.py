@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -79,6 +80,7 @@ class LabServer:
         """Something was reported."""
         self.ending = False
         self._presences: dict[str, Presence] = {}
+        self._packing = threading.Lock()
 
     def application(self, operator_routes: Callable[[web.UrlDispatcher], None]) -> web.Application:
         """Routes and checks."""
@@ -104,7 +106,8 @@ class LabServer:
 
     def wheel(self) -> Wheel:
         """What machines install; packed when it is first asked for."""
-        return own_wheel(self.folder / "wheels")
+        with self._packing:  # whoever asks meanwhile waits for it
+            return own_wheel(self.folder / "wheels")
 
     def wheel_line(self) -> str:
         """What `pip install` takes to install it, and nothing else in its place."""

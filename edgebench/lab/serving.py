@@ -22,7 +22,8 @@ from edgebench.lab.places import lab_folder
 
 _BEGINNING_S = 10.0
 _POLL_S = 0.05
-_LOCK = "lock"
+LOCK = "lock"
+"""The file in a lab's folder that its server keeps locked."""
 _SERVED = "served.json"
 
 
@@ -45,7 +46,7 @@ def find() -> LabClient | None:
     """To the server of this computer's lab; None where none runs."""
     folder = lab_folder()
     until_s = now_s() + _BEGINNING_S
-    while _is_locked(folder / _LOCK):
+    while is_locked(folder / LOCK):
         with contextlib.suppress(FileNotFoundError):  # it is about to begin, or to end
             return LabClient(folder, msgspec.json.decode((folder / _SERVED).read_bytes(), type=LabUrl))
         if now_s() > until_s:
@@ -65,11 +66,12 @@ def connect() -> LabClient:
 class ServedLab:
     """A lab's server, in a thread with an event loop of its own, from `start` (or `with`) to `stop`."""
 
-    def __init__(self, listen: Listen | None = None) -> None:
-        """listen: None for where it listened before, or all addresses of this computer at port 46900."""
+    def __init__(self, listen: Listen | None = None, folder: Path | None = None) -> None:
+        """listen: None for where it listened before, or all addresses of this computer at port 46900. folder: of
+        another lab than this computer's."""
         self.url = LabUrl("", 0)
         self._listen = listen
-        self._folder = lab_folder()
+        self._folder = folder or lab_folder()
         self._lock: int | None = None
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +81,7 @@ class ServedLab:
 
     def start(self) -> ServedLab:
         """Raises LabError where another process serves it, or it cannot listen there."""
-        self._lock = _locked(private_folder(self._folder) / _LOCK)
+        self._lock = _locked(private_folder(self._folder) / LOCK)
         (self._folder / _SERVED).unlink(missing_ok=True)  # of one that was killed
         self._thread.start()
         try:
@@ -146,7 +148,8 @@ def _locked(file: Path) -> int:
     return lock
 
 
-def _is_locked(file: Path) -> bool:
+def is_locked(file: Path) -> bool:
+    """Whether a process has locked it."""
     try:
         os.close(_locked(file))
     except FileNotFoundError:

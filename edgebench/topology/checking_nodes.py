@@ -52,6 +52,8 @@ def _check_cloud(topology: Topology) -> Iterator[Problem]:
     for name in clouds:
         if (topology.nodes[name].count or 1) > 1:
             yield f"$.nodes.{name}.count", f"{topology.nodes[name].count} cloud nodes (there is exactly one)"
+        if topology.nodes[name].memory_mb is not None:
+            yield f"$.nodes.{name}.memory_mb", "the cloud has what the command's machine has (remove it)"
 
 
 def _check_group(topology: Topology, name: str, group: NodeGroup) -> Iterator[Problem]:

@@ -35,8 +35,8 @@ class NodePlan(Frozen, frozen=True):
     """One node. `children` and `parent` are names of nodes; only the cloud has no parent.
 
     elsewhere: the edges that a device moves to, or the devices that come to an edge, besides its parent and children.
-    machine: that it runs on. board: the device without our software that plays it, beside that machine: nothing of ours
-    runs for it.
+    memory_mb: the most that it has, in 10⁶ bytes. machine: that it runs on. board: the device without our software that
+    plays it, beside that machine: nothing of ours runs for it.
     """
 
     name: str
@@ -48,6 +48,7 @@ class NodePlan(Frozen, frozen=True):
     elsewhere: tuple[str, ...] = ()
     machine: str = HERE
     board: str | None = None
+    memory_mb: int | None = None
 
     @property
     def sites(self) -> tuple[str, ...]:

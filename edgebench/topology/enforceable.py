@@ -35,6 +35,12 @@ def _machines(topology: Topology) -> Iterator[Problem]:
         yield "$.machines", "other machines (remove it, or use --executor lab)"
 
 
+def _memory(topology: Topology) -> Iterator[Problem]:
+    for name, group in topology.nodes.items():
+        if group.memory_mb is not None:
+            yield f"$.nodes.{name}.memory_mb", "a limit of memory (remove it, or use --executor containers)"
+
+
 def _engines(topology: Topology) -> Iterator[Problem]:
     for index, federated in enumerate(topology.federated):
         if federated.engine != "mqtt":
@@ -47,22 +53,28 @@ def _plain_broker(topology: Topology) -> Iterator[Problem]:
         yield "$.broker.url", "a broker without TLS (write mqtts://, or leave it out)"
 
 
+def _any_broker(topology: Topology) -> Iterator[Problem]:
+    if topology.broker.url is not None:
+        yield "$.broker.url", "a broker of your own, which containers cannot reach (leave it out)"
+
+
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "profiles": _profiles,
     "link loss": _link_loss,
     "node faults": _node_faults,
     "machines": _machines,
+    "memory": _memory,
     "other engines": _engines,
     "plain broker": _plain_broker,
+    "any broker": _any_broker,
 }
 
 ENFORCED: dict[str, frozenset[str]] = {
-    "local": frozenset({"other engines", "plain broker"}),
-    "lab": frozenset({"machines"}),
+    "local": frozenset({"other engines", "plain broker", "any broker"}),
+    "lab": frozenset({"machines", "any broker"}),
+    "containers": frozenset({"memory", "plain broker"}),
 }
-"""Executor -> which of the features it enforces. What is not among the features, every executor enforces."""
-
-PLANNED = ("containers",)
+"""Executor -> which of the features it enforces, or has refused by another. What is not among them, all enforce."""
 
 
 def refuse_unenforceable(topology: Topology, file: str | Path, *, executor: str) -> None:
@@ -70,8 +82,6 @@ def refuse_unenforceable(topology: Topology, file: str | Path, *, executor: str)
 
     Raises EdgebenchError for the executor, one TopologyError with all such fields.
     """
-    if executor in PLANNED:
-        raise EdgebenchError(f"--executor {executor}: not available in this version (use {', '.join(ENFORCED)})")
     if executor not in ENFORCED:
         raise EdgebenchError(f"--executor {executor}: no such executor{did_you_mean(executor, ENFORCED)}")
     problems = [

@@ -26,6 +26,7 @@ DelayMs = Annotated[float, Meta(ge=0, le=60_000)]
 BoundMs = Annotated[float, Meta(gt=0, le=604_800_000)]
 RateHz = Annotated[float, Meta(ge=1e-6, le=1e6)]
 RateMbitS = Annotated[float, Meta(ge=0.001, le=1e6)]
+MemoryMb = Annotated[int, Meta(ge=64, le=10**7)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Samples = Annotated[int, Meta(ge=1, le=10**7)]
 Epochs = Annotated[int, Meta(ge=1, le=10**5)]
@@ -39,12 +40,14 @@ class NodeGroup(Strict, frozen=True):
     """One node, or `count` nodes named `<group>-0` … when `count` is given.
 
     Nodes of a group are dealt round the nodes of the parent group: `bed-0` to `ward-0`, `bed-1` to `ward-1`, ….
+    `memory_mb`: the most memory that each of its nodes has, in 10⁶ bytes.
     """
 
     tier: Tier
     count: Count | None = None
     parent: Name | None = None
     profile: str = "host"
+    memory_mb: MemoryMb | None = None
 
 
 class Link(Strict, frozen=True):

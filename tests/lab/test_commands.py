@@ -17,7 +17,7 @@ from edgebench.cli import main
 from edgebench.clock import now_s
 from edgebench.lab.messages import MachineInfo
 from edgebench.lab.serving import find
-from tests.lab.labs import command, eventually
+from tests.lab.labs import Lab, command, eventually
 
 
 class Bench:
@@ -194,3 +194,14 @@ def test_a_device_only_board_gets_lines_without_quotes(bench: Bench) -> None:
     ]
     assert (out_folder / "device.key").exists()
     assert main(["lab", "invite", "--device-only", "esp-1", "--out", str(out_folder)]) == 2
+
+
+def test_a_token_may_come_by_the_environment_and_a_file_tells_that_the_lab_is_heard(lab: Lab, tmp_path: Path) -> None:
+    home = tmp_path / "pi"
+    process = command(home, "join", lab.url, "--name", "pi", EDGEBENCH_TOKEN=lab.token())
+    try:
+        eventually((home / "machine" / "heard").exists, 60.0)
+        eventually(lambda: lab.info("pi").present)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)

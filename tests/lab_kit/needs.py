@@ -11,13 +11,13 @@ SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin")
 """Where an administrator's programs are, too."""
 
 
-def need_root_and(*programs: str) -> None:
+def need_root_and(*programs: str, packages: str = "util-linux iproute2 mount") -> None:
     """Root's rights and these programs; a line says which of them is missing. CI must have them all."""
     if os.geteuid() != 0:
-        _lacks("needs root's rights, for network namespaces")
+        _lacks("needs root's rights, for namespaces")
     for program in programs:
         if shutil.which(program, path=SYSTEM_PATH) is None:
-            _lacks(f"no {program} in PATH (on Debian: apt install util-linux iproute2 mount)")
+            _lacks(f"no {program} in PATH (on Debian: apt install {packages})")
 
 
 def _lacks(reason: str) -> None:

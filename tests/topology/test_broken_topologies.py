@@ -213,6 +213,14 @@ REFERENCES: dict[str, tuple[str, str]] = {
             "the parent of a node of tier device is of tier edge (known: ward)"
         ),
     ),
+    "memory of the cloud": (
+        edited(("tier: cloud}", "tier: cloud, memory_mb: 1000}")),
+        "$.nodes.cloud.memory_mb: the cloud has what the command's machine has (remove it)",
+    ),
+    "too little memory": (
+        edited(("count: 3,", "count: 3, memory_mb: 1,")),
+        "$.nodes.bed.memory_mb: 1 is not a whole number >= 64",
+    ),
     "unknown profile": (
         edited(("count: 3,", "count: 3, profile: raspberrypi-4,")),
         "$.nodes.bed.profile: no profile 'raspberrypi-4' (did you mean 'raspberry-pi-4'?)",
@@ -553,6 +561,13 @@ REFERENCES: dict[str, tuple[str, str]] = {
 }
 
 NOT_LOCAL: dict[str, tuple[str, str]] = {
+    "memory": (
+        edited(("count: 3,", "count: 3, memory_mb: 100,")),
+        (
+            "$.nodes.bed.memory_mb: the local executor cannot enforce a limit of memory"
+            " (remove it, or use --executor containers)"
+        ),
+    ),
     "profile": (
         edited(("count: 3,", "count: 3, profile: raspberry-pi-4,")),
         "$.nodes.bed.profile: the local executor cannot enforce profile 'raspberry-pi-4' (use host)",
@@ -685,7 +700,7 @@ def test_a_missing_file_is_named_with_a_suggestion(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("executor", "problem"),
     [
-        ("containers", "--executor containers: not available in this version (use local, lab)"),
+        ("container", "--executor container: no such executor (did you mean 'containers'?)"),
         ("locale", "--executor locale: no such executor (did you mean 'local'?)"),
     ],
 )
@@ -727,3 +742,18 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     os.close(write_end)
 
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_containers_refuse_machines_and_brokers_of_a_users_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SOUND + "machines: {bed-0: pi}\nbroker: {url: 'mqtts://broker:8883'}\n")
+
+    assert main(["validate", str(file), "--executor", "containers"]) == 2
+    assert capsys.readouterr().err == (
+        f"{file}: $.machines: the containers executor cannot enforce other machines"
+        " (remove it, or use --executor lab)\n"
+        f"{file}: $.broker.url: the containers executor cannot enforce a broker of your own, which containers cannot"
+        " reach (leave it out)\n"
+    )

@@ -1,0 +1,226 @@
+"""A run in containers: valid, each as tight and as apart as it should be, and nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import psutil
+import pytest
+
+from edgebench.clock import now_s, sleep_s
+from edgebench.containers.made import RUN
+from tests.system.running import RUN_PATIENCE_S, command, faults_of, run_dir_of
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+TOPOLOGY = """\
+schema: 1
+name: wards
+seed: 3
+duration_s: {duration_s}
+nodes:
+  cloud: {{tier: cloud}}
+  ward:  {{tier: edge, count: 2, parent: cloud, memory_mb: 400}}
+  bed:   {{tier: device, count: 4, parent: ward, memory_mb: 200}}
+links:
+  - {{between: [bed, ward], latency_ms: 2}}
+  - {{between: [ward, cloud], latency_ms: 5}}
+workloads:
+  watch: {{task: occupancy, source: bed, load: {{kind: fixed, rate_hz: 10}}, model: {{runtime: fake}}}}
+"""
+FIRST_BUILD_S = 900.0
+LISTENING = "print(*{line.split()[1] for line in open('/proc/net/tcp') if line.split()[3] == '0A'})"
+REACH = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), 2).close()
+    print("reached")
+except OSError as error:
+    print(type(error).__name__)
+"""
+REFUSED, UNREACHABLE = "ConnectionRefusedError", {"TimeoutError", "OSError"}
+
+
+class Running:
+    """A run in containers that streams."""
+
+    def __init__(self, folder: Path, client: docker.DockerClient, duration_s: float) -> None:
+        self.client = client
+        (folder / "wards.yaml").write_text(TOPOLOGY.format(duration_s=duration_s))
+        self.out = folder / "runs"
+        self.log = folder / "said"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command(folder / "wards.yaml", self.out, "--executor", "containers"), stdout=log, stderr=log
+            )
+        until_s = now_s() + FIRST_BUILD_S
+        while "streaming" not in self.log.read_text().splitlines():
+            assert self.process.poll() is None, self.log.read_text()
+            assert now_s() < until_s, self.log.read_text()
+            sleep_s(0.2)
+
+    @property
+    def run_dir(self) -> Path:
+        return run_dir_of(self.out)
+
+    def containers(self) -> dict[str, Any]:
+        found = self.client.containers.list(
+            all=True, filters={"label": f"{RUN}={self.run_dir.name}"}, ignore_removed=True
+        )
+        return {each.attrs["Config"]["Hostname"]: each for each in found}
+
+    def left(self) -> list[str]:
+        label = {"label": f"{RUN}={self.run_dir.name}"}
+        networks, volumes = self.client.networks.list(filters=label), self.client.volumes.list(filters=label)
+        return [*self.containers(), *(each.name for each in networks), *(each.name for each in volumes)]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEBENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "containers"
+
+
+@pytest.fixture
+def start(tmp_path: Path, docker_client: docker.DockerClient, home: Path) -> Iterator[Callable[[float], Running]]:
+    """Starts a run of so many seconds, which is ended with the test."""
+    started: list[Running] = []
+
+    def start_run(duration_s: float) -> Running:
+        started.append(Running(tmp_path, docker_client, duration_s))
+        return started[-1]
+
+    yield start_run
+    for running in started:
+        running.process.terminate()
+        running.process.wait(RUN_PATIENCE_S)
+
+
+@pytest.fixture
+def foreign(docker_client: docker.DockerClient) -> Iterator[str]:
+    """A network that is nobody's business."""
+    made = docker_client.networks.create("a-users-own", internal=True)
+    yield made.name
+    made.remove()
+
+
+def test_a_run_in_containers_is_valid_and_each_reaches_its_own_site_only(
+    start: Callable[[float], Running], docker_client: docker.DockerClient, home: Path, mosquitto: Path
+) -> None:
+    running = start(30)
+    containers = running.containers()
+    assert sorted(containers) == ["ward-0", "ward-0-bed", "ward-1", "ward-1-bed"]
+    for container in containers.values():
+        _is_tight(container)
+    limits = {name: each.attrs["HostConfig"]["Memory"] for name, each in containers.items()}
+    assert limits == dict.fromkeys(containers, 400_000_000)
+    image = docker_client.images.get(containers["ward-0-bed"].attrs["Image"])
+    assert image.attrs["Size"] <= 350_000_000
+    _reaches_its_site_only(containers)
+
+    assert running.process.wait(RUN_PATIENCE_S) in (0, 1)
+    result = json.loads((running.run_dir / "result.json").read_text())
+    assert faults_of(result) == [], running.log.read_text()
+    assert (result["executor"], result["workloads"]["watch"]["lost"]) == ("containers", 0)
+    assert result["workloads"]["watch"]["decided"] == 1200
+    assert result["nodes"]["bed-0"]["machine"] == "ward-0-bed"
+    assert {each["kind"] for each in result["brokers"].values()} == {"mosquitto"}
+    assert "has ended here" in (running.run_dir / "logs/ward-1/join.log").read_text()
+    assert running.left() == []
+    assert [*home.iterdir()] == []
+
+
+def _is_tight(container: Any) -> None:
+    config, host = container.attrs["Config"], container.attrs["HostConfig"]
+    assert config["User"] == "10001:10001"
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert not host["Privileged"]
+    assert host["ReadonlyRootfs"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert not host["PortBindings"]
+    assert [(each["Type"], each["Destination"]) for each in container.attrs["Mounts"]] == [
+        ("volume", "/var/lib/edgebench")
+    ]
+    assert not re.search("token", " ".join(config["Cmd"]), re.IGNORECASE)
+    assert "machine/heard" in config["Healthcheck"]["Test"][1]
+    effective = said(container, "print(open('/proc/1/status').read())")
+    assert "CapEff:\t0000000000000000" in effective
+    assert "NoNewPrivs:\t1" in effective
+
+
+def said(container: Any, program: str, *arguments: str) -> str:
+    return str(container.exec_run(["python3", "-c", program, *arguments]).output.decode()).strip()
+
+
+def _reaches_its_site_only(containers: dict[str, Any]) -> None:
+    device, edge, other = (containers[name] for name in ("ward-0-bed", "ward-0", "ward-1"))
+    assert said(device, REACH, *_listens_at(edge)) == "reached"
+    assert said(device, REACH, *_listens_at(other)) in UNREACHABLE
+    assert said(device, REACH, _address(containers["ward-1-bed"]), "22") in UNREACHABLE
+    assert said(edge, REACH, *_listens_at(other)) in UNREACHABLE
+    assert said(device, REACH, "192.0.2.1", "80") in UNREACHABLE
+    assert all(each.startswith("0B00007F") for each in said(device, LISTENING).split()), "but for the engine's resolver"
+
+
+def _listens_at(container: Any) -> tuple[str, str]:
+    """Its address and a port at which it listens: its broker, or a relay."""
+    own = bytes(map(int, _address(container).split(".")))
+    found = (each.split(":") for each in said(container, LISTENING).split())
+    return _address(container), next(str(int(port, 16)) for host, port in found if bytes.fromhex(host)[::-1] == own)
+
+
+def _address(container: Any) -> str:
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
+def test_clean_removes_what_a_killed_run_has_left_and_nothing_else(
+    start: Callable[[float], Running], docker_client: docker.DockerClient, home: Path, foreign: str
+) -> None:
+    running = start(600)
+    there = running.left()
+    assert len(there) == 4 + 2 + 4
+    going_on = clean()
+    assert [len(going_on[each]) for each in ("containers", "networks", "volumes", "labs", "left")] == [0, 0, 0, 0, 10]
+    assert sorted(running.left()) == sorted(there)
+
+    reaper = next(child for child in psutil.Process(running.process.pid).children() if "reaper" in str(child.cmdline()))
+    for number in (reaper.pid, running.process.pid):
+        os.kill(number, signal.SIGKILL)
+    running.process.wait()
+    assert sorted(running.left()) == sorted(there)
+    cleaned = clean()
+    assert [len(cleaned[each]) for each in ("containers", "networks", "volumes", "labs", "left")] == [4, 2, 4, 1, 0]
+    assert running.left() == []
+    assert [*home.iterdir()] == []
+    assert foreign in [each.name for each in docker_client.networks.list()]
+
+
+def test_a_run_whose_command_is_killed_goes_away_by_itself(start: Callable[[float], Running], home: Path) -> None:
+    running = start(600)
+    os.kill(running.process.pid, signal.SIGKILL)
+    running.process.wait()
+    until_s = now_s() + 120.0
+    while running.left() or any(home.iterdir()) or not (running.run_dir / "result.json").exists():
+        assert now_s() < until_s, running.left()
+        sleep_s(0.2)
+    result = json.loads((running.run_dir / "result.json").read_text())
+    assert "the command edgebench itself was killed" in result["verdict"]["reasons"]
+
+
+def clean() -> dict[str, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgebench.cli", "clean", "--json"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
