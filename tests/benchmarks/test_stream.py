@@ -12,6 +12,7 @@ from tests.benchmarks.marks import check_marks
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.long  # each kind of load is run by tests/system/test_loads_live.py; this one runs its own side, too
 @pytest.mark.timeout(300)
 def test_the_stream_benchmark_prints_every_figure_that_its_docstring_names() -> None:
     done = subprocess.run(

@@ -151,6 +151,7 @@ def test_edges_that_aggregate_learn_as_well_as_the_cloud_alone(flat: Found, by_e
     assert [each["clients"] for each in together["rounds"]] == [2, 2]
 
 
+@pytest.mark.long  # tests/federated has buffered rounds: over the network in test_flower_grid.py, and FedBuff itself
 def test_asynchronous_rounds_end_with_so_many_updates(tmp_path: Path) -> None:
     how = "rollout_every: 0, mode: buffered, buffer: {updates: 2}"
     _, result, _ = run(tmp_path, LEARNING.replace("rounds: 2, rollout_every: 2", f"rounds: 4, {how}"))

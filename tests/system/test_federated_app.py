@@ -67,22 +67,19 @@ def test_a_client_that_fails_is_named_and_the_others_make_the_model(tmp_path: Pa
         assert "nothing to say" in each["failed"]["bed-2"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 # tests/federated/test_engines.py has the built-in app on Ray, without a whole run.
 @pytest.mark.parametrize("engine", [pytest.param("ray", marks=pytest.mark.long), "superlink"])
 def test_an_engine_of_flower_s_ends_with_the_same_model(tmp_path: Path, engine: str) -> None:
     out = tmp_path / "model.npy"
-    text = federated(SMALL, rounds=2, out=str(out)).replace("deadline_s: 20", f"deadline_s: 60, engine: {engine}")
+    text = federated(SMALL, rounds=1, out=str(out)).replace("deadline_s: 20", f"deadline_s: 240, engine: {engine}")
     _, result, _ = run(tmp_path, text)
     assert faults_of(result) == []
     assert result["federated"]["watch"]["engine"] == engine
     # Bit for bit what is worked out in the order of the clients, as over MQTT.
-    model = np.zeros(1000, np.float32)
-    for _ in range(2):
-        total = sum((model + np.float32(n)) * (n / 10) for n in (1, 2, 3, 4))
-        model = np.asarray(total, np.float32)
-    assert np.array_equal(np.load(out), model)
-    assert [(each["clients"], each["failures"]) for each in rounds_of(result)] == [(4, 0)] * 2
+    total = sum((np.zeros(1000, np.float32) + np.float32(n)) * (n / 10) for n in (1, 2, 3, 4))
+    assert np.array_equal(np.load(out), np.asarray(total, np.float32))
+    assert [(each["clients"], each["failures"]) for each in rounds_of(result)] == [(4, 0)]
 
 
 TWO_AGENTS = """\
