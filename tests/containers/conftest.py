@@ -26,12 +26,16 @@ def docker_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.D
             need_root_and("dockerd", "iptables", "debootstrap", packages="docker.io iptables debootstrap")
             folder = tmp_path_factory.mktemp("docker")
             patch.setenv("DOCKER_HOST", f"unix://{folder}/socket")
+            rules = _iptables("iptables-save")
             process = _started(folder)
             try:
+                # It forbids to forward anything but its own, and other tests have bridges, too.
+                _iptables("iptables", "-P", "FORWARD", "ACCEPT")
                 yield from _client()
             finally:
                 process.terminate()
                 process.wait(_ENDS_WITHIN_S)
+                _iptables("iptables-restore", said=rules)
         else:
             yield from _client()
 
@@ -39,6 +43,11 @@ def docker_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.D
 def _client() -> Iterator[docker.DockerClient]:
     with engine() as found:
         yield found._client
+
+
+def _iptables(*command: str, said: str = "") -> str:
+    environment = {**os.environ, "PATH": SYSTEM_PATH}
+    return subprocess.run(command, input=said, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 def _answers() -> bool:
