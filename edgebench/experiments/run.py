@@ -138,6 +138,8 @@ def _check_executors_options(options: RunOptions) -> None:
         raise EdgebenchError("--wait: each run has containers of its own (leave it out)")
     if options.base_image is not None and options.executor != "containers":
         raise EdgebenchError("--base-image: is for containers (leave it out, or add --executor containers)")
+    if options.sensors and options.executor == "containers":
+        raise EdgebenchError("--sensor: a container sees no gear of this computer (use another executor)")
 
 
 def _reported(run_dir: Path, file: str | Path, observations: Observations) -> Result:
