@@ -95,6 +95,7 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     director = Director(spec, status, plane, registry, node, work_dir, journal.write)
     runner = await serve(plane.application(), socket.socket(fileno=listen_fd), plane.refusals)
     node.start()
+    journal.hiccups.start()
     directing = asyncio.create_task(director.run(), name="director")
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

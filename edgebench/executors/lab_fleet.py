@@ -56,11 +56,8 @@ class LabFleet:
     def hold(self, deployment: Deployment, tell: Tell) -> None:
         """See `Fleet`."""
         names = [*machines_of(deployment), *boards_of(deployment)]
-        held = [f"{name} (serves {holder.run_id})" for name in names if (holder := self._infos[name].holder)]
-        if held and self._wait:
-            tell(f"waiting for {listed(held)}")
         wait_s = math.inf if self._wait else 0.0
-        self._client.hold(deployment.run_id, names, deployment.name, wait_s=wait_s)
+        self._client.hold(deployment.run_id, names, deployment.name, wait_s, tell)
 
     @contextlib.contextmanager
     def open(self, inputs: RunInputs, spool: Spool) -> Iterator[Machines]:

@@ -79,7 +79,7 @@ def obey(
                         run.obey(order.body)
                 return
             except LostError as error:
-                tell(f"{error}; what runs here is ended")
+                tell(str(error) if run is None else f"{error}; what runs here is ended")
 
 
 class _Run:

@@ -37,13 +37,17 @@ class HiccupLog:
 
 
 class HiccupMeter:
-    """A thread of this process that notes how late it wakes, from now on until it is ended."""
+    """A thread of this process that notes how late it wakes, from its start to its end."""
 
     def __init__(self) -> None:
         self._log = HiccupLog()
         self._lock = threading.Lock()
         self._ended = False
-        threading.Thread(target=self._run, name="hiccups", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="hiccups", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wake."""
+        self._thread.start()
 
     def take(self) -> list[Hiccup]:
         """What was noted since the last call; from any thread."""
@@ -51,8 +55,10 @@ class HiccupMeter:
             return self._log.take()
 
     def end(self) -> None:
-        """Wake no more."""
+        """Wake no more; the thread is gone."""
         self._ended = True
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         due_ns = now_ns() + PERIOD_NS

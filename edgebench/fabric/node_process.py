@@ -120,6 +120,7 @@ class NodeProcess:
         self._on_abort = on_abort
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
+        self._hiccups.start()
         threading.Thread(target=self._beat, args=(on_phase,), name="heartbeat", daemon=True).start()
         threading.Thread(target=self._fetch, name="models", daemon=True).start()
         self.reactor.call_later(_FLUSH_S, self._flush_again)

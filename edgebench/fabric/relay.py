@@ -142,6 +142,7 @@ class _RelayProcess:
 
     def run(self) -> None:
         """Serve until told to stop."""
+        self._hiccups.start()
         try:
             self.reactor.run()
         finally:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from edgebench.clock import utc_now
 from edgebench.lab.database import Database
 from edgebench.lab.messages import (
+    HOW_TO_WAIT,
     AbsentError,
     EndingError,
     HeldError,
@@ -40,8 +41,7 @@ class Mail:
                     raise EndingError(f"{name}: still ends what the run {holder.run_id} has left behind there")
                 if holder is not None and holder.run_id != run_id:
                     raise HeldError(
-                        f"{name}: serves the run {holder.run_id} ({holder.purpose}) since {holder.since} "
-                        "(wait for its end with --wait)"
+                        f"{name}: serves the run {holder.run_id} ({holder.purpose}) since {holder.since}{HOW_TO_WAIT}"
                     )
             db.execute(
                 "INSERT INTO holds VALUES (?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET purpose = excluded.purpose",

@@ -54,6 +54,10 @@ class HeldError(LabError):
     """A machine serves another run."""
 
 
+HOW_TO_WAIT = " (wait for its end with --wait)"
+"""How the words of a `HeldError` end."""
+
+
 class EndingError(HeldError):
     """A machine serves a run that is over, and ends what that has left behind."""
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from edgebench.fabric.tls import Trust, client_context, private_folder, trust_in
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.messages import (
+    HOW_TO_WAIT,
     LOST_S,
     MOST_BODY_BYTES,
     OPERATOR,
@@ -85,14 +87,22 @@ class LabClient:
         """How many were refused since the server was started, by reason."""
         return self._ask("GET", "/v1/operator/refusals", dict[str, int])
 
-    def hold(self, run_id: str, names: list[str], purpose: str, wait_s: float = 0.0) -> None:
+    def hold(
+        self,
+        run_id: str,
+        names: list[str],
+        purpose: str,
+        wait_s: float = 0.0,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         """Have these machines for a run, all or none, until `release` or the end of this process.
 
         wait_s: how long to wait for those that others hold, or that are not there. Those that end what a run has left
-        behind are waited for in any case. Raises HeldError, AbsentError.
+        behind are waited for in any case. tell: takes what is waited for, whenever that is something else. Raises
+        HeldError, AbsentError.
         """
         self._own(run_id)
-        began_s = now_s()
+        began_s, told = now_s(), ""
         try:
             while True:
                 try:
@@ -102,6 +112,9 @@ class LabClient:
                     patience_s = max(wait_s, _ENDING_S) if isinstance(error, EndingError) else wait_s
                     if now_s() > began_s + patience_s:
                         raise
+                    if tell is not None and str(error) != told:
+                        told = str(error)
+                        tell(f"waiting: {told.removesuffix(HOW_TO_WAIT)}")
                 sleep_s(_AGAIN_S)
         except BaseException:
             self._disown(run_id)

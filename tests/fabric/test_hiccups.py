@@ -42,6 +42,7 @@ from edgebench.clock import sleep_s
 from edgebench.fabric.hiccups import HiccupMeter
 
 meter = HiccupMeter()
+meter.start()
 sleep_s(0.1)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -68,9 +69,9 @@ def test_a_process_that_stood_still_has_a_hiccup_as_long() -> None:
 
 def test_a_meter_wakes_fifty_times_a_second_until_it_is_ended() -> None:
     meter = HiccupMeter()
+    meter.start()
     sleep_s(0.5)
     meter.end()
-    sleep_s(0.1)
     assert sum(each.count for each in meter.take()) >= 20
     sleep_s(0.1)
     assert meter.take() == []
