@@ -9,7 +9,7 @@ does next to nothing, to see that it runs; its figures mean little.
 Keys of the printed object; every run must decide each of its samples once, or the benchmark fails:
 
 <kind>: `version`, `devices`, and while they streamed: `broker_cores`, `broker_mb` (most memory), `edge_cores`, `cores`
-    and `slip_p99_ms` (of the agent), `latency_p50_ms`, `latency_p99_ms`, `decided`, `lost`, `valid`.
+    and `slip_p99_ms` (of the agent), `latency_p50_ms`, `latency_p99_ms`, `decided`, `lost`, `valid`, `reasons`.
 broker_cores_ratio: Mosquitto over nats-server, where both were tried.
 qos: of the samples and the decisions.
 disturbed, watched: see `quiet.py`, which refuses a disturbed pair unless `--anyway` is given.

@@ -114,7 +114,8 @@ class Connection:
         client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.password)
-        client.max_inflight_messages_set(_MOST_QUEUED)
+        # None: with a limit paho goes through all that is unacknowledged at each acknowledgement.
+        client.max_inflight_messages_set(0)
         client.max_queued_messages_set(_MOST_QUEUED)
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
