@@ -25,8 +25,8 @@ edge_overhead: by batch size (1: single-stream load, 32: multi-stream load of 32
 agent_one_device_mb: most memory that a device agent with one device at 10 Hz ever had (RSS, all of it, in 10^6 bytes).
 agent_1000_devices: one agent process with `devices` devices at 1 Hz each, QoS 0: `cores` it kept busy while they
     streamed, `slip_p99_ms` (from the time a sample was due to its capture), `mb` (most memory), `decided`, `lost`,
-    `latency_p50_ms`, `latency_p99_ms`, `valid` and `reasons` (the verdict on that run), and what the rest of the site used:
-    `edge_cores`, `broker_cores`, `broker_mb`. They all share the machine.
+    `latency_p50_ms`, `latency_p99_ms`, `valid` and `reasons` (the verdict on that run), and what the rest of the site
+    used: `edge_cores`, `broker_cores`, `broker_mb`. They all share the machine.
 agent_1000_devices_qos_1: the same with QoS 1, where brokers differ the most; see `brokers.py`.
 broker: the kind that both sides used, and its version (`--broker`; see docs/brokers.md).
 start_to_first_decision_s: from the start of the command `edgebench run` to the arrival of the first decision, with the

@@ -113,6 +113,8 @@ class Tree:
             duration_s=4 * scale.duration_s,
             every_s=1.0,
             links=links,
+            # 200 bytes: those of intensive care would fill the link by themselves.
+            task="occupancy",
             rate_hz=20.0,
             place="cloud",
         )
