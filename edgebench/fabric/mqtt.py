@@ -107,6 +107,7 @@ class Connection:
         self._up_since_s: float | None = None
         self._housekeeping: Timer | None = None
         self._dial: Dial | None = None
+        self._says_goodbye = False
         self._left: socket.socket | None = None
         if broker.username is not None:
             # Whoever knows a client's id can take its place, and its session, with a login of its own.
@@ -165,6 +166,7 @@ class Connection:
 
     def _say_goodbye(self, until_s: float) -> None:
         self._end()
+        self._says_goodbye = True
         self._client.disconnect()
         while self._client.want_write() and (sock := self._client.socket()) is not None and now_s() < until_s:
             wait_until_ready(sock, WRITABLE, until_s - now_s())
@@ -174,6 +176,7 @@ class Connection:
     def _await_end(self, until_s: float) -> None:
         """Wait for the broker to close its end. A socket that is closed with something unread resets the connection,
         and what the broker has yet to read of us is lost: the last messages, and the goodbye."""
+        self._says_goodbye = False
         if self._left is None:
             return
         with self._left as left, contextlib.suppress(OSError):
@@ -276,7 +279,7 @@ class Connection:
 
     def _socket_closed(self, _client: object, _userdata: object, sock: Any) -> None:
         self._reactor.unwatch(sock)
-        if self._closing:
+        if self._says_goodbye:
             self._left = socket.socket(fileno=os.dup(sock.fileno()))  # paho closes its own at once
 
     def _write_wanted(self, _client: object, _userdata: object, _sock: object) -> None:

@@ -145,6 +145,10 @@ def test_unwatching_what_is_not_watched_is_fine(reactor: Reactor) -> None:
     left.close()
     right.close()
     reactor.unwatch(right)
+    turned: list[bool] = []
+    reactor.call_soon_threadsafe(lambda: turned.append(True))
+    reactor.turn()
+    assert turned == [True]  # it goes on
 
 
 def test_the_end_of_a_pipe_can_be_watched(reactor: Reactor) -> None:

@@ -202,6 +202,7 @@ def test_a_token_may_come_by_the_environment_and_a_file_tells_that_the_lab_is_he
     try:
         eventually((home / "machine" / "heard").exists, 60.0)
         eventually(lambda: lab.info("pi").present)
+        assert lab.info("pi").name == "pi"
     finally:
         process.terminate()
         process.communicate(timeout=60)

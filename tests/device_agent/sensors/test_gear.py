@@ -108,6 +108,7 @@ features:
             tele__a__SENSOR={"AM2301": {"Temperature": 20}},
             stat__lamp__POWER="ON",
         )
+        assert made.sensor.complaint == ""
 
 
 def test_held_values_are_a_step_each_so_many_seconds(tmp_path: Path, broker: str) -> None:
