@@ -21,7 +21,9 @@ class RunStatus:
         self._uploaded: set[str] = set()
         self._notified: set[str] = set()
         self._dead: set[str] = set()
-        self._processes: dict[tuple[str, ...], dict[str, Tally]] = {}
+        self._incarnations: dict[str, int] = {}
+        self._processes: dict[tuple[str, int], dict[str, Tally]] = {}
+        """By first node and incarnation."""
         self._refused: dict[str, tuple[Refusal, ...]] = {}
         self._waits: dict[str, str] = {}
         self._in_use: dict[str, dict[str, str]] = {}
@@ -35,11 +37,12 @@ class RunStatus:
 
     def beat(self, heartbeat: Heartbeat) -> RunState:
         """Take a heartbeat in, and say how the run stands."""
+        self._note_incarnation(heartbeat)
         if heartbeat.ready:
             self._ready.update(heartbeat.nodes)
         if heartbeat.drained:
             self._drained.update(heartbeat.nodes)
-        self._processes[tuple(heartbeat.nodes)] = heartbeat.totals
+        self._processes[heartbeat.nodes[0], heartbeat.incarnation] = heartbeat.totals
         self._refused[heartbeat.nodes[0]] = heartbeat.refused
         self._waits.update(dict.fromkeys(heartbeat.nodes, heartbeat.waits))
         self._in_use[heartbeat.nodes[0]] = heartbeat.in_use
@@ -48,6 +51,14 @@ class RunStatus:
             self._notified.update(heartbeat.nodes)
         self._changed.set()
         return RunState(self.phase, self.start_ns, self.reason)
+
+    def _note_incarnation(self, heartbeat: Heartbeat) -> None:
+        """A process that was started again is there, and has yet to do what its last life had done."""
+        first = heartbeat.nodes[0]
+        if heartbeat.incarnation > self._incarnations.get(first, 0):
+            self._incarnations[first] = heartbeat.incarnation
+            for done in (self._dead, self._ready, self._drained, self._uploaded, self._notified):
+                done.difference_update(heartbeat.nodes)
 
     def roll_out(self, workload: str, digest: str) -> None:
         """A model was announced while the streams run; those that decide take it on one after another."""
@@ -105,7 +116,7 @@ class RunStatus:
 
     def live(self) -> LiveState:
         """What a watcher sees. Totals are those of the devices."""
-        of_devices = [totals for nodes, totals in self._processes.items() if nodes[0] in self._devices]
+        of_devices = [totals for (first, _), totals in self._processes.items() if first in self._devices]
         return LiveState(
             self.phase,
             self.start_ns,

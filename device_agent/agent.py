@@ -60,7 +60,9 @@ class DeviceAgent:
         self._models: dict[str, str] = {}
         self._qos_of: dict[str, int] = {}
         self._waiting_for: set[str] = set(process.nodes)
+        self._start_ns: int | None = None
         self._end_ns = 0
+        self._begun = False
         for (device, workload), sensor in sensors.items():
             self._add_stream(self._devices[device], process.plan.workloads[workload], sensor)
         for each in self._devices.values():
@@ -79,7 +81,17 @@ class DeviceAgent:
             self._waiting_for.add(plan.name)
         tally = self.process.tally(device.name, plan.name)
         expected = self.process.plan.expected.get(plan.name)
-        stream = Stream(device.name, plan, sensor, way, tally, self.process.reactor, self.rows, expected)
+        stream = Stream(
+            device.name,
+            plan,
+            sensor,
+            way,
+            tally,
+            self.process.reactor,
+            self.rows,
+            expected,
+            self.process.incarnation,
+        )
         self._streams[topics.decision(self.run_id, device.name, plan.name)] = stream
         device.streams.append(stream)
 
@@ -137,6 +149,7 @@ class DeviceAgent:
             on_message=self._received,
             on_up=partial(self._is_up, device),
             will=(topics.status(self.run_id, device), b"offline"),
+            session_key=self.process.token,
         )
         connection.subscribe([topics.decision(self.run_id, device, topics.ANY)], self._qos_of[device])
         parent = plan.nodes[device].parent if edge is None else edge
@@ -170,6 +183,7 @@ class DeviceAgent:
     def _no_longer_waiting_for(self, what: str) -> None:
         self._waiting_for.discard(what)
         self.process.ready = not self._waiting_for
+        self._begin_when_ready()
 
     def _received(self, topic: str, payload: bytes) -> None:
         arrived_ns = now_ns()
@@ -201,20 +215,28 @@ class DeviceAgent:
 
     def _phase_changed(self, state: RunState) -> None:
         if state.phase == "running" and state.start_ns is not None:
-            plan = self.process.plan
-            self._end_ns = state.start_ns + int(plan.duration_s * NS_PER_S)
-            for stream in self._streams.values():
-                trace_s = plan.traces.get(stream.plan.paced_by or stream.plan.name, [])
-                stream.begin(state.start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s)
-            for move in plan.moves:
-                if move.node in self._qos_of:
-                    self.process.reactor.call_at(state.start_ns + int(move.at_s * NS_PER_S), partial(self._move, move))
+            self._start_ns = state.start_ns
+            self._end_ns = state.start_ns + int(self.process.plan.duration_s * NS_PER_S)
+            self._begin_when_ready()
             self.process.reactor.call_at(state.start_ns, self._tick)
         elif state.phase == "ending":
             self._write_lost()
             if self._learning is not None:
                 self._learning.note_usage()
             self.process.finish()
+
+    def _begin_when_ready(self) -> None:
+        """All are ready when the streams begin; whoever is started again meanwhile comes to it later."""
+        if self._begun or self._start_ns is None or self._waiting_for:
+            return
+        self._begun = True
+        plan = self.process.plan
+        for stream in self._streams.values():
+            trace_s = plan.traces.get(stream.plan.paced_by or stream.plan.name, [])
+            stream.begin(self._start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s)
+        for move in plan.moves:
+            if move.node in self._qos_of:
+                self.process.reactor.call_at(self._start_ns + int(move.at_s * NS_PER_S), partial(self._move, move))
 
     def _tick(self) -> None:
         now = now_ns()

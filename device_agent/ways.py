@@ -54,7 +54,7 @@ class MqttWay:
         """Whether messages wait for the connection to take more."""
         return self._connections[self._device.name].backed_up
 
-    def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """Publish a sample; while the device moves it is held until it has come to its new site."""
         compress = self._compress
         x = reading.x
@@ -62,7 +62,16 @@ class MqttWay:
         sent_ns = now_ns()
         # The label stays here: no sensor would know it.
         sample = wire.Sample(
-            wire.VERSION, seq, scheduled_ns, captured_ns, sent_ns, self._dtype, self._shape, None, payload
+            wire.VERSION,
+            seq,
+            stream.incarnation,
+            scheduled_ns,
+            captured_ns,
+            sent_ns,
+            self._dtype,
+            self._shape,
+            None,
+            payload,
         )
         envelope = wire.encode(sample)
         kept = envelope if self._keeps else b""

@@ -54,7 +54,8 @@ class EdgeNode:
 
     def run(self) -> None:
         """Serve until the run ends."""
-        self._site.start()
+        if not self._process.incarnation:
+            self._site.start()
         self._uplink.start()
         self._process.run(
             on_phase=self._phase_changed, on_abort=lambda: None, before_flush=lambda: None, on_model=self._model_ready
@@ -71,6 +72,7 @@ class EdgeNode:
             on_message=on_message,
             on_up=partial(self._is_up, side),
             will=(topics.status(self._run_id, self._name), b"offline"),
+            session_key=self._process.token,
         )
 
     def _take_on(self, plan: WorkloadPlan) -> None:
@@ -113,7 +115,11 @@ class EdgeNode:
         self._no_longer_waiting_for(side)
 
     def _no_longer_waiting_for(self, what: str) -> None:
+        news = what in self._waiting_for
         self._waiting_for.discard(what)
+        if self._process.incarnation and news and self._waiting_for == {_SITE}:
+            # The streams go on meanwhile: what they hold for this edge stays with the broker until it can be decided.
+            self._site.start()
         self._process.ready = not self._waiting_for
 
     def _from_site(self, topic: str, payload: bytes) -> None:

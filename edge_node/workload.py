@@ -22,7 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
-    """The process that an edge runs in."""
+    """The process that an edge runs in. incarnation: how often it has been started before."""
+
+    incarnation: int
 
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node; the same object each time."""
@@ -64,7 +66,7 @@ class EdgeWorkload:
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)
         clock = RealClock()
-        sparse = is_sparse(plan, part.moves)
+        sparse = is_sparse(plan, part.moves) or host.incarnation > 0
         if roles.decided:
             upstream = None if plan.cascade is None else self
             self.decider = Decider(self._node, self._tally, self, clock, upstream=upstream, sparse=sparse)

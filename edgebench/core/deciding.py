@@ -67,6 +67,7 @@ class QueuedSample(NamedTuple):
     payload: bytes | memoryview
     seq: int | None
     id: str | int | None
+    incarnation: int
 
 
 class Decider:
@@ -112,7 +113,7 @@ class Decider:
             return
         assert self._server is not None
         kept = b"" if self._upstream is None else payload
-        queued = QueuedSample(origin, self._now_ns(), kept, accepted.seq, accepted.id)
+        queued = QueuedSample(origin, self._now_ns(), kept, accepted.seq, accepted.id, accepted.incarnation)
         self._server.submit(InferenceRequest(accepted.x, received_ns, queued))
 
     def served(self, served: Served[QueuedSample]) -> None:
@@ -139,7 +140,14 @@ class Decider:
                 queued.origin.forward_out_ns,
             )
             decision = Decision(
-                VERSION, queued.seq, self._node, served.digest, output.tobytes(), len(served.requests), stamps
+                VERSION,
+                queued.seq,
+                queued.incarnation,
+                self._node,
+                served.digest,
+                output.tobytes(),
+                len(served.requests),
+                stamps,
             )
             self._answers.answer(queued.origin, decision)
 

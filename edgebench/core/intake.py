@@ -16,11 +16,15 @@ Order = Literal["new", "late", "again", "jump"]
 
 
 class Accepted(NamedTuple):
-    """A sound sample. x: [*shape]. seq: None for plain JSON, which may have an `id` of its sender's instead."""
+    """A sound sample. x: [*shape]. seq: None for plain JSON, which may have an `id` of its sender's instead.
+
+    incarnation: of its device, which counts anew in each.
+    """
 
     x: NDArray[Any]
     seq: int | None
     id: str | int | None = None
+    incarnation: int = 0
 
 
 class Reader(Protocol):
@@ -37,11 +41,11 @@ class Intake:
     __slots__ = ("_reader", "_sparse", "_tally", "_trackers")
 
     def __init__(self, tally: Tally, *, sparse: bool = False) -> None:
-        """sparse: of each device's samples only some are to come this way."""
+        """sparse: of each device's samples only some are to come this way, or are still to come."""
         self._tally = tally
         self._sparse = sparse
         self._reader: Reader | None = None
-        self._trackers: dict[tuple[str, str | None], SequenceTracker] = {}
+        self._trackers: dict[tuple[str, int, str | None], SequenceTracker] = {}
 
     def expect(self, reader: Reader) -> None:
         """From now on samples are of this form."""
@@ -60,7 +64,7 @@ class Intake:
             if accepted.seq is None:
                 self._tally.plain_json += 1
                 return accepted
-            order = self._tracker(device, by).see(accepted.seq)
+            order = self._tracker(device, accepted.incarnation, by).see(accepted.seq)
             if order == "jump":
                 raise RejectedError("sequence-jump")
         except RejectedError as rejected:
@@ -77,10 +81,12 @@ class Intake:
         """Count a payload that is no sample."""
         self._tally.reject(reason)
 
-    def _tracker(self, device: str, by: str | None) -> SequenceTracker:
-        tracker = self._trackers.get((device, by))
+    def _tracker(self, device: str, incarnation: int, by: str | None) -> SequenceTracker:
+        tracker = self._trackers.get((device, incarnation, by))
         if tracker is None:
-            tracker = self._trackers[device, by] = SequenceTracker(sparse=self._sparse)
+            # A device that was started again goes on with its schedule, so it does not begin with the first sample.
+            sparse = self._sparse or incarnation > 0
+            tracker = self._trackers[device, incarnation, by] = SequenceTracker(sparse=sparse)
         return tracker
 
 

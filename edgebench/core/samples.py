@@ -8,12 +8,19 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-VERSION = 2
+VERSION = 3
 """Of every envelope; another one whenever the layout of any changes."""
 
 _LARGEST_SEQ = 1 << 40
+MOST_INCARNATIONS = 1024
+"""Far from any use: so often a node can be started in one run."""
 
 Sequence = Annotated[int, Meta(ge=0, le=_LARGEST_SEQ)]
+Incarnation = Annotated[int, Meta(ge=0, le=MOST_INCARNATIONS - 1)]
+"""How often a node had been started in its run before it was started this time: 0, 1, …
+
+It tells the samples of a node that was started again from those of its earlier lives.
+"""
 Stamp = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -67,11 +74,12 @@ class Stamps(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Decision(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One output, with the digest of the model that made it. output: raw float32, little-endian.
 
-    batch: how many samples were decided together.
+    seq, incarnation: the sample's. batch: how many samples were decided together.
     """
 
     version: int
     seq: Sequence
+    incarnation: Incarnation
     decider: str
     digest: str
     output: bytes
@@ -84,7 +92,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     It is written by the device that sensed it, since the decision brings the stamps of every hop back. A sample without
     `arrived_ns` is lost. size_bytes, reply_bytes: MQTT payloads. label: raw float32. taken_ns: when a live sensor took
-    what the sample holds, which is then without label.
+    what the sample holds, which is then without label. incarnation: of the device when it sensed the sample.
     """
 
     node: str
@@ -99,6 +107,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reply_bytes: int | None = None
     decision: Decision | None = None
     taken_ns: int | None = None
+    incarnation: int = 0
 
     def columns(self) -> tuple[Any, ...]:
         """The values of `COLUMNS`."""
@@ -115,7 +124,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.arrived_ns,
         )
         if found is None:
-            return (*sensed, *_UNDECIDED, self.taken_ns)
+            return (*sensed, *_UNDECIDED, self.taken_ns, self.incarnation)
         by = found.stamps
         return (
             *sensed,
@@ -134,6 +143,7 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             found.output,
             found.batch,
             self.taken_ns,
+            self.incarnation,
         )
 
 
@@ -141,6 +151,7 @@ COLUMNS = (
     *("node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label", "arrived_ns"),
     *("forward_in_ns", "forward_out_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "replied_ns"),
     *("return_in_ns", "return_out_ns", "reply_bytes", "decider", "digest", "output", "batch", "taken_ns"),
+    "incarnation",
 )
 """The columns of `records.parquet`, a row a sample."""
 

@@ -99,6 +99,7 @@ class Stream:
         "_way",
         "device",
         "followers",
+        "incarnation",
         "last_arrival_ns",
         "pending",
         "plan",
@@ -116,9 +117,12 @@ class Stream:
         time: Time,
         rows: list[SampleRecord],
         expected: Expected | None = None,
+        incarnation: int = 0,
     ) -> None:
-        """rows: where a row is added for each sample that is decided or given up."""
+        """rows: where a row is added for each sample that is decided or given up. incarnation: of the device; one that
+        was started again goes on with what is due from then on."""
         self.device = device
+        self.incarnation = incarnation
         self.plan = plan
         self.tally = tally
         self.pending: dict[int, Pending] = {}
@@ -154,8 +158,9 @@ class Stream:
         self._end_ns = start_ns + int(duration_s * NS_PER_S)
         if self._cut_s is not None:
             self._cut_ns = start_ns + int((self._cut_s + _CUT_MARGIN_S) * NS_PER_S)
+        goes_on_ns = max(start_ns, self._now_ns()) if self.incarnation else start_ns
         if self._query_size is not None:
-            self._time.call_at(start_ns, partial(self._query, start_ns))
+            self._time.call_at(goes_on_ns, partial(self._query, goes_on_ns))
             return
         self._offsets = open_loop(
             self.plan.load,
@@ -165,11 +170,18 @@ class Stream:
             duration_s=duration_s,
             trace_s=trace_s,
         )
-        self._arm(next(self._offsets, None))
+        offset_ns = next(self._offsets, None)
+        while offset_ns is not None and start_ns + offset_ns < goes_on_ns:  # nobody was there to sense it
+            self._next_seq += 1
+            offset_ns = next(self._offsets, None)
+        self._arm(offset_ns)
 
     def decided(self, decision: Decision, arrived_ns: int, reply_bytes: int) -> None:
         """A decision came in."""
         seq = decision.seq
+        if decision.incarnation != self.incarnation:
+            self._decided_before_this_life(decision)
+            return
         pending = self.pending.pop(seq, None)
         if pending is None:
             if seq in self._given_up:
@@ -203,6 +215,7 @@ class Stream:
                 reply_bytes,
                 decision,
                 pending.taken_ns,
+                self.incarnation,
             )
         )
         for follower in self.followers:
@@ -274,6 +287,7 @@ class Stream:
                     p.size_bytes,
                     p.label,
                     taken_ns=p.taken_ns,
+                    incarnation=self.incarnation,
                 )
             )
         self.pending.clear()
@@ -282,6 +296,12 @@ class Stream:
     @property
     def _all_hopeless(self) -> bool:
         return all(seq in self._hopeless for seq in self.pending)
+
+    def _decided_before_this_life(self, decision: Decision) -> None:
+        if decision.incarnation < self.incarnation:
+            self.tally.outlived += 1
+        else:
+            self.tally.unexpected += 1
 
     def _note_time(self, took_ns: int) -> None:
         self.timeout.slowest_ns = max(self.timeout.slowest_ns, took_ns)
@@ -339,5 +359,14 @@ def decided_on_device(served: Served[tuple[Stream, int]], arrived_ns: int) -> No
         stamps = Stamps(
             request.received_ns, request.received_ns, served.started_ns, served.finished_ns, served.finished_ns
         )
-        decision = Decision(VERSION, seq, stream.device, served.digest, output.tobytes(), len(served.requests), stamps)
+        decision = Decision(
+            VERSION,
+            seq,
+            stream.incarnation,
+            stream.device,
+            served.digest,
+            output.tobytes(),
+            len(served.requests),
+            stamps,
+        )
         stream.decided(decision, arrived_ns, 0)

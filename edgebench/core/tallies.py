@@ -12,7 +12,8 @@ class Tally(msgspec.Struct):
 
     scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
     (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.
-    rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples in plain JSON.
+    outlived: decisions that reached a device of which an earlier life had sensed the sample. rejected, dropped: by
+    reason. forwarded: samples passed on towards the cloud. plain_json: samples in plain JSON.
     """
 
     scheduled: int = 0
@@ -21,6 +22,7 @@ class Tally(msgspec.Struct):
     duplicated: int = 0
     reordered: int = 0
     unexpected: int = 0
+    outlived: int = 0
     forwarded: int = 0
     plain_json: int = 0
     rejected: dict[str, int] = {}

@@ -222,6 +222,7 @@ class ThisMachine:
     def _start_node(self, order: StartNode) -> None:
         part, first = order.part, order.part.nodes[0]
         arguments = ["--cloud", order.control_url, "--work-dir", str(self._work_dir / first), "--lifeline"]
+        arguments += ["--incarnation", str(order.incarnation)]
         for node in part.nodes:
             arguments += ["--node", node]
         self._start(part, _PROGRAMS[part.kind], arguments, first, order.token)

@@ -73,11 +73,13 @@ class StartCloud(Frozen, frozen=True, tag="cloud"):
 
 
 class StartNode(Frozen, frozen=True, tag="node"):
-    """Start an edge node or a device agent, which waits for the cloud by itself."""
+    """Start an edge node or a device agent, which waits for the cloud by itself. incarnation: how often it has been
+    started before in this run."""
 
     part: Part
     control_url: str
     token: str
+    incarnation: int = 0
 
 
 class ServePaths(Frozen, frozen=True, tag="serve-paths"):

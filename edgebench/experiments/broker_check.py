@@ -109,6 +109,6 @@ def _sample_bytes(plan: WorkloadPlan, deployment: Deployment) -> int:
         quality = plan.compress.quality
         payload = max((compressed(x, quality) for x in dataset.test.x[:_COMPRESSED]), key=len)
     late = 1 << 62
-    sample = wire.Sample(wire.VERSION, 1 << 40, late, late, late, spec.dtype, spec.shape, None, memoryview(payload))
+    sample = wire.Sample(wire.VERSION, 1 << 40, 0, late, late, late, spec.dtype, spec.shape, None, memoryview(payload))
     longest = max(deployment.nodes, key=len)
     return len(wire.encode(wire.Forward(wire.VERSION, longest, late, late, memoryview(wire.encode(sample)))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import logging
 import os
 import secrets
@@ -35,6 +36,7 @@ _STEADY_S = 5.0
 """A connection that has stood for so long was none that a broker accepts only to break it."""
 _RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
+_ID_END_BYTES = 8
 
 REFUSED = "the broker refuses the connection"
 """How the reason of a connection that was refused begins."""
@@ -56,6 +58,13 @@ class _Client(paho.Client):
 def topic_matches(pattern: str, topic: str) -> bool:
     """Whether a subscription to `pattern`, which may hold `+` and `#`, brings what is published on a topic."""
     return bool(paho.topic_matches_sub(pattern, topic))
+
+
+def _end_of(client_id: str, session_key: str | None) -> str:
+    """What nobody else can guess."""
+    if session_key is None:
+        return secrets.token_hex(_ID_END_BYTES)
+    return hmac.digest(session_key.encode(), client_id.encode(), "sha256")[:_ID_END_BYTES].hex()
 
 
 def close_all(connections: Collection[Connection]) -> None:
@@ -86,13 +95,15 @@ class Connection:
         on_trouble: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
         clean_session: bool = False,
+        session_key: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
         (re)connection, and after each `subscribe`, once all subscriptions stand; `on_trouble`, instead of a line in
         the log, with the reason when a connection fails, is refused or breaks, or a subscription is refused.
-        clean_session: the broker forgets what it holds for this client when that is gone. tls: whom to trust, where the
-        broker is asked by TLS (None: as `Dial` has it)."""
+        clean_session: the broker forgets what it holds for this client when that is gone. session_key: a secret of the
+        node's that outlives this process, so that it finds its session when it is started again. tls: whom to trust,
+        where the broker is asked by TLS (None: as `Dial` has it)."""
         self._reactor = reactor
         self._broker = broker
         self._tls = tls
@@ -111,7 +122,7 @@ class Connection:
         self._left: socket.socket | None = None
         if broker.username is not None:
             # Whoever knows a client's id can take its place, and its session, with a login of its own.
-            client_id = f"{client_id}-{secrets.token_hex(8)}"
+            client_id = f"{client_id}-{_end_of(client_id, session_key)}"
         client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.password)

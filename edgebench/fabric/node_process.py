@@ -67,14 +67,18 @@ class NodeProcess:
         token: str,
         work_dir: Path,
         *,
+        incarnation: int = 0,
         cloud_patience_s: float = _CLOUD_PATIENCE_S,
         listening: socket.socket | None = None,
     ) -> None:
-        """control: used by the heartbeat thread alone from `start` on. cloud_patience_s: without an answer for so long,
-        the run is broken off. listening: where its site reaches an edge that serves files."""
+        """control: used by the heartbeat thread alone from `start` on. incarnation: how often these nodes have been
+        started before in this run, with the same `work_dir`; what they recorded there goes on. cloud_patience_s:
+        without an answer for so long, the run is broken off. listening: where its site reaches an edge that serves
+        files."""
         self.reactor = Reactor()
         self.plan = plan
         self.nodes = list(plan.nodes)
+        self.incarnation = incarnation
         self.listening = listening
         self.tallies: dict[str, dict[str, Tally]] = {node: {} for node in self.nodes}
         self.drained = False
@@ -237,7 +241,8 @@ class NodeProcess:
         totals = add_tallies(list(self.tallies.values()))
         ready = self.ready and self._clock.is_known
         waits = self._clock.wants if self.ready else self.waits()
-        return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits, dict(self._in_use))
+        in_use = dict(self._in_use)
+        return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits, in_use, self.incarnation)
 
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()
@@ -283,7 +288,7 @@ class NodeProcess:
             self.reactor.call_later(_FLUSH_S, self._flush_again)
 
     def _sample_usage(self) -> None:
-        self.write(Used(self.nodes, usage_now()))
+        self.write(Used(self.nodes, usage_now(), self.incarnation))
         self.write(Hiccuped(self.nodes[0], self._hiccups.take()))
         if (refused := self.refusals.news()) is not None:
             self.write(Refused(self.nodes[0], refused))
@@ -294,7 +299,7 @@ class NodeProcess:
         with self._entries_lock:
             entries, self._entries = self._entries, []
         at_ns = now_ns()
-        progress = [TallySnapshot(at_ns, node, tallies) for node, tallies in self.tallies.items()]
+        progress = [TallySnapshot(at_ns, node, tallies, self.incarnation) for node, tallies in self.tallies.items()]
         self._spool.write(*entries, *progress)
 
 
@@ -331,6 +336,9 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     parser.add_argument(
         "--node", required=True, action="append", metavar="NAME", help="a node to host; may be repeated"
     )
+    parser.add_argument(
+        "--incarnation", type=int, default=0, metavar="N", help="how often they have been started before in this run"
+    )
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="for records and fetched models")
     parser.add_argument("--lifeline", action="store_true", help="stop in good order when standard input ends")
     parser.add_argument("--listen-fd", type=int, metavar="FD", help="a listening socket, handed down, for its site")
@@ -345,7 +353,8 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
         args.work_dir.mkdir(parents=True, exist_ok=True)
         control, plan = join_run(args.cloud, args.node, token)
         listening = None if args.listen_fd is None else socket.socket(fileno=args.listen_fd)
-        host(NodeProcess(plan, control, token, args.work_dir, listening=listening), control, args.work_dir)
+        process = NodeProcess(plan, control, token, args.work_dir, incarnation=args.incarnation, listening=listening)
+        host(process, control, args.work_dir)
     except RunBrokenOffError:
         return EXIT_BROKEN_OFF
     except EdgebenchError as error:

@@ -36,11 +36,13 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TallySnapshot(msgspec.Struct, frozen=True, tag="progress"):
-    """A snapshot of a node's counts (cumulative); the last one in a spool is what is known of the node."""
+    """A snapshot of a node's counts (cumulative); the last one of each incarnation in a spool is what is known of the
+    node."""
 
     at_ns: int
     node: str
     tallies: dict[str, Tally]
+    incarnation: int = 0
 
 
 class SampleRows(msgspec.Struct, frozen=True, tag="rows"):
@@ -56,10 +58,11 @@ class Swapped(msgspec.Struct, frozen=True, tag="swap"):
 
 
 class Used(msgspec.Struct, frozen=True, tag="usage"):
-    """The use of the machine by the process that hosts these nodes."""
+    """The use of the machine by the process that hosts these nodes, in this incarnation."""
 
     nodes: list[str]
     usage: Usage
+    incarnation: int = 0
 
 
 class Closed(msgspec.Struct, frozen=True, tag="closed"):

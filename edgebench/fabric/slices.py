@@ -102,7 +102,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """A process to the cloud, twice a second: it is there, it is ready to start or not, it has drained or not.
 
     totals: the sums of its nodes' counts by workload. waits: what it still waits for, where that is unusual. in_use:
-    workload that it decides -> digest of the model that it decides with.
+    workload that it decides -> digest of the model that it decides with. incarnation: how often its nodes had been
+    started before.
     """
 
     nodes: list[str]
@@ -112,6 +113,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     refused: tuple[Refusal, ...] = ()
     waits: str = ""
     in_use: dict[str, str] = {}
+    incarnation: int = 0
 
 
 class RunState(msgspec.Struct, frozen=True):

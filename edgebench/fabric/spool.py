@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,19 @@ import msgspec
 
 from edgebench.fabric.records import Entry
 
+_HEAD_BYTES = 4
+
 
 class Spool:
-    """An append-only file of entries. What was flushed survives the death of its writer."""
+    """An append-only file of entries. What was flushed survives the death of its writer.
+
+    One that is there already, of a part that was started again, goes on after its last whole entry.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.exists():
+            os.truncate(path, sum(_HEAD_BYTES + len(body) for body in _bodies(path)))
         self._file = path.open("ab")
         self._encoder = msgspec.msgpack.Encoder()
         self._lock = threading.Lock()
@@ -25,7 +33,7 @@ class Spool:
         with self._lock:
             for entry in entries:
                 body = self._encoder.encode(entry)
-                self._file.write(len(body).to_bytes(4, "big") + body)
+                self._file.write(len(body).to_bytes(_HEAD_BYTES, "big") + body)
             self._file.flush()
 
     def close(self) -> None:
@@ -35,11 +43,14 @@ class Spool:
 
 def read_spool(path: Path) -> Iterator[Entry]:
     """The entries of a spool, up to where a killed writer broke off."""
-    decoder = msgspec.msgpack.Decoder(Entry)
+    yield from map(msgspec.msgpack.Decoder(Entry).decode, _bodies(path))
+
+
+def _bodies(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while len(head := file.read(4)) == 4:
+        while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
             size = int.from_bytes(head, "big")
             body = file.read(size)
             if len(body) < size:
                 return
-            yield decoder.decode(body)
+            yield body

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgebench.core import samples
 from edgebench.core.intake import Accepted
-from edgebench.core.samples import Decision, RejectedError, Sequence, Stamp
+from edgebench.core.samples import Decision, Incarnation, RejectedError, Sequence, Stamp
 from edgebench.fabric.pictures import JPEG, decompressed, picture_size
 from edgebench.inference.spec import Manifest, TensorSpec
 
@@ -31,11 +31,13 @@ _LARGEST_OUTPUT_BYTES = 4 * 65_536
 class Sample(msgspec.Struct, frozen=True, array_like=True):
     """One input. payload: the raw tensor in C order, little-endian, of `dtype` and `shape`.
 
-    A `dtype` of `jpeg` says that it is a JPEG file of the tensor of this shape, see `pictures`.
+    incarnation: of the device; `seq` counts anew in each. A `dtype` of `jpeg` says that it is a JPEG file of the tensor
+    of this shape, see `pictures`.
     """
 
     version: int
     seq: Sequence
+    incarnation: Incarnation
     scheduled_ns: Stamp
     captured_ns: Stamp
     sent_ns: Stamp
@@ -122,7 +124,7 @@ class SampleReader:
             plain, x = self.plain(payload)
             return Accepted(x, None, plain.id)
         sample, x = self.envelope(payload)
-        return Accepted(x, sample.seq)
+        return Accepted(x, sample.seq, None, sample.incarnation)
 
     def envelope(self, payload: bytes | memoryview) -> tuple[Sample, NDArray[Any]]:
         """An envelope and its tensor (a view, where it is not compressed), of the spec and finite.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
+from edgebench.core.samples import MOST_INCARNATIONS
 from edgebench.errors import EdgebenchError
 from edgebench.results.observations import Observations
 from edgebench.results.sample_figures import Latency
@@ -48,13 +49,14 @@ _INSTEAD = [(name, later) for later, name in itertools.pairwise(_WAY_THERE)]
 _INSTEAD += [("return_in_ns", "finished_ns"), ("return_out_ns", "return_in_ns")]
 """A stamp, and the one that it falls together with where it is absent."""
 _STAMPS = (*_BOUNDARIES, "captured_ns", "taken_ns")
-_INTS = ("seq", "batch", "size_bytes")
+_INTS = ("seq", "incarnation", "batch", "size_bytes")
 NEEDED = (*_STAMPS, *_INTS, "node", "workload", "decider", "digest", "label", "output")
 """What of `records.parquet` the figures are made of."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-_SEQ_BITS = 44
+_SEQ_BITS = 34
+_KEY_BITS = _SEQ_BITS + (MOST_INCARNATIONS - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class SampleChunk:
     """Some samples of one workload.
 
     ns: name of a stamp -> int64 [sample] on the server's clock, `ABSENT` where there is none. ints: likewise seq,
-    batch, size_bytes. codes: of node, decider, digest [sample] into `names`, `ABSENT` where there is none.
+    incarnation, batch, size_bytes. codes: of node, decider, digest [sample] into `names`, `ABSENT` where there is none.
     outputs, labels: pyarrow lists of float32 [sample]. crossed: what is not known of the stamps, where they are of
     several machines.
     """
@@ -128,7 +130,8 @@ class SampleChunk:
         place = np.array([places.get(name, ABSENT) for name in self.names["node"]], np.int64)
         if not len(self):
             return np.zeros(0, np.int64)
-        return (place[self.codes["node"]] << _SEQ_BITS) | self.ints["seq"]
+        count = (self.ints["incarnation"] << _SEQ_BITS) | self.ints["seq"]
+        return (place[self.codes["node"]] << _KEY_BITS) | count
 
     def own_ns(self, name: str) -> Ints:
         """A stamp of the device by its own clock [sample]: what lies between two of one device, whatever their samples,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from edgebench.core.device import Moved
 from edgebench.core.samples import SampleRecord
-from edgebench.core.tallies import Tally
+from edgebench.core.tallies import Tally, add_tallies
 from edgebench.fabric.records import (
     AppMetrics,
     Began,
@@ -105,11 +105,12 @@ class _Gathered:
         self.time = time
         self._opened = Opened(0, {})
         self._began: Began | None = None
-        self._tallies: dict[str, dict[str, Tally]] = {}
+        self._tallies: dict[str, dict[int, dict[str, Tally]]] = {}
+        """Node -> incarnation -> workload -> counts."""
         self._counted_ns: dict[str, int] = {}
         """Machine -> when a node of it last wrote its counts down, on its own clock."""
         self._swaps: list[Swap] = []
-        self._usage: dict[str, list[Usage]] = {}
+        self._usage: dict[str, dict[int, list[Usage]]] = {}
         self._hosts_of: dict[str, list[str]] = {}
         self._closed: set[str] = set()
         self._models: list[ModelEvent] = []
@@ -139,8 +140,8 @@ class _Gathered:
         if isinstance(entry, Elsewhere):
             machine, entry = entry.machine, entry.entry
         match entry := self.time.entry(machine, entry):
-            case TallySnapshot(at_ns=at_ns, node=node, tallies=tallies):
-                self._tallies[node] = tallies
+            case TallySnapshot(at_ns=at_ns, node=node, tallies=tallies, incarnation=incarnation):
+                self._tallies.setdefault(node, {})[incarnation] = tallies
                 self._counted_ns[machine] = max(at_ns, self._counted_ns.get(machine, at_ns))
             case Swapped(swap=swap):
                 self._swaps.append(swap)
@@ -161,8 +162,8 @@ class _Gathered:
 
     def _take_of_machine(self, machine: str, entry: Used | Closed | HostUsed | Hiccuped) -> None:
         match entry:
-            case Used(nodes=nodes, usage=usage):
-                self._usage.setdefault(nodes[0], []).append(usage)
+            case Used(nodes=nodes, usage=usage, incarnation=incarnation):
+                self._usage.setdefault(nodes[0], {}).setdefault(incarnation, []).append(usage)
                 self._hosts_of[nodes[0]] = nodes
                 self._machine_of[nodes[0]] = machine
             case Closed(nodes=nodes, versions=versions):
@@ -217,9 +218,12 @@ class _Gathered:
             started_ns=self._began.start_ns if self._began else None,
             ended_ns=self._ended_ns(),
             command_started_ns=self._opened.command_started_ns,
-            tallies=self._tallies,
+            tallies={node: add_tallies(lives.values()) for node, lives in self._tallies.items()},
             swaps=sorted(self._swaps, key=lambda swap: (swap.swapped_ns, swap.node, swap.workload)),
-            usage={name: self.time.usage(self._machine_of[name], used) for name, used in self._usage.items()},
+            usage={
+                name: self.time.usage(self._machine_of[name], _one_after_another(lives.values()))
+                for name, lives in self._usage.items()
+            },
             hosts_of=self._hosts_of,
             closed=sorted(self._closed),
             models=sorted(self._models, key=lambda event: event.ready_ns),
@@ -301,4 +305,13 @@ class _Gathered:
         return relays + [part for part, nodes in nodes_of.items() if any(map(self._counts_some, nodes))]
 
     def _counts_some(self, node: str) -> bool:
-        return any(tally != Tally() for tally in self._tallies.get(node, {}).values())
+        return any(tally != Tally() for life in self._tallies.get(node, {}).values() for tally in life.values())
+
+
+def _one_after_another(lives: Iterable[list[Usage]]) -> list[Usage]:
+    """The use of the machine by the lives of a process: each goes on from where the last one ended."""
+    joined: list[Usage] = []
+    for life in lives:
+        before_s = joined[-1].cpu_s if joined else 0.0
+        joined += [msgspec.structs.replace(usage, cpu_s=before_s + usage.cpu_s) for usage in life]
+    return joined

@@ -38,7 +38,7 @@ CHUNK_BYTES = 1 << 26
 
 _STRINGS = ("node", "workload", "decider", "digest")
 _VECTORS = ("label", "output")
-_SMALL = ("size_bytes", "reply_bytes", "batch")
+_SMALL = ("size_bytes", "reply_bytes", "batch", "incarnation")
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from cloud.run_status import RunStatus
@@ -50,6 +51,24 @@ def test_only_devices_have_to_drain() -> None:
         await asyncio.sleep(0)
         assert not drained.done()
         status.beat(Heartbeat(["bed-0"], ready=True, drained=True))
+        await asyncio.wait_for(drained, 5.0)
+
+    asyncio.run(course())
+
+
+def test_a_device_that_was_started_again_is_waited_for_and_counts_on() -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0"], edges=["ward"])
+        beat = Heartbeat(["bed-0"], ready=True, drained=True, totals={"watch": Tally(sent=3)})
+        status.beat(beat)
+        status.died(["bed-0"])
+        again = msgspec.structs.replace(beat, drained=False, totals={"watch": Tally(sent=2)}, incarnation=1)
+        status.beat(again)
+        drained = asyncio.ensure_future(status.all_drained())
+        await asyncio.sleep(0)
+        assert not drained.done()
+        assert status.live().totals["watch"].sent == 5
+        status.beat(msgspec.structs.replace(again, drained=True))
         await asyncio.wait_for(drained, 5.0)
 
     asyncio.run(course())

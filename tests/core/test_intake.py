@@ -40,6 +40,16 @@ def test_what_comes_by_another_edge_is_no_duplicate() -> None:
     assert tally.duplicated == 1
 
 
+def test_a_device_that_was_started_again_counts_anew_from_wherever_its_schedule_is() -> None:
+    tally = Tally()
+    intake = expecting(tally)
+    assert intake.take("bed-0", Payloads.of(0)) is not None
+    assert intake.take("bed-0", Payloads.of(500_000, incarnation=1)) is not None
+    assert intake.take("bed-0", Payloads.of(0, incarnation=1)) is None
+    assert intake.take("bed-0", Payloads.of(1)) is not None
+    assert (tally.duplicated, tally.rejected) == (1, {})
+
+
 def test_a_sequence_tells_new_late_and_repeated_samples_apart() -> None:
     tracker = SequenceTracker()
     assert [tracker.see(seq) for seq in (0, 1, 4, 2, 2, 3, 4, 5, 0)] == [

@@ -16,13 +16,15 @@ from tests.core.ward import Bed, Numbers, ms, plan
 S = 1_000_000_000
 
 
-def bed_with(load: Load, service_ms: float = 1.0, expected: Expected | None = None, *, keep: bool = False) -> Bed:
+def bed_with(
+    load: Load, service_ms: float = 1.0, expected: Expected | None = None, *, keep: bool = False, incarnation: int = 0
+) -> Bed:
     one_by_one = plan(load=load, batch=Batch(max_batch=1))
-    return Bed(one_by_one, lambda _size: service_ms, expected, keep=keep)
+    return Bed(one_by_one, lambda _size: service_ms, expected, keep=keep, incarnation=incarnation)
 
 
-def decision(seq: int, decider: str = "ward") -> Decision:
-    return Decision(VERSION, seq, decider, "d" * 64, b"", 1, Stamps(1, 1, 1, 1, 1))
+def decision(seq: int, decider: str = "ward", incarnation: int = 0) -> Decision:
+    return Decision(VERSION, seq, incarnation, decider, "d" * 64, b"", 1, Stamps(1, 1, 1, 1, 1))
 
 
 def test_a_sample_is_written_down_with_every_stamp_of_its_way() -> None:
@@ -77,6 +79,34 @@ def test_an_offline_load_waits_with_the_sensor_while_its_way_is_backed_up() -> N
     assert bed.tally.scheduled == 100  # in two turns, since one sends 64 at most
     bed.time.run()
     assert len(bed.rows) == 100
+
+
+def test_a_device_that_was_started_again_goes_on_with_its_schedule_where_that_is_by_then() -> None:
+    bed = bed_with(Trace(file=""), incarnation=2)
+    bed.time.run(ms(250))
+    bed.begin(trace_s=[0.0, 0.1, 0.2, 0.3, 0.4])
+    bed.time.run()
+    assert [(row.seq, row.incarnation, row.scheduled_ns) for row in bed.rows] == [(3, 2, ms(300)), (4, 2, ms(400))]
+    assert (bed.tally.scheduled, bed.ward.tally.duplicated, bed.ward.tally.rejected) == (2, 0, {})
+
+
+def test_a_closed_loop_of_a_device_that_was_started_again_begins_then() -> None:
+    bed = bed_with(SingleStream(), service_ms=5.0, incarnation=1)
+    bed.time.run(ms(500))
+    bed.begin(duration_s=0.515)
+    bed.time.run()
+    assert [(row.seq, row.scheduled_ns) for row in bed.rows] == [(0, ms(500)), (1, ms(510))]
+
+
+def test_a_decision_on_a_sample_of_an_earlier_life_is_counted_apart() -> None:
+    bed = bed_with(Trace(file=""), incarnation=1)
+    bed.begin(trace_s=[0.5])
+    bed.time.run(ms(501))
+    bed.stream.decided(decision(0, incarnation=0), ms(502), 100)
+    bed.stream.decided(decision(0, incarnation=2), ms(502), 100)
+    assert (bed.tally.decided, bed.tally.outlived, bed.tally.unexpected) == (0, 1, 1)
+    bed.time.run()
+    assert [(row.seq, row.incarnation) for row in bed.rows] == [(0, 1)]
 
 
 def test_a_decision_that_comes_again_or_that_nobody_asked_for_is_counted_apart() -> None:

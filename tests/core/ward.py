@@ -57,16 +57,17 @@ class Numbers:
 
 
 class Payloads:
-    """What is sent: the sequence number in the first 8 bytes."""
+    """What is sent: the sequence number in the first 8 bytes, the incarnation in 2."""
 
     @staticmethod
-    def of(seq: int) -> bytes:
-        return seq.to_bytes(8, "big") + bytes(SAMPLE_BYTES - 8)
+    def of(seq: int, incarnation: int = 0) -> bytes:
+        return seq.to_bytes(8, "big") + incarnation.to_bytes(2, "big") + bytes(SAMPLE_BYTES - 10)
 
     def read(self, payload: bytes | memoryview) -> Accepted:
-        if len(payload) < 8:
+        if len(payload) < 10:
             raise RejectedError("not-a-sample")
-        return Accepted(np.zeros(2, np.float32), int.from_bytes(payload[:8], "big"))
+        seq, incarnation = int.from_bytes(payload[:8], "big"), int.from_bytes(payload[8:10], "big")
+        return Accepted(np.zeros(2, np.float32), seq, None, incarnation)
 
 
 class LinkWay:
@@ -82,8 +83,8 @@ class LinkWay:
         self._time = time
         self._keep = keep
 
-    def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
-        payload = Payloads.of(seq)
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
+        payload = Payloads.of(seq, stream.incarnation)
         sent = self.held or self._send(payload)
         kept = payload if self._keep else b""
         return Pending(
@@ -181,6 +182,7 @@ class Bed:
         expected: Expected | None = None,
         *,
         keep: bool = False,
+        incarnation: int = 0,
     ) -> None:
         workload = workload or plan()
         self.time = VirtualTime()
@@ -192,7 +194,7 @@ class Bed:
         self.tally = Tally()
         self.way = LinkWay(self.up, self.ward.decider, Origin("bed"), self.time, keep)
         self.stream = answers.to = Stream(
-            "bed", workload, Numbers(), self.way, self.tally, self.time, self.rows, expected
+            "bed", workload, Numbers(), self.way, self.tally, self.time, self.rows, expected, incarnation
         )
 
     def begin(self, duration_s: float = 1.0, trace_s: list[float] | None = None) -> None:

@@ -39,6 +39,8 @@ class Noting:
 class Ward:
     """An edge with one workload, in these roles."""
 
+    incarnation = 0
+
     def __init__(self, roles: Roles) -> None:
         ward = NodePlan("ward", "ward", "edge", "host", "cloud", (*roles.decided, *roles.forwarded, *roles.on_device))
         workload = plan(deciders=dict.fromkeys(ward.children, "ward"))
@@ -61,7 +63,7 @@ class Ward:
 
     def sample(self) -> bytes:
         payload = np.zeros(2, np.float32).data.cast("B")
-        return wire.encode(wire.Sample(wire.VERSION, 0, 1, 2, 3, "float32", (2,), None, payload))
+        return wire.encode(wire.Sample(wire.VERSION, 0, 0, 1, 2, 3, "float32", (2,), None, payload))
 
 
 def test_a_model_is_brought_to_the_devices_only_where_one_decides_itself() -> None:

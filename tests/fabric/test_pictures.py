@@ -86,7 +86,7 @@ def test_another_picture_or_none_is_refused(payload: memoryview) -> None:
 
 
 def envelope(payload: bytes, shape: tuple[int, ...] = (64, 48, 3), dtype: str = JPEG) -> bytes:
-    return wire.encode(wire.Sample(wire.VERSION, 0, 1, 2, 3, dtype, shape, None, memoryview(payload)))
+    return wire.encode(wire.Sample(wire.VERSION, 0, 0, 1, 2, 3, dtype, shape, None, memoryview(payload)))
 
 
 def test_a_node_takes_a_picture_raw_or_compressed() -> None:

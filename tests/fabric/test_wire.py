@@ -21,7 +21,7 @@ def envelope(
 ) -> bytes:
     payload = np.ascontiguousarray(x).data.cast("B")
     return wire.encode(
-        wire.Sample(wire.VERSION, seq, 10, 20, 30, dtype, x.shape if shape is None else shape, (1.0,), payload)
+        wire.Sample(wire.VERSION, seq, 2, 10, 20, 30, dtype, x.shape if shape is None else shape, (1.0,), payload)
     )
 
 
@@ -30,8 +30,9 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 def test_an_envelope_gives_back_the_tensor_and_its_stamps() -> None:
     sample, x = READER.envelope(envelope(X, seq=7))
-    assert (sample.seq, sample.scheduled_ns, sample.captured_ns, sample.sent_ns, sample.label) == (
+    assert (sample.seq, sample.incarnation, sample.scheduled_ns, sample.captured_ns, sample.sent_ns, sample.label) == (
         7,
+        2,
         10,
         20,
         30,
@@ -57,8 +58,8 @@ def test_an_envelope_costs_few_bytes_beside_its_tensor() -> None:
         (envelope(np.full((2, 3), np.inf, np.float32)), "not-finite"),
         (b"\x00" * 5000, "too-large"),
         (wire.encode([1, 0, 0, 0, 0, "float32", [2, 3], None, b""]), "wrong-version"),
-        (wire.encode([3, "of a layout to come"]), "wrong-version"),
-        (wire.encode([wire.VERSION, -1, 0, 0, 0, "float32", [2, 3], None, b""]), "not-a-sample"),
+        (wire.encode([wire.VERSION + 1, "of a layout to come"]), "wrong-version"),
+        (wire.encode([wire.VERSION, -1, 0, 0, 0, 0, "float32", [2, 3], None, b""]), "not-a-sample"),
     ],
 )
 def test_what_is_no_envelope_is_rejected_with_its_reason(payload: bytes, reason: str) -> None:
@@ -116,7 +117,7 @@ def test_a_sample_in_either_form_is_taken_for_what_it_is() -> None:
 
 
 STAMPS = Stamps(1, 2, 3, 4, 5)
-DECISION = wire.encode(Decision(wire.VERSION, 7, "ward-0", "d" * 64, bytes(4), 1, STAMPS))
+DECISION = wire.encode(Decision(wire.VERSION, 7, 0, "ward-0", "d" * 64, bytes(4), 1, STAMPS))
 PARSERS: list[tuple[Callable[[bytes], object], bytes, str]] = [
     (wire.parse_decision, DECISION, "not-a-decision"),
     (wire.parse_forward, wire.encode(wire.Forward(wire.VERSION, "bed-0", 1, 2, memoryview(b"x"))), "not-a-forward"),

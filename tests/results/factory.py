@@ -104,7 +104,7 @@ def row(seq: int, due_ms: float, hops_ms: tuple[float, ...] = (1, 3, 2, 4, 5), *
         label=raw([float(seq % 2)]),
         arrived_ns=at_ms(finished + downlink),
         reply_bytes=120,
-        decision=Decision(1, seq, "ward-0", FIRST, raw([0.9 if seq % 2 else 0.1]), 1, stamps),
+        decision=Decision(1, seq, 0, "ward-0", FIRST, raw([0.9 if seq % 2 else 0.1]), 1, stamps),
     )
     return changed(sample, **changes)
 

@@ -11,6 +11,7 @@ import pytest
 from edgebench.clock import NS_PER_S
 from edgebench.core.clocks import Exchange
 from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     Began,
     Brokered,
@@ -24,6 +25,8 @@ from edgebench.fabric.records import (
     SampleRows,
     TallySnapshot,
     TookPart,
+    Usage,
+    Used,
 )
 from edgebench.fabric.spool import Spool
 from edgebench.results import rundir
@@ -45,6 +48,27 @@ def _spools(run_dir: Path, rows: int) -> None:
     for first in range(0, rows, ENTRY_ROWS):
         spool.write(SampleRows([msgspec.structs.replace(LARGE, seq=first + n) for n in range(ENTRY_ROWS)]))
     spool.close()
+
+
+def test_the_records_of_both_lives_of_a_process_are_joined(tmp_path: Path) -> None:
+    _spools(tmp_path, 0)
+    path = tmp_path / UPLOADS / "bed-0.spool"
+    for incarnation, (decided, cpu_s) in enumerate(((3, 1.5), (2, 0.5))):
+        spool = Spool(path)  # as its next life opens it
+        spool.write(
+            SampleRows([msgspec.structs.replace(LARGE, seq=n, incarnation=incarnation) for n in range(decided)]),
+            TallySnapshot(0, "bed-0", {"death-risk": Tally(decided=1)}, incarnation),
+            TallySnapshot(0, "bed-0", {"death-risk": Tally(decided=decided)}, incarnation),
+            Used(["bed-0"], Usage(NS_PER_S, cpu_s, 1_000_000), incarnation),
+        )
+        spool.close()
+        with path.open("ab") as file:
+            file.write(b"\0\0\1\0cut off by SIGKI")
+    observations = collect(tmp_path)
+    assert observations.tallies["bed-0"]["death-risk"].decided == 5
+    assert [usage.cpu_s for usage in observations.usage["bed-0"]] == [1.5, 2.0]
+    records = rundir.read_records(tmp_path).select(["seq", "incarnation"]).to_pylist()
+    assert [(row["seq"], row["incarnation"]) for row in records] == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
 
 
 def test_no_more_than_a_chunk_of_a_run_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def rubbish() -> Iterator[bytes]:
 
     def envelope(x: np.ndarray, dtype: str = "float32", shape: tuple[int, ...] = SHAPE) -> bytes:
         return wire.encode(
-            wire.Sample(wire.VERSION, 0, 1, 2, 3, dtype, shape, None, np.ascontiguousarray(x).data.cast("B"))
+            wire.Sample(wire.VERSION, 0, 0, 1, 2, 3, dtype, shape, None, np.ascontiguousarray(x).data.cast("B"))
         )
 
     not_finite = good.copy()
