@@ -18,22 +18,24 @@ from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks import sources
 from edgebench.tasks.classifier import Classifier
+from edgebench.tasks.files import read_text
 from edgebench.tasks.task import Dataset, DataSource, ModelInfo, Size, Split
-from edgebench.tasks.text import read_text
 
 if TYPE_CHECKING:
     import keras
 
 NAME = "UCI occupancy detection"
-FILES = ("occupancy_datatraining.txt", "occupancy_datatest.txt", "occupancy_datatest2.txt")
+FILES = ("datatraining.txt", "datatest.txt", "datatest2.txt")
 """As published: to train on, and two tests; the first of them is `valid` here, the second `test`."""
 HOW_TO_GET = (
     "the UCI occupancy detection data (CC BY 4.0, https://archive.ics.uci.edu/dataset/357/): datatraining.txt, "
-    "datatest.txt and datatest2.txt, with `occupancy_` before their names, in occupancy/"
+    "datatest.txt and datatest2.txt in occupancy/"
 )
 COLUMNS = ("Temperature", "Humidity", "Light", "CO2", "HumidityRatio")
 STEPS = 10
 """Minutes of a sample."""
+_PREFIX = "occupancy_"
+"""Before their names in copies of them that are about."""
 _EVERY = 5
 """A sample begins every so many minutes."""
 _HOUR = 60 // _EVERY
@@ -52,7 +54,7 @@ class Occupancy(Classifier):
 
     def sources(self) -> Sequence[DataSource]:
         """See `Task.sources`."""
-        return (DataSource(NAME, "occupancy", FILES[:1], HOW_TO_GET, _load),)
+        return (DataSource(NAME, "occupancy", (FILES[0], _PREFIX + FILES[0]), HOW_TO_GET, _load),)
 
     def load(self, data: Path | None, *, seed: int) -> Dataset:
         """See `Task.load`. A group is an hour."""
@@ -80,22 +82,33 @@ class Occupancy(Classifier):
 
 
 def _load(folder: Path) -> Dataset:
-    splits = [_windows(*_read(folder / name), first=1_000_000 * place) for place, name in enumerate(FILES)]
+    prefix = "" if (folder / FILES[0]).exists() else _PREFIX
+    splits = [_windows(*_read(folder / (prefix + name)), first=1_000_000 * place) for place, name in enumerate(FILES)]
     train, valid, test = splits
     return Dataset(source=NAME, real=True, features=COLUMNS, train=train, valid=valid, test=test)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Values [minute, 5] and whether anybody was there [minute]."""
+    names = (*COLUMNS, "Occupancy")
+    numbers = []
     try:
         with io.StringIO(read_text(path, HOW_TO_GET), newline="") as file:
-            rows = list(csv.DictReader(file))
-        values = np.array([[float(row[column]) for column in COLUMNS] for row in rows], np.float32)
-        present = np.array([float(row["Occupancy"]) for row in rows], np.float32)
-    except KeyError as error:
-        raise DataError(f"{path}: no column {error}; fetch {HOW_TO_GET} again") from error
-    except (csv.Error, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not numbers in columns ({error}); fetch {HOW_TO_GET} again") from error
+            reader = csv.reader(file)
+            header = next(reader, [])
+            lacking = [name for name in names if name not in header]
+            if lacking:
+                raise DataError(f"{path}: no column '{lacking[0]}'; fetch {HOW_TO_GET} again")
+            for row in filter(None, reader):
+                # As published, each row begins with its number, which has no name in the header.
+                named = dict(zip(header, row[len(row) > len(header) :], strict=True))
+                numbers.append([float(named[name]) for name in names])
+    except (csv.Error, ValueError) as error:
+        raise DataError(
+            f"{path}, line {len(numbers) + 2}: not numbers in columns ({error}); fetch {HOW_TO_GET} again"
+        ) from error
+    rows = np.array(numbers, np.float32).reshape(-1, len(names))
+    values, present = rows[:, :-1], rows[:, -1]
     if len(values) < STEPS:
         raise DataError(f"{path}: {len(values)} minutes, fewer than {STEPS}; fetch {HOW_TO_GET} again")
     return values, present

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.inference.spec import TensorSpec
+from edgebench.tasks.files import folders, holds
 
 if TYPE_CHECKING:
     import keras
@@ -114,13 +115,13 @@ class DataSource:
     def _places(self, data: Path) -> Iterator[Path]:
         yield data
         yield data / self.folder
-        for child in sorted(path for path in data.iterdir() if path.is_dir()):
+        for child in folders(data):
             yield child / self.folder
             if child.name not in self.never_in:
                 yield child
 
     def _tells(self, folder: Path) -> bool:
-        return any(next(folder.glob(marker), None) is not None for marker in self.markers)
+        return any(holds(folder, marker) for marker in self.markers)
 
 
 class Epoch(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.models import outputs_of
 from edgebench.tasks.occupancy import COLUMNS, FILES, TASK
 from edgebench.tasks.task import FitOptions
+from tests.tasks.leftovers import strew
 
 HEAD = ",".join(f'"{name}"' for name in ("Date", *COLUMNS, "Occupancy"))
 
@@ -28,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     place.mkdir()
     for name, minutes in zip(FILES, (100, 40, 60), strict=True):
         write(place, name, minutes)
+    strew(tmp_path)
     return place
 
 
@@ -38,6 +40,27 @@ def test_a_sample_is_ten_minutes_and_its_label_that_of_the_last(folder: Path) ->
     assert data.train.x[1, :, 0].tolist() == list(range(5, 15))
     assert data.train.y[:2].ravel().tolist() == [1.0, 0.0]
     assert [len(data.valid), len(data.test)] == [7, 11]
+
+
+@pytest.mark.parametrize("prefix", ["", "occupancy_"])
+def test_rows_may_begin_with_a_number_that_has_no_name_and_files_with_one_as_they_are_published(
+    folder: Path, prefix: str
+) -> None:
+    named = TASK.load(folder, seed=0)
+    for name in FILES:
+        head, *rows = (folder / name).read_text().splitlines()
+        (folder / name).write_text("\n".join([head, *(f'"{n}",{row}' for n, row in enumerate(rows, 1))]))
+        (folder / name).rename(folder / f"{prefix}{name}")
+    numbered = TASK.load(folder.parent, seed=0)
+    assert np.array_equal(numbered.train.x, named.train.x)
+    assert np.array_equal(numbered.test.y, named.test.y)
+
+
+def test_a_row_that_is_cut_off_is_named(folder: Path) -> None:
+    with (folder / FILES[2]).open("a") as file:
+        file.write('\n"2015-02-02 14:19:00",61,26.5')
+    with pytest.raises(DataError, match=r"datatest2.txt, line 62: not numbers in columns"):
+        TASK.load(folder, seed=0)
 
 
 def test_a_group_is_an_hour_and_stands_in_one_split(folder: Path) -> None:
@@ -52,9 +75,9 @@ def test_a_group_is_an_hour_and_stands_in_one_split(folder: Path) -> None:
     ("change", "message"),
     [
         (lambda path: path.unlink(), "missing; it belongs to"),
-        (lambda path: path.write_bytes(path.read_text().encode("utf-16")), "no text in UTF-8 .byte 0"),
+        (lambda path: path.write_bytes(path.read_text().encode("utf-16")), "line 1: a byte that is no UTF-8"),
         (lambda path: path.write_text("a,b\n1,2\n"), "no column 'Temperature'"),
-        (lambda path: path.write_text(path.read_text().replace("26.5", "wet")), "not numbers in columns .*wet"),
+        (lambda path: path.write_text(path.read_text().replace("26.5", "wet")), "line 2: not numbers in columns .*wet"),
         (lambda path: path.write_text(HEAD + "\n"), "0 minutes, fewer than 10"),
     ],
 )

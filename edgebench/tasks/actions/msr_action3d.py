@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from edgebench.errors import DataError
 from edgebench.tasks.actions.skeletons import JOINTS, normalised, to_bytes
 from edgebench.tasks.cache import Arrays, cached
+from edgebench.tasks.files import listed, read_text
 from edgebench.tasks.task import Dataset, Split
-from edgebench.tasks.text import read_text
 
 NAME = "MSR-Action3D"
 FOLDER = "msr-action3d"
@@ -53,7 +53,7 @@ def load(folder: Path) -> Dataset:
 
     Raises DataError for a file that is no sequence of skeletons, and where one of the splits would be empty.
     """
-    files = sorted(file for marker in MARKERS for file in folder.glob(marker) if file.name[:11] not in LEFT_OUT)
+    files = sorted(file for marker in MARKERS for file in listed(folder, marker) if file.name[:11] not in LEFT_OUT)
     arrays = cached("msr-action3d", _VERSION, files, lambda: _parsed(files)) if files else {}
     splits = {}
     for name, people in (("train", _TRAIN), ("valid", _VALID), ("test", None)):

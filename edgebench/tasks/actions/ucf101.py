@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
+from edgebench.tasks.files import read_text
 from edgebench.tasks.splits import share_of
 from edgebench.tasks.task import Dataset, Split
-from edgebench.tasks.text import read_text
 
 if TYPE_CHECKING:
     import av

@@ -13,9 +13,9 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.faces.labels import labels_of
 from edgebench.tasks.faces.pictures import is_grey, read_face
+from edgebench.tasks.files import folders, listed, read_text
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, DataSource, Split
-from edgebench.tasks.text import read_text
 
 FEWEST_PEOPLE = 20
 TEST_PEOPLE = 10
@@ -39,6 +39,9 @@ LFW_HOW = (
 PEOPLE = "a folder of people"
 PEOPLE_HOW = "your own pictures of 20 or more people, a folder each, in faces/"
 
+_LFW_PICTURES = ("lfw", "lfw_funneled", "lfw-funneled", "lfw-deepfunneled")
+"""What the archives unpack into; scikit-learn puts the list beside it, in `lfw_home/`."""
+_LFW_MARKERS = ("pairs.txt", "Aaron_Eckhart", *(f"{place}/Aaron_Eckhart" for place in _LFW_PICTURES))
 LFW_SHARE = 0.55
 """Of an LFW picture, so much of its middle is the face."""
 LFW_TEST_FOLDS = 5
@@ -48,7 +51,13 @@ LFW_TEST_FOLDS = 5
 def sources() -> tuple[DataSource, ...]:
     """The layouts, the preferred one first."""
     return (
-        DataSource(LFW, "lfw", ("pairs.txt", "Aaron_Eckhart"), LFW_HOW, load_lfw),
+        DataSource(
+            LFW,
+            "lfw",
+            _LFW_MARKERS,
+            LFW_HOW,
+            load_lfw,
+        ),
         DataSource(ORL, "orl-faces", ("s1/*.pgm", "s1/*.png"), ORL_HOW, lambda folder: load_people(folder, ORL)),
         # By its name only: many sets are folders of folders of pictures.
         DataSource(PEOPLE, "", ("faces/*/*",), PEOPLE_HOW, lambda folder: load_people(folder / "faces", PEOPLE)),
@@ -89,16 +98,17 @@ def load_lfw(folder: Path) -> Dataset:
 
     Raises DataError for pictures and lists that cannot be read.
     """
-    listed = folder / "pairs.txt"
-    if not listed.exists():
-        return load_people(folder, LFW, LFW_SHARE)
-    pairs = [pair for pair in read_pairs(listed) if pair.fold >= pair.folds - LFW_TEST_FOLDS]
-    files = _files(folder)
+    table = folder / "pairs.txt"
+    people_in = next((place for place in map(folder.joinpath, _LFW_PICTURES) if place.is_dir()), folder)
+    if not table.exists():
+        return load_people(people_in, LFW, LFW_SHARE)
+    pairs = [pair for pair in read_pairs(table) if pair.fold >= pair.folds - LFW_TEST_FOLDS]
+    files = _files(people_in)
     paired = {name for pair in pairs for name, _ in pair.pictures}
     people = sorted(files.keys() | paired)
     number = {name: index for index, name in enumerate(people)}
     others = [(name, file) for name in people if name not in paired for file in files[name]]
-    shown = [(name, _lfw_file(folder, name, picture, listed)) for pair in pairs for name, picture in pair.pictures]
+    shown = [(name, _lfw_file(people_in, name, picture, table)) for pair in pairs for name, picture in pair.pictures]
     unique = sorted({file for _, file in others + shown})
     at = {file: index for index, file in enumerate(unique)}
     read = _pictures(folder, unique, LFW_SHARE)
@@ -155,17 +165,19 @@ def _pair(path: Path, place: int, line: list[str], fold: int, folds: int) -> Pai
     raise DataError(f"{path}: line {place} is no pair; fetch it anew with {LFW_HOW}")
 
 
-def _lfw_file(folder: Path, name: str, picture: int, listed: Path) -> Path:
+def _lfw_file(folder: Path, name: str, picture: int, table: Path) -> Path:
     file = folder / name / f"{name}_{picture:04d}.jpg"
     if not file.exists():
-        raise DataError(f"{file}: missing, and {listed.name} lists it; it belongs to {LFW_HOW}")
+        raise DataError(f"{file}: missing, and {table.name} lists it; it belongs to {LFW_HOW}")
     return file
 
 
 def _files(folder: Path) -> dict[str, list[Path]]:
     """The pictures of each person who has any, by the person's folder, in the order of their names."""
-    people = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = {person.name: sorted(f for f in person.iterdir() if f.suffix.lower() in _SUFFIXES) for person in people}
+    found = {
+        person.name: [file for file in listed(person, "*") if file.suffix.lower() in _SUFFIXES]
+        for person in folders(folder)
+    }
     return {name: files[:MOST_PICTURES] for name, files in found.items() if files}
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.errors import DataError
+from edgebench.tasks.files import listed
 from edgebench.tasks.icu.features import Channel, cleaned, encode, feature_names, filled, last_steps, typical
 from edgebench.tasks.icu.generator import Outcome
 from edgebench.tasks.icu.published import STEPS
@@ -245,7 +246,7 @@ def _table(folder: Path, name: str) -> Path:
 
 
 def _cohort(folder: Path, name: str) -> Path:
-    for path in (folder / name, *sorted(folder.glob(f"*/{name}"))):
+    for path in (folder / name, *listed(folder, f"*/{name}")):
         if path.exists():
             return path
     raise DataError(f"{folder}: no {name} in it or in a folder of it; it belongs to {HOW_TO_GET}")

@@ -7,6 +7,8 @@ MIMIC-III (credentialed access, https://physionet.org/content/mimiciii/).
 from __future__ import annotations
 
 import csv
+import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks.cache import cached
+from edgebench.tasks.files import read_text
 from edgebench.tasks.icu.features import last_steps
 from edgebench.tasks.icu.generator import Outcome
 from edgebench.tasks.icu.published import (
@@ -53,6 +56,8 @@ _LABELS: dict[Outcome, str] = {
 }
 _VERSION = 1
 _VALID_SHARE = 0.15
+_MOST_HOURS = 10_000.0
+"""Of a stay, more than a year: what is beyond is no hour but a mistake, and would take its memory."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def _rows(folder: Path, part: SplitName, listfile: Path, outcome: Outcome) -> li
     label = _LABELS[outcome]
     needed = ["stay", label, *(["period_length"] if outcome == "decompensation" else [])]
     try:
-        with listfile.open(newline="") as file:
+        with io.StringIO(read_text(listfile, HOW_TO_GET), newline="") as file:
             reader = csv.DictReader(file)
             lacking = [name for name in needed if name not in (reader.fieldnames or [])]
             if lacking:
@@ -115,9 +120,7 @@ def _rows(folder: Path, part: SplitName, listfile: Path, outcome: Outcome) -> li
                 )
                 for row in reader
             ]
-    except OSError as error:
-        raise DataError(f"{listfile}: {error.strerror}; it belongs to {HOW_TO_GET}") from error
-    except (TypeError, ValueError) as error:
+    except (csv.Error, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{listfile}: a row without its values ({error}); build {HOW_TO_GET} again") from error
 
 
@@ -164,15 +167,12 @@ def _until(grid: NDArray[np.float32], end_h: int) -> NDArray[np.float32]:
 
 def _grid(file: Path) -> NDArray[np.float32]:
     """The last value of each hour, [hour, 17]; NaN where nothing was measured."""
-    with file.open(newline="") as opened:
+    with io.StringIO(read_text(file, HOW_TO_GET), newline="") as opened:
         reader = csv.DictReader(opened)
         lacking = [v.name for v in VARIABLES if v.name not in (reader.fieldnames or [])]
         if lacking or "Hours" not in (reader.fieldnames or []):
             raise DataError(f"{file}: no column '{[*lacking, 'Hours'][0]}'; build {HOW_TO_GET} again")
-        try:
-            measured = [(float(row["Hours"]), row) for row in reader]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{file}: a row without its Hours ({error}); build {HOW_TO_GET} again") from error
+        measured = [(_hours(file, reader.line_num, row["Hours"]), row) for row in reader]
     last = max((hour for hour, _ in measured), default=0.0)
     grid = np.full((int(max(last, 0)) + 1, len(VARIABLES)), np.nan, np.float32)
     for hour, row in sorted(measured, key=lambda pair: pair[0]):
@@ -183,6 +183,16 @@ def _grid(file: Path) -> NDArray[np.float32]:
             if number is not None:
                 grid[int(hour), index] = number
     return grid
+
+
+def _hours(file: Path, line: int, text: str | None) -> float:
+    try:
+        hours = float(text or "")
+    except ValueError:
+        hours = math.nan
+    if not abs(hours) <= _MOST_HOURS:
+        raise DataError(f"{file}, line {line}: Hours is {text!r}, no number of hours; build {HOW_TO_GET} again")
+    return hours
 
 
 def _number(variable: Variable, text: str | None) -> float | None:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
+from edgebench.tasks.files import listed, read_text
 from edgebench.tasks.icu.features import Channel, cleaned, encode, feature_names, filled, typical
 from edgebench.tasks.icu.published import STEPS
 from edgebench.tasks.splits import share_of
 from edgebench.tasks.task import Dataset, Split
-from edgebench.tasks.text import read_text
 
 NAME = "PhysioNet Challenge 2012"
 FOLDER = "physionet2012"
@@ -123,7 +123,7 @@ def _read_set(folder: Path, name: str) -> Arrays:
     for path in (folder / f"set-{name}", outcomes):
         if not path.exists():
             raise DataError(f"{path}: missing; it belongs to {HOW_TO_GET}")
-    files = sorted((folder / f"set-{name}").glob("*.txt"))
+    files = listed(folder / f"set-{name}", "*.txt")
     if not files:
         raise DataError(f"{folder / f'set-{name}'}: no .txt files; unpack {HOW_TO_GET}")
     return cached(f"physionet2012-{name}", _VERSION, [*files, outcomes], lambda: _parse(files, outcomes))

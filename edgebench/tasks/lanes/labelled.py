@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.errors import DataError
+from edgebench.tasks.files import listed
 from edgebench.tasks.lanes.generator import FEATURES
 from edgebench.tasks.lanes.geometry import ABSENT, FRAME, HEIGHT, LANES, ROWS, WIDTH, labels_of
 from edgebench.tasks.splits import group_of
@@ -45,7 +46,7 @@ def read(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[str
     """All frames [sample, *FRAME, 3], their labels [sample, LANES * row] and names, in the order of their numbers."""
     from edgebench.tasks.images import read_rgb
 
-    names = [mask.name.removesuffix("_inst.png") for mask in folder.glob("*_inst.png")]
+    names = [mask.name.removesuffix("_inst.png") for mask in listed(folder, "*_inst.png")]
     names.sort(key=lambda name: (len(name), name))
     for name in names:
         if not (folder / f"{name}.jpg").is_file():

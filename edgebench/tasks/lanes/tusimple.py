@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
+from edgebench.tasks.files import holds, listed
 from edgebench.tasks.lanes import labelled
 from edgebench.tasks.lanes.drawing import draw
 from edgebench.tasks.lanes.generator import FEATURES
@@ -101,7 +102,7 @@ def load(folder: Path) -> Dataset:
         splits["train"] = splits["train"].rows(np.flatnonzero(unlike))
     beside: dict[str, Split] = {}
     photographs = folder.parent / labelled.FOLDER
-    if not real and any(photographs.glob(labelled.MARKERS[0])):
+    if not real and holds(photographs, labelled.MARKERS[0]):
         x, y, names = labelled.read(photographs)
         group = np.array([group_of(name) for name in names], np.int64)
         beside[f"{len(x)} {_LABELLED}"] = Split(x=x, y=y, group=group)
@@ -139,7 +140,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _files(places: Sequence[Path], pattern: str) -> list[Path]:
-    return sorted(path for place in places for path in place.glob(pattern))
+    return sorted(path for place in places for path in listed(place, pattern))
 
 
 def _lines(file: Path) -> Iterator[_Line]:

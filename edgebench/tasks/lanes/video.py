@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
+from edgebench.tasks.files import listed
 from edgebench.tasks.lanes.generator import generate
 from edgebench.tasks.lanes.geometry import ABSENT, FRAME, LANES, ROWS
 from edgebench.tasks.task import Dataset, Split
@@ -33,7 +34,9 @@ def load(folder: Path) -> Dataset:
 
     Raises DataError for a video without frames, or a file that is no picture.
     """
-    videos, stills = (sorted(p for pattern in patterns for p in folder.glob(pattern)) for patterns in (VIDEOS, _STILLS))
+    videos, stills = (
+        sorted(p for pattern in patterns for p in listed(folder, pattern)) for patterns in (VIDEOS, _STILLS)
+    )
     kept = cached("road-video", _VERSION, [*videos, *stills], lambda: _parsed(videos, stills))
     x = kept["x"]
     nothing = np.full((len(x), LANES * len(ROWS)), ABSENT, np.float32)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
+from edgebench.tasks.files import listed
 from edgebench.tasks.images import read_rgb
 from edgebench.tasks.reid.labels import DISTRACTOR, GALLERY, IDENTITY, JUNK, QUERY, labels_of, roles_within
 from edgebench.tasks.splits import place_of
@@ -97,7 +98,7 @@ def with_queries(y: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _read(folder: Path, part: str, role: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The pictures of one of the folders and their labels."""
-    files = sorted((folder / part).glob("*.jpg"))
+    files = listed(folder / part, "*.jpg")
     if not files:
         raise DataError(f"{folder / part}: no .jpg files; it belongs to the layout of Market-1501")
     labelled = np.array([_person_and_camera(file) for file in files], np.int64)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
+from edgebench.tasks.files import listed, read_text
 from edgebench.tasks.images import read_rgb
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
-from edgebench.tasks.text import read_text
 
 NAME = "GTSRB"
 PUBLISHED = (
@@ -62,7 +62,7 @@ def load_published(folder: Path) -> Dataset:
     Raises DataError for an absent or broken file.
     """
     training = next(place for place in (folder / "Final_Training/Images", folder / "Training") if place.is_dir())
-    tables = sorted(training.glob("*/GT-*.csv"))
+    tables = listed(training, "*/GT-*.csv")
     if not tables:
         raise DataError(f"{training}: no <class>/GT-<class>.csv; fetch {PUBLISHED} again")
     test = next((place for place in _test_tables(folder) if place.is_file()), None)

@@ -14,10 +14,10 @@ from typing import cast
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
+from edgebench.tasks.files import read_text
 from edgebench.tasks.speech.utterances import SPLITS, Utterance, dataset, parsed
 from edgebench.tasks.splits import SplitName, place_of
 from edgebench.tasks.task import Dataset
-from edgebench.tasks.text import read_text
 
 NAME = "recordings"
 FOLDER = "speech"

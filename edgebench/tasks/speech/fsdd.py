@@ -13,6 +13,7 @@ import numpy as np
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
+from edgebench.tasks.files import listed
 from edgebench.tasks.speech.audio import read_sound, windowed
 from edgebench.tasks.speech.features import RATE_HZ
 from edgebench.tasks.speech.transcripts import encode
@@ -38,7 +39,7 @@ _TAKES: dict[SplitName, range] = {"test": range(5), "valid": range(5, 10)}
 def load(folder: Path) -> Dataset:
     """The data set in `folder`, or in its `recordings/`. Raises DataError with the file and the mend."""
     place = folder / "recordings" if (folder / "recordings").is_dir() else folder
-    files = sorted(path for path in place.glob("*.wav") if _FILE.fullmatch(path.name))
+    files = [path for path in listed(place, "*.wav") if _FILE.fullmatch(path.name)]
     if not files:
         raise DataError(f"{place}: no recordings named DIGIT_SPEAKER_TAKE.wav; get {HOW_TO_GET}")
     arrays = cached("fsdd", _VERSION, files, lambda: _parsed(files))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
+from edgebench.tasks.files import listed, read_text
 from edgebench.tasks.speech.utterances import Utterance, dataset, parsed
 from edgebench.tasks.splits import SplitName
 from edgebench.tasks.task import Dataset
-from edgebench.tasks.text import read_text
 
 NAME = "LibriSpeech"
 FOLDER = "LibriSpeech"
@@ -29,22 +29,24 @@ _PARTS: dict[SplitName, str] = {"train": "train-clean-*", "valid": "dev-clean", 
 
 def load(folder: Path) -> Dataset:
     """The data set in `folder`. Raises DataError with the file and the mend."""
-    listed: dict[SplitName, list[Path]] = {
-        split: sorted(folder.glob(f"{part}/*/*/*.trans.txt")) for split, part in _PARTS.items()
+    tables: dict[SplitName, list[Path]] = {
+        split: listed(folder, f"{part}/*/*/*.trans.txt") for split, part in _PARTS.items()
     }
-    files = [path for paths in listed.values() for path in paths]
-    sounds = sorted(sound for path in files for sound in path.parent.glob("*.flac"))
+    files = [path for paths in tables.values() for path in paths]
+    sounds = sorted(sound for path in files for sound in listed(path.parent, "*.flac"))
     arrays = cached(
         "librispeech",
         _VERSION,
         [*files, *sounds],
-        lambda: parsed([each for split, paths in listed.items() for path in paths for each in _read(path, split)]),
+        lambda: parsed([each for split, paths in tables.items() for path in paths for each in _read(path, split)]),
     )
     return dataset(NAME, arrays, folder, lambda split: f"unpack {_PARTS[split]} there: {HOW_TO_GET}")
 
 
 def _read(path: Path, split: SplitName) -> Iterator[Utterance]:
     for number, line in enumerate(read_text(path, HOW_TO_GET).splitlines(), start=1):
+        if not line.strip():
+            continue
         where = f"{path}, line {number}"
         name, _, text = line.partition(" ")
         sound = path.parent / f"{name}.flac"

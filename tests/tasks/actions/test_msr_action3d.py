@@ -11,6 +11,7 @@ from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.actions import msr_action3d
 from edgebench.tasks.actions.skeletons import JOINTS
+from tests.tasks.leftovers import strew
 
 HAND = JOINTS.index("right hand")
 ZERO = "0 0 0 0\n" * 20
@@ -35,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for take in (1, 2):
                 text = "".join(frame(0.05 * action * i) for i in range(11))
                 (inside / f"a{action:02}_s{person:02}_e{take:02}_skeleton3D.txt").write_text(text)
-    return tmp_path
+    return strew(tmp_path)
 
 
 def test_people_are_in_one_split_each_and_sequences_in_one_group_each(folder: Path) -> None:

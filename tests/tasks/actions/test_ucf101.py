@@ -12,6 +12,7 @@ import pytest
 from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.actions import ucf101
+from tests.tasks.leftovers import strew
 
 ACTIONS = ("Archery", "Bowling", "Surfing")
 
@@ -62,7 +63,7 @@ def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "ucfTrainTestlist").mkdir()
     for file in (made / "ucfTrainTestlist").iterdir():
         (tmp_path / "ucfTrainTestlist" / file.name).write_bytes(file.read_bytes())
-    return tmp_path
+    return strew(tmp_path)
 
 
 @pytest.mark.parametrize(("frames", "reds"), [(12, (20, 60, 100)), (3, (0, 10, 20)), (2, (0, 10, 10)), (1, (0, 0, 0))])

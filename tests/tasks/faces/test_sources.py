@@ -12,6 +12,7 @@ from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.faces.labels import PAIR, pairs_of
 from edgebench.tasks.faces.sources import read_pairs
+from tests.tasks.leftovers import strew
 
 TASK = task_named("face-recognition")
 
@@ -30,6 +31,7 @@ def _orl(folder: Path, people: int) -> None:
     for person in range(1, people + 1):
         for number in (1, 2, 10):
             _picture(folder / f"s{person}" / f"{number}.pgm", level=person)
+    strew(folder)
 
 
 def test_people_are_in_one_split_each_by_their_names(tmp_path: Path) -> None:
@@ -52,6 +54,7 @@ def test_ones_own_people_are_found_in_faces_in_colour(tmp_path: Path) -> None:
     for person in range(20):
         _picture(tmp_path / "faces" / f"person {person}" / "a.jpg", mode="RGB")
     (tmp_path / "faces" / "nobody").mkdir()
+    strew(tmp_path)
     data = TASK.load(tmp_path, seed=0)
     assert data.source == "a folder of people"
     assert data.spec.shape == (56, 48, 3)
@@ -99,6 +102,7 @@ def _lfw(folder: Path) -> list[str]:
     for person in range(12):
         _picture(folder / f"Other_{person}" / f"Other_{person}_0001.jpg", mode="RGB")
     (folder / "pairs.txt").write_text("\n".join(lines) + "\n")
+    strew(folder)
     return lines
 
 
@@ -119,6 +123,15 @@ def test_lfw_tests_on_the_listed_pairs_of_its_last_folds(tmp_path: Path) -> None
     people = [set(split.group.tolist()) for split in (data.train, data.valid, data.test)]
     assert len(set.union(*people)) == sum(map(len, people)) == 20 + 12 + 20
     assert (data.train.y[:, PAIR:] == -1).all()
+
+
+@pytest.mark.parametrize("inside", ["lfw_funneled", "lfw"])
+def test_the_list_of_pairs_may_stand_beside_the_folder_of_the_people(tmp_path: Path, inside: str) -> None:
+    _lfw(tmp_path / "lfw_home" / inside)
+    (tmp_path / "lfw_home" / inside / "pairs.txt").rename(tmp_path / "lfw_home" / "pairs.txt")
+    data = TASK.load(tmp_path, seed=0)
+    assert data.source == "Labeled Faces in the Wild"
+    assert [len(data.test), len(data.train) + len(data.valid)] == [5 * 4 * 2, 20 * 2 + 12]
 
 
 def test_lfw_without_its_list_is_a_folder_of_people(tmp_path: Path) -> None:

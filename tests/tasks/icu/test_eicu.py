@@ -15,6 +15,7 @@ from edgebench.tasks import task_named
 from edgebench.tasks.icu import eicu
 from edgebench.tasks.splits import group_of
 from edgebench.tasks.task import Dataset, Split
+from tests.tasks.leftovers import strew
 
 HOURS = 30
 PEOPLE = 60
@@ -60,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
         "weight": [None, 80.0, 90.0] * (len(stays) // 3),
     }
     pq.write_table(pa.table(static), cohort / "sta.parquet")
-    return tmp_path
+    return strew(tmp_path)
 
 
 def _splits(data: Dataset) -> list[Split]:

@@ -12,6 +12,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.icu import mimic3
 from edgebench.tasks.icu.published import VARIABLES
 from edgebench.tasks.task import Dataset
+from tests.tasks.leftovers import strew
 
 PHENOTYPE = "Congestive heart failure; nonhypertensive"
 Maker = Callable[[str, list[str], list[str]], Path]
@@ -40,7 +41,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Maker:
             (tmp_path / part / "listfile.csv").write_text("\n".join([header, *rows]) + "\n")
             for row in rows:
                 (tmp_path / part / row.split(",")[0]).write_text(COURSE)
-        return tmp_path
+        return strew(tmp_path)
 
     return made
 
@@ -123,21 +124,25 @@ def test_a_patient_in_train_and_test_is_refused(make: Maker) -> None:
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("test/listfile.csv", None, "No such file"),
+        ("test/listfile.csv", None, "missing; it belongs to"),
         ("test/listfile.csv", "stay,label\n", "no column 'y_true', so not the listfile of in-hospital-mortality"),
         ("test/listfile.csv", "stay,y_true\n9_episode1_timeseries.csv,?\n", "a row without its values"),
         ("test/listfile.csv", "stay,y_true\n", "no test patients"),
         ("test/52_episode1_timeseries.csv", None, "missing, though listed"),
         ("test/52_episode1_timeseries.csv", "Hours,pH\n1,7\n", "no column 'Capillary refill rate'"),
-        ("test/52_episode1_timeseries.csv", _series({"Hours": "soon"}), "a row without its Hours"),
+        ("test/52_episode1_timeseries.csv", _series({"Hours": "soon"}), "line 2: Hours is 'soon'"),
+        ("test/52_episode1_timeseries.csv", _series({"Hours": "1"}, {"Hours": "nan"}), "line 3: Hours is 'nan'"),
+        ("test/52_episode1_timeseries.csv", _series({"Hours": "1e12"}), "line 2: Hours is '1e12'"),
+        ("test/52_episode1_timeseries.csv", b"Hours\n1\n\xe9\n", "line 3: a byte that is no UTF-8"),
+        ("test/listfile.csv", b"stay,y_true\n\xff", "line 2: a byte that is no UTF-8"),
     ],
 )
-def test_a_broken_file_is_named_with_the_mend(make: Maker, file: str, text: str | None, message: str) -> None:
+def test_a_broken_file_is_named_with_the_mend(make: Maker, file: str, text: str | bytes | None, message: str) -> None:
     folder = _death(make)
     if text is None:
         (folder / file).unlink()
     else:
-        (folder / file).write_text(text)
+        (folder / file).write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(DataError) as caught:
         mimic3.load(folder, "death")
     assert str(folder) in str(caught.value)

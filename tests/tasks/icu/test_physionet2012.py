@@ -11,6 +11,7 @@ from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.icu import physionet2012
 from edgebench.tasks.task import Dataset
+from tests.tasks.leftovers import strew
 
 STAY = """Time,Parameter,Value
 00:00,RecordID,{record}
@@ -39,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (tmp_path / f"set-{name}" / f"{record}.txt").write_text(STAY.format(record=record))
             rows.append(f"{record},6,1,5,-1,{record % 2}")
         (tmp_path / f"Outcomes-{name}.txt").write_text("\n".join(rows) + "\n")
-    return tmp_path
+    return strew(tmp_path)
 
 
 def _course(data: Dataset, name: str) -> list[float]:

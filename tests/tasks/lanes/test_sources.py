@@ -14,6 +14,7 @@ from edgebench.tasks import task_named
 from edgebench.tasks.lanes import labelled
 from edgebench.tasks.lanes.geometry import ABSENT, FRAME, LANES, ROWS, lanes_of
 from edgebench.tasks.task import Dataset
+from tests.tasks.leftovers import strew
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,7 @@ def write_set(folder: Path) -> Path:
     (folder / "label_data_0313.json").write_text("".join(line("0313-1", clip) for clip in range(4)))
     (folder / "label_data_0531.json").write_text(line("0531", 1, first=160))
     (folder / "test_label.json").write_text(line("0530", 1, first=160) + line("0601", 2, first=160))
+    strew(folder)
     return folder
 
 
@@ -130,7 +132,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_masks_give_lanes_at_the_rows_of_the_benchmark(tmp_path: Path) -> None:
     for number in range(10):
         _labelled(tmp_path, number)
-    data = load(tmp_path)
+    data = load(strew(tmp_path))
     assert (data.source, data.real) == ("labelled frames with instance masks", True)
     assert [split.x[0, 0, 0, 0] for split in (data.train, data.valid, data.test)] == [0, 50, 70]
     assert [len(split) for split in (data.train, data.valid, data.test)] == [5, 2, 3]
@@ -163,7 +165,7 @@ def test_a_video_is_a_stream_without_labels(tmp_path: Path) -> None:
         for packet in stream.encode():
             container.mux(packet)
     _picture(tmp_path / "still.jpg", 90)
-    data = load(tmp_path)
+    data = load(strew(tmp_path))
     assert data.source == "road video without labels, models of generated roads"
     assert not data.real
     assert data.test.x.shape == (4, *FRAME, 3)

@@ -11,6 +11,7 @@ from PIL import Image
 from edgebench.errors import DataError
 from edgebench.tasks.reid.labels import QUERY, ROLE
 from edgebench.tasks.reid.task import REID
+from tests.tasks.leftovers import strew
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,7 @@ def market(tmp_path: Path) -> Path:
     for name in ("-1_c1s1_000001_00.jpg", "0000_c2s1_000001_00.jpg"):
         _picture(folder / "bounding_box_test" / name, 0)
         _picture(folder / "bounding_box_train" / name, 0)
+    strew(folder.parent)
     return folder
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset
+from tests.tasks.leftovers import strew
 
 TASK = task_named("sign-recognition")
 HEADER = ("Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
@@ -53,6 +54,7 @@ def published(folder: Path, *, training: str = "Final_Training/Images", table: s
         draw(folder / f"Final_Test/Images/{number:05d}.ppm", number % 2, size=(80, 120))
     asked = [[f"{number:05d}.ppm", *row(number % 2)] for number in range(3)]
     write(folder / table / "GT-final_test.csv", ";", ["Filename", *HEADER], asked)
+    strew(folder)
 
 
 def mirrored(folder: Path) -> None:
@@ -66,6 +68,7 @@ def mirrored(folder: Path) -> None:
     write(folder / "Train.csv", ",", [*HEADER, "Path"], rows)
     draw(folder / "Test/00000.png", 42)
     write(folder / "Test.csv", ",", [*HEADER, "Path"], [[*row(42), "Test/00000.png"]])
+    strew(folder)
 
 
 def check(data: Dataset, labels: set[int]) -> None:

@@ -11,6 +11,7 @@ from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.speech.transcripts import texts_of
 from edgebench.tasks.task import Dataset, Split
+from tests.tasks.leftovers import strew
 from tests.tasks.speech.sounds import tone, write
 
 TASK = task_named("speech-recognition")
@@ -29,7 +30,7 @@ def digits(tmp_path: Path) -> Path:
             for take in range(12):
                 path = tmp_path / "data" / "fsdd" / "recordings" / f"{digit}_{speaker}_{take}.wav"
                 write(path, tone(100 * digit, length_s))
-    return tmp_path / "data"
+    return strew(tmp_path / "data")
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def books(tmp_path: Path) -> Path:
             name = f"{speaker}-198-{number:04}"
             write(chapter / f"{name}.flac", tone(500, length_s, 16_000), 16_000)
             lines.append(f"{name} IT'S CHAPTER {'ABC'[number]}")
-        (chapter / f"{speaker}-198.trans.txt").write_text("\n".join(lines) + "\n")
-    return tmp_path / "data"
+        (chapter / f"{speaker}-198.trans.txt").write_text("\n\n".join(lines) + "\n \n")
+    return strew(tmp_path / "data")
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def own(tmp_path: Path) -> Path:
     rows = ["file,transcript,speaker,split"]
     rows += ["wav/a.wav,Light  ON,ann,train", "wav/b.wav,off,bo,valid", "wav/c.wav,it's off,cy,test"]
     (folder / "transcripts.csv").write_text("\n".join(rows) + "\n")
-    return tmp_path / "data"
+    return strew(tmp_path / "data")
 
 
 def _message(data: Path) -> str:
@@ -136,7 +137,7 @@ def test_sentences_of_librispeech_come_at_8_khz_and_without_the_longest(books: P
 
 def test_a_transcript_without_its_recording_is_named(books: Path) -> None:
     next(books.rglob("19-198-0001.flac")).unlink()
-    assert "19-198.trans.txt, line 2: no recording 19-198-0001.flac beside it; unpack all of" in _message(books)
+    assert "19-198.trans.txt, line 3: no recording 19-198-0001.flac beside it; unpack all of" in _message(books)
 
 
 def test_a_part_of_librispeech_that_is_not_there_is_asked_for(books: Path) -> None:
