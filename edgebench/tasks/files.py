@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +33,13 @@ def folders(folder: Path) -> list[Path]:
 def read_text(path: Path, how_to_get: str) -> str:
     """A text file in UTF-8, with or without a byte order mark. Raises DataError for one that is missing or no text."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; it belongs to {how_to_get}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); it belongs to {how_to_get}") from error
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
@@ -60,7 +61,7 @@ def _check_readable(folder: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); make it readable for this user") from error
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); make it readable for you") from error
 
 
 def _is_left_over(name: str) -> bool:

@@ -15,10 +15,13 @@ def load(task: str, sources: Sequence[DataSource], data: Path) -> Dataset:
     Raises DataError with what is missing, from whom it can be had, and where to put it.
     """
     choices = ", or ".join(source.how_to_get for source in sources)
-    if not data.is_dir():
-        raise DataError(f"{data}: no such folder; --data names a folder with {choices}")
-    for source in sources:
-        folder = source.find(data)
-        if folder is not None:
-            return source.load(folder)
+    try:
+        if not data.is_dir():
+            raise DataError(f"{data}: no such folder; --data names a folder with {choices}")
+        for source in sources:
+            folder = source.find(data)
+            if folder is not None:
+                return source.load(folder)
+    except PermissionError as error:
+        raise DataError(f"{error.filename}: may not be read ({error.strerror}); make it readable for you") from error
     raise DataError(f"{data}: no data for {task}; put there {choices}")
