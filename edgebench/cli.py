@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import codecs
+import locale
 import os
 import select
 import sys
@@ -141,7 +143,7 @@ def _print_run(done: edgebench.Run, as_json: bool) -> int:
     from edgebench.results.rundir import RESULT
 
     if as_json:
-        sys.stdout.write((done.folder / RESULT).read_text())
+        sys.stdout.write((done.folder / RESULT).read_text("utf-8"))
     else:
         print_summary(done.figures)
         sys.stdout.write(f"{done.report}\n")
@@ -322,6 +324,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: an invalid run; 2: a user's mistake, one line each on stderr; 130: Ctrl-C.
     """
+    if argv is None:
+        _speak_utf8()
     try:
         args = _parser().parse_args(argv)
     except SystemExit as finished:  # argparse has said what is to be said
@@ -352,6 +356,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edgebench {args.command}: needs the lab packages, {package} is absent: {mend}", file=sys.stderr)
         return EXIT_USER_ERROR
     return status
+
+
+def _speak_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode, with all processes of a run, where the locale has another encoding.
+
+    Else what a run writes, and the names of its files, would depend on the locale, and a character that it lacks would
+    end the run.
+    """
+    if sys.flags.utf8_mode or codecs.lookup(locale.getencoding()).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself
 
 
 def _reader_has_gone() -> bool:

@@ -56,7 +56,7 @@ def shared_name() -> str:
     Empty where the system does not tell.
     """
     try:
-        boot = _BOOT.read_text().strip()
+        boot = _BOOT.read_text("utf-8").strip()
     except OSError:
         return ""
     return f"{boot}:{','.join(map(str, sorted(usable())))}"
@@ -68,7 +68,7 @@ def cpu_times(cpus: frozenset[int] | None = None) -> CpuTimes:
         import psutil
 
         return counted_once(psutil.cpu_times())
-    return times_of(_STAT.read_text().splitlines(), usable() if cpus is None else cpus)
+    return times_of(_STAT.read_text("utf-8").splitlines(), usable() if cpus is None else cpus)
 
 
 def times_of(stat: Iterable[str], cpus: frozenset[int]) -> CpuTimes:

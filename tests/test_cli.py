@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,14 @@ def test_a_module_of_our_own_that_is_absent_is_a_bug_with_a_traceback(topology: 
 def test_train_offers_the_sizes_that_a_task_can_have(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     assert f"{{{','.join(get_args(Size))}}}" in capsys.readouterr().out
+
+
+def test_a_locale_that_is_not_utf_8_changes_nothing_that_is_written(tmp_path: Path) -> None:
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    folder = tmp_path / "Müller"
+    folder.mkdir()
+    (folder / "ward.yaml").write_text(SOUND, "utf-8")
+    for arguments, said in ((["tasks"], "×"), (["validate", str(folder / "ward.yaml")], "Müller/ward.yaml: valid")):
+        done = subprocess.run([sys.executable, "-m", "edgebench.cli", *arguments], capture_output=True, env=ascii_only)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert said in done.stdout.decode()

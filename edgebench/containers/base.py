@@ -114,7 +114,7 @@ def _made(engine: Engine, tell: Tell) -> Bases:
         _take_in(engine, root, names[0])
         tell("adding Mosquitto to the base image of edges")
         policy = root / "usr/sbin/policy-rc.d"  # the broker is for runs to start
-        policy.write_text(_NO_SERVICES)
+        policy.write_text(_NO_SERVICES, "utf-8")
         policy.chmod(0o755)
         for words in (("update",), ("install", "-y", "--no-install-recommends", "mosquitto")):
             _do("chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", *words)

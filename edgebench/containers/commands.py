@@ -35,4 +35,4 @@ def _where() -> str:
 
 
 def _boot() -> str:
-    return _BOOT.read_text().strip()
+    return _BOOT.read_text("utf-8").strip()

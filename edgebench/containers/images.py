@@ -99,13 +99,13 @@ def tag_of(dockerfile: str, base_id: str, wheels: Wheels) -> str:
 
 def write_context(folder: Path, dockerfile: str, wheels: Wheels) -> None:
     """What the engine is given to build from: the Dockerfile, and wheels."""
-    (folder / "Dockerfile").write_text(dockerfile)
+    (folder / "Dockerfile").write_text(dockerfile, "utf-8")
     for name, files in {"wheels": (*wheels.others, wheels.pip), "own": (wheels.own.path,)}.items():
         (folder / name).mkdir()
         for file in files:
             _place(file, folder / name / file.name)
     listed = "".join(f"./{file.name}\n" for file in wheels.others)
-    (folder / "wheels" / "requirements.txt").write_text(listed)
+    (folder / "wheels" / "requirements.txt").write_text(listed, "utf-8")
 
 
 def _place(file: Path, target: Path) -> None:

@@ -81,7 +81,7 @@ class Containers:
         for name, container in self._ids.items():
             target = folder / name / "join.log"
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(self._engine.said(container))
+            target.write_text(self._engine.said(container), "utf-8")
 
     def out_of_memory(self) -> Iterator[str]:
         """Those in which something was killed for want of memory, and of how much."""

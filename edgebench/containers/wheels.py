@@ -61,7 +61,7 @@ def _gather(own: Wheel, packages: tuple[str, ...], constraints: str, folder: Pat
     """Into the folder, which is there when all of them are."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         constraints_file, wheels = Path(made) / "constraints.txt", Path(made) / "wheels"
-        constraints_file.write_text(constraints)
+        constraints_file.write_text(constraints, "utf-8")
         wheels.mkdir()
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--only-binary=:all:", "--dest", str(wheels), "--constraint", str(constraints_file)]

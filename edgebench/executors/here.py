@@ -251,7 +251,7 @@ class ThisMachine:
     def _runs(self, process: PartProcess) -> None:
         self._running.append(process)
         # For whoever must clean up should this process be killed.
-        with (self._work_dir / PROCESSES).open("a") as listed:
+        with (self._work_dir / PROCESSES).open("a", encoding="utf-8") as listed:
             listed.write(f"{process.process.pid} {birth_of(process.process.pid)}\n")
 
     def _on_paths(self, order: ServePaths | MeasurePath | EndPaths) -> None:

@@ -81,7 +81,7 @@ def own_cpu_s(roots: Iterable[int]) -> dict[int, float]:
 def _waited_s() -> float | None:
     """Where the kernel keeps count of it (Linux 4.20 and later, unless it was built without)."""
     try:
-        some = _PRESSURE.read_text().splitlines()[0]
+        some = _PRESSURE.read_text("utf-8").splitlines()[0]
         return int(some.rpartition("total=")[2]) / _US_PER_S
     except (OSError, IndexError, ValueError):
         return None

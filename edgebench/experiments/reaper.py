@@ -69,7 +69,7 @@ def _end_processes(run_dir: Path) -> None:
 
     listed = run_dir / WORK / PROCESSES
     processes = []
-    for line in listed.read_text().splitlines() if listed.exists() else []:
+    for line in listed.read_text("utf-8").splitlines() if listed.exists() else []:
         pid, born = line.split()
         if birth_of(int(pid)) == born:  # else another has the number by now
             with contextlib.suppress(psutil.NoSuchProcess):

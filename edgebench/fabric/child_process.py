@@ -346,7 +346,7 @@ def _stat_of(pid: int) -> list[str] | None:
     """What /proc tells of a process, from its state (the third field) on."""
     try:
         # The name, which stands in brackets before, may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
 
@@ -364,7 +364,7 @@ def _family_of(pid: int) -> list[int]:
         for member in family:  # it grows as it is walked
             for listed in Path(f"/proc/{member}/task").glob("*/children"):
                 with contextlib.suppress(OSError):
-                    family += map(int, listed.read_text().split())
+                    family += map(int, listed.read_text("utf-8").split())
         return family
     parents = {other: int(stat[1]) for other in _processes() if (stat := _stat_of(other)) is not None}
     for member in family:
@@ -390,4 +390,4 @@ def birth_of(pid: int) -> str | None:
 
 def resident_bytes(process: int | str) -> int:
     """Memory of a process that is in use (`self`: this one). Raises OSError where the system does not tell."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE_BYTES
+    return int(Path(f"/proc/{process}/statm").read_text("utf-8").split()[1]) * _PAGE_BYTES

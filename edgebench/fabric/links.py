@@ -144,7 +144,7 @@ class Relay:
         return answered
 
     def _last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.log.read_text("utf-8", errors="replace").splitlines()
         return f"{lines[-1] if lines else 'no output'} (log: {self.log})"
 
 

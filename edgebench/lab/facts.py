@@ -63,7 +63,7 @@ def _cores() -> int:
 def _memory_mb() -> int:
     """What there is, or what a container may have of it."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    allowed = (file.read_text().strip() for file in MEMORY_LIMITS if file.is_file())
+    allowed = (file.read_text("utf-8").strip() for file in MEMORY_LIMITS if file.is_file())
     return round(min((physical, *(int(each) for each in allowed if each.isdigit()))) / 1e6)
 
 

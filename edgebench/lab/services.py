@@ -70,7 +70,7 @@ def install(name: str, about: str, arguments: Sequence[str]) -> list[str]:
     folder = _SYSTEM_UNITS if of_system else Path.home() / ".config" / "systemd" / "user"
     folder.mkdir(parents=True, exist_ok=True)
     unit = folder / f"{name}.service"
-    unit.write_text(unit_text(about, arguments, home_variable(), of_system=of_system))
+    unit.write_text(unit_text(about, arguments, home_variable(), of_system=of_system), "utf-8")
     control = ["systemctl"] if of_system else ["systemctl", "--user"]
     _run([*control, "daemon-reload"])
     _run([*control, "enable", unit.name])

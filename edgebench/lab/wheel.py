@@ -92,7 +92,7 @@ def _package_files() -> Iterator[tuple[str, Path]]:
 def _about() -> _About:
     """Of a clone, what its pyproject.toml says now: what was installed in it is as old as the last `pip install -e`."""
     if _PYPROJECT.is_file():
-        project = tomllib.loads(_PYPROJECT.read_text())["project"]
+        project = tomllib.loads(_PYPROJECT.read_text("utf-8"))["project"]
         if project["name"] == edgebench.__name__:
             return _described(project)
     try:

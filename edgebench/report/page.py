@@ -116,7 +116,7 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((_TEMPLATES / "report.html.j2").read_text())
+    template = environment.from_string((_TEMPLATES / "report.html.j2").read_text("utf-8"))
     figures = _Figures([] if result.disturbance is None else result.disturbance.spans)
     drawn = _charts(run, result, fold, figures)
     links, more_links = view.link_tables(result)
@@ -234,4 +234,4 @@ class _Figures:
 
 
 def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text()
+    return (_TEMPLATES / name).read_text("utf-8")

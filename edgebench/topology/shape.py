@@ -63,29 +63,36 @@ def _explained(message: str, document: Value) -> ShapeError:
     assert match is not None
     spot = _Spot((), inspect.type_info(Topology), document)
     for step in _STEP.finditer(match["path"] or ""):
-        spot = _below(spot, int(step[2]) if step[2] else _misfit(spot) if step[3] else step[1])
+        spot = _below(spot, int(step[2]) if step[2] else _misfit(spot, document, message) if step[3] else step[1])
     if match["key"] and isinstance(spot.value, dict):
         bad = next(key for key in spot.value if not _is_name(key))
         return ShapeError(spot.steps, f"'{bad}' {_NAME_RULE}", bad)
     return _translated(match["what"], spot)
 
 
-def _misfit(spot: _Spot) -> str:
-    """The key of the first value that does not fit: msgspec does not tell."""
-    assert isinstance(spot.wanted, inspect.DictType)
+def _misfit(spot: _Spot, document: Value, message: str) -> str:
+    """The key of the first value that does not fit. msgspec does not tell, but of a document in which that mapping has
+    no other key it says the same."""
     assert isinstance(spot.value, dict)
-    wanted = spot.wanted.value_type
     for key, value in spot.value.items():
-        if isinstance(wanted, inspect.LiteralType):
-            if value not in wanted.values:
-                return key
-            continue
-        assert isinstance(wanted, inspect.StructType)
         try:
-            msgspec.convert(value, wanted.cls)
-        except msgspec.ValidationError:
-            return key
+            msgspec.convert(_replaced(document, spot.steps, {key: value}), Topology)
+        except msgspec.ValidationError as error:
+            if str(error) == message:
+                return key
     raise AssertionError(f"every value of {spot.steps} fits")
+
+
+def _replaced(document: Value, steps: tuple[str | int, ...], value: Value) -> Value:
+    """The document with another value at a place."""
+    if not steps:
+        return value
+    first, *others = steps
+    if isinstance(document, dict) and isinstance(first, str):
+        return {**document, first: _replaced(document[first], tuple(others), value)}
+    assert isinstance(document, list)
+    assert isinstance(first, int)
+    return [*document[:first], _replaced(document[first], tuple(others), value), *document[first + 1 :]]
 
 
 def _below(spot: _Spot, step: str | int) -> _Spot:
@@ -209,7 +216,8 @@ def _is_name(text: str) -> bool:
 
 def _shown(value: Value) -> str:
     if isinstance(value, str):
-        return f"'{value if len(value) <= 80 else value[:77] + '…'}'"
+        seen = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in value)
+        return f"'{seen if len(seen) <= 80 else seen[:77] + '…'}'"
     return "nothing" if value is None else str(value)
 
 

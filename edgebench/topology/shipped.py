@@ -30,7 +30,7 @@ def shipped_file(name: str) -> Path:
 
 def about(file: Path) -> str:
     """The first sentence of a topology's comment, which says what it shows; empty where it has none."""
-    comment = itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines())
+    comment = itertools.takewhile(lambda line: line.startswith("#"), file.read_text("utf-8").splitlines())
     text = " ".join(line.removeprefix("#").strip() for line in comment)
     sentence, stop, _ = text.partition(". ")
     return sentence + stop.strip()

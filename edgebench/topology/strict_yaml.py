@@ -27,6 +27,20 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
 
 
+_UNSEEN = {
+    "\u00a0": "no-break space",
+    "\u202f": "narrow no-break space",
+    "\u2007": "figure space",
+    "\u3000": "ideographic space",
+    "\u200b": "zero-width space",
+    "\u200c": "zero-width non-joiner",
+    "\u200d": "zero-width joiner",
+    "\u2060": "word joiner",
+    "\u00ad": "soft hyphen",
+    "\ufeff": "byte order mark",
+}
+"""What looks like a space or like nothing, as text from a web page has it, and is a part of a word to YAML."""
+
 _NULL, _BOOL, _INT, _FLOAT, _TEXT = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
 for _tag, _pattern, _first in (
     (_NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -54,7 +68,7 @@ def parse(source: bytes | str) -> Value:
         root = loader.get_single_node()
         return None if root is None else _Builder().value(root)
     except yaml.MarkedYAMLError as error:
-        raise YamlError(_marked(error, text)) from error
+        raise YamlError(_unseen(error, text) or _marked(error, text)) from error
     except yaml.reader.ReaderError as error:
         raise _unreadable(error, text) from error
     except RecursionError as error:
@@ -83,6 +97,22 @@ def _new_loader(text: str) -> _Loader:
 def _unreadable(error: yaml.reader.ReaderError, text: str) -> YamlError:
     line = text.count("\n", 0, error.position) + 1
     return YamlError(f"line {line}: character U+{ord(text[error.position]):04X} is not allowed in YAML (remove it)")
+
+
+def _unseen(error: yaml.MarkedYAMLError, text: str) -> str | None:
+    """The first character that cannot be seen, up to the place where the document is no YAML any more."""
+    mark = error.problem_mark or error.context_mark
+    until = len(text) if mark is None else text.find("\n", mark.index) % (len(text) + 1)
+    found = min(((text.find(each, 0, until), each) for each in _UNSEEN if each in text[:until]), default=None)
+    if found is None:
+        return None
+    at, character = found
+    line = text.count("\n", 0, at) + 1
+    return f"line {line}: {_told(character)}"
+
+
+def _told(character: str) -> str:
+    return f"a {_UNSEEN[character]} (U+{ord(character):04X}), which to YAML is part of a word (remove it, type a space)"
 
 
 def _marked(error: yaml.MarkedYAMLError, text: str) -> str:
@@ -131,6 +161,9 @@ class _Builder:
                 raise _at(key, "a key that is not text")
             if key.value == "<<" and key.style is None:
                 raise _at(key, "merge keys (<<) are not part of YAML 1.2 (write the fields out)")
+            unseen = next((each for each in key.value if each in _UNSEEN), None)
+            if unseen is not None and key.style is None:
+                raise _at(key, _told(unseen))
             if key.value in built:
                 raise _at(key, f"key '{key.value}' stands here twice (remove one)")
             built[key.value] = self.value(item)

@@ -460,6 +460,25 @@ def test_an_override_of_a_setting_that_is_not_there_is_refused(tmp_path: Path) -
         app.configured({"round": 3})
 
 
+def test_settings_are_taken_nested_or_dotted_and_any_number_for_a_number(tmp_path: Path) -> None:
+    config = "params.subsample = 1\nparams.eta = 0.1\nname = 'x'\n"
+    parts = "[tool.flwr.app.components]\nserverapp = 'a:b'\nclientapp = 'a:b'\n[tool.flwr.app.config]\n"
+    (tmp_path / "pyproject.toml").write_text(parts + config)
+    app = load_app(tmp_path)
+    found = app.configured({"params": {"subsample": 0.8}, "params.eta": 1}).run_config
+    assert found == {"params.subsample": 0.8, "params.eta": 1, "name": "x"}
+    for overrides, reason in (
+        ({"params": {"etta": 1}}, "no setting 'params.etta'.*did you mean 'params.eta'"),
+        ({"params": {"eta": True}}, "'params.eta' is True, where the app has 0.1"),
+        ({"params": {"eta": 1}, "params.eta": 2}, "'params.eta' stands twice"),
+        ({"params": {"eta": [1]}}, "'params.eta' is neither a number, a text, nor true or false"),
+        ({"params": {"eta": None}}, "'params.eta' is neither a number, a text, nor true or false"),
+        ({"params": 3}, "no setting 'params'"),
+    ):
+        with pytest.raises(EdgebenchError, match=reason):
+            app.configured(overrides)
+
+
 def test_an_app_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
     for name, server, reason in (
         ("absent", "import no_such_module", "No module named 'no_such_module'"),

@@ -33,6 +33,22 @@ SHAPES: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (b"schema: 1\nname: caf\xe9\n", "line 2: byte 0xe9 is not UTF-8 (save the file as UTF-8)"),
     "control character": ("schema: 1\nname: a\x07\n", "line 2: character U+0007 is not allowed in YAML (remove it)"),
     "tab": (edited(("  cloud:", "\tcloud:")), "line 5: a tab where YAML wants spaces (indent with spaces)"),
+    "no-break space after a colon": (
+        "schema: 1\nname:\u00a0a\nseed: 3\n",
+        "line 2: a no-break space (U+00A0), which to YAML is part of a word (remove it, type a space)",
+    ),
+    "zero-width space in a key": (
+        edited(("    task: icu-death", "    task\u200b: icu-death")),
+        "line 13: a zero-width space (U+200B), which to YAML is part of a word (remove it, type a space)",
+    ),
+    "zero-width space in a value": (
+        edited(("    task: icu-death", "    task: icu-death\u200b")),
+        "$.workloads.risk.task: no task 'icu-death\\u200b' (did you mean 'icu-death'?)",
+    ),
+    "a machine that is a number": (
+        edited((TOP, TOP + "machines: {bed: pi, ward: 7}\n")),
+        "$.machines.ward: expected text or a list, got a whole number (7)",
+    ),
     "unclosed bracket": ("schema: 1\nname: [a\n", "line 3: expected ',' or ']', but got '<stream end>'"),
     "duplicate key": (edited((TOP, "schema: 1\nname: other\n")), "line 3: key 'name' stands here twice (remove one)"),
     "duplicate node": (

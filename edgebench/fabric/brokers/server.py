@@ -134,7 +134,7 @@ class Broker(ABC):
         """
         if not self.settings.users or not self.log.exists():
             return {}
-        with self.log.open(errors="replace") as log:
+        with self.log.open(encoding="utf-8", errors="replace") as log:
             log.seek(self._log_begins)
             return dict(sorted(Counter(self._refusals(log)).items()))
 
@@ -220,7 +220,7 @@ class Broker(ABC):
             ) from error
 
     def _last_words(self) -> str:
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in self.log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
         return f"{lines[-1] if lines else 'no output'} (log: {self.log})"
 
 

@@ -26,9 +26,9 @@ from edgebench.federated.flower.journal import Journal
 from edgebench.federated.flower.messages import ERROR_CODE, SERVER_NODE, to_message, to_parcel
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.seeds import seed_everything
+from edgebench.topology.settings import Setting, SettingError, flat
 from edgebench.topology.wording import did_you_mean, one_line
 
-Value = bool | int | float | str
 _App = TypeVar("_App", ServerApp, ClientApp)
 _TERMINATED = 128 + signal.SIGTERM
 """The status with which a process leaves that is being ended from outside."""
@@ -40,10 +40,17 @@ class FlowerApp(msgspec.Struct, frozen=True):
     folder: str
     server_ref: str
     client_ref: str
-    run_config: dict[str, Value]
+    run_config: dict[str, Setting]
 
-    def configured(self, overrides: Mapping[str, Value]) -> FlowerApp:
-        """The app with other settings. Raises EdgebenchError for one that it does not have, or of another type."""
+    def configured(self, tables: Mapping[str, Any]) -> FlowerApp:
+        """The app with other settings, as `flwr run` takes them: nested or by dotted key, any number for a number.
+
+        Raises EdgebenchError for one that it does not have, or of another type.
+        """
+        try:
+            overrides = flat(tables)
+        except SettingError as error:
+            raise EdgebenchError(f"{self.folder}: setting {error}") from error
         for key, value in overrides.items():
             if key not in self.run_config:
                 raise EdgebenchError(
@@ -51,7 +58,7 @@ class FlowerApp(msgspec.Struct, frozen=True):
                     f"{did_you_mean(key, self.run_config)}"
                 )
             default = self.run_config[key]
-            if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+            if type(value) is not type(default) and not (_is_number(value) and _is_number(default)):
                 raise EdgebenchError(
                     f"{self.folder}: setting '{key}' is {value!r}, where the app has {default!r} "
                     f"(give a value of type {type(default).__name__})"
@@ -75,7 +82,7 @@ def load_app(folder: Path) -> FlowerApp:
         folder=str(folder.resolve()),
         server_ref=server_ref,
         client_ref=client_ref,
-        run_config=_flat(path, app.get("config", {})),
+        run_config=_settings(path, app.get("config", {})),
     )
 
 
@@ -136,7 +143,7 @@ class ClientRunner:
         run_id: int,
         node_id: int,
         clients: int,
-        run_config: Mapping[str, Value],
+        run_config: Mapping[str, Setting],
         seed: int,
     ) -> None:
         """node_id: from 1. clients: how many there are, which share the data by their partition-id, node_id − 1."""
@@ -228,19 +235,17 @@ def _reference(folder: Path, components: Mapping[str, Any], part: str) -> str:
     return str(reference)
 
 
-def _flat(path: Path, config: Any, prefix: str = "") -> dict[str, Value]:
-    """Settings by dotted key, as Flower hands them to an app."""
+def _settings(path: Path, config: Any) -> dict[str, Setting]:
     if not isinstance(config, Mapping):
         raise EdgebenchError(f"{path}: [tool.flwr.app.config] is no table")
-    flat: dict[str, Value] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(path, value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            flat[f"{prefix}{key}"] = value
-        else:
-            raise EdgebenchError(f"{path}: setting '{prefix}{key}' is neither a number, a text, nor true or false")
-    return flat
+    try:
+        return flat(config)
+    except SettingError as error:
+        raise EdgebenchError(f"{path}: setting {error}") from error
+
+
+def _is_number(value: Setting) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _imported(app: FlowerApp, reference: str, kind: type[_App]) -> _App:

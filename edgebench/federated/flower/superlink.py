@@ -90,7 +90,7 @@ class _Process:
 
     def last_words(self) -> str:
         """The last line of its log."""
-        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in self._log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
         return lines[-1].strip() if lines else "no output"
 
 
@@ -172,7 +172,7 @@ def _deployed(directory: Path, clients: int, log_dir: Path) -> Iterator[_Deploym
     home.mkdir()
     port, *node_ports = _free_ports(clients + 1)
     (home / "config.toml").write_text(
-        _CONNECTIONS.format(name=_NAME, address=_ADDRESS, port=port, authority=_quoted(tls.ca_file))
+        _CONNECTIONS.format(name=_NAME, address=_ADDRESS, port=port, authority=_quoted(tls.ca_file)), "utf-8"
     )
     deployment = _Deployment(_environment(home), log_dir)
     try:
@@ -229,9 +229,10 @@ def _write_project(directory: Path, job: EngineJob) -> Path:
     project = directory / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
-        _PROJECT.format(job_key=JOB, job=_quoted(path), socket_key=SOCKET, socket=_quoted(directory / "s"))
+        _PROJECT.format(job_key=JOB, job=_quoted(path), socket_key=SOCKET, socket=_quoted(directory / "s")),
+        "utf-8",
     )
-    (project / "edgebench_job.py").write_text(_MODULE)
+    (project / "edgebench_job.py").write_text(_MODULE, "utf-8")
     return project
 
 
