@@ -10,9 +10,13 @@ from collections.abc import Iterator
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.seeds import rng_for
+from edgebench.topology.model import Jitter
 
 _NS_PER_BYTE_AT_1_MBIT_S = 8000.0
 _DRAWS = 1024
+_PARETO_SHAPE = 3.0
+_PARETO_MEAN, _PARETO_DEVIATION = 0.5, 0.75**0.5
+"""Of NumPy's, which begins at 0."""
 _MIN_PIECE_BYTES = 512
 _MAX_PIECE_BYTES = 64 * 1024
 _PIECE_NS = 10 * NS_PER_MS
@@ -42,8 +46,9 @@ class Pipe:
 class Lane:
     """One direction of one link: its pipe, its latency, and what has crossed it.
 
-    jitter: `draws` gives numbers uniform in [-1, 1). One draw serves all that leaves without a pause, so that the
-    pieces of a message stay together and keeping them in order does not bias the latency upwards.
+    jitter: `draws` gives how far off the latency what is sent is, as multiples of `jitter_ns`. One draw serves all that
+    leaves without a pause, so that the pieces of a message stay together and keeping them in order does not bias the
+    latency upwards.
     """
 
     __slots__ = ("_draws", "_jitter_ns", "_last_ns", "_offset_ns", "bytes", "latency_ns", "messages", "opaque", "pipe")
@@ -59,6 +64,18 @@ class Lane:
         self._offset_ns = 0
         self._last_ns = 0
 
+    def reshape(self, latency_ns: int, jitter_ns: int, draws: Iterator[float]) -> None:
+        """Carry in another way from now on; what is under way arrives as it was to, and nothing before it."""
+        self.latency_ns = latency_ns
+        self._jitter_ns = jitter_ns
+        self._draws = draws
+        self._offset_ns = 0
+
+    def leave_by(self, pipe: Pipe) -> None:
+        """Use another pipe from now on, after what has entered the one before."""
+        pipe.free_ns = max(pipe.free_ns, self.pipe.free_ns)
+        self.pipe = pipe
+
     def carry(self, arrival_ns: int, size_bytes: int) -> tuple[int, int]:
         """The times at which these bytes have left and at which they arrive at the other end; never before the last."""
         if self._jitter_ns and arrival_ns >= self.pipe.free_ns:
@@ -73,11 +90,22 @@ class Lane:
         self.messages += messages
 
 
-def jitter_draws(seed: int, *purpose: str) -> Iterator[float]:
-    """Endless numbers uniform in [-1, 1), for one lane."""
+def jitter_draws(jitter: Jitter, seed: int, *purpose: str) -> Iterator[float]:
+    """Endless numbers for one lane, with a mean of 0: uniform in [-1, 1), or with a standard deviation of 1.
+
+    `pareto` is of shape 3, as the table that comes with netem (Hemminger 2005) is made from, without its cut at four
+    deviations.
+    """
     rng = rng_for(seed, "jitter", *purpose)
     while True:
-        yield from rng.uniform(-1.0, 1.0, _DRAWS).tolist()
+        match jitter:
+            case "uniform":
+                drawn = rng.uniform(-1.0, 1.0, _DRAWS)
+            case "normal":
+                drawn = rng.standard_normal(_DRAWS)
+            case "pareto":
+                drawn = (rng.pareto(_PARETO_SHAPE, _DRAWS) - _PARETO_MEAN) / _PARETO_DEVIATION
+        yield from drawn.tolist()
 
 
 def _slowest_ns_per_byte(lanes: tuple[Lane, ...]) -> float:

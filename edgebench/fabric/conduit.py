@@ -111,14 +111,18 @@ class _Flow:
         self._owner = owner
         self._counted = counted
         self._counter = PublishCounter() if mqtt else None
-        self._piece_bytes = piece_bytes(lanes)
-        self._bound_bytes = pending_bytes_bound(lanes)
-        self._receive_bytes = min(_RECEIVE_BYTES, self._bound_bytes // 2)
         self._pending_bytes = 0
         self._hold_until_ns = 0
         self._ended = False
+        self.reshaped()
         source.read = self._read
         sink.written = self._written
+
+    def reshaped(self) -> None:
+        """Go by what the lanes are now."""
+        self._piece_bytes = piece_bytes(self._lanes)
+        self._bound_bytes = pending_bytes_bound(self._lanes)
+        self._receive_bytes = min(_RECEIVE_BYTES, self._bound_bytes // 2)
 
     def resume(self) -> None:
         """Read, if nothing speaks against it."""
@@ -195,6 +199,7 @@ class RelayedConnection:
         mqtt: bool,
     ) -> None:
         self.closed = False
+        self._is_open = False
         self._reactor = reactor
         target = socket.socket(socket.AF_INET6 if ":" in target_address[0] else socket.AF_INET, socket.SOCK_STREAM)
         self._client = _End(reactor, client, self)
@@ -224,6 +229,13 @@ class RelayedConnection:
                 end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._close()
 
+    def reshaped(self) -> None:
+        """Its lanes are others now."""
+        for flow in (self._up, self._down):
+            flow.reshaped()
+        if self._is_open:
+            self._open()
+
     def _connected(self, _events: int) -> None:
         self._reactor.unwatch(self._target.sock)
         if self._target.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
@@ -232,6 +244,7 @@ class RelayedConnection:
         self._reactor.call_at(self._open_ns, self._open)
 
     def _open(self) -> None:
+        self._is_open = True
         self._up.resume()
         self._down.resume()
 

@@ -21,6 +21,7 @@ from edgebench.fabric.listening import LOOPBACK, ON_LOOPBACK, Listening
 from edgebench.fabric.records import Hiccup
 from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
+from edgebench.topology.model import LinkChange
 
 _ANSWER_S = 20.0
 _STOP_S = 5.0
@@ -104,8 +105,15 @@ class Relay:
         """Break every connection across a link, and let none pass until `mend`."""
         self._ask(RelayCommand("down", link=link), Counters)
 
+    def degrade(self, link: str, change: LinkChange) -> None:
+        """Make a link another one until `mend`, for the connections across it too; a second change replaces the first.
+
+        The rates of a shared pipe change for all that share it.
+        """
+        self._ask(RelayCommand("degrade", link=link, change=change), Counters)
+
     def mend(self, link: str) -> None:
-        """Let connections pass again."""
+        """Let connections pass again, and as it was planned."""
         self._ask(RelayCommand("up", link=link), Counters)
 
     def stop(self) -> dict[str, LinkCounters] | None:

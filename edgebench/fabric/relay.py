@@ -8,16 +8,19 @@ It reads lines of JSON on stdin: first a `RelaySpec`, then `RelayCommand`s; it a
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
 import sys
 import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
 import msgspec
 
+from edgebench.clock import NS_PER_MS
 from edgebench.core.links import Lane, Pipe, jitter_draws
 from edgebench.errors import FabricError
 from edgebench.fabric.conduit import RelayedConnection
@@ -27,6 +30,7 @@ from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 from edgebench.fabric.reactor import READ, Reactor
 from edgebench.fabric.records import Hiccup
 from edgebench.topology.deployment import LinkPlan
+from edgebench.topology.model import LinkChange
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,11 +60,12 @@ class RelaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RelayCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line on stdin. `open` adds routes while the relay runs; `down` cuts a link and refuses connections across it
-    until `up`; `stop` answers with the final counters and ends."""
+    until `up`; `degrade` makes it another one until `up`; `stop` answers with the final counters and ends."""
 
-    cmd: Literal["counters", "open", "down", "up", "stop"]
+    cmd: Literal["counters", "open", "down", "degrade", "up", "stop"]
     routes: tuple[Route, ...] = ()
     link: str = ""
+    change: LinkChange = LinkChange()
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -87,12 +92,18 @@ class Counters(msgspec.Struct, frozen=True):
 
 
 class _Link:
-    def __init__(self, up: Lane, down: Lane) -> None:
+    def __init__(self, plan: LinkPlan, up: Lane, down: Lane) -> None:
+        self.plan = plan
         self.up = up
         self.down = down
         self.connections = 0
         self.is_cut = False
         self.open: weakref.WeakSet[RelayedConnection] = weakref.WeakSet()
+
+    def reshaped(self) -> None:
+        """Let its connections know."""
+        for connection in list(self.open):
+            connection.reshaped()
 
     def counters(self) -> LinkCounters:
         opaque = self.up.opaque
@@ -109,6 +120,8 @@ class _RelayProcess:
     def __init__(self, spec: RelaySpec) -> None:
         self.reactor = Reactor()
         self._hiccups = HiccupMeter()
+        self._seed = spec.seed
+        self._turns = itertools.count(1)
         self._links: dict[str, _Link] = {}
         self._free, self._free_for_probes = FreePorts(spec.listening), FreePorts(ON_LOOPBACK)
         pipes: dict[str, tuple[Pipe, Pipe]] = {}
@@ -116,7 +129,9 @@ class _RelayProcess:
             up, down = pipes.setdefault(plan.pipe, (Pipe(plan.up_mbit_s), Pipe(plan.down_mbit_s)))
             if (up.rate_mbit_s, down.rate_mbit_s) != (plan.up_mbit_s, plan.down_mbit_s):
                 raise FabricError(f"link {plan.name}: other rates than the rest of pipe {plan.pipe}")
-            self._links[plan.name] = _Link(_lane(up, plan, spec.seed, "up"), _lane(down, plan, spec.seed, "down"))
+            self._links[plan.name] = _Link(
+                plan, Lane(up, *_shape_of(plan, spec.seed, "up")), Lane(down, *_shape_of(plan, spec.seed, "down"))
+            )
 
     def open(self, routes: tuple[Route, ...]) -> Ports:
         """Listen for each route."""
@@ -131,14 +146,27 @@ class _RelayProcess:
             ports[route.name] = listener.getsockname()[1]
         return Ports(ports)
 
-    def cut(self, name: str, is_cut: bool) -> None:
-        """Break all connections across a link, and let no new ones pass; or let them pass again."""
+    def cut(self, name: str) -> None:
+        """Break all connections across a link, and let no new ones pass."""
         link = self._links[name]
-        link.is_cut = is_cut
-        if is_cut:
-            for connection in list(link.open):
-                if not connection.closed:
-                    connection.abort()
+        link.is_cut = True
+        for connection in list(link.open):
+            if not connection.closed:
+                connection.abort()
+
+    def degrade(self, name: str, change: LinkChange) -> None:
+        """Make a link what a change says, and its pipe, for all that share it."""
+        link = self._links[name]
+        self._shape(link, link.plan.changed(change))
+        if change.up_mbit_s is not None or change.down_mbit_s is not None:
+            self._set_rates(link.plan.pipe, link.plan.changed(change))
+
+    def mend(self, name: str) -> None:
+        """Let connections pass a link, and make it, and its pipe, what it was planned to be."""
+        link = self._links[name]
+        link.is_cut = False
+        self._shape(link, link.plan)
+        self._set_rates(link.plan.pipe, link.plan)
 
     def run(self) -> None:
         """Serve until told to stop."""
@@ -150,6 +178,20 @@ class _RelayProcess:
 
     def counters(self) -> Counters:
         return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take())
+
+    def _shape(self, link: _Link, plan: LinkPlan) -> None:
+        turn = str(next(self._turns))
+        link.up.reshape(*_shape_of(plan, self._seed, "up", turn))
+        link.down.reshape(*_shape_of(plan, self._seed, "down", turn))
+        link.reshaped()
+
+    def _set_rates(self, pipe: str, plan: LinkPlan) -> None:
+        up, down = Pipe(plan.up_mbit_s), Pipe(plan.down_mbit_s)
+        for link in self._links.values():
+            if link.plan.pipe == pipe:
+                link.up.leave_by(up)
+                link.down.leave_by(down)
+                link.reshaped()
 
     def _accept(self, listener: socket.socket, route: Route, links: tuple[_Link, ...], _events: int) -> None:
         try:
@@ -175,9 +217,10 @@ class _RelayProcess:
             link.open.add(connection)
 
 
-def _lane(pipe: Pipe, plan: LinkPlan, seed: int, direction: str) -> Lane:
-    draws = jitter_draws(seed, plan.name, direction)
-    return Lane(pipe, round(plan.latency_ms * 1e6), round(plan.jitter_ms * 1e6), draws)
+def _shape_of(plan: LinkPlan, seed: int, direction: str, *turn: str) -> tuple[int, int, Iterator[float]]:
+    """Latency and jitter of a lane in ns, and the draws of the latter."""
+    draws = jitter_draws(plan.jitter, seed, plan.name, direction, *turn)
+    return round(plan.latency_ms * NS_PER_MS), round(plan.jitter_ms * NS_PER_MS), draws
 
 
 class _Stdin:
@@ -214,8 +257,13 @@ def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
         if command.cmd == "open":
             _answer(relay.open(command.routes))
         else:
-            if command.cmd in ("down", "up"):
-                relay.cut(command.link, command.cmd == "down")
+            match command.cmd:
+                case "down":
+                    relay.cut(command.link)
+                case "degrade":
+                    relay.degrade(command.link, command.change)
+                case "up":
+                    relay.mend(command.link)
             _answer(relay.counters())
         if command.cmd == "stop":
             relay.reactor.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgebench.topology.expand import names_of
-from edgebench.topology.model import Link, NodeGroup, Tier, Topology
+from edgebench.topology.model import LEAST_DEVIATION, Jitter, Link, NodeGroup, Tier, Topology
 from edgebench.topology.profiles import PROFILES
 from edgebench.topology.wording import choice_of, did_you_mean
 
@@ -116,8 +116,15 @@ def _check_ends(topology: Topology, path: str, link: Link) -> Iterator[Problem]:
 def _check_figures(path: str, link: Link) -> Iterator[Problem]:
     if link.rate_mbit_s is not None and (link.up_mbit_s is not None or link.down_mbit_s is not None):
         yield f"{path}.rate_mbit_s", "is both directions at once (give it alone, or up_mbit_s and down_mbit_s)"
-    if link.jitter_ms > link.latency_ms:
-        yield (
-            f"{path}.jitter_ms",
-            f"{link.jitter_ms:g} ms of jitter around a latency of {link.latency_ms:g} ms (must not be larger)",
-        )
+    if problem := jitter_problem(link.latency_ms, link.jitter_ms, link.jitter):
+        yield f"{path}.jitter_ms", problem
+
+
+def jitter_problem(latency_ms: float, jitter_ms: float, jitter: Jitter) -> str | None:
+    """What is wrong with a jitter around a latency, if anything is: bytes would arrive before they have left."""
+    most_ms = latency_ms / LEAST_DEVIATION[jitter]
+    if jitter_ms <= most_ms:
+        return None
+    if jitter == "uniform":
+        return f"{jitter_ms:g} ms of jitter around a latency of {latency_ms:g} ms (must not be larger)"
+    return f"{jitter_ms:g} ms of {jitter} jitter around a latency of {latency_ms:g} ms (at most {most_ms:.4g})"

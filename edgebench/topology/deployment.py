@@ -12,8 +12,10 @@ from edgebench.topology.model import (
     Cascade,
     Fault,
     Federated,
+    Jitter,
     Joint,
     Jpeg,
+    LinkChange,
     Load,
     ModelChoice,
     Move,
@@ -72,6 +74,7 @@ class LinkPlan(Frozen, frozen=True):
     down_mbit_s: float | None
     pipe: str
     breaks: bool = False
+    jitter: Jitter = "uniform"
 
     @property
     def name(self) -> str:
@@ -82,6 +85,11 @@ class LinkPlan(Frozen, frozen=True):
     def shaped(self) -> bool:
         """Whether anything at all has to be emulated."""
         return bool(self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s or self.breaks)
+
+    def changed(self, change: LinkChange) -> LinkPlan:
+        """What it is with a change."""
+        given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
+        return msgspec.structs.replace(self, **given)
 
 
 class WorkloadPlan(Frozen, frozen=True):

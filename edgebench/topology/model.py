@@ -17,6 +17,7 @@ Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 Where = Literal["device", "edge", "cloud", "cascade"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 BrokerKind = Literal["auto", "mosquitto", "nats"]
+Jitter = Literal["uniform", "normal", "pareto"]
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$(?!\n)", max_length=63)]
 # Far from any use; what lies within neither overflows a clock in ns nor, by a slip of the pen, fills a machine.
@@ -30,6 +31,9 @@ MemoryMb = Annotated[int, Meta(ge=64, le=10**7)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Samples = Annotated[int, Meta(ge=1, le=10**7)]
 Epochs = Annotated[int, Meta(ge=1, le=10**5)]
+
+LEAST_DEVIATION: dict[Jitter, float] = {"uniform": 1.0, "normal": 3.0, "pareto": 3**-0.5}
+"""How far below the latency a delay may be, as multiples of `jitter_ms`: of a normal one all but 1 in 1,000."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,17 +58,30 @@ class Link(Strict, frozen=True):
     """The links between each node of a group (first) and its parent (second).
 
     A missing rate is unlimited. `shared`: all pairs of the two groups share one pipe; otherwise each pair has its own.
-    `jitter_ms`: uniform within ± this around the latency; order is kept. `up` is from child to parent.
+    `jitter_ms`: half the width of a uniform distribution around the latency, or the standard deviation of a normal or a
+    Pareto distribution (of shape 3, as netem's) with the latency as its mean; order is kept. `up` is from child to
+    parent.
     """
 
     between: tuple[Name, Name]
     latency_ms: DelayMs = 0.0
     jitter_ms: DelayMs = 0.0
+    jitter: Jitter = "uniform"
     rate_mbit_s: RateMbitS | None = None
     up_mbit_s: RateMbitS | None = None
     down_mbit_s: RateMbitS | None = None
     loss_percent: Annotated[float, Meta(ge=0, lt=100)] = 0.0
     shared: bool = False
+
+
+class LinkChange(Strict, frozen=True):
+    """What a link becomes while a run goes on; what is not given stays. Rates: of the whole pipe, if that is shared."""
+
+    latency_ms: DelayMs | None = None
+    jitter_ms: DelayMs | None = None
+    jitter: Jitter | None = None
+    up_mbit_s: RateMbitS | None = None
+    down_mbit_s: RateMbitS | None = None
 
 
 class Fixed(Strict, frozen=True, tag="fixed", tag_field="kind"):

@@ -67,6 +67,7 @@ def _link(
         down_mbit_s=link.rate_mbit_s if link.down_mbit_s is None else link.down_mbit_s,
         pipe=" -> ".join(pair),
         breaks=f"{node.name} -> {parent}" in broken,
+        jitter=link.jitter,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from edgebench.core.links import Lane, Pipe, jitter_draws, pending_bytes_bound, piece_bytes
+from edgebench.topology.model import Jitter
 
 MS = 1_000_000
 NO_DRAWS: Iterator[float] = iter(())
@@ -79,12 +80,42 @@ def test_jitter_larger_than_the_latency_never_arrives_before_it_left() -> None:
 
 
 def test_jitter_is_uniform_and_each_lane_has_its_own() -> None:
-    draws = list(itertools.islice(jitter_draws(7, "bed-0 -> ward-0", "up"), 4000))
+    draws = drawn("uniform", "bed-0 -> ward-0", "up")
     assert min(draws) >= -1
     assert max(draws) < 1
-    assert abs(sum(draws) / 4000) < 0.05
-    assert draws == list(itertools.islice(jitter_draws(7, "bed-0 -> ward-0", "up"), 4000))
-    assert draws != list(itertools.islice(jitter_draws(7, "bed-0 -> ward-0", "down"), 4000))
+    assert abs(sum(draws) / 20_000) < 0.02
+    assert draws == drawn("uniform", "bed-0 -> ward-0", "up")
+    assert draws != drawn("uniform", "bed-0 -> ward-0", "down")
+
+
+def drawn(jitter: Jitter, *purpose: str) -> list[float]:
+    return list(itertools.islice(jitter_draws(jitter, 7, *purpose), 20_000))
+
+
+@pytest.mark.parametrize(
+    ("jitter", "quantiles"),
+    [
+        ("normal", {0.01: -2.326, 0.5: 0.0, 0.99: 2.326}),
+        # Of 1 / u ** (1 / 3), less its mean of 1.5, over its deviation of 0.866.
+        ("pareto", {0.0: -0.577, 0.5: -0.277, 0.9: 0.756, 0.99: 3.628}),
+    ],
+)
+def test_jitter_by_distribution_has_its_quantiles_about_a_mean_of_zero(
+    jitter: Jitter, quantiles: dict[float, float]
+) -> None:
+    draws = sorted(drawn(jitter))
+    assert abs(sum(draws) / 20_000) < 0.03
+    for share, expected in quantiles.items():
+        assert abs(draws[int(share * 20_000)] - expected) < 0.05 + 0.05 * abs(expected)
+
+
+def test_a_lane_that_is_reshaped_keeps_the_order_of_what_is_under_way() -> None:
+    far = lane(8.0, latency_ms=50)
+    assert far.carry(0, 1000) == (1 * MS, 51 * MS)
+    far.reshape(2 * MS, 0, NO_DRAWS)
+    far.leave_by(Pipe(80.0))
+    assert far.carry(0, 1000) == (1 * MS + MS // 10, 51 * MS)
+    assert far.carry(100 * MS, 1000) == (100 * MS + MS // 10, 102 * MS + MS // 10)
 
 
 def test_two_lanes_in_turn_carry_a_message_as_store_and_forward_does() -> None:

@@ -26,6 +26,7 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
 from edgebench.topology.deployment import LinkPlan
+from edgebench.topology.model import LinkChange
 
 WAIT_S = 30.0
 BED, WARD = "bed -> ward", "ward -> cloud"
@@ -337,3 +338,39 @@ def test_the_relay_tells_its_hiccups_up_to_its_end(relay: Relay) -> None:
     sleep_s(0.1)
     relay.stop()
     assert 0 < asked < sum(each.count for each in relay.hiccups)
+
+
+def _takes_ns(sender: socket.socket, receiver: socket.socket, size_bytes: int) -> int:
+    sent_ns = now_ns()
+    sender.sendall(bytes(size_bytes))
+    while size_bytes:
+        size_bytes -= len(receiver.recv(1 << 16))
+    return now_ns() - sent_ns
+
+
+def test_a_link_that_is_degraded_is_slower_for_the_connections_across_it_until_it_is_mended(
+    server: Server, tmp_path: Path
+) -> None:
+    with (
+        Relay.start([link(BED)], [server.route(BED)], seed=1, log_dir=tmp_path) as relay,
+        connect(relay) as client,
+        server.accept() as target,
+    ):
+        _takes_ns(client, target, 1)
+        relay.degrade(BED, LinkChange(latency_ms=60.0, up_mbit_s=8.0))
+        assert _takes_ns(client, target, 100_000) >= 160_000_000  # 100 ms at 1,000 bytes a ms, and 60 ms
+        assert _takes_ns(target, client, 100_000) >= 60_000_000  # the way down has kept its rate
+        relay.mend(BED)
+        assert min(_takes_ns(client, target, 100_000) for _ in range(10)) < 60_000_000
+
+
+def test_a_rate_that_is_degraded_is_that_of_all_who_share_the_pipe(server: Server, tmp_path: Path) -> None:
+    links = [link("a -> cloud", rate=80.0, pipe="air"), link("b -> cloud", rate=80.0, pipe="air")]
+    with (
+        Relay.start(links, [server.route("b -> cloud")], seed=1, log_dir=tmp_path) as relay,
+        connect(relay) as client,
+        server.accept() as target,
+    ):
+        _takes_ns(client, target, 1)
+        relay.degrade("a -> cloud", LinkChange(up_mbit_s=8.0))
+        assert _takes_ns(client, target, 100_000) >= 100_000_000

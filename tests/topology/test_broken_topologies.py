@@ -281,6 +281,10 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited(("jitter_ms: 1", "jitter_ms: 20.5")),
         "$.links[1].jitter_ms: 20.5 ms of jitter around a latency of 20 ms (must not be larger)",
     ),
+    "more normal jitter than a third of the latency": (
+        edited(("jitter_ms: 1", "jitter_ms: 7, jitter: normal")),
+        "$.links[1].jitter_ms: 7 ms of normal jitter around a latency of 20 ms (at most 6.667)",
+    ),
     "unknown task": (
         edited(("icu-death", "icu-deaths")),
         "$.workloads.risk.task: no task 'icu-deaths' (did you mean 'icu-death'?)",
