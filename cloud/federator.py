@@ -232,7 +232,8 @@ def _federate_elsewhere(spec: FederationSpec, files: AnnouncedFiles, emit: Calla
         state_dir=str(Path(spec.journal_dir) / "state"),
     )
     if how.app is not None:
-        job = msgspec.structs.replace(job, app=load_app(Path(how.app)).configured(how.config))
+        app = load_app(Path(how.app)).configured(how.config)
+        job = msgspec.structs.replace(job, app=app, node_configs=spec.plan.node_configs)
         progress.before_round(1)
     else:
         settings = {"bundle_dir": spec.bundle_dir, "seed": spec.seed}

@@ -26,4 +26,5 @@ class AppClients:
             clients=self._app.clients,
             run_config=self._configured.run_config,
             seed=self._seed,
+            node_config=self._app.node_configs.get(node, {}),
         ).reply

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from edgebench.clock import now_ns
 from edgebench.federated.content import Content, Head, Parcel, pack, reply_head, write_parcel
+from edgebench.topology.settings import Setting
 
 Meta = Mapping[str, int | float | str]
 LearnerClient = Callable[[Parcel], Parcel]
@@ -22,12 +24,13 @@ class BuiltInSpec(msgspec.Struct, frozen=True, tag="built-in"):
 
 
 class AppSpec(msgspec.Struct, frozen=True, tag="app"):
-    """Clients of a Flower app of the user's own. clients: how many there are in all."""
+    """Clients of a Flower app of the user's own. clients: how many there are in all. node_configs: by node id."""
 
     path: str
-    config: dict[str, bool | int | float | str]
+    config: dict[str, Any]
     clients: int
     run_id: int
+    node_configs: dict[int, dict[str, Setting]] = {}
 
 
 class LearnerSpec(msgspec.Struct, frozen=True):

@@ -152,7 +152,8 @@ def _learned(plan: FederatedPlan, bundle: Path | None, run_id: str) -> BuiltInSp
     if bundle is not None:
         return BuiltInSpec(str(bundle), read_info(bundle).runtime)
     assert plan.how.app is not None
-    return AppSpec(plan.how.app, plan.how.config, len(plan.clients), seed_for(0, "run", run_id))
+    run = seed_for(0, "run", run_id)
+    return AppSpec(plan.how.app, plan.how.config, len(plan.clients), run, plan.node_configs)
 
 
 def _publish(connection: Connection, topic: str, notice: bytes) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgebench.topology.model import Federated, Strategy, Topology
+from edgebench.topology.model import Federated, Strategy, Topology, Workload
+from edgebench.topology.settings import OURS, SettingError, flat
 from edgebench.topology.wording import did_you_mean
 
 Problem = tuple[str, str]
@@ -39,6 +40,8 @@ def _check_entry(topology: Topology, path: str, federated: Federated) -> Iterato
     for field, because in _unused(federated):
         yield f"{path}.{field}", f"has no effect {because} (remove one of the two)"
     yield from _check_app(topology, path, federated)
+    for field, problem in _node_config(topology, federated):
+        yield f"{path}.node_config{field}", problem
     if "edge" in federated.aggregate:
         if federated.app is not None:
             yield f"{path}.aggregate", "edges aggregate for the built-in app only (write [cloud], or remove app)"
@@ -68,6 +71,31 @@ def _check_app(topology: Topology, path: str, federated: Federated) -> Iterator[
         yield f"$.workloads.{federated.workload}.model.runtime", "a model of runtime 'fake' learns nothing (use litert)"
 
 
+def _node_config(topology: Topology, federated: Federated) -> Iterator[Problem]:
+    """What clients cannot have, by `.field`; a table is that of a group or a device."""
+    workload = topology.workloads.get(federated.workload)
+    names = [] if workload is None else list(_learners(topology, workload))
+    for name, value in federated.node_config.items():
+        if isinstance(value, dict) and name not in names:
+            yield f".{name}", f"no source group or device of the workload has that name{did_you_mean(name, names)}"
+            continue
+        try:
+            settings = flat(value) if isinstance(value, dict) else flat({name: value})
+        except SettingError as error:
+            yield f".{name}", f"setting {error}"
+            continue
+        for key in [key for key in OURS if key in settings]:
+            yield f".{name}", f"'{key}' is given by the number of the client (remove it)"
+
+
+def _learners(topology: Topology, workload: Workload) -> Iterator[str]:
+    for group in workload.sources:
+        yield group
+        nodes = topology.nodes.get(group)
+        if nodes is not None and nodes.count is not None:
+            yield from (f"{group}-{number}" for number in range(nodes.count))
+
+
 def _unused(federated: Federated) -> Iterator[tuple[str, str]]:
     plain = Federated(workload=federated.workload)
 
@@ -78,8 +106,10 @@ def _unused(federated: Federated) -> Iterator[tuple[str, str]]:
         for field in _OF_BUILT_IN:
             if is_set(field):
                 yield field, "with an app, which decides it"
-    elif federated.config:
-        yield "config", "without an app"
+    else:
+        for field in ("config", "node_config"):
+            if is_set(field):
+                yield field, "without an app"
     if federated.mode != "buffered" and is_set("buffer"):
         yield "buffer", "without mode: buffered"
     if federated.mode == "buffered":

@@ -24,6 +24,7 @@ from edgebench.topology.model import (
     Tier,
     Training,
 )
+from edgebench.topology.settings import Setting
 
 HERE = "here"
 """The machine of the command, whatever its name."""
@@ -121,11 +122,13 @@ class FederatedPlan(Frozen, frozen=True):
     """Federated learning of one workload.
 
     clients: the devices that learn, in the order of their Flower node ids 1, 2, …. edges: edge -> those of its devices.
+    node_configs: by node id, of the clients of an app that have settings of their own.
     """
 
     how: Federated
     clients: tuple[str, ...]
     edges: dict[str, tuple[str, ...]]
+    node_configs: dict[int, dict[str, Setting]] = {}
 
     @property
     def edges_aggregate(self) -> bool:

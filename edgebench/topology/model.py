@@ -285,8 +285,9 @@ class Federated(Strict, frozen=True):
     """Federated learning of a workload's model beside its stream, by the devices that are its source.
 
     app: the folder of a Flower app beside the topology; then it says what is learned and for how many rounds, and
-    `config` overrides its run config, by dotted key or in nested tables. Without it, the workload's own model is
-    learned, for `rounds` rounds.
+    `config` overrides its run config, by dotted key or in nested tables, and `node_config` is what its clients have in
+    `context.node_config`: of all, or, in a table of its name, of a group or a device. Without it, the workload's own
+    model is learned, for `rounds` rounds.
     aggregate: `[edge, cloud]` has each edge run `edge_rounds` rounds of its site and answer the cloud as one client.
     fraction: of the clients, drawn anew for each round. deadline_s: how long a round waits for replies. min_replies:
     fewer good ones skip a round. max_update_ratio: a reply that changes the model by more than this times the median
@@ -298,6 +299,7 @@ class Federated(Strict, frozen=True):
     rounds: Count | None = None
     app: str | None = None
     config: dict[str, Any] = {}
+    node_config: dict[str, Any] = {}
     strategy: Strategy = Strategy()
     mode: Literal["synchronous", "buffered"] = "synchronous"
     buffer: Buffer = Buffer()

@@ -9,6 +9,7 @@ from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, N
 from edgebench.topology.expand import expand
 from edgebench.topology.model import Cascade, Federated, Link, Topology, Where, With, Workload
 from edgebench.topology.placing import where_of, wheres
+from edgebench.topology.settings import of_node
 
 
 def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
@@ -81,7 +82,13 @@ def _federated(how: Federated, topology: Topology, nodes: dict[str, NodePlan]) -
     for device in devices:
         assert device.parent is not None
         edges[device.parent] = (*edges.get(device.parent, ()), device.name)
-    return FederatedPlan(how=how, clients=tuple(device.name for device in devices), edges=edges)
+    own = ((number, of_node(how.node_config, each.group, each.name)) for number, each in enumerate(devices, 1))
+    return FederatedPlan(
+        how=how,
+        clients=tuple(device.name for device in devices),
+        edges=edges,
+        node_configs={number: settings for number, settings in own if settings},
+    )
 
 
 def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> WorkloadPlan:

@@ -7,6 +7,9 @@ from typing import Any
 
 Setting = bool | int | float | str
 
+OURS = ("partition-id", "num-partitions")
+"""Of a client's node config: which part of the data is its own, and of how many."""
+
 
 class SettingError(Exception):
     """key: dotted, of the setting. problem: what is wrong with it."""
@@ -39,3 +42,15 @@ def flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
             raise SettingError(twice, "stands twice, in a table and by its dotted key (remove one)")
         found |= inner
     return found
+
+
+def of_node(tables: Mapping[str, Any], group: str, node: str) -> dict[str, Setting]:
+    """A node's own of what all have, a group or a node: the nearest goes first.
+
+    >>> of_node({"site": "north", "bed": {"data": "/a"}, "bed-1": {"data": "/b"}}, "bed", "bed-1")
+    {'site': 'north', 'data': '/b'}
+
+    Raises SettingError as `flat` does.
+    """
+    common = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
+    return flat(common) | flat(tables.get(group, {})) | flat(tables.get(node, {}))

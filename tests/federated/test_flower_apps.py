@@ -460,6 +460,14 @@ def test_an_override_of_a_setting_that_is_not_there_is_refused(tmp_path: Path) -
         app.configured({"round": 3})
 
 
+def test_a_client_finds_its_own_settings_beside_its_part_of_the_data(tmp_path: Path) -> None:
+    app = load_app(write_app(tmp_path, "nodes"))
+    runner = ClientRunner(
+        client_app(app), run_id=1, node_id=2, clients=3, run_config={}, seed=1, node_config={"data-path": "/data"}
+    )
+    assert runner.context.node_config == {"data-path": "/data", "partition-id": 1, "num-partitions": 3}
+
+
 def test_settings_are_taken_nested_or_dotted_and_any_number_for_a_number(tmp_path: Path) -> None:
     config = "params.subsample = 1\nparams.eta = 0.1\nname = 'x'\n"
     parts = "[tool.flwr.app.components]\nserverapp = 'a:b'\nclientapp = 'a:b'\n[tool.flwr.app.config]\n"

@@ -13,6 +13,7 @@ from tests.topology.sound import SOUND
 
 FAKE = SOUND.replace("task: icu-death", "task: icu-death\n    model: {runtime: fake}")
 ENTRY = "federated: [{workload: risk, rounds: 2%s}]\n"
+APP = f"federated: [{{workload: risk, app: {Path(__file__).parents[2] / 'examples/flower-numpy'}, node_config: %s}}]\n"
 REMOVE = "(remove one of the two)"
 
 BROKEN: dict[str, tuple[str, str]] = {
@@ -52,6 +53,22 @@ BROKEN: dict[str, tuple[str, str]] = {
     "settings of an app without one": (
         SOUND + ENTRY % ", config: {lr: 0.1}",
         f"$.federated[0].config: has no effect without an app {REMOVE}",
+    ),
+    "what clients have without an app": (
+        SOUND + ENTRY % ", node_config: {data: /a}",
+        f"$.federated[0].node_config: has no effect without an app {REMOVE}",
+    ),
+    "what nobody has": (
+        SOUND + APP % "{bad: {data: /a}}",
+        "$.federated[0].node_config.bad: no source group or device of the workload has that name (did you mean 'bed'?)",
+    ),
+    "what clients are given anyway": (
+        SOUND + APP % "{bed-0: {partition-id: 3}}",
+        "$.federated[0].node_config.bed-0: 'partition-id' is given by the number of the client (remove it)",
+    ),
+    "what is no setting": (
+        SOUND + APP % "{data: [1]}",
+        "$.federated[0].node_config.data: setting 'data' is neither a number, a text, nor true or false",
     ),
 }
 SHAPES: dict[str, tuple[str, str]] = {

@@ -165,3 +165,14 @@ def test_a_node_connects_to_its_parent_and_a_device_to_the_edges_that_it_moves_t
     ward = NodePlan("ward-0", "ward", "edge", "host", "cloud", ("bed-0",), elsewhere=("bed-3",))
     cloud = NodePlan("cloud", "cloud", "cloud", "host", None, ("ward-0", "ward-1"))
     assert [node.sites for node in (bed, ward, cloud)] == [("ward-1", "ward-0"), ("cloud",), ()]
+
+
+def test_clients_of_an_app_have_what_all_have_and_what_their_group_and_they_themselves_do(tmp_path: Path) -> None:
+    app = Path(__file__).parents[2] / "examples/flower-numpy"
+    config = "{site: north, bed: {data: /a, cores: 2}, bed-1: {data: /b}}"
+    text = SOUND + f"federated: [{{workload: risk, app: {app}, node_config: {config}}}]\n"
+    (federated,) = resolved(tmp_path, text).federated.values()
+    common = {"site": "north", "data": "/a", "cores": 2}
+    found = {federated.clients[number - 1]: own for number, own in federated.node_configs.items()}
+    assert found == {name: common | ({"data": "/b"} if name == "bed-1" else {}) for name in federated.clients}
+    assert len(found) > 1

@@ -8,7 +8,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,7 +26,7 @@ from edgebench.federated.flower.journal import Journal
 from edgebench.federated.flower.messages import ERROR_CODE, SERVER_NODE, to_message, to_parcel
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.seeds import seed_everything
-from edgebench.topology.settings import Setting, SettingError, flat
+from edgebench.topology.settings import OURS, Setting, SettingError, flat
 from edgebench.topology.wording import did_you_mean, one_line
 
 _App = TypeVar("_App", ServerApp, ClientApp)
@@ -145,8 +145,9 @@ class ClientRunner:
         clients: int,
         run_config: Mapping[str, Setting],
         seed: int,
+        node_config: Mapping[str, Setting] = MappingProxyType({}),
     ) -> None:
-        """node_id: from 1. clients: how many there are, which share the data by their partition-id, node_id − 1."""
+        """node_id: from 1. clients: how many there are. node_config: settings of its own; see `node_config_of`."""
         self._app = app
         self._run_id = run_id
         self._node_id = node_id
@@ -154,7 +155,7 @@ class ClientRunner:
         self.context = Context(
             run_id=run_id,
             node_id=node_id,
-            node_config={"partition-id": node_id - 1, "num-partitions": clients},
+            node_config=node_config_of(node_id, clients, node_config),
             state=RecordDict(),
             run_config=dict(run_config),
         )
@@ -190,6 +191,11 @@ class ClientRunner:
             ),
             {},
         )
+
+
+def node_config_of(node_id: int, clients: int, own: Mapping[str, Setting]) -> dict[str, Setting]:
+    """What a client finds in `context.node_config`: clients share the data by their partition-id, node_id − 1."""
+    return {**own, **dict(zip(OURS, (node_id - 1, clients), strict=True))}
 
 
 def call_client(app: ClientApp, message: Message, context: Context, *, seed: int) -> Message:

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from edgebench.clock import now_ns
 from edgebench.federated.content import ContentError, Parcel
-from edgebench.federated.flower.apps import call_client, client_app
+from edgebench.federated.flower.apps import call_client, client_app, node_config_of
 from edgebench.federated.flower.engine_grid import PLACE, RECORD, WHO
 from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.messages import SERVER_NODE, between, to_message, to_parcel
@@ -46,7 +46,7 @@ class EngineClient(ClientApp):
             own = Context(
                 run_id=context.run_id,
                 node_id=place + 1,
-                node_config={PLACE: place, "num-partitions": job.clients},
+                node_config=node_config_of(place + 1, job.clients, job.node_configs.get(place + 1, {})),
                 state=context.state,
                 run_config=dict(job.app.run_config),
             )

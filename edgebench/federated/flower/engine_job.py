@@ -15,6 +15,7 @@ from edgebench.federated.flower.engine_grid import EngineGrid
 from edgebench.federated.flower.events import Learned, MetricsSeen, RoundSeen
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.topology.model import Federated
+from edgebench.topology.settings import Setting
 
 
 class EngineNodes(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ class EngineJob(msgspec.Struct, frozen=True, kw_only=True):
     """Either the built-in app (`how`, `initial`, a file with the first model, and `nodes`), or an `app`.
 
     state_dir: where to keep what a restart goes on from. most_examples: how many each client has, by node id.
+    node_configs: of an app's clients, by node id.
     """
 
     clients: int
@@ -43,6 +45,7 @@ class EngineJob(msgspec.Struct, frozen=True, kw_only=True):
     app: FlowerApp | None = None
     state_dir: str | None = None
     most_examples: dict[int, int] | None = None
+    node_configs: dict[int, dict[str, Setting]] = {}
 
 
 class Listener(Protocol):
