@@ -135,6 +135,8 @@ def _note(journal: _Journal, node: CloudNode, plane: ControlPlane, name: str) ->
     if (refused := plane.refusals.news()) is not None:
         journal.write(Refused(name, refused))
     journal.write(TallySnapshot(now_ns(), name, node.tallies))
+    for released in node.released():
+        journal.write(released)
     journal.flush()
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import msgspec
 
 from cloud.registry import Registry
-from edgebench.clock import RealClock, now_ns
-from edgebench.core.deciding import Decider, Origin
-from edgebench.core.routing import is_sparse
-from edgebench.core.samples import Decision, RejectedError
+from cloud.workload import CloudWorkload, EmulatedCloudWorkload
+from edgebench.core.emulation import Machine
 from edgebench.core.tallies import Tally
-from edgebench.fabric import topics, wire
+from edgebench.fabric import topics
 from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import Entry, Swap, Swapped
-from edgebench.fabric.serving import ModelServer
-from edgebench.inference.runtime import Runtime, open_runtime
+from edgebench.fabric.records import Entry, Released
+from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 
@@ -51,6 +48,10 @@ class CloudNode:
             on_up=self._up.set,
             will=(topics.status(deployment.run_id, self._name), b"offline"),
         )
+        profile = deployment.profiles.get(deployment.nodes[self._name].profile)
+        self._machine = None
+        if profile is not None:
+            self._machine = Machine(self._name, profile, self._reactor, deployment.seed, has_broker=True)
         for plan in deployment.workloads.values():
             if self._name in plan.deciders.values() or plan.cascade is not None:
                 self._decide_for(plan)
@@ -66,6 +67,11 @@ class CloudNode:
         self._reactor.call_soon_threadsafe(self._reactor.stop)
         self._thread.join()
         self._reactor.close()
+
+    def released(self) -> Iterator[Released]:
+        """What was released so far, where the cloud is emulated."""
+        if self._machine is not None:
+            yield Released(self._name, self._machine.noted())
 
     def announce(self, workload: str, manifest: Manifest, *, here: Manifest | None = None) -> None:
         """Make a model of the registry the workload's: use it here, and tell every node. From any one thread.
@@ -95,7 +101,11 @@ class CloudNode:
 
     def _decide_for(self, plan: WorkloadPlan) -> None:
         tally = self.tallies.setdefault(plan.name, Tally())
-        workload = CloudWorkload(self._deployment, plan, tally, self._connection, self._write)
+        common = (self._deployment, plan, tally, self._connection, self._write)
+        if self._machine is None:
+            workload = CloudWorkload(*common)
+        else:
+            workload = EmulatedCloudWorkload(*common, self._machine, self._reactor)
         self._workloads[plan.name] = workload
         # A cascade is decided at the edge first; else only those come here whose samples are decided here.
         devices = [name for name, decider in plan.deciders.items() if plan.cascade or decider == self._name]
@@ -108,65 +118,3 @@ class CloudNode:
         if known is not None:
             edge, workload = known
             workload.forwarded(edge, payload)
-
-
-class CloudWorkload:
-    """One workload that is decided in the cloud, for some devices at least: it takes forwards in, and answers them."""
-
-    def __init__(
-        self,
-        deployment: Deployment,
-        plan: WorkloadPlan,
-        tally: Tally,
-        connection: Connection,
-        write: Callable[[Entry], None],
-    ) -> None:
-        self._deployment = deployment
-        self._plan = plan
-        self._tally = tally
-        self._connection = connection
-        self._write = write
-        self._node = deployment.cloud
-        sparse = plan.cascade is not None or is_sparse(plan, deployment.moves)
-        self._decider = Decider(self._node, tally, self, RealClock(), sparse=sparse)
-        self._server = ModelServer(plan.name, plan.batch, plan.queue, self._decider)
-        self._decider.served_by(self._server)
-
-    def use(self, runtime: Runtime, manifest: Manifest) -> None:
-        """Decide with this (warm) model from the next batch on."""
-        self._decider.expect(manifest, wire.SampleReader(manifest.input))
-        self._server.swap(runtime, manifest)
-
-    def forwarded(self, edge: str, payload: bytes) -> None:
-        """Take in what an edge passes on."""
-        try:
-            forward = wire.parse_forward(payload)
-        except RejectedError as rejected:
-            self._tally.reject(rejected.reason)
-            return
-        device = self._deployment.nodes.get(forward.origin)
-        if device is None or device.tier != "device" or edge not in device.sites:
-            self._tally.reject("unknown-origin")
-            return
-        origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge)
-        self._decider.take(origin, forward.envelope)
-
-    def answer(self, origin: Origin, decision: Decision) -> None:
-        """Send a decision to the edge that asked for it."""
-        self._reply(origin, wire.encode(decision))
-
-    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
-        """Send a decision on a plain sample to the edge that asked for it."""
-        self._reply(origin, wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id)))
-
-    def swapped(self, manifest: Manifest) -> None:
-        """Write down which model decides here from now on."""
-        now = now_ns()
-        self._write(Swapped(Swap(self._node, self._plan.name, manifest.digest, now, now)))
-
-    def _reply(self, origin: Origin, body: bytes) -> None:
-        answer = wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
-        assert origin.edge is not None
-        topic = topics.answer(self._deployment.run_id, origin.edge, self._plan.name)
-        if not self._connection.publish(topic, answer, qos=self._plan.qos):
-            self._tally.drop("not-connected")

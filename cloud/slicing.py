@@ -54,6 +54,11 @@ def slice_for(
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
         expected={name: expected_of(deployment.workloads[name], deployment) for name in workloads},
         callers=_callers(deployment, nodes, tokens),
+        profiles={
+            name: profile
+            for name, profile in deployment.profiles.items()
+            if any(deployment.nodes[node].profile == name for node in nodes)
+        },
         boards={device: board for device in sorted(below) if (board := deployment.nodes[device].board) is not None},
     )
 

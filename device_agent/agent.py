@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
+from device_agent.emulated_ways import EmulatedMqttWay, EmulatedOnBoard
 from device_agent.learning import Learning
 from device_agent.sensors.live import Feed, SensorError
 from device_agent.sensors.opening import LiveSensors
@@ -16,7 +17,8 @@ from device_agent.sensors.sensor import Sensor
 from device_agent.ways import MqttWay, OnBoard
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.core.device import Device
-from edgebench.core.samples import RejectedError, SampleRecord
+from edgebench.core.emulation import Machine
+from edgebench.core.samples import Decision, RejectedError, SampleRecord
 from edgebench.core.stream import Stream
 from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_own_broker_url
@@ -54,7 +56,9 @@ class DeviceAgent:
         self.connections: dict[str, Connection] = {}
         self._devices = {name: Device(name, str(node.parent)) for name, node in process.plan.nodes.items()}
         self._streams: dict[str, Stream] = {}
-        self._on_board: dict[str, OnBoard] = {}
+        self._on_board: dict[str, OnBoard | EmulatedOnBoard] = {}
+        emulated = {name: process.emulated(name, has_broker=False) for name in process.nodes}
+        self._machines = {name: machine for name, machine in emulated.items() if machine is not None}
         self._hears_of_models: dict[str, str] = {}
         """Workload -> the device by whose connection its models are announced: one that decides with them."""
         self._models: dict[str, str] = {}
@@ -69,14 +73,13 @@ class DeviceAgent:
             _let_follow(each.streams)
 
     def _add_stream(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> None:
-        way: MqttWay | OnBoard
+        way: MqttWay | OnBoard | EmulatedOnBoard
         if plan.deciders[device.name] != device.name:
-            moves = any(move.node == device.name for move in self.process.plan.moves)
-            way = MqttWay(self.run_id, device, plan, sensor, self.connections, moves=moves)
+            way = self._way_of(device, plan, sensor)
         elif plan.name in self._on_board:
             way = self._on_board[plan.name]
         else:
-            way = self._on_board[plan.name] = OnBoard(plan, self.process.reactor, partial(self._swapped, plan))
+            way = self._on_board[plan.name] = self._board_of(plan)
             self._hears_of_models[plan.name] = device.name
             self._waiting_for.add(plan.name)
         tally = self.process.tally(device.name, plan.name)
@@ -94,6 +97,20 @@ class DeviceAgent:
         )
         self._streams[topics.decision(self.run_id, device.name, plan.name)] = stream
         device.streams.append(stream)
+
+    def _way_of(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> MqttWay:
+        moves = any(move.node == device.name for move in self.process.plan.moves)
+        machine = self._machines.get(device.name)
+        if machine is None:
+            return MqttWay(self.run_id, device, plan, sensor, self.connections, moves=moves)
+        return EmulatedMqttWay(self.run_id, device, plan, sensor, self.connections, moves=moves, machine=machine)
+
+    def _board_of(self, plan: WorkloadPlan) -> OnBoard | EmulatedOnBoard:
+        swapped = partial(self._swapped, plan)
+        machines = {name: each for name, each in self._machines.items() if plan.deciders.get(name) == name}
+        if not machines:
+            return OnBoard(plan, self.process.reactor, swapped)
+        return EmulatedOnBoard(plan, self.process.reactor, swapped, machines)
 
     def run(self) -> None:
         """Serve until the run ends."""
@@ -202,10 +219,15 @@ class DeviceAgent:
         except RejectedError as rejected:
             stream.tally.reject(rejected.reason)
             return
-        stream.decided(decision, arrived_ns, len(payload))
+        machine = self._machines.get(stream.device) if self._machines else None
+        if machine is None:
+            stream.decided(decision, arrived_ns, len(payload))
+        else:
+            heard = partial(_heard, machine, stream, decision, arrived_ns, len(payload))
+            machine.hears(len(payload), stream.plan.qos, heard)
 
     def _model_ready(self, workload: str, runtime: Runtime, manifest: Manifest) -> None:
-        self._on_board[workload].server.swap(runtime, manifest)
+        self._on_board[workload].use(runtime, manifest)
         self.process.reactor.call_soon_threadsafe(partial(self._no_longer_waiting_for, workload))
 
     def _swapped(self, plan: WorkloadPlan, manifest: Manifest) -> None:
@@ -266,6 +288,14 @@ class DeviceAgent:
         if self.rows:
             self.process.write(SampleRows(self.rows[:]))
             self.rows.clear()
+
+
+def _heard(
+    machine: Machine, stream: Stream, decision: Decision, arrived_ns: int, reply_bytes: int, due_ns: int
+) -> None:
+    """An emulated device knows of a decision that came to it."""
+    machine.released(arrived_ns, due_ns)
+    stream.decided(decision, machine.time.now_ns(), reply_bytes)
 
 
 def _let_follow(streams: list[Stream]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
 
 from device_agent.sensors.sensor import Sensor
 from edgebench.clock import now_ns
@@ -16,6 +19,7 @@ from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.pictures import JPEG, compressed
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.serving import ModelServer
+from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch
@@ -56,10 +60,27 @@ class MqttWay:
 
     def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """Publish a sample; while the device moves it is held until it has come to its new site."""
-        compress = self._compress
-        x = reading.x
-        payload = x.data.cast("B") if compress is None else memoryview(compressed(x, compress.quality))
+        payload = self._packed(reading.x)
         sent_ns = now_ns()
+        envelope = self._enveloped(stream, seq, scheduled_ns, captured_ns, sent_ns, payload)
+        kept = envelope if self._keeps else b""
+        refused = ""
+        if not (kept and self._device.moving) and not self._publish(envelope):
+            refused = "not-connected"
+        return Pending(
+            scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept, refused
+        )
+
+    def send_again(self, envelope: bytes) -> None:
+        """Publish an undecided sample at the new site."""
+        self._publish(envelope)
+
+    def _packed(self, x: NDArray[Any]) -> memoryview:
+        return x.data.cast("B") if self._compress is None else memoryview(compressed(x, self._compress.quality))
+
+    def _enveloped(
+        self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, sent_ns: int, payload: memoryview
+    ) -> bytes:
         # The label stays here: no sensor would know it.
         sample = wire.Sample(
             wire.VERSION,
@@ -73,18 +94,7 @@ class MqttWay:
             None,
             payload,
         )
-        envelope = wire.encode(sample)
-        kept = envelope if self._keeps else b""
-        refused = ""
-        if not (kept and self._device.moving) and not self._publish(envelope):
-            refused = "not-connected"
-        return Pending(
-            scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept, refused
-        )
-
-    def send_again(self, envelope: bytes) -> None:
-        """Publish an undecided sample at the new site."""
-        self._publish(envelope)
+        return wire.encode(sample)
 
     def _publish(self, envelope: bytes) -> bool:
         return self._connections[self._device.name].publish(self._topic, envelope, qos=self._qos)
@@ -110,6 +120,10 @@ class OnBoard:
 
     def send_again(self, envelope: bytes) -> None:
         """Do nothing: what never travels is never sent again."""
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next sample on."""
+        self.server.swap(runtime, manifest)
 
     def served(self, served: Served[OnDevice]) -> None:
         """Bring the decisions to their streams."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from edge_node.emulated_workload import EmulatedWorkload
 from edge_node.federating import SiteFederations
 from edge_node.workload import EdgeWorkload
 from edgebench.core.deciding import Origin, SampleTaker
@@ -45,6 +46,7 @@ class EdgeNode:
         self._answers: dict[str, EdgeWorkload] = {}
         self._models: dict[str, EdgeWorkload] = {}
         self._waiting_for = {_SITE, _UPLINK}
+        self._machine = process.emulated(self._name, has_broker=True)
         for plan in self._plan.workloads.values():
             self._take_on(plan)
         one_broker = self._plan.endpoints[self._name].one_broker
@@ -78,7 +80,11 @@ class EdgeNode:
     def _take_on(self, plan: WorkloadPlan) -> None:
         """Do this node's part of a workload: decide, pass on, bring the model to devices; each for some, or for all."""
         roles = roles_at(self._plan.nodes[self._name], plan)
-        workload = EdgeWorkload(self._process, self._plan, plan, roles, self._site, self._uplink)
+        common = (self._process, self._plan, plan, roles, self._site, self._uplink)
+        if self._machine is None:
+            workload = EdgeWorkload(*common)
+        else:
+            workload = EmulatedWorkload(*common, self._machine, self._process.reactor)
         self._workloads[plan.name] = workload
         models = topics.models(self._run_id, plan.name)
         self._models[models] = workload

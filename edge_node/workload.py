@@ -65,15 +65,20 @@ class EdgeWorkload:
         self._forward_topic = topics.forward(run_id, self._node, plan.name)
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)
-        clock = RealClock()
         sparse = is_sparse(plan, part.moves) or host.incarnation > 0
         if roles.decided:
-            upstream = None if plan.cascade is None else self
-            self.decider = Decider(self._node, self._tally, self, clock, upstream=upstream, sparse=sparse)
-            self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
-            self.decider.served_by(self._server)
+            self._decide(plan, sparse=sparse)
         if roles.forwarded:
-            self.forwarder = Forwarder(self._tally, self, clock, sparse=sparse)
+            self._forward(plan, sparse=sparse)
+
+    def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
+        upstream = None if plan.cascade is None else self
+        self.decider = Decider(self._node, self._tally, self, RealClock(), upstream=upstream, sparse=sparse)
+        self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
+        self.decider.served_by(self._server)
+
+    def _forward(self, _plan: WorkloadPlan, *, sparse: bool) -> None:
+        self.forwarder = Forwarder(self._tally, self, RealClock(), sparse=sparse)
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to its device."""
@@ -89,15 +94,16 @@ class EdgeWorkload:
 
     def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
         """Send a sample to the cloud."""
-        body = wire.encode(wire.Forward(wire.VERSION, device, received_ns, now_ns(), memoryview(payload)))
-        if self._uplink.publish(self._forward_topic, body, qos=self._qos):
-            self._tally.forwarded += 1
-        else:
-            self._tally.drop("uplink-full")
+        self._to_cloud(wire.encode(wire.Forward(wire.VERSION, device, received_ns, now_ns(), memoryview(payload))))
 
     def bring_back(self, payload: bytes) -> None:
         """Send an answer of the cloud to its device."""
-        return_in_ns = now_ns()
+        brought = self._brought_back(payload, now_ns())
+        if brought is not None:
+            self._reply(*brought)
+
+    def _brought_back(self, payload: bytes, return_in_ns: int) -> tuple[str, bytes] | None:
+        """The device that an answer is for, and what that is to get; None where it is no answer."""
         try:
             answer = wire.parse_answer(payload)
             body = bytes(answer.body)
@@ -105,8 +111,8 @@ class EdgeWorkload:
                 body = wire.encode(brought_back(wire.parse_decision(body), return_in_ns, now_ns()))
         except RejectedError as rejected:
             self._tally.reject(rejected.reason)
-            return
-        self._reply(answer.origin, body)
+            return None
+        return answer.origin, body
 
     def announced(self, manifest: bytes) -> bool:
         """Bring a model to whoever decides with it; whether all is ready then that travels by here.
@@ -131,6 +137,12 @@ class EdgeWorkload:
         assert self.decider is not None
         self.decider.expect(manifest, wire.SampleReader(manifest.input))
         self._server.swap(runtime, manifest)
+
+    def _to_cloud(self, body: bytes) -> None:
+        if self._uplink.publish(self._forward_topic, body, qos=self._qos):
+            self._tally.forwarded += 1
+        else:
+            self._tally.drop("uplink-full")
 
     def _reply(self, device: str, body: bytes) -> None:
         topic = self._decision_topics.get(device)

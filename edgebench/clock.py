@@ -17,6 +17,7 @@ from typing import Protocol
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+NS_PER_US = 1_000
 
 OTHER_CLOCK = "EDGEBENCH_CLOCK"
 
@@ -57,6 +58,14 @@ class Clock(Protocol):
 
     def now_ns(self) -> int:
         """The time in ns; it never goes back."""
+        ...
+
+
+class Time(Clock, Protocol):
+    """A clock that calls back."""
+
+    def call_at(self, due_ns: int, call: Callable[[], None]) -> object:
+        """Call at a time, or as soon as can be where it has passed."""
         ...
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from edgebench.clock import VirtualClock
-from edgebench.core.batching import Batcher, InferenceRequest, Served, ServerOwner
+from edgebench.core.batching import InferenceRequest, ServerOwner
+from edgebench.core.emulation import EmulatedServer, Outputs, Releases
 from edgebench.core.links import Lane
+from edgebench.core.station import Cores, Thread
 from edgebench.inference.runtime import Runtime
-from edgebench.inference.spec import Manifest
 from edgebench.topology.model import Batch, Queue
 
 T = TypeVar("T")
@@ -81,67 +82,38 @@ class FakeLink:
             arrive()
 
 
-class FakeServer(Generic[T]):
-    """One model and its queue, as a `ModelServer` has them; a batch takes what `service_ns` says of its size."""
+class AtOnce(Generic[T]):
+    """A model whose real work takes no time; see `emulation.WarmModel`."""
 
-    def __init__(
-        self, time: VirtualTime, batch: Batch, bound: Queue, owner: ServerOwner[T], service_ns: Callable[[int], int]
-    ) -> None:
-        self._time = time
-        self._batcher: Batcher[T] = Batcher(batch, bound)
-        self._owner = owner
-        self._service_ns = service_ns
-        self._model: tuple[Runtime, Manifest] | None = None
-        self._next: tuple[Runtime, Manifest] | None = None
-        self._busy = False
-        self._looks_at_ns: int | None = None
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
-    def swap(self, runtime: Runtime, manifest: Manifest) -> None:
-        """Decide with this model from the next batch on."""
-        self._next = runtime, manifest
-        if self._model is None:
-            self._take_next_model()
-        self._look()
+    def begin(self, requests: Sequence[InferenceRequest[T]]) -> _Done:
+        """See `WarmModel`."""
+        return _Done(self._runtime.infer(np.stack([request.x for request in requests])))
 
-    def submit(self, request: InferenceRequest[T]) -> None:
-        """Queue a sample; when the queue is full one is dropped by the stated policy."""
-        dropped = self._batcher.offer(request)
-        if dropped is not None:
-            self._owner.dropped(dropped, "queue-full")
-        # After all that comes at this very time, as a thread would wake up.
-        self._look_at(self._time.now_ns())
+    def close(self) -> None:
+        """See `WarmModel`."""
+        self._runtime.close()
 
-    def _look_at(self, at_ns: int) -> None:
-        if self._looks_at_ns is None or at_ns < self._looks_at_ns:
-            self._looks_at_ns = at_ns
-            self._time.call_at(at_ns, partial(self._look_if, at_ns))
 
-    def _look_if(self, at_ns: int) -> None:
-        if self._looks_at_ns == at_ns:
-            self._looks_at_ns = None
-            self._look()
+class _Done(NamedTuple):
+    outputs: Outputs
 
-    def _look(self) -> None:
-        if self._busy or self._model is None:
-            return
-        due = self._batcher.next_batch(self._time.now_ns())
-        if isinstance(due, int):
-            self._look_at(due)
-        elif due is not None:
-            self._busy = True
-            self._take_next_model()
-            started_ns = self._time.now_ns()
-            done = partial(self._done, due, self._model, started_ns)
-            self._time.call_at(started_ns + self._service_ns(len(due)), done)
+    def when_done(self, call: Callable[[Outputs | None], None]) -> bool:
+        call(self.outputs)
+        return True
 
-    def _done(self, requests: list[InferenceRequest[T]], model: tuple[Runtime, Manifest], started_ns: int) -> None:
-        runtime, manifest = model
-        outputs = runtime.infer(np.stack([request.x for request in requests]))
-        self._busy = False
-        self._owner.served(Served(requests, outputs, manifest.digest, started_ns, self._time.now_ns()))
-        self._look()
 
-    def _take_next_model(self) -> None:
-        if self._next is not None:
-            self._model, self._next = self._next, None
-            self._owner.swapped(self._model[1])
+class Exactly(NamedTuple):
+    """What a batch takes, by its size; see `emulation.ServiceTimes`."""
+
+    service_ns: Callable[[int], int]
+
+
+def fake_server(
+    time: VirtualTime, batch: Batch, bound: Queue, owner: ServerOwner[T], service_ns: Callable[[int], int]
+) -> EmulatedServer[T]:
+    """One model and its queue on a machine of its own with one core; a batch takes what `service_ns` says of it."""
+    thread = Thread(Cores(time, 1))
+    return EmulatedServer(thread, time, batch, bound, owner, Releases(), lambda _manifest: Exactly(service_ns))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Protocol
 
 import msgspec
 
-from edgebench.clock import NS_PER_MS, NS_PER_S, Clock
+from edgebench.clock import NS_PER_MS, NS_PER_S, Time
 from edgebench.core.batching import Served
 from edgebench.core.samples import VERSION, Decision, NothingSensedError, Reading, SampleRecord, Stamps
 from edgebench.core.schedules import open_loop, query_size
@@ -24,14 +24,6 @@ _CUT_MARGIN_S = 1.0
 """A link is cut by another process, at its time or a little later."""
 _BACKED_UP_NS = NS_PER_MS
 """How soon an offline load looks again whether its way takes more."""
-
-
-class Time(Clock, Protocol):
-    """A clock that calls back."""
-
-    def call_at(self, due_ns: int, call: Callable[[], None]) -> object:
-        """Call at a time, or as soon as can be where it has passed."""
-        ...
 
 
 class SampleSource(Protocol):

@@ -9,11 +9,12 @@ from typing import get_args
 
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.experiments.model_checks import check_model_files
+from edgebench.experiments.profile_checks import profile_problems
 from edgebench.fabric.brokers.choice import choose
 from edgebench.federated.cohort import cloud_fraction, cohort_size
 from edgebench.tasks import names, task_named
 from edgebench.tasks.task import PROBABILISTIC, Loss, Task
-from edgebench.topology import check, refuse_unenforceable, resolve
+from edgebench.topology import check, profiles_of, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment, FederatedPlan, WorkloadPlan
 from edgebench.topology.model import Natural, Topology
 from edgebench.topology.wording import one_line
@@ -29,7 +30,8 @@ def checked_deployment(topology: Topology, file: Path, executor: str) -> Deploym
     """
     check(topology, file, tasks=names())
     refuse_unenforceable(topology, file, executor=executor)
-    deployment = resolve(topology, run_id="validate", executor=executor, data=topology.data)
+    profiles = profiles_of(topology)
+    deployment = resolve(topology, run_id="validate", executor=executor, data=topology.data, profiles=profiles)
     check_deployment(deployment, file)
     check_model_files(deployment, file)
     return deployment
@@ -51,6 +53,7 @@ def _problems(deployment: Deployment) -> Problems:
             choose(deployment.broker_kind)
         except EdgebenchError as error:
             yield "$.broker.kind", str(error)
+    yield from profile_problems(deployment)
     tasks: dict[str, Task] = {}
     for name, plan in deployment.workloads.items():
         path = f"$.workloads.{name}"

@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 
 from edgebench.errors import EdgebenchError
-from edgebench.results.rundir import DEPLOYMENT, OVERRIDES, TOPOLOGY, TRACES, write_json
-from edgebench.topology import load, topology_file
+from edgebench.results.rundir import DEPLOYMENT, OVERRIDES, PROFILES, TOPOLOGY, TRACES, write_json
+from edgebench.topology import load, profiles_of, topology_file
 from edgebench.topology.loading import names_a_file
-from edgebench.topology.model import Topology, Trace
+from edgebench.topology.model import NodeGroup, Topology, Trace
+from edgebench.topology.profile_files import written
+from edgebench.topology.profiles import HOST
 from edgebench.topology.resolving import without_login
 
 
@@ -41,9 +43,9 @@ def open_topology(given: str | Path, overrides: Sequence[str] = ()) -> TopologyF
 
 
 def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topology:
-    """Write `topology.yaml` as it was given, the overrides that make `topology` of it, and its trace files.
+    """Write `topology.yaml` as it was given, the overrides that make `topology` of it, its trace files and profiles.
 
-    Gives the topology whose traces are those that are kept, named relative to the run directory.
+    Gives the topology whose traces and profiles are those that are kept, named relative to the run directory.
     """
     shutil.copyfile(given.path, run_dir / TOPOLOGY)
     workloads = dict(topology.workloads)
@@ -54,7 +56,7 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
             shutil.copyfile(workload.load.file, run_dir / kept)
             trace = msgspec.structs.replace(workload.load, file=kept)
             workloads[name] = msgspec.structs.replace(workload, load=trace)
-    own = msgspec.structs.replace(topology, workloads=workloads)
+    own = msgspec.structs.replace(topology, workloads=workloads, nodes=_kept_profiles(run_dir, topology))
     earlier = list(given.overrides)
     if own.broker.url is not None:  # which may have a login in it
         earlier = [each for each in earlier if not each.removeprefix("$.").startswith("broker")]
@@ -62,6 +64,19 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
     overrides = list(dict.fromkeys([*_places(own), *reversed(earlier)]))[::-1]
     write_json(run_dir / OVERRIDES, overrides)
     return own
+
+
+def _kept_profiles(run_dir: Path, topology: Topology) -> dict[str, NodeGroup]:
+    """The nodes, whose profiles are kept in the run directory: each says all there is, without another beside it."""
+    kept = {}
+    for given, profile in profiles_of(topology).items():
+        kept[given] = f"{PROFILES}/{profile.name}.json"
+        (run_dir / PROFILES).mkdir(exist_ok=True)
+        (run_dir / kept[given]).write_bytes(written(profile))
+    return {
+        name: msgspec.structs.replace(group, profile=kept.get(group.profile, group.profile))
+        for name, group in topology.nodes.items()
+    }
 
 
 def _places(topology: Topology) -> Iterator[str]:
@@ -74,6 +89,9 @@ def _places(topology: Topology) -> Iterator[str]:
         yield override("data", topology.data)
     if topology.broker.url is not None:
         yield override("broker", {"url": without_login(topology.broker.url)})
+    for name, group in topology.nodes.items():
+        if group.profile != HOST:
+            yield override(f"nodes.{name}.profile", group.profile)
     for name, workload in topology.workloads.items():
         if isinstance(workload.load, Trace):
             yield override(f"workloads.{name}.load.file", workload.load.file)

@@ -44,7 +44,7 @@ from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.figures import Result
 from edgebench.results.observations import Observations
 from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
-from edgebench.topology import read_trace, resolve
+from edgebench.topology import profiles_of, read_trace, resolve
 from edgebench.topology.deployment import Deployment, as_placed
 from edgebench.topology.model import Broker, Topology, Trace
 from edgebench.topology.resolving import without_login
@@ -105,7 +105,13 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         allow_open_files(placed, file)
         run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
         kept = keep_given(run_dir, given, topology)
-        deployment = resolve(kept, run_id=run_dir.name, executor=options.executor, data=topology.data)
+        deployment = resolve(
+            kept,
+            run_id=run_dir.name,
+            executor=options.executor,
+            data=topology.data,
+            profiles=profiles_of(kept, run_dir),
+        )
         deployment = as_placed(deployment, placed)
         progress = RunProgress(deployment, run_dir) if options.progress else Silent()
         try:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from edgebench.clock import now_ns
+from edgebench.core.emulation import Machine
 from edgebench.core.samples import RejectedError
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
@@ -29,13 +30,25 @@ from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.patience import Patience
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.records import Closed, Entry, Hiccuped, Refused, Swap, Swapped, TallySnapshot, Usage, Used
+from edgebench.fabric.records import (
+    Closed,
+    Entry,
+    Hiccuped,
+    Refused,
+    Released,
+    Swap,
+    Swapped,
+    TallySnapshot,
+    Usage,
+    Used,
+)
 from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.slices import Heartbeat, Refusal, RunState, Slice
 from edgebench.fabric.spool import Spool
 from edgebench.fabric.transfers import fetch, hand_in, quoted
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest
+from edgebench.seeds import seed_for
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 0.5
@@ -104,6 +117,7 @@ class NodeProcess:
         self._finished = False
         self._hiccups = HiccupMeter()
         self.refusals = Refusals(_log)
+        self._machines: list[Machine] = []
 
     def run(
         self,
@@ -151,6 +165,18 @@ class NodeProcess:
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node; the same object each time."""
         return self.tallies[node].setdefault(workload, Tally())
+
+    def emulated(self, node: str, *, has_broker: bool) -> Machine | None:
+        """The machine that a node is emulated to run on, whose releases are written down; None where none is.
+        has_broker: its own broker is there, too."""
+        profile = self.plan.profiles.get(self.plan.nodes[node].profile)
+        if profile is None:
+            return None
+        # Another life draws anew, or each would meet what the first one met.
+        seed = self.plan.seed if not self.incarnation else seed_for(self.plan.seed, "life", self.incarnation)
+        machine = Machine(node, profile, self.reactor, seed, has_broker=has_broker)
+        self._machines.append(machine)
+        return machine
 
     def write(self, entry: Entry) -> None:
         """Record something; from any thread. It reaches the file with the next flush."""
@@ -300,7 +326,8 @@ class NodeProcess:
             entries, self._entries = self._entries, []
         at_ns = now_ns()
         progress = [TallySnapshot(at_ns, node, tallies, self.incarnation) for node, tallies in self.tallies.items()]
-        self._spool.write(*entries, *progress)
+        released = [Released(machine.node, machine.noted(), self.incarnation) for machine in self._machines]
+        self._spool.write(*entries, *progress, *released)
 
 
 def usage_now() -> Usage:

@@ -12,6 +12,7 @@ import msgspec
 
 from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
+from edgebench.core.emulation import Releases
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
@@ -42,6 +43,14 @@ class TallySnapshot(msgspec.Struct, frozen=True, tag="progress"):
     at_ns: int
     node: str
     tallies: dict[str, Tally]
+    incarnation: int = 0
+
+
+class Released(msgspec.Struct, frozen=True, tag="released"):
+    """What an emulated node has released so far; the last one of each incarnation in a spool is what is known of it."""
+
+    node: str
+    releases: Releases
     incarnation: int = 0
 
 
@@ -388,6 +397,7 @@ class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
 
 Entry = (
     TallySnapshot
+    | Released
     | SampleRows
     | Swapped
     | Used

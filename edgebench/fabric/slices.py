@@ -12,6 +12,7 @@ from edgebench.fabric.shelves import Caller
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Move
+from edgebench.topology.profiles import Profile
 
 WATCHER = "watcher"
 """What the executor is called whose token speaks for no node."""
@@ -71,7 +72,7 @@ class Slice(msgspec.Struct, frozen=True):
     federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from, to or of these
     nodes. expected: by workload, how long the decisions on its samples may take. callers: for an edge that aggregates,
     who may fetch and hand in there, by `digest_of_token`. boards: device -> the one without our software that
-    plays it, of an edge.
+    plays it, of an edge. profiles: of the machines that nodes are emulated to run on, by their names.
     """
 
     run_id: str
@@ -87,6 +88,7 @@ class Slice(msgspec.Struct, frozen=True):
     expected: dict[str, Expected] = {}
     callers: dict[str, Caller] = {}
     boards: dict[str, str] = {}
+    profiles: dict[str, Profile] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S, now_ns
-from edgebench.inference.runtime import cheapest_split
+from edgebench.inference.runtime import cheapest_split, useful_sizes
 from edgebench.inference.spec import Manifest
 
 _TIMED_CALLS = 10
@@ -49,10 +49,7 @@ class BatchPlanner:
     def _plan(self, n: int) -> tuple[int, ...]:
         if n < 1:
             raise ValueError("no sample to decide")
-        # Sizes that fit, and the next larger one, which may be cheaper padded than several smaller ones.
-        useful = [b for b in self._sizes if b <= n]
-        if n not in self._sizes:
-            useful += [b for b in self._sizes if b > n][:1]
+        useful = useful_sizes(n, self._sizes)
         new = [size for size in useful if size not in self._cost_s]
         if new:
             self._time(useful, new)
@@ -60,7 +57,7 @@ class BatchPlanner:
         self._splits[n] = split
         return split
 
-    def _time(self, sizes: list[int], new: list[int]) -> None:
+    def _time(self, sizes: Sequence[int], new: Sequence[int]) -> None:
         samples = {size: np.zeros((size, *self._spec.shape), self._spec.dtype) for size in sizes}
         for size in new:
             self._run(size, samples[size])  # the first call allocates

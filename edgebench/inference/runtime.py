@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -57,6 +57,17 @@ def open_runtime(path: Path, manifest: Manifest, *, warm_for: int = 1) -> Runtim
     for n in sorted({1, warm_for}):
         runtime.infer(np.zeros((n, *manifest.input.shape), manifest.input.dtype))
     return runtime
+
+
+def useful_sizes(n: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Which of the batch sizes (ascending) a split of n samples may use: those that fit, and the next larger one, which
+    may be cheaper padded than several smaller ones.
+
+    >>> useful_sizes(3, (1, 8, 32)), useful_sizes(8, (1, 8, 32))
+    ((1, 8), (1, 8))
+    """
+    fitting = tuple(size for size in sizes if size <= n)
+    return fitting if n in sizes else (*fitting, *[size for size in sizes if size > n][:1])
 
 
 def cheapest_split(n: int, cost_s: Mapping[int, float]) -> tuple[int, ...]:

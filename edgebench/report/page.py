@@ -9,7 +9,17 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench.report import charts, federated_view, machines_view, models_view, trade_offs, trust_view, view, wording
+from edgebench.report import (
+    charts,
+    emulated_view,
+    federated_view,
+    machines_view,
+    models_view,
+    trade_offs,
+    trust_view,
+    view,
+    wording,
+)
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import Result, Span
@@ -98,7 +108,8 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print("models are remembered of an earlier run (--retrain trains anew)", style="dim", highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
-    for line in (*trust_view.disturbed_lines(result), *result.verdict.notes):
+    found = (*emulated_view.emulated_facts(result), *trust_view.disturbed_lines(result), *result.verdict.notes)
+    for line in found:
         console.print(line, markup=False, highlight=False)
     if result.verdict.valid:
         console.print("[green]valid[/green]", highlight=False)
@@ -120,10 +131,11 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
     figures = _Figures([] if result.disturbance is None else result.disturbance.spans)
     drawn = _charts(run, result, fold, figures)
     links, more_links = view.link_tables(result)
+    emulated, more_emulated = emulated_view.emulated_tables(result)
     shown, of = charts.shown_processes(run.observations)
     return template.render(
         result=result,
-        facts=view.facts(result, run.deployment),
+        facts=[*view.facts(result, run.deployment), *emulated_view.emulated_facts(result)],
         verdict=trust_view.verdict(result),
         tiles=view.tiles(result),
         generated_note=view.generated_note(result),
@@ -138,6 +150,8 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
             "cascades": trade_offs.cascade_table(result),
             "links": links,
             "more_links": more_links,
+            "emulated": emulated,
+            "more_emulated": more_emulated,
             "processes": view.process_table(result),
             "trust": trust_view.trust_table(result),
             "disturbance": trust_view.disturbance_table(result),

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.core.device import Moved
+from edgebench.core.emulation import Releases
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.fabric.records import (
@@ -38,6 +39,7 @@ from edgebench.fabric.records import (
     Opened,
     Partitioned,
     Refused,
+    Released,
     Rounded,
     RoundRecord,
     RoundScored,
@@ -111,6 +113,7 @@ class _Gathered:
         """Machine -> when a node of it last wrote its counts down, on its own clock."""
         self._swaps: list[Swap] = []
         self._usage: dict[str, dict[int, list[Usage]]] = {}
+        self._released: dict[str, dict[int, Releases]] = {}
         self._hosts_of: dict[str, list[str]] = {}
         self._closed: set[str] = set()
         self._models: list[ModelEvent] = []
@@ -143,6 +146,8 @@ class _Gathered:
             case TallySnapshot(at_ns=at_ns, node=node, tallies=tallies, incarnation=incarnation):
                 self._tallies.setdefault(node, {})[incarnation] = tallies
                 self._counted_ns[machine] = max(at_ns, self._counted_ns.get(machine, at_ns))
+            case Released(node=node, releases=releases, incarnation=incarnation):
+                self._released.setdefault(node, {})[incarnation] = releases
             case Swapped(swap=swap):
                 self._swaps.append(swap)
             case Rounded(record=record):
@@ -255,6 +260,7 @@ class _Gathered:
             brokers=list(self._brokers.values()),
             refused=self._refused_by_site(),
             sensors=self._sensors,
+            released={node: sum(lives.values(), Releases()) for node, lives in sorted(self._released.items())},
         )
 
     def _refused_by_site(self) -> dict[str, dict[str, int]]:

@@ -17,6 +17,7 @@ from edgebench.results.timeline import since_start_s
 from edgebench.results.verdict import verdict_of
 from edgebench.results.workload_figures import counted, due_until_ns, end_ns_of, workload_figures
 from edgebench.topology.deployment import HERE, Deployment
+from edgebench.topology.profiles import HOST
 
 
 def result_of(
@@ -32,6 +33,7 @@ def result_of(
     links = links_of(deployment, observations)
     machines = machines_of(deployment, observations)
     processes = processes_of(deployment, observations)
+    nodes = nodes_of(deployment, processes, observations)
     beside = {name: each.beside.figures() if each.beside else (None, None) for name, each in fold.workloads.items()}
     federated = federations_of(deployment, observations, rounds, beside)
     return Result(
@@ -40,14 +42,14 @@ def result_of(
         name=deployment.name,
         seed=deployment.seed,
         executor=deployment.executor,
-        verdict=verdict_of(deployment, observations, workloads, links, machines, federated, disturbance),
+        verdict=verdict_of(deployment, observations, workloads, links, machines, nodes, federated, disturbance),
         workloads=workloads,
         federated=federated,
         links=links,
-        nodes=nodes_of(deployment, processes, observations),
+        nodes=nodes,
         host=dict(sorted(observations.host.items())),
         versions=dict(sorted(observations.versions.items())),
-        figures="measured",
+        figures="emulated" if any(node.profile != HOST for node in deployment.nodes.values()) else "measured",
         duration_s=deployment.duration_s,
         streamed_s=_streamed_s(observations),
         started_to_first_decision_s=_first_decision_s(observations, fold),

@@ -12,8 +12,10 @@ from edgebench.results.sample_figures import JointFigures, WorkloadFigures
 SCHEMA = 1
 
 
-ReasonKind = Literal["part", "run", "clock", "load", "host", "disturbance", "delivery", "model", "federation", "link"]
-"""What a reason is about. `load`, `host`, `disturbance` and `link` may all be the machine's fault alone."""
+ReasonKind = Literal[
+    "part", "run", "clock", "load", "host", "emulation", "disturbance", "delivery", "model", "federation", "link"
+]
+"""What a reason is about. `load`, `host`, `emulation`, `disturbance` and `link` may be the machine's fault alone."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -60,9 +62,29 @@ class LinkFigures(msgspec.Struct, frozen=True):
     real: dict[str, float] = {}
 
 
+class EmulationFigures(msgspec.Struct, frozen=True):
+    """How a node was emulated. by: `measured`, or `data sheet`; source: on what and when, or what the data sheet says.
+
+    released: decisions and messages, which the emulated machine took `mean_took_ms` for, on average. mean_slip_ms,
+    most_slip_ms: by how much later than that they were given away; late: how many too late, `unready` batches because
+    this machine had not done their work by then. beyond: messages larger than any that the profile knows.
+    """
+
+    by: str
+    source: str
+    released: int
+    mean_took_ms: float | None
+    mean_slip_ms: float | None
+    most_slip_ms: float | None
+    late: int
+    unready: int
+    beyond: int
+
+
 class NodeFigures(msgspec.Struct, frozen=True):
     """One node. cpu_s, rss_mb (the peak, 10⁶ bytes) and busy_cores (mean while samples were due) are those of its
-    process, which hosts `process_of` nodes; None where nothing was seen of it. machine: that it ran on."""
+    process, which hosts `process_of` nodes; None where nothing was seen of it. machine: that it ran on. emulated: None
+    where its profile is `host`."""
 
     tier: str
     profile: str
@@ -73,6 +95,7 @@ class NodeFigures(msgspec.Struct, frozen=True):
     process_of: int
     machine: str
     sensors: dict[str, str] = {}
+    emulated: EmulationFigures | None = None
 
 
 class ProcessFigures(msgspec.Struct, frozen=True):

@@ -6,9 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
+
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import HostUsage
 from edgebench.results.clock_figures import clock_figures
+from edgebench.results.emulated import emulation_figures
 from edgebench.results.figures import HostUse, LinkFigures, MachineFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
 from edgebench.results.observations import Observations
@@ -69,7 +72,10 @@ def nodes_of(
     """Of each node."""
     process_of = {node: process for process, figures in processes.items() for node in figures.nodes}
     return {
-        name: _node(plan, process_of.get(name), processes, observations.sensors.get(name, {}))
+        name: msgspec.structs.replace(
+            _node(plan, process_of.get(name), processes, observations.sensors.get(name, {})),
+            emulated=emulation_figures(deployment, plan, observations),
+        )
         for name, plan in deployment.nodes.items()
     }
 

@@ -6,6 +6,7 @@ import msgspec
 
 from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
+from edgebench.core.emulation import Releases
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     AppMetrics,
@@ -67,7 +68,7 @@ class Observations(msgspec.Struct, frozen=True):
     federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
     made. brokers: of each site and the cloud. sensors: node -> workload -> the kind of a sensor that is really there.
     lateness, host_usage: of a long run they are merged to a few thousand. host_usage: of the server. machines: all
-    others.
+    others. released: by emulated nodes.
     """
 
     started_ns: int | None
@@ -99,3 +100,4 @@ class Observations(msgspec.Struct, frozen=True):
     brokers: list[Brokered] = []
     refused: dict[str, dict[str, int]] = {}
     sensors: dict[str, dict[str, str]] = {}
+    released: dict[str, Releases] = {}

@@ -22,6 +22,7 @@ from edgebench.topology.deployment import Deployment
 TOPOLOGY = "topology.yaml"
 OVERRIDES = "overrides.json"
 TRACES = "traces"
+PROFILES = "profiles"
 DEPLOYMENT = "deployment.json"
 RECORDS = "records.parquet"
 ROUNDS = "rounds.parquet"

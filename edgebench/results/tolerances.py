@@ -14,6 +14,11 @@ LINK_SHARE = 0.10
 LINK_LATENCY_MS = 1.0
 LINK_JITTER_SHARE = 0.25
 MOST_LINKS_NAMED = 5
+MOST_NODES_NAMED = 5
+EMULATION_LATE_SHARE = 0.01
+EMULATION_LEAST_LATE = 5
+EMULATION_SLIP_SHARE = 0.02
+"""Of what an emulated node released at most this share may be late, and the mean slip be of what it took."""
 LATE_MS = 1.0
 WORST_LATE_MS = 5.0
 FOREIGN_SHARE = 0.10

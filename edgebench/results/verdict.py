@@ -7,9 +7,17 @@ from collections.abc import Iterable, Iterator
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.child_process import describe_end
 from edgebench.fabric.records import Death, ModelEvent
+from edgebench.results.emulated import of_emulation
 from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
-from edgebench.results.figures import DisturbanceFigures, LinkFigures, MachineFigures, ReasonKind, Verdict
+from edgebench.results.figures import (
+    DisturbanceFigures,
+    LinkFigures,
+    MachineFigures,
+    NodeFigures,
+    ReasonKind,
+    Verdict,
+)
 from edgebench.results.machine_reasons import clock_notes, of_clocks, of_disturbance, of_hosts
 from edgebench.results.observations import Observations
 from edgebench.results.sample_figures import Slip, WorkloadFigures
@@ -33,6 +41,7 @@ def verdict_of(
     workloads: dict[str, WorkloadFigures],
     links: dict[str, LinkFigures],
     machines: dict[str, MachineFigures],
+    nodes: dict[str, NodeFigures],
     federated: dict[str, FederatedFigures],
     disturbance: DisturbanceFigures | None,
 ) -> Verdict:
@@ -48,6 +57,7 @@ def verdict_of(
         ("clock", of_clocks(machines)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
         ("host", of_hosts(deployment, scheduled, machines)),
+        ("emulation", of_emulation(nodes)),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
         ("delivery", (reason for name, figures in workloads.items() for reason in _delivery(name, figures))),
         ("model", _rollouts(deployment, observations)),

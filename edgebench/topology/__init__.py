@@ -11,9 +11,19 @@ from __future__ import annotations
 from edgebench.topology.checking import check
 from edgebench.topology.enforceable import refuse_unenforceable
 from edgebench.topology.loading import load
+from edgebench.topology.profile_files import profiles_of
 from edgebench.topology.resolving import resolve
 from edgebench.topology.schema import json_schema
 from edgebench.topology.shipped import topology_file
 from edgebench.topology.trace import read_trace
 
-__all__ = ["check", "json_schema", "load", "read_trace", "refuse_unenforceable", "resolve", "topology_file"]
+__all__ = [
+    "check",
+    "json_schema",
+    "load",
+    "profiles_of",
+    "read_trace",
+    "refuse_unenforceable",
+    "resolve",
+    "topology_file",
+]

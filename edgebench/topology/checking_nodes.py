@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgebench.topology.expand import names_of
 from edgebench.topology.model import LEAST_DEVIATION, Jitter, Link, NodeGroup, Tier, Topology
-from edgebench.topology.profiles import PROFILES
+from edgebench.topology.profile_files import profile_problems
 from edgebench.topology.wording import choice_of, did_you_mean
 
 Problem = tuple[str, str]
@@ -21,6 +21,7 @@ _PARENT_TIER: dict[Tier, Tier] = {"device": "edge", "edge": "cloud"}
 def check_nodes(topology: Topology) -> Iterator[Problem]:
     """Tiers, parents, profiles and names."""
     yield from _check_cloud(topology)
+    yield from profile_problems(topology)
     for name, group in topology.nodes.items():
         yield from _check_group(topology, name, group)
     total = sum(group.count or 1 for group in topology.nodes.values())
@@ -63,8 +64,6 @@ def _check_group(topology: Topology, name: str, group: NodeGroup) -> Iterator[Pr
     longest = len(name) if group.count is None else len(f"{name}-{group.count - 1}")
     if longest > _MAX_NAME:
         yield path, f"its nodes' names have up to {longest} characters, more than {_MAX_NAME} (shorten it)"
-    if group.profile not in PROFILES:
-        yield f"{path}.profile", f"no profile '{group.profile}'{did_you_mean(group.profile, PROFILES)}"
     yield from _check_parent(topology, path, name, group)
 
 

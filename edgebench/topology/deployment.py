@@ -24,6 +24,7 @@ from edgebench.topology.model import (
     Tier,
     Training,
 )
+from edgebench.topology.profiles import Profile
 from edgebench.topology.settings import Setting
 
 HERE = "here"
@@ -37,6 +38,7 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class NodePlan(Frozen, frozen=True):
     """One node. `children` and `parent` are names of nodes; only the cloud has no parent.
 
+    profile: of the machine that it is emulated to run on, by its name; `host` where nothing is emulated.
     elsewhere: the edges that a device moves to, or the devices that come to an edge, besides its parent and children.
     memory_mb: the most that it has, in 10⁶ bytes. machine: that it runs on. board: the device without our software that
     plays it, beside that machine: nothing of ours runs for it.
@@ -147,7 +149,8 @@ class FederatedPlan(Frozen, frozen=True):
 
 
 class Deployment(Frozen, frozen=True):
-    """What a run is made of; written to `deployment.json`. Holds no secret and no port."""
+    """What a run is made of; written to `deployment.json`. Holds no secret and no port. profiles: by their names, what
+    concerns its tasks."""
 
     schema: int
     run_id: str
@@ -165,6 +168,7 @@ class Deployment(Frozen, frozen=True):
     moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()
     broker_kind: BrokerKind = "auto"
+    profiles: dict[str, Profile] = {}
 
     @property
     def cloud(self) -> str:

@@ -12,12 +12,6 @@ from edgebench.topology.wording import did_you_mean, one_line
 Problem = tuple[str, str]
 
 
-def _profiles(topology: Topology) -> Iterator[Problem]:
-    for name, group in topology.nodes.items():
-        if group.profile != "host":
-            yield f"$.nodes.{name}.profile", f"profile '{group.profile}' (use host)"
-
-
 def _link_loss(topology: Topology) -> Iterator[Problem]:
     for index, link in enumerate(topology.links):
         if link.loss_percent:
@@ -59,7 +53,6 @@ def _any_broker(topology: Topology) -> Iterator[Problem]:
 
 
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
-    "profiles": _profiles,
     "link loss": _link_loss,
     "node faults": _node_faults,
     "machines": _machines,

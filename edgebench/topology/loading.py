@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from edgebench.errors import TopologyError
 from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
 from edgebench.topology.overrides import Override, apply_overrides, json_path
+from edgebench.topology.profiles import names_a_file as names_a_profile_file
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.shipped import shipped
 from edgebench.topology.strict_yaml import Value, YamlError, parse
@@ -19,15 +20,15 @@ from edgebench.topology.wording import did_you_mean, one_line
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file, with `--set` overrides (`path=value`) applied.
 
-    Relative paths inside it (`data`, a trace's `file`, a model's `source`, a Flower `app`) are taken from the file's
-    own folder and come out absolute. Only its shape is checked; `check` looks at what its fields say of each other.
-    Raises TopologyError.
+    Relative paths inside it (`data`, a `profile`, a trace's `file`, a model's `source`, a Flower `app`) are taken from
+    the file's own folder and come out absolute. Only its shape is checked; `check` looks at what its fields say of each
+    other. Raises TopologyError.
     """
     path = Path(path)
     document = _document(path)
     applied = apply_overrides(document, overrides)
     try:
-        topology = typed(document)
+        topology = typed(document, Topology)
     except ShapeError as error:
         raise TopologyError([one_line(_line(path, error, applied))]) from error
     return _with_absolute_paths(topology, path.absolute().parent)
@@ -77,6 +78,12 @@ def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
     return replace(
         topology,
         data=None if topology.data is None else str(folder / Path(topology.data).expanduser()),
+        nodes={
+            name: replace(group, profile=str(folder / Path(group.profile).expanduser()))
+            if names_a_profile_file(group.profile)
+            else group
+            for name, group in topology.nodes.items()
+        },
         workloads={name: _workload(workload, folder) for name, workload in topology.workloads.items()},
         federated=tuple(
             federated if federated.app is None else replace(federated, app=str(folder / federated.app))

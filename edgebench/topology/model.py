@@ -44,6 +44,7 @@ class NodeGroup(Strict, frozen=True):
     """One node, or `count` nodes named `<group>-0` … when `count` is given.
 
     Nodes of a group are dealt round the nodes of the parent group: `bed-0` to `ward-0`, `bed-1` to `ward-1`, ….
+    `profile`: `host`, as fast as whatever it runs on, or the file of a profile, by which each of its nodes is emulated.
     `memory_mb`: the most memory that each of its nodes has, in 10⁶ bytes.
     """
 

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from msgspec.structs import replace
 
 from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.expand import expand
 from edgebench.topology.model import Cascade, Federated, Link, Topology, Where, With, Workload
 from edgebench.topology.placing import where_of, wheres
+from edgebench.topology.profiles import HOST, Profile
 from edgebench.topology.settings import of_node
 
 
-def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path | None = None) -> Deployment:
+def resolve(
+    topology: Topology,
+    *,
+    run_id: str,
+    executor: str,
+    data: str | Path | None = None,
+    profiles: Mapping[str, Profile] = {},
+) -> Deployment:
     """The deployment of a topology that `check` has passed; depends on its arguments only.
 
-    data: the folder of data, instead of the topology's own. The broker's URL comes out without its login.
+    data: the folder of data, instead of the topology's own. profiles: by what nodes name. The broker's URL comes out
+    without its login.
     """
-    nodes = expand(topology)
+    nodes = _profiled(expand(topology), profiles)
     folder = topology.data if data is None else str(data)
+    tasks = {workload.task for workload in topology.workloads.values()}
     return Deployment(
         schema=1,
         run_id=run_id,
@@ -36,7 +49,16 @@ def resolve(topology: Topology, *, run_id: str, executor: str, data: str | Path 
         moves=tuple(sorted(topology.moves, key=lambda move: move.at_s)),
         faults=topology.faults,
         broker_kind=topology.broker.kind,
+        profiles={profile.name: profile.of_tasks(tasks) for profile in profiles.values()},
     )
+
+
+def _profiled(nodes: dict[str, NodePlan], profiles: Mapping[str, Profile]) -> dict[str, NodePlan]:
+    """The nodes, each with the name of its profile where it named a file."""
+    return {
+        name: node if node.profile == HOST else replace(node, profile=profiles[node.profile].name)
+        for name, node in nodes.items()
+    }
 
 
 def without_login(url: str) -> str:

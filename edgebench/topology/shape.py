@@ -1,15 +1,15 @@
-"""From plain values to a typed topology; a shape that does not fit becomes one line a user can act on."""
+"""From plain values to a typed record; a shape that does not fit becomes one line a user can act on."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
-from edgebench.topology.model import Topology
 from edgebench.topology.strict_yaml import Value
 from edgebench.topology.wording import did_you_mean
 
@@ -38,45 +38,51 @@ class ShapeError(Exception):
         self.field = field
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class _Spot:
-    """A place in the document: the type that is wanted there and the value that is."""
+    """A place in the document: the type that is wanted there and the value that is. root: what the whole is to be."""
 
+    root: inspect.Type
     steps: tuple[str | int, ...]
     wanted: inspect.Type
     value: Value
 
 
-def typed(document: Value) -> Topology:
-    """The topology that a document describes.
+def typed(document: Value, kind: type[T]) -> T:
+    """What a document describes, which is to be of this kind: a struct, or a union of some that have tags.
 
     Raises ShapeError.
     """
     try:
-        return msgspec.convert(document, Topology)
+        return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), document) from error
+        raise _explained(str(error), document, kind) from error
 
 
-def _explained(message: str, document: Value) -> ShapeError:
+def _explained(message: str, document: Value, kind: type[Any]) -> ShapeError:
     match = _MESSAGE.fullmatch(message)
     assert match is not None
-    spot = _Spot((), inspect.type_info(Topology), document)
+    root = inspect.type_info(kind)
+    spot = _Spot(root, (), _one_of(root, document), document)
     for step in _STEP.finditer(match["path"] or ""):
-        spot = _below(spot, int(step[2]) if step[2] else _misfit(spot, document, message) if step[3] else step[1])
+        key = _misfit(spot, document, message, kind) if step[3] else step[1]
+        spot = _below(spot, int(step[2]) if step[2] else key)
     if match["key"] and isinstance(spot.value, dict):
         bad = next(key for key in spot.value if not _is_name(key))
         return ShapeError(spot.steps, f"'{bad}' {_NAME_RULE}", bad)
     return _translated(match["what"], spot)
 
 
-def _misfit(spot: _Spot, document: Value, message: str) -> str:
+def _misfit(spot: _Spot, document: Value, message: str, kind: type[Any]) -> str:
     """The key of the first value that does not fit. msgspec does not tell, but of a document in which that mapping has
     no other key it says the same."""
     assert isinstance(spot.value, dict)
     for key, value in spot.value.items():
         try:
-            msgspec.convert(_replaced(document, spot.steps, {key: value}), Topology)
+            msgspec.convert(_replaced(document, spot.steps, {key: value}), kind)
         except msgspec.ValidationError as error:
             if str(error) == message:
                 return key
@@ -101,7 +107,7 @@ def _below(spot: _Spot, step: str | int) -> _Spot:
         inner = spot.value[step]
     elif isinstance(step, str) and isinstance(spot.value, dict):
         inner = spot.value.get(step)
-    return _Spot((*spot.steps, step), _one_of(_wanted_below(spot.wanted, step), inner), inner)
+    return _Spot(spot.root, (*spot.steps, step), _one_of(_wanted_below(spot.wanted, step), inner), inner)
 
 
 def _wanted_below(wanted: inspect.Type, step: str | int) -> inspect.Type:
@@ -188,7 +194,7 @@ def _choices(spot: _Spot) -> Iterator[str]:
         case inspect.LiteralType():
             yield from map(str, spot.wanted.values)
         case _:
-            yield from _tags(inspect.type_info(Topology), spot.steps)
+            yield from _tags(spot.root, spot.steps)
 
 
 def _tags(root: inspect.Type, steps: Iterable[str | int]) -> Iterator[str]:

@@ -21,4 +21,4 @@ def test_no_module_of_the_core_reads_the_machines_clock() -> None:
         for alias in node.names
     }
     assert not {(name, what) for name, what in taken if what in _READS_THE_TIME}
-    assert ("stream.py", "Clock") in taken
+    assert ("stream.py", "Time") in taken

@@ -11,7 +11,8 @@ import numpy as np
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.deciding import Decider, Origin, QueuedSample, SampleTaker, brought_back
-from edgebench.core.fake_transport import FakeLink, FakeServer, VirtualTime
+from edgebench.core.emulation import EmulatedServer
+from edgebench.core.fake_transport import AtOnce, FakeLink, VirtualTime, fake_server
 from edgebench.core.intake import Accepted
 from edgebench.core.links import Lane, Pipe
 from edgebench.core.samples import Decision, Reading, RejectedError, SampleRecord
@@ -162,14 +163,14 @@ class Node:
     ) -> None:
         self.tally = Tally()
         self.decider = Decider(name, self.tally, answers, time, upstream=upstream)
-        self.server: FakeServer[QueuedSample] = FakeServer(
+        self.server: EmulatedServer[QueuedSample] = fake_server(
             time, plan.batch, plan.queue, self.decider, lambda size: ms(service_ms(size))
         )
         self.decider.served_by(self.server)
 
     def use(self, described: Manifest = MANIFEST) -> None:
         self.decider.expect(described, Payloads())
-        self.server.swap(FakeRuntime(), described)
+        self.server.swap(AtOnce(FakeRuntime()), described)
 
 
 class Bed:

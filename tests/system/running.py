@@ -51,7 +51,7 @@ def run(tmp_path: Path, text: str, *more: str) -> tuple[int, dict[str, Any], Pat
     return done.returncode, result, run_dir_of(tmp_path / "runs")
 
 
-OF_THE_MACHINE = {"load", "host", "disturbance", "link"}
+OF_THE_MACHINE = {"load", "host", "emulation", "disturbance", "link"}
 """Kinds of reasons that a busy machine alone can give."""
 
 

@@ -238,8 +238,8 @@ REFERENCES: dict[str, tuple[str, str]] = {
         "$.nodes.bed.memory_mb: 1 is not a whole number >= 64",
     ),
     "unknown profile": (
-        edited(("count: 3,", "count: 3, profile: raspberrypi-4,")),
-        "$.nodes.bed.profile: no profile 'raspberrypi-4' (did you mean 'raspberry-pi-4'?)",
+        edited(("count: 3,", "count: 3, profile: raspberry-pi-4,")),
+        "$.nodes.bed.profile: no profile 'raspberry-pi-4' (write host, or a file that edgebench profile wrote)",
     ),
     "colliding names": (
         edited(("  bed:", "  ward-1: {tier: edge, parent: cloud}\n  bed:")),
@@ -587,10 +587,6 @@ NOT_LOCAL: dict[str, tuple[str, str]] = {
             "$.nodes.bed.memory_mb: the local executor cannot enforce a limit of memory"
             " (remove it, or use --executor containers)"
         ),
-    ),
-    "profile": (
-        edited(("count: 3,", "count: 3, profile: raspberry-pi-4,")),
-        "$.nodes.bed.profile: the local executor cannot enforce profile 'raspberry-pi-4' (use host)",
     ),
     "link loss": (
         edited(("latency_ms: 2}", "latency_ms: 2, loss_percent: 0.5}")),

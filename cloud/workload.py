@@ -1,0 +1,149 @@
+"""One workload that is decided in the cloud: what takes its samples in there, and how its answers leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from edgebench.clock import RealClock, now_ns
+from edgebench.core.deciding import Decider, Origin, QueuedSample
+from edgebench.core.emulation import EmulatedDecider, EmulatedServer, Machine
+from edgebench.core.routing import is_sparse
+from edgebench.core.samples import Decision, RejectedError
+from edgebench.core.tallies import Tally
+from edgebench.fabric import topics, wire
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.real_work import RealWork, check_emulable
+from edgebench.fabric.records import Entry, Swap, Swapped
+from edgebench.fabric.serving import ModelServer
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import Deployment, WorkloadPlan
+
+
+class CloudWorkload:
+    """One workload that is decided in the cloud, for some devices at least: it takes forwards in, and answers them."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        plan: WorkloadPlan,
+        tally: Tally,
+        connection: Connection,
+        write: Callable[[Entry], None],
+    ) -> None:
+        self._deployment = deployment
+        self._plan = plan
+        self._tally = tally
+        self._connection = connection
+        self._write = write
+        self._node = deployment.cloud
+        self._decider = self._decides(sparse=plan.cascade is not None or is_sparse(plan, deployment.moves))
+
+    def _decides(self, *, sparse: bool) -> Decider:
+        decider = Decider(self._node, self._tally, self, RealClock(), sparse=sparse)
+        self._server = ModelServer(self._plan.name, self._plan.batch, self._plan.queue, decider)
+        decider.served_by(self._server)
+        return decider
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next batch on."""
+        self._decider.expect(manifest, wire.SampleReader(manifest.input))
+        self._server.swap(runtime, manifest)
+
+    def forwarded(self, edge: str, payload: bytes) -> None:
+        """Take in what an edge passes on."""
+        try:
+            forward = wire.parse_forward(payload)
+        except RejectedError as rejected:
+            self._tally.reject(rejected.reason)
+            return
+        device = self._deployment.nodes.get(forward.origin)
+        if device is None or device.tier != "device" or edge not in device.sites:
+            self._tally.reject("unknown-origin")
+            return
+        origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge)
+        self._decider.take(origin, forward.envelope)
+
+    def answer(self, origin: Origin, decision: Decision) -> None:
+        """Send a decision to the edge that asked for it."""
+        self._reply(origin, wire.encode(decision))
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """Send a decision on a plain sample to the edge that asked for it."""
+        self._reply(origin, wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id)))
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Write down which model decides here from now on."""
+        now = now_ns()
+        self._write(Swapped(Swap(self._node, self._plan.name, manifest.digest, now, now)))
+
+    def _reply(self, origin: Origin, body: bytes) -> None:
+        self._publish(origin, self._enveloped(origin, body))
+
+    @staticmethod
+    def _enveloped(origin: Origin, body: bytes) -> bytes:
+        return wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
+
+    def _publish(self, origin: Origin, answer: bytes) -> None:
+        assert origin.edge is not None
+        topic = topics.answer(self._deployment.run_id, origin.edge, self._plan.name)
+        if not self._connection.publish(topic, answer, qos=self._plan.qos):
+            self._tally.drop("not-connected")
+
+
+class EmulatedCloudWorkload(CloudWorkload):
+    """In a cloud that is emulated: everything takes as long as its profile's machine would have taken. All but `use` is
+    called in the reactor's thread."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        plan: WorkloadPlan,
+        tally: Tally,
+        connection: Connection,
+        write: Callable[[Entry], None],
+        machine: Machine,
+        reactor: Reactor,
+    ) -> None:
+        self._machine = machine
+        self._reactor = reactor
+        self._work = RealWork(plan.name, reactor)
+        super().__init__(deployment, plan, tally, connection, write)
+
+    def _decides(self, *, sparse: bool) -> Decider:
+        plan, machine = self._plan, self._machine
+        decompress = machine.decompresses(plan)
+        decider = EmulatedDecider(machine, self._tally, self, plan.qos, decompress=decompress, sparse=sparse)
+        self._emulated: EmulatedServer[QueuedSample] = machine.server(plan.batch, plan.queue, decider)
+        decider.served_by(self._emulated)
+        return decider
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """See `CloudWorkload`. Raises ModelError where the model cannot be emulated here."""
+        check_emulable(self._machine, runtime, manifest, self._plan.batch.max_batch)
+        self._decider.expect(manifest, wire.SampleReader(manifest.input))
+        model = self._work.model(runtime, manifest)
+        self._reactor.call_soon_threadsafe(partial(self._emulated.swap, model, manifest))
+
+    def answer(self, origin: Origin, decision: Decision) -> None:
+        """See `CloudWorkload`."""
+        stamps = decision.stamps
+        self._send(origin, wire.encode(decision), stamps.received_ns, stamps.finished_ns)
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """See `CloudWorkload`."""
+        now_ns = self._machine.time.now_ns()
+        body = wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id))
+        self._send(origin, body, now_ns, now_ns)
+
+    def _send(self, origin: Origin, body: bytes, since_ns: int, at_ns: int) -> None:
+        answer = self._enveloped(origin, body)
+
+        def send(end_ns: int) -> None:
+            self._machine.released(since_ns, end_ns)
+            self._publish(origin, answer)
+
+        thread = self._emulated.thread
+        self._machine.sends(at_ns, len(answer), self._plan.qos, send, thread=thread, to_own_broker=True)

@@ -1,0 +1,135 @@
+"""How an emulated device's samples come to be decided: each step takes as long as it would on its profile's machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from device_agent.sensors.sensor import Sensor
+from device_agent.ways import MqttWay, OnDevice
+from edgebench.core.batching import InferenceRequest, Served
+from edgebench.core.device import Device
+from edgebench.core.emulation import EmulatedServer, Machine
+from edgebench.core.samples import Reading
+from edgebench.core.stream import Pending, Stream, decided_on_device
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.real_work import RealWork, check_emulable
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Batch
+
+
+class EmulatedMqttWay(MqttWay):
+    """To the site's broker, from a device that takes its time to compress a sample, and to send it."""
+
+    __slots__ = ("_machine", "_pictures")
+
+    def __init__(
+        self,
+        run_id: str,
+        device: Device,
+        plan: WorkloadPlan,
+        sensor: Sensor,
+        connections: Mapping[str, Connection],
+        *,
+        moves: bool,
+        machine: Machine,
+    ) -> None:
+        """machine: that the device is emulated to run on."""
+        super().__init__(run_id, device, plan, sensor, connections, moves=moves)
+        self._machine = machine
+        self._pictures = None
+        if plan.compress is not None:
+            self._pictures = machine.profile.picture_cost(plan.task, plan.compress.quality)
+
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
+        """See `MqttWay`. What the connection then refuses to take is dropped later than this returns."""
+        machine = self._machine
+        payload = self._packed(reading.x)
+        took_ns = 0 if self._pictures is None else machine.draws_ns(self._pictures.compress)
+        sent_ns = captured_ns + took_ns
+        envelope = self._enveloped(stream, seq, scheduled_ns, captured_ns, sent_ns, payload)
+        leave = partial(self._leave, stream, seq, envelope, captured_ns)
+        machine.sends(captured_ns, len(envelope), self._qos, leave, after_ns=took_ns)
+        kept = envelope if self._keeps else b""
+        return Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept)
+
+    def _leave(self, stream: Stream, seq: int, envelope: bytes, since_ns: int, due_ns: int) -> None:
+        self._machine.released(since_ns, due_ns)
+        if not (self._keeps and self._device.moving) and not self._publish(envelope):
+            stream.dropped(seq, "not-connected")
+
+
+class EmulatedOnBoard:
+    """To the model of each device, on a machine of its own; the real work of all is done in one thread."""
+
+    backed_up = False
+
+    def __init__(
+        self,
+        plan: WorkloadPlan,
+        reactor: Reactor,
+        swapped: Callable[[Manifest], None],
+        machines: Mapping[str, Machine],
+    ) -> None:
+        """machines: of the devices that decide here."""
+        self._reactor = reactor
+        self._swapped = swapped
+        self._machines = machines
+        self._work = RealWork(plan.name, reactor)
+        self._servers: dict[str, EmulatedServer[OnDevice]] = {
+            device: machine.server(Batch(max_batch=1), plan.queue, _Owner(self, machine))
+            for device, machine in machines.items()
+        }
+        self._told: str | None = None
+
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
+        """Submit a sample."""
+        self._servers[stream.device].submit_at(captured_ns, InferenceRequest(reading.x, captured_ns, (stream, seq)))
+        return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
+
+    def send_again(self, envelope: bytes) -> None:
+        """Do nothing: what never travels is never sent again."""
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
+        check_emulable(next(iter(self._machines.values())), runtime, manifest, 1)
+        model = self._work.model(runtime, manifest, holders=len(self._servers))
+
+        def swap() -> None:
+            for server in self._servers.values():
+                server.swap(model, manifest)
+
+        self._reactor.call_soon_threadsafe(swap)
+
+    def swapped(self, manifest: Manifest) -> None:
+        """The first of the devices decides with a model from now on; the others do with their next samples."""
+        if self._told != manifest.digest:
+            self._told = manifest.digest
+            self._swapped(manifest)
+
+
+class _Owner:
+    """Who is told of one device's decisions."""
+
+    __slots__ = ("_machine", "_way")
+
+    def __init__(self, way: EmulatedOnBoard, machine: Machine) -> None:
+        self._way = way
+        self._machine = machine
+
+    def served(self, served: Served[OnDevice]) -> None:
+        """Bring the decision to its stream."""
+        self._machine.released(served.requests[0].received_ns, served.finished_ns)
+        decided_on_device(served, self._machine.time.now_ns())
+
+    def dropped(self, request: InferenceRequest[OnDevice], reason: str) -> None:
+        """Tell the stream, once it knows of the sample."""
+        stream, seq = request.about
+        self._machine.time.call_at(request.received_ns, partial(stream.dropped, seq, reason))
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Write down which model decides from now on."""
+        self._way.swapped(manifest)

@@ -1,0 +1,109 @@
+"""One workload at an edge that is emulated: everything takes as long as its profile's machine would have taken."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from edge_node.workload import EdgeWorkload, Host
+from edgebench.core.deciding import Origin, QueuedSample
+from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine
+from edgebench.core.routing import Roles
+from edgebench.core.samples import Decision
+from edgebench.core.station import Thread
+from edgebench.fabric import wire
+from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.real_work import RealWork, check_emulable
+from edgebench.fabric.slices import Slice
+from edgebench.inference.runtime import Runtime
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+
+
+class EmulatedWorkload(EdgeWorkload):
+    """See `EdgeWorkload`; all but `use` is called in the reactor's thread."""
+
+    def __init__(
+        self,
+        host: Host,
+        part: Slice,
+        plan: WorkloadPlan,
+        roles: Roles,
+        site: Connection,
+        uplink: Connection,
+        machine: Machine,
+        reactor: Reactor,
+    ) -> None:
+        """machine: that the edge is emulated to run on."""
+        self._machine = machine
+        self._reactor = reactor
+        self._max_batch = plan.batch.max_batch
+        super().__init__(host, part, plan, roles, site, uplink)
+
+    def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
+        self.decider = decider = EmulatedDecider(
+            self._machine,
+            self._tally,
+            self,
+            plan.qos,
+            decompress=self._machine.decompresses(plan),
+            upstream=None if plan.cascade is None else self,
+            sparse=sparse,
+        )
+        self._emulated: EmulatedServer[QueuedSample] = self._machine.server(plan.batch, plan.queue, decider)
+        decider.served_by(self._emulated)
+        self._work = RealWork(plan.name, self._reactor)
+
+    def _forward(self, plan: WorkloadPlan, *, sparse: bool) -> None:
+        self.forwarder = EmulatedForwarder(self._machine, self._tally, self, plan.qos, sparse=sparse)
+
+    def answer(self, origin: Origin, decision: Decision) -> None:
+        """See `EdgeWorkload`."""
+        stamps = decision.stamps
+        body = wire.encode(decision)
+        self._send(origin.device, body, stamps.received_ns, stamps.finished_ns, self._emulated.thread)
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """See `EdgeWorkload`."""
+        now_ns = self._machine.time.now_ns()
+        body = wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id))
+        self._send(origin.device, body, now_ns, now_ns, self._emulated.thread)
+
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
+        """See `EdgeWorkload`."""
+        # A forwarder passes on at the time at which it took in; a cascade when its own model has been unsure.
+        out_ns = received_ns if self.forwarder is not None else self._machine.time.now_ns()
+        body = wire.encode(wire.Forward(wire.VERSION, device, received_ns, out_ns, memoryview(payload)))
+
+        def send(end_ns: int) -> None:
+            self._machine.released(received_ns, end_ns)
+            self._to_cloud(body)
+
+        self._machine.sends(out_ns, len(body), self._qos, send)
+
+    def bring_back(self, payload: bytes) -> None:
+        """See `EdgeWorkload`."""
+
+        def heard(at_ns: int) -> None:
+            brought = self._brought_back(payload, at_ns)
+            if brought is not None:
+                self._send(*brought, at_ns, at_ns)
+
+        self._machine.hears(len(payload), self._qos, heard)
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """See `EdgeWorkload`. Raises ModelError where the model cannot be emulated here."""
+        check_emulable(self._machine, runtime, manifest, self._max_batch)
+        assert self.decider is not None
+        self.decider.expect(manifest, wire.SampleReader(manifest.input))
+        model = self._work.model(runtime, manifest)
+        self._reactor.call_soon_threadsafe(partial(self._emulated.swap, model, manifest))
+
+    def _send(self, device: str, body: bytes, since_ns: int, at_ns: int, thread: Thread | None = None) -> None:
+        """Have a device get what there is to be sent from `at_ns` on; since_ns: when what led to it had come."""
+
+        def send(end_ns: int) -> None:
+            self._machine.released(since_ns, end_ns)
+            self._reply(device, body)
+
+        self._machine.sends(at_ns, len(body), self._qos, send, thread=thread, to_own_broker=True)

@@ -1,0 +1,383 @@
+"""A node on an emulated machine: its work is done early, and what comes of it is released when that machine would have
+had it.
+
+What a node does there is on threads that share the machine's cores (see `station`): one that takes messages in, one for
+each model, and that of the broker which an edge, or the cloud, has beside it. How long each job takes is drawn from the
+machine's profile (see `service_times`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.clock import NS_PER_MS, Time
+from edgebench.core.batching import Batcher, InferenceRequest, Served, ServerOwner
+from edgebench.core.deciding import Answers, Decider, Forwarder, Origin, QueuedSample, Upstream
+from edgebench.core.intake import Accepted
+from edgebench.core.service_times import BatchTimes, MessageTimes, batch_times, quantile_ns, quantiles
+from edgebench.core.station import Cores, Thread, Work
+from edgebench.core.tallies import Tally
+from edgebench.inference.spec import Manifest
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Batch, Queue
+from edgebench.topology.profiles import ModelKey, Profile, Times
+
+T = TypeVar("T")
+Outputs = NDArray[np.float32]
+
+LATE_NS = NS_PER_MS
+LATE_SHARE = 0.05
+"""A release is late beyond the larger of `LATE_NS` and this share of what the emulated machine took for it."""
+
+
+class Releases(msgspec.Struct):
+    """What was released at a node, and how far from its time; cumulative.
+
+    slip_ns: how much later than the emulated machine would have had it, the sum; took_ns: what that took, the sum;
+    most_slip_ns: the worst; late: how many, see `LATE_NS`. unready: of these, how many because the real work was not
+    done by then. beyond: messages that were larger than any that the profile knows, and were taken for the largest.
+    """
+
+    n: int = 0
+    slip_ns: int = 0
+    took_ns: int = 0
+    most_slip_ns: int = 0
+    late: int = 0
+    unready: int = 0
+    beyond: int = 0
+
+    def __add__(self, other: Releases) -> Releases:
+        """Of two lives of a node."""
+        return Releases(
+            self.n + other.n,
+            self.slip_ns + other.slip_ns,
+            self.took_ns + other.took_ns,
+            max(self.most_slip_ns, other.most_slip_ns),
+            self.late + other.late,
+            self.unready + other.unready,
+            self.beyond + other.beyond,
+        )
+
+    def note(self, since_ns: int, due_ns: int, now_ns: int) -> None:
+        """Something that the emulated machine had from `since_ns` on was due, and is released now."""
+        slip_ns, took_ns = max(0, now_ns - due_ns), due_ns - since_ns
+        self.n += 1
+        self.slip_ns += slip_ns
+        self.took_ns += took_ns
+        if slip_ns > self.most_slip_ns:
+            self.most_slip_ns = slip_ns
+        if slip_ns > max(LATE_NS, LATE_SHARE * took_ns):
+            self.late += 1
+
+
+class Inferring(Protocol):
+    """Real work that goes on."""
+
+    def when_done(self, call: Callable[[Outputs | None], None]) -> bool:
+        """Call with its outputs float32 [sample, output], or None where the model failed; whether they are there by
+        now. Then it is called before this returns."""
+        ...
+
+
+class WarmModel(Protocol[T]):
+    """A model that does real work, in whatever thread."""
+
+    def begin(self, requests: Sequence[InferenceRequest[T]]) -> Inferring:
+        """Decide these together, once all that was begun before is done."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, once all that was begun is done."""
+        ...
+
+
+class ServiceTimes(Protocol):
+    """What a model takes on an emulated machine."""
+
+    @property
+    def service_ns(self) -> Callable[[int], int]:
+        """For a batch of n samples, ns."""
+        ...
+
+
+class _Begun(NamedTuple, Generic[T]):
+    requests: list[InferenceRequest[T]]
+    manifest: Manifest
+    started_ns: int
+    inferring: Inferring
+
+
+class EmulatedServer(Generic[T]):
+    """One model and its queue on a thread of an emulated machine; its owner is called in the thread of the time.
+
+    A batch is made up when that thread has a core for it, of what the emulated machine has by then.
+    """
+
+    def __init__(
+        self,
+        thread: Thread,
+        time: Time,
+        batch: Batch,
+        bound: Queue,
+        owner: ServerOwner[T],
+        releases: Releases,
+        times_of: Callable[[Manifest], ServiceTimes],
+    ) -> None:
+        """times_of: what a model takes for batches there."""
+        self.thread = thread
+        self._time = time
+        self._batcher: Batcher[T] = Batcher(batch, bound)
+        self._one_by_one = batch.max_batch == 1
+        self._owner = owner
+        self._releases = releases
+        self._times_of = times_of
+        self._next: tuple[WarmModel[T], Manifest] | None = None
+        self._current: tuple[WarmModel[T], Manifest, ServiceTimes] | None = None
+        self._asked = False
+        self._looks_at_ns: int | None = None
+        self._begun: _Begun[T] | None = None
+
+    def swap(self, model: WarmModel[T], manifest: Manifest) -> None:
+        """Decide with this model from the next batch on; it now belongs to the server."""
+        if self._next is not None:
+            self._next[0].close()
+        self._next = model, manifest
+        if self._current is None:
+            self._take_next_model()
+        self._look(self._time.now_ns())
+
+    def submit(self, request: InferenceRequest[T]) -> None:
+        """Queue a sample that is here now; when the queue is full one is dropped by the stated policy."""
+        self.submit_at(self._time.now_ns(), request)
+
+    def submit_at(self, at_ns: int, request: InferenceRequest[T]) -> None:
+        """Queue a sample that the emulated machine has from a time on, which may have passed a little."""
+        dropped = self._batcher.offer(request)
+        if dropped is not None:
+            self._owner.dropped(dropped, "queue-full")
+        if self._one_by_one:
+            self._look(at_ns)
+        else:
+            # After all that comes at this very time, as a thread would wake up.
+            self._look_at(at_ns)
+
+    def begin(self, start_ns: int) -> int | None:
+        """See `station.Job`: a batch, if one is due."""
+        due = self._batcher.next_batch(start_ns)
+        if not isinstance(due, list):
+            self._asked = False
+            if due is not None:
+                self._look_at(due)
+            return None
+        model, manifest, times = self._take_next_model()
+        self._begun = _Begun(due, manifest, start_ns, model.begin(due))
+        return times.service_ns(len(due))
+
+    def end(self, end_ns: int) -> None:
+        """See `station.Job`: the emulated machine has decided the batch."""
+        begun, self._begun, self._asked = self._begun, None, False
+        assert begun is not None
+        if not begun.inferring.when_done(partial(self._decided, begun, end_ns)):
+            self._releases.unready += 1
+        self._look(end_ns)
+
+    def _decided(self, begun: _Begun[T], end_ns: int, outputs: Outputs | None) -> None:
+        if outputs is None:
+            for request in begun.requests:
+                self._owner.dropped(request, "inference-failed")
+        else:
+            self._owner.served(Served(begun.requests, outputs, begun.manifest.digest, begun.started_ns, end_ns))
+
+    def _look_at(self, at_ns: int) -> None:
+        if self._looks_at_ns is None or at_ns < self._looks_at_ns:
+            self._looks_at_ns = at_ns
+            self._time.call_at(at_ns, partial(self._look_if, at_ns))
+
+    def _look_if(self, at_ns: int) -> None:
+        if self._looks_at_ns == at_ns:
+            self._looks_at_ns = None
+            self._look(at_ns)
+
+    def _look(self, at_ns: int) -> None:
+        if not self._asked and self._current is not None and (len(self._batcher) or self._batcher.gathered):
+            self._asked = True
+            self.thread.do(at_ns, self)
+
+    def _take_next_model(self) -> tuple[WarmModel[T], Manifest, ServiceTimes]:
+        if self._next is not None:
+            model, manifest = self._next
+            old, self._next = self._current, None
+            self._current = model, manifest, self._times_of(manifest)
+            if old is not None:
+                old[0].close()
+            self._owner.swapped(manifest)
+        assert self._current is not None
+        return self._current
+
+
+class EmulatedDecider(Decider):
+    """A decider whose messages, and pictures, take what they take on an emulated machine; see `Decider`."""
+
+    __slots__ = ("_decompress", "_machine", "_qos")
+
+    def __init__(
+        self,
+        machine: Machine,
+        tally: Tally,
+        answers: Answers,
+        qos: int,
+        *,
+        decompress: Times | None = None,
+        upstream: Upstream | None = None,
+        sparse: bool = False,
+    ) -> None:
+        """decompress: what samples take that come as pictures."""
+        super().__init__(machine.node, tally, answers, machine.time, upstream=upstream, sparse=sparse)
+        self._machine = machine
+        self._qos = qos
+        self._decompress = decompress
+
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """Queue a payload if it is a sound sample, once the emulated machine would have it."""
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
+        if accepted is None:
+            return
+        kept = b"" if self._upstream is None else payload
+        self._machine.takes_in(len(payload), self._qos, partial(self._taken, origin, accepted, kept))
+
+    def _taken(self, origin: Origin, accepted: Accepted, kept: bytes | memoryview, at_ns: int) -> None:
+        ready = partial(self._ready, origin, accepted, kept, at_ns)
+        if self._decompress is not None and accepted.seq is not None:
+            self._machine.works(at_ns, self._decompress, ready)
+        else:
+            ready(at_ns)
+
+    def _ready(
+        self, origin: Origin, accepted: Accepted, kept: bytes | memoryview, received_ns: int, ready_ns: int
+    ) -> None:
+        queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
+        server = cast("EmulatedServer[QueuedSample]", self._server)
+        server.submit_at(ready_ns, InferenceRequest(accepted.x, received_ns, queued))
+
+
+class EmulatedForwarder(Forwarder):
+    """A forwarder likewise; see `Forwarder`."""
+
+    __slots__ = ("_machine", "_qos")
+
+    def __init__(self, machine: Machine, tally: Tally, upstream: Upstream, qos: int, *, sparse: bool = False) -> None:
+        super().__init__(tally, upstream, machine.time, sparse=sparse)
+        self._machine = machine
+        self._qos = qos
+
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """Pass a payload on if it is a sound sample, once the emulated machine would have it."""
+        if self.intake.take(origin.device, payload, by=origin.edge) is not None:
+            then = partial(self._taken, origin.device, payload)
+            self._machine.takes_in(len(payload), self._qos, then)
+
+    def _taken(self, device: str, payload: bytes | memoryview, at_ns: int) -> None:
+        self._upstream.pass_on(device, at_ns, payload)
+
+
+class Machine:
+    """What one node is emulated to run on."""
+
+    def __init__(self, node: str, profile: Profile, time: Time, seed: int, *, has_broker: bool) -> None:
+        """has_broker: the node's own broker is on that machine, too."""
+        self.node = node
+        self.profile = profile
+        self.releases = Releases()
+        self.time = time
+        self._seed = seed
+        self._cores = Cores(time, profile.cores)
+        self._thread = Thread(self._cores)
+        self._broker = Thread(self._cores) if has_broker else None
+        self._messages = {
+            qos: MessageTimes(costs, quantiles(seed, "messages", node, str(qos)))
+            for qos in (0, 1)
+            if (costs := profile.message_costs(qos))
+        }
+        self._others = quantiles(seed, "others", node)
+
+    def server(self, batch: Batch, bound: Queue, owner: ServerOwner[T]) -> EmulatedServer[T]:
+        """A server of a model, on a thread of its own."""
+        thread = Thread(self._cores)
+        return EmulatedServer(thread, self.time, batch, bound, owner, self.releases, self.times_of)
+
+    def times_of(self, manifest: Manifest) -> BatchTimes:
+        """What a model takes here."""
+        return batch_times(self.profile, key_of(manifest), manifest.batches, self._seed, self.node)
+
+    def decompresses(self, plan: WorkloadPlan) -> Times | None:
+        """What a workload's samples take to be made tensors again, where they come compressed."""
+        if plan.compress is None:
+            return None
+        cost = self.profile.picture_cost(plan.task, plan.compress.quality)
+        assert cost is not None
+        return cost.decompress
+
+    def takes_in(self, size_bytes: int, qos: int, then: Callable[[int], None]) -> None:
+        """A message has come to the node's own broker: `then(end_ns)` when the node has taken it in."""
+        times = self._messages[qos]
+        receive = Work(times.receive_ns(size_bytes), then)
+        assert self._broker is not None
+        relay = Work(times.relay_ns(size_bytes), lambda end_ns: self._thread.do(end_ns, receive))
+        self._broker.do(self.time.now_ns(), relay)
+
+    def hears(self, size_bytes: int, qos: int, then: Callable[[int], None]) -> None:
+        """A message has come from a broker elsewhere: `then(end_ns)` when the node has taken it in."""
+        self._thread.do(self.time.now_ns(), Work(self._messages[qos].receive_ns(size_bytes), then))
+
+    def works(self, at_ns: int, times: Times, then: Callable[[int], None]) -> None:
+        """The thread that takes messages in has something else to do with one."""
+        self._thread.do(at_ns, Work(self.draws_ns(times), then))
+
+    def draws_ns(self, times: Times) -> int:
+        """A draw of what is neither a message nor inference."""
+        return round(quantile_ns(times, next(self._others)))
+
+    def sends(
+        self,
+        at_ns: int,
+        size_bytes: int,
+        qos: int,
+        then: Callable[[int], None],
+        *,
+        thread: Thread | None = None,
+        to_own_broker: bool = False,
+        after_ns: int = 0,
+    ) -> None:
+        """The node sends a message: `then(end_ns)` when it leaves the machine.
+
+        thread: that sends it; None: the one that takes messages in. after_ns: what it does for so long before.
+        """
+        times = self._messages[qos]
+        send_ns = after_ns + times.send_ns(size_bytes)
+        if to_own_broker:
+            assert self._broker is not None
+            broker, relay = self._broker, Work(times.relay_ns(size_bytes), then)
+            send = Work(send_ns, lambda end_ns: broker.do(end_ns, relay))
+        else:
+            send = Work(send_ns, then)
+        (thread or self._thread).do(at_ns, send)
+
+    def released(self, since_ns: int, due_ns: int) -> None:
+        """What the machine had from `since_ns` on is given away now, when it was due."""
+        self.releases.note(since_ns, due_ns, self.time.now_ns())
+
+    def noted(self) -> Releases:
+        """What was released so far."""
+        self.releases.beyond = sum(each.beyond for each in self._messages.values())
+        return self.releases
+
+
+def key_of(manifest: Manifest) -> ModelKey:
+    """By what a profile knows a model's times."""
+    return ModelKey(manifest.task, manifest.model_size, manifest.runtime, manifest.quantisation)
