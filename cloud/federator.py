@@ -40,6 +40,7 @@ from edgebench.federated.flower.flower_log import into_our_log
 from edgebench.federated.flower.grid import MessageGrid
 from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
+from edgebench.federated.own_files import stand_in
 from edgebench.federated.reply_checks import UNIFORM
 from edgebench.seeds import seed_for
 
@@ -156,6 +157,8 @@ def main() -> int:
     said = lines_on(sys.stdin.fileno())
     spec = msgspec.json.decode(next(said), type=FederationSpec)
     files = AnnouncedFiles(said, emit)
+    if spec.plan.how.app is not None:
+        stand_in(Path(spec.files_dir))
     try:
         _federate(spec, files, emit)
     except Exception as error:  # noqa: BLE001  (the event is where it goes)

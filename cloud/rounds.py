@@ -19,6 +19,7 @@ from cloud.trainer import NICE_BESIDE_STREAMS, Trainer
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.records import AppMetrics, Entry, Invalidated, Rounded, RoundRecord, RoundScored
 from edgebench.federated.message_files import MessageFiles
+from edgebench.federated.own_files import FILES
 from edgebench.topology.deployment import FederatedPlan
 
 _ENGINE_PATIENCE_S = 180.0
@@ -85,6 +86,7 @@ class Federations:
             broker=self._spec.endpoints[self._deployment.cloud].broker,
             bundle_dir=None if plan.how.app is not None else str(self._preparation.bundle_dir(name)),
             journal_dir=str(Path(self._spec.run_dir) / "federated" / name),
+            files_dir=str(Path(self._spec.run_dir) / FILES / self._deployment.cloud / name),
             work_dir=str(work_dir),
             log_dir=str(Path(self._spec.run_dir) / "logs"),
         )

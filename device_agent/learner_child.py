@@ -18,6 +18,7 @@ import msgspec
 from device_agent.learner_messages import AppSpec, BuiltInSpec, Done, LearnerClient, LearnerSpec, LearnJob, write_reply
 from edgebench.clock import now_ns
 from edgebench.federated.content import ContentError, Parcel, read_parcel
+from edgebench.federated.own_files import stand_in
 
 _LARGE_BYTES = 1 << 24
 NICE = 10
@@ -92,6 +93,7 @@ class _Clients:
             return BuiltInClients(workload, self._spec.seed).client
         from device_agent.app_clients import AppClients
 
+        stand_in(Path(self._spec.files))
         return AppClients(workload, self._spec.seed).client
 
 

@@ -34,10 +34,11 @@ class AppSpec(msgspec.Struct, frozen=True, tag="app"):
 
 
 class LearnerSpec(msgspec.Struct, frozen=True):
-    """What to learn, by workload. seed: of the run."""
+    """What to learn, by workload. seed: of the run. files: a folder for what apps write to where they stand."""
 
     seed: int
     workloads: dict[str, BuiltInSpec | AppSpec]
+    files: str
 
 
 class LearnJob(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from edgebench.fabric.records import Usage, Used
 from edgebench.fabric.transfer_threads import TransferThreads
 from edgebench.federated.client_bundle import KERAS_BACKENDS, read_info
 from edgebench.federated.message_client import ContentFiles, MessageClient, Received
+from edgebench.federated.own_files import FILES
 from edgebench.seeds import seed_for
 from edgebench.topology.deployment import FederatedPlan
 
@@ -57,7 +58,7 @@ class Learning:
         for backend, workloads in by_keras_backend(learned).items():
             replies = directory / (backend or "any")
             replies.mkdir(exist_ok=True)
-            spec = LearnerSpec(plan.seed, workloads)
+            spec = LearnerSpec(plan.seed, workloads, str(directory.absolute() / FILES))
             learner = LearnerProcess(spec, replies, self._learned, keras_backend=backend)
             self._learners.append(learner)
             self._learner_of.update(dict.fromkeys(workloads, learner))

@@ -54,6 +54,7 @@ from edgebench.fabric.records import (
     Used,
 )
 from edgebench.fabric.spool import read_spool
+from edgebench.federated.own_files import FILES
 from edgebench.results.host_conditions import HiccupSums, foreign_to_all, merged
 from edgebench.results.observations import Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
@@ -84,10 +85,20 @@ def collect(run_dir: Path) -> Observations:
     observations = gathered.observations()
     write_rounds(run_dir, gathered.rounds)
     write_observations(run_dir, observations)
+    _keep_files(run_dir)
     for name in (UPLOADS, WORK):
         shutil.rmtree(run_dir / name, ignore_errors=True)
     (run_dir / COMMAND_SPOOL).unlink()
     return observations
+
+
+def _keep_files(run_dir: Path) -> None:
+    """What clients of Flower apps wrote to where they stood, on this machine."""
+    for folder in (run_dir / WORK).glob(f"*/*/{FILES}"):
+        if any(folder.iterdir()):
+            kept = run_dir / FILES / folder.relative_to(run_dir / WORK).parts[0]
+            kept.parent.mkdir(exist_ok=True)
+            folder.replace(kept)
 
 
 def _rows(spools: dict[str | None, Path], gathered: _Gathered) -> Iterator[SampleRecord]:
