@@ -24,7 +24,13 @@ TRACED = SMALL.replace("{kind: fixed, rate_hz: 10}", "{kind: trace, file: due.tx
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> edgebench.Run:
+def threads_before() -> set[threading.Thread]:
+    """Of this process, which is that of other tests, too."""
+    return set(threading.enumerate())
+
+
+@pytest.fixture(scope="module")
+def ran(threads_before: set[threading.Thread], tmp_path_factory: pytest.TempPathFactory) -> edgebench.Run:
     """A run with overrides and a trace, by a thread; what it was given is gone afterwards."""
     folder = tmp_path_factory.mktemp("given")
     file, trace = folder / "small.yaml", folder / "due.txt"
@@ -46,10 +52,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> edgebench.Run:
     return runs[0]
 
 
-def test_a_run_by_a_thread_leaves_neither_threads_nor_processes_behind(ran: edgebench.Run) -> None:
-    others = {"MainThread", "pytest_timeout"}
-    names = {thread.name for thread in threading.enumerate()}
-    assert {name for name in names - others if not name.startswith(("execnet", "Dummy", "asyncio"))} == set()
+def test_a_run_by_a_thread_leaves_neither_threads_nor_processes_behind(
+    threads_before: set[threading.Thread], ran: edgebench.Run
+) -> None:
+    names = {thread.name for thread in set(threading.enumerate()) - threads_before}
+    assert {name for name in names if not name.startswith(("pytest_timeout", "Dummy", "asyncio"))} == set()
     commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     ours = ("cloud", "edge_node", "device_agent", "edgebench", "mosquitto", "nats-server")
     assert [command for command in commands if any(each in command for each in ours)] == []

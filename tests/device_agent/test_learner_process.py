@@ -135,7 +135,9 @@ def hanging(tmp_path: Path) -> Path:
 
 def bench_of(app: Path, directory: Path, config: dict[str, Any], keras_backend: str | None = None) -> Bench:
     answers: queue.SimpleQueue[tuple[LearnerRequest, Path]] = queue.SimpleQueue()
-    spec = LearnerSpec(seed=1, workloads={"watch": AppSpec(str(app), config, clients=4, run_id=5)}, files=str(directory / "files"))
+    spec = LearnerSpec(
+        seed=1, workloads={"watch": AppSpec(str(app), config, clients=4, run_id=5)}, files=str(directory / "files")
+    )
     return Bench(
         LearnerProcess(
             spec, directory, lambda request, path: answers.put((request, path)), keras_backend=keras_backend

@@ -137,6 +137,7 @@ def test_an_uplink_cut_in_mid_round_costs_that_round_and_no_other(tmp_path: Path
 def test_a_run_is_gone_on_with_after_the_cloud_was_killed(tmp_path: Path) -> None:
     out = tmp_path / "model.npy"
     text = federated(TWO_AGENTS, rounds=5, takes_s=0.5, out=str(out))
+    text = text.replace("deadline_s: 20", "deadline_s: 60")  # the learners' start takes its time beside other tests
     with streaming(tmp_path, text) as run_:
         wait_for_rounds(run_, 2)
         run_.part("-m cloud ").kill()
