@@ -35,7 +35,7 @@ class CloudNode:
         self._registry = registry
         self._write = write
         self._reactor = Reactor()
-        self._up = threading.Event()
+        self._was_up = False
         self._forwards: dict[str, tuple[str, CloudWorkload]] = {}
         self._workloads: dict[str, CloudWorkload] = {}
         self._announced: dict[str, bytes] = {}
@@ -45,7 +45,7 @@ class CloudNode:
             parse_own_broker_url(broker),
             f"{deployment.run_id}-{self._name}",
             on_message=self._received,
-            on_up=self._up.set,
+            on_up=self._is_up,
             will=(topics.status(deployment.run_id, self._name), b"offline"),
         )
         profile = deployment.profiles.get(deployment.nodes[self._name].profile)
@@ -86,6 +86,12 @@ class CloudNode:
         self._announced[workload] = body = msgspec.json.encode(manifest)
         self._publish(workload, body)
         self._reactor.call_soon_threadsafe(partial(self._publish_again, workload, body))
+
+    def _is_up(self) -> None:
+        """A broker that was started again may have forgotten what it retained."""
+        for workload, body in list(self._announced.items()) if self._was_up else ():
+            self._publish(workload, body)
+        self._was_up = True
 
     def _publish_again(self, workload: str, body: bytes) -> None:
         self._reactor.call_later(ANNOUNCED_AGAIN_S, partial(self._publish, workload, body))

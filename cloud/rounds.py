@@ -113,6 +113,8 @@ class Federations:
                 if isinstance(event, Rounded):
                     self._write(event)
                     self._status.rollouts[name] = _shown_round(event.record, rounds)
+                    if event.record.kind == "train" and not event.record.resumed:
+                        self._status.rounds[name] = event.record.number
                 elif isinstance(event, AppMetrics):
                     self._write(event)
                 elif isinstance(event, GlobalModel):

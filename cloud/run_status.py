@@ -34,6 +34,8 @@ class RunStatus:
         self.reason: str | None = None
         self.preparing = ""
         self.rollouts: dict[str, str] = {}
+        self.rounds: dict[str, int] = {}
+        self._rolled_out: dict[str, int] = {}
 
     def beat(self, heartbeat: Heartbeat) -> RunState:
         """Take a heartbeat in, and say how the run stands."""
@@ -126,6 +128,8 @@ class RunStatus:
             add_tallies(of_devices),
             self.rollouts,
             self.reason,
+            self.rounds,
+            self._rolled_out,
         )
 
     def _tell_rollouts(self) -> None:
@@ -140,6 +144,7 @@ class RunStatus:
                 self.rollouts[workload] = f"rolling out: {have_it} of {len(used)} decide with it"
             else:
                 self.rollouts[workload] = "rolled out"
+                self._rolled_out[workload] = self._rolled_out.get(workload, 0) + 1
                 del self._rolling_out[workload]
 
     def _refusals(self, announced: Container[str]) -> list[str]:

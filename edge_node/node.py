@@ -115,6 +115,8 @@ class EdgeNode:
         connection = self._site if side == _SITE else self._uplink
         connection.publish(topics.status(self._run_id, self._name), b"online", qos=1, retain=True)
         if side == _SITE:
+            for workload in self._workloads.values():
+                workload.announce_again()
             self._federations.site_is_up()
         else:
             self._federations.uplink_is_up()

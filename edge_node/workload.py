@@ -57,6 +57,7 @@ class EdgeWorkload:
         (self._node,) = part.nodes
         self._qos = plan.qos
         self._on_device = bool(roles.on_device)
+        self._announced: bytes | None = None
         self._site = site
         self._uplink = uplink
         self._decision_topics = {
@@ -120,7 +121,8 @@ class EdgeWorkload:
         Where this edge decides too, that is for `use` to say.
         """
         if self._on_device:
-            self._site.publish(self._site_models_topic, manifest, qos=1, retain=True)
+            self._announced = manifest
+            self.announce_again()
         if self.forwarder is not None:
             try:
                 self.forwarder.intake.expect(wire.SampleReader(wire.parse_manifest(manifest).input))
@@ -131,6 +133,11 @@ class EdgeWorkload:
             self._host.announced(self._node, self.name, manifest)
             return False
         return self.forwarder is not None
+
+    def announce_again(self) -> None:
+        """Tell the site's devices of the model that they decide with, if any: its broker may have forgotten it."""
+        if self._announced is not None:
+            self._site.publish(self._site_models_topic, self._announced, qos=1, retain=True)
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next batch on."""

@@ -6,6 +6,7 @@ import msgspec
 
 from edgebench.clock import NS_PER_S
 from edgebench.topology.deployment import Deployment, LinkPlan, WorkloadPlan
+from edgebench.topology.reach import Reach
 
 LONGEST_DRAIN_S = 120.0
 """From the last sample due to the last decision that is waited for, whatever is known. The cloud waits as long."""
@@ -23,8 +24,8 @@ class Expected(msgspec.Struct, frozen=True):
 
     fixed_s: latency and jitter of its links both ways, and how long a batch waits to be filled. s_per_byte: for each
     byte of a sample, on links with a rate, behind a sample of every other device that shares it. at_least_s: how long
-    a decision is of use. back_s: from the start of the streams, when a link that was cut is there again. cut_s:
-    likewise, by device, when a link that all its decisions cross is cut for good.
+    a decision is of use. back_s: from the start of the streams, when what a fault has taken away is there again. cut_s:
+    likewise, by device, when something that all its decisions pass is taken away for good.
     """
 
     fixed_s: float = 0.0
@@ -71,8 +72,12 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
     for way in ways.values():
         for pipe in {link.pipe for link in way}:
             sharing[pipe] = sharing.get(pipe, 0) + 1
-    crossed = {link.name for way in ways.values() for link in way}
-    back_s = [each.at_s + each.for_s for each in deployment.faults if each.link in crossed and each.for_s is not None]
+    reach = Reach(plan, deployment) if deployment.faults else None
+    back_s = [
+        fault.at_s + fault.for_s
+        for fault in deployment.faults
+        if reach is not None and fault.at_s is not None and fault.for_s is not None and reach.devices(fault)
+    ]
     fixed_s = [sum(_round_trip_s(link) for link in way) for way in ways.values()]
     s_per_byte = [sum(_s_per_byte(link) * sharing[link.pipe] for link in way) for way in ways.values()]
     return Expected(
@@ -86,18 +91,14 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
 
 def _cut_s(plan: WorkloadPlan, deployment: Deployment) -> dict[str, float]:
     """When which device is cut off for good from all that decides its samples."""
-    cuts = [(fault.link, fault.at_s) for fault in deployment.faults if fault.for_s is None]
+    cuts = [fault for fault in deployment.faults if fault.for_s is None and fault.at_s is not None]
     cut_s: dict[str, float] = {}
-    for device in plan.deciders if cuts else ():
-        if len(deployment.nodes[device].sites) > 1:
-            continue  # it may be elsewhere by then
-        links = _links_of(device, plan, deployment)
-        if plan.cascade is not None:
-            links = links[:1]  # the edge decides most by itself
-        crossed = {link.name for link in links}
-        of_device = [at_s for link, at_s in cuts if link in crossed]
-        if of_device:
-            cut_s[device] = min(of_device)
+    reach = Reach(plan, deployment, whole=False) if cuts else None
+    for fault in cuts:
+        assert reach is not None
+        assert fault.at_s is not None
+        for device in reach.devices(fault):
+            cut_s[device] = min(fault.at_s, cut_s.get(device, fault.at_s))
     return cut_s
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from cloud.cloud_spec import CloudSpec
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.executors.faults import CutLink, Injection, Kill, MendLink
+from edgebench.executors.faults import CutLink, Forsake, Injection, Kill, MendLink, Pause, Resume, StartAgain
 from edgebench.executors.machine import Machine
 from edgebench.executors.observed_links import ObservedLinks
 from edgebench.executors.orders import (
@@ -113,6 +116,7 @@ class Execution:
         self._watcher_token = secrets.token_urlsafe(24)
         self._links = ObservedLinks(inputs.deployment, spool.write)
         self._started: list[Part] = []
+        self._incarnation: Counter[str] = Counter()
         self._sited: dict[str, Sited] = {}
         self._up: set[str] = set()
         self._over: set[str] = set()
@@ -167,20 +171,38 @@ class Execution:
         self._supervisor.watch(on_live, on_streaming)
 
     def inject(self, injection: Injection) -> None:
-        """Bring a fault about, now; the machine where that is writes it down. Raises FabricError where it cannot be."""
+        """Bring a fault about, or to its end, now; the machine where that is writes it down. From any one thread.
+
+        Raises FabricError where it cannot be.
+        """
+        assert self._supervisor is not None
         match injection:
             case CutLink(link=name) | MendLink(link=name):
                 link = self._inputs.deployment.links.get(name)
                 if link is None or not link.shaped:
                     raise FabricError(f"link '{name}' of this run is not emulated")
                 self._machines[self._meets_at(link)].send(injection)
-            case Kill(part=name):
-                part = next((part for part in self._started if part.name == name), None)
-                if part is None:
-                    raise FabricError(f"no part '{name}' of this run was started by the command")
-                assert self._supervisor is not None
-                self._supervisor.expect_death(name)
+            case Kill(part=name, returns=returns):
+                part = self._part_named(name)
+                self._supervisor.expect_death(name, returns=returns)
                 self._send(part, injection)
+            case Pause(part=name) | Resume(part=name):
+                self._send(self._part_named(name), injection)
+            case StartAgain(part=name, fault=fault):
+                part = self._part_named(name)
+                self._incarnation[name] += 1
+                self._supervisor.started_again(part, self._incarnation[name])
+                order = self._order_to_start(part)
+                assert isinstance(order, StartBroker | StartNode)
+                self._send(part, replace(order, incarnation=self._incarnation[name], fault=fault))
+            case Forsake(part=name):
+                self._supervisor.forsake(self._part_named(name))
+
+    def _part_named(self, name: str) -> Part:
+        for part in self._started:
+            if part.name == name:
+                return part
+        raise FabricError(f"no part '{name}' of this run was started by the command")
 
     def stop(self) -> None:
         """End every part that has not ended, which keeps what it recorded; to be called however the run went.

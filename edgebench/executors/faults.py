@@ -1,80 +1,262 @@
-"""Faults of a run: when what is brought about, as plain data, and what brings it about while the run goes on."""
+"""Faults of a run while it goes on: what brings them about, at their times or once their conditions are met."""
 
 from __future__ import annotations
 
-import math
+import heapq
+import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from edgebench.clock import NS_PER_S, now_ns
-from edgebench.topology.deployment import Frozen
-from edgebench.topology.model import Fault
+from edgebench.core.schedules import open_loop
+from edgebench.fabric.slices import LiveState
+from edgebench.topology.deployment import Deployment, Frozen, WorkloadPlan
+from edgebench.topology.fault_model import FaultPlan, When
 
 
 class CutLink(Frozen, frozen=True, tag="cut"):
-    """Break every connection across a link, and let none pass."""
+    """Break every connection across a link, and let none pass. fault: its number in the plan, here and below."""
 
     link: str
+    fault: int | None = None
 
 
 class MendLink(Frozen, frozen=True, tag="mend"):
     """Let connections across a link pass again."""
 
     link: str
+    fault: int | None = None
 
 
 class Kill(Frozen, frozen=True, tag="kill"):
-    """Kill a part, whose death is then expected: it ends no run and is no reason against one."""
+    """Kill a part, whose death is then expected: it ends no run and is no reason against one. returns: it is to be
+    started again."""
+
+    part: str
+    fault: int | None = None
+    returns: bool = False
+
+
+class Pause(Frozen, frozen=True, tag="pause"):
+    """Have a part, and all that it has started, stand still."""
+
+    part: str
+    fault: int | None = None
+
+
+class Resume(Frozen, frozen=True, tag="resume"):
+    """Let a part that stands still go on."""
+
+    part: str
+    fault: int | None = None
+
+
+class StartAgain(Frozen, frozen=True, tag="start-again"):
+    """Start a part that was killed again."""
+
+    part: str
+    fault: int | None = None
+
+
+class Forsake(Frozen, frozen=True, tag="forsake"):
+    """A part that is dead, and was to be started again, is not."""
 
     part: str
 
 
-Injection = CutLink | MendLink | Kill
+Injection = CutLink | MendLink | Kill | Pause | Resume | StartAgain | Forsake
 
 
-class TimedInjection(Frozen, frozen=True):
-    """at_s: after the first sample may be due."""
+class PlannedFault(Frozen, frozen=True):
+    """A fault of a deployment, and what of a run it happens to. number: its place among them."""
 
-    at_s: float
-    injection: Injection
+    number: int
+    plan: FaultPlan
+    links: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+
+def samples_due(deployment: Deployment, traces: Mapping[str, Sequence[float]]) -> dict[str, int]:
+    """How many samples are due in the whole run, by workload of which a share has to be decided before a fault comes.
+
+    traces: workload -> due times in s of a trace load.
+    """
+    waited_for = dict.fromkeys(fault.when.workload for fault in deployment.faults if fault.when and fault.when.decided)
+    return {
+        name: sum(
+            sum(1 for _ in _due(plan, device, deployment, traces))
+            for plan in [deployment.workloads[name]]
+            for device in plan.deciders
+        )
+        for name in waited_for
+    }
+
+
+def _due(
+    plan: WorkloadPlan, device: str, deployment: Deployment, traces: Mapping[str, Sequence[float]]
+) -> Iterator[int]:
+    paced_by = plan.paced_by or plan.name
+    return open_loop(
+        plan.load,
+        seed=deployment.seed,
+        device=device,
+        workload=paced_by,
+        duration_s=deployment.duration_s,
+        trace_s=list(traces.get(paced_by, ())),
+    )
+
+
+class _Held:
+    """What is taken away at a time, and by which faults: where several take the same thing, it comes back with the end
+    of the last."""
+
+    def __init__(self) -> None:
+        self._cut: dict[str, set[int]] = {}
+        self._dead: dict[str, set[int]] = {}
+        self._lost: set[str] = set()
+        self._paused: dict[str, set[int]] = {}
+
+    def begin(self, fault: PlannedFault) -> Iterator[Injection]:
+        """What a fault takes away that is not away yet."""
+        number = fault.number
+        for link in fault.links:
+            if _take(self._cut, link, number):
+                yield CutLink(link, number)
+        for part in fault.parts:
+            if fault.plan.kind == "pause":
+                if _take(self._paused, part, number) and part not in self._dead:
+                    yield Pause(part, number)
+            else:
+                returns = fault.plan.for_s is not None
+                if _take(self._dead, part, number):
+                    yield Kill(part, number, returns)
+                elif not returns and part not in self._lost:
+                    yield Forsake(part)
+                if not returns:
+                    self._lost.add(part)
+
+    def end(self, fault: PlannedFault) -> Iterator[Injection]:
+        """What of it comes back."""
+        number = fault.number
+        for link in fault.links:
+            if _give_back(self._cut, link, number):
+                yield MendLink(link, number)
+        for part in fault.parts:
+            if fault.plan.kind == "pause":
+                if _give_back(self._paused, part, number) and part not in self._dead:
+                    yield Resume(part, number)
+            elif _give_back(self._dead, part, number):
+                yield StartAgain(part, number)
+                if part in self._paused:
+                    yield Pause(part, min(self._paused[part]))
+
+
+def _take(held: dict[str, set[int]], thing: str, number: int) -> bool:
+    """Whether nobody held it."""
+    holders = held.setdefault(thing, set())
+    holders.add(number)
+    return len(holders) == 1
+
+
+def _give_back(held: dict[str, set[int]], thing: str, number: int) -> bool:
+    """Whether nobody holds it any more."""
+    held[thing].discard(number)
+    if held[thing]:
+        return False
+    del held[thing]
+    return True
 
 
 class FaultDriver:
-    """Brings faults about at their times."""
+    """Brings faults about at their times, and once what they wait for is seen."""
 
     def __init__(
         self,
-        faults: Iterable[TimedInjection],
+        faults: Iterable[PlannedFault],
         inject: Callable[[Injection], None],
+        asked: Callable[[int, int], None] = lambda _number, _seen_ns: None,
+        due: Mapping[str, int] = {},
         clock: Callable[[], int] = now_ns,
     ) -> None:
-        self._waiting = sorted(faults, key=lambda fault: fault.at_s)
+        """asked: is told of each fault whose condition was met, by its number, and when that was seen. due: how many
+        samples are in the whole run, by workload of which a share has to be decided."""
+        self._order = itertools.count()
+        self._due: list[tuple[int, bool, int, PlannedFault]] = []
+        """When, whether it ends then (at one time what begins comes first), the order of all, and what."""
+        self._waiting: list[PlannedFault] = []
+        for fault in faults:
+            if fault.plan.at_s is None:
+                self._waiting.append(fault)
+            else:
+                self._plan(round(fault.plan.at_s * NS_PER_S), fault)
         self._inject = inject
+        self._asked = asked
+        self._samples_due = due
         self._now_ns = clock
+        self._held = _Held()
+        self._lock = threading.Lock()
+
+    def see(self, live: LiveState) -> bool:
+        """How the run stands, from any thread; whether faults come about by it, with the next `advance`."""
+        met = [fault for fault in self._waiting if (when := fault.plan.when) and self._is_met(when, live)]
+        if not met or live.start_ns is None:
+            return False
+        seen_ns = self._now_ns()
+        with self._lock:
+            for fault in met:
+                self._waiting.remove(fault)
+                self._plan(seen_ns - live.start_ns, fault)
+        for fault in met:
+            self._asked(fault.number, seen_ns)
+        return True
 
     def next_in_s(self, start_ns: int) -> float | None:
-        """How long it is until the next one; None after the last."""
-        if not self._waiting:
-            return None
-        return max(0.0, self._waiting[0].at_s - (self._now_ns() - start_ns) / NS_PER_S)
+        """How long it is until the next one; None after the last but those that wait for a condition."""
+        with self._lock:
+            return max(0.0, (self._due[0][0] + start_ns - self._now_ns()) / NS_PER_S) if self._due else None
 
     def advance(self, start_ns: int) -> None:
         """Inject what is due by now, of streams that began at `start_ns`."""
-        while self._waiting and self._now_ns() - start_ns >= self._waiting[0].at_s * NS_PER_S:
-            self._inject(self._waiting.pop(0).injection)
+        while True:
+            with self._lock:
+                if not self._due or self._due[0][0] > self._now_ns() - start_ns:
+                    return
+                _, ends, _, fault = heapq.heappop(self._due)
+            for injection in self._held.end(fault) if ends else self._held.begin(fault):
+                self._inject(injection)
+
+    def _is_met(self, when: When, live: LiveState) -> bool:
+        if when.round is not None:
+            return live.rounds.get(when.workload, 0) >= when.round
+        if when.rollout is not None:
+            return live.rolled_out.get(when.workload, 0) >= when.rollout
+        assert when.decided is not None
+        tally = live.totals.get(when.workload)
+        return tally is not None and tally.decided >= when.decided * self._samples_due[when.workload]
+
+    def _plan(self, at_ns: int, fault: PlannedFault) -> None:
+        """at_ns: from the start of the streams."""
+        heapq.heappush(self._due, (at_ns, False, next(self._order), fault))
+        if fault.plan.for_s is not None:
+            end_ns = at_ns + round(fault.plan.for_s * NS_PER_S)
+            heapq.heappush(self._due, (end_ns, True, next(self._order), fault))
 
 
 class FaultTimer:
     """Advances a driver from a thread of its own, so that whatever the run's watcher waits for delays no fault.
 
-    To be used by `with`, at whose end the thread ends too.
+    To be used by `with`, at whose end the thread ends too, and with it brokers that it has started again: it has to
+    last longer than what the run is made of.
     """
 
     def __init__(self, driver: FaultDriver) -> None:
         self._driver = driver
         self._thread: threading.Thread | None = None
+        self._look = threading.Event()
         self._over = threading.Event()
+        self._left = threading.Event()
+        self._injecting = threading.Lock()
         self._failure: Exception | None = None
 
     def begin(self, start_ns: int) -> None:
@@ -84,14 +266,29 @@ class FaultTimer:
             self._thread = threading.Thread(target=self._run, args=(start_ns,), name="faults", daemon=True)
             self._thread.start()
 
+    def see(self, live: LiveState) -> None:
+        """How the run stands: faults may wait for that."""
+        if self._driver.see(live):
+            self._look.set()
+
+    def end(self) -> None:
+        """Bring nothing about any more; what is being brought about is waited for."""
+        self._over.set()
+        self._look.set()
+        with self._injecting:
+            pass
+
     def _run(self, start_ns: int) -> None:
         try:
-            while (wait_s := self._driver.next_in_s(start_ns)) is not None:
-                if self._over.wait(wait_s):
-                    return
-                self._driver.advance(start_ns)
+            while not self._over.is_set():
+                self._look.wait(self._driver.next_in_s(start_ns))
+                self._look.clear()
+                with self._injecting:
+                    if not self._over.is_set():
+                        self._driver.advance(start_ns)
         except Exception as failure:  # noqa: BLE001  (whatever it is, it is raised in the thread of the run)
             self._failure = failure
+        self._left.wait()
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -104,29 +301,9 @@ class FaultTimer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self.end()
+        self._left.set()
         if self._thread is not None:
             self._thread.join()
         if error is None:
             self._raise_failure()
-
-
-def schedule(faults: Iterable[Fault]) -> tuple[TimedInjection, ...]:
-    """When which link is cut and mended, in order; faults of one link that meet are one."""
-    cuts: dict[str, list[tuple[float, float]]] = {}
-    for fault in sorted(faults, key=lambda fault: fault.at_s):
-        assert fault.link is not None
-        until_s = math.inf if fault.for_s is None else fault.at_s + fault.for_s
-        of_link = cuts.setdefault(fault.link, [])
-        if of_link and fault.at_s <= of_link[-1][1]:
-            of_link[-1] = (of_link[-1][0], max(of_link[-1][1], until_s))
-        else:
-            of_link.append((fault.at_s, until_s))
-    timed = [TimedInjection(at_s, CutLink(link)) for link, of_link in cuts.items() for at_s, _ in of_link]
-    timed += [
-        TimedInjection(end_s, MendLink(link))
-        for link, of_link in cuts.items()
-        for _, end_s in of_link
-        if end_s < math.inf
-    ]
-    return tuple(sorted(timed, key=lambda fault: fault.at_s))

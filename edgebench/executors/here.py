@@ -14,7 +14,7 @@ import msgspec
 
 from edgebench.clock import now_ns, now_s
 from edgebench.errors import EdgebenchError, FabricError
-from edgebench.executors.faults import CutLink, Kill, MendLink
+from edgebench.executors.faults import CutLink, Kill, MendLink, Pause, Resume
 from edgebench.executors.orders import (
     AllEnded,
     AwaitBroker,
@@ -51,7 +51,7 @@ from edgebench.fabric.links import Relay
 from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 from edgebench.fabric.paths import NetworkPath, PathServer, PathWatched
 from edgebench.fabric.probing import probe
-from edgebench.fabric.records import Brokered, Entry, Faulted, Hiccuped
+from edgebench.fabric.records import Brokered, Entry, Faulted, FaultStep, Hiccuped
 from edgebench.fabric.tls import Trust, context_to, server_context, tls_name
 
 PROCESSES = "processes"
@@ -93,10 +93,11 @@ class ThisMachine:
         self._brokers: dict[str, Broker] = {}
         self._relays: dict[str, Relay] = {}
         self._listening: dict[str, socket.socket] = {}
+        self._port_of: dict[str, int] = {}
         self._path_server: PathServer | None = None
         self._paths: dict[str, NetworkPath] = {}
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._told_ended: set[str] = set()
+        self._told_ended: set[tuple[str, int]] = set()
         self._taken_leave_of: set[str] = set()
         self._telling = threading.Lock()
         self._usage = UsageSampler(self._running, note, for_runs_only=for_runs_only)
@@ -175,10 +176,18 @@ class ThisMachine:
 
     def _listen(self, part: Part) -> None:
         for address in part.offers:
-            self._listening[address] = self._ports.listen()
-        self._told.put(Up(part.name, {address: self._listening[address].getsockname()[1] for address in part.offers}))
+            listening = self._listening[address] = self._ports.listen()
+            self._port_of[address] = listening.getsockname()[1]
+        self._told.put(Up(part.name, {address: self._port_of[address] for address in part.offers}))
 
     def _start_broker(self, order: StartBroker) -> None:
+        if order.incarnation:
+            self._forget(order.part.name)
+            broker = self._brokers[order.part.name]
+            broker.launch_again()
+            self._runs(PartProcess(order.part, broker.process, broker.log, order.incarnation))
+            self._note_fault("start", order.part.name, order.fault)
+            return
         name = f"broker-{site_of(order.part)}"
         settings = BrokerSettings(
             name,
@@ -225,9 +234,17 @@ class ThisMachine:
         arguments += ["--incarnation", str(order.incarnation)]
         for node in part.nodes:
             arguments += ["--node", node]
-        self._start(part, _PROGRAMS[part.kind], arguments, first, order.token)
+        if order.incarnation:
+            self._forget(part.name)
+            for address in part.offers:
+                self._listening[address] = self._ports.listen(self._port_of[address])
+        self._start(part, _PROGRAMS[part.kind], arguments, first, order.token, order.incarnation)
+        if order.incarnation:
+            self._note_fault("start", part.name, order.fault)
 
-    def _start(self, part: Part, program: str, arguments: list[str], name: str, token: str) -> PartProcess:
+    def _start(
+        self, part: Part, program: str, arguments: list[str], name: str, token: str, incarnation: int = 0
+    ) -> PartProcess:
         """Start a program of ours. Where it listens already is its own from then on, and dies with it."""
         with contextlib.ExitStack() as handed_down:
             descriptors = []
@@ -244,9 +261,18 @@ class ThisMachine:
                 trust=self._trust,
                 sensors=self._sensors,
                 pass_fds=tuple(descriptors),
+                incarnation=incarnation,
             )
         self._runs(process)
         return process
+
+    def _forget(self, name: str) -> None:
+        """Take leave of a part that was killed, and told of as any that ends: it is started again."""
+        gone = self._named(name)
+        gone.process.end()
+        self._tell_ended()
+        with self._telling:
+            self._running.remove(gone)
 
     def _runs(self, process: PartProcess) -> None:
         self._running.append(process)
@@ -275,17 +301,26 @@ class ThisMachine:
             self._path_server.close()
         return {machine: seen for machine, path in self._paths.items() if (seen := path.close()) is not None}
 
-    def _inject(self, order: CutLink | MendLink | Kill) -> None:
+    def _inject(self, order: CutLink | MendLink | Kill | Pause | Resume) -> None:
         match order:
             case CutLink(link=link):
                 self._relay_across(link).cut(link)
-                self._note(Faulted(link, "down", now_ns()))
+                self._note(Faulted(link, "down", now_ns(), fault=order.fault))
             case MendLink(link=link):
                 self._relay_across(link).mend(link)
-                self._note(Faulted(link, "up", now_ns()))
+                self._note(Faulted(link, "up", now_ns(), fault=order.fault))
             case Kill(part=name):
                 self._named(name).process.kill()
-                self._note(Faulted(None, "kill", now_ns(), name))
+                self._note_fault("kill", name, order.fault)
+            case Pause(part=name):
+                self._named(name).process.pause()
+                self._note_fault("pause", name, order.fault)
+            case Resume(part=name):
+                self._named(name).process.resume()
+                self._note_fault("resume", name, order.fault)
+
+    def _note_fault(self, step: FaultStep, name: str, fault: int | None) -> None:
+        self._note(Faulted(None, step, now_ns(), name, self._named(name).part.nodes, fault))
 
     def _end(self, names: Sequence[str]) -> None:
         """Those that host nodes, side by side; then relays and brokers among them. Each takes leave once."""
@@ -318,8 +353,9 @@ class ThisMachine:
     def _tell_ended(self) -> None:
         with self._telling:
             for each in self._running:
-                if each.part.name not in self._told_ended and (ended := each.ended()) is not None:
-                    self._told_ended.add(each.part.name)
+                told = each.part.name, each.incarnation
+                if told not in self._told_ended and (ended := each.ended()) is not None:
+                    self._told_ended.add(told)
                     self._told.put(ended)
 
     def _relay_across(self, link: str) -> Relay:

@@ -6,7 +6,7 @@ Orders are done one after another. What comes of them, and of the parts that the
 from __future__ import annotations
 
 from cloud.cloud_spec import CloudSpec
-from edgebench.executors.faults import CutLink, Kill, MendLink
+from edgebench.executors.faults import CutLink, Kill, MendLink, Pause, Resume
 from edgebench.executors.plan import Part
 from edgebench.fabric.brokers import BrokerUser
 from edgebench.fabric.paths import PathMeasured, PathWatched
@@ -25,12 +25,15 @@ class Listen(Frozen, frozen=True, tag="listen"):
 
 class StartBroker(Frozen, frozen=True, tag="broker"):
     """Start a broker, and do not wait for it. users: who may connect; nobody is asked where there are none. port: 0 for
-    any that is free."""
+    any that is free. incarnation: how often it was started before; where it was, it goes on there, with what it has on
+    disk. fault: that this is the end of."""
 
     part: Part
     kind: BrokerKind = "auto"
     users: tuple[BrokerUser, ...] = ()
     port: int = 0
+    incarnation: int = 0
+    fault: int | None = None
 
 
 class AwaitBroker(Frozen, frozen=True, tag="await-broker"):
@@ -73,13 +76,13 @@ class StartCloud(Frozen, frozen=True, tag="cloud"):
 
 
 class StartNode(Frozen, frozen=True, tag="node"):
-    """Start an edge node or a device agent, which waits for the cloud by itself. incarnation: how often it has been
-    started before in this run."""
+    """Start an edge node or a device agent, which waits for the cloud by itself. incarnation, fault: as above."""
 
     part: Part
     control_url: str
     token: str
     incarnation: int = 0
+    fault: int | None = None
 
 
 class ServePaths(Frozen, frozen=True, tag="serve-paths"):
@@ -126,6 +129,8 @@ Order = (
     | CutLink
     | MendLink
     | Kill
+    | Pause
+    | Resume
     | End
     | HandIn
 )
@@ -151,12 +156,13 @@ class Counted(Frozen, frozen=True, tag="counted"):
 
 
 class Ended(Frozen, frozen=True, tag="ended"):
-    """A part has ended. status: exit status, negative for a signal."""
+    """A part has ended. status: exit status, negative for a signal. incarnation: as it was started."""
 
     part: str
     status: int
     at_ns: int
     last_words: str
+    incarnation: int = 0
 
 
 class AllEnded(Frozen, frozen=True, tag="all-ended"):

@@ -7,11 +7,12 @@ credentials on, and starts each part on its machine when those that it needs are
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
-from edgebench.executors.faults import TimedInjection, schedule
+from edgebench.executors.faults import PlannedFault
 from edgebench.executors.wiring import (
     Crossing,
     aggregates,
@@ -24,6 +25,7 @@ from edgebench.executors.wiring import (
 )
 from edgebench.fabric.transfer_threads import AT_ONCE
 from edgebench.topology.deployment import HERE, Deployment, Frozen, LinkPlan, NodePlan
+from edgebench.topology.fault_model import FaultPlan
 from edgebench.topology.wording import listed
 
 COMMAND = "command"
@@ -64,7 +66,7 @@ class RunPlan(Frozen, frozen=True):
 
     parts: tuple[Part, ...]
     crossings: tuple[Crossing, ...]
-    faults: tuple[TimedInjection, ...]
+    faults: tuple[PlannedFault, ...]
     paths: tuple[tuple[str, str], ...] = ()
 
     def stages(self) -> list[tuple[Part, ...]]:
@@ -106,7 +108,7 @@ def plan_of(deployment: Deployment) -> RunPlan:
     parts = (msgspec.structs.replace(part, accepts=sum(held[address] for address in part.offers)) for part in started)
     paths = dict.fromkeys(path_of(deployment, link) for link in deployment.links.values())
     between = tuple((child, parent) for child, parent in paths if child != parent)
-    return RunPlan(tuple(parts), crossing, schedule(deployment.faults), between)
+    return RunPlan(tuple(parts), crossing, _faults(deployment, started), between)
 
 
 def connections_to_brokers(deployment: Deployment) -> int:
@@ -224,12 +226,42 @@ def _upward(deployment: Deployment, nodes: list[NodePlan], crossed: set[str]) ->
 
 
 def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None, str], list[NodePlan]]:
-    """(group, site, machine) -> the devices that share a process."""
+    """(group, site, machine) -> the devices that share a process; one that a fault happens to has its own."""
+    hit = {fault.node for fault in deployment.faults}
     found: dict[tuple[str, str | None, str], list[NodePlan]] = {}
     for device in deployment.of_tier("device"):
         if device.board is None:
-            found.setdefault((device.group, device.parent, device.machine), []).append(device)
+            group = device.name if device.name in hit else device.group
+            found.setdefault((group, device.parent, device.machine), []).append(device)
     return found
+
+
+def _faults(deployment: Deployment, parts: Sequence[Part]) -> tuple[PlannedFault, ...]:
+    """Which links, or which parts, each fault of the deployment happens to."""
+    return tuple(
+        PlannedFault(
+            number,
+            plan,
+            () if plan.link is None else (plan.link,),
+            tuple(part.name for part in parts if part.started_by == COMMAND and _is_hit(deployment, part, plan)),
+        )
+        for number, plan in enumerate(deployment.faults)
+    )
+
+
+def _is_hit(deployment: Deployment, part: Part, fault: FaultPlan) -> bool:
+    match fault.thing:
+        case ("node", name):
+            return name in part.nodes
+        case ("broker", name):
+            return part.kind == "broker" and site_of(part) == name
+        case ("site", name):
+            sites = [node if (plan := deployment.nodes[node]).tier == "edge" else plan.parent for node in part.nodes]
+            return name in sites or (part.kind == "broker" and site_of(part) == name)
+        case ("machine", name):
+            return part.machine == name
+        case _:
+            return False
 
 
 def _children_of_cloud(deployment: Deployment) -> list[Part]:

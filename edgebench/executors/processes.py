@@ -21,15 +21,16 @@ _STOP_PATIENCE_S = 15.0
 class PartProcess:
     """A part of a run, as a process of this machine."""
 
-    def __init__(self, part: Part, process: ChildProcess, log: Path) -> None:
+    def __init__(self, part: Part, process: ChildProcess, log: Path, incarnation: int = 0) -> None:
         self.part = part
+        self.incarnation = incarnation
         self.process = process
         self.log = log
 
     def ended(self) -> Ended | None:
         """How it has ended, if it has."""
         status = self.process.status
-        return None if status is None else Ended(self.part.name, status, now_ns(), self._last_words())
+        return None if status is None else Ended(self.part.name, status, now_ns(), self._last_words(), self.incarnation)
 
     def _last_words(self) -> str:
         """The last line of its log."""
@@ -51,9 +52,10 @@ def start_part(
     trust: Trust | None,
     sensors: Path | None = None,
     pass_fds: tuple[int, ...] = (),
+    incarnation: int = 0,
 ) -> PartProcess:
     """Start a Python program of ours, which ends in good order when its standard input does. sensors: the file of this
-    machine's."""
+    machine's. incarnation: how often it was started before."""
     told = (TRUST_VARIABLE, SENSORS_VARIABLE)
     environment = {name: value for name, value in os.environ.items() if name not in told}
     if sensors is not None:
@@ -71,4 +73,4 @@ def start_part(
             env={**environment, "EDGEBENCH_TOKEN": token},
             pass_fds=pass_fds,
         )
-    return PartProcess(part, process, log)
+    return PartProcess(part, process, log, incarnation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -38,6 +40,12 @@ class Lost(NamedTuple):
     removed: bool = False
 
 
+class _Dead(NamedTuple):
+    part: Part
+    expected: bool
+    returns: bool
+
+
 class Supervisor:
     """parts: all that the command has started. ended: who has ended, or been lost, since it was called before. write:
     what is observed of a machine is written down as it happens."""
@@ -49,18 +57,39 @@ class Supervisor:
         cloud: Cloud,
         write: Callable[[str, Died | Invalidated], None],
     ) -> None:
-        self._running = {part.name: part for part in parts}
+        self._parts = {part.name: part for part in parts}
+        self._running = dict(self._parts)
+        self._forsaken: list[str] = []
+        self._incarnation: dict[str, int] = dict.fromkeys(self._running, 0)
         self._ended = ended
         self._cloud = cloud
         self._write = write
         self._newly_dead: list[tuple[Part, Ended | None]] = []
-        self._expected: set[str] = set()
+        self._expected: dict[tuple[str, int], bool] = {}
+        """Part and incarnation whose death is wanted -> whether it is to be started again."""
+        self._changing = threading.Lock()
         self._start_ns: int | None = None
         self._removed = False
 
-    def expect_death(self, part: str) -> None:
-        """The death of this part is wanted: it ends nothing, and is no reason against the run."""
-        self._expected.add(part)
+    # The following three may be called from another thread.
+
+    def expect_death(self, part: str, *, returns: bool = False) -> None:
+        """The death of this part is wanted: it ends nothing, and is no reason against the run. returns: it is to be
+        started again, so that it is waited for."""
+        with self._changing:
+            self._expected[part, self._incarnation[part]] = returns
+
+    def started_again(self, part: Part, incarnation: int) -> None:
+        """This part, which was killed as was wanted, is there again."""
+        with self._changing:
+            self._running[part.name] = part
+            self._incarnation[part.name] = incarnation
+
+    def forsake(self, part: Part) -> None:
+        """This part was killed as was wanted, and is not started again after all."""
+        with self._changing:
+            self._expected[part.name, self._incarnation[part.name]] = False
+            self._forsaken += part.nodes
 
     def watch(self, on_live: Callable[[LiveState], None], on_streaming: Callable[[int], None]) -> None:
         """See `Execution.watch`."""
@@ -90,17 +119,21 @@ class Supervisor:
     def _hosting(self) -> list[str]:
         """The parts that host nodes and run."""
         self._look()
-        return [part.name for part in self._running.values() if part.nodes]
+        with self._changing:
+            return [part.name for part in self._running.values() if part.nodes]
 
     def _look(self) -> None:
         """Nodes end by themselves when all is done; a broker or a relay never does."""
         for each in self._ended():
-            if isinstance(each, Lost):
-                self._lose(each)
-                continue
-            part = self._running.pop(each.part)
-            if each.status != 0 or not part.nodes:
-                self._newly_dead.append((part, each))
+            with self._changing:
+                if isinstance(each, Lost):
+                    self._lose(each)
+                    continue
+                part = self._running[each.part]
+                if self._incarnation[each.part] == each.incarnation:  # else it is there again already
+                    del self._running[each.part]
+                if each.status != 0 or not part.nodes:
+                    self._newly_dead.append((part, each))
 
     def _lose(self, lost: Lost) -> None:
         """With a machine all that runs there is lost; how it ended, nobody knows."""
@@ -122,20 +155,23 @@ class Supervisor:
         if self._removed:
             self._write_down_deaths()
             return True
-        if not self._newly_dead:
+        if not self._newly_dead and not self._forsaken:
             return False
         live = self._live()
         if live is not None and live.phase == "aborted":
             return True
         self._look()
         dead = self._write_down_deaths()
-        if not any(part.kind == "agent" for part in self._running.values()):
+        if not self._agents_left():
             self._look()
             self._write_down_deaths()  # the last of them may have died since
             return True
-        if any(part.fatal and part.name not in self._expected for part in dead):
+        if any(death.part.fatal and not death.expected for death in dead):
             return True
-        nodes = [node for part in dead for node in part.nodes]
+        nodes = [node for death in dead if not death.returns for node in death.part.nodes]
+        with self._changing:
+            forsaken, self._forsaken = self._forsaken, []
+        nodes += forsaken
         try:
             if nodes:
                 self._cloud.report_dead(nodes)
@@ -143,14 +179,28 @@ class Supervisor:
             return True
         return False
 
-    def _write_down_deaths(self) -> list[Part]:
+    def _write_down_deaths(self) -> list[_Dead]:
         dead, self._newly_dead = self._newly_dead, []
+        found = []
         for part, ended in dead:
+            expected = returns = False
             if ended is not None:
-                expected = part.name in self._expected
-                death = Death(part.name, ended.status, ended.at_ns, ended.last_words, part.nodes, expected)
+                with self._changing:
+                    wanted = self._expected.get((part.name, ended.incarnation))
+                # Who ends otherwise than it is killed has done so by itself, just before.
+                expected = wanted is not None and ended.status == -signal.SIGKILL
+                returns = expected and bool(wanted)
+                death = Death(part.name, ended.status, ended.at_ns, ended.last_words, part.nodes, expected, returns)
                 self._write(part.machine, Died(death))
-        return [part for part, _ in dead]
+            found.append(_Dead(part, expected, returns))
+        return found
+
+    def _agents_left(self) -> bool:
+        """Whether there are any, or any that are to be started again."""
+        with self._changing:
+            names = {*self._running}
+            names |= {name for (name, last), back in self._expected.items() if back and last == self._incarnation[name]}
+            return any(self._parts[name].kind == "agent" for name in names)
 
     def _live(self) -> LiveState | None:
         try:

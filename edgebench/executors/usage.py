@@ -33,7 +33,7 @@ class UsageSampler:
             if each.part.nodes:
                 continue  # node processes record their own
             if (used := usage_of_family(each.process.pid)) is not None:
-                self._write(Used([each.part.name], used))
+                self._write(Used([each.part.name], used, each.incarnation))
 
     def _sample_host(self) -> None:
         usage = self._host.sample()

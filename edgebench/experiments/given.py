@@ -45,7 +45,8 @@ def open_topology(given: str | Path, overrides: Sequence[str] = ()) -> TopologyF
 def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topology:
     """Write `topology.yaml` as it was given, the overrides that make `topology` of it, its trace files and profiles.
 
-    Gives the topology whose traces and profiles are those that are kept, named relative to the run directory.
+    Gives the topology whose traces and profiles are those that are kept; those of loads, and profiles, are named
+    relative to the run directory.
     """
     shutil.copyfile(given.path, run_dir / TOPOLOGY)
     workloads = dict(topology.workloads)
@@ -56,7 +57,15 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
             shutil.copyfile(workload.load.file, run_dir / kept)
             trace = msgspec.structs.replace(workload.load, file=kept)
             workloads[name] = msgspec.structs.replace(workload, load=trace)
-    own = msgspec.structs.replace(topology, workloads=workloads, nodes=_kept_profiles(run_dir, topology))
+    faults = list(topology.faults)
+    for index, fault in enumerate(faults):
+        if fault.trace is not None:
+            (run_dir / TRACES).mkdir(exist_ok=True)
+            kept_file = run_dir / _fault_trace(index)
+            shutil.copyfile(fault.trace, kept_file)
+            faults[index] = msgspec.structs.replace(fault, trace=str(kept_file))
+    nodes = _kept_profiles(run_dir, topology)
+    own = msgspec.structs.replace(topology, workloads=workloads, nodes=nodes, faults=tuple(faults))
     earlier = list(given.overrides)
     if own.broker.url is not None:  # which may have a login in it
         earlier = [each for each in earlier if not each.removeprefix("$.").startswith("broker")]
@@ -100,6 +109,13 @@ def _places(topology: Topology) -> Iterator[str]:
     for index, federated in enumerate(topology.federated):
         if federated.app is not None:
             yield override(f"federated[{index}].app", federated.app)
+    traced = [index for index, fault in enumerate(topology.faults) if fault.trace is not None]
+    yield from (override(f"faults[{index}].trace", _fault_trace(index)) for index in traced)
+
+
+def _fault_trace(index: int) -> str:
+    """Where a run directory keeps the availability trace of a fault, relative to it."""
+    return f"{TRACES}/faults-{index}.txt"
 
 
 def _kept_overrides(path: Path) -> list[str]:

@@ -22,7 +22,7 @@ from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
 from edgebench.executors.execution import Execution, RunInputs
-from edgebench.executors.faults import FaultDriver, FaultTimer
+from edgebench.executors.faults import FaultDriver, FaultTimer, samples_due
 from edgebench.executors.fleet import Fleet, FleetOptions
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
@@ -36,8 +36,9 @@ from edgebench.experiments.sensor_checks import check_sensors
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.records import Invalidated, Opened
+from edgebench.fabric.records import FaultAsked, Invalidated, Opened
 from edgebench.fabric.sensors import SensorChoice, keep_sensors
+from edgebench.fabric.slices import LiveState
 from edgebench.fabric.spool import Spool
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
@@ -220,13 +221,25 @@ def _execute(
         try:
             with fleet.open(inputs, spool) as (machines, network):
                 execution = Execution(plan, machines, inputs, spool, progress.tell, network)
-                try:
-                    execution.start()
-                    with FaultTimer(FaultDriver(plan.faults, execution.inject)) as faults:
-                        execution.watch(progress.show, faults.begin)
-                finally:
-                    no_longer_interrupted()
-                    execution.stop()
+                driver = FaultDriver(
+                    plan.faults,
+                    execution.inject,
+                    lambda number, seen_ns: spool.write(FaultAsked(number, seen_ns)),
+                    samples_due(deployment, inputs.traces),
+                )
+                with FaultTimer(driver) as faults:
+
+                    def on_live(live: LiveState) -> None:
+                        progress.show(live)
+                        faults.see(live)
+
+                    try:
+                        execution.start()
+                        execution.watch(on_live, faults.begin)
+                    finally:
+                        no_longer_interrupted()
+                        faults.end()
+                        execution.stop()
         except KeyboardInterrupt as interrupt:
             spool.write(Invalidated(f"interrupted by {interrupt}"))
         except EdgebenchError as error:

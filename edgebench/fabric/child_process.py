@@ -34,6 +34,21 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _HAS_PROC = sys.platform.startswith("linux")
 """Where the system tells by files what psutil tells elsewhere, which a board then has no need of."""
 
+_STAND_STILL = """
+import os, signal, sys
+def tell(number):
+    for pid in map(int, sys.argv[1:]):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+tell(signal.SIGSTOP)
+print(flush=True)
+sys.stdin.read()
+tell(signal.SIGCONT)
+"""
+"""A stopped process does not see that it is needed no more, so another has to."""
+
 _File = int | IO[bytes] | None
 
 
@@ -69,6 +84,7 @@ class ChildProcess:
             pass_fds=tuple(pass_fds),
         )
         self._is_over = False
+        self._standstill: subprocess.Popen[bytes] | None = None
         self._unread = bytearray()
         self._used: Usage | None = None
 
@@ -151,8 +167,29 @@ class ChildProcess:
         """Send SIGKILL, and do not wait."""
         self._send(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """Have it stand still, and all below it, until `resume` or the end of this process, whatever ends that."""
+        if self._standstill is not None or self.has_ended:
+            return
+        self._send(signal.SIGSTOP)  # it starts nothing more
+        self._standstill = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _STAND_STILL, *map(str, reversed(_family_of(self.pid)))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._standstill.stdout is not None
+        self._standstill.stdout.readline()
+
+    def resume(self) -> None:
+        """Let it go on, and all below it. Not paused is fine."""
+        if self._standstill is not None:
+            self._standstill.communicate()
+            self._standstill = None
+
     def end(self) -> int:
         """End it and all that it has started; the exit status, negative for a signal. Ended before is fine."""
+        self.resume()
         self.ask_to_end()
         return self._end_by(now_s() + self._patience_s)
 
@@ -196,6 +233,7 @@ def end_children(children: Sequence[ChildProcess]) -> None:
     """`ChildProcess.end`, side by side."""
     asked_s = now_s()
     for child in children:
+        child.resume()
         child.ask_to_end()
     for child in children:
         child._end_by(asked_s + child._patience_s)

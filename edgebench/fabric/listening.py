@@ -38,10 +38,13 @@ class FreePorts:
         """The address."""
         return self._at.host
 
-    def listen(self) -> socket.socket:
-        """A socket that listens at the next port that is free. Raises FabricError where there is none."""
-        if self._at.ports is None:
-            return self._bound(0)
+    def listen(self, port: int = 0) -> socket.socket:
+        """A socket that listens at a port, or at the next that is free. Raises FabricError where there is none."""
+        if port or self._at.ports is None:
+            try:
+                return self._bound(port)
+            except OSError as error:
+                raise FabricError(f"{self._at.host} port {port}: {error.strerror}") from error
         first, last = self._at.ports
         for _ in range(first, last + 1):
             port = first + self._next

@@ -102,7 +102,7 @@ class LinkObserved(msgspec.Struct, frozen=True):
 
 class Death(msgspec.Struct, frozen=True):
     """A part that ended before the run did. status: exit status, negative for a signal. nodes: those that it hosted.
-    expected: a fault has killed it, as was wanted."""
+    expected: a fault has killed it, as was wanted. returns: it is to be started again."""
 
     part: str
     status: int
@@ -110,6 +110,7 @@ class Death(msgspec.Struct, frozen=True):
     last_words: str = ""
     nodes: tuple[str, ...] = ()
     expected: bool = False
+    returns: bool = False
 
 
 class HostUsage(msgspec.Struct, frozen=True, array_like=True):
@@ -244,13 +245,27 @@ class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
     calibration: Calibration
 
 
+FaultStep = Literal["down", "up", "kill", "start", "pause", "resume"]
+"""What happens to a link (it is cut, and mended again) or a part (killed, started again; stood still, and going on)."""
+
+
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):
-    """A fault was brought about: a link is cut (`down`) or mended again (`up`), or a part killed (`kill`)."""
+    """A fault was brought about, or came to its end. part: with the nodes that it hosts. fault: its place among those
+    of the deployment."""
 
     link: str | None
-    kind: str
+    kind: FaultStep
     at_ns: int
     part: str | None = None
+    nodes: tuple[str, ...] = ()
+    fault: int | None = None
+
+
+class FaultAsked(msgspec.Struct, frozen=True, tag="fault-asked"):
+    """What a fault waited for was seen. fault: as above."""
+
+    fault: int
+    at_ns: int
 
 
 class TrainedWhen(msgspec.Struct, frozen=True):
@@ -419,6 +434,7 @@ Entry = (
     | Partitioned
     | RoundScored
     | Faulted
+    | FaultAsked
     | Cascaded
     | Moved
     | TookPart

@@ -136,7 +136,9 @@ class Beaten(msgspec.Struct, frozen=True):
 
 
 class LiveState(msgspec.Struct, frozen=True):
-    """What a watcher sees: `GET /v1/state`. preparing: what the cloud is busy with, for people."""
+    """What a watcher sees: `GET /v1/state`. preparing: what the cloud is busy with, for people; rollouts likewise, by
+    workload. rounds: workload -> the last federated round of training that was held. rolled_out: workload -> how many
+    of its roll-outs are with all that decide."""
 
     phase: Phase
     start_ns: int | None
@@ -146,3 +148,5 @@ class LiveState(msgspec.Struct, frozen=True):
     totals: dict[str, Tally]
     rollouts: dict[str, str] = {}
     reason: str | None = None
+    rounds: dict[str, int] = {}
+    rolled_out: dict[str, int] = {}

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgebench.clock import NS_PER_S
-from edgebench.report.wording import hop_name, metric_name, process_name, shown_hops
+from edgebench.report.wording import fault_name, hop_name, metric_name, process_name, shown_hops
 from edgebench.results import stats
 from edgebench.results.chunks import ms
-from edgebench.results.figures import Result, Span
+from edgebench.results.figures import FaultFigures, Result, Span
 from edgebench.results.observations import Observations
 from edgebench.results.sample_figures import WorkloadFigures
 from edgebench.results.timeline import Timeline, by, since_start_s
@@ -25,6 +25,7 @@ SERIES = 6
 _MOST_POINTS = 400
 _MB = 1e6
 _SHARE_BEFORE = 0.1
+_MOST_NAMED = 12
 
 OVER_TIME = "s from the start of the streams"
 
@@ -231,18 +232,7 @@ def _marks(
     rounds = [] if federated is None else federated.rounds
     held = [(r.started_s, r.duration_s) for r in rounds if r.started_s is not None and r.duration_s is not None]
     shapes = [_shaded(start_s, start_s + took_s) for start_s, took_s in held]
-    shapes += [rule("x", short(fault.at_s)) for fault in result.faults]
-    annotations: list[dict[str, Any]] = [
-        note(
-            f"{fault.link or fault.part} {fault.kind}",
-            x=short(fault.at_s),
-            y=0.0,
-            yref="paper",
-            xanchor="left",
-            yanchor="bottom",
-        )
-        for fault in result.faults
-    ]
+    annotations: list[dict[str, Any]] = []
     for rollout in result.rollouts:
         times = [node.swapped_s for node in rollout.nodes.values()] if rollout.workload == name else []
         shapes += [rule("x", at) for at in _apart(sorted(times), result.duration_s / 200)]
@@ -288,6 +278,26 @@ def with_disturbed(chart: Chart, spans: Sequence[Span]) -> Chart:
         return chart
     bands = [_shaded(span.from_s, span.to_s, "--bad", 0.13) for span in spans]
     return chart | {"layout": layout | {"shapes": [*bands, *layout.get("shapes", [])]}}
+
+
+def with_faults(chart: Chart, faults: Sequence[FaultFigures]) -> Chart:
+    """The chart with a line where each fault began and a band as long as it lasted, if it is one over time; their names
+    stand beside the first few."""
+    layout = chart["layout"]
+    happened = [(fault, fault.at_s) for fault in faults if fault.at_s is not None]
+    if layout["xaxis"]["title"]["text"] != OVER_TIME or not happened:
+        return chart
+    bands = [_shaded(at_s, fault.until_s, "--mark", 0.1) for fault, at_s in happened if fault.until_s is not None]
+    rules = [rule("x", short(at_s)) for _, at_s in happened]
+    names = [
+        note(fault_name(fault), x=short(at_s), y=0.0, yref="paper", xanchor="left", yanchor="bottom")
+        for fault, at_s in happened[: _MOST_NAMED if len(happened) <= _MOST_NAMED else 0]
+    ]
+    marks = {
+        "shapes": [*bands, *rules, *layout.get("shapes", [])],
+        "annotations": [*names, *layout.get("annotations", [])],
+    }
+    return chart | {"layout": layout | marks}
 
 
 def _shaded(start_s: float, end_s: float, colour: str = "--line-faint", opacity: float = 0.35) -> dict[str, Any]:

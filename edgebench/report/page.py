@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.report import (
     charts,
     emulated_view,
+    faults_view,
     federated_view,
     machines_view,
     models_view,
@@ -22,7 +23,7 @@ from edgebench.report import (
 )
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
-from edgebench.results.figures import Result, Span
+from edgebench.results.figures import FaultFigures, Result, Span
 from edgebench.results.run_fold import RunFold, folded
 from edgebench.results.rundir import (
     MODELS,
@@ -98,7 +99,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
             )
     for name, federation in result.federated.items():
         console.print(f"{name}: {federated_view.strategy_line(federation)}", markup=False, highlight=False)
-    for line in trade_offs.summary_lines(result):
+    for line in (*trade_offs.summary_lines(result), *faults_view.summary_lines(result)):
         console.print(line, markup=False, highlight=False)
     if any(
         model.trained == "remembered" and model.runtime != "fake"
@@ -128,9 +129,10 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_TEMPLATES / "report.html.j2").read_text("utf-8"))
-    figures = _Figures([] if result.disturbance is None else result.disturbance.spans)
+    figures = _Figures([] if result.disturbance is None else result.disturbance.spans, result.faults)
     drawn = _charts(run, result, fold, figures)
     links, more_links = view.link_tables(result)
+    faults, more_faults = faults_view.fault_tables(result)
     emulated, more_emulated = emulated_view.emulated_tables(result)
     shown, of = charts.shown_processes(run.observations)
     return template.render(
@@ -147,6 +149,8 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
             "joint": trade_offs.joint_table(result),
             "paths": trade_offs.path_table(result),
             "handovers": trade_offs.handover_table(result),
+            "faults": faults,
+            "more_faults": more_faults,
             "cascades": trade_offs.cascade_table(result),
             "links": links,
             "more_links": more_links,
@@ -227,10 +231,12 @@ def _charts(run: StoredRun, result: Result, fold: RunFold, figures: _Figures) ->
 
 
 class _Figures:
-    """The figures of one page, by the id of the element that each is drawn in; disturbed seconds are marked in all."""
+    """The figures of one page, by the id of the element that each is drawn in; disturbed seconds and faults are marked
+    in all."""
 
-    def __init__(self, disturbed: Sequence[Span]) -> None:
+    def __init__(self, disturbed: Sequence[Span], faults: Sequence[FaultFigures]) -> None:
         self._disturbed = disturbed
+        self._faults = faults
         self._by_id: dict[str, charts.Chart] = {}
 
     def add(self, chart: charts.Chart | None) -> dict[str, Any] | None:
@@ -238,7 +244,7 @@ class _Figures:
         if chart is None:
             return None
         name = f"chart-{len(self._by_id) + 1}"
-        self._by_id[name] = charts.with_disturbed(chart, self._disturbed)
+        self._by_id[name] = charts.with_faults(charts.with_disturbed(chart, self._disturbed), self._faults)
         return {"id": name, "height": chart["layout"]["height"]}
 
     def json(self) -> str:

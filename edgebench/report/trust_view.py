@@ -15,7 +15,7 @@ def verdict(result: Result) -> dict[str, str]:
         return {
             "headline": "Valid",
             "sentence": "The load kept its schedule, every sample was decided once, the links that were measured did "
-            "as asked and no part died: the figures may be trusted."
+            f"as asked and no part died{_but_faults(result)}: the figures may be trusted."
             + (
                 " Other work disturbed some of it, and changed them less than is tolerated."
                 if disturbed_lines(result)
@@ -27,6 +27,10 @@ def verdict(result: Result) -> dict[str, str]:
         "sentence": "Do not rely on the figures below; they are kept because they may help to find out why. "
         + ("The reason:" if len(result.verdict.reasons) == 1 else "The reasons:"),
     }
+
+
+def _but_faults(result: Result) -> str:
+    return ", but as faults had it" if any(fault.at_s is not None for fault in result.faults) else ""
 
 
 def trust_table(result: Result) -> Table:

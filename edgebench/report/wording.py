@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebench.results.chunks import FORWARDING, HOPS
-from edgebench.results.figures import Result
+from edgebench.results.figures import FaultFigures, Result
 
 NONE = "–"
 _METRICS = {
@@ -76,6 +76,12 @@ def shown_hops(result: Result) -> list[str]:
         if each.hops_ms
     ]
     return [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] != 0 for mean in means)]
+
+
+def fault_name(fault: FaultFigures) -> str:
+    """A fault in words: what happened to what."""
+    before = {"broker": "broker of ", "site": "site ", "machine": "machine "}.get(fault.target, "")
+    return f"{before}{fault.name}: {fault.kind}"
 
 
 def process_name(name: str, nodes: list[str]) -> str:

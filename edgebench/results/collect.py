@@ -27,7 +27,9 @@ from edgebench.fabric.records import (
     Died,
     Elsewhere,
     Entry,
+    FaultAsked,
     Faulted,
+    Hiccup,
     Hiccuped,
     HostUsage,
     HostUsed,
@@ -55,6 +57,7 @@ from edgebench.fabric.records import (
 )
 from edgebench.fabric.spool import read_spool
 from edgebench.federated.own_files import FILES
+from edgebench.results.fault_steps import Standstills
 from edgebench.results.host_conditions import HiccupSums, foreign_to_all, merged
 from edgebench.results.observations import Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
@@ -131,7 +134,7 @@ class _Gathered:
         self._brokers: dict[str, Brokered] = {}
         self._refused: dict[str, dict[str, int]] = {}
         self._links: dict[str, LinkObserved] = {}
-        self._deaths: dict[str, Death] = {}
+        self._deaths: list[Death] = []
         self._host_usage: dict[str, list[HostUsage]] = {}
         self._versions: dict[str, dict[str, str]] = {}
         self._sources: dict[str, Sourced] = {}
@@ -142,17 +145,22 @@ class _Gathered:
         self._scores: list[RoundScored] = []
         self._app_metrics: list[AppMetrics] = []
         self._faults: list[Faulted] = []
+        self._faults_asked: list[FaultAsked] = []
         self._cascades: list[Cascaded] = []
         self._moves: list[Moved] = []
         self._hiccups: dict[str, HiccupSums] = {}
         self._watched: dict[str, set[str]] = {}
         self._machine_of: dict[str, str] = {}
+        self._steps: dict[str, list[Faulted]] = {}
+        """Of faults, by the clock of each machine."""
         self.rounds: list[RoundRecord] = []
 
     def take(self, machine: str, entry: Entry) -> None:
         """Add an entry that was written down on a machine."""
         if isinstance(entry, Elsewhere):
             machine, entry = entry.machine, entry.entry
+        if isinstance(entry, Faulted):
+            self._steps.setdefault(machine, []).append(entry)
         match entry := self.time.entry(machine, entry):
             case TallySnapshot(at_ns=at_ns, node=node, tallies=tallies, incarnation=incarnation):
                 self._tallies.setdefault(node, {})[incarnation] = tallies
@@ -188,8 +196,17 @@ class _Gathered:
             case HostUsed(usage=usage):
                 self._host_usage.setdefault(machine, []).append(usage)
             case Hiccuped(part=part, hiccups=hiccups):
+                hiccups = self._but_standstills(machine, part, hiccups)
                 self._hiccups.setdefault(machine, HiccupSums()).add(part, hiccups)
                 self._watched.setdefault(machine, set()).add(part)
+
+    def _but_standstills(self, machine: str, part: str, hiccups: list[Hiccup]) -> list[Hiccup]:
+        """Those of a part without the seconds in which a fault had it stand still: they tell nothing of the machine."""
+        # Those of nodes come when all that the command has written down is known.
+        if not any(part in step.nodes for step in self._steps.get(machine, ())):
+            return hiccups
+        standstills = Standstills(self._steps[machine])
+        return [each for each in hiccups if not standstills.during(part, each.second)]
 
     def _take_of_run(self, entry: Entry) -> None:
         match entry:
@@ -205,6 +222,8 @@ class _Gathered:
                 self._models.append(event)
             case Faulted():
                 self._faults.append(entry)
+            case FaultAsked():
+                self._faults_asked.append(entry)
             case Cascaded():
                 self._cascades.append(entry)
             case Invalidated(reason=reason, mistake=mistake):
@@ -223,7 +242,7 @@ class _Gathered:
             case TookPart() | Compared():
                 pass  # see `machines_in`
             case Died(death=death):
-                self._deaths.setdefault(death.part, death)
+                self._deaths.append(death)
             case _:
                 raise AssertionError(f"{type(entry).__name__} is no entry of a run")
 
@@ -244,7 +263,7 @@ class _Gathered:
             closed=sorted(self._closed),
             models=sorted(self._models, key=lambda event: event.ready_ns),
             links=list(self._links.values()),
-            deaths=list(self._deaths.values()),
+            deaths=self._deaths,
             host_usage=self._merged_usage(HERE),
             host=self._opened.host,
             versions=dict(sorted(self._versions.get(HERE, {}).items())),
@@ -256,6 +275,7 @@ class _Gathered:
             app_metrics=self._app_metrics,
             scores=self._scores,
             faults=self._faults,
+            faults_asked=self._faults_asked,
             cascades=self._cascades,
             moves=sorted(self._moves, key=lambda move: move.left_ns),
             lateness=[late for machine in sorted(self._hiccups) for late in self._lateness(machine)],

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import RoundRecord
 from edgebench.results.disturbance import disturbance_figures, disturbance_of
+from edgebench.results.fault_costs import killed_for_good
 from edgebench.results.federations import federations_of
-from edgebench.results.figures import SCHEMA, BrokerFigures, DeathFigures, FaultFigures, Result
+from edgebench.results.figures import SCHEMA, BrokerFigures, DeathFigures, Result
 from edgebench.results.machines import links_of, machines_of, nodes_of, processes_of
 from edgebench.results.observations import Observations
 from edgebench.results.rollouts import rollouts_of
@@ -42,7 +43,17 @@ def result_of(
         name=deployment.name,
         seed=deployment.seed,
         executor=deployment.executor,
-        verdict=verdict_of(deployment, observations, workloads, links, machines, nodes, federated, disturbance),
+        verdict=verdict_of(
+            deployment,
+            observations,
+            workloads,
+            links,
+            machines,
+            nodes,
+            federated,
+            disturbance,
+            _excused(observations, fold),
+        ),
         workloads=workloads,
         federated=federated,
         links=links,
@@ -57,10 +68,7 @@ def result_of(
         processes=processes,
         host_use=machines[HERE].host_use,
         deaths=_deaths(observations),
-        faults=[
-            FaultFigures(each.link, each.kind, since_start_s(observations, each.at_ns), each.part)
-            for each in observations.faults
-        ],
+        faults=[each.figures(observations) for each in fold.faults.faults],
         rejected_elsewhere=_rejected_elsewhere(deployment, observations),
         joint={name: each.figures() for name, each in fold.joints.items()},
         handovers=[each.figures(observations.started_ns or 0) for each in fold.handovers],
@@ -69,6 +77,19 @@ def result_of(
         brokers={each.site: BrokerFigures(each.kind, each.version) for each in observations.brokers},
         refused=observations.refused,
     )
+
+
+def _excused(observations: Observations, fold: RunFold) -> dict[str, int]:
+    """How many samples of each workload were lost to faults that nobody had promised to keep: those among the records,
+    and those that a device, killed for good, counted and did not live to write down."""
+    dead = killed_for_good(observations)
+    excused = dict(fold.faults.excused)
+    for node, tallies in observations.tallies.items():
+        for name, tally in tallies.items():
+            if node in dead and name in fold.workloads:
+                missing = max(0, tally.scheduled - fold.workloads[name].rows[node])
+                excused[name] = excused.get(name, 0) + missing
+    return excused
 
 
 def _streamed_s(observations: Observations) -> float | None:
@@ -85,7 +106,12 @@ def _deaths(observations: Observations) -> list[DeathFigures]:
     ordered = sorted(observations.deaths, key=lambda death: death.at_ns)
     return [
         DeathFigures(
-            death.part, death.status, since_start_s(observations, death.at_ns), death.last_words, death.expected
+            death.part,
+            death.status,
+            since_start_s(observations, death.at_ns),
+            death.last_words,
+            death.expected,
+            death.returns,
         )
         for death in ordered
     ]

@@ -211,22 +211,42 @@ class DisturbanceFigures(msgspec.Struct, frozen=True):
 
 
 class DeathFigures(msgspec.Struct, frozen=True):
-    """A part that ended before the run did. expected: a fault has killed it, as was wanted."""
+    """A part that ended before the run did. expected: a fault has killed it, as was wanted; returns: it was to be
+    started again."""
 
     part: str
     status: int
     at_s: float
     last_words: str
     expected: bool = False
+    returns: bool = False
 
 
 class FaultFigures(msgspec.Struct, frozen=True):
-    """A fault as it was brought about: a link goes `down`, or `up` again; or a part gets a `kill`."""
+    """A fault, of a `link`, `node`, `site`, `broker` or `machine` (target) of that name; entry: of the topology.
 
-    link: str | None
+    asked_s: its time, or when what it waited for was seen. at_s: when it happened; None: never (what it was to take was
+    away already, or the run was over). until_s: when what it took was there again; None: for good. devices: whose
+    decisions have to pass what it took. recovery_s: from its end (from its beginning, where it has none) to the first
+    decision that then reached one of them, all_recovered_s: each of them. samples: of theirs, due or on their way while
+    it lasted; slowest_ms: the longest latency of these; late (after their deadline), lost: of these, and of those due
+    until all had recovered.
+    """
+
     kind: str
-    at_s: float
-    part: str | None = None
+    target: str
+    name: str
+    asked_s: float | None
+    at_s: float | None
+    until_s: float | None
+    devices: int
+    recovery_s: float | None
+    all_recovered_s: float | None
+    samples: int
+    late: int
+    lost: int
+    slowest_ms: float | None
+    entry: str
 
 
 class BrokerFigures(msgspec.Struct, frozen=True):

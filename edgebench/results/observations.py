@@ -13,6 +13,7 @@ from edgebench.fabric.records import (
     Brokered,
     Cascaded,
     Death,
+    FaultAsked,
     Faulted,
     HostUsage,
     LinkObserved,
@@ -65,10 +66,10 @@ class Observations(msgspec.Struct, frozen=True):
     the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
     the source of its stream, `real_data` the workloads whose stream is not generated. invalidated: reasons that make
     the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
-    federations. faults: as they were brought about. cascades: as they were calibrated. moves: of devices, as they were
-    made. brokers: of each site and the cloud. sensors: node -> workload -> the kind of a sensor that is really there.
-    lateness, host_usage: of a long run they are merged to a few thousand. host_usage: of the server. machines: all
-    others. released: by emulated nodes.
+    federations. faults: as they were brought about; faults_asked: those that waited for a condition, once it was met.
+    cascades: as they were calibrated. moves: of devices, as they were made. brokers: of each site and the cloud.
+    sensors: node -> workload -> the kind of a sensor that is really there. lateness, host_usage: of a long run they are
+    merged to a few thousand. host_usage: of the server. machines: all others. released: by emulated nodes.
     """
 
     started_ns: int | None
@@ -92,6 +93,7 @@ class Observations(msgspec.Struct, frozen=True):
     partitions: list[Partitioned] = []
     scores: list[RoundScored] = []
     faults: list[Faulted] = []
+    faults_asked: list[FaultAsked] = []
     cascades: list[Cascaded] = []
     moves: list[Moved] = []
     app_metrics: list[AppMetrics] = []

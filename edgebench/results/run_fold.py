@@ -9,6 +9,7 @@ from typing import Any
 from edgebench.fabric.records import RoundRecord
 from edgebench.results.chunks import SampleChunk, chunks_of
 from edgebench.results.disturbance import disturbance_of
+from edgebench.results.fault_costs import FaultCosts, fault_costs
 from edgebench.results.handovers import Handover, handovers_in
 from edgebench.results.joints import JointFold
 from edgebench.results.observations import Observations
@@ -21,17 +22,19 @@ from edgebench.topology.deployment import Deployment
 
 @dataclass
 class RunFold(Mergeable):
-    """By workload, by joint decision, and by move."""
+    """By workload, by joint decision, by move, and by fault."""
 
     workloads: dict[str, WorkloadFold]
     joints: dict[str, JointFold]
     handovers: list[Handover]
+    faults: FaultCosts
 
     def update(self, workload: str, chunk: SampleChunk) -> None:
         """Take in a chunk of a workload."""
         self.workloads[workload].update(chunk)
         for joint in self.joints.values():
             joint.update(workload, chunk)
+        self.faults.update(workload, chunk)
         deciders = self.workloads[workload].plan.deciders
         for handover in self.handovers:
             # What a device decides itself goes on whatever its site is.
@@ -49,6 +52,7 @@ def run_fold(deployment: Deployment, observations: Observations, rounds: Sequenc
         },
         joints={name: JointFold(joint, deployment, observations) for name, joint in deployment.joint.items()},
         handovers=handovers_in(observations),
+        faults=fault_costs(deployment, observations),
     )
 
 

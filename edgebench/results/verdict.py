@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.child_process import describe_end
 from edgebench.fabric.records import Death, ModelEvent
 from edgebench.results.emulated import of_emulation
+from edgebench.results.fault_costs import killed_for_good
 from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
 from edgebench.results.figures import (
@@ -44,8 +45,12 @@ def verdict_of(
     nodes: dict[str, NodeFigures],
     federated: dict[str, FederatedFigures],
     disturbance: DisturbanceFigures | None,
+    excused: Mapping[str, int] = {},
 ) -> Verdict:
-    """Judge a run by its figures; the reasons come in the order in which they explain each other."""
+    """Judge a run by its figures; the reasons come in the order in which they explain each other.
+
+    excused: by workload, how many samples were lost to faults that nobody had promised to keep.
+    """
     # All samples of an offline load are due at once, so how late they are taken says nothing.
     scheduled = {
         name: figures for name, figures in workloads.items() if not isinstance(deployment.workloads[name].load, Offline)
@@ -59,7 +64,10 @@ def verdict_of(
         ("host", of_hosts(deployment, scheduled, machines)),
         ("emulation", of_emulation(nodes)),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
-        ("delivery", (reason for name, figures in workloads.items() for reason in _delivery(name, figures))),
+        (
+            "delivery",
+            (reason for name, each in workloads.items() for reason in _delivery(name, each, excused.get(name, 0))),
+        ),
         ("model", _rollouts(deployment, observations)),
         ("federation", _federations(deployment, observations, federated)),
         ("link", _links(links)),
@@ -69,7 +77,7 @@ def verdict_of(
         valid=not found,
         reasons=[reason for _, reason in found],
         kinds=[kind for kind, _ in found],
-        notes=[*clock_notes(machines), *_refusals(observations)],
+        notes=[*clock_notes(machines), *_refusals(observations), *_lost_to_faults(workloads, excused)],
     )
 
 
@@ -78,6 +86,13 @@ def _refusals(observations: Observations) -> Iterator[str]:
     for site, refused in observations.refused.items():
         what = listed([things(number, kind.removesuffix("s")) for kind, number in refused.items()])
         yield f"{site} refused {what} of somebody who may not (see its log, and that of its broker)"
+
+
+def _lost_to_faults(workloads: dict[str, WorkloadFigures], excused: Mapping[str, int]) -> Iterator[str]:
+    for name, count in excused.items():
+        if count:
+            scheduled = things(workloads[name].scheduled, "sample")
+            yield f"{name}: {count:,} of {scheduled} {_was(count)} lost to faults, as was to be expected of them"
 
 
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
@@ -89,11 +104,6 @@ def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]
 
 def _unexpected(observations: Observations) -> list[Death]:
     return [death for death in observations.deaths if not death.expected]
-
-
-def _wanted_dead(observations: Observations) -> set[str]:
-    """The nodes of parts that a fault has killed; what they have not done is no surprise."""
-    return {node for death in observations.deaths if death.expected for node in death.nodes}
 
 
 def _part(deployment: Deployment, death: Death) -> str:
@@ -125,7 +135,7 @@ def _cut_short(deployment: Deployment, observations: Observations) -> Iterator[s
     if _unexpected(observations) or observations.invalidated:
         return  # then the others are stopped before their time
     ours = [node.name for node in deployment.nodes.values() if node.board is None]
-    silent = [name for name in ours if name not in (*observations.closed, *_wanted_dead(observations))]
+    silent = [name for name in ours if name not in (*observations.closed, *killed_for_good(observations))]
     if silent:
         yield f"{listed(silent)} did not end in good order, so what {_they(silent)} saw last is missing; see the logs"
 
@@ -145,17 +155,19 @@ def _slipped(slip: Slip, scheduled: int) -> bool:
     return slip.over >= SLIP_LEAST_SAMPLES and slip.over > SLIP_SHARE * scheduled
 
 
-def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
+def _delivery(name: str, figures: WorkloadFigures, excused: int) -> Iterator[str]:
     scheduled = things(figures.scheduled, "sample")
     if not figures.scheduled:
         yield f"{name}: not one sample was due; lengthen the run or raise the rate"
     if figures.scheduled and not figures.decided:
         yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
         return
-    if figures.lost:
+    lost = figures.lost - excused
+    if lost:
         dropped = f", {figures.dropped:,} of them dropped" if figures.dropped else ""
-        yield f"{name}: {figures.lost:,} of {scheduled} {_was(figures.lost)} lost{dropped} (none may be)"
-    for reason, count in figures.dropped_by_reason.items():
+        besides = f" beside {excused:,} that faults took" if excused else ""
+        yield f"{name}: {lost:,} of {scheduled} {_was(lost)} lost{dropped}{besides} (none may be)"
+    for reason, count in figures.dropped_by_reason.items() if lost or not excused else ():
         mend = _MENDS.get(reason, "see the logs of its nodes")
         yield f"{name}: {things(count, 'sample')} {_was(count)} dropped ({reason}); {mend}"
     if figures.not_finite:
@@ -180,7 +192,7 @@ def _delivery(name: str, figures: WorkloadFigures) -> Iterator[str]:
 
 def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[str]:
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
-    dead = _wanted_dead(observations)
+    dead = killed_for_good(observations)
     # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
     larger = {(cascade.workload, cascade.heavy) for cascade in observations.cascades}
     for event in observations.models:

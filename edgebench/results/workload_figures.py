@@ -141,7 +141,7 @@ def known_within(found: HopStatistics, bound_ns: int) -> HopStatistics:
 
 
 def _slip(fold: WorkloadFold) -> Slip | None:
-    if not fold.samples:
+    if not len(fold.slip_ns):
         return None
     p50, p95, p99, most = fold.slip_ns.percentiles(0.5, 0.95, 0.99, 1.0)
     limit = slip_limit_ms(fold.plan.deadline_ms)

@@ -15,6 +15,7 @@ from edgebench.results.beside import BesideRounds, beside_rounds
 from edgebench.results.cascades import CascadeFold, cascade_in
 from edgebench.results.chunks import ABSENT, HOPS, SampleChunk, ms
 from edgebench.results.disturbance import Disturbance, UndisturbedFold
+from edgebench.results.fault_steps import Standstills
 from edgebench.results.observations import Observations
 from edgebench.results.rollouts import SwapAround, swaps_around
 from edgebench.results.scores import Scores
@@ -34,9 +35,10 @@ class WorkloadFold(Mergeable):
     those hops may be that lead from a machine to another.
     """
 
-    PARAMETERS: ClassVar = ("plan", "places")
+    PARAMETERS: ClassVar = ("plan", "places", "standstills")
     plan: WorkloadPlan
     places: Mapping[str, int]
+    standstills: Standstills
     timeline: Timeline
     cascade: CascadeFold | None
     beside: BesideRounds | None
@@ -67,8 +69,10 @@ class WorkloadFold(Mergeable):
         latency_ms = ms(chunk.latency_ns)
         self.late += _beyond(latency_ms, self.plan.deadline_ms)
         self.over += _beyond(latency_ms, bound_ms(self.plan))
-        self.slipped += _beyond(ms(chunk.slip_ns), slip_limit_ms(self.plan.deadline_ms))
-        self.slip_ns.update(chunk.slip_ns)
+        # A device that a fault has stand still is late as was wanted.
+        slip_ns = chunk.slip_ns[~self.standstills.touched(chunk)]
+        self.slipped += _beyond(ms(slip_ns), slip_limit_ms(self.plan.deadline_ms))
+        self.slip_ns.update(slip_ns)
         self.age_ns.update(chunk.age_ns)
         batch = chunk.ints["batch"]
         self.batches += int((batch != ABSENT).sum())
@@ -113,6 +117,7 @@ def workload_fold(
     return WorkloadFold(
         plan=plan,
         places={node: place for place, node in enumerate(deployment.nodes)},
+        standstills=Standstills(observations.faults),
         timeline=Timeline(axis),
         cascade=cascade_in(plan.name, deployment, observations),
         beside=beside_rounds(plan.name, deployment, rounds),

@@ -8,14 +8,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgebench.errors import TopologyError
+from edgebench.topology.checking_faults import check_faults
 from edgebench.topology.checking_federated import check_federated
 from edgebench.topology.checking_joint import check_joint
 from edgebench.topology.checking_machines import check_machines
 from edgebench.topology.checking_moves import check_moves
 from edgebench.topology.checking_nodes import check_links, check_nodes
-from edgebench.topology.expand import names_of, parent_of
+from edgebench.topology.expand import names_of
 from edgebench.topology.loading import names_a_file
-from edgebench.topology.model import Batch, Broker, Cascade, Fault, ModelChoice, Topology, Trace, Training, Workload
+from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.trace import read_trace
 from edgebench.topology.wording import choice_of, did_you_mean, listed, one_line
@@ -45,10 +46,11 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> No
     problems += check_federated(topology)
     problems += check_joint(topology)
     if nodes_are_sound:
+        before = len(problems)
         problems += check_moves(topology)
         problems += check_machines(topology)
-        for index, fault in enumerate(topology.faults):
-            problems += _check_fault(topology, f"$.faults[{index}]", fault)
+        # Moves to edges that there are not are told of; the links of the others cannot be named then.
+        problems += check_faults(topology) if len(problems) == before else ()
     problems += _check_broker(topology.broker)
     if problems:
         raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in problems])
@@ -189,36 +191,6 @@ def _check_model(path: str, model: ModelChoice) -> Iterator[Problem]:
             yield f"{path}.source", f"'{model.source[:80]}' is no digest (write sha256: and 64 digits of 0-9 a-f)"
     elif names_a_file(model) and not Path(model.source).is_file():
         yield f"{path}.source", f"no model file {model.source} (write train, a path, or sha256:<hex>)"
-
-
-def _check_fault(topology: Topology, path: str, fault: Fault) -> Iterator[Problem]:
-    if fault.at_s >= topology.duration_s:
-        yield f"{path}.at_s", f"{fault.at_s:g} s is not within the run of {topology.duration_s:g} s"
-    if (fault.link is None) == (fault.node is None):
-        named = "neither a link nor a node" if fault.link is None else "both a link and a node"
-        yield path, f"names {named} (name exactly one)"
-        return
-    if fault.link is not None:
-        links = _link_names(topology)
-        if fault.link not in links:
-            yield f"{path}.link", f"no link '{fault.link}'{did_you_mean(fault.link, links)}"
-        if fault.kind != "down":
-            yield f"{path}.kind", f"'{fault.kind}' is for a node (a link can be down)"
-    if fault.node is not None:
-        nodes = [name for group in topology.nodes for name in names_of(topology, group)]
-        if fault.node not in nodes:
-            yield f"{path}.node", f"no node '{fault.node}'{did_you_mean(fault.node, nodes)}"
-        if fault.kind == "down":
-            yield f"{path}.kind", "'down' is for a link (a node can be killed or paused: kill, pause)"
-
-
-def _link_names(topology: Topology) -> list[str]:
-    return [
-        f"{name} -> {parent_of(topology, group, index)}"
-        for group, plan in topology.nodes.items()
-        if plan.parent is not None
-        for index, name in enumerate(names_of(topology, group))
-    ] + [f"{move.node} -> {move.to}" for move in topology.moves]
 
 
 def _check_broker(broker: Broker) -> Iterator[Problem]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from edgebench.topology.fault_model import FaultPlan
 from edgebench.topology.model import (
     Batch,
     BrokerKind,
     Cascade,
-    Fault,
     Federated,
     Jitter,
     Joint,
@@ -166,7 +166,7 @@ class Deployment(Frozen, frozen=True):
     federated: dict[str, FederatedPlan] = {}
     joint: dict[str, Joint] = {}
     moves: tuple[Move, ...] = ()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[FaultPlan, ...] = ()
     broker_kind: BrokerKind = "auto"
     profiles: dict[str, Profile] = {}
 

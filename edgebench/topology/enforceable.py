@@ -18,10 +18,11 @@ def _link_loss(topology: Topology) -> Iterator[Problem]:
             yield f"$.links[{index}].loss_percent", f"a loss of {link.loss_percent:g} % (remove it)"
 
 
-def _node_faults(topology: Topology) -> Iterator[Problem]:
+def _machine_faults(topology: Topology) -> Iterator[Problem]:
     for index, fault in enumerate(topology.faults):
-        if fault.node is not None:
-            yield f"$.faults[{index}]", f"fault '{fault.kind}' of a node (remove it)"
+        if fault.machine is not None:
+            mend = "(name a node or a site, or use --executor lab)"
+            yield f"$.faults[{index}].machine", f"fault '{fault.kind}' of a machine {mend}"
 
 
 def _machines(topology: Topology) -> Iterator[Problem]:
@@ -54,7 +55,7 @@ def _any_broker(topology: Topology) -> Iterator[Problem]:
 
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "link loss": _link_loss,
-    "node faults": _node_faults,
+    "machine faults": _machine_faults,
     "machines": _machines,
     "memory": _memory,
     "other engines": _engines,
@@ -64,7 +65,7 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
 
 ENFORCED: dict[str, frozenset[str]] = {
     "local": frozenset({"other engines", "plain broker", "any broker"}),
-    "lab": frozenset({"machines", "any broker"}),
+    "lab": frozenset({"machines", "machine faults", "any broker"}),
     "containers": frozenset({"memory", "plain broker"}),
 }
 """Executor -> which of the features it enforces, or has refused by another. What is not among them, all enforce."""

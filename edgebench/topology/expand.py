@@ -23,6 +23,19 @@ def parent_of(topology: Topology, group: str, index: int) -> str | None:
     return parent if count is None else f"{parent}-{index % count}"
 
 
+def link_names(topology: Topology) -> dict[str, str]:
+    """The links between single nodes, `child -> parent`, each with the same of their groups."""
+    links = {
+        f"{name} -> {parent_of(topology, group, index)}": f"{group} -> {plan.parent}"
+        for group, plan in topology.nodes.items()
+        if plan.parent is not None
+        for index, name in enumerate(names_of(topology, group))
+    }
+    group_of = {name: group for group in topology.nodes for name in names_of(topology, group)}
+    moved = {f"{move.node} -> {move.to}": f"{group_of[move.node]} -> {group_of[move.to]}" for move in topology.moves}
+    return moved | links
+
+
 def machine_of(topology: Topology, group: str, index: int, name: str) -> str:
     """The machine of a group's node, whose own entry goes before that of its group."""
     if name != group and name in topology.machines:

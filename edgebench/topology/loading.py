@@ -20,9 +20,9 @@ from edgebench.topology.wording import did_you_mean, one_line
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file, with `--set` overrides (`path=value`) applied.
 
-    Relative paths inside it (`data`, a `profile`, a trace's `file`, a model's `source`, a Flower `app`) are taken from
-    the file's own folder and come out absolute. Only its shape is checked; `check` looks at what its fields say of each
-    other. Raises TopologyError.
+    Relative paths inside it (`data`, a `profile`, a trace's `file`, a fault's `trace`, a model's `source`, a Flower
+    `app`) are taken from the file's own folder and come out absolute. Only its shape is checked; `check` looks at what
+    its fields say of each other. Raises TopologyError.
     """
     path = Path(path)
     document = _document(path)
@@ -88,6 +88,10 @@ def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
         federated=tuple(
             federated if federated.app is None else replace(federated, app=str(folder / federated.app))
             for federated in topology.federated
+        ),
+        faults=tuple(
+            fault if fault.trace is None else replace(fault, trace=str(folder / fault.trace))
+            for fault in topology.faults
         ),
     )
 

@@ -8,8 +8,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
+
+from edgebench.topology.fault_model import Chaos, Fault
+from edgebench.topology.fields import (
+    BoundMs,
+    Count,
+    DelayMs,
+    DurationS,
+    Epochs,
+    MemoryMb,
+    Name,
+    RateHz,
+    RateMbitS,
+    Samples,
+    Strict,
+    TimeS,
+)
 
 Tier = Literal["device", "edge", "cloud"]
 Runtime = Literal["litert", "keras", "onnx", "fake"]
@@ -19,25 +34,9 @@ WhenFull = Literal["drop-oldest", "drop-newest"]
 BrokerKind = Literal["auto", "mosquitto", "nats"]
 Jitter = Literal["uniform", "normal", "pareto"]
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$(?!\n)", max_length=63)]
-# Far from any use; what lies within neither overflows a clock in ns nor, by a slip of the pen, fills a machine.
-DurationS = Annotated[float, Meta(gt=0, le=604_800)]
-TimeS = Annotated[float, Meta(ge=0, le=604_800)]
-DelayMs = Annotated[float, Meta(ge=0, le=60_000)]
-BoundMs = Annotated[float, Meta(gt=0, le=604_800_000)]
-RateHz = Annotated[float, Meta(ge=1e-6, le=1e6)]
-RateMbitS = Annotated[float, Meta(ge=0.001, le=1e6)]
-MemoryMb = Annotated[int, Meta(ge=64, le=10**7)]
-Count = Annotated[int, Meta(ge=1, le=10**9)]
-Samples = Annotated[int, Meta(ge=1, le=10**7)]
-Epochs = Annotated[int, Meta(ge=1, le=10**5)]
 
 LEAST_DEVIATION: dict[Jitter, float] = {"uniform": 1.0, "normal": 3.0, "pareto": 3**-0.5}
 """How far below the latency a delay may be, as multiples of `jitter_ms`: of a normal one all but 1 in 1,000."""
-
-
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A record of the file: immutable, and an unknown field is an error."""
 
 
 class NodeGroup(Strict, frozen=True):
@@ -238,7 +237,7 @@ class Strategy(Strict, frozen=True):
     """A Flower strategy by name, with its arguments."""
 
     name: str = "FedAvg"
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = field(default_factory=dict)
 
 
 class Iid(Strict, frozen=True, tag="iid", tag_field="kind"):
@@ -299,8 +298,8 @@ class Federated(Strict, frozen=True):
     workload: Name
     rounds: Count | None = None
     app: str | None = None
-    config: dict[str, Any] = {}
-    node_config: dict[str, Any] = {}
+    config: dict[str, Any] = field(default_factory=dict)
+    node_config: dict[str, Any] = field(default_factory=dict)
     strategy: Strategy = Strategy()
     mode: Literal["synchronous", "buffered"] = "synchronous"
     buffer: Buffer = Buffer()
@@ -328,16 +327,6 @@ class Joint(Strict, frozen=True):
 
     of: tuple[Name, ...]
     deadline_ms: BoundMs | None = None
-
-
-class Fault(Strict, frozen=True):
-    """Something that breaks `at_s` into the run, for `for_s` (none: for good). Exactly one of `link` and `node`."""
-
-    at_s: TimeS
-    kind: Literal["down", "kill", "pause"]
-    link: str | None = None
-    node: Name | None = None
-    for_s: DurationS | None = None
 
 
 class Move(Strict, frozen=True):
@@ -376,9 +365,10 @@ class Topology(Strict, frozen=True):
     links: tuple[Link, ...] = ()
     broker: Broker = Broker()
     federated: tuple[Federated, ...] = ()
-    joint: dict[Name, Joint] = {}
+    joint: dict[Name, Joint] = field(default_factory=dict)
     moves: tuple[Move, ...] = ()
     faults: tuple[Fault, ...] = ()
+    chaos: tuple[Chaos, ...] = ()
     # Not `Name` as the value: msgspec 0.22 then crashes now and then as the program ends (a union of constrained texts
     # within a dict). A machine that there is not is refused by name anyway.
-    machines: dict[Name, str | tuple[str, ...]] = {}
+    machines: dict[Name, str | tuple[str, ...]] = field(default_factory=dict)

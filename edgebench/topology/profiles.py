@@ -14,7 +14,8 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from edgebench.topology.model import Fit, MemoryMb, Name, Quantisation, Runtime, Strict
+from edgebench.topology.fields import MemoryMb, Name, Strict
+from edgebench.topology.model import Fit, Quantisation, Runtime
 
 HOST = "host"
 """The profile of a node that is as fast as the machine it runs on: nothing of it is emulated."""

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
 from edgebench.topology.expand import expand
+from edgebench.topology.fault_model import FaultPlan
+from edgebench.topology.fault_schedule import fault_plans
 from edgebench.topology.model import Cascade, Federated, Link, Topology, Where, With, Workload
 from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.profiles import HOST, Profile
@@ -24,12 +26,12 @@ def resolve(
     data: str | Path | None = None,
     profiles: Mapping[str, Profile] = {},
 ) -> Deployment:
-    """The deployment of a topology that `check` has passed; depends on its arguments only.
+    """The deployment of a topology that `check` has passed; depends on its arguments, and on its availability traces.
 
     data: the folder of data, instead of the topology's own. profiles: by what nodes name. The broker's URL comes out
     without its login.
     """
-    nodes = _profiled(expand(topology), profiles)
+    nodes, faults = _profiled(expand(topology), profiles), fault_plans(topology)
     folder = topology.data if data is None else str(data)
     tasks = {workload.task for workload in topology.workloads.values()}
     return Deployment(
@@ -42,12 +44,12 @@ def resolve(
         data=folder,
         broker_url=None if topology.broker.url is None else without_login(topology.broker.url),
         nodes=nodes,
-        links={link.name: link for link in _links(topology, nodes)},
+        links={link.name: link for link in _links(topology, nodes, faults)},
         workloads={name: _workload(name, topology, nodes) for name in topology.workloads},
         federated={how.workload: _federated(how, topology, nodes) for how in topology.federated},
         joint=topology.joint,
         moves=tuple(sorted(topology.moves, key=lambda move: move.at_s)),
-        faults=topology.faults,
+        faults=faults,
         broker_kind=topology.broker.kind,
         profiles={profile.name: profile.of_tasks(tasks) for profile in profiles.values()},
     )
@@ -67,9 +69,9 @@ def without_login(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _links(topology: Topology, nodes: dict[str, NodePlan]) -> list[LinkPlan]:
+def _links(topology: Topology, nodes: dict[str, NodePlan], faults: tuple[FaultPlan, ...]) -> list[LinkPlan]:
     entries = {link.between: link for link in topology.links}
-    broken = {fault.link for fault in topology.faults}
+    broken = {fault.link for fault in faults}
     own = [(node, node.parent) for node in nodes.values() if node.parent is not None]
     visited = [(node, edge) for node in nodes.values() for edge in node.sites[1:]]
     return [_link(node, parent, nodes[parent].group, entries, broken) for node, parent in own + visited]

@@ -1,4 +1,4 @@
-"""Trace files: when a device's samples are due."""
+"""Text files of times: when a device's samples are due."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ def read_trace(path: str | Path) -> list[float]:
     Raises TopologyError with the file and the line.
     """
     path = Path(path)
+    form = "write one time in s a line"
+    times = [(number, _time(path, number, line)) for number, line in numbered_lines(path, form)]
+    if not times:
+        raise TopologyError([f"{path}: no times in it ({form})"])
+    for (_, before), (number, after) in pairwise(times):
+        if after < before:
+            raise TopologyError([f"{path}: line {number}: {after:g} comes after {before:g} (sort the times)"])
+    return [time_s for _, time_s in times]
+
+
+def numbered_lines(path: Path, form: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are neither blank nor comments (#), with their numbers. form: what to write there.
+
+    Raises TopologyError.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError as error:
@@ -22,17 +37,11 @@ def read_trace(path: str | Path) -> list[float]:
     except OSError as error:
         raise TopologyError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise TopologyError([f"{path}: not text (write one time in s a line)"]) from error
+        raise TopologyError([f"{path}: not text ({form})"]) from error
     except ValueError as error:
         raise TopologyError([f"{path}: cannot be read: {error}"]) from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
-    times = [(number, _time(path, number, line)) for number, line in numbered if line and not line.startswith("#")]
-    if not times:
-        raise TopologyError([f"{path}: no times in it (write one time in s a line)"])
-    for (_, before), (number, after) in pairwise(times):
-        if after < before:
-            raise TopologyError([f"{path}: line {number}: {after:g} comes after {before:g} (sort the times)"])
-    return [time_s for _, time_s in times]
+    return [(number, line) for number, line in numbered if line and not line.startswith("#")]
 
 
 def _time(path: Path, number: int, line: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,40 @@ TOPOLOGY = Topology(
 def broker(tmp_path: Path) -> Iterator[Broker]:
     with make_broker(BrokerSettings("b", tmp_path / "broker")) as running:
         yield running
+
+
+def test_a_broker_that_has_forgotten_all_is_told_of_the_model_again(broker: Broker, tmp_path: Path) -> None:
+    model = manifest_of(b"a", task="occupancy", input=TensorSpec("float32", (10, 5)))
+    deployment = resolve(TOPOLOGY, run_id="r", executor="local")
+    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None)
+    reactor, heard = Reactor(), list[bytes]()
+
+    def hear(_topic: str, body: bytes) -> None:
+        heard.append(body)
+        if len(heard) == 2:
+            broker.process.kill()
+            broker.process.wait(30.0)
+            for left in broker._files():
+                if left.is_dir():
+                    shutil.rmtree(left)
+            broker.launch_again()
+        elif len(heard) == 3:
+            reactor.stop()
+
+    def is_up() -> None:
+        if not heard:
+            node.start()
+
+    hub = Connection(reactor, parse_broker_url(broker.url), "hub", on_message=hear, on_up=is_up, clean_session=True)
+    hub.subscribe([topics.models("r", "w")], 1)
+    hub.start()
+    reactor.call_later(0.5, lambda: node.announce("w", model))
+    reactor.call_later(60.0, reactor.stop)
+    reactor.run()
+    node.stop()
+    hub.close()
+    reactor.close()
+    assert heard == [msgspec.json.encode(model)] * 3
 
 
 def test_a_model_is_announced_twice_unless_a_later_one_has_come(broker: Broker, tmp_path: Path) -> None:

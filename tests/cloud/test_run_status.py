@@ -129,8 +129,10 @@ def test_a_model_is_rolled_out_when_the_last_that_decides_has_it() -> None:
     assert beat("ward-0", w="new") == "rolling out: 1 of 3 decide with it"
     status.died(["ward-2"])
     assert beat("bed-0") == "rolling out: 1 of 2 decide with it"
+    assert status.live().rolled_out == {}
     assert beat("ward-1", w="new") == "rolled out"
     assert beat("ward-1", w="new") == "rolled out"
+    assert status.live().rolled_out == {"w": 1}
 
 
 def test_what_the_cloud_alone_decides_is_rolled_out_at_once() -> None:

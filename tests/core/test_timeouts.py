@@ -6,7 +6,8 @@ import pytest
 
 from edgebench.core.timeouts import Expected, expected_of
 from edgebench.topology import resolve
-from edgebench.topology.model import Batch, Fault, Link, Move, NodeGroup, Place, Poisson, Tier, Topology, Workload
+from edgebench.topology.fault_model import Fault
+from edgebench.topology.model import Batch, Link, Move, NodeGroup, Place, Poisson, Tier, Topology, Workload
 
 
 def expected(infer: Tier, *, moves: tuple[Move, ...] = (), faults: tuple[Fault, ...] = ()) -> Expected:
@@ -63,6 +64,8 @@ def test_a_cut_link_counts_where_decisions_cross_it_until_it_is_back() -> None:
         Fault(at_s=9.0, kind="down", link="bed-2 -> ward-0"),
     )
     assert expected("edge", faults=faults).back_s == 11.0
+    restarted = (Fault(at_s=20.0, kind="restart", node="ward-0", for_s=3.0),)
+    assert expected("edge", faults=(*faults, *restarted)).back_s == 23.0
     assert expected("cloud", faults=faults).back_s == 65.0
     assert expected("device", faults=faults).back_s == 0.0
 
@@ -76,5 +79,8 @@ def test_a_device_whose_way_is_cut_for_good_is_cut_off_where_all_its_decisions_c
     assert expected("edge", faults=faults).cut_s == {"bed-2": 4.0}
     assert expected("cloud", faults=faults).cut_s == {"bed-0": 5.0, "bed-2": 4.0}
     assert expected("device", faults=faults).cut_s == {}
+    killed = (Fault(at_s=3.0, kind="kill", node="ward-0"), Fault(at_s=2.0, kind="kill", site="ward-1"))
+    assert expected("edge", faults=killed).cut_s == {"bed-0": 3.0, "bed-1": 2.0, "bed-2": 3.0, "bed-3": 2.0}
+    assert expected("device", faults=killed).cut_s == {"bed-1": 2.0, "bed-3": 2.0}
     moves = (Move(at_s=6.0, node="bed-2", to="ward-1"),)
     assert expected("edge", faults=faults, moves=moves).cut_s == {}

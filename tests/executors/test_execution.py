@@ -11,7 +11,7 @@ import pytest
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import FabricError
 from edgebench.executors.execution import Execution, RunInputs
-from edgebench.executors.faults import CutLink, FaultDriver, FaultTimer, Kill, TimedInjection
+from edgebench.executors.faults import CutLink, FaultDriver, FaultTimer, Kill, PlannedFault
 from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import AllEnded, End, Failed, Listen, Order, Report, Up
 from edgebench.executors.plan import RunPlan, plan_of
@@ -24,6 +24,7 @@ from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.rundir import create_run_dir, read_records, write_deployment
 from edgebench.topology import load, resolve
 from edgebench.topology.deployment import HERE
+from edgebench.topology.fault_model import FaultPlan
 from tests.system.running import SMALL
 
 KILLED = "device agent of bed-1, bed-3"
@@ -57,8 +58,8 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
             execution.inject(CutLink("bed-0 -> ward-0"))
         with pytest.raises(FabricError, match="no part 'ward-7'"):
             execution.inject(Kill("ward-7"))
-        driver = FaultDriver([TimedInjection(1.0, Kill(KILLED))], execution.inject)
-        with FaultTimer(driver) as faults:
+        killed = PlannedFault(0, FaultPlan("kill", 1.0, node="bed-1"), parts=(KILLED,))
+        with FaultTimer(FaultDriver([killed], execution.inject)) as faults:
             execution.watch(lambda _live: None, faults.begin)
     finally:
         execution.stop()
@@ -68,7 +69,7 @@ def test_a_part_killed_as_was_wanted_is_recorded_and_is_no_reason_against_the_ru
     observations = collect(run_dir)
     assert [(death.part, death.status, death.expected) for death in observations.deaths] == [(KILLED, -9, True)]
     (fault,) = observations.faults
-    assert (fault.part, fault.kind) == (KILLED, "kill")
+    assert (fault.part, fault.kind, fault.nodes) == (KILLED, "kill", ("bed-1", "bed-3"))
     assert {"cloud", "ward-0", "ward-1", "bed-0", "bed-2"} <= set(observations.closed)
     assert [broker.site for broker in observations.brokers] == ["cloud", "ward-0", "ward-1"]
     assert {broker.kind for broker in observations.brokers} == {choose("auto")[0].kind}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
+
 from edgebench.clock import NS_PER_S, sleep_s
-from edgebench.executors.faults import CutLink, Kill
-from edgebench.executors.here import ThisMachine
+from edgebench.executors.faults import CutLink, Kill, Pause, Resume
+from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import (
     AllEnded,
     AwaitBroker,
@@ -55,6 +57,32 @@ def test_a_broker_is_up_when_it_takes_connections_and_its_death_is_told_once(tmp
     machine.send(End((BROKER.name,)))
     assert told(machine) == [AllEnded((BROKER.name,))]
     assert (tmp_path / "logs" / "broker-ward.log").exists()
+    machine.close()
+
+
+def test_a_broker_that_was_killed_is_started_again_where_it_was_and_stands_still_when_asked_to(tmp_path: Path) -> None:
+    noted: list[Entry] = []
+    machine = ThisMachine(tmp_path, noted.append)
+    machine.send(StartBroker(BROKER))
+    machine.send(AwaitBroker(BROKER.name))
+    (up,) = told(machine)
+    machine.send(Kill(BROKER.name, 3, returns=True))
+    machine.send(StartBroker(BROKER, incarnation=1, fault=3))
+    machine.send(AwaitBroker(BROKER.name))
+    ended, again = told(machine)
+    assert isinstance(ended, Ended)
+    assert (ended.status, ended.incarnation) == (-9, 0)
+    assert again == up
+    (pid,) = {int(line.split()[0]) for line in (tmp_path / "work" / PROCESSES).read_text().splitlines()[1:]}
+    machine.send(Pause(BROKER.name, 4))
+    assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    machine.send(Resume(BROKER.name, 4))
+    assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
+    machine.send(Pause(BROKER.name, 5))
+    machine.send(End((BROKER.name,)))  # which what stands still would not hear
+    assert [type(each) for each in told(machine)] == [Ended, AllEnded]
+    steps = [(each.kind, each.fault) for each in noted if isinstance(each, Faulted)]
+    assert steps == [("kill", 3), ("start", 3), ("pause", 4), ("resume", 4), ("pause", 5)]
     machine.close()
 
 

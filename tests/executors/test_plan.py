@@ -7,13 +7,12 @@ from typing import Literal
 import msgspec
 
 from edgebench.executors import EXECUTORS
-from edgebench.executors.faults import CutLink, MendLink, TimedInjection
 from edgebench.executors.plan import COMMAND, RELAY, Part, RunPlan, plan_of
 from edgebench.topology import resolve
 from edgebench.topology.enforceable import ENFORCED
+from edgebench.topology.fault_model import Fault
 from edgebench.topology.model import (
     Broker,
-    Fault,
     Federated,
     Link,
     Move,
@@ -104,10 +103,28 @@ def test_there_is_a_relay_only_where_a_link_is_shaped_and_only_what_crosses_it_c
 def test_a_link_that_only_a_fault_breaks_has_a_relay_and_its_faults_are_in_the_plan() -> None:
     broken = plan(faults=(Fault(at_s=1.0, kind="down", link="ward-0 -> cloud", for_s=2.0),))
     assert set(part(broken, RELAY).offers) == {"mqtt:ward-0:cloud", "http:ward-0:cloud"}
-    assert broken.faults == (
-        TimedInjection(1.0, CutLink("ward-0 -> cloud")),
-        TimedInjection(3.0, MendLink("ward-0 -> cloud")),
+    (fault,) = broken.faults
+    assert (fault.links, fault.parts) == (("ward-0 -> cloud",), ())
+
+
+def test_a_device_that_a_fault_happens_to_has_a_process_of_its_own_and_a_site_is_all_that_is_there() -> None:
+    faults = (
+        Fault(at_s=1.0, kind="restart", node="bed-3", for_s=2.0),
+        Fault(at_s=2.0, kind="kill", site="ward-1"),
+        Fault(at_s=3.0, kind="restart", broker="ward-0", for_s=1.0),
     )
+    broken = plan(faults=faults)
+    assert {each.nodes for each in broken.of_kind("agent")} == {
+        ("bed-0", "bed-2", "bed-4"),
+        ("bed-1",),
+        ("bed-3",),
+        ("chair",),
+    }
+    assert [set(fault.parts) for fault in broken.faults] == [
+        {"device agent of bed-3"},
+        {"ward-1", "broker of ward-1", "device agent of bed-1", "device agent of bed-3"},
+        {"broker of ward-0"},
+    ]
 
 
 def test_every_address_that_is_connected_to_is_offered_by_one_part() -> None:

@@ -55,15 +55,19 @@ class Watched:
             *(self._started(name, "agent", name.rpartition(" ")[2]) for name in AGENTS),
         ]
         self.supervisor = self.new_supervisor()
-        self._told: set[str] = set()
+        self._told: set[tuple[str, int]] = set()
 
     def new_supervisor(self) -> Supervisor:
         parts = [each.part for each in self.running]
         return Supervisor(parts, self._ended, self.cloud, lambda _machine, entry: self.written.append(entry))
 
     def _ended(self) -> list[Ended]:
-        found = [ended for each in self.running if (ended := each.ended()) and ended.part not in self._told]
-        self._told |= {ended.part for ended in found}
+        found = [
+            ended
+            for each in self.running
+            if (ended := each.ended()) and (ended.part, ended.incarnation) not in self._told
+        ]
+        self._told |= {(ended.part, ended.incarnation) for ended in found}
         return found
 
     def _started(self, name: str, kind: PartKind, *nodes: str) -> PartProcess:
@@ -71,12 +75,23 @@ class Watched:
             process = ChildProcess([sys.executable, "-c", WAITS], lifeline=True, stdin=subprocess.PIPE, stderr=log)
         return PartProcess(Part(name, kind, nodes=nodes, fatal=kind != "agent"), process, self._log)
 
-    def kill(self, name: str, *, expected: bool = False) -> None:
+    def kill(self, name: str, *, expected: bool = False, returns: bool = False) -> None:
         if expected:
-            self.supervisor.expect_death(name)
-        part = next(each for each in self.running if each.part.name == name)
+            self.supervisor.expect_death(name, returns=returns)
+        part = self.named(name)
         part.process.kill()
         assert part.process.wait(30.0)
+
+    def named(self, name: str) -> PartProcess:
+        """The last life of a part."""
+        return next(each for each in reversed(self.running) if each.part.name == name)
+
+    def start_again(self, name: str) -> None:
+        gone = self.named(name)
+        again = self._started(name, gone.part.kind, *gone.part.nodes)
+        again.incarnation = gone.incarnation + 1
+        self.running.append(again)
+        self.supervisor.started_again(again.part, again.incarnation)
 
     def end_well(self) -> None:
         for each in self.running:
@@ -125,6 +140,59 @@ def test_a_death_that_was_expected_ends_nothing_and_is_written_down_as_expected(
 def test_a_death_beside_an_expected_one_is_not_excused_by_it(watched: Watched) -> None:
     watched.watch(lambda: watched.kill(AGENTS[0], expected=True), lambda: watched.kill("ward"))
     assert watched.deaths() == {AGENTS[0]: True, "ward": False}
+
+
+@pytest.mark.parametrize("names", [("ward",), AGENTS], ids=["an edge", "all agents"])
+def test_whoever_is_started_again_is_waited_for_and_the_cloud_is_not_told(
+    watched: Watched, names: tuple[str, ...]
+) -> None:
+    looks: list[str] = []
+
+    def kill() -> None:
+        for name in names:
+            watched.kill(name, expected=True, returns=True)
+
+    def start_again() -> None:
+        for name in names:
+            watched.start_again(name)
+
+    watched.watch(
+        kill, *[lambda: looks.append("on")] * 2, start_again, *[lambda: looks.append("on")] * 2, watched.end_well
+    )
+    assert looks == ["on"] * 4
+    assert watched.deaths() == dict.fromkeys(names, True)
+    assert watched.cloud.dead == []
+
+
+def test_whoever_dies_by_itself_after_it_was_started_again_ends_the_run(watched: Watched) -> None:
+    def again() -> None:
+        watched.start_again("ward")
+        watched.kill("ward")
+
+    watched.watch(lambda: watched.kill("ward", expected=True, returns=True), again)
+    assert [entry.death.expected for entry in watched.written if isinstance(entry, Died)] == [True, False]
+
+
+def test_whoever_has_ended_otherwise_than_killed_did_so_by_itself(watched: Watched) -> None:
+    def expect_too_late() -> None:
+        part = watched.named("ward")
+        part.process.ask_to_end()
+        assert part.process.wait(30.0)
+        watched.supervisor.expect_death("ward", returns=True)
+
+    watched.watch(expect_too_late)
+    assert watched.deaths() == {"ward": False}
+
+
+def test_whoever_does_not_come_back_after_all_is_told_to_the_cloud(watched: Watched) -> None:
+    watched.watch(
+        lambda: watched.kill(AGENTS[0], expected=True, returns=True),
+        lambda: None,
+        lambda: watched.supervisor.forsake(watched.named(AGENTS[0]).part),
+        lambda: None,
+        watched.end_well,
+    )
+    assert watched.cloud.dead == ["bed-0"]
 
 
 def test_without_any_agent_a_run_is_over(watched: Watched) -> None:

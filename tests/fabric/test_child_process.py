@@ -208,3 +208,38 @@ def test_an_event_loop_ends_what_a_family_has_started_though_its_guard_was_kille
 
     other = asyncio.run(asyncio.wait_for(read(), WAIT_S))
     assert not psutil.pid_exists(other) or psutil.Process(other).status() == psutil.STATUS_ZOMBIE
+
+
+def status_of(pid: int) -> str:
+    return str(psutil.Process(pid).status())
+
+
+def test_whoever_is_paused_stands_still_with_all_that_it_has_started() -> None:
+    child = ChildProcess(python(SAYS + "time.sleep(1000)"), stdout=subprocess.PIPE)
+    other = int(child.read_line(WAIT_S))
+    child.pause()
+    child.pause()
+    assert {status_of(child.pid), status_of(other)} == {psutil.STATUS_STOPPED}
+    child.resume()
+    assert psutil.STATUS_STOPPED not in {status_of(child.pid), status_of(other)}
+    child.pause()
+    assert child.end() == -signal.SIGTERM
+
+
+HOLDER = """
+import subprocess, sys
+from edgebench.fabric.child_process import ChildProcess
+child = ChildProcess([sys.executable, "-c", "import sys; sys.stdin.read()"], lifeline=True, stdin=subprocess.PIPE)
+child.pause()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_whoever_is_paused_goes_on_and_ends_when_whoever_paused_it_is_killed() -> None:
+    with subprocess.Popen(python(HOLDER), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        paused = int(holder.stdout.readline())
+        assert status_of(paused) == psutil.STATUS_STOPPED
+        holder.kill()
+    check_gone(paused)

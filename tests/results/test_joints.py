@@ -11,7 +11,8 @@ from edgebench.core.samples import SampleRecord
 from edgebench.results.sample_figures import JointFigures, PathFigures
 from edgebench.tasks.lanes.decoding import ANCHOR_OUTPUTS
 from edgebench.tasks.lanes.geometry import ROWS
-from edgebench.topology.model import After, BoundMs, Joint
+from edgebench.topology.fields import BoundMs
+from edgebench.topology.model import After, Joint
 from tests.results import factory
 from tests.results.factory import at_ms, row
 

@@ -530,18 +530,18 @@ REFERENCES: dict[str, tuple[str, str]] = {
     ),
     "fault on both": (
         SOUND + "faults: [{at_s: 1, kind: kill, node: bed-0, link: ward-0 -> cloud}]\n",
-        "$.faults[0]: names both a link and a node (name exactly one)",
+        "$.faults[0]: names a link and a node (name a node or a site or a broker or a machine)",
     ),
     "fault on nothing": (
         SOUND + "faults: [{at_s: 12, kind: kill}]\n",
         (
             "$.faults[0].at_s: 12 s is not within the run of 10 s\n"
-            "$.faults[0]: names neither a link nor a node (name exactly one)"
+            "$.faults[0]: names nothing (name a node or a site or a broker or a machine)"
         ),
     ),
     "killed link": (
         SOUND + "faults: [{at_s: 1, kind: kill, link: ward-0 -> cloud}]\n",
-        "$.faults[0].kind: 'kill' is for a node (a link can be down)",
+        "$.faults[0].kind: 'kill' is for a node or a site or a broker or a machine, not for a link",
     ),
     "federation of an unknown workload": (
         SOUND + "federated: [{workload: rsik, rounds: 2}]\n",
@@ -592,11 +592,11 @@ NOT_LOCAL: dict[str, tuple[str, str]] = {
         edited(("latency_ms: 2}", "latency_ms: 2, loss_percent: 0.5}")),
         "$.links[0].loss_percent: the local executor cannot enforce a loss of 0.5 % (remove it)",
     ),
-    "faults of nodes": (
-        SOUND + "faults: [{at_s: 1, kind: kill, node: bed-0}, {at_s: 2, kind: pause, node: bed-0, for_s: 1}]\n",
+    "faults of machines": (
+        SOUND + "faults: [{at_s: 1, kind: kill, machine: pi}]\n",
         (
-            "$.faults[0]: the local executor cannot enforce fault 'kill' of a node (remove it)\n"
-            "$.faults[1]: the local executor cannot enforce fault 'pause' of a node (remove it)"
+            "$.faults[0].machine: the local executor cannot enforce fault 'kill' of a machine"
+            " (name a node or a site, or use --executor lab)"
         ),
     ),
 }

@@ -63,6 +63,7 @@ class Broker(ABC):
         self._context = _context_for(settings.tls, mutual=settings.mutual)
         self._trial = Trial()
         self._users = (*settings.users, *self._trial.users) if settings.users else ()
+        self._command: list[str] = []
         self._child: ChildProcess | None = None
         self._reservation: Reservation | None = None
         self._log_begins = 0
@@ -99,13 +100,21 @@ class Broker(ABC):
                 raise FabricError(f"broker {self.name}: {left} exists already: give each broker its own directory")
         self._reservation = Reservation(self.settings.host, self.settings.port)
         try:
-            command = self._configure()
+            self._command = self._configure()
             self.log.write_bytes(b"")
-            with self.log.open("ab") as log:
-                self._child = ChildProcess(command, patience_s=_STOP_S, stdout=log, stderr=log)
+            self._spawn()
         except BaseException:
             self.stop()
             raise
+
+    def launch_again(self) -> None:
+        """Start a server that has ended once more, with what it left on disk and at its port; it is not waited for."""
+        self.process.end()
+        self._spawn()
+
+    def _spawn(self) -> None:
+        with self.log.open("ab") as log:
+            self._child = ChildProcess(self._command, patience_s=_STOP_S, stdout=log, stderr=log)
 
     def until_up(self) -> Self:
         """Wait until it takes connections; raises FabricError with its last words otherwise.

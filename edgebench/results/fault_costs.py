@@ -1,0 +1,246 @@
+"""What the faults of a run cost: when each happened, how long it took to recover, what was late and what was lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from edgebench.clock import NS_PER_S
+from edgebench.fabric.records import Faulted, FaultStep
+from edgebench.results.chunks import Bools, SampleChunk, ms
+from edgebench.results.figures import FaultFigures
+from edgebench.results.observations import Observations
+from edgebench.results.timeline import since_start_s
+from edgebench.results.values import Extremes, Ints, Mergeable, Values
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.fault_model import FaultPlan
+from edgebench.topology.reach import Reach
+
+_AROUND_NS = NS_PER_S
+"""Samples due so long before something is taken away may be on their way through it."""
+_SETTLING_NS = 5 * NS_PER_S
+"""So long after something is there again what was not promised to arrive may be lost still."""
+_AFTER_NS = 120 * NS_PER_S
+"""A fault from whose end it takes longer to recover costs no more than that."""
+_ENDS: Mapping[FaultStep, FaultStep] = {"down": "up", "kill": "start", "pause": "resume"}
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A fault as it came about. asked_ns: None of one whose condition was never met; at_ns: of one that never happened,
+    or found taken away already what it was to take; until_ns: of one for good, or that the run did not see the end of.
+
+    All on the server's clock.
+    """
+
+    plan: FaultPlan
+    asked_ns: int | None
+    at_ns: int | None
+    until_ns: int | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it happened, and what it took was there again."""
+        return self.until_ns is not None
+
+
+def happened_in(deployment: Deployment, observations: Observations) -> list[Happened]:
+    """Each fault of the deployment."""
+    seen_ns = {asked.fault: asked.at_ns for asked in observations.faults_asked}
+    steps = sorted(observations.faults, key=lambda step: step.at_ns)
+    ends: dict[tuple[str | None, str | None, FaultStep], list[int]] = {}
+    for step in steps:
+        ends.setdefault((step.link, step.part, step.kind), []).append(step.at_ns)
+    found = []
+    for number, plan in enumerate(deployment.faults):
+        begun = [step for step in steps if step.kind in _ENDS and _is_of(step, number, plan)]
+        asked_ns = seen_ns.get(number)
+        if plan.at_s is not None and observations.started_ns is not None:
+            asked_ns = observations.started_ns + round(plan.at_s * NS_PER_S)
+        until_ns = [_next(ends.get((step.link, step.part, _ENDS[step.kind]), ()), step.at_ns) for step in begun]
+        over_ns = [each for each in until_ns if each is not None]
+        found.append(
+            Happened(
+                plan,
+                asked_ns,
+                min((step.at_ns for step in begun), default=None),
+                max(over_ns) if over_ns and len(over_ns) == len(until_ns) else None,
+            )
+        )
+    return found
+
+
+def _is_of(step: Faulted, number: int, plan: FaultPlan) -> bool:
+    # Runs before faults had numbers cut links only.
+    return step.fault == number or (step.fault is None and step.link is not None and step.link == plan.link)
+
+
+def _next(times_ns: Iterable[int], after_ns: int) -> int | None:
+    return next((at_ns for at_ns in times_ns if at_ns > after_ns), None)
+
+
+@dataclass
+class FaultCost(Mergeable):
+    """One fault: what became of the samples of the devices whose decisions have to pass what it took away.
+
+    devices: by workload. lost, late: of those that were due or on their way while it lasted; after_…: when those were
+    due that it may have cost after its end. first_ns: by device, the first decision after it.
+    """
+
+    PARAMETERS: ClassVar = ("happened", "devices")
+    happened: Happened
+    devices: Mapping[str, frozenset[str]]
+    samples: int = 0
+    lost: int = 0
+    late: int = 0
+    after_lost_ns: Values = field(default_factory=Values)
+    after_late_ns: Values = field(default_factory=Values)
+    latency_ns: Extremes = field(default_factory=Extremes)
+    first_ns: dict[str, Extremes] = field(default_factory=dict)
+
+    def update(self, workload: str, chunk: SampleChunk, late: Bools) -> None:
+        """Take in a chunk of a workload. late: which samples were decided after their deadline [sample]."""
+        at_ns, until_ns = self.happened.at_ns, self.happened.until_ns
+        mine = _of_nodes(chunk, self.devices.get(workload, frozenset()))
+        if at_ns is None or not mine.any():
+            return
+        due_ns, arrived_ns, decided = chunk.ns["scheduled_ns"], chunk.ns["arrived_ns"], chunk.decided
+        during = mine & np.where(decided, arrived_ns >= at_ns, due_ns >= at_ns - _AROUND_NS)
+        if until_ns is not None:
+            after = during & (due_ns > until_ns) & (due_ns <= until_ns + _AFTER_NS)
+            self.after_lost_ns.update(due_ns[after & ~decided] - until_ns)
+            self.after_late_ns.update(due_ns[after & late] - until_ns)
+            during &= due_ns <= until_ns
+        self.samples += int(during.sum())
+        self.lost += int((during & ~decided).sum())
+        self.late += int((during & late).sum())
+        self.latency_ns.update((arrived_ns - due_ns)[during & decided])
+        # What was on its way already is no sign that it goes on without what was taken away for good.
+        back = mine & decided & (due_ns > at_ns if until_ns is None else arrived_ns >= until_ns)
+        self._first(chunk, arrived_ns, back)
+
+    def _first(self, chunk: SampleChunk, arrived_ns: Ints, back: Bools) -> None:
+        codes = chunk.codes["node"][back]
+        first_ns = np.full(len(chunk.names["node"]), np.iinfo(np.int64).max)
+        np.minimum.at(first_ns, codes, arrived_ns[back])
+        for code in np.unique(codes).tolist():
+            self.first_ns.setdefault(chunk.names["node"][code], Extremes()).update(first_ns[code : code + 1])
+
+    def figures(self, observations: Observations) -> FaultFigures:
+        """The figures."""
+        happened, plan = self.happened, self.happened.plan
+        since_ns = happened.at_ns if happened.until_ns is None else happened.until_ns
+        first_ns = sorted(each.least for each in self.first_ns.values() if each.least is not None)
+        concerned = frozenset().union(*self.devices.values())
+        recovery_ns = all_ns = None
+        if since_ns is not None and first_ns:
+            recovery_ns = first_ns[0] - since_ns
+            all_ns = first_ns[-1] - since_ns if len(first_ns) == len(concerned) else None
+        within_ns = _AFTER_NS if all_ns is None else all_ns
+        target, name = plan.thing
+        return FaultFigures(
+            kind=plan.kind,
+            target=target,
+            name=name,
+            asked_s=_s(observations, happened.asked_ns),
+            at_s=_s(observations, happened.at_ns),
+            until_s=_s(observations, happened.until_ns),
+            devices=len(concerned),
+            recovery_s=None if recovery_ns is None else round(recovery_ns / NS_PER_S, 6),
+            all_recovered_s=None if all_ns is None else round(all_ns / NS_PER_S, 6),
+            samples=self.samples,
+            late=self.late + _within(self.after_late_ns, within_ns),
+            lost=self.lost + _within(self.after_lost_ns, within_ns),
+            slowest_ms=None if self.latency_ns.most is None else float(ms(self.latency_ns.most)),
+            entry=plan.entry,
+        )
+
+
+@dataclass
+class FaultCosts(Mergeable):
+    """Of all faults of a run. excused: by workload, how many samples were lost that nobody had promised to keep."""
+
+    PARAMETERS: ClassVar = ("late_ns", "at_most_once")
+    late_ns: Mapping[str, int | None]
+    at_most_once: frozenset[str]
+    faults: list[FaultCost]
+    excused: Counter[str] = field(default_factory=Counter)
+
+    def update(self, workload: str, chunk: SampleChunk) -> None:
+        """Take in a chunk of a workload."""
+        if not self.faults:
+            return
+        late = np.zeros(len(chunk), np.bool_)
+        if (limit_ns := self.late_ns[workload]) is not None:
+            late[chunk.decided] = chunk.latency_ns > limit_ns
+        lost = ~chunk.decided
+        excused = np.zeros(len(chunk), np.bool_)
+        for fault in self.faults:
+            fault.update(workload, chunk, late)
+            if lost.any():
+                excused |= lost & self._excuses(fault, workload, chunk)
+        self.excused[workload] += int(excused.sum())
+
+    def _excuses(self, fault: FaultCost, workload: str, chunk: SampleChunk) -> Bools:
+        """Of which samples a fault may well have cost the decision: what it took away for good; and at QoS 0, which
+        promises nothing, all that it took."""
+        happened, due_ns = fault.happened, chunk.ns["scheduled_ns"]
+        if happened.at_ns is None or not (happened.plan.for_s is None or workload in self.at_most_once):
+            return np.zeros(len(chunk), np.bool_)
+        within = due_ns >= happened.at_ns - _AROUND_NS
+        if happened.until_ns is not None:
+            within &= due_ns <= happened.until_ns + _SETTLING_NS
+        return within & _of_nodes(chunk, fault.devices.get(workload, frozenset()))
+
+
+def fault_costs(deployment: Deployment, observations: Observations) -> FaultCosts:
+    """Of no records yet."""
+    happened = happened_in(deployment, observations) if deployment.faults else []
+    reach = {name: Reach(plan, deployment) for name, plan in deployment.workloads.items()} if happened else {}
+    return FaultCosts(
+        late_ns={
+            name: None if plan.deadline_ms is None else round(plan.deadline_ms * 1e6)
+            for name, plan in deployment.workloads.items()
+        },
+        at_most_once=frozenset(name for name, plan in deployment.workloads.items() if plan.qos == 0),
+        faults=[
+            FaultCost(
+                each,
+                {name: frozenset(devices) for name in reach if (devices := reach[name].devices(each.plan))},
+            )
+            for each in happened
+        ],
+    )
+
+
+def killed_for_good(observations: Observations) -> set[str]:
+    """The nodes of parts that a fault has killed, and that were not started again: what they have not done is no
+    surprise."""
+    started_ns: dict[str | None, int] = {}
+    for step in observations.faults:
+        if step.kind == "start":
+            started_ns[step.part] = max(step.at_ns, started_ns.get(step.part, step.at_ns))
+    return {
+        node
+        for death in observations.deaths
+        if death.expected and death.at_ns > started_ns.get(death.part, -1)
+        for node in death.nodes
+    }
+
+
+def _of_nodes(chunk: SampleChunk, nodes: frozenset[str]) -> Bools:
+    named = np.array([*(name in nodes for name in chunk.names["node"]), False], np.bool_)
+    found: Bools = named[chunk.codes["node"]]
+    return found
+
+
+def _within(after_ns: Values, within_ns: int) -> int:
+    return int((after_ns.array <= within_ns).sum()) if len(after_ns) else 0
+
+
+def _s(observations: Observations, at_ns: int | None) -> float | None:
+    return None if at_ns is None else since_start_s(observations, at_ns)

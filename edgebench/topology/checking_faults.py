@@ -1,0 +1,218 @@
+"""The faults of a topology, scheduled, awaited, traced and drawn by chance: whether each can come about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from edgebench.errors import TopologyError
+from edgebench.topology.availability import read_availability
+from edgebench.topology.expand import link_names, names_of
+from edgebench.topology.fault_model import LASTING, TARGETS, Chaos, Fault, FaultTarget, When, targets_of, things_of
+from edgebench.topology.fault_schedule import fault_plans, named_by
+from edgebench.topology.model import After, MultiStream, SingleStream, Topology, With
+from edgebench.topology.wording import did_you_mean, listed
+
+Problem = tuple[str, str]
+
+MOST_FAULTS = 10_000
+"""Of a run; more are a slip of the pen."""
+MOST_RESTARTS = 500
+"""Of one thing, as a node or with its site; how often a node was started is told in 10 bits."""
+CLOUD_PAUSE_S = 20.0
+"""Nodes break a run off after a minute without an answer of the cloud's."""
+_OF_NODES = ("kill", "pause", "restart")
+_ARTICLE: Mapping[FaultTarget, str] = {
+    "link": "a link",
+    "node": "a node",
+    "site": "a site",
+    "broker": "a broker",
+    "machine": "a machine",
+}
+_FIELD: Mapping[FaultTarget, str] = {"link": "links", "node": "nodes", "site": "sites", "broker": "brokers"}
+
+
+def check_faults(topology: Topology) -> Iterator[Problem]:
+    """All entries of `faults` and `chaos`; nodes and moves have to be sound."""
+    things = _Things(topology)
+    found: list[Problem] = []
+    for index, fault in enumerate(topology.faults):
+        found += _check_fault(topology, things, f"$.faults[{index}]", fault)
+    for index, chaos in enumerate(topology.chaos):
+        found += _check_chaos(topology, things, f"$.chaos[{index}]", chaos)
+    yield from found or _check_restarts(topology)
+
+
+def _check_restarts(topology: Topology) -> Iterator[Problem]:
+    times = Counter(plan.thing[1] for plan in fault_plans(topology) if plan.kind == "restart")
+    for name, count in times.items():
+        if count > MOST_RESTARTS:
+            yield (
+                "$.faults",
+                f"'{name}' would be started again {count:,} times, more than {MOST_RESTARTS:,} (have fewer)",
+            )
+
+
+class _Things:
+    """What faults can happen to, by name."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.tiers = {name: plan.tier for group, plan in topology.nodes.items() for name in names_of(topology, group)}
+        self.links = link_names(topology)
+        self.external = topology.broker.url is not None
+
+    def known(self, target: FaultTarget) -> list[str]:
+        """Those of a kind, by which a slip of the pen may be mended."""
+        match target:
+            case "link":
+                return list(self.links)
+            case "site":
+                return [name for name, tier in self.tiers.items() if tier == "edge"]
+            case "broker":
+                return [name for name, tier in self.tiers.items() if tier != "device"]
+            case _:
+                return list(self.tiers)
+
+    def problems(self, path: str, kind: str, target: FaultTarget, name: str) -> Iterator[Problem]:
+        """Whether there is such a thing, and such a fault of it."""
+        if target == "machine":
+            return  # those of a lab are known once it is asked
+        known = self.known(target)
+        if name not in known and name in self.tiers:
+            wanted = "an edge" if target == "site" else "an edge or the cloud"
+            yield path, f"'{name}' is of tier {self.tiers[name]} (name {wanted})"
+        elif name not in known:
+            yield path, f"no {'link' if target == 'link' else 'node'} '{name}'{did_you_mean(name, known)}"
+        elif target == "node" and self.tiers[name] == "cloud" and kind in ("kill", "restart"):
+            yield path, "the cloud steers the run, which would end with it (pause it, or restart its broker)"
+        elif target == "broker" and self.external:
+            yield path, "broker.url names one of your own, which no run ends (remove one of the two)"
+
+
+def _check_fault(topology: Topology, things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
+    yield from _check_time(topology, path, fault)
+    if fault.trace is not None:
+        yield from _check_trace(things, path, fault)
+        return
+    yield from _check_length(path, fault.kind, fault.for_s)
+    found, choice = things_of(fault), " or ".join(_ARTICLE[each] for each in TARGETS[fault.kind])
+    if len(found) != 1:
+        named = " and ".join(_ARTICLE[target] for target, _ in found) or "nothing"
+        yield path, f"names {named} (name {choice})"
+        return
+    ((target, name),) = found
+    if target not in TARGETS[fault.kind]:
+        yield f"{path}.kind", f"'{fault.kind}' is for {choice}, not for {_ARTICLE[target]}"
+        return
+    yield from things.problems(f"{path}.{target}", fault.kind, target, name)
+    if things.tiers.get(name) == "cloud" and target == "node" and (fault.for_s or 0.0) > CLOUD_PAUSE_S:
+        yield f"{path}.for_s", f"the cloud may be paused for {CLOUD_PAUSE_S:g} s at most, not {fault.for_s:g} s"
+
+
+def _check_time(topology: Topology, path: str, fault: Fault) -> Iterator[Problem]:
+    given = [name for name in ("at_s", "when", "trace") if getattr(fault, name) is not None]
+    if len(given) != 1:
+        yield path, f"says {' and '.join(given) or 'no time'} (give one of at_s, when, trace)"
+        return
+    at_s, for_s, every_s = fault.at_s, fault.for_s, fault.every_s
+    if at_s is not None and at_s >= topology.duration_s:
+        yield f"{path}.at_s", f"{at_s:g} s is not within the run of {topology.duration_s:g} s"
+    elif at_s is not None and for_s is not None and fault.kind != "down" and at_s + for_s > topology.duration_s:
+        yield f"{path}.for_s", f"is over at {at_s + for_s:g} s, after the run of {topology.duration_s:g} s (shorten it)"
+    if fault.when is not None:
+        yield from _check_condition(topology, f"{path}.when", fault.when)
+    if every_s is not None:
+        if at_s is None:
+            yield f"{path}.every_s", "repeats a time (give at_s, or remove it)"
+        elif for_s is None:
+            yield f"{path}.every_s", "repeats what has an end (give for_s, or remove it)"
+        elif for_s >= every_s:
+            yield f"{path}.every_s", f"{every_s:g} s is over before the {for_s:g} s of each (lengthen it)"
+        elif (topology.duration_s - at_s) / every_s > MOST_FAULTS:
+            yield f"{path}.every_s", f"makes more than {MOST_FAULTS:,} faults (lengthen it)"
+
+
+def _check_length(path: str, kind: str, for_s: object) -> Iterator[Problem]:
+    lasting = LASTING[kind]  # type: ignore[index]
+    if lasting == "always" and for_s is None:
+        yield f"{path}.for_s", f"is missing: '{kind}' has an end"
+    if lasting == "never" and for_s is not None:
+        mend = " (remove it, or use restart)" if kind == "kill" else " (remove it)"
+        yield f"{path}.for_s", f"'{kind}' is for good{mend}"
+
+
+def _check_trace(things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
+    assert fault.trace is not None
+    if "node" not in TARGETS[fault.kind] or LASTING[fault.kind] != "always":
+        yield f"{path}.kind", f"'{fault.kind}' does not follow a trace (use pause or restart)"
+        return
+    for name in ("for_s", *(target for target, _ in things_of(fault))):
+        if getattr(fault, name) is not None:
+            yield f"{path}.{name}", "is what the trace says (remove one of the two)"
+    try:
+        absences = read_availability(fault.trace)
+    except TopologyError as error:
+        yield f"{path}.trace", str(error)
+        return
+    if len(absences) > MOST_FAULTS:
+        yield f"{path}.trace", f"{fault.trace}: tells of more than {MOST_FAULTS:,} absences (shorten it)"
+    for name in dict.fromkeys(away.node for away in absences):
+        if name in things.tiers and things.tiers[name] == "cloud":
+            yield f"{path}.trace", f"{fault.trace}: '{name}' is the cloud, which steers the run (remove its lines)"
+        elif name not in things.tiers:
+            yield f"{path}.trace", f"{fault.trace}: no node '{name}'{did_you_mean(name, things.tiers)}"
+
+
+def _check_condition(topology: Topology, path: str, when: When) -> Iterator[Problem]:
+    given = [name for name in ("round", "rollout", "decided") if getattr(when, name) is not None]
+    if len(given) != 1:
+        yield path, f"says {' and '.join(given) or 'no condition'} (give one of round, rollout, decided)"
+        return
+    workload = topology.workloads.get(when.workload)
+    if workload is None:
+        yield f"{path}.workload", f"no workload '{when.workload}'{did_you_mean(when.workload, topology.workloads)}"
+        return
+    federated = next((each for each in topology.federated if each.workload == when.workload), None)
+    if when.round is not None:
+        if federated is None:
+            yield f"{path}.round", f"'{when.workload}' has no federation (give federated, or another condition)"
+        elif federated.rounds is not None and when.round > federated.rounds:
+            yield f"{path}.round", f"there are {federated.rounds} rounds (lower it)"
+    if when.rollout is not None and when.rollout > len(workload.rollout):
+        yield f"{path}.rollout", f"'{when.workload}' has {len(workload.rollout)} roll-outs (add one, or lower it)"
+    if when.decided is not None:
+        load = workload.load
+        while isinstance(load, With) and load.workload in topology.workloads:
+            load = topology.workloads[load.workload].load
+        if isinstance(load, SingleStream | MultiStream | After):
+            kind = load.__struct_config__.tag
+            yield f"{path}.decided", f"how many samples a '{kind}' load has is known at the end only (use at_s)"
+
+
+def _check_chaos(topology: Topology, things: _Things, path: str, chaos: Chaos) -> Iterator[Problem]:
+    yield from _check_length(path, chaos.kind, chaos.for_s)
+    if chaos.for_s is not None and chaos.for_s[0] > chaos.for_s[1]:
+        yield f"{path}.for_s", f"[{chaos.for_s[0]:g}, {chaos.for_s[1]:g}] ends before it begins (swap the two)"
+    until_s = topology.duration_s if chaos.until_s is None else chaos.until_s
+    if until_s > topology.duration_s:
+        yield f"{path}.until_s", f"{until_s:g} s is not within the run of {topology.duration_s:g} s"
+    if chaos.from_s >= min(until_s, topology.duration_s):
+        yield f"{path}.from_s", f"nothing is left from {chaos.from_s:g} s on (lower it)"
+    allowed = [target for target in TARGETS[chaos.kind] if target in _FIELD]
+    found = targets_of(chaos)
+    if len(found) != 1 or found[0][0] not in allowed:
+        fields = [_FIELD[target] for target in allowed]
+        yield path, f"names {listed([_FIELD[target] for target, _ in found]) or 'nothing'} (give {' or '.join(fields)})"
+        return
+    ((target, names),) = found
+    before = 0
+    for place, name in enumerate(names):
+        singles = named_by(topology, target, name) or [name]
+        before += len(singles)
+        # Of a group that cannot be, one is enough to tell.
+        wrong = (each for single in singles for each in things.problems("", chaos.kind, target, single))
+        if (first := next(wrong, None)) is not None:
+            yield f"{path}.{_FIELD[target]}[{place}]", first[1]
+    expected = before * chaos.rate_per_h * max(0.0, until_s - chaos.from_s) / 3_600
+    if expected > MOST_FAULTS:
+        yield f"{path}.rate_per_h", f"makes some {expected:,.0f} faults, more than {MOST_FAULTS:,} (lower it)"

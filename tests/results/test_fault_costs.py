@@ -1,0 +1,194 @@
+"""What faults cost: worked out by hand on one bed and its ward."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+
+from edgebench.core.samples import SampleRecord
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import Death, FaultAsked, Faulted, FaultStep
+from edgebench.report.charts import latency_chart, with_faults
+from edgebench.report.faults_view import fault_tables, summary_lines
+from edgebench.results.figures import FaultFigures, Result
+from edgebench.topology.fault_model import FaultPlan, When
+from tests.results import factory
+from tests.results.factory import at_ms, lost, row
+
+RESTART = FaultPlan("restart", 1.0, for_s=1.0, node="ward-0", entry="faults[0]")
+
+
+def step(kind: FaultStep, ms: float, fault: int | None = 0, part: str = "ward-0", *nodes: str) -> Faulted:
+    return Faulted(None, kind, at_ms(ms), part, nodes or ("ward-0",), fault)
+
+
+def result(
+    plans: list[FaultPlan], steps: list[Faulted], rows: list[SampleRecord], qos: int = 1, **observed: Any
+) -> Result:
+    deployment = factory.deployment(factory.workload(qos=qos))
+    deployment = msgspec.structs.replace(deployment, faults=tuple(plans))
+    return factory.result(deployment, factory.observations(faults=steps, **observed), rows)
+
+
+def came(seq: int, due_ms: float, arrived_ms: float) -> SampleRecord:
+    return row(seq, due_ms, arrived_ns=at_ms(arrived_ms))
+
+
+ROWS = [
+    came(0, 500, 520),  # before
+    came(1, 990, 1_010),  # on its way
+    came(2, 1_500, 2_600),  # during, and late: more than 150 ms
+    came(3, 2_100, 2_620),  # after its end, before it has recovered
+    came(4, 2_650, 2_670),
+]
+KILLED = [step("kill", 1_020), step("start", 2_050)]
+
+
+def test_a_fault_says_when_it_happened_and_what_it_cost() -> None:
+    (figures,) = result([RESTART], KILLED, ROWS).faults
+    assert figures == FaultFigures(
+        kind="restart",
+        target="node",
+        name="ward-0",
+        asked_s=1.0,
+        at_s=1.02,
+        until_s=2.05,
+        devices=1,
+        recovery_s=0.55,
+        all_recovered_s=0.55,
+        samples=1,
+        late=2,
+        lost=0,
+        slowest_ms=1_100.0,
+        entry="faults[0]",
+    )
+
+
+def test_what_was_on_its_way_when_it_happened_counts_and_what_is_lost_after_the_recovery_does_not() -> None:
+    rows = [
+        came(9, 1_010, 1_030),
+        lost(10, 10),
+        lost(11, 900),
+        lost(12, 1_900),
+        *ROWS,
+        lost(13, 2_300),
+        lost(14, 3_900),
+    ]
+    found = result([RESTART], KILLED, rows)
+    (figures,) = found.faults
+    assert (figures.samples, figures.lost) == (4, 3)
+    # At QoS 1 a restart is to lose nothing.
+    assert any("5 of 11 samples were lost (none may be)" in reason for reason in found.verdict.reasons)
+
+
+def test_at_qos_0_what_a_fault_takes_is_no_reason_against_the_run_and_what_else_is_lost_is() -> None:
+    rows = [*ROWS, lost(11, 900), lost(12, 1_900)]
+    found = result([RESTART], KILLED, rows, qos=0)
+    assert found.verdict.valid
+    assert "death-risk: 2 of 7 samples were lost to faults, as was to be expected of them" in found.verdict.notes
+    found = result([RESTART], KILLED, [*rows, lost(13, 8_000)], qos=0)
+    assert found.verdict.reasons == ["death-risk: 1 of 8 samples was lost beside 2 that faults took (none may be)"]
+
+
+def test_what_is_taken_away_for_good_takes_all_that_has_to_pass_it() -> None:
+    plan = FaultPlan("kill", 1.0, node="bed-0")
+    dead = Death("device agent of bed-0", -9, at_ms(1_010), nodes=("bed-0",), expected=True)
+    steps = [step("kill", 1_000, 0, dead.part, "bed-0")]
+    # Two that it had counted died with it.
+    counted = {"bed-0": {"death-risk": Tally(scheduled=5, sent=5, decided=2)}}
+    closed = ["cloud", "ward-0"]
+    found = result([plan], steps, [ROWS[0], ROWS[1], lost(2, 995)], deaths=[dead], tallies=counted, closed=closed)
+    assert found.verdict.valid, found.verdict.reasons
+    assert "death-risk: 3 of 5 samples were lost to faults, as was to be expected of them" in found.verdict.notes
+    (figures,) = found.faults
+    assert (figures.until_s, figures.recovery_s, figures.lost) == (None, None, 1)
+
+
+def test_a_node_that_was_started_again_has_to_end_in_good_order() -> None:
+    dead = Death("ward-0", -9, at_ms(1_100), nodes=("ward-0",), expected=True, returns=True)
+    found = result([RESTART], KILLED, ROWS, deaths=[dead], closed=["cloud", "bed-0"])
+    assert found.verdict.reasons[0].startswith("ward-0 did not end in good order")
+    found = result([RESTART], KILLED[:1], ROWS, deaths=[dead], closed=["cloud", "bed-0"])
+    assert found.verdict.valid
+
+
+def test_a_fault_that_never_came_about_has_no_time() -> None:
+    waits = FaultPlan("kill", when=When("death-risk", decided=0.5), node="bed-0")
+    met = FaultPlan("kill", when=When("death-risk", decided=0.2), node="bed-0")
+    held = FaultPlan("down", 1.5, for_s=0.1, link="bed-0 -> ward-0")
+    found = result([waits, met, held], [step("kill", 700, 1)], ROWS, faults_asked=[FaultAsked(1, at_ms(650))])
+    assert [(each.asked_s, each.at_s) for each in found.faults] == [(None, None), (0.65, 0.7), (1.5, None)]
+    assert summary_lines(found) == ["1 of 3 faults happened"]
+
+
+def test_where_two_faults_take_the_same_thing_each_lasts_until_it_is_back() -> None:
+    plans = [
+        FaultPlan("down", 1.0, for_s=1.0, link="bed-0 -> ward-0"),
+        FaultPlan("down", 1.5, for_s=1.0, link="bed-0 -> ward-0"),
+    ]
+    link = "bed-0 -> ward-0"
+    steps = [Faulted(link, "down", at_ms(1_000), fault=0), Faulted(link, "up", at_ms(2_500), fault=1)]
+    first, second = result(plans, steps, ROWS).faults
+    assert (first.at_s, first.until_s) == (1.0, 2.5)
+    assert (second.asked_s, second.at_s, second.until_s) == (1.5, None, None)
+
+
+def test_cut_links_of_runs_before_faults_had_numbers_are_told() -> None:
+    plan = FaultPlan("down", 1.0, for_s=1.0, link="bed-0 -> ward-0")
+    steps = [Faulted(plan.link, "down", at_ms(1_001)), Faulted(plan.link, "up", at_ms(2_002))]
+    (figures,) = result([plan], steps, ROWS).faults
+    assert (figures.at_s, figures.until_s) == (1.001, 2.002)
+
+
+def test_a_device_that_stands_still_by_a_fault_slips_no_schedule() -> None:
+    late = [changed_slip(seq, due_ms=1_000 + 100 * seq, taken_ms=2_000) for seq in range(10)]
+    plan = FaultPlan("pause", 1.0, for_s=1.0, node="bed-0")
+    steps = [
+        step("pause", 990, 0, "device agent of bed-0", "bed-0"),
+        step("resume", 2_000, 0, "device agent of bed-0", "bed-0"),
+    ]
+    assert result([plan], steps, late).verdict.valid
+    assert result([], [], late).verdict.kinds == ["load"]
+
+
+def changed_slip(seq: int, due_ms: float, taken_ms: float) -> SampleRecord:
+    return row(seq, due_ms, (taken_ms - due_ms + 1, 3, 2, 4, 5), captured_ns=at_ms(taken_ms))
+
+
+def test_what_faults_cost_is_the_same_however_the_records_are_cut_up() -> None:
+    rows = [*ROWS, lost(11, 900), lost(12, 1_900), lost(13, 2_300)]
+    whole = result([RESTART], KILLED, rows).faults
+    deployment = msgspec.structs.replace(factory.deployment(factory.workload()), faults=(RESTART,))
+    observed = factory.observations(faults=KILLED)
+    for order in itertools.islice(itertools.permutations(rows), 0, 5_000, 1_000):
+        parts = [factory.folded(deployment, observed, *order[:3]), factory.folded(deployment, observed, *order[3:])]
+        parts[0].merge(parts[1])
+        assert [each.figures(observed) for each in parts[0].faults.faults] == whole
+
+
+def test_faults_are_marked_in_charts_over_time_and_stand_in_a_table() -> None:
+    deployment = msgspec.structs.replace(factory.deployment(factory.workload()), faults=(RESTART,))
+    observed = factory.observations(faults=KILLED)
+    found = factory.result(deployment, observed, ROWS)
+    timeline = factory.folded(deployment, observed, *ROWS).workloads["death-risk"].timeline
+    chart = latency_chart("death-risk", found, timeline)
+    assert chart is not None
+    marked = with_faults(chart, found.faults)
+    shapes = [(shape["type"], shape["x0"], shape["x1"]) for shape in marked["layout"]["shapes"]]
+    assert shapes[:2] == [("rect", 1.02, 2.05), ("line", 1.02, 1.02)]
+    assert marked["layout"]["annotations"][0]["text"] == "ward-0: restart"
+    assert with_faults(chart, []) is chart
+    table, rest = fault_tables(found)
+    assert table.rows == (("ward-0: restart", "1.00", "1.02", "2.05", "1", "0.55", "0.55", "1", "2", "0", "1,100.0"),)
+    assert rest.rows == ()
+    assert summary_lines(found) == ["1 of 1 fault happened; decisions came again within 0.55 s of the end of each"]
+
+
+@pytest.mark.parametrize(("qos", "valid"), [(0, True), (1, False)])
+def test_a_link_that_is_there_again_keeps_what_it_promises(qos: int, valid: bool) -> None:
+    plan = FaultPlan("down", 1.0, for_s=1.0, link="bed-0 -> ward-0")
+    steps = [Faulted(plan.link, "down", at_ms(1_000), fault=0), Faulted(plan.link, "up", at_ms(2_000), fault=0)]
+    assert result([plan], steps, [*ROWS, lost(9, 1_200)], qos=qos).verdict.valid is valid
