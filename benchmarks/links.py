@@ -74,8 +74,8 @@ def measured(rounds: int, quiet: Quiet) -> dict[str, Any]:
 
 
 def _compared(plan: LinkPlan, rounds: list[LinkMeasured]) -> dict[str, Any]:
-    latency_ms = [statistics.median(each.up_delay_ms for each in rounds)]
-    latency_ms.append(statistics.median(each.down_delay_ms for each in rounds))
+    latency_ms = [statistics.median(each.up_delays_ms[0] for each in rounds)]
+    latency_ms.append(statistics.median(each.down_delays_ms[0] for each in rounds))
     jitter_ms = [statistics.median(each.up_jitter_ms for each in rounds)]
     jitter_ms.append(statistics.median(each.down_jitter_ms for each in rounds))
     mbit_s = [_median([each.up_mbit_s for each in rounds]), _median([each.down_mbit_s for each in rounds])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgebench.clock import NS_PER_S
+from edgebench.core.links import delays_ms
 from edgebench.topology.deployment import Deployment, LinkPlan, WorkloadPlan
 from edgebench.topology.reach import Reach
 
@@ -24,8 +25,9 @@ class Expected(msgspec.Struct, frozen=True):
 
     fixed_s: latency and jitter of its links both ways, and how long a batch waits to be filled. s_per_byte: for each
     byte of a sample, on links with a rate, behind a sample of every other device that shares it. at_least_s: how long
-    a decision is of use. back_s: from the start of the streams, when what a fault has taken away is there again. cut_s:
-    likewise, by device, when something that all its decisions pass is taken away for good.
+    a decision is of use. back_s: from the start of the streams, when what a fault has taken away is there again, or a
+    link's own outage is over. cut_s: likewise, by device, when something that all its decisions pass is taken away for
+    good.
     """
 
     fixed_s: float = 0.0
@@ -78,6 +80,8 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
         for fault in deployment.faults
         if reach is not None and fault.at_s is not None and fault.for_s is not None and reach.devices(fault)
     ]
+    crossed = {link.name: link for way in ways.values() for link in way}
+    back_s += [_heard_again_s(link, deployment.duration_s) for link in crossed.values()]
     fixed_s = [sum(_round_trip_s(link) for link in way) for way in ways.values()]
     s_per_byte = [sum(_s_per_byte(link) * sharing[link.pipe] for link in way) for way in ways.values()]
     return Expected(
@@ -115,7 +119,18 @@ def _links_of(device: str, plan: WorkloadPlan, deployment: Deployment) -> list[L
 
 
 def _round_trip_s(link: LinkPlan) -> float:
-    return 2 * (link.latency_ms + link.jitter_ms) / 1e3
+    return 2 * max(link.latency_ms + link.jitter_ms, *delays_ms(link)) / 1e3
+
+
+def _heard_again_s(link: LinkPlan, duration_s: float) -> float:
+    """When TCP has sent again what was lost in the last outage: it doubles the time from one try to the next, so that
+    the first try after an outage may come as late again."""
+    last = [
+        (each.at_s + (0.0 if each.every_s is None else (duration_s - each.at_s) // each.every_s * each.every_s), each)
+        for each in link.outages
+        if each.at_s < duration_s
+    ]
+    return max((at_s + 2 * (each.for_s or 0.0) for at_s, each in last), default=0.0)
 
 
 def _s_per_byte(link: LinkPlan) -> float:

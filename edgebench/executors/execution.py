@@ -7,6 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from edgebench.executors.observed_links import ObservedLinks
 from edgebench.executors.orders import (
     AllEnded,
     AwaitBroker,
+    BeginLinks,
     Counted,
     Emulate,
     End,
@@ -58,6 +60,7 @@ from edgebench.fabric.slices import WATCHER, LiveState
 from edgebench.fabric.spool import Spool
 from edgebench.lab.messages import DEVICE_PORT
 from edgebench.topology.deployment import HERE, Deployment, LinkPlan, boards_at
+from edgebench.topology.link_traces import NO_TRACES, LinkTraces, for_relay
 from edgebench.topology.wording import listed
 
 Tell = Callable[[str], None]
@@ -77,7 +80,7 @@ _DOING = {
 class RunInputs:
     """What a run needs besides its plan.
 
-    broker_url: an external broker, login included. traces, retrain: see CloudSpec.
+    broker_url: an external broker, login included. traces, retrain: see CloudSpec. link_traces: that links name.
     sensors: the file of this machine's.
     """
 
@@ -89,6 +92,7 @@ class RunInputs:
     traces: dict[str, list[float]]
     retrain: bool = False
     sensors: Path | None = None
+    link_traces: LinkTraces = NO_TRACES
 
 
 class Execution:
@@ -117,6 +121,7 @@ class Execution:
         self._links = ObservedLinks(inputs.deployment, spool.write)
         self._started: list[Part] = []
         self._incarnation: Counter[str] = Counter()
+        self._to_begin: list[Part] = []
         self._sited: dict[str, Sited] = {}
         self._up: set[str] = set()
         self._over: set[str] = set()
@@ -168,7 +173,14 @@ class Execution:
         ns, once that is known.
         """
         assert self._supervisor is not None
-        self._supervisor.watch(on_live, on_streaming)
+        self._supervisor.watch(on_live, partial(self._begin_links, on_streaming))
+
+    def _begin_links(self, on_streaming: Callable[[int], None], start_ns: int) -> None:
+        """What varies by the time of the streams is told of their start, once."""
+        waiting, self._to_begin = self._to_begin, []
+        for part in waiting:
+            self._send(part, BeginLinks(part.name, start_ns))
+        on_streaming(start_ns)
 
     def inject(self, injection: Injection) -> None:
         """Bring a fault about, or to its end, now; the machine where that is writes it down. From any one thread.
@@ -250,7 +262,9 @@ class Execution:
                 deployment = self._inputs.deployment
                 shaped = (link for link in deployment.links.values() if link.shaped)
                 here = tuple(link for link in shaped if self._meets_at(link) == part.machine)
-                return StartRelay(part, here, deployment.seed)
+                if any(link.up_trace or link.down_trace or link.outages for link in here):
+                    self._to_begin.append(part)
+                return StartRelay(part, here, deployment.seed, for_relay(self._inputs.link_traces, here))
             case "cloud":
                 return StartCloud(part, self._cloud_spec(), self._watcher_token)
             case "edge" | "agent":

@@ -18,6 +18,7 @@ from edgebench.executors.faults import CutLink, Kill, MendLink, Pause, Resume
 from edgebench.executors.orders import (
     AllEnded,
     AwaitBroker,
+    BeginLinks,
     Counted,
     Emulate,
     End,
@@ -155,10 +156,8 @@ class ThisMachine:
                 self._await_broker(name)
             case Revoke(part=name, users=users):
                 self._brokers[name].revoke(*users)
-            case StartRelay():
-                self._start_relay(order)
-            case Emulate():
-                self._emulate(order)
+            case StartRelay() | Emulate() | BeginLinks():
+                self._on_relay(order)
             case StartCloud():
                 self._start_cloud(order)
             case StartNode():
@@ -209,8 +208,23 @@ class ThisMachine:
         self._note(Brokered(site_of(part), broker.kind, broker.version))
         self._told.put(Up(name, dict.fromkeys(part.offers, broker.port)))
 
+    def _on_relay(self, order: StartRelay | Emulate | BeginLinks) -> None:
+        match order:
+            case StartRelay():
+                self._start_relay(order)
+            case Emulate():
+                self._emulate(order)
+            case BeginLinks(part=name, at_ns=at_ns):
+                self._relays[name].begin(at_ns)
+
     def _start_relay(self, order: StartRelay) -> None:
-        relay = Relay.launch(order.links, seed=order.seed, log_dir=self._log_dir, listening=self._listening_at)
+        relay = Relay.launch(
+            order.links,
+            seed=order.seed,
+            log_dir=self._log_dir,
+            listening=self._listening_at,
+            traces=order.traces,
+        )
         self._relays[order.part.name] = relay
         self._runs(PartProcess(order.part, relay.process, relay.log))
 
@@ -347,6 +361,8 @@ class ThisMachine:
         relay = self._relays[name]
         counters = relay.stop()
         self._note(Hiccuped(name, relay.hiccups))
+        for each in relay.outages:
+            self._note(Faulted(each.link, each.step, each.at_ns))
         if counters:
             self._told.put(Counted(counters))
 

@@ -12,11 +12,11 @@ from typing import Protocol
 import msgspec
 
 from edgebench.clock import now_s
-from edgebench.core.clocks import Exchange
+from edgebench.core.clocks import Exchange, Offset
 from edgebench.errors import describe_error
 from edgebench.executors.assigning import boards_of
 from edgebench.executors.here import RECORDS
-from edgebench.executors.orders import Gone, Noted, Order, Report
+from edgebench.executors.orders import BeginLinks, Gone, Noted, Order, Report
 from edgebench.fabric.records import Brokered, Compared, Elsewhere, Entry
 from edgebench.lab.messages import LOST_S, LabError, MachineReport, ReportKind
 from edgebench.topology.deployment import HERE, Deployment
@@ -44,6 +44,9 @@ class Channel(Protocol):
 
     def reports(self, run_id: str, after: int, wait_s: float) -> Sequence[MachineReport]:
         """Those after this number; waits for one."""
+
+    def clock(self, machine: str) -> Offset | None:
+        """The lab's clock minus the machine's, now; None before they were compared."""
 
     def exchanges(self, machine: str, after_ns: int) -> Sequence[Exchange]:
         """Of its clock with the lab's, those that began after a moment of its clock."""
@@ -135,9 +138,17 @@ class JoinedMachine:
     def send(self, order: Order) -> None:
         """Lay it ready for the machine, and do not wait."""
         try:
+            if isinstance(order, BeginLinks):
+                order = self._by_its_clock(order)
             self._channel.send(self._run_id, self._name, encode_order(order))
         except LabError as error:
             self.lose(f"cannot be told anything: {error}")
+
+    def _by_its_clock(self, order: BeginLinks) -> BeginLinks:
+        ahead = self._channel.clock(self._name)
+        if ahead is None:
+            raise LabError("its clock was never compared")
+        return msgspec.structs.replace(order, at_ns=order.at_ns - ahead.offset_ns)
 
     def reports(self) -> Sequence[Report]:
         """See `Machine`."""

@@ -3,10 +3,11 @@ network beneath them, where they lead from one machine to another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from edgebench.core.links import delays_ms
 from edgebench.executors.plan import path_of
 from edgebench.fabric.paths import PathMeasured, PathWatched
 from edgebench.fabric.probing import LinkMeasured
@@ -29,8 +30,8 @@ class ObservedLinks:
         for name, figures in links.items():
             known = _known(
                 {
-                    "latency_ms": figures.up_delay_ms,
-                    "down_latency_ms": figures.down_delay_ms,
+                    **_named("latency", figures.up_delays_ms),
+                    **_named("down_latency", figures.down_delays_ms),
                     "jitter_ms": figures.up_jitter_ms,
                     "down_jitter_ms": figures.down_jitter_ms,
                     "up_mbit_s": figures.up_mbit_s,
@@ -43,8 +44,18 @@ class ObservedLinks:
     def counted(self, links: Mapping[str, LinkCounters]) -> None:
         """What has crossed them."""
         for name, count in links.items():
+            observed = self._observed[name]
+            lost = {
+                f"{way}_loss_percent": 100.0 * lost / packets
+                for way, packets, lost in (
+                    ("up", count.up_packets, count.up_lost),
+                    ("down", count.down_packets, count.down_lost),
+                )
+                if packets
+            }
             self._observed[name] = msgspec.structs.replace(
-                self._observed[name],
+                observed,
+                measured=observed.measured | lost,
                 up_bytes=count.up_bytes,
                 down_bytes=count.down_bytes,
                 up_messages=count.up_messages,
@@ -76,12 +87,18 @@ class ObservedLinks:
 
 def _asked_for(link: LinkPlan) -> LinkObserved:
     requested = {
-        "latency_ms": link.latency_ms,
+        **_named("latency", delays_ms(link)),
         "jitter_ms": link.jitter_ms,
         "up_mbit_s": link.up_mbit_s,
         "down_mbit_s": link.down_mbit_s,
+        "loss_percent": link.loss_percent or None,
     }
     return LinkObserved(link.name, _known(requested), {}, None, None, None, None)
+
+
+def _named(what: str, delays: Sequence[float]) -> dict[str, float]:
+    """p50, p90 and p99 by name."""
+    return dict(zip((f"{what}_ms", f"{what}_p90_ms", f"{what}_p99_ms"), delays, strict=True))
 
 
 def _known(figures: dict[str, float | None]) -> dict[str, float]:

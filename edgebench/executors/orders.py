@@ -14,6 +14,7 @@ from edgebench.fabric.probing import LinkMeasured
 from edgebench.fabric.records import Brokered, Faulted, Hiccuped, HostUsed, Used
 from edgebench.fabric.relay import LinkCounters, Route
 from edgebench.topology.deployment import Frozen, LinkPlan
+from edgebench.topology.link_traces import NO_TRACES, LinkTraces
 from edgebench.topology.model import BrokerKind
 
 
@@ -50,11 +51,12 @@ class Revoke(Frozen, frozen=True, tag="revoke"):
 
 
 class StartRelay(Frozen, frozen=True, tag="relay"):
-    """Start the relay that emulates these links, and do not wait for it."""
+    """Start the relay that emulates these links, and do not wait for it. traces: that they name."""
 
     part: Part
     links: tuple[LinkPlan, ...]
     seed: int
+    traces: LinkTraces = NO_TRACES
 
 
 class Emulate(Frozen, frozen=True, tag="emulate"):
@@ -65,6 +67,14 @@ class Emulate(Frozen, frozen=True, tag="emulate"):
 
     part: str
     routes: tuple[Route, ...]
+
+
+class BeginLinks(Frozen, frozen=True, tag="begin-links"):
+    """The streams begin at a time of the machine's clock: traces of rates, and outages, of a relay's links count from
+    then on."""
+
+    part: str
+    at_ns: int
 
 
 class StartCloud(Frozen, frozen=True, tag="cloud"):
@@ -121,6 +131,7 @@ Order = (
     | Revoke
     | StartRelay
     | Emulate
+    | BeginLinks
     | StartCloud
     | StartNode
     | ServePaths

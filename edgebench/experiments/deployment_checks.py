@@ -14,7 +14,7 @@ from edgebench.fabric.brokers.choice import choose
 from edgebench.federated.cohort import cloud_fraction, cohort_size
 from edgebench.tasks import names, task_named
 from edgebench.tasks.task import PROBABILISTIC, Loss, Task
-from edgebench.topology import check, profiles_of, refuse_unenforceable, resolve
+from edgebench.topology import check, link_traces_of, profiles_of, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment, FederatedPlan, WorkloadPlan
 from edgebench.topology.model import Natural, Topology
 from edgebench.topology.wording import one_line
@@ -30,8 +30,14 @@ def checked_deployment(topology: Topology, file: Path, executor: str) -> Deploym
     """
     check(topology, file, tasks=names())
     refuse_unenforceable(topology, file, executor=executor)
-    profiles = profiles_of(topology)
-    deployment = resolve(topology, run_id="validate", executor=executor, data=topology.data, profiles=profiles)
+    deployment = resolve(
+        topology,
+        run_id="validate",
+        executor=executor,
+        data=topology.data,
+        profiles=profiles_of(topology),
+        traces=link_traces_of(topology),
+    )
     check_deployment(deployment, file)
     check_model_files(deployment, file)
     return deployment

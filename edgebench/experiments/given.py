@@ -12,6 +12,7 @@ import msgspec
 from edgebench.errors import EdgebenchError
 from edgebench.results.rundir import DEPLOYMENT, OVERRIDES, PROFILES, TOPOLOGY, TRACES, write_json
 from edgebench.topology import load, profiles_of, topology_file
+from edgebench.topology.link_model import Link, traces_of
 from edgebench.topology.loading import names_a_file
 from edgebench.topology.model import NodeGroup, Topology, Trace
 from edgebench.topology.profile_files import written
@@ -52,20 +53,20 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
     workloads = dict(topology.workloads)
     for name, workload in topology.workloads.items():
         if isinstance(workload.load, Trace):
-            kept = f"{TRACES}/{name}.txt"
-            (run_dir / TRACES).mkdir(exist_ok=True)
-            shutil.copyfile(workload.load.file, run_dir / kept)
-            trace = msgspec.structs.replace(workload.load, file=kept)
+            trace = msgspec.structs.replace(workload.load, file=_kept(workload.load.file, run_dir, name))
             workloads[name] = msgspec.structs.replace(workload, load=trace)
     faults = list(topology.faults)
     for index, fault in enumerate(faults):
         if fault.trace is not None:
-            (run_dir / TRACES).mkdir(exist_ok=True)
-            kept_file = run_dir / _fault_trace(index)
-            shutil.copyfile(fault.trace, kept_file)
+            kept_file = run_dir / _kept(fault.trace, run_dir, _fault_trace(index))
             faults[index] = msgspec.structs.replace(fault, trace=str(kept_file))
-    nodes = _kept_profiles(run_dir, topology)
-    own = msgspec.structs.replace(topology, workloads=workloads, nodes=nodes, faults=tuple(faults))
+    own = msgspec.structs.replace(
+        topology,
+        workloads=workloads,
+        nodes=_kept_profiles(run_dir, topology),
+        links=tuple(_kept_link(index, link, run_dir) for index, link in enumerate(topology.links)),
+        faults=tuple(faults),
+    )
     earlier = list(given.overrides)
     if own.broker.url is not None:  # which may have a login in it
         earlier = [each for each in earlier if not each.removeprefix("$.").startswith("broker")]
@@ -88,34 +89,49 @@ def _kept_profiles(run_dir: Path, topology: Topology) -> dict[str, NodeGroup]:
     }
 
 
+def _kept_link(index: int, link: Link, run_dir: Path) -> Link:
+    kept = {field: _kept(file, run_dir, f"links-{index}.{field}") for field, file in traces_of(link).items()}
+    return msgspec.structs.replace(link, **kept)
+
+
+def _kept(file: str, run_dir: Path, name: str) -> str:
+    """Copy a trace, and call it what it is from then on, relative to the run directory."""
+    kept = f"{TRACES}/{name}.txt"
+    (run_dir / TRACES).mkdir(exist_ok=True)
+    shutil.copyfile(file, run_dir / kept)
+    return kept
+
+
 def _places(topology: Topology) -> Iterator[str]:
     """Overrides for what the topology would otherwise look for beside its file, and for its broker, without login."""
-
-    def override(path: str, value: str | dict[str, str]) -> str:
-        return f"{path}={msgspec.json.encode(value).decode()}"
-
     if topology.data is not None:
-        yield override("data", topology.data)
+        yield _override("data", topology.data)
     if topology.broker.url is not None:
-        yield override("broker", {"url": without_login(topology.broker.url)})
+        yield _override("broker", {"url": without_login(topology.broker.url)})
     for name, group in topology.nodes.items():
         if group.profile != HOST:
-            yield override(f"nodes.{name}.profile", group.profile)
+            yield _override(f"nodes.{name}.profile", group.profile)
     for name, workload in topology.workloads.items():
         if isinstance(workload.load, Trace):
-            yield override(f"workloads.{name}.load.file", workload.load.file)
+            yield _override(f"workloads.{name}.load.file", workload.load.file)
         if names_a_file(workload.model):
-            yield override(f"workloads.{name}.model.source", workload.model.source)
+            yield _override(f"workloads.{name}.model.source", workload.model.source)
+    for index, link in enumerate(topology.links):
+        yield from (_override(f"links[{index}].{field}", file) for field, file in traces_of(link).items())
     for index, federated in enumerate(topology.federated):
         if federated.app is not None:
-            yield override(f"federated[{index}].app", federated.app)
+            yield _override(f"federated[{index}].app", federated.app)
     traced = [index for index, fault in enumerate(topology.faults) if fault.trace is not None]
-    yield from (override(f"faults[{index}].trace", _fault_trace(index)) for index in traced)
+    yield from (_override(f"faults[{index}].trace", f"{TRACES}/{_fault_trace(index)}.txt") for index in traced)
 
 
 def _fault_trace(index: int) -> str:
-    """Where a run directory keeps the availability trace of a fault, relative to it."""
-    return f"{TRACES}/faults-{index}.txt"
+    """What a run directory calls the availability trace of a fault."""
+    return f"faults-{index}"
+
+
+def _override(path: str, value: str | dict[str, str]) -> str:
+    return f"{path}={msgspec.json.encode(value).decode()}"
 
 
 def _kept_overrides(path: Path) -> list[str]:

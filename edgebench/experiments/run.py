@@ -45,7 +45,7 @@ from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.figures import Result
 from edgebench.results.observations import Observations
 from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
-from edgebench.topology import profiles_of, read_trace, resolve
+from edgebench.topology import link_traces_of, profiles_of, read_trace, resolve
 from edgebench.topology.deployment import Deployment, as_placed
 from edgebench.topology.model import Broker, Topology, Trace
 from edgebench.topology.resolving import without_login
@@ -106,12 +106,14 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         allow_open_files(placed, file)
         run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
         kept = keep_given(run_dir, given, topology)
+        link_traces = link_traces_of(kept, run_dir)
         deployment = resolve(
             kept,
             run_id=run_dir.name,
             executor=options.executor,
             data=topology.data,
             profiles=profiles_of(kept, run_dir),
+            traces=link_traces,
         )
         deployment = as_placed(deployment, placed)
         progress = RunProgress(deployment, run_dir) if options.progress else Silent()
@@ -130,6 +132,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
             data=None if topology.data is None else Path(topology.data),
             broker_url=broker_url,
             traces=_traces(kept, run_dir),
+            link_traces=link_traces,
             retrain=options.retrain,
             sensors=_kept_sensors(options.sensors, run_dir),
         )

@@ -7,87 +7,19 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections import deque
-from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from edgebench.clock import now_ns
-from edgebench.core.links import WINDOW_NS, Lane, pending_bytes_bound, piece_bytes
+from edgebench.core.links import WINDOW_NS, Lane, latency_ns, pending_bytes_bound, piece_bytes
+from edgebench.core.tcp import connected_ns
+from edgebench.fabric.ends import End
+from edgebench.fabric.lossy import LossyFlow
 from edgebench.fabric.publish_counter import PublishCounter
-from edgebench.fabric.reactor import READ, WRITE, Reactor
+from edgebench.fabric.reactor import WRITE, Reactor
 
 _RECEIVE_BYTES = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
-
-
-class _End:
-    """One socket of a connection: what it has to write, and what it is watched for."""
-
-    def __init__(self, reactor: Reactor, sock: socket.socket, owner: RelayedConnection) -> None:
-        self.sock = sock
-        self.reading = False
-        self.finished = False
-        self.read: Callable[[], None] = lambda: None
-        self.written: Callable[[int], None] = lambda _size: None
-        self._reactor = reactor
-        self._owner = owner
-        self._unsent: deque[memoryview] = deque()
-        self._finishing = False
-        self._watched = 0
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def set_reading(self, reading: bool) -> None:
-        if reading != self.reading:
-            self.reading = reading
-            self._watch()
-
-    def write(self, data: bytes) -> None:
-        self._unsent.append(memoryview(data))
-        if len(self._unsent) == 1:
-            self._send()
-
-    def finish(self) -> None:
-        """No more will be written."""
-        self._finishing = True
-        if not self._unsent:
-            self._send()
-
-    def _ready(self, events: int) -> None:
-        if events & WRITE and self._watched & WRITE:
-            self._send()
-        if events & READ and self.reading:
-            self.read()
-
-    def _send(self) -> None:
-        try:
-            while self._unsent:
-                sent = self.sock.send(self._unsent[0])
-                if sent == len(self._unsent[0]):
-                    self._unsent.popleft()
-                else:
-                    self._unsent[0] = self._unsent[0][sent:]
-                self.written(sent)
-            if self._finishing:
-                self.sock.shutdown(socket.SHUT_WR)
-                self.finished = True
-        except BlockingIOError:
-            pass  # the rest goes when it is ready
-        except OSError:
-            self._owner.abort()
-            return
-        self._watch()
-        self._owner.close_if_finished()
-
-    def _watch(self) -> None:
-        wanted = (READ if self.reading else 0) | (WRITE if self._unsent else 0)
-        if wanted == self._watched:
-            return
-        self._watched = wanted
-        if wanted:
-            self._reactor.watch(self.sock, wanted, self._ready)
-        else:
-            self._reactor.unwatch(self.sock)
 
 
 class _Flow:
@@ -96,13 +28,13 @@ class _Flow:
     def __init__(
         self,
         reactor: Reactor,
-        source: _End,
-        sink: _End,
+        source: End,
+        sink: End,
         lanes: tuple[Lane, ...],
         owner: RelayedConnection,
         *,
         counted: bool,
-        mqtt: bool,
+        counter: PublishCounter | None,
     ) -> None:
         self._reactor = reactor
         self._source = source
@@ -110,7 +42,8 @@ class _Flow:
         self._lanes = lanes
         self._owner = owner
         self._counted = counted
-        self._counter = PublishCounter() if mqtt else None
+        self._counter = counter
+        self._leaves = False
         self._pending_bytes = 0
         self._hold_until_ns = 0
         self._ended = False
@@ -121,12 +54,23 @@ class _Flow:
     def reshaped(self) -> None:
         """Go by what the lanes are now."""
         self._piece_bytes = piece_bytes(self._lanes)
-        self._bound_bytes = pending_bytes_bound(self._lanes)
+        self._bound_bytes = 0 if self._leaves else pending_bytes_bound(self._lanes)
         self._receive_bytes = min(_RECEIVE_BYTES, self._bound_bytes // 2)
+
+    def leave(self) -> None:
+        """Read nothing more, and hand over once all that was read is written."""
+        self._leaves = True
+        self._bound_bytes = 0
+        self._source.set_reading(False)
+        self.resume()
 
     def resume(self) -> None:
         """Read, if nothing speaks against it."""
-        if self._owner.closed or self._ended or self._pending_bytes >= self._bound_bytes:
+        if self._owner.closed or self._ended:
+            return
+        if self._pending_bytes >= self._bound_bytes:
+            if self._leaves and not self._pending_bytes:
+                self._owner.hand_over(self)
             return
         if self._hold_until_ns > now_ns():
             self._reactor.call_at(self._hold_until_ns, self.resume)
@@ -184,6 +128,14 @@ class _Flow:
             self.resume()
 
 
+class _Way(NamedTuple):
+    source: End
+    sink: End
+    lanes: tuple[Lane, ...]
+    back: tuple[Lane, ...]
+    counter: PublishCounter | None
+
+
 class RelayedConnection:
     """A client's connection and its continuation to the target."""
 
@@ -197,17 +149,23 @@ class RelayedConnection:
         down: tuple[Lane, ...],
         counted: bool,
         mqtt: bool,
+        loses: bool,
     ) -> None:
+        """loses: by the law of TCP where packets get lost, whether or not any do; else by that of the lanes alone."""
         self.closed = False
         self._is_open = False
         self._reactor = reactor
         target = socket.socket(socket.AF_INET6 if ":" in target_address[0] else socket.AF_INET, socket.SOCK_STREAM)
-        self._client = _End(reactor, client, self)
-        self._target = _End(reactor, target, self)
-        self._up = _Flow(reactor, self._client, self._target, up, self, counted=counted, mqtt=mqtt)
-        self._down = _Flow(reactor, self._target, self._client, down, self, counted=counted, mqtt=mqtt)
+        self._client = End(reactor, client, self)
+        self._target = End(reactor, target, self)
+        self._counted = counted
+        self._ways = (
+            _Way(self._client, self._target, up, down, PublishCounter() if mqtt else None),
+            _Way(self._target, self._client, down, up, PublishCounter() if mqtt else None),
+        )
+        self._flows: list[_Flow | LossyFlow] = [self._flow(way, loses=loses) for way in self._ways]
         # TCP's own handshake takes a round trip, which the one that the kernel made on loopback did not.
-        self._open_ns = now_ns() + sum(lane.latency_ns for lane in up + down)
+        self._open_ns = connected_ns(up, down, now_ns()) if loses else now_ns() + latency_ns(up + down)
         try:
             target.connect(target_address)
         except BlockingIOError:
@@ -229,12 +187,29 @@ class RelayedConnection:
                 end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._close()
 
-    def reshaped(self) -> None:
-        """Its lanes are others now."""
-        for flow in (self._up, self._down):
+    def reshaped(self, *, loses: bool) -> None:
+        """Its lanes are others now. loses: from now on, as above; it stays so."""
+        if self.closed:
+            return
+        for flow in self._flows:
             flow.reshaped()
         if self._is_open:
             self._open()
+        for flow in tuple(self._flows) if loses else ():
+            if isinstance(flow, _Flow):
+                flow.leave()
+
+    def hand_over(self, flow: _Flow) -> None:
+        """A flow has nothing under way any more: the law of TCP goes on with its bytes."""
+        place = self._flows.index(flow)
+        self._flows[place] = self._flow(self._ways[place], loses=True)
+        if self._is_open:
+            self._flows[place].resume()
+
+    def _flow(self, way: _Way, *, loses: bool) -> _Flow | LossyFlow:
+        if loses:
+            return LossyFlow(self._reactor, *way, owner=self, counted=self._counted)
+        return _Flow(self._reactor, way.source, way.sink, way.lanes, self, counted=self._counted, counter=way.counter)
 
     def _connected(self, _events: int) -> None:
         self._reactor.unwatch(self._target.sock)
@@ -245,8 +220,8 @@ class RelayedConnection:
 
     def _open(self) -> None:
         self._is_open = True
-        self._up.resume()
-        self._down.resume()
+        for flow in self._flows:
+            flow.resume()
 
     def _close(self) -> None:
         if not self.closed:

@@ -19,9 +19,10 @@ from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import addresses_of
 from edgebench.fabric.listening import LOOPBACK, ON_LOOPBACK, Listening
 from edgebench.fabric.records import Hiccup
-from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
+from edgebench.fabric.relay import Counters, LinkCounters, OutageStep, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
-from edgebench.topology.model import LinkChange
+from edgebench.topology.link_model import LinkChange
+from edgebench.topology.link_traces import NO_TRACES, LinkTraces
 
 _ANSWER_S = 20.0
 _STOP_S = 5.0
@@ -32,21 +33,36 @@ class Relay:
     """The running relay process. It dies with the thread that starts it, even where that one is killed."""
 
     def __init__(
-        self, links: tuple[LinkPlan, ...], seed: int, child: ChildProcess, log: Path, listening: Listening
+        self,
+        links: tuple[LinkPlan, ...],
+        traces: LinkTraces,
+        seed: int,
+        child: ChildProcess,
+        log: Path,
+        listening: Listening,
     ) -> None:
         self.links = links
+        self._traces = traces
         self._seed = seed
         self._listening = listening
         self._child = child
         self.log = log
         self.hiccups: list[Hiccup] = []
+        self.outages: list[OutageStep] = []
         self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
 
     @staticmethod
-    def start(links: Iterable[LinkPlan], routes: Iterable[Route], *, seed: int, log_dir: Path) -> Relay:
+    def start(
+        links: Iterable[LinkPlan],
+        routes: Iterable[Route],
+        *,
+        seed: int,
+        log_dir: Path,
+        traces: LinkTraces = NO_TRACES,
+    ) -> Relay:
         """`launch`, and `listen`."""
-        relay = Relay.launch(links, seed=seed, log_dir=log_dir)
+        relay = Relay.launch(links, seed=seed, log_dir=log_dir, traces=traces)
         try:
             relay.listen(routes)
         except BaseException:
@@ -55,9 +71,16 @@ class Relay:
         return relay
 
     @staticmethod
-    def launch(links: Iterable[LinkPlan], *, seed: int, log_dir: Path, listening: Listening = ON_LOOPBACK) -> Relay:
+    def launch(
+        links: Iterable[LinkPlan],
+        *,
+        seed: int,
+        log_dir: Path,
+        listening: Listening = ON_LOOPBACK,
+        traces: LinkTraces = NO_TRACES,
+    ) -> Relay:
         """Start the process, and do not wait for it. Its log is `relay.log`. listening: where it does, for all but
-        probes."""
+        probes. traces: that links name."""
         log = log_dir / "relay.log"
         with log.open("wb") as stderr:
             child = ChildProcess(
@@ -67,14 +90,14 @@ class Relay:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
-        return Relay(tuple(links), seed, child, log, listening)
+        return Relay(tuple(links), traces, seed, child, log, listening)
 
     def listen(self, routes: Iterable[Route]) -> None:
         """Emulate the links and listen for these routes, once; returns when it does. Hosts of routes may be names.
 
         Raises FabricError when the relay does not come up or a host is unknown.
         """
-        spec = RelaySpec(self._seed, self.links, tuple(map(_resolved, routes)), self._listening)
+        spec = RelaySpec(self._seed, self.links, tuple(map(_resolved, routes)), self._listening, self._traces)
         check_spec(spec)
         self._ports.update(self._ask(spec, Ports).ports)
 
@@ -116,6 +139,10 @@ class Relay:
         """Let connections pass again, and as it was planned."""
         self._ask(RelayCommand("up", link=link), Counters)
 
+    def begin(self, at_ns: int) -> None:
+        """Traces of rates, and outages, begin at this time of this machine's clock; until then rates are the means."""
+        self._ask(RelayCommand("begin", at_ns=at_ns), Counters)
+
     def stop(self) -> dict[str, LinkCounters] | None:
         """End the relay and all its connections; the final counters, or None where it was dead already."""
         final = None
@@ -149,6 +176,7 @@ class Relay:
         answered = msgspec.json.decode(line, type=answer)
         if isinstance(answered, Counters):
             self.hiccups += answered.hiccups
+            self.outages += answered.outages
         return answered
 
     def _last_words(self) -> str:
@@ -158,10 +186,10 @@ class Relay:
 
 def check_spec(spec: RelaySpec) -> None:
     """Raise FabricError where a route crosses no link or an unknown one, or links of one pipe differ in their rates."""
-    rates: dict[str, LinkPlan] = {}
+    firsts: dict[str, LinkPlan] = {}
     for link in spec.links:
-        first = rates.setdefault(link.pipe, link)
-        if (first.up_mbit_s, first.down_mbit_s) != (link.up_mbit_s, link.down_mbit_s):
+        first = firsts.setdefault(link.pipe, link)
+        if _rates_of(first) != _rates_of(link):
             raise FabricError(
                 f"links {first.name!r} and {link.name!r} share pipe {link.pipe!r} but differ in their rates"
             )
@@ -172,6 +200,10 @@ def check_spec(spec: RelaySpec) -> None:
         for name in route.via:
             if name not in names:
                 raise FabricError(f"route {route.name!r}: no link {name!r} in the relay")
+
+
+def _rates_of(link: LinkPlan) -> tuple[float | None, float | None, str | None, str | None]:
+    return link.up_mbit_s, link.down_mbit_s, link.up_trace, link.down_trace
 
 
 def _resolved(route: Route) -> Route:

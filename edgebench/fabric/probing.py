@@ -15,7 +15,7 @@ from contextlib import ExitStack
 import msgspec
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns
-from edgebench.core.links import WINDOW_NS, mbit_s
+from edgebench.core.links import WINDOW_NS, deviation_at, mbit_s
 from edgebench.errors import FabricError
 from edgebench.fabric.links import Relay
 from edgebench.fabric.reactor import READ, WRITE, Reactor
@@ -45,15 +45,15 @@ Span = tuple[int, int]
 
 
 class LinkMeasured(msgspec.Struct, frozen=True):
-    """What a link does.
+    """What a link does, but for losing packets.
 
-    Delays: median one-way times of a few bytes. Jitter: half the width of a uniform distribution with the delays'
-    interquartile range. Rates: of TCP payload; None where the link is unlimited, and none was measured.
+    Delays: p50, p90 and p99 of the one-way times of a few bytes. Jitter: that of the link's distribution with the
+    delays' interquartile range. Rates: of TCP payload; None where the link is unlimited, and none was measured.
     steady: False where the machine was too busy for undisturbed figures, so that these say more of it than of the link.
     """
 
-    up_delay_ms: float
-    down_delay_ms: float
+    up_delays_ms: tuple[float, float, float]
+    down_delays_ms: tuple[float, float, float]
     up_jitter_ms: float
     down_jitter_ms: float
     up_mbit_s: float | None
@@ -97,9 +97,11 @@ def probe(relay: Relay) -> dict[str, LinkMeasured]:
 
 def sample(links: Sequence[LinkPlan]) -> tuple[LinkPlan, ...]:
     """The links to measure: two of each shape (latency, jitter, rates), of two pipes where there are two."""
-    chosen: dict[tuple[float, float, float | None, float | None], list[LinkPlan]] = {}
+    chosen: dict[tuple[object, ...], list[LinkPlan]] = {}
     for link in links:
-        same = chosen.setdefault((link.latency_ms, link.jitter_ms, link.up_mbit_s, link.down_mbit_s), [])
+        delays = (link.latency_ms, link.jitter_ms, link.jitter, link.delay_trace)
+        rates = (link.up_mbit_s, link.down_mbit_s, link.up_trace, link.down_trace)
+        same = chosen.setdefault(delays + rates, [])
         if len(same) < _PER_SHAPE:
             same.append(link)
         elif link.pipe not in {other.pipe for other in same} and same[0].pipe == same[-1].pipe:
@@ -147,11 +149,12 @@ def undisturbed(flights: Sequence[Span], stalls: Sequence[Span]) -> list[Span]:
     ]
 
 
-def delay_and_jitter(flights: Sequence[Span], own_ns: float) -> tuple[float, float]:
-    """Median delay, less the stamp's own transmission time, and jitter (see LinkMeasured), both in ms."""
+def delays_and_spread(flights: Sequence[Span], own_ns: float) -> tuple[tuple[float, float, float], float]:
+    """Delays (see LinkMeasured), less the stamp's own transmission time, and their interquartile range, all in ms."""
     delays_ns = [received_ns - sent_ns for sent_ns, received_ns in flights]
-    low, middle, high = statistics.quantiles(delays_ns, n=4, method="inclusive")
-    return (middle - own_ns) / NS_PER_MS, (high - low) / NS_PER_MS
+    parts = statistics.quantiles(delays_ns, n=100, method="inclusive")
+    p50, p90, p99 = ((parts[place] - own_ns) / NS_PER_MS for place in (49, 89, 98))
+    return (p50, p90, p99), (parts[74] - parts[24]) / NS_PER_MS
 
 
 def slopes_mbit_s(points: Sequence[Span], stalls: Sequence[Span]) -> list[float]:
@@ -292,13 +295,16 @@ class _Probe:
             clean if len(clean := undisturbed(end.flights, stalls)) >= _MIN_STAMPS // 2 else end.flights
             for end in (self.parent, self.child)
         )
-        up_delay_ms, up_jitter_ms = delay_and_jitter(up_flights, _stamp_ns(self.plan.up_mbit_s))
-        down_delay_ms, down_jitter_ms = delay_and_jitter(down_flights, _stamp_ns(self.plan.down_mbit_s))
+        up_delays_ms, up_spread_ms = delays_and_spread(up_flights, _stamp_ns(self.plan.up_mbit_s))
+        down_delays_ms, down_spread_ms = delays_and_spread(down_flights, _stamp_ns(self.plan.down_mbit_s))
+        plan = self.plan
+        quartiles = (deviation_at(plan.jitter, share) for share in (0.75, 0.25))
+        spread = 1.0 if plan.delay_trace else next(quartiles) - next(quartiles)
         return LinkMeasured(
-            up_delay_ms=up_delay_ms,
-            down_delay_ms=down_delay_ms,
-            up_jitter_ms=up_jitter_ms,
-            down_jitter_ms=down_jitter_ms,
+            up_delays_ms=up_delays_ms,
+            down_delays_ms=down_delays_ms,
+            up_jitter_ms=up_spread_ms / spread,
+            down_jitter_ms=down_spread_ms / spread,
             up_mbit_s=_rate(self.parent.points, stalls),
             down_mbit_s=_rate(self.child.points, stalls),
             steady=self.delays_are_steady(stalls) and self.rates_are_steady(stalls),

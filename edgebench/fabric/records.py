@@ -83,10 +83,12 @@ class Closed(msgspec.Struct, frozen=True, tag="closed"):
 
 
 class LinkObserved(msgspec.Struct, frozen=True):
-    """A link after a run. requested and measured, of what is emulated: latency_ms, jitter_ms, up_mbit_s, down_mbit_s
-    (absent: unlimited, or not measured). steady: False where the machine was too busy to measure it undisturbed. Bytes
-    are counted where the link is emulated, messages are MQTT PUBLISH packets. real: of the network between two machines
-    beneath it, before the run: latency_ms, up_mbit_s, down_mbit_s; during it: latency_during_ms (the median),
+    """A link after a run. requested and measured, of what is emulated: latency_ms (the median), latency_p90_ms,
+    latency_p99_ms, jitter_ms, up_mbit_s, down_mbit_s (absent: unlimited, or not measured), loss_percent; measured
+    delays are those up, those down are down_latency_ms and so on, and losses, counted over the run, up_loss_percent and
+    down_loss_percent. steady: False where the machine was too busy to measure it undisturbed. Bytes are counted where
+    the link is emulated, messages are MQTT PUBLISH packets. real: of the network between two machines beneath it,
+    before the run: latency_ms, up_mbit_s, down_mbit_s; during it: latency_during_ms (the median),
     most_latency_during_ms."""
 
     name: str
@@ -245,8 +247,9 @@ class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
     calibration: Calibration
 
 
-FaultStep = Literal["down", "up", "kill", "start", "pause", "resume"]
-"""What happens to a link (it is cut, and mended again) or a part (killed, started again; stood still, and going on)."""
+FaultStep = Literal["down", "up", "kill", "start", "pause", "resume", "silent", "again", "reset"]
+"""What happens to a link (it is cut, and mended again) or a part (killed, started again; stood still, and going on); or
+what a link does by itself: it falls silent, carries again, has its connections broken."""
 
 
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):

@@ -20,9 +20,18 @@ from typing import Literal
 
 import msgspec
 
-from edgebench.clock import NS_PER_MS
-from edgebench.core.links import Lane, Pipe, jitter_draws
-from edgebench.errors import FabricError
+from edgebench.clock import NS_PER_MS, now_ns
+from edgebench.core.links import (
+    Lane,
+    Losses,
+    Outages,
+    Pipe,
+    TracePipe,
+    begins,
+    jitter_draws,
+    loss_draws,
+    trace_draws,
+)
 from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
@@ -30,7 +39,8 @@ from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 from edgebench.fabric.reactor import READ, Reactor
 from edgebench.fabric.records import Hiccup
 from edgebench.topology.deployment import LinkPlan
-from edgebench.topology.model import LinkChange
+from edgebench.topology.link_model import LinkChange
+from edgebench.topology.link_traces import NO_TRACES, LinkTraces
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,22 +60,25 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RelaySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to emulate. All links that name one pipe have the same rates. listening: where routes begin that are no
-    probes; those begin on loopback."""
+    probes; those begin on loopback. traces: that the links name."""
 
     seed: int
     links: tuple[LinkPlan, ...]
     routes: tuple[Route, ...]
     listening: Listening = ON_LOOPBACK
+    traces: LinkTraces = NO_TRACES
 
 
 class RelayCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line on stdin. `open` adds routes while the relay runs; `down` cuts a link and refuses connections across it
-    until `up`; `degrade` makes it another one until `up`; `stop` answers with the final counters and ends."""
+    until `up`; `degrade` makes it another one until `up`; `begin` says when traces of rates, and outages, do; `stop`
+    answers with the final counters and ends."""
 
-    cmd: Literal["counters", "open", "down", "degrade", "up", "stop"]
+    cmd: Literal["counters", "open", "down", "degrade", "up", "begin", "stop"]
     routes: tuple[Route, ...] = ()
     link: str = ""
     change: LinkChange = LinkChange()
+    at_ns: int = 0
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -75,20 +88,34 @@ class Ports(msgspec.Struct, frozen=True):
 
 
 class LinkCounters(msgspec.Struct, frozen=True):
-    """What has crossed a link: TCP payload bytes, connections, MQTT PUBLISH packets (None: some could not be seen)."""
+    """What has crossed a link: TCP payload bytes, connections, MQTT PUBLISH packets (None: some could not be seen); and
+    where packets may get lost, how many came by outside of outages, and how many of them were lost."""
 
     up_bytes: int
     down_bytes: int
     up_messages: int | None
     down_messages: int | None
     connections: int
+    up_packets: int = 0
+    up_lost: int = 0
+    down_packets: int = 0
+    down_lost: int = 0
+
+
+class OutageStep(msgspec.Struct, frozen=True):
+    """A link fell `silent`, had its connections broken (`reset`), or carries `again`."""
+
+    link: str
+    step: Literal["silent", "reset", "again"]
+    at_ns: int
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """By link name; and the hiccups of the relay since it was asked before."""
+    """By link name; and the hiccups of the relay, and the outages of links, since it was asked before."""
 
     links: dict[str, LinkCounters]
     hiccups: list[Hiccup]
+    outages: list[OutageStep]
 
 
 class _Link:
@@ -100,19 +127,39 @@ class _Link:
         self.is_cut = False
         self.open: weakref.WeakSet[RelayedConnection] = weakref.WeakSet()
 
+    @property
+    def lanes(self) -> tuple[Lane, Lane]:
+        return self.up, self.down
+
+    @property
+    def loses(self) -> bool:
+        """Whether packets may get lost."""
+        return self.up.losses is not None
+
     def reshaped(self) -> None:
         """Let its connections know."""
         for connection in list(self.open):
-            connection.reshaped()
+            connection.reshaped(loses=self.loses)
+
+    def reset(self) -> None:
+        """Break its connections."""
+        for connection in list(self.open):
+            if not connection.closed:
+                connection.abort()
 
     def counters(self) -> LinkCounters:
         opaque = self.up.opaque
+        up, down = self.up.losses or Losses(iter(())), self.down.losses or Losses(iter(()))
         return LinkCounters(
             up_bytes=self.up.bytes,
             down_bytes=self.down.bytes,
             up_messages=None if opaque else self.up.messages,
             down_messages=None if opaque else self.down.messages,
             connections=self.connections,
+            up_packets=up.packets,
+            up_lost=up.lost,
+            down_packets=down.packets,
+            down_lost=down.lost,
         )
 
 
@@ -121,17 +168,22 @@ class _RelayProcess:
         self.reactor = Reactor()
         self._hiccups = HiccupMeter()
         self._seed = spec.seed
+        self._traces = spec.traces
+        self._began_ns: int | None = None
+        self._outages: list[OutageStep] = []
         self._turns = itertools.count(1)
         self._links: dict[str, _Link] = {}
         self._free, self._free_for_probes = FreePorts(spec.listening), FreePorts(ON_LOOPBACK)
         pipes: dict[str, tuple[Pipe, Pipe]] = {}
         for plan in spec.links:
-            up, down = pipes.setdefault(plan.pipe, (Pipe(plan.up_mbit_s), Pipe(plan.down_mbit_s)))
-            if (up.rate_mbit_s, down.rate_mbit_s) != (plan.up_mbit_s, plan.down_mbit_s):
-                raise FabricError(f"link {plan.name}: other rates than the rest of pipe {plan.pipe}")
-            self._links[plan.name] = _Link(
-                plan, Lane(up, *_shape_of(plan, spec.seed, "up")), Lane(down, *_shape_of(plan, spec.seed, "down"))
+            if plan.pipe not in pipes:
+                pipes[plan.pipe] = self._pipes(plan)
+            lanes = (
+                Lane(pipe, *self._shape_of(plan, way))
+                for pipe, way in zip(pipes[plan.pipe], ("up", "down"), strict=True)
             )
+            link = self._links[plan.name] = _Link(plan, *lanes)
+            self._set_losses(link, plan)
 
     def open(self, routes: tuple[Route, ...]) -> Ports:
         """Listen for each route."""
@@ -150,9 +202,7 @@ class _RelayProcess:
         """Break all connections across a link, and let no new ones pass."""
         link = self._links[name]
         link.is_cut = True
-        for connection in list(link.open):
-            if not connection.closed:
-                connection.abort()
+        link.reset()
 
     def degrade(self, name: str, change: LinkChange) -> None:
         """Make a link what a change says, and its pipe, for all that share it."""
@@ -168,6 +218,18 @@ class _RelayProcess:
         self._shape(link, link.plan)
         self._set_rates(link.plan.pipe, link.plan)
 
+    def begin(self, at_ns: int) -> None:
+        """The time of traces of rates, and of outages, is 0 then."""
+        self._began_ns = at_ns
+        for link in self._links.values():
+            for lane in link.lanes:
+                if isinstance(lane.pipe, TracePipe):
+                    lane.pipe.begin(at_ns)
+                if lane.losses is not None:
+                    lane.losses.outages = Outages(link.plan.outages, at_ns)
+            if link.plan.outages:
+                self._await_outage(link, begins(link.plan.outages, at_ns))
+
     def run(self) -> None:
         """Serve until told to stop."""
         self._hiccups.start()
@@ -177,16 +239,60 @@ class _RelayProcess:
             self._hiccups.end()
 
     def counters(self) -> Counters:
-        return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take())
+        outages, self._outages = self._outages, []
+        return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take(), outages)
 
     def _shape(self, link: _Link, plan: LinkPlan) -> None:
         turn = str(next(self._turns))
-        link.up.reshape(*_shape_of(plan, self._seed, "up", turn))
-        link.down.reshape(*_shape_of(plan, self._seed, "down", turn))
+        link.up.reshape(*self._shape_of(plan, "up", turn))
+        link.down.reshape(*self._shape_of(plan, "down", turn))
+        self._set_losses(link, plan, turn)
         link.reshaped()
 
+    def _shape_of(self, plan: LinkPlan, way: str, *turn: str) -> tuple[int, int, Iterator[float]]:
+        """Latency and jitter of a lane in ns, and the draws of the latter."""
+        latency_ns, purpose = round(plan.latency_ms * NS_PER_MS), (plan.name, way, *turn)
+        if plan.delay_trace is not None:
+            delays_ms = self._traces.delays[plan.delay_trace]
+            return latency_ns, NS_PER_MS, trace_draws(delays_ms, plan.latency_ms, self._seed, *purpose)
+        return latency_ns, round(plan.jitter_ms * NS_PER_MS), jitter_draws(plan.jitter, self._seed, *purpose)
+
+    def _set_losses(self, link: _Link, plan: LinkPlan, *turn: str) -> None:
+        for lane, way in zip(link.lanes, ("up", "down"), strict=True):
+            before = lane.losses
+            if before is None and not plan.loses:
+                continue
+            # Where packets were lost once, the law of TCP goes on, and the counters do.
+            losses = lane.losses = Losses(loss_draws(plan.loss_percent, self._seed, plan.name, way, *turn))
+            if before is not None:
+                losses.packets, losses.lost, losses.outages = before.packets, before.lost, before.outages
+
+    def _pipes(self, plan: LinkPlan) -> tuple[Pipe, Pipe]:
+        def pipe(rate_mbit_s: float | None, trace: str | None) -> Pipe:
+            return Pipe(rate_mbit_s) if trace is None else TracePipe(self._traces.rates[trace], self._began_ns)
+
+        return pipe(plan.up_mbit_s, plan.up_trace), pipe(plan.down_mbit_s, plan.down_trace)
+
+    def _await_outage(self, link: _Link, coming: Iterator[tuple[int, int, bool]]) -> None:
+        outage = next(coming, None)
+        if outage is not None:
+            self.reactor.call_at(outage[0], partial(self._break, link, outage, coming))
+
+    def _break(self, link: _Link, outage: tuple[int, int, bool], coming: Iterator[tuple[int, int, bool]]) -> None:
+        _, for_ns, reset = outage
+        at_ns = now_ns()
+        if reset:
+            link.reset()
+        self._outages.append(OutageStep(link.plan.name, "silent" if for_ns else "reset", at_ns))
+        if for_ns:
+            self.reactor.call_at(at_ns + for_ns, partial(self._mend, link))
+        self._await_outage(link, coming)
+
+    def _mend(self, link: _Link) -> None:
+        self._outages.append(OutageStep(link.plan.name, "again", now_ns()))
+
     def _set_rates(self, pipe: str, plan: LinkPlan) -> None:
-        up, down = Pipe(plan.up_mbit_s), Pipe(plan.down_mbit_s)
+        up, down = self._pipes(plan)
         for link in self._links.values():
             if link.plan.pipe == pipe:
                 link.up.leave_by(up)
@@ -212,15 +318,10 @@ class _RelayProcess:
             down=tuple(link.down for link in reversed(links)),
             counted=not route.probe,
             mqtt=route.protocol == "mqtt",
+            loses=not route.probe and any(link.loses for link in links),
         )
         for link in links:
             link.open.add(connection)
-
-
-def _shape_of(plan: LinkPlan, seed: int, direction: str, *turn: str) -> tuple[int, int, Iterator[float]]:
-    """Latency and jitter of a lane in ns, and the draws of the latter."""
-    draws = jitter_draws(plan.jitter, seed, plan.name, direction, *turn)
-    return round(plan.latency_ms * NS_PER_MS), round(plan.jitter_ms * NS_PER_MS), draws
 
 
 class _Stdin:
@@ -264,6 +365,8 @@ def _obey(relay: _RelayProcess, stdin: _Stdin, _events: int) -> None:
                     relay.degrade(command.link, command.change)
                 case "up":
                     relay.mend(command.link)
+                case "begin":
+                    relay.begin(command.at_ns)
             _answer(relay.counters())
         if command.cmd == "stop":
             relay.reactor.stop()

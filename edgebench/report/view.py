@@ -184,19 +184,22 @@ def hop_table(result: Result) -> Table:
 def link_tables(result: Result) -> tuple[Table, Table]:
     """The first links, and the rest."""
     between = any(link.real for link in result.links.values())
+    lossy = any("loss_percent" in link.requested for link in result.links.values())
     columns = (
         "Link",
-        "Latency ms",
+        "Latency ms: p50",
+        "p99",
         "Jitter ms",
         "Up Mbit/s",
         "Down Mbit/s",
+        *(("Lost %",) if lossy else ()),
         *(("Network beneath: ms", "during the run", "Up Mbit/s", "Down Mbit/s") if between else ()),
         "Up",
         "Down",
         "Messages up",
         "Messages down",
     )
-    rows = tuple(_link(name, link, between) for name, link in result.links.items())
+    rows = tuple(_link(name, link, between=between, lossy=lossy) for name, link in result.links.items())
     return Table(columns, rows[:ROWS_SHOWN]), Table(columns, rows[ROWS_SHOWN:])
 
 
@@ -243,13 +246,14 @@ def _pair(hops: Hops, hop: str) -> str:
     return f"{ms(spread.p50, 2)} / {ms(spread.p99, 2)}{bound}"
 
 
-def _link(name: str, link: LinkFigures, between: bool) -> tuple[str, ...]:
-    """between: whether any link leads from one machine to another."""
-    keys = ("latency_ms", "jitter_ms", "up_mbit_s", "down_mbit_s")
+def _link(name: str, link: LinkFigures, *, between: bool, lossy: bool) -> tuple[str, ...]:
+    """between: whether any link leads from one machine to another. lossy: whether any loses packets."""
+    keys = ("latency_ms", "latency_p99_ms", "jitter_ms", "up_mbit_s", "down_mbit_s")
     real = ("latency_ms", "latency_during_ms", "up_mbit_s", "down_mbit_s") if between else ()
     return (
         name,
         *(_asked_and_found(link, key) for key in keys),
+        *((_lost(link),) if lossy else ()),
         *(number(link.real.get(key), 2) for key in real),
         size(link.up_bytes),
         size(link.down_bytes),
@@ -264,6 +268,14 @@ def _asked_and_found(link: LinkFigures, key: str) -> str:
         return NONE
     left = "any" if asked is None else f"{asked:g}"
     return f"{left} → {NONE if found is None else f'{found:.2f}' if found < 99.95 else f'{found:.0f}'}"
+
+
+def _lost(link: LinkFigures) -> str:
+    """What was asked for, and what was lost up and down."""
+    if "loss_percent" not in link.requested:
+        return NONE
+    found = (number(link.measured.get(key), 2) for key in ("up_loss_percent", "down_loss_percent"))
+    return f"{link.requested['loss_percent']:g} → {' / '.join(found)}"
 
 
 def _hosted(nodes: list[str], result: Result) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from edgebench.topology.checking import check
 from edgebench.topology.enforceable import refuse_unenforceable
+from edgebench.topology.link_traces import link_traces_of
 from edgebench.topology.loading import load
 from edgebench.topology.profile_files import profiles_of
 from edgebench.topology.resolving import resolve
@@ -20,6 +21,7 @@ from edgebench.topology.trace import read_trace
 __all__ = [
     "check",
     "json_schema",
+    "link_traces_of",
     "load",
     "profiles_of",
     "read_trace",

@@ -11,9 +11,10 @@ from edgebench.errors import TopologyError
 from edgebench.topology.checking_faults import check_faults
 from edgebench.topology.checking_federated import check_federated
 from edgebench.topology.checking_joint import check_joint
+from edgebench.topology.checking_links import check_links
 from edgebench.topology.checking_machines import check_machines
 from edgebench.topology.checking_moves import check_moves
-from edgebench.topology.checking_nodes import check_links, check_nodes
+from edgebench.topology.checking_nodes import check_nodes
 from edgebench.topology.expand import names_of
 from edgebench.topology.loading import names_a_file
 from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload

@@ -1,11 +1,11 @@
-"""The nodes of a topology and the links between them: does it make one tree of three tiers?"""
+"""The nodes of a topology: do they make one tree of three tiers?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from edgebench.topology.expand import names_of
-from edgebench.topology.model import LEAST_DEVIATION, Jitter, Link, NodeGroup, Tier, Topology
+from edgebench.topology.model import NodeGroup, Tier, Topology
 from edgebench.topology.profile_files import profile_problems
 from edgebench.topology.wording import choice_of, did_you_mean
 
@@ -29,19 +29,6 @@ def check_nodes(topology: Topology) -> Iterator[Problem]:
         yield "$.nodes", f"{total:,} nodes, more than {MAX_NODES:,} (lower a count)"
     else:
         yield from _check_collisions(topology)
-
-
-def check_links(topology: Topology) -> Iterator[Problem]:
-    """What each link joins, and that its numbers agree."""
-    seen: dict[frozenset[str], int] = {}
-    for index, link in enumerate(topology.links):
-        path = f"$.links[{index}]"
-        yield from _check_ends(topology, f"{path}.between", link)
-        pair = frozenset(link.between)
-        if pair in seen:
-            yield f"{path}.between", f"joins what $.links[{seen[pair]}] joins already (remove one)"
-        seen.setdefault(pair, index)
-        yield from _check_figures(path, link)
 
 
 def _check_cloud(topology: Topology) -> Iterator[Problem]:
@@ -95,35 +82,3 @@ def _check_collisions(topology: Topology) -> Iterator[Problem]:
                 yield f"$.nodes.{group}", f"its node '{node}' has the name of a node of '{owner[node]}' (rename one)"
                 break
             owner[node] = group
-
-
-def _check_ends(topology: Topology, path: str, link: Link) -> Iterator[Problem]:
-    unknown = [(index, name) for index, name in enumerate(link.between) if name not in topology.nodes]
-    for index, name in unknown:
-        yield f"{path}[{index}]", f"no node '{name}'{did_you_mean(name, topology.nodes)}"
-    if unknown:
-        return
-    child, parent = link.between
-    if topology.nodes[child].parent == parent:
-        return
-    if topology.nodes[parent].parent == child:
-        yield path, f"the parent comes second (write [{parent}, {child}])"
-    else:
-        yield path, f"'{parent}' is not the parent of '{child}' (links join a node and its parent)"
-
-
-def _check_figures(path: str, link: Link) -> Iterator[Problem]:
-    if link.rate_mbit_s is not None and (link.up_mbit_s is not None or link.down_mbit_s is not None):
-        yield f"{path}.rate_mbit_s", "is both directions at once (give it alone, or up_mbit_s and down_mbit_s)"
-    if problem := jitter_problem(link.latency_ms, link.jitter_ms, link.jitter):
-        yield f"{path}.jitter_ms", problem
-
-
-def jitter_problem(latency_ms: float, jitter_ms: float, jitter: Jitter) -> str | None:
-    """What is wrong with a jitter around a latency, if anything is: bytes would arrive before they have left."""
-    most_ms = latency_ms / LEAST_DEVIATION[jitter]
-    if jitter_ms <= most_ms:
-        return None
-    if jitter == "uniform":
-        return f"{jitter_ms:g} ms of jitter around a latency of {latency_ms:g} ms (must not be larger)"
-    return f"{jitter_ms:g} ms of {jitter} jitter around a latency of {latency_ms:g} ms (at most {most_ms:.4g})"

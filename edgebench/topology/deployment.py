@@ -7,15 +7,14 @@ from collections.abc import Mapping
 import msgspec
 
 from edgebench.topology.fault_model import FaultPlan
+from edgebench.topology.link_model import Jitter, LinkChange, Outage
 from edgebench.topology.model import (
     Batch,
     BrokerKind,
     Cascade,
     Federated,
-    Jitter,
     Joint,
     Jpeg,
-    LinkChange,
     Load,
     ModelChoice,
     Move,
@@ -33,6 +32,15 @@ HERE = "here"
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A record of the deployment."""
+
+
+_INSTEAD_OF = {
+    "latency_ms": "delay_trace",
+    "jitter_ms": "delay_trace",
+    "up_mbit_s": "up_trace",
+    "down_mbit_s": "down_trace",
+}
+"""A figure that is given -> the trace in whose place it is."""
 
 
 class NodePlan(Frozen, frozen=True):
@@ -66,7 +74,10 @@ class NodePlan(Frozen, frozen=True):
 class LinkPlan(Frozen, frozen=True):
     """The link from `child` to its `parent`. None as a rate is unlimited; links with one `pipe` share its rates.
 
-    breaks: a fault cuts it, so it is emulated even where it is otherwise perfect.
+    breaks: a fault cuts it, so it is emulated even where it is otherwise perfect. delay_trace, up_trace, down_trace:
+    the files by which it varies, rates once the streams have begun; latency and rates are then their median and means,
+    jitter_ms the distance of the delays' quartiles, and delays_ms their p50, p90 and p99. outages: with those of a
+    trace.
     """
 
     child: str
@@ -78,6 +89,12 @@ class LinkPlan(Frozen, frozen=True):
     pipe: str
     breaks: bool = False
     jitter: Jitter = "uniform"
+    loss_percent: float = 0.0
+    delay_trace: str | None = None
+    up_trace: str | None = None
+    down_trace: str | None = None
+    delays_ms: tuple[float, ...] = ()
+    outages: tuple[Outage, ...] = ()
 
     @property
     def name(self) -> str:
@@ -87,12 +104,19 @@ class LinkPlan(Frozen, frozen=True):
     @property
     def shaped(self) -> bool:
         """Whether anything at all has to be emulated."""
-        return bool(self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s or self.breaks)
+        rates = self.up_mbit_s or self.down_mbit_s
+        return bool(self.latency_ms or self.jitter_ms or rates or self.breaks or self.delay_trace or self.loses)
+
+    @property
+    def loses(self) -> bool:
+        """Whether packets may get lost."""
+        return bool(self.loss_percent or self.outages)
 
     def changed(self, change: LinkChange) -> LinkPlan:
         """What it is with a change."""
         given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
-        return msgspec.structs.replace(self, **given)
+        no_more = {_INSTEAD_OF[name]: None for name in given if name in _INSTEAD_OF}
+        return msgspec.structs.replace(self, **given, **no_more)
 
 
 class WorkloadPlan(Frozen, frozen=True):

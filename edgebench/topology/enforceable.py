@@ -12,12 +12,6 @@ from edgebench.topology.wording import did_you_mean, one_line
 Problem = tuple[str, str]
 
 
-def _link_loss(topology: Topology) -> Iterator[Problem]:
-    for index, link in enumerate(topology.links):
-        if link.loss_percent:
-            yield f"$.links[{index}].loss_percent", f"a loss of {link.loss_percent:g} % (remove it)"
-
-
 def _machine_faults(topology: Topology) -> Iterator[Problem]:
     for index, fault in enumerate(topology.faults):
         if fault.machine is not None:
@@ -54,7 +48,6 @@ def _any_broker(topology: Topology) -> Iterator[Problem]:
 
 
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
-    "link loss": _link_loss,
     "machine faults": _machine_faults,
     "machines": _machines,
     "memory": _memory,

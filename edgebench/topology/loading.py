@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgebench.errors import TopologyError
+from edgebench.topology.link_model import Link, traces_of
 from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
 from edgebench.topology.overrides import Override, apply_overrides, json_path
 from edgebench.topology.profiles import names_a_file as names_a_profile_file
@@ -20,9 +21,9 @@ from edgebench.topology.wording import did_you_mean, one_line
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file, with `--set` overrides (`path=value`) applied.
 
-    Relative paths inside it (`data`, a `profile`, a trace's `file`, a fault's `trace`, a model's `source`, a Flower
-    `app`) are taken from the file's own folder and come out absolute. Only its shape is checked; `check` looks at what
-    its fields say of each other. Raises TopologyError.
+    Relative paths inside it (`data`, a `profile`, a trace's `file`, traces of links and faults, a model's `source`, a
+    Flower `app`) are taken from the file's own folder and come out absolute. Only its shape is checked; `check` looks
+    at what its fields say of each other. Raises TopologyError.
     """
     path = Path(path)
     document = _document(path)
@@ -84,6 +85,7 @@ def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
             else group
             for name, group in topology.nodes.items()
         },
+        links=tuple(_link(link, folder) for link in topology.links),
         workloads={name: _workload(workload, folder) for name, workload in topology.workloads.items()},
         federated=tuple(
             federated if federated.app is None else replace(federated, app=str(folder / federated.app))
@@ -94,6 +96,10 @@ def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
             for fault in topology.faults
         ),
     )
+
+
+def _link(link: Link, folder: Path) -> Link:
+    return replace(link, **{field: str(folder / name) for field, name in traces_of(link).items()})
 
 
 def _workload(workload: Workload, folder: Path) -> Workload:

@@ -20,11 +20,11 @@ from edgebench.topology.fields import (
     MemoryMb,
     Name,
     RateHz,
-    RateMbitS,
     Samples,
     Strict,
     TimeS,
 )
+from edgebench.topology.link_model import Link
 
 Tier = Literal["device", "edge", "cloud"]
 Runtime = Literal["litert", "keras", "onnx", "fake"]
@@ -32,11 +32,6 @@ Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 Where = Literal["device", "edge", "cloud", "cascade"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 BrokerKind = Literal["auto", "mosquitto", "nats"]
-Jitter = Literal["uniform", "normal", "pareto"]
-
-
-LEAST_DEVIATION: dict[Jitter, float] = {"uniform": 1.0, "normal": 3.0, "pareto": 3**-0.5}
-"""How far below the latency a delay may be, as multiples of `jitter_ms`: of a normal one all but 1 in 1,000."""
 
 
 class NodeGroup(Strict, frozen=True):
@@ -52,36 +47,6 @@ class NodeGroup(Strict, frozen=True):
     parent: Name | None = None
     profile: str = "host"
     memory_mb: MemoryMb | None = None
-
-
-class Link(Strict, frozen=True):
-    """The links between each node of a group (first) and its parent (second).
-
-    A missing rate is unlimited. `shared`: all pairs of the two groups share one pipe; otherwise each pair has its own.
-    `jitter_ms`: half the width of a uniform distribution around the latency, or the standard deviation of a normal or a
-    Pareto distribution (of shape 3, as netem's) with the latency as its mean; order is kept. `up` is from child to
-    parent.
-    """
-
-    between: tuple[Name, Name]
-    latency_ms: DelayMs = 0.0
-    jitter_ms: DelayMs = 0.0
-    jitter: Jitter = "uniform"
-    rate_mbit_s: RateMbitS | None = None
-    up_mbit_s: RateMbitS | None = None
-    down_mbit_s: RateMbitS | None = None
-    loss_percent: Annotated[float, Meta(ge=0, lt=100)] = 0.0
-    shared: bool = False
-
-
-class LinkChange(Strict, frozen=True):
-    """What a link becomes while a run goes on; what is not given stays. Rates: of the whole pipe, if that is shared."""
-
-    latency_ms: DelayMs | None = None
-    jitter_ms: DelayMs | None = None
-    jitter: Jitter | None = None
-    up_mbit_s: RateMbitS | None = None
-    down_mbit_s: RateMbitS | None = None
 
 
 class Fixed(Strict, frozen=True, tag="fixed", tag_field="kind"):

@@ -12,7 +12,9 @@ from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, N
 from edgebench.topology.expand import expand
 from edgebench.topology.fault_model import FaultPlan
 from edgebench.topology.fault_schedule import fault_plans
-from edgebench.topology.model import Cascade, Federated, Link, Topology, Where, With, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.link_traces import NO_TRACES, LinkTraces, quantiles_ms
+from edgebench.topology.model import Cascade, Federated, Topology, Where, With, Workload
 from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.profiles import HOST, Profile
 from edgebench.topology.settings import of_node
@@ -25,11 +27,12 @@ def resolve(
     executor: str,
     data: str | Path | None = None,
     profiles: Mapping[str, Profile] = {},
+    traces: LinkTraces = NO_TRACES,
 ) -> Deployment:
     """The deployment of a topology that `check` has passed; depends on its arguments, and on its availability traces.
 
-    data: the folder of data, instead of the topology's own. profiles: by what nodes name. The broker's URL comes out
-    without its login.
+    data: the folder of data, instead of the topology's own. profiles: by what nodes name. traces: that links name. The
+    broker's URL comes out without its login.
     """
     nodes, faults = _profiled(expand(topology), profiles), fault_plans(topology)
     folder = topology.data if data is None else str(data)
@@ -44,7 +47,7 @@ def resolve(
         data=folder,
         broker_url=None if topology.broker.url is None else without_login(topology.broker.url),
         nodes=nodes,
-        links={link.name: link for link in _links(topology, nodes, faults)},
+        links={link.name: link for link in _links(topology, nodes, faults, traces)},
         workloads={name: _workload(name, topology, nodes) for name in topology.workloads},
         federated={how.workload: _federated(how, topology, nodes) for how in topology.federated},
         joint=topology.joint,
@@ -69,8 +72,10 @@ def without_login(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _links(topology: Topology, nodes: dict[str, NodePlan], faults: tuple[FaultPlan, ...]) -> list[LinkPlan]:
-    entries = {link.between: link for link in topology.links}
+def _links(
+    topology: Topology, nodes: dict[str, NodePlan], faults: tuple[FaultPlan, ...], traces: LinkTraces
+) -> list[LinkPlan]:
+    entries = {link.between: (link, _traced(link, traces)) for link in topology.links}
     broken = {fault.link for fault in faults}
     own = [(node, node.parent) for node in nodes.values() if node.parent is not None]
     visited = [(node, edge) for node in nodes.values() for edge in node.sites[1:]]
@@ -78,21 +83,51 @@ def _links(topology: Topology, nodes: dict[str, NodePlan], faults: tuple[FaultPl
 
 
 def _link(
-    node: NodePlan, parent: str, parent_group: str, entries: dict[tuple[str, str], Link], broken: set[str | None]
+    node: NodePlan,
+    parent: str,
+    parent_group: str,
+    entries: dict[tuple[str, str], tuple[Link, LinkPlan]],
+    broken: set[str | None],
 ) -> LinkPlan:
     groups = (node.group, parent_group)
-    link = entries.get(groups, Link(between=groups))
+    plain = Link(between=groups)
+    link, plan = entries.get(groups) or (plain, _traced(plain, NO_TRACES))
     pair = groups if link.shared else (node.name, parent)
-    return LinkPlan(
+    return replace(
+        plan,
         child=node.name,
         parent=parent,
-        latency_ms=link.latency_ms,
-        jitter_ms=link.jitter_ms,
-        up_mbit_s=link.rate_mbit_s if link.up_mbit_s is None else link.up_mbit_s,
-        down_mbit_s=link.rate_mbit_s if link.down_mbit_s is None else link.down_mbit_s,
         pipe=" -> ".join(pair),
         breaks=f"{node.name} -> {parent}" in broken,
+    )
+
+
+def _traced(link: Link, traces: LinkTraces) -> LinkPlan:
+    """What a link of the file says of each single one."""
+    up_trace, down_trace = link.up_trace or link.rate_trace, link.down_trace or link.rate_trace
+    up_mbit_s = link.rate_mbit_s if link.up_mbit_s is None else link.up_mbit_s
+    down_mbit_s = link.rate_mbit_s if link.down_mbit_s is None else link.down_mbit_s
+    latency_ms, jitter_ms = link.latency_ms, link.jitter_ms
+    delays_ms: tuple[float, ...] = ()
+    if link.delay_trace is not None:
+        low, latency_ms, high, *far = quantiles_ms(traces.delays[link.delay_trace])
+        jitter_ms, delays_ms = high - low, (latency_ms, *far)
+    of_trace = () if link.outage_trace is None else traces.outages[link.outage_trace]
+    return LinkPlan(
+        child="",
+        parent="",
+        latency_ms=latency_ms,
+        jitter_ms=jitter_ms,
+        up_mbit_s=up_mbit_s if up_trace is None else traces.rates[up_trace].mean_mbit_s,
+        down_mbit_s=down_mbit_s if down_trace is None else traces.rates[down_trace].mean_mbit_s,
+        pipe="",
         jitter=link.jitter,
+        loss_percent=link.loss_percent,
+        delay_trace=link.delay_trace,
+        up_trace=up_trace,
+        down_trace=down_trace,
+        delays_ms=delays_ms,
+        outages=(*link.outages, *of_trace),
     )
 
 

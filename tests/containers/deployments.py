@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.model import Link, ModelChoice, Move, NodeGroup, Place, Poisson, Runtime, Topology, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import ModelChoice, Move, NodeGroup, Place, Poisson, Runtime, Topology, Workload
 
 
 def deployment(

@@ -7,9 +7,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgebench.core.links import Lane, Pipe, jitter_draws, pending_bytes_bound, piece_bytes
-from edgebench.topology.model import Jitter
+from edgebench.core.links import (
+    Lane,
+    Losses,
+    Outages,
+    Pipe,
+    TracePipe,
+    begins,
+    delays_ms,
+    jitter_draws,
+    loss_draws,
+    pending_bytes_bound,
+    piece_bytes,
+    trace_draws,
+)
+from edgebench.topology.deployment import LinkPlan
+from edgebench.topology.link_model import Jitter, Outage
+from edgebench.topology.link_traces import RateTrace
 
+S = 1_000_000_000
 MS = 1_000_000
 NO_DRAWS: Iterator[float] = iter(())
 
@@ -145,3 +161,86 @@ def test_a_piece_is_what_the_slowest_lane_carries_in_half_a_ms_or_the_only_one_i
 def test_what_may_be_under_way_is_twice_latency_and_window_at_the_slowest_rate() -> None:
     assert pending_bytes_bound((lane(40.0, 2), lane(8.0, 20))) == 2 * 122 * 1000
     assert pending_bytes_bound((lane(None, 20),)) == 4 * 1024 * 1024
+
+
+TRACE = RateTrace(gaps_ms=(1, 1, 3), packets=(1, 2, 1))
+"""One packet of 1,504 bytes at 1 ms, two at 2, one at 5, at which it begins anew: 6, 7, 7, 10, …"""
+
+
+def test_bytes_leave_at_the_times_of_a_trace_which_repeats() -> None:
+    pipe = TracePipe(TRACE, begin_ns=100 * MS)
+    leaves_ms = [pipe.departure_ns(100 * MS, 1504) / MS - 100 for _ in range(9)]
+    assert leaves_ms == [1, 2, 2, 5, 6, 7, 7, 10, 11]
+
+
+def test_small_messages_share_a_packet_of_a_trace_and_large_ones_take_several() -> None:
+    pipe = TracePipe(TRACE, begin_ns=0)
+    assert [pipe.departure_ns(0, size) // MS for size in (1000, 504, 1, 3000, 8)] == [1, 1, 2, 2, 5]
+
+
+def test_what_no_byte_waited_for_is_lost_to_a_trace() -> None:
+    pipe = TracePipe(TRACE, begin_ns=0)
+    assert pipe.departure_ns(0, 4) == 1 * MS
+    assert pipe.departure_ns(MS + 1, 4) == 2 * MS  # the packet at 1 ms had room, and is gone
+    assert pipe.departure_ns(2 * MS, 1500) == 2 * MS
+    assert pipe.departure_ns(2 * MS + 1, 1) == 5 * MS
+    assert pipe.departure_ns(57 * MS + 1, 1) == 60 * MS
+
+
+def test_until_a_trace_begins_its_pipe_has_the_mean_rate() -> None:
+    pipe = TracePipe(TRACE)
+    assert pipe.rate_mbit_s == pytest.approx(9.6256)  # 4 packets of 1,504 bytes in 5 ms
+    assert pipe.departure_ns(0, 1504) == pytest.approx(1.25 * MS, abs=1)
+    pipe.begin(100 * MS)
+    assert pipe.departure_ns(50 * MS, 1504) == pytest.approx(51.25 * MS, abs=1)
+    assert pipe.departure_ns(100 * MS, 1504) == 101 * MS
+
+
+def test_delays_of_a_trace_come_in_their_order_from_a_place_of_the_lanes_own() -> None:
+    draws = list(itertools.islice(trace_draws([10.0, 20.0, 60.0], 20.0, 7, "bed -> ward", "up"), 6))
+    assert sorted(draws[:3]) == [-10.0, 0.0, 40.0]
+    assert draws[:3] == draws[3:]
+    assert draws[draws.index(-10.0) + 1] == 0.0
+    traced = Lane(Pipe(None), 20 * MS, MS, iter(draws))
+    arrivals = [traced.carry(n * 1000 * MS, 100)[1] // MS - n * 1000 for n in range(3)]
+    assert sorted(arrivals) == [10, 20, 60]
+
+
+def test_the_delays_that_are_asked_for_are_known_by_percentile() -> None:
+    uniform = LinkPlan("bed", "ward", 20.0, 2.0, None, None, "p")
+    assert delays_ms(uniform) == pytest.approx((20.0, 21.6, 21.96))
+    assert delays_ms(LinkPlan("a", "b", 20.0, 2.0, None, None, "p", jitter="normal")) == pytest.approx(
+        (20.0, 22.563, 24.653), abs=0.001
+    )
+    assert delays_ms(LinkPlan("a", "b", 20.0, 2.0, None, None, "p", delays_ms=(5.0, 6.0, 7.0))) == (5.0, 6.0, 7.0)
+
+
+def test_packets_are_lost_by_chance_and_counted() -> None:
+    losses = Losses(iter([2, 0, 5]))
+    assert [losses.among(0, packets) for packets in (2, 3, 3, 1)] == [(2, 0), (0, 1), (0, 1), (1, 0)]
+    assert (losses.packets, losses.lost) == (5, 2)
+    drawn = Losses(loss_draws(5.0, 7, "bed -> ward", "up"))
+    for _ in range(40_000):
+        drawn.among(0, 1)
+    assert drawn.lost / drawn.packets == pytest.approx(0.05, abs=0.005)
+
+
+def test_in_an_outage_all_is_lost_and_does_not_count_as_chance() -> None:
+    losses = Losses(loss_draws(0.0, 7))
+    losses.outages = Outages([Outage(2.0, 1.0), Outage(10.0, 0.5, every_s=2.0), Outage(5.0, reset=True)], 100 * S)
+    silent = [at_s for at_s in range(100, 120) if losses.among(at_s * S, 3) == (0, 3)]
+    assert silent == [102, 110, 112, 114, 116, 118]
+    assert losses.among(round(102.999 * S), 1) == (0, 1)
+    assert losses.among(103 * S, 1) == (1, 0)
+    assert losses.lost == 0
+
+
+def test_outages_begin_in_order_though_some_come_again() -> None:
+    coming = begins([Outage(9.0, reset=True), Outage(2.0, 1.0, every_s=4.0), Outage(3.0, 0.5)], 0)
+    assert [(at_ns / S, for_ns / S, reset) for at_ns, for_ns, reset in itertools.islice(coming, 5)] == [
+        (2.0, 1.0, False),
+        (3.0, 0.5, False),
+        (6.0, 1.0, False),
+        (9.0, 0.0, True),
+        (10.0, 1.0, False),
+    ]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgebench.core.timeouts import Expected, expected_of
 from edgebench.topology import resolve
 from edgebench.topology.fault_model import Fault
-from edgebench.topology.model import Batch, Link, Move, NodeGroup, Place, Poisson, Tier, Topology, Workload
+from edgebench.topology.link_model import Link, Outage
+from edgebench.topology.model import Batch, Move, NodeGroup, Place, Poisson, Tier, Topology, Workload
+
+LINKS = (
+    Link(between=("bed", "ward"), latency_ms=5.0, jitter_ms=1.0, rate_mbit_s=0.08),
+    Link(between=("ward", "cloud"), latency_ms=50.0, rate_mbit_s=0.8, shared=True),
+)
 
 
-def expected(infer: Tier, *, moves: tuple[Move, ...] = (), faults: tuple[Fault, ...] = ()) -> Expected:
+def expected(
+    infer: Tier, *, moves: tuple[Move, ...] = (), faults: tuple[Fault, ...] = (), links: tuple[Link, ...] = LINKS
+) -> Expected:
     """Two wards with two beds each; a bed's link is its own, the wards' is shared."""
     topology = Topology(
         schema=1,
@@ -20,10 +29,7 @@ def expected(infer: Tier, *, moves: tuple[Move, ...] = (), faults: tuple[Fault, 
             "ward": NodeGroup(tier="edge", count=2, parent="cloud"),
             "bed": NodeGroup(tier="device", count=4, parent="ward"),
         },
-        links=(
-            Link(between=("bed", "ward"), latency_ms=5.0, jitter_ms=1.0, rate_mbit_s=0.08),
-            Link(between=("ward", "cloud"), latency_ms=50.0, rate_mbit_s=0.8, shared=True),
-        ),
+        links=links,
         workloads={
             "w": Workload(
                 task="icu-death",
@@ -84,3 +90,16 @@ def test_a_device_whose_way_is_cut_for_good_is_cut_off_where_all_its_decisions_c
     assert expected("device", faults=killed).cut_s == {"bed-1": 2.0, "bed-3": 2.0}
     moves = (Move(at_s=6.0, node="bed-2", to="ward-1"),)
     assert expected("edge", faults=faults, moves=moves).cut_s == {}
+
+
+def test_after_an_outage_tcp_may_take_as_long_again_to_be_heard() -> None:
+    outages = (Outage(at_s=2.0, for_s=3.0), Outage(at_s=1.0, for_s=0.5, every_s=10.0), Outage(at_s=29.0, reset=True))
+    link = Link(between=("bed", "ward"), outages=outages)
+    assert expected("edge", links=(link,)).back_s == 29.0
+    assert expected("edge", links=(msgspec.structs.replace(link, outages=outages[:2]),)).back_s == 22.0
+    assert expected("edge", links=(msgspec.structs.replace(link, outages=outages[:1]),)).back_s == 8.0
+
+
+def test_delays_with_a_heavy_tail_are_waited_for() -> None:
+    link = Link(between=("bed", "ward"), latency_ms=5.0, jitter_ms=2.0, jitter="pareto")
+    assert expected("edge", links=(link,)).fixed_s == pytest.approx(0.02 + 2 * (5 + 2 * 3.628) / 1e3, abs=1e-4)

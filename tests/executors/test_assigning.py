@@ -9,7 +9,8 @@ from edgebench.executors.lab_fleet import first_by_processors
 from edgebench.lab.messages import MachineInfo, Role
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.model import Broker, Link, ModelChoice, NodeGroup, Place, Poisson, Topology, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import Broker, ModelChoice, NodeGroup, Place, Poisson, Topology, Workload
 
 
 def deployment(

@@ -9,7 +9,7 @@ import pytest
 from edgebench.containers.engine import Engine
 from edgebench.errors import TopologyError
 from edgebench.executors.container_fleet import ContainerFleet
-from edgebench.topology.model import Link
+from edgebench.topology.link_model import Link
 from tests.containers.deployments import deployment
 
 

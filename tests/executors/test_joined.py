@@ -38,7 +38,8 @@ from edgebench.lab import joining
 from edgebench.lab.machine import MachineLink
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment, LinkPlan
-from edgebench.topology.model import Link, NodeGroup, Poisson, Topology, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 from tests.lab.labs import Lab, eventually
 
 T = TypeVar("T")

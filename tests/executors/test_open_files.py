@@ -13,7 +13,8 @@ from edgebench.executors.open_files import largest_needs, open_files
 from edgebench.fabric.descriptors import most_descriptors
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment, on_machines
-from edgebench.topology.model import Federated, Link, NodeGroup, Poisson, Topology, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import Federated, NodeGroup, Poisson, Topology, Workload
 from tests.system.running import RUN_PATIENCE_S, command, faults_of, run
 
 CROWD = """\

@@ -11,17 +11,8 @@ from edgebench.executors.plan import COMMAND, RELAY, Part, RunPlan, plan_of
 from edgebench.topology import resolve
 from edgebench.topology.enforceable import ENFORCED
 from edgebench.topology.fault_model import Fault
-from edgebench.topology.model import (
-    Broker,
-    Federated,
-    Link,
-    Move,
-    NodeGroup,
-    Place,
-    Poisson,
-    Topology,
-    Workload,
-)
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import Broker, Federated, Move, NodeGroup, Place, Poisson, Topology, Workload
 
 RADIO = Link(between=("bed", "ward"), latency_ms=2.0)
 UPLINK = Link(between=("ward", "cloud"), latency_ms=20.0)

@@ -9,7 +9,8 @@ from edgebench.executors.plan import plan_of
 from edgebench.lab.messages import MachineInfo
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment, boards_at
-from edgebench.topology.model import Link, Move, NodeGroup, Place, Poisson, Topology, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import Move, NodeGroup, Place, Poisson, Topology, Workload
 
 WARD = MachineInfo(
     "pi", "machine", "any", True, same_code=True, runtimes=("litert",), brokers=("mosquitto",), last_seen_s=1.0

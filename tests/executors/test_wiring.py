@@ -11,7 +11,8 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.tls import Trust
 from edgebench.topology import resolve
 from edgebench.topology.deployment import HERE
-from edgebench.topology.model import Federated, Link, NodeGroup, Place, Poisson, Topology, Workload
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import Federated, NodeGroup, Place, Poisson, Topology, Workload
 
 PORTS = {
     "mqtt:cloud": 1000,

@@ -11,7 +11,7 @@ import pytest
 from edgebench.errors import FabricError
 from edgebench.fabric import links
 from edgebench.fabric.links import Relay
-from edgebench.fabric.probing import delay_and_jitter, probe, sample, slopes_mbit_s, undisturbed, waves
+from edgebench.fabric.probing import delays_and_spread, probe, sample, slopes_mbit_s, undisturbed, waves
 from edgebench.topology.deployment import LinkPlan
 
 MS = 1_000_000
@@ -54,9 +54,11 @@ def test_a_flight_during_which_the_machine_stood_still_does_not_count() -> None:
     assert undisturbed(flights, [(25, 35)]) == [(0, 20), (40, 60)]
 
 
-def test_delay_is_the_median_less_the_stamps_own_time_and_jitter_the_quartiles_distance() -> None:
+def test_delays_are_percentiles_less_the_stamps_own_time_and_their_spread_is_that_of_the_quartiles() -> None:
     flights = [(0, ms * MS) for ms in (18, 19, 20, 21, 22)]
-    assert delay_and_jitter(flights, own_ns=0.5 * MS) == (19.5, 2.0)
+    delays_ms, spread_ms = delays_and_spread(flights, own_ns=0.5 * MS)
+    assert delays_ms == pytest.approx((19.5, 21.1, 21.46))
+    assert spread_ms == 2.0
 
 
 def test_the_rate_is_the_slope_after_the_first_read() -> None:
@@ -94,7 +96,7 @@ def test_a_relay_that_does_not_answer_in_time_is_ended_and_its_late_answer_is_no
 
 
 def test_links_measure_as_what_was_asked_for(tmp_path: Path) -> None:
-    far = LinkPlan("far", "cloud", 80.0, 0.0, None, None, "far")
+    far = LinkPlan("far", "cloud", 80.0, 0.0, None, None, "far", loss_percent=50.0)  # which is not probed
     slow = LinkPlan("slow", "cloud", 5.0, 0.0, 0.5, 1.0, "slow")
     shaped = [*beds(8), *wards(2), far, slow]
     with Relay.start(shaped, [], seed=7, log_dir=tmp_path) as relay:
@@ -107,13 +109,14 @@ def test_links_measure_as_what_was_asked_for(tmp_path: Path) -> None:
             continue
         # Nothing can be faster than asked; how much slower it may be depends on how busy the machine is, so accuracy is
         # a matter of benchmarks/links.py.
-        assert min(got.up_delay_ms, got.down_delay_ms) >= plan.latency_ms - 0.5 * plan.jitter_ms
+        assert min(got.up_delays_ms[0], got.down_delays_ms[0]) >= plan.latency_ms - 0.5 * plan.jitter_ms
+        assert sorted(got.up_delays_ms) == list(got.up_delays_ms)
         for rate, asked in ((got.up_mbit_s, plan.up_mbit_s), (got.down_mbit_s, plan.down_mbit_s)):
             assert (rate is None) == (asked is None)
             assert rate is None or rate > 0
     near = measured["bed-0 -> ward-0"]
-    assert near.up_delay_ms < measured[far.name].up_delay_ms
-    assert near.down_delay_ms < measured[far.name].down_delay_ms
+    assert near.up_delays_ms[0] < measured[far.name].up_delays_ms[0]
+    assert near.down_delays_ms[0] < measured[far.name].down_delays_ms[0]
     slow_up, near_up = measured[slow.name].up_mbit_s, near.up_mbit_s
     assert slow_up is not None
     assert near_up is not None

@@ -26,38 +26,8 @@ from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
 from edgebench.topology.deployment import LinkPlan
-from edgebench.topology.model import LinkChange
-
-WAIT_S = 30.0
-BED, WARD = "bed -> ward", "ward -> cloud"
-
-
-def link(name: str, latency_ms: float = 0.0, rate: float | None = None, pipe: str | None = None) -> LinkPlan:
-    child, parent = name.split(" -> ")
-    return LinkPlan(child, parent, latency_ms, 0.0, rate, rate, pipe or name)
-
-
-class Server:
-    """Accepts one connection after another, for the test to use."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(WAIT_S)
-
-    def route(self, *via: str, name: str = "r", protocol: str = "http") -> Route:
-        return Route(name, via, "127.0.0.1", self.listener.getsockname()[1], protocol)  # type: ignore[arg-type]
-
-    def accept(self) -> socket.socket:
-        connection, _ = self.listener.accept()
-        connection.settimeout(WAIT_S)
-        return connection
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-    with made.listener:
-        yield made
+from edgebench.topology.link_model import LinkChange
+from tests.fabric.relaying import BED, WAIT_S, WARD, Server, connect, is_over, link, read_all
 
 
 @pytest.fixture
@@ -65,19 +35,6 @@ def relay(server: Server, tmp_path: Path) -> Iterator[Relay]:
     links = [link(BED, 1.0, 400.0), link(WARD, 5.0, 80.0)]
     with Relay.start(links, [server.route(BED, WARD)], seed=1, log_dir=tmp_path) as running:
         yield running
-
-
-def connect(relay: Relay, route: str = "r") -> socket.socket:
-    connection = socket.create_connection(relay.address(route))
-    connection.settimeout(WAIT_S)
-    return connection
-
-
-def read_all(connection: socket.socket) -> bytes:
-    data = bytearray()
-    while piece := connection.recv(1 << 16):
-        data += piece
-    return bytes(data)
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -306,29 +263,18 @@ def test_a_link_that_is_cut_breaks_its_connections_and_takes_none_until_it_is_me
         far, near = (socket.create_connection(relay.address(name), timeout=WAIT_S) for name in ("far", "near"))
         with far, near, closing(server.accept()) as one, closing(server.accept()) as other:
             relay.cut(WARD)
-            assert _is_over(far)
+            assert is_over(far)
             near.sendall(b"still here")
-            ended, alive = (one, other) if _is_over(one, 0.2) else (other, one)
-            assert _is_over(ended)
+            ended, alive = (one, other) if is_over(one, 0.2) else (other, one)
+            assert is_over(ended)
             assert alive.recv(10) == b"still here"
             with socket.create_connection(relay.address("far"), timeout=WAIT_S) as refused:
-                assert _is_over(refused)
+                assert is_over(refused)
             relay.mend(WARD)
             again = socket.create_connection(relay.address("far"), timeout=WAIT_S)
             with again, closing(server.accept()) as end:
                 again.sendall(b"back")
                 assert end.recv(4) == b"back"
-
-
-def _is_over(connection: socket.socket, within_s: float = WAIT_S) -> bool:
-    """Whether a connection ends, by a reset or in good order, within a time."""
-    connection.settimeout(within_s)
-    try:
-        return connection.recv(1) == b""
-    except ConnectionError:
-        return True
-    except TimeoutError:
-        return False
 
 
 def test_the_relay_tells_its_hiccups_up_to_its_end(relay: Relay) -> None:

@@ -281,6 +281,22 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited(("jitter_ms: 1", "jitter_ms: 20.5")),
         "$.links[1].jitter_ms: 20.5 ms of jitter around a latency of 20 ms (must not be larger)",
     ),
+    "a jitter's kind without jitter": (
+        edited(("jitter_ms: 1", "jitter: pareto")),
+        "$.links[1].jitter: has no effect without jitter_ms (give it, or remove this)",
+    ),
+    "an outage that does nothing": (
+        edited(("latency_ms: 2}", "outages: [{at_s: 2}]}")),
+        "$.links[0].outages[0]: does nothing (say for_s, for how long, or reset: true)",
+    ),
+    "an outage after the run": (
+        edited(("latency_ms: 2}", "outages: [{at_s: 2000, reset: true}]}")),
+        "$.links[0].outages[0].at_s: 2000 s is not within the run of 10 s",
+    ),
+    "an outage that comes again before it is over": (
+        edited(("latency_ms: 2}", "outages: [{at_s: 2, for_s: 3, every_s: 3}]}")),
+        "$.links[0].outages[0].every_s: begins again after 3 s, before it has ended (must be more than for_s)",
+    ),
     "more normal jitter than a third of the latency": (
         edited(("jitter_ms: 1", "jitter_ms: 7, jitter: normal")),
         "$.links[1].jitter_ms: 7 ms of normal jitter around a latency of 20 ms (at most 6.667)",
@@ -587,10 +603,6 @@ NOT_LOCAL: dict[str, tuple[str, str]] = {
             "$.nodes.bed.memory_mb: the local executor cannot enforce a limit of memory"
             " (remove it, or use --executor containers)"
         ),
-    ),
-    "link loss": (
-        edited(("latency_ms: 2}", "latency_ms: 2, loss_percent: 0.5}")),
-        "$.links[0].loss_percent: the local executor cannot enforce a loss of 0.5 % (remove it)",
     ),
     "faults of machines": (
         SOUND + "faults: [{at_s: 1, kind: kill, machine: pi}]\n",

@@ -1,0 +1,72 @@
+"""Links, in a topology file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgebench.topology.fields import DelayMs, DurationS, LossPercent, Name, RateMbitS, Strict, TimeS
+
+Jitter = Literal["uniform", "normal", "pareto"]
+
+LEAST_DEVIATION: dict[Jitter, float] = {"uniform": 1.0, "normal": 3.0, "pareto": 3**-0.5}
+"""How far below the latency a delay may be, as multiples of `jitter_ms`: of a normal one all but 1 in 1,000."""
+
+
+class Outage(Strict, frozen=True):
+    """A link carries nothing for `for_s`: what is sent is lost, and TCP sends it again. every_s: it begins anew.
+
+    reset: when it begins, connections across the link are broken; without `for_s` that is all.
+    """
+
+    at_s: TimeS
+    for_s: DurationS | None = None
+    every_s: DurationS | None = None
+    reset: bool = False
+
+
+class Link(Strict, frozen=True):
+    """The links between each node of a group (first) and its parent (second).
+
+    A missing rate is unlimited. `shared`: all pairs of the two groups share one pipe; otherwise each pair has its own.
+    `jitter_ms`: half the width of a uniform distribution around the latency, or the standard deviation of a normal or a
+    Pareto distribution (of shape 3, as netem's) with the latency as its mean; order is kept. `up` is from child to
+    parent.
+
+    Traces are text files beside the topology. `delay_trace`: one-way delays in ms, one a line, in place of latency and
+    jitter. `rate_trace`, `up_trace`, `down_trace`: in place of rates, in mahimahi's format: each line is a time in ms
+    at which 1,504 bytes may leave. `outage_trace`: lines `AT_S FOR_S`, or `AT_S FOR_S reset`, as `outages`.
+    loss_percent: of the packets each way, each by a chance of its own.
+    """
+
+    between: tuple[Name, Name]
+    latency_ms: DelayMs = 0.0
+    jitter_ms: DelayMs = 0.0
+    jitter: Jitter = "uniform"
+    rate_mbit_s: RateMbitS | None = None
+    up_mbit_s: RateMbitS | None = None
+    down_mbit_s: RateMbitS | None = None
+    rate_trace: str | None = None
+    up_trace: str | None = None
+    down_trace: str | None = None
+    delay_trace: str | None = None
+    loss_percent: LossPercent = 0.0
+    outages: tuple[Outage, ...] = ()
+    outage_trace: str | None = None
+    shared: bool = False
+
+
+def traces_of(link: Link) -> dict[str, str]:
+    """The files that a link names, by field."""
+    fields = ("rate_trace", "up_trace", "down_trace", "delay_trace", "outage_trace")
+    return {field: name for field in fields if (name := getattr(link, field)) is not None}
+
+
+class LinkChange(Strict, frozen=True):
+    """What a link becomes while a run goes on; what is not given stays. Rates: of the whole pipe, if that is shared."""
+
+    latency_ms: DelayMs | None = None
+    jitter_ms: DelayMs | None = None
+    jitter: Jitter | None = None
+    up_mbit_s: RateMbitS | None = None
+    down_mbit_s: RateMbitS | None = None
+    loss_percent: LossPercent | None = None
