@@ -10,6 +10,7 @@ from edgebench.core.timeouts import expected_of
 from edgebench.fabric.shelves import Caller, digest_of_token
 from edgebench.fabric.slices import WATCHER, Endpoints, Share, Slice
 from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.topology.presence import presences
 
 
 def slice_for(
@@ -59,6 +60,7 @@ def slice_for(
             for name, profile in deployment.profiles.items()
             if any(deployment.nodes[node].profile == name for node in nodes)
         },
+        presence={device: spans for device, spans in presences(deployment.faults).items() if device in below},
         boards={device: board for device in sorted(below) if (board := deployment.nodes[device].board) is not None},
     )
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
+from device_agent.comings import Comings
 from device_agent.emulated_ways import EmulatedMqttWay, EmulatedOnBoard
 from device_agent.learning import Learning
 from device_agent.sensors.live import Feed, SensorError
@@ -63,6 +64,7 @@ class DeviceAgent:
         """Workload -> the device by whose connection its models are announced: one that decides with them."""
         self._models: dict[str, str] = {}
         self._qos_of: dict[str, int] = {}
+        self._comings = Comings(process, come=self._come, go=self._go)
         self._waiting_for: set[str] = set(process.nodes)
         self._start_ns: int | None = None
         self._end_ns = 0
@@ -80,8 +82,12 @@ class DeviceAgent:
             way = self._on_board[plan.name]
         else:
             way = self._on_board[plan.name] = self._board_of(plan)
-            self._hears_of_models[plan.name] = device.name
             self._waiting_for.add(plan.name)
+        if plan.deciders[device.name] == device.name and self._hears_of_models.get(plan.name) in (
+            None,
+            *self.process.plan.presence,
+        ):
+            self._hears_of_models[plan.name] = device.name  # one that is there all the time, if any
         tally = self.process.tally(device.name, plan.name)
         expected = self.process.plan.expected.get(plan.name)
         stream = Stream(
@@ -116,9 +122,11 @@ class DeviceAgent:
         """Serve until the run ends."""
         for stream in self._streams.values():
             self._qos_of[stream.device] = max(stream.plan.qos, self._qos_of.get(stream.device, 0))
-        for device in self._qos_of:
+        hearing = set(self._hears_of_models.values())
+        there = [device for device in self._qos_of if device not in self._comings.absent or device in hearing]
+        for device in there:
             self._connect(device).start()
-        self._waiting_for &= self._qos_of.keys() | self._on_board.keys()
+        self._waiting_for &= {*there, *self._on_board}
         self._begin_sensing()
         self.process.ready = not self._waiting_for
         self.process.run(
@@ -188,11 +196,30 @@ class DeviceAgent:
             self.process.write(unfinished)
         self._connect(move.node, move.to).start()
 
+    def _come(self, device: str) -> None:
+        if device not in self._qos_of:
+            return  # it streams nothing
+        if device in self._hears_of_models.values():
+            self._tell_status(device)
+        else:
+            self._connect(device).start()
+
+    def _go(self, device: Device) -> None:
+        if device.name not in self._qos_of:
+            return
+        self._tell_status(device.name)
+        if device.name not in self._hears_of_models.values():
+            self.connections[device.name].depart()
+
+    def _tell_status(self, device: str) -> None:
+        status = b"offline" if device in self._comings.absent else b"online"
+        self.connections[device].publish(topics.status(self.run_id, device), status, qos=1, retain=True)
+
     def _is_up(self, device: str) -> None:
         moved = self._devices[device].is_up(now_ns())
         if moved is not None:
             self.process.write(moved)
-        self.connections[device].publish(topics.status(self.run_id, device), b"online", qos=1, retain=True)
+        self._tell_status(device)
         if self._learning is not None:
             self._learning.reconnected(device)
         self._no_longer_waiting_for(device)
@@ -255,7 +282,9 @@ class DeviceAgent:
         plan = self.process.plan
         for stream in self._streams.values():
             trace_s = plan.traces.get(stream.plan.paced_by or stream.plan.name, [])
-            stream.begin(self._start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s)
+            present = self._comings.spans_ns(stream.device)
+            stream.begin(self._start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s, present=present)
+        self._comings.begin(self._start_ns, self._devices)
         for move in plan.moves:
             if move.node in self._qos_of:
                 self.process.reactor.call_at(self._start_ns + int(move.at_s * NS_PER_S), partial(self._move, move))

@@ -66,6 +66,8 @@ class Learning:
 
     def attach(self, device: str, connection: Connection) -> None:
         """Let a device take part, by a connection that is not started yet."""
+        for before in self._of_device.pop(device, ()):
+            before.messages.close()
         run_id = self._process.plan.run_id
         endpoints = self._process.plan.endpoints[device]
         for name, plan in self._process.plan.federated.items():

@@ -121,6 +121,10 @@ class SiteFederations:
                 self._pass_on(workload, devices)
             heard = devices if one_broker else [topics.ANY]
             site.subscribe([topics.fl_site_up(self._run_id, workload, device) for device in heard], 0)
+        late = [device for device, spans in process.plan.presence.items() if spans[0].joins is not None]
+        for device in late:
+            for taker in self._status.get(topics.status(self._run_id, device), ()):
+                taker.device_status(b"offline")  # it says nothing itself yet
         if self._status:
             site.subscribe([topics.status(self._run_id, topics.ANY)], 1)
 

@@ -5,7 +5,7 @@ Source of the closed-loop rules: MLPerf Inference rules, load generator scenario
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgebench.clock import NS_PER_S
 from edgebench.seeds import rng_for
@@ -53,6 +53,23 @@ def open_loop(
                 yield 0
         case SingleStream() | MultiStream() | After() | With():
             return
+
+
+def within(offsets: Iterator[int], spans: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Those of the ascending times that lie within one of the spans, which are apart and in order.
+
+    >>> list(within(iter([0, 1, 2, 3, 4, 5]), [(1, 2), (4, 9)]))
+    [1, 4, 5]
+    """
+    waiting = iter(spans)
+    span = next(waiting, None)
+    for offset in offsets:
+        while span is not None and offset >= span[1]:
+            span = next(waiting, None)
+        if span is None:
+            return
+        if offset >= span[0]:
+            yield offset
 
 
 def query_size(load: Load) -> int | None:

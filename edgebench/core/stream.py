@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import msgspec
 from edgebench.clock import NS_PER_MS, NS_PER_S, Time
 from edgebench.core.batching import Served
 from edgebench.core.samples import VERSION, Decision, NothingSensedError, Reading, SampleRecord, Stamps
-from edgebench.core.schedules import open_loop, query_size
+from edgebench.core.schedules import open_loop, query_size, within
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import LEAST_S, LONGEST_DRAIN_S, DecisionTimeout, Expected
 from edgebench.topology.deployment import WorkloadPlan
@@ -83,6 +83,7 @@ class Stream:
         "_next_seq",
         "_now_ns",
         "_offsets",
+        "_present",
         "_query_size",
         "_rows",
         "_source",
@@ -143,9 +144,20 @@ class Stream:
         self._decided_before: dict[int, int] = {}
         self._given_up: dict[int, int] = {}
         self._hopeless: set[int] = set()
+        self._present: Sequence[tuple[int, int]] = ()
 
-    def begin(self, start_ns: int, *, seed: int, duration_s: float, trace_s: list[float]) -> None:
-        """Sense from `start_ns` on. trace_s: the times of a trace, where the load is one."""
+    def begin(
+        self,
+        start_ns: int,
+        *,
+        seed: int,
+        duration_s: float,
+        trace_s: list[float],
+        present: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Sense from `start_ns` on. trace_s: the times of a trace, where the load is one. present: from when to when
+        the device is there, ns from then on, where that is not all the time."""
+        self._present = present
         self._start_ns = start_ns
         self._end_ns = start_ns + int(duration_s * NS_PER_S)
         if self._cut_s is not None:
@@ -154,7 +166,7 @@ class Stream:
         if self._query_size is not None:
             self._time.call_at(goes_on_ns, partial(self._query, goes_on_ns))
             return
-        self._offsets = open_loop(
+        offsets = open_loop(
             self.plan.load,
             seed=seed,
             device=self.device,
@@ -162,6 +174,7 @@ class Stream:
             duration_s=duration_s,
             trace_s=trace_s,
         )
+        self._offsets = within(offsets, present) if present else offsets
         offset_ns = next(self._offsets, None)
         while offset_ns is not None and start_ns + offset_ns < goes_on_ns:  # nobody was there to sense it
             self._next_seq += 1
@@ -319,8 +332,18 @@ class Stream:
     def _query(self, due_ns: int) -> None:
         if due_ns >= self._end_ns:
             return
+        if self._present and (there_ns := self._there_ns(due_ns)) != due_ns:
+            if there_ns is not None:
+                self._time.call_at(there_ns, partial(self._query, there_ns))
+            return
         for _ in range(self._query_size or 0):
             self._send(due_ns)
+
+    def _there_ns(self, at_ns: int) -> int | None:
+        """When the device is there from a time on; None where it is not any more."""
+        offset_ns = at_ns - self._start_ns
+        spans = [span for span in self._present if offset_ns < span[1]]
+        return self._start_ns + max(offset_ns, spans[0][0]) if spans else None
 
     def _send(self, scheduled_ns: int, seq: int | None = None) -> None:
         """seq: of the frame, where that is known; else the next."""

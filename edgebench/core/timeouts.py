@@ -7,6 +7,7 @@ import msgspec
 from edgebench.clock import NS_PER_S
 from edgebench.core.links import delays_ms
 from edgebench.topology.deployment import Deployment, LinkPlan, WorkloadPlan
+from edgebench.topology.fault_model import DEPARTURES
 from edgebench.topology.reach import Reach
 
 LONGEST_DRAIN_S = 120.0
@@ -95,7 +96,11 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
 
 def _cut_s(plan: WorkloadPlan, deployment: Deployment) -> dict[str, float]:
     """When which device is cut off for good from all that decides its samples."""
-    cuts = [fault for fault in deployment.faults if fault.for_s is None and fault.at_s is not None]
+    cuts = [
+        fault
+        for fault in deployment.faults
+        if fault.for_s is None and fault.at_s is not None and fault.kind not in DEPARTURES
+    ]
     cut_s: dict[str, float] = {}
     reach = Reach(plan, deployment, whole=False) if cuts else None
     for fault in cuts:

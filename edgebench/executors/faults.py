@@ -5,14 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from edgebench.clock import NS_PER_S, now_ns
-from edgebench.core.schedules import open_loop
+from edgebench.core.schedules import open_loop, within
 from edgebench.fabric.slices import LiveState
 from edgebench.topology.deployment import Deployment, Frozen, WorkloadPlan
 from edgebench.topology.fault_model import FaultPlan, When
+from edgebench.topology.presence import presences
 
 
 class CutLink(Frozen, frozen=True, tag="cut"):
@@ -83,14 +85,14 @@ def samples_due(deployment: Deployment, traces: Mapping[str, Sequence[float]]) -
     traces: workload -> due times in s of a trace load.
     """
     waited_for = dict.fromkeys(fault.when.workload for fault in deployment.faults if fault.when and fault.when.decided)
-    return {
-        name: sum(
-            sum(1 for _ in _due(plan, device, deployment, traces))
-            for plan in [deployment.workloads[name]]
-            for device in plan.deciders
-        )
-        for name in waited_for
-    }
+    there = presences(deployment.faults) if waited_for else {}
+    due: Counter[str] = Counter()
+    for name in waited_for:
+        plan = deployment.workloads[name]
+        for device in plan.deciders:
+            offsets, spans = _due(plan, device, deployment, traces), [each.span_ns for each in there.get(device, ())]
+            due[name] += sum(1 for _ in (within(offsets, spans) if spans else offsets))
+    return dict(due)
 
 
 def _due(

@@ -25,7 +25,7 @@ from edgebench.executors.wiring import (
 )
 from edgebench.fabric.transfer_threads import AT_ONCE
 from edgebench.topology.deployment import HERE, Deployment, Frozen, LinkPlan, NodePlan
-from edgebench.topology.fault_model import FaultPlan
+from edgebench.topology.fault_model import DEPARTURES, FaultPlan
 from edgebench.topology.wording import listed
 
 COMMAND = "command"
@@ -227,7 +227,7 @@ def _upward(deployment: Deployment, nodes: list[NodePlan], crossed: set[str]) ->
 
 def _devices_by_process(deployment: Deployment) -> dict[tuple[str, str | None, str], list[NodePlan]]:
     """(group, site, machine) -> the devices that share a process; one that a fault happens to has its own."""
-    hit = {fault.node for fault in deployment.faults}
+    hit = {fault.node for fault in deployment.faults if fault.kind not in DEPARTURES}
     found: dict[tuple[str, str | None, str], list[NodePlan]] = {}
     for device in deployment.of_tier("device"):
         if device.board is None:
@@ -246,6 +246,7 @@ def _faults(deployment: Deployment, parts: Sequence[Part]) -> tuple[PlannedFault
             tuple(part.name for part in parts if part.started_by == COMMAND and _is_hit(deployment, part, plan)),
         )
         for number, plan in enumerate(deployment.faults)
+        if plan.kind not in DEPARTURES  # agents know when their devices come and go
     )
 
 

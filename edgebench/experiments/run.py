@@ -22,6 +22,7 @@ from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
 from edgebench.executors.execution import Execution, RunInputs
+from edgebench.executors.fault_checks import check_faults
 from edgebench.executors.faults import FaultDriver, FaultTimer, samples_due
 from edgebench.executors.fleet import Fleet, FleetOptions
 from edgebench.executors.open_files import allow_open_files
@@ -103,6 +104,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
     with EXECUTORS[options.executor](FleetOptions(options.wait, options.base_image)) as fleet:
         placed = fleet.place(checked, file)
         check_sensors(placed, options.sensors)
+        check_faults(placed, file)
         allow_open_files(placed, file)
         run_dir = create_run_dir(options.out, topology.name, utc_now()).resolve()
         kept = keep_given(run_dir, given, topology)

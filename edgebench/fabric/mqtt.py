@@ -197,6 +197,12 @@ class Connection:
                 if not left.recv(_UNREAD_BYTES):
                     break
 
+    def depart(self) -> None:
+        """Say goodbye, so that no will is published, and do not wait for the end."""
+        self._end()
+        self._client.disconnect()
+        self._ask_flush()
+
     def abandon(self) -> None:
         """Break off without a word, at once: the will is published, and nothing more is heard here."""
         self._end()

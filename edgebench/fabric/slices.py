@@ -12,6 +12,7 @@ from edgebench.fabric.shelves import Caller
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
 from edgebench.topology.model import Move
+from edgebench.topology.presence import Presence
 from edgebench.topology.profiles import Profile
 
 WATCHER = "watcher"
@@ -72,7 +73,8 @@ class Slice(msgspec.Struct, frozen=True):
     federated: workload -> the whole plan, of those that any of these nodes takes part in. moves: from, to or of these
     nodes. expected: by workload, how long the decisions on its samples may take. callers: for an edge that aggregates,
     who may fetch and hand in there, by `digest_of_token`. boards: device -> the one without our software that
-    plays it, of an edge. profiles: of the machines that nodes are emulated to run on, by their names.
+    plays it, of an edge. profiles: of the machines that nodes are emulated to run on, by their names. presence: of
+    those devices among or below these nodes that are not there all the time.
     """
 
     run_id: str
@@ -88,6 +90,7 @@ class Slice(msgspec.Struct, frozen=True):
     expected: dict[str, Expected] = {}
     callers: dict[str, Caller] = {}
     boards: dict[str, str] = {}
+    presence: dict[str, tuple[Presence, ...]] = {}
     profiles: dict[str, Profile] = {}
 
 

@@ -8,9 +8,19 @@ from collections.abc import Iterator, Mapping
 from edgebench.errors import TopologyError
 from edgebench.topology.availability import read_availability
 from edgebench.topology.expand import link_names, names_of
-from edgebench.topology.fault_model import LASTING, TARGETS, Chaos, Fault, FaultTarget, When, targets_of, things_of
+from edgebench.topology.fault_model import (
+    DEPARTURES,
+    LASTING,
+    TARGETS,
+    Chaos,
+    Fault,
+    FaultTarget,
+    When,
+    targets_of,
+    things_of,
+)
 from edgebench.topology.fault_schedule import fault_plans, named_by
-from edgebench.topology.model import After, MultiStream, SingleStream, Topology, With
+from edgebench.topology.model import After, MultiStream, Offline, SingleStream, Topology, With
 from edgebench.topology.wording import did_you_mean, listed
 
 Problem = tuple[str, str]
@@ -21,7 +31,7 @@ MOST_RESTARTS = 500
 """Of one thing, as a node or with its site; how often a node was started is told in 10 bits."""
 CLOUD_PAUSE_S = 20.0
 """Nodes break a run off after a minute without an answer of the cloud's."""
-_OF_NODES = ("kill", "pause", "restart")
+_OF_NODES = ("pause", "restart")
 _ARTICLE: Mapping[FaultTarget, str] = {
     "link": "a link",
     "node": "a node",
@@ -40,7 +50,7 @@ def check_faults(topology: Topology) -> Iterator[Problem]:
         found += _check_fault(topology, things, f"$.faults[{index}]", fault)
     for index, chaos in enumerate(topology.chaos):
         found += _check_chaos(topology, things, f"$.chaos[{index}]", chaos)
-    yield from found or _check_restarts(topology)
+    yield from found or [*_check_restarts(topology), *_check_presences(topology)]
 
 
 def _check_restarts(topology: Topology) -> Iterator[Problem]:
@@ -51,6 +61,21 @@ def _check_restarts(topology: Topology) -> Iterator[Problem]:
                 "$.faults",
                 f"'{name}' would be started again {count:,} times, more than {MOST_RESTARTS:,} (have fewer)",
             )
+
+
+def _check_presences(topology: Topology) -> Iterator[Problem]:
+    """Whether each device comes and goes by turns, and nothing else has it be there all the time."""
+    last: dict[str, str] = {}
+    for plan in fault_plans(topology):
+        if plan.kind in DEPARTURES and plan.node is not None:
+            path, before = f"$.{plan.entry}", last.get(plan.node)
+            if before == plan.kind:
+                other = "leave" if plan.kind == "join" else "join"
+                yield path, f"'{plan.node}' is to {plan.kind} twice (let it {other} between)"
+            last[plan.node] = plan.kind
+    for index, move in enumerate(topology.moves):
+        if move.node in last:
+            yield f"$.moves[{index}]", f"'{move.node}' comes or goes by a fault, and cannot move besides (remove one)"
 
 
 class _Things:
@@ -104,9 +129,34 @@ def _check_fault(topology: Topology, things: _Things, path: str, fault: Fault) -
     if target not in TARGETS[fault.kind]:
         yield f"{path}.kind", f"'{fault.kind}' is for {choice}, not for {_ARTICLE[target]}"
         return
+    if fault.kind in DEPARTURES:
+        yield from _check_departure(topology, things, path, fault)
+        return
     yield from things.problems(f"{path}.{target}", fault.kind, target, name)
     if things.tiers.get(name) == "cloud" and target == "node" and (fault.for_s or 0.0) > CLOUD_PAUSE_S:
         yield f"{path}.for_s", f"the cloud may be paused for {CLOUD_PAUSE_S:g} s at most, not {fault.for_s:g} s"
+
+
+def _check_departure(topology: Topology, things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
+    """A device, or a group of them, that comes late or goes before the end."""
+    assert fault.node is not None
+    for name in ("when", "every_s"):
+        if getattr(fault, name) is not None:
+            yield f"{path}.{name}", f"a device is to {fault.kind} at one time (give at_s)"
+    devices = [name for name, tier in things.tiers.items() if tier == "device"]
+    groups = [name for name, group in topology.nodes.items() if group.tier == "device"]
+    if fault.node not in things.tiers and fault.node not in topology.nodes:
+        yield f"{path}.node", f"no node '{fault.node}'{did_you_mean(fault.node, [*groups, *devices])}"
+        return
+    if fault.node not in (*devices, *groups):
+        yield f"{path}.node", f"'{fault.node}' is no device (name a device, or a group of them)"
+    if fault.kind == "join" and fault.at_s == 0.0:
+        yield f"{path}.at_s", "all that is not said to come later is there at 0 s (remove the fault)"
+    named = set(named_by(topology, "node", fault.node))
+    for name, workload in topology.workloads.items():
+        sources = {device for group in workload.sources for device in named_by(topology, "node", group)}
+        if isinstance(workload.load, Offline) and named & sources:
+            yield path, f"the samples of '{name}' are all due at the start (use another load, or remove the fault)"
 
 
 def _check_time(topology: Topology, path: str, fault: Fault) -> Iterator[Problem]:
@@ -121,7 +171,7 @@ def _check_time(topology: Topology, path: str, fault: Fault) -> Iterator[Problem
         yield f"{path}.for_s", f"is over at {at_s + for_s:g} s, after the run of {topology.duration_s:g} s (shorten it)"
     if fault.when is not None:
         yield from _check_condition(topology, f"{path}.when", fault.when)
-    if every_s is not None:
+    if every_s is not None and fault.kind not in DEPARTURES:
         if at_s is None:
             yield f"{path}.every_s", "repeats a time (give at_s, or remove it)"
         elif for_s is None:
@@ -143,7 +193,7 @@ def _check_length(path: str, kind: str, for_s: object) -> Iterator[Problem]:
 
 def _check_trace(things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
     assert fault.trace is not None
-    if "node" not in TARGETS[fault.kind] or LASTING[fault.kind] != "always":
+    if fault.kind not in _OF_NODES:
         yield f"{path}.kind", f"'{fault.kind}' does not follow a trace (use pause or restart)"
         return
     for name in ("for_s", *(target for target, _ in things_of(fault))):
@@ -198,6 +248,9 @@ def _check_chaos(topology: Topology, things: _Things, path: str, chaos: Chaos) -
         yield f"{path}.until_s", f"{until_s:g} s is not within the run of {topology.duration_s:g} s"
     if chaos.from_s >= min(until_s, topology.duration_s):
         yield f"{path}.from_s", f"nothing is left from {chaos.from_s:g} s on (lower it)"
+    if chaos.kind in DEPARTURES:
+        yield f"{path}.kind", f"'{chaos.kind}' is no matter of chance (say when: faults)"
+        return
     allowed = [target for target in TARGETS[chaos.kind] if target in _FIELD]
     found = targets_of(chaos)
     if len(found) != 1 or found[0][0] not in allowed:

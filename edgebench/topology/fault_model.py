@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from edgebench.topology.fields import Count, DurationS, Name, Strict, TimeS
 
-FaultKind = Literal["down", "kill", "pause", "restart"]
+FaultKind = Literal["down", "kill", "pause", "restart", "join", "leave"]
 
 FaultTarget = Literal["link", "node", "site", "broker", "machine"]
 
@@ -95,14 +95,21 @@ TARGETS: dict[FaultKind, tuple[FaultTarget, ...]] = {
     "kill": ("node", "site", "broker", "machine"),
     "pause": ("node", "site", "broker", "machine"),
     "restart": ("node", "site", "broker"),
+    "join": ("node",),
+    "leave": ("node",),
 }
 """What each kind can happen to."""
+
+DEPARTURES: frozenset[FaultKind] = frozenset({"join", "leave"})
+"""Kinds by which a device comes and goes in good order; nothing is broken."""
 
 LASTING: dict[FaultKind, Literal["always", "may", "never"]] = {
     "down": "may",
     "kill": "never",
     "pause": "always",
     "restart": "always",
+    "join": "never",
+    "leave": "never",
 }
 """Whether a kind takes a `for_s`: kinds that always have an end, may have one, and are for good."""
 

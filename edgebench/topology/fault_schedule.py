@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgebench.seeds import rng_for
 from edgebench.topology.availability import read_availability
 from edgebench.topology.expand import link_names, names_of
-from edgebench.topology.fault_model import Chaos, Fault, FaultPlan, FaultTarget, targets_of, things_of
+from edgebench.topology.fault_model import DEPARTURES, Chaos, Fault, FaultPlan, FaultTarget, targets_of, things_of
 from edgebench.topology.model import Topology
 
 _S_PER_H = 3_600.0
@@ -54,7 +54,10 @@ def _of_entry(topology: Topology, index: int, fault: Fault) -> Iterator[FaultPla
                 yield FaultPlan("kill", from_s, node=node, entry=entry)
         return
     ((target, name),) = things_of(fault)
-    if fault.when is not None:
+    if fault.kind in DEPARTURES:
+        for device in named_by(topology, target, name):
+            yield FaultPlan(fault.kind, fault.at_s, node=device, entry=entry)
+    elif fault.when is not None:
         yield FaultPlan(fault.kind, None, fault.when, fault.for_s, **{target: name}, entry=entry)
     else:
         for at_s in times_of(fault, topology.duration_s):

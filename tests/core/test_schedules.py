@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebench.core.schedules import open_loop, query_size
+from edgebench.core.schedules import open_loop, query_size, within
 from edgebench.topology.model import Fixed, Load, MultiStream, Offline, Poisson, Server, SingleStream, Trace
 
 
@@ -58,3 +58,9 @@ def test_closed_loops_have_query_sizes_and_no_schedule() -> None:
     assert (query_size(SingleStream()), query_size(MultiStream()), query_size(MultiStream(samples=3))) == (1, 8, 3)
     assert query_size(Poisson(rate_hz=1.0)) is None
     assert due(SingleStream()) == due(MultiStream()) == []
+
+
+def test_of_a_device_that_comes_and_goes_only_those_times_are_left_at_which_it_is_there() -> None:
+    spans = [(2, 4), (7, 8), (20, 30)]
+    assert list(within(iter([0, 1, 2, 3, 3, 4, 5, 7, 8, 25, 40]), spans)) == [2, 3, 3, 7, 25]
+    assert list(within(iter([0, 1]), [])) == []

@@ -98,6 +98,15 @@ def test_a_closed_loop_of_a_device_that_was_started_again_begins_then() -> None:
     assert [(row.seq, row.scheduled_ns) for row in bed.rows] == [(0, ms(500)), (1, ms(510))]
 
 
+def test_a_closed_loop_goes_on_while_its_device_is_there() -> None:
+    bed = bed_with(SingleStream(), service_ms=5.0)
+    there = ((ms(100), ms(115)), (ms(300), ms(305)))
+    bed.stream.begin(0, seed=1, duration_s=1.0, trace_s=[], present=there)
+    bed.time.run()
+    # Each is decided in 10 ms: a query that is due when the device has gone waits until it is there again.
+    assert [(row.seq, row.scheduled_ns) for row in bed.rows] == [(0, ms(100)), (1, ms(110)), (2, ms(300))]
+
+
 def test_a_decision_on_a_sample_of_an_earlier_life_is_counted_apart() -> None:
     bed = bed_with(Trace(file=""), incarnation=1)
     bed.begin(trace_s=[0.5])

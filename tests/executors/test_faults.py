@@ -155,6 +155,8 @@ def test_the_samples_of_a_whole_run_are_counted_where_a_fault_waits_for_a_share(
     (file := tmp_path / "topology.yaml").write_text(text)
     # Three beds at 2 Hz for 10 s.
     assert samples_due(resolve(load(file), run_id="r", executor="local"), {}) == {"risk": 60}
+    file.write_text(text.replace("faults: [", "faults: [{kind: join, node: bed-1, at_s: 4}, "))
+    assert samples_due(resolve(load(file), run_id="r", executor="local"), {}) == {"risk": 52}
 
 
 def test_a_fault_is_brought_about_while_whoever_watches_the_run_waits_and_none_after_its_end() -> None:

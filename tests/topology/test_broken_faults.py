@@ -23,7 +23,7 @@ def chaos(entry: str) -> str:
 BROKEN: dict[str, tuple[str, str]] = {
     "an unknown kind": (
         faults("at_s: 1, kind: restrat, node: bed-0, for_s: 1"),
-        "$.faults[0].kind: 'restrat' is not one of down, kill, pause, restart (did you mean 'restart'?)",
+        "$.faults[0].kind: 'restrat' is not one of down, join, kill, leave, pause, restart (did you mean 'restart'?)",
     ),
     "no time": (faults("kind: kill, node: bed-0"), "$.faults[0]: says no time (give one of at_s, when, trace)"),
     "two times": (
@@ -89,6 +89,22 @@ BROKEN: dict[str, tuple[str, str]] = {
     "a share beyond all": (
         faults("kind: kill, node: bed-0, when: {workload: risk, decided: 1.5}"),
         "$.faults[0].when.decided: 1.5 is not a number <= 1",
+    ),
+    "a device that joins when others may": (
+        faults("kind: join, node: bed-0, at_s: 1, every_s: 2"),
+        "$.faults[0].every_s: a device is to join at one time (give at_s)",
+    ),
+    "an edge that joins": (
+        faults("kind: join, node: ward-0, at_s: 1"),
+        "$.faults[0].node: 'ward-0' is no device (name a device, or a group of them)",
+    ),
+    "who joins twice": (
+        faults("kind: join, node: bed, at_s: 1", "kind: join, node: bed-1, at_s: 2"),
+        "$.faults[1]: 'bed-1' is to join twice (let it leave between)",
+    ),
+    "chance that joins": (
+        chaos("kind: join, rate_per_h: 10, nodes: [bed]"),
+        "$.chaos[0].kind: 'join' is no matter of chance (say when: faults)",
     ),
     "a trace of a link": (
         faults("kind: down, trace: churn.txt"),

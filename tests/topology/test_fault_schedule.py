@@ -12,6 +12,7 @@ from edgebench.topology import load
 from edgebench.topology.fault_model import Chaos, Fault, FaultPlan
 from edgebench.topology.fault_schedule import fault_plans
 from edgebench.topology.model import Topology
+from edgebench.topology.presence import Presence, presences
 from tests.topology.sound import SOUND
 
 
@@ -43,6 +44,22 @@ def test_who_a_trace_does_not_bring_back_is_away_for_good(sound: Topology, tmp_p
         ("kill", "bed-1", 2.0, None),
         ("kill", "bed-0", 4.0, None),
     ]
+
+
+def test_a_group_joins_and_a_device_of_it_leaves_and_comes_again(sound: Topology) -> None:
+    found = plans(
+        sound,
+        faults=(
+            Fault("join", at_s=1.5, node="bed"),
+            Fault("leave", at_s=4.0, node="bed-1"),
+            Fault("join", at_s=6.0, node="bed-1"),
+        ),
+    )
+    spans = {device: [(each.from_s, each.to_s) for each in there] for device, there in presences(found).items()}
+    assert spans == {"bed-0": [(1.5, None)], "bed-1": [(1.5, 4.0), (6.0, None)], "bed-2": [(1.5, None)]}
+    assert [(each.joins, each.leaves) for each in presences(found)["bed-1"]] == [(1, 3), (4, None)]
+    gone = presences(plans(sound, faults=(Fault("leave", at_s=4.0, node="bed-0"),)))
+    assert gone == {"bed-0": (Presence(0.0, 4.0, None, 0),)}
 
 
 def test_chaos_is_the_seeds_and_each_thing_has_its_own(sound: Topology) -> None:
