@@ -15,8 +15,8 @@ _OFFERED = {
     "EdgebenchError": "edgebench.errors",
     **dict.fromkeys(
         (
-            *("Run", "TopologyFile", "clean", "join", "lab_invite", "lab_invite_device", "lab_list", "lab_refusals"),
-            *("lab_remove", "lab_serve", "load", "load_run", "run", "train", "validate"),
+            *("Run", "TopologyFile", "clean", "export", "join", "lab_invite", "lab_invite_device", "lab_list"),
+            *("lab_refusals", "lab_remove", "lab_serve", "load", "load_run", "run", "train", "validate"),
         ),
         "edgebench.api",
     ),

@@ -1,6 +1,7 @@
 from edgebench.api import Run as Run
 from edgebench.api import TopologyFile as TopologyFile
 from edgebench.api import clean as clean
+from edgebench.api import export as export
 from edgebench.api import join as join
 from edgebench.api import lab_invite as lab_invite
 from edgebench.api import lab_invite_device as lab_invite_device

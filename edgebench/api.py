@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from edgebench.containers.cleaning import Cleaned
+    from edgebench.experiments.exporting import ExportTarget
     from edgebench.experiments.train import TrainResult
     from edgebench.lab.messages import DeviceCredential, Invited, MachineInfo, Role
     from edgebench.lab.operator import LabClient
@@ -40,6 +41,7 @@ __all__ = [
     "Run",
     "TopologyFile",
     "clean",
+    "export",
     "join",
     "lab_invite",
     "lab_invite_device",
@@ -116,6 +118,7 @@ def run(
     wait: bool = False,
     sensors: Sequence[str] = (),
     base_image: str | None = None,
+    tokens: str | Path | None = None,
     progress: bool = False,
     asked_ns: int | None = None,
 ) -> Run:
@@ -126,6 +129,7 @@ def run(
     with. retrain: train first models anew, whatever is remembered. wait: for machines of a lab that serve another run.
     sensors: what nodes read on this machine, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), instead of the task's data.
     base_image: that containers are made on (None: Python's slim one, or a Debian that is made here).
+    tokens: a folder where each container finds its token, all of which others start (None: they are made here).
     progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
 
     In the main thread a first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, as an invalid one; then the two
@@ -144,6 +148,7 @@ def run(
         wait=wait,
         sensors=tuple(parse_sensor(each, Path()) for each in sensors),
         base_image=base_image,
+        tokens=_path(tokens),
         progress=progress,
         asked_ns=asked_ns,
     )
@@ -188,6 +193,24 @@ def train(
         data=_path(data), size=size, seeds=seeds, out=_path(out), registry=_path(registry), progress=progress
     )
     return training.train(task, options)
+
+
+def export(
+    target: ExportTarget,
+    topology: TopologyFile | str | Path,
+    *,
+    out: str | Path,
+    base_image: str | None = None,
+    progress: bool = False,
+) -> None:
+    """Write a folder that runs a topology by itself, by `docker compose up` or on Kubernetes (docs/containers.md).
+
+    out: the folder, which is not there yet. base_image: what its images are made on (None: Python's slim one).
+    progress: show on stderr what is being done. Raises EdgebenchError.
+    """
+    from edgebench.experiments.exporting import export_topology
+
+    export_topology(target, _loaded(topology), Path(out), base_image, _say if progress else lambda _: None)
 
 
 def clean(*, images: bool = False) -> Cleaned:
@@ -263,18 +286,24 @@ def join(
     name: str | None = None,
     ports: tuple[int, int] = PORTS,
     sensors: Sequence[str] = (),
+    token_file: str | Path | None = None,
+    once: bool = False,
     install: bool = False,
 ) -> None:
     """Make this machine one of a lab's, and work for it until SIGINT or SIGTERM; says on stderr how it stands.
 
     token: None where it has joined before. name: None for the host's. ports: the first and the last at which parts of
     runs listen here. sensors: what nodes read here, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), beside what was said
-    before. install: have systemd do so, and return. Raises EdgebenchError, also once the lab has removed this machine.
+    before. token_file: where the token will be; it is waited for. once: for one run, and return when it is over.
+    install: have systemd do so, and return. Raises EdgebenchError, also once the lab has removed this machine.
     """
     from edgebench.experiments import labs
 
     choices = [parse_sensor(each, Path()) for each in sensors]
-    labs.join_lab(url, token, name, ports=ports, sensors=choices, install=install, tell=_say)
+    if token is not None and token_file is not None:
+        raise EdgebenchError("--token-file: a token is given besides (leave out one of the two)")
+    invited = _path(token_file) if token is None else token
+    labs.join_lab(url, invited, name, ports=ports, sensors=choices, once=once, install=install, tell=_say)
 
 
 def _lab() -> contextlib.closing[LabClient]:

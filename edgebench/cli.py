@@ -90,6 +90,13 @@ def _add_nothing(_: argparse.ArgumentParser) -> None:
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:
+    _add_file(parser)
+    parser.add_argument(
+        "--executor", default="local", metavar="E", help="what runs it: local (default), lab, containers"
+    )
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="TOPOLOGY", help="a file, a name of those that ship, or an earlier run's directory"
     )
@@ -99,9 +106,6 @@ def _add_topology(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="PATH=VALUE",
         help="change a field first, e.g. links[0].latency_ms=5 (repeatable)",
-    )
-    parser.add_argument(
-        "--executor", default="local", metavar="E", help="what runs it: local (default), lab, containers"
     )
 
 
@@ -131,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         wait=args.wait,
         sensors=args.sensor,
         base_image=args.base_image,
+        tokens=args.tokens,
         progress=True,
         asked_ns=_STARTED_NS,
     )
@@ -162,6 +167,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     lab_commands.add_sensor(parser)
     parser.add_argument(
         "--base-image", metavar="IMAGE", help="what containers are made on (default: Python's slim one)"
+    )
+    parser.add_argument(
+        "--tokens", metavar="DIR", help="others start the containers: lay their tokens here, DIR/CONTAINER/token"
     )
     parser.add_argument("--retrain", action="store_true", help="train first models anew, whatever is remembered")
     parser.add_argument(
@@ -303,6 +311,23 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def export(args: argparse.Namespace) -> int:
+    """Write a folder that runs a topology in containers elsewhere: by docker compose, or on Kubernetes."""
+    topology = edgebench.load(args.file, args.set)
+    edgebench.export(args.target, topology, out=args.out, base_image=args.base_image, progress=True)
+    print(args.out / "README.md")
+    return 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", choices=("compose", "k8s"), help="for docker compose, or for Kubernetes")
+    _add_file(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder, which is not there yet")
+    parser.add_argument(
+        "--base-image", metavar="IMAGE", help="what its images are made on (default: Python's slim one)"
+    )
+
+
 # Commands import what they need when they run: `validate` starts fast, and on a machine without the lab's packages.
 COMMANDS = {
     "validate": Command(validate, _add_validate),
@@ -314,6 +339,7 @@ COMMANDS = {
     "report": Command(report, _add_report),
     "train": Command(train, _add_train),
     "clean": Command(clean, _add_clean),
+    "export": Command(export, _add_export),
     "lab": Command(lab_commands.lab, lab_commands.add_lab),
     "join": Command(lab_commands.join, lab_commands.add_join),
 }

@@ -44,7 +44,16 @@ def add_lab(parser: argparse.ArgumentParser) -> None:
 def join(args: argparse.Namespace) -> int:
     """Make this machine one of a lab's, and work for it until Ctrl-C."""
     token = args.token or os.environ.get(_TOKEN_VARIABLE)
-    edgebench.join(args.url, token, name=args.name, ports=args.ports, sensors=args.sensor, install=args.install)
+    edgebench.join(
+        args.url,
+        token,
+        name=args.name,
+        ports=args.ports,
+        sensors=args.sensor,
+        token_file=args.token_file,
+        once=args.once,
+        install=args.install,
+    )
     return 0
 
 
@@ -52,6 +61,7 @@ def add_join(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("url", metavar="URL", help="where the lab is, as edgebench lab invite prints it")
     parser.add_argument("--token", metavar="T", help=_TOKEN_HELP)
+    parser.add_argument("--token-file", metavar="FILE", help="read it there instead, once it is there")
     parser.add_argument("--name", metavar="N", help="what this machine is called there (default: the host's name)")
     first, last = PORTS
     parser.add_argument(
@@ -62,6 +72,7 @@ def add_join(parser: argparse.ArgumentParser) -> None:
         help=f"where parts of runs listen here (default: {first}-{last})",
     )
     add_sensor(parser)
+    parser.add_argument("--once", action="store_true", help="work for one run, and end when it is over")
     parser.add_argument("--install", action="store_true", help="join at each start of this machine, by systemd")
 
 

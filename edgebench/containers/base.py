@@ -64,14 +64,15 @@ def check_python(engine: Engine, image: str) -> None:
         )
 
 
-def _official() -> str:
+def official() -> str:
+    """Python's own image with the Python of this computer."""
     major, minor = sys.version_info[:2]
     release = _RELEASES.get((major, minor), "bookworm")
     return f"python:{major}.{minor}-slim-{release}"
 
 
 def _of_python(engine: Engine) -> Bases | None:
-    name = _official()
+    name = official()
     return None if engine.image(name) is None else Bases(name, name, f"the base image {name}")
 
 
@@ -88,7 +89,7 @@ def _made_before(engine: Engine) -> Bases | None:
 
 
 def _pulled(engine: Engine, tell: Tell) -> Bases | None:
-    name = _official()
+    name = official()
     tell(f"pulling {name}")
     try:
         engine.pull(name)
@@ -101,7 +102,7 @@ def _pulled(engine: Engine, tell: Tell) -> Bases | None:
 def _made(engine: Engine, tell: Tell) -> Bases:
     """A small Debian with Python, and one with Mosquitto besides. Needs root's rights and Debian's mirror."""
     names, debootstrap = _made_names(), shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    mend = f"name one by --base-image, or have {_official()} in the engine"
+    mend = f"name one by --base-image, or have {official()} in the engine"
     if names is None:
         raise EngineError(f"no base image: no release of Debian has Python {platform.python_version()} ({mend})")
     if debootstrap is None or os.geteuid() != 0:

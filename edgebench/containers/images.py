@@ -7,18 +7,23 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from edgebench.containers.base import Bases, Tell, check_python
 from edgebench.containers.engine import Engine
-from edgebench.containers.made import IMAGE
-from edgebench.containers.plan import ContainerKind
+from edgebench.containers.made import IMAGE, Limits
+from edgebench.containers.plan import ContainerKind, ContainerPlan
 from edgebench.containers.wheels import Wheels, gathered
 from edgebench.tasks.cache import cache_dir
 
 USER_ID = 10001
 HOME = "/var/lib/edgebench"
 """What can be written in a container; all else but /tmp cannot."""
+_HEALTH = f'test -n "$(find {HOME}/machine/heard -mmin -1)"'
+"""The lab was heard in the last minute."""
+
+ImageKind = Literal["device", "edge", "server"]
+"""The server's is of exports alone: a run here has the command itself."""
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "litert": (),
@@ -42,17 +47,23 @@ RUN python3 {pip}/pip install --no-index --no-deps --no-cache-dir --target /opt/
 
 FROM {base}
 LABEL {label}={kind}
-RUN echo 'edgebench:x:{user}:{user}::{home}:/usr/sbin/nologin' >> /etc/passwd && mkdir -p {home} && \
-chmod 700 {home} && chown {user}:{user} {home}
+ARG USER_ID={user}
+RUN test "$USER_ID" -gt 0 && echo "edgebench:x:$USER_ID:$USER_ID::{home}:/usr/sbin/nologin" >> /etc/passwd && \
+mkdir -p {home} && chmod 700 {home} && chown "$USER_ID:$USER_ID" {home}
 COPY --from=packages /opt/packages /opt/packages
 COPY --from=own /opt/own /opt/own
 ENV PYTHONPATH=/opt/own:/opt/packages PATH=/opt/own/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 PYTHONUNBUFFERED=1 HOME={home} EDGEBENCH_HOME={home}
-VOLUME {home}
+{more}VOLUME {home}
 WORKDIR {home}
-USER {user}:{user}
+USER ${{USER_ID}}:${{USER_ID}}
 ENTRYPOINT ["python3", "-m", "edgebench.cli"]
 """
+
+
+def limits_of(plan: ContainerPlan) -> Limits:
+    """Of a container that joins a lab."""
+    return Limits(plan.name, HOME, _HEALTH, None if plan.memory_mb is None else plan.memory_mb * 1_000_000)
 
 
 class Image(NamedTuple):
@@ -78,8 +89,17 @@ def image_for(kind: ContainerKind, packages: tuple[str, ...], engine: Engine, ba
     return Image(name, f"{name} on {bases.told}")
 
 
-def dockerfile_for(kind: ContainerKind, bases: Bases, wheels: Wheels) -> str:
-    """Of an image's three stages, of which the last one stays; those of both kinds have the first two in common."""
+def exported_dockerfile(kind: ImageKind, base_image: str, wheels: Wheels, more: str) -> str:
+    """For whoever builds it elsewhere, on another base image where need be (BASE_IMAGE)."""
+    named = "${BASE_IMAGE}"
+    return f"ARG BASE_IMAGE={base_image}\n{dockerfile_for(kind, Bases(named, named, ''), wheels, more)}"
+
+
+def dockerfile_for(kind: ImageKind, bases: Bases, wheels: Wheels, more: str = "") -> str:
+    """Of an image's three stages, of which the last one stays; those of both kinds have the first two in common.
+
+    more: lines of the last stage.
+    """
     return _DOCKERFILE.format(
         base=bases.edge if kind == "edge" else bases.device,
         packages_base=bases.device,
@@ -89,6 +109,7 @@ def dockerfile_for(kind: ContainerKind, bases: Bases, wheels: Wheels) -> str:
         own=wheels.own.path.name,
         user=USER_ID,
         home=HOME,
+        more=more,
     )
 
 
@@ -100,12 +121,14 @@ def tag_of(dockerfile: str, base_id: str, wheels: Wheels) -> str:
 def write_context(folder: Path, dockerfile: str, wheels: Wheels) -> None:
     """What the engine is given to build from: the Dockerfile, and wheels."""
     (folder / "Dockerfile").write_text(dockerfile, "utf-8")
-    for name, files in {"wheels": (*wheels.others, wheels.pip), "own": (wheels.own.path,)}.items():
+    for name in ("wheels", "own"):
         (folder / name).mkdir()
-        for file in files:
-            _place(file, folder / name / file.name)
+    for file in (*wheels.others, wheels.pip):
+        _place(file, folder / "wheels" / file.name)
     listed = "".join(f"./{file.name}\n" for file in wheels.others)
     (folder / "wheels" / "requirements.txt").write_text(listed, "utf-8")
+    # Its owner's alone in the cache; whoever is given the folder has to read it.
+    shutil.copyfile(wheels.own.path, folder / "own" / wheels.own.path.name)
 
 
 def _place(file: Path, target: Path) -> None:

@@ -9,6 +9,8 @@ from edgebench.lab.messages import RESERVED
 from edgebench.topology.deployment import Deployment, Frozen, NodePlan, on_machines
 
 ContainerKind = Literal["device", "edge"]
+SERVER = "server"
+"""Where the command is, in exports; no other container has this name."""
 _LONGEST = 63
 _CUT = 58
 
@@ -29,7 +31,7 @@ class ContainerPlan(Frozen, frozen=True):
 def containers_of(deployment: Deployment) -> tuple[ContainerPlan, ...]:
     """Edges first, in the order of the file."""
     found: list[ContainerPlan] = []
-    names = set(RESERVED)
+    names = {*RESERVED, SERVER}
 
     def add(wanted: str, kind: ContainerKind, nodes: Sequence[NodePlan], sites: tuple[str, ...]) -> None:
         name = _free(wanted, names)

@@ -11,8 +11,8 @@ from edgebench.clock import now_s, sleep_s
 from edgebench.containers.cleaning import remove_run
 from edgebench.containers.commands import own_mark
 from edgebench.containers.engine import Engine, EngineError
-from edgebench.containers.images import HOME
-from edgebench.containers.made import COMMAND, RUN, Limits, Network
+from edgebench.containers.images import limits_of
+from edgebench.containers.made import COMMAND, RUN, Network
 from edgebench.containers.plan import ContainerKind, ContainerPlan
 from edgebench.lab.listening import own_addresses
 from edgebench.lab.operator import LabClient
@@ -23,8 +23,6 @@ _TOKEN_S = 600.0
 _AT_ONCE = 8
 _JOINED_WITHIN_S = 120.0
 _LOOK_S = 0.1
-_HEALTH = f'test -n "$(find {HOME}/machine/heard -mmin -1)"'
-"""The lab was heard in the last minute."""
 
 
 class Containers:
@@ -94,19 +92,13 @@ class Containers:
         # By the gateway of its own site: where it listens is then an address of that network.
         url = f"https://{networks[0].gateway}:{port}"
         token = lab.invite(plan.kind, _TOKEN_S).token
-        limits = Limits(
-            hostname=plan.name,
-            home=HOME,
-            health=_HEALTH,
-            memory_bytes=None if plan.memory_mb is None else plan.memory_mb * 1_000_000,
-        )
         container = self._engine.make_container(
             f"edgebench-{self._run_id}-{plan.name}",
             self._images[plan.kind],
             ("join", url, "--name", plan.name),
             networks,
             {TOKEN_VARIABLE: token},
-            limits,
+            limits_of(plan),
             self._labels,
         )
         self._engine.start(container)

@@ -38,18 +38,18 @@ class Wheels(NamedTuple):
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def gathered(packages: tuple[str, ...], cache: Path) -> Wheels:
-    """Those of edgebench's base install and of these packages besides, from the cache where they are there.
+def gathered(packages: tuple[str, ...], cache: Path, extras: tuple[str, ...] = ()) -> Wheels:
+    """Those of edgebench's base install, of its extras and of packages besides, from the cache where they are there.
 
     Raises EngineError where they cannot be had.
     """
     own = own_wheel(cache / "own")
     constraints = _installed()
-    asked = f"{platform.python_version()} {platform.machine()}\n{_needs(own)}\n{packages}\n{constraints}"
+    asked = f"{platform.python_version()} {platform.machine()}\n{_needs(own)}\n{(extras, packages)}\n{constraints}"
     folder = cache / f"wheels-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        _gather(own, packages, constraints, folder)
+        _gather(own, extras, packages, constraints, folder)
         for old in sorted(cache.glob("wheels-*"), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
             shutil.rmtree(old)
     found = sorted(folder.glob("*.whl"))
@@ -57,7 +57,7 @@ def gathered(packages: tuple[str, ...], cache: Path) -> Wheels:
     return Wheels(own, tuple(each for each in found if each != pip), pip)
 
 
-def _gather(own: Wheel, packages: tuple[str, ...], constraints: str, folder: Path) -> None:
+def _gather(own: Wheel, extras: tuple[str, ...], packages: tuple[str, ...], constraints: str, folder: Path) -> None:
     """Into the folder, which is there when all of them are."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         constraints_file, wheels = Path(made) / "constraints.txt", Path(made) / "wheels"
@@ -67,7 +67,7 @@ def _gather(own: Wheel, packages: tuple[str, ...], constraints: str, folder: Pat
         command += ["--only-binary=:all:", "--dest", str(wheels), "--constraint", str(constraints_file)]
         try:
             pip = subprocess.run(
-                [*command, str(own.path), "pip", *packages],
+                [*command, f"{own.path}[{','.join(extras)}]" if extras else str(own.path), "pip", *packages],
                 check=False,
                 capture_output=True,
                 text=True,

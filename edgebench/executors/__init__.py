@@ -14,6 +14,10 @@ def _lab(options: FleetOptions) -> contextlib.AbstractContextManager[Fleet]:
 
 
 def _containers(options: FleetOptions) -> contextlib.AbstractContextManager[Fleet]:
+    if options.tokens is not None:
+        from edgebench.executors.awaited_fleet import awaited_fleet
+
+        return awaited_fleet(options)
     from edgebench.executors.container_fleet import container_fleet
 
     return container_fleet(options)

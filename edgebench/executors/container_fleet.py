@@ -19,9 +19,11 @@ from edgebench.executors.lab_fleet import LabFleet
 from edgebench.fabric.records import Invalidated
 from edgebench.fabric.spool import Spool
 from edgebench.lab.addresses import Listen
+from edgebench.lab.operator import LabClient
 from edgebench.lab.places import runs_folder
 from edgebench.lab.serving import ServedLab
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Tier
 from edgebench.topology.wording import one_line
 
 _ANYWHERE = Listen("", 0)
@@ -39,11 +41,7 @@ class ContainerFleet:
 
     def place(self, deployment: Deployment, file: str | Path) -> Deployment:
         """See `Fleet`."""
-        placed = in_containers(deployment)
-        found = [one_line(f"{file}: {path}: {problem}") for path, problem in shared_apart(placed)]
-        if found:
-            raise TopologyError(found)
-        return placed
+        return placed_in_containers(deployment, file)
 
     def hold(self, deployment: Deployment, tell: Tell) -> None:
         """Have the images; nothing of a run is there yet."""
@@ -67,20 +65,36 @@ class ContainerFleet:
         ):
             self._tell(f"starting {len(plans)} containers")
             containers.join(client, served.url.port)
-            lab = LabFleet(client, wait=False)
-            lab.place(deployment, "containers")
-            lab.hold(deployment, self._tell)
             try:
-                with lab.open(inputs, spool) as machines:
+                with on_containers(client, inputs, spool, self._tell) as machines:
                     yield machines
             finally:
                 containers.keep_logs(inputs.run_dir / "logs")
                 spool.write(*(Invalidated(reason) for reason in containers.out_of_memory()))
 
 
-def packages_for(deployment: Deployment, kind: ContainerKind) -> tuple[str, ...]:
+def placed_in_containers(deployment: Deployment, file: str | Path) -> Deployment:
+    """With each node's container. file: what messages call the topology. Raises TopologyError."""
+    placed = in_containers(deployment)
+    found = [one_line(f"{file}: {path}: {problem}") for path, problem in shared_apart(placed)]
+    if found:
+        raise TopologyError(found)
+    return placed
+
+
+@contextlib.contextmanager
+def on_containers(client: LabClient, inputs: RunInputs, spool: Spool, tell: Tell) -> Iterator[Machines]:
+    """The machines of a run, all of whose containers have joined its lab."""
+    lab = LabFleet(client, wait=False)
+    lab.place(inputs.deployment, "containers")
+    lab.hold(inputs.deployment, tell)
+    with lab.open(inputs, spool) as machines:
+        yield machines
+
+
+def packages_for(deployment: Deployment, tier: Tier) -> tuple[str, ...]:
     """What the nodes of a tier need besides the base install."""
-    runtimes = {runtime for node in deployment.of_tier(kind) for runtime in runtimes_for(deployment, node)}
+    runtimes = {runtime for node in deployment.of_tier(tier) for runtime in runtimes_for(deployment, node)}
     return tuple(sorted({package for runtime in runtimes for package in PACKAGES[runtime]}))
 
 

@@ -55,10 +55,12 @@ class OnlyHere:
 
 
 class FleetOptions(NamedTuple):
-    """wait: for machines that serve another run, instead of refusing. base_image: what containers are made on."""
+    """wait: for machines that serve another run, instead of refusing. base_image: what containers are made on.
+    tokens: where those of containers are laid that others start; None: they are made here."""
 
     wait: bool = False
     base_image: str | None = None
+    tokens: Path | None = None
 
 
 @contextlib.contextmanager

@@ -56,13 +56,15 @@ def obey(
     folder: Path,
     ports: tuple[int, int] = PORTS,
     sensors: Path | None = None,
+    *,
+    once: bool = False,
 ) -> None:
     """Serve one run after another, until `orders` ends or raises something for good.
 
     tell: takes lines for whoever looks after this machine. folder: of this machine's runs; what is in it was left by a
     process that was killed, and goes. ports: the first and the last at which parts listen. sensors: the file
-    of this machine's. To be called in a thread
-    that lasts: parts die with it.
+    of this machine's. once: serve one run alone; LostError is for good then. To be called in a thread that lasts: parts
+    die with it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     allow_descriptors()
@@ -71,14 +73,18 @@ def obey(
             run: _Run | None = None
             try:
                 for order in link.orders():
-                    if run is not None and (order.body is None or order.run_id != run.run_id):
+                    if order.body is None or (run is not None and order.run_id != run.run_id):
                         serving.close()
                         run = None
+                        if once:
+                            return
                     if order.body is not None:
                         run = run or serving.enter_context(_Run(link, tell, order.run_id, folder, ports, sensors))
                         run.obey(order.body)
                 return
             except LostError as error:
+                if once:
+                    raise
                 tell(str(error) if run is None else f"{error}; what runs here is ended")
 
 

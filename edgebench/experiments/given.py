@@ -10,14 +10,18 @@ from pathlib import Path
 import msgspec
 
 from edgebench.errors import EdgebenchError
-from edgebench.results.rundir import DEPLOYMENT, OVERRIDES, PROFILES, TOPOLOGY, TRACES, write_json
+from edgebench.results.rundir import DEPLOYMENT, MODELS, OVERRIDES, PROFILES, TOPOLOGY, TRACES, write_json
 from edgebench.topology import load, profiles_of, topology_file
 from edgebench.topology.link_model import Link, traces_of
-from edgebench.topology.loading import names_a_file
+from edgebench.topology.loading import names_a_file, overridden
 from edgebench.topology.model import NodeGroup, Topology, Trace
 from edgebench.topology.profile_files import written
 from edgebench.topology.profiles import HOST
 from edgebench.topology.resolving import without_login
+from edgebench.topology.strict_yaml import dump
+
+_DESCRIPTION = ".json"
+"""What the name of a model's file has besides, where that describes it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,30 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
     overrides = list(dict.fromkeys([*_places(own), *reversed(earlier)]))[::-1]
     write_json(run_dir / OVERRIDES, overrides)
     return own
+
+
+def write_alone(folder: Path, given: TopologyFile, topology: Topology) -> None:
+    """Write `topology.yaml` with the overrides that make `topology` of it, and beside it the files that it names."""
+    keep_given(folder, given, _with_models_in(folder, topology))
+    overrides = folder / OVERRIDES
+    (folder / TOPOLOGY).write_text(dump(overridden(folder / TOPOLOGY, _kept_overrides(overrides))), "utf-8")
+    overrides.unlink()
+
+
+def _with_models_in(folder: Path, topology: Topology) -> Topology:
+    """Its models' files, with their descriptions, are copied there, and named from there."""
+    workloads = dict(topology.workloads)
+    for name, workload in topology.workloads.items():
+        if names_a_file(workload.model):
+            source = Path(workload.model.source)
+            kept = f"{MODELS}/{name}{source.suffix}"
+            (folder / MODELS).mkdir(exist_ok=True)
+            for suffix in ("", _DESCRIPTION):
+                if (file := source.with_name(source.name + suffix)).is_file():
+                    shutil.copyfile(file, folder / f"{kept}{suffix}")
+            model = msgspec.structs.replace(workload.model, source=kept)
+            workloads[name] = msgspec.structs.replace(workload, model=model)
+    return msgspec.structs.replace(topology, workloads=workloads)
 
 
 def _kept_profiles(run_dir: Path, topology: Topology) -> dict[str, NodeGroup]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
@@ -15,15 +17,18 @@ from edgebench.fabric.node_process import end_with_thread
 from edgebench.fabric.sensors import SensorChoice, keep_sensors, read_sensors, said_anew
 from edgebench.lab import joining, services
 from edgebench.lab.addresses import parse_listen
+from edgebench.lab.connection import UnheardError
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.joining import Identity
 from edgebench.lab.machine import MachineLink, Tell
-from edgebench.lab.messages import LabError
+from edgebench.lab.messages import LOST_S, LabError
 from edgebench.lab.places import lab_folder, machine_folder, sensors_file
 from edgebench.lab.serving import ServedLab, find
+from edgebench.lab.tokens import HOW_TO_GET
 
 _LOOK_S = 0.5
 _BEGIN_S = 20.0
+_TOKEN_WITHIN_S = 300.0
 
 
 def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
@@ -41,25 +46,33 @@ def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
 
 def join_lab(
     url: str,
-    token: str | None,
+    token: str | Path | None,
     name: str | None,
     *,
     ports: tuple[int, int] = PORTS,
     sensors: Sequence[SensorChoice] = (),
+    once: bool = False,
     install: bool,
     tell: Tell,
 ) -> None:
     """Join a lab, and work for it until SIGINT or SIGTERM; install: have systemd do so, and come back.
 
-    token: None to join again as who this machine is. ports: the first and the last at which parts of runs listen here.
-    sensors: that nodes of runs read here, kept beside those that were said before.
-    Raises LabError.
+    token: itself, or a file where it will be; None to join again as who this machine is. ports: the first and the last
+    at which parts of runs listen here. sensors: that nodes of runs read here, kept beside those that were said before.
+    once: until one run is over, or the lab is gone. Raises LabError.
     """
     if install:
+        if once:
+            raise LabError("--once: what systemd starts would end, and begin again (leave out one of the two)")
         services.check_systemd()
     threading.excepthook = end_with_thread
     with joining.only_process():
-        identity = joining.known_in(url) if token is None else _admitted(url, token, name, tell)
+        if token is None:
+            identity = joining.known_in(url)
+        elif isinstance(token, Path):
+            identity = _admitted_by_file(url, token, name, tell)
+        else:
+            identity = _admitted(url, token, name, tell)
     tell(f"{identity.url}: this machine is in the lab, as {identity.name!r} ({_ROLES[identity.role]})")
     kept = said_anew(read_sensors(sensors_file()), sensors)
     if sensors:
@@ -77,9 +90,14 @@ def join_lab(
         for line in services.install("edgebench-join", about, arguments):
             tell(line)
         return
-    with _told_to_end() as told, joining.only_process(), MachineLink(identity, tell) as link:
+    begin_within_s = LOST_S if once else math.inf
+    with (
+        _told_to_end() as told,
+        joining.only_process(),
+        MachineLink(identity, tell, begin_within_s=begin_within_s) as link,
+    ):
         threading.Thread(target=_interrupt_when, args=(told, link), name="end of the lab", daemon=True).start()
-        obey(link, tell, machine_folder() / "runs", ports, sensors_file())
+        obey(link, tell, machine_folder() / "runs", ports, sensors_file(), once=once)
 
 
 _ROLES = {"any": "for any tier", "edge": "as an edge", "device": "as a device"}
@@ -94,6 +112,25 @@ def _admitted(url: str, token: str, name: str | None, tell: Tell) -> Identity:
             tell(f"{url}: this machine was in the lab before, and the token is not used up")
             return again
     return joining.join(url, token, name)
+
+
+def _admitted_by_file(url: str, file: Path, name: str | None, tell: Tell) -> Identity:
+    """In by the token in a file, as soon as it is there and the lab answers. One that is refused may be of an earlier
+    lab: another is waited for."""
+    refused, why = "", f"{file}: no token in {_TOKEN_WITHIN_S / 60:.0f} min ({HOW_TO_GET}, and write it there)"
+    until_s = now_s() + _TOKEN_WITHIN_S
+    while now_s() < until_s:
+        token = file.read_text("utf-8").strip() if file.is_file() else ""
+        if token not in ("", refused):
+            try:
+                return _admitted(url, token, name, tell)
+            except UnheardError as error:  # it may be about to begin
+                why = str(error)
+            except LabError as error:
+                refused, why = token, str(error)
+                tell(f"{why}; waiting for another token in {file}")
+        sleep_s(_LOOK_S)
+    raise LabError(why)
 
 
 def _install_lab(listen: str | None, tell: Tell) -> None:

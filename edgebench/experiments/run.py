@@ -61,7 +61,8 @@ class RunOptions:
     out: where run directories go. data: a folder of real data, instead of the topology's. registry: of models
     (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
     on with. retrain: train first models anew, whatever is remembered. wait: for machines that serve another run.
-    base_image: that containers are made on. sensors: that nodes read on this machine.
+    base_image: that containers are made on. tokens: where those of containers are laid that others start.
+    sensors: that nodes read on this machine.
     progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
     """
 
@@ -75,6 +76,7 @@ class RunOptions:
     wait: bool = False
     sensors: tuple[SensorChoice, ...] = ()
     base_image: str | None = None
+    tokens: Path | None = None
     progress: bool = False
     asked_ns: int | None = None
 
@@ -101,7 +103,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         choose(checked.broker_kind)
     if options.resume is not None:
         _check_resumable(checked, options.resume)
-    with EXECUTORS[options.executor](FleetOptions(options.wait, options.base_image)) as fleet:
+    with EXECUTORS[options.executor](FleetOptions(options.wait, options.base_image, options.tokens)) as fleet:
         placed = fleet.place(checked, file)
         check_sensors(placed, options.sensors)
         check_faults(placed, file)
@@ -150,6 +152,11 @@ def _check_executors_options(options: RunOptions) -> None:
         raise EdgebenchError("--wait: each run has containers of its own (leave it out)")
     if options.base_image is not None and options.executor != "containers":
         raise EdgebenchError("--base-image: is for containers (leave it out, or add --executor containers)")
+    if options.tokens is not None:
+        if options.executor != "containers":
+            raise EdgebenchError("--tokens: is for containers (leave it out, or add --executor containers)")
+        if options.base_image is not None:
+            raise EdgebenchError("--base-image: containers that others start are made already (leave it out)")
     if options.sensors and options.executor == "containers":
         raise EdgebenchError("--sensor: a container sees no gear of this computer (use another executor)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections import defaultdict
@@ -59,7 +60,7 @@ class Doorkeeper(Refusals):
     def cut(self, machine: str) -> None:
         """Cut a machine's connections, as soon as it has been told why."""
         for transport in self._open.pop(machine, ()):
-            asyncio.get_running_loop().call_later(_CUT_AFTER_S, transport.abort)
+            asyncio.get_running_loop().call_later(_CUT_AFTER_S, _abort, transport)
 
     def opened(self, transport: asyncio.BaseTransport) -> None:
         """A connection is there."""
@@ -68,7 +69,7 @@ class Doorkeeper(Refusals):
     async def cut_all(self) -> None:
         """What has not ended by itself."""
         for transport in list(self._all):
-            transport.abort()  # type: ignore[attr-defined]
+            _abort(transport)
         for _ in range(_TURNS):  # of the event loop, in which sockets are closed
             await asyncio.sleep(0)
 
@@ -104,3 +105,9 @@ class Door(asyncio.Protocol):
         protocol = self._for_clock(peer) if wants_clock and peer is not None else self._for_http()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
+
+
+def _abort(transport: asyncio.BaseTransport) -> None:
+    """Python 3.11.2, which is Debian's, raises where a connection with TLS has been closed twice: so it has ended."""
+    with contextlib.suppress(AttributeError):
+        transport.abort()  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ hands reports in, and one compares clocks, each in a thread of its own.
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections import deque
@@ -63,14 +64,22 @@ class MachineLink:
     """Joined, as this identity, for as long as it is open. `orders` is for one thread, the rest for any."""
 
     def __init__(
-        self, identity: Identity, tell: Tell, *, lost_s: float = LOST_S, calendar: Callable[[], datetime] = utc_now
+        self,
+        identity: Identity,
+        tell: Tell,
+        *,
+        lost_s: float = LOST_S,
+        begin_within_s: float = math.inf,
+        calendar: Callable[[], datetime] = utc_now,
     ) -> None:
-        """tell: takes lines for whoever looks after this machine. calendar: by which certificates run out."""
+        """tell: takes lines for whoever looks after this machine. begin_within_s: for how long a lab that is not heard
+        is tried. calendar: by which certificates run out."""
         self.identity = identity
         self.trust = identity.trust
         """This machine's certificate, for the parts that it runs."""
         self._tell = tell
         self._lost_s = lost_s
+        self._begin_within_s = begin_within_s
         self._calendar = calendar
         self._context = client_context(self.trust, mutual=True)
         self._orders, self._mail = (LabConnection(identity.url, self._context) for _ in range(2))
@@ -173,6 +182,7 @@ class MachineLink:
                 welcome = self._orders.ask("POST", "/v1/machine/hello", Welcome, hello)
             except (UnheardError, ConflictError) as error:
                 self._note_trouble(error)
+                self._check_heard_within(self._begin_within_s)
                 self._rest(pause_s)
                 continue
             self._note_heard()
@@ -213,7 +223,7 @@ class MachineLink:
                 if self._interrupted:
                     break
                 self._note_trouble(error)
-                self._check_lost()
+                self._check_heard_within(self._lost_s)
                 self._rest(pause_s)
             except ConflictError as error:
                 raise LostError(str(error)) from error
@@ -227,9 +237,9 @@ class MachineLink:
         with self._changed:
             self._changed.wait_for(lambda: self._interrupted, pause_s)
 
-    def _check_lost(self) -> None:
+    def _check_heard_within(self, patience_s: float) -> None:
         silent_s = now_s() - self._heard_s
-        if silent_s > self._lost_s:
+        if silent_s > patience_s:
             raise LostError(f"{self.identity.url}: the lab was not heard for {silent_s:.0f} s")
 
     def _note_trouble(self, error: LabError) -> None:

@@ -35,6 +35,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     return _with_absolute_paths(topology, path.absolute().parent)
 
 
+def overridden(path: str | Path, overrides: Sequence[str]) -> dict[str, Value]:
+    """What stands in a topology file, with overrides applied. Raises TopologyError."""
+    document = _document(Path(path))
+    apply_overrides(document, overrides)
+    return document
+
+
 def _document(path: Path) -> dict[str, Value]:
     try:
         source = path.read_bytes()

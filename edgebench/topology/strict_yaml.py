@@ -55,6 +55,24 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 or 1.2 would take for something else than text."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """All is written out."""
+        return True
+
+
+for _letter, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    for _tag, _regexp in _resolvers:
+        _Dumper.add_implicit_resolver(_tag, _regexp, [_letter])
+
+
+def dump(value: Value) -> str:
+    """YAML that `parse`, and whoever reads YAML 1.1, takes for this value; fields stay in their order."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
+
+
 def parse(source: bytes | str) -> Value:
     """The one document of a YAML source; an empty source is None.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.containers.base import Bases
-from edgebench.containers.images import PACKAGES, dockerfile_for, tag_of, write_context
+from edgebench.containers.images import PACKAGES, dockerfile_for, exported_dockerfile, tag_of, write_context
 from edgebench.containers.wheels import Wheels
 from edgebench.executors.container_fleet import packages_for
 from edgebench.lab.facts import RUNTIMES
@@ -54,7 +54,16 @@ def test_the_last_stage_has_no_wheels_and_is_not_roots(wheels: Wheels) -> None:
     ]
     assert "COPY wheels" not in stages[2]
     assert "--no-index" in stages[0]
-    assert "USER 10001:10001\n" in stages[2]
+    assert "ARG USER_ID=10001\n" in stages[2]
+    assert "USER ${USER_ID}:${USER_ID}\n" in stages[2]
+
+
+def test_an_exported_image_can_be_built_on_another_base_image_by_another_user(wheels: Wheels) -> None:
+    text = exported_dockerfile("server", "python:3.11-slim", wheels, more="COPY topology /topology\n")
+    assert text.startswith("ARG BASE_IMAGE=python:3.11-slim\nFROM ${BASE_IMAGE} AS packages\n")
+    last = text.split("FROM ")[3]
+    assert last.startswith("${BASE_IMAGE}\n")
+    assert last.index("ARG USER_ID=") < last.index("$USER_ID") < last.index("COPY topology /topology\n")
 
 
 def test_both_kinds_have_the_stages_before_the_last_in_common(wheels: Wheels) -> None:

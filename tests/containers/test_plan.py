@@ -48,10 +48,11 @@ def test_names_of_containers_differ_and_are_short_enough_for_machines() -> None:
     nodes = {
         site: NodeGroup(tier="edge", parent="cloud"),
         "here": NodeGroup(tier="edge", parent="cloud"),
+        "server": NodeGroup(tier="edge", parent="cloud"),
         group: NodeGroup(tier="device", parent=site),
     }
     names = [each.name for each in containers_of(deployment(nodes, sources=(group,)))]
-    assert names == [site, "here-2", f"{site[:58]}-2"]
+    assert names == [site, "here-2", "server-2", f"{site[:58]}-2"]
 
 
 def test_all_but_the_cloud_are_in_containers() -> None:

@@ -86,7 +86,7 @@ def test_a_command_that_is_shown_parses(words: list[str], monkeypatch: pytest.Mo
         file = topology_file(file)
         topology = load(file, args.set)
         check(topology, file, tasks=tasks.names())
-        refuse_unenforceable(topology, file, executor=args.executor)
+        refuse_unenforceable(topology, file, executor=getattr(args, "executor", "containers"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
