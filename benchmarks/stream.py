@@ -57,7 +57,7 @@ from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.seeds import rng_for
-from edgebench.topology.model import BrokerKind
+from edgebench.topology.model import BrokerKind, Durability
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 300.0
@@ -82,6 +82,7 @@ workloads:
     batch: {{max_batch: {max_batch}, max_wait_ms: {max_wait_ms}}}
     queue: {{max_samples: 1000000}}
 broker: {{kind: {broker}}}
+durability: {durability}
 """
 
 
@@ -103,9 +104,10 @@ QUICK = Size(rounds=1, samples=200, closed_s=0.5, devices=20, many_s=3.0)
 class Bench:
     """The two sides, each run as often as asked, with brokers of one kind; everything is written below `directory`."""
 
-    def __init__(self, directory: Path, broker: BrokerKind = "auto") -> None:
+    def __init__(self, directory: Path, broker: BrokerKind = "auto", durability: Durability = "none") -> None:
         self._directory = directory
         self.broker = broker
+        self._durability = durability
         self._runs = 0
         self.starts_s: list[float] = []
         built = subprocess.run(
@@ -144,6 +146,7 @@ class Bench:
                 max_batch=max_batch,
                 max_wait_ms=max_wait_ms,
                 broker=self.broker,
+                durability=self._durability,
             )
         )
         command = [sys.executable, "-m", "edgebench.cli", "run", str(file), "--out", str(self._directory / "runs")]

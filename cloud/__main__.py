@@ -91,7 +91,7 @@ async def _serve(spec: CloudSpec, listen_fd: int, work_dir: Path) -> bool:
     plane = ControlPlane(
         deployment, spec.endpoints, spec.tokens, spec.traces, status, registry, Path(spec.run_dir), work_dir
     )
-    node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write)
+    node = CloudNode(deployment, spec.endpoints[deployment.cloud].broker, registry, journal.write, work_dir)
     director = Director(spec, status, plane, registry, node, work_dir, journal.write)
     runner = await serve(plane.application(), socket.socket(fileno=listen_fd), plane.refusals)
     node.start()

@@ -30,7 +30,7 @@ class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     bundle_dir: of the built-in app's bundle, with the weights that the first round begins with; None with an app.
     journal_dir: where rounds are written down; what it holds already is not done again. work_dir: for what passes
-    through. files_dir: where an app stands.
+    through. files_dir: where an app stands. seals: as all of the run, its connection does.
     """
 
     run_id: str
@@ -44,6 +44,7 @@ class FederationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     files_dir: str
     work_dir: str
     log_dir: str
+    seals: bool = False
 
 
 class Go(msgspec.Struct, frozen=True, tag="go"):

@@ -33,6 +33,7 @@ class FederationMessages:
             f"{spec.run_id}-{spec.cloud}-fl-{workload}",
             on_message=self._received,
             on_up=self._is_up,
+            seals=spec.seals,
         )
         down = {node: topics.fl_down(spec.run_id, workload, edge, node) for node, edge in self._edge_of.items()}
         self._node_of = {topics.fl_up(spec.run_id, workload, edge, node): node for node, edge in self._edge_of.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -21,24 +21,23 @@ from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 
-ANNOUNCED_AGAIN_S = 1.0
-"""nats-server passes a retained message that comes just as a subscription is taken in neither at once nor as a retained
-one: 4 of 50 were lost where both came within 2 ms. What is announced twice reaches everybody."""
-
 
 class CloudNode:
     """The cloud's MQTT connection, in a thread of its own."""
 
-    def __init__(self, deployment: Deployment, broker: str, registry: Registry, write: Callable[[Entry], None]) -> None:
+    def __init__(
+        self, deployment: Deployment, broker: str, registry: Registry, write: Callable[[Entry], None], work_dir: Path
+    ) -> None:
+        """work_dir: for what it keeps, where durability is promised. It is there."""
         self._deployment = deployment
         self._name = deployment.cloud
         self._registry = registry
         self._write = write
         self._reactor = Reactor()
-        self._was_up = False
+        self._ups = 0
+        self._work_dir = work_dir
         self._forwards: dict[str, tuple[str, CloudWorkload]] = {}
         self._workloads: dict[str, CloudWorkload] = {}
-        self._announced: dict[str, bytes] = {}
         self.tallies: dict[str, Tally] = {}
         self._connection = Connection(
             self._reactor,
@@ -47,6 +46,8 @@ class CloudNode:
             on_message=self._received,
             on_up=self._is_up,
             will=(topics.status(deployment.run_id, self._name), b"offline"),
+            seals=deployment.durability != "none",
+            on_damaged=self._damaged,
         )
         profile = deployment.profiles.get(deployment.nodes[self._name].profile)
         self._machine = None
@@ -67,6 +68,8 @@ class CloudNode:
         self._reactor.call_soon_threadsafe(self._reactor.stop)
         self._thread.join()
         self._reactor.close()
+        for workload in self._workloads.values():
+            workload.close()
 
     def released(self) -> Iterator[Released]:
         """What was released so far, where the cloud is emulated."""
@@ -83,23 +86,19 @@ class CloudNode:
             max_batch = self._deployment.workloads[workload].batch.max_batch
             used = here or manifest
             decides.use(open_runtime(self._registry.path_of(used.digest), used, warm_for=max_batch), used)
-        self._announced[workload] = body = msgspec.json.encode(manifest)
-        self._publish(workload, body)
-        self._reactor.call_soon_threadsafe(partial(self._publish_again, workload, body))
+        self._connection.announce(topics.models(self._deployment.run_id, workload), msgspec.json.encode(manifest))
 
     def _is_up(self) -> None:
-        """A broker that was started again may have forgotten what it retained."""
-        for workload, body in list(self._announced.items()) if self._was_up else ():
-            self._publish(workload, body)
-        self._was_up = True
+        """Whatever the broker had of the edges may be lost."""
+        if self._deployment.durability != "none":
+            self._ups += 1
+            self._connection.announce(topics.asks(self._deployment.run_id, self._name), f"0.{self._ups}".encode())
 
-    def _publish_again(self, workload: str, body: bytes) -> None:
-        self._reactor.call_later(ANNOUNCED_AGAIN_S, partial(self._publish, workload, body))
-
-    def _publish(self, workload: str, body: bytes) -> None:
-        if self._announced[workload] is body:  # else there is a later one
-            topic = topics.models(self._deployment.run_id, workload)
-            self._connection.publish(topic, body, qos=1, retain=True)
+    def _damaged(self, topic: str) -> None:
+        known = self._forwards.get(topic)
+        if known is not None:
+            _, workload = known
+            workload.damaged()
 
     def _run(self) -> None:
         self._connection.start()
@@ -107,7 +106,8 @@ class CloudNode:
 
     def _decide_for(self, plan: WorkloadPlan) -> None:
         tally = self.tallies.setdefault(plan.name, Tally())
-        common = (self._deployment, plan, tally, self._connection, self._write)
+        ledger = self._work_dir / f"{plan.name}.ledger"
+        common = (self._deployment, plan, tally, self._connection, self._write, ledger)
         if self._machine is None:
             workload = CloudWorkload(*common)
         else:

@@ -89,6 +89,7 @@ class Federations:
             files_dir=str(Path(self._spec.run_dir) / FILES / self._deployment.cloud / name),
             work_dir=str(work_dir),
             log_dir=str(Path(self._spec.run_dir) / "logs"),
+            seals=self._deployment.durability != "none",
         )
 
     async def _federate(self, name: str, start_ns: int) -> None:

@@ -61,6 +61,7 @@ def slice_for(
             if any(deployment.nodes[node].profile == name for node in nodes)
         },
         presence={device: spans for device, spans in presences(deployment.faults).items() if device in below},
+        durability=deployment.durability,
         boards={device: board for device in sorted(below) if (board := deployment.nodes[device].board) is not None},
     )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Origin, QueuedSample
 from edgebench.core.emulation import EmulatedDecider, EmulatedServer, Machine
 from edgebench.core.routing import is_sparse
-from edgebench.core.samples import Decision, RejectedError
+from edgebench.core.samples import Decision, RejectedError, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
+from edgebench.fabric.ledger import Ledger
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.real_work import RealWork, check_emulable
@@ -32,17 +34,22 @@ class CloudWorkload:
         tally: Tally,
         connection: Connection,
         write: Callable[[Entry], None],
+        ledger: Path,
     ) -> None:
+        """ledger: its file, where durability is promised."""
         self._deployment = deployment
         self._plan = plan
         self._tally = tally
         self._connection = connection
         self._write = write
         self._node = deployment.cloud
+        self._ledger: Ledger | None = None
+        if deployment.durability != "none":
+            self._ledger = Ledger(ledger, deployment.durability, answer_again=self._answer_again)
         self._decider = self._decides(sparse=plan.cascade is not None or is_sparse(plan, deployment.moves))
 
     def _decides(self, *, sparse: bool) -> Decider:
-        decider = Decider(self._node, self._tally, self, RealClock(), sparse=sparse)
+        decider = Decider(self._node, self._tally, self, RealClock(), sparse=sparse, memory=self._ledger)
         self._server = ModelServer(self._plan.name, self._plan.batch, self._plan.queue, decider)
         decider.served_by(self._server)
         return decider
@@ -68,7 +75,27 @@ class CloudWorkload:
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to the edge that asked for it."""
-        self._reply(origin, wire.encode(decision))
+        body = wire.encode(decision)
+        self._once(origin, decision, body, partial(self._reply, origin, body))
+
+    def _once(self, origin: Origin, decision: Decision, body: bytes, send: Callable[[], None]) -> None:
+        """Send a decision; where more is promised it is written down first."""
+        if self._ledger is None:
+            send()
+        else:
+            self._ledger.answered(origin.key(decision.incarnation, decision.seq), body, send)
+
+    def _answer_again(self, key: SampleKey, body: bytes) -> None:
+        self._reply(Origin(key.device, edge=key.by), body)
+
+    def damaged(self) -> None:
+        """A message of this workload was changed on its way."""
+        self._tally.reject("damaged")
+
+    def close(self) -> None:
+        """Close what it keeps."""
+        if self._ledger is not None:
+            self._ledger.close()
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """Send a decision on a plain sample to the edge that asked for it."""
@@ -104,18 +131,21 @@ class EmulatedCloudWorkload(CloudWorkload):
         tally: Tally,
         connection: Connection,
         write: Callable[[Entry], None],
+        ledger: Path,
         machine: Machine,
         reactor: Reactor,
     ) -> None:
         self._machine = machine
         self._reactor = reactor
         self._work = RealWork(plan.name, reactor)
-        super().__init__(deployment, plan, tally, connection, write)
+        super().__init__(deployment, plan, tally, connection, write, ledger)
 
     def _decides(self, *, sparse: bool) -> Decider:
         plan, machine = self._plan, self._machine
         decompress = machine.decompresses(plan)
-        decider = EmulatedDecider(machine, self._tally, self, plan.qos, decompress=decompress, sparse=sparse)
+        decider = EmulatedDecider(
+            machine, self._tally, self, plan.qos, decompress=decompress, sparse=sparse, memory=self._ledger
+        )
         self._emulated: EmulatedServer[QueuedSample] = machine.server(plan.batch, plan.queue, decider)
         decider.served_by(self._emulated)
         return decider
@@ -129,8 +159,11 @@ class EmulatedCloudWorkload(CloudWorkload):
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """See `CloudWorkload`."""
-        stamps = decision.stamps
-        self._send(origin, wire.encode(decision), stamps.received_ns, stamps.finished_ns)
+        stamps, body = decision.stamps, wire.encode(decision)
+        send = partial(self._send, origin, body, stamps.received_ns, stamps.finished_ns)
+        # Where it is synced first, another thread calls.
+        soon = partial(self._reactor.call_soon_threadsafe, send) if self._deployment.durability == "power" else send
+        self._once(origin, decision, body, soon)
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """See `CloudWorkload`."""

@@ -12,6 +12,7 @@ from functools import partial
 from device_agent.comings import Comings
 from device_agent.emulated_ways import EmulatedMqttWay, EmulatedOnBoard
 from device_agent.learning import Learning
+from device_agent.outbox import Outbox, Recorded, key_of
 from device_agent.sensors.live import Feed, SensorError
 from device_agent.sensors.opening import LiveSensors
 from device_agent.sensors.sensor import Sensor
@@ -19,7 +20,8 @@ from device_agent.ways import MqttWay, OnBoard
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.core.device import Device
 from edgebench.core.emulation import Machine
-from edgebench.core.samples import Decision, RejectedError, SampleRecord
+from edgebench.core.pending import EarlierLives, Pending
+from edgebench.core.samples import Decision, RejectedError, SampleKey, SampleRecord
 from edgebench.core.stream import Stream
 from edgebench.fabric import topics, wire
 from edgebench.fabric.endpoints import parse_own_broker_url
@@ -65,6 +67,13 @@ class DeviceAgent:
         self._models: dict[str, str] = {}
         self._qos_of: dict[str, int] = {}
         self._comings = Comings(process, come=self._come, go=self._go)
+        self._outboxes: dict[str, Outbox] = {}
+        self._kept: dict[str, dict[SampleKey, Pending]] = {}
+        """Workload -> what earlier lives have kept."""
+        self._recorded = Recorded(process.spool_path) if process.incarnation else None
+        self._recording: dict[str, list[SampleKey]] = {}
+        self._asked: dict[str, tuple[str, bytes]] = {}
+        """Device -> where its edge asks for what is undecided, and how it did so last."""
         self._waiting_for: set[str] = set(process.nodes)
         self._start_ns: int | None = None
         self._end_ns = 0
@@ -100,16 +109,18 @@ class DeviceAgent:
             self.rows,
             expected,
             self.process.incarnation,
+            self._earlier_lives(device.name, plan.name),
         )
         self._streams[topics.decision(self.run_id, device.name, plan.name)] = stream
         device.streams.append(stream)
 
     def _way_of(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> MqttWay:
         moves = any(move.node == device.name for move in self.process.plan.moves)
-        machine = self._machines.get(device.name)
+        machine, outbox = self._machines.get(device.name), self._outbox_of(plan)
+        common = (self.run_id, device, plan, sensor, self.connections)
         if machine is None:
-            return MqttWay(self.run_id, device, plan, sensor, self.connections, moves=moves)
-        return EmulatedMqttWay(self.run_id, device, plan, sensor, self.connections, moves=moves, machine=machine)
+            return MqttWay(*common, moves=moves, outbox=outbox)
+        return EmulatedMqttWay(*common, moves=moves, machine=machine, outbox=outbox)
 
     def _board_of(self, plan: WorkloadPlan) -> OnBoard | EmulatedOnBoard:
         swapped = partial(self._swapped, plan)
@@ -117,6 +128,23 @@ class DeviceAgent:
         if not machines:
             return OnBoard(plan, self.process.reactor, swapped)
         return EmulatedOnBoard(plan, self.process.reactor, swapped, machines)
+
+    def _outbox_of(self, plan: WorkloadPlan) -> Outbox | None:
+        """Where a workload's samples are kept; None where nothing is promised of them."""
+        durability = self.process.plan.durability
+        if durability == "none":
+            return None
+        if plan.name not in self._outboxes:
+            path = self.process.work_dir / f"{plan.name}.outbox"
+            outbox = self._outboxes[plan.name] = Outbox(path, plan, durability, self.process.reactor)
+            self._kept[plan.name] = outbox.undecided()
+        return self._outboxes[plan.name]
+
+    def _earlier_lives(self, device: str, workload: str) -> EarlierLives:
+        if self._recorded is None:
+            return EarlierLives()
+        kept = {key: each for key, each in self._kept.get(workload, {}).items() if key.device == device}
+        return self._recorded.of(device, workload, kept)
 
     def run(self) -> None:
         """Serve until the run ends."""
@@ -131,12 +159,15 @@ class DeviceAgent:
         self.process.ready = not self._waiting_for
         self.process.run(
             on_phase=self._phase_changed,
-            on_abort=self._write_lost,
+            on_abort=self._broken_off,
             before_flush=self._hand_over_rows,
+            after_flush=self._drop_recorded,
             on_model=self._model_ready,
         )
         if self._learning is not None:
             self._learning.close()
+        for outbox in self._outboxes.values():
+            outbox.close()
         close_all(self.connections.values())
 
     def _begin_sensing(self) -> None:
@@ -171,13 +202,18 @@ class DeviceAgent:
             parse_own_broker_url(url),
             # Another session each time: what the last one at a site has missed was decided elsewhere.
             f"{self.run_id}-{device}" + (f"-{len(self._devices[device].sites)}" if edge is not None else ""),
-            on_message=self._received,
+            on_message=partial(self._received_or_asked, device) if self._outboxes else self._received,
             on_up=partial(self._is_up, device),
             will=(topics.status(self.run_id, device), b"offline"),
             session_key=self.process.token,
+            seals=plan.durability != "none",
+            on_damaged=self._damaged,
         )
         connection.subscribe([topics.decision(self.run_id, device, topics.ANY)], self._qos_of[device])
         parent = plan.nodes[device].parent if edge is None else edge
+        if self._outboxes and parent is not None:
+            self._asked[device] = topics.asks(self.run_id, parent), b""
+            connection.subscribe([self._asked[device][0]], 0)
         hears = [workload for workload, by in self._hears_of_models.items() if by == device]
         if hears and parent is not None:
             announced = {topics.site_models(self.run_id, parent, workload): workload for workload in hears}
@@ -228,6 +264,20 @@ class DeviceAgent:
         self._waiting_for.discard(what)
         self.process.ready = not self._waiting_for
         self._begin_when_ready()
+
+    def _received_or_asked(self, device: str, topic: str, payload: bytes) -> None:
+        asks, last = self._asked[device]
+        if topic != asks:
+            self._received(topic, payload)
+        elif payload != last:
+            self._asked[device] = asks, payload
+            for stream in self._devices[device].streams:
+                stream.send_again(moved=False)
+
+    def _damaged(self, topic: str) -> None:
+        stream = self._streams.get(topic)
+        if stream is not None:
+            stream.tally.reject("damaged")
 
     def _received(self, topic: str, payload: bytes) -> None:
         arrived_ns = now_ns()
@@ -291,6 +341,10 @@ class DeviceAgent:
 
     def _tick(self) -> None:
         now = now_ns()
+        if self._outboxes and self._begun:
+            for stream in self._streams.values():
+                if stream.device in self.connections:
+                    stream.send_again_if_silent(now)
         if now < self._end_ns:
             for stream in self._streams.values():
                 stream.give_up_query(now)
@@ -313,10 +367,23 @@ class DeviceAgent:
             if unfinished is not None:
                 self.process.write(unfinished)
 
+    def _broken_off(self) -> None:
+        if not self._outboxes:  # else a next life goes on with it
+            self._write_lost()
+
     def _hand_over_rows(self) -> None:
         if self.rows:
             self.process.write(SampleRows(self.rows[:]))
+            if self._outboxes:
+                for row in self.rows:
+                    self._recording.setdefault(row.workload, []).append(key_of(row))
             self.rows.clear()
+
+    def _drop_recorded(self) -> None:
+        for workload, keys in self._recording.items():
+            if workload in self._outboxes:
+                self._outboxes[workload].drop(keys)
+        self._recording.clear()
 
 
 def _heard(

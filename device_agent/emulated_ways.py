@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from device_agent.outbox import Outbox
 from device_agent.sensors.sensor import Sensor
 from device_agent.ways import MqttWay, OnDevice
 from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.device import Device
 from edgebench.core.emulation import EmulatedServer, Machine
+from edgebench.core.pending import Pending
 from edgebench.core.samples import Reading
-from edgebench.core.stream import Pending, Stream, decided_on_device
+from edgebench.core.stream import Stream, decided_on_device
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.real_work import RealWork, check_emulable
@@ -36,9 +38,10 @@ class EmulatedMqttWay(MqttWay):
         *,
         moves: bool,
         machine: Machine,
+        outbox: Outbox | None = None,
     ) -> None:
         """machine: that the device is emulated to run on."""
-        super().__init__(run_id, device, plan, sensor, connections, moves=moves)
+        super().__init__(run_id, device, plan, sensor, connections, moves=moves, outbox=outbox)
         self._machine = machine
         self._pictures = None
         if plan.compress is not None:
@@ -51,15 +54,42 @@ class EmulatedMqttWay(MqttWay):
         took_ns = 0 if self._pictures is None else machine.draws_ns(self._pictures.compress)
         sent_ns = captured_ns + took_ns
         envelope = self._enveloped(stream, seq, scheduled_ns, captured_ns, sent_ns, payload)
-        leave = partial(self._leave, stream, seq, envelope, captured_ns)
-        machine.sends(captured_ns, len(envelope), self._qos, leave, after_ns=took_ns)
         kept = envelope if self._keeps else b""
-        return Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept)
+        pending = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept)
+        if self._outbox is None:
+            leave = partial(self._leave, stream, seq, envelope, captured_ns)
+        else:
+            key = stream.incarnation, seq
+            both = _Both(partial(self._set_out, key, envelope))
+            pending = self._keep(stream, key, pending, both.done)
+            leave = partial(self._leave_kept, both, captured_ns)
+        if not pending.refused:
+            machine.sends(captured_ns, len(envelope), self._qos, leave, after_ns=took_ns)
+        return pending
 
     def _leave(self, stream: Stream, seq: int, envelope: bytes, since_ns: int, due_ns: int) -> None:
         self._machine.released(since_ns, due_ns)
         if not (self._keeps and self._device.moving) and not self._publish(envelope):
             stream.dropped(seq, "not-connected")
+
+    def _leave_kept(self, both: _Both, since_ns: int, due_ns: int) -> None:
+        self._machine.released(since_ns, due_ns)
+        both.done()
+
+
+class _Both:
+    """Calls when two things are done: a sample is kept, and its device has taken its time to send it."""
+
+    __slots__ = ("_call", "_left")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._left = 2
+
+    def done(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._call()
 
 
 class EmulatedOnBoard:
@@ -90,7 +120,7 @@ class EmulatedOnBoard:
         self._servers[stream.device].submit_at(captured_ns, InferenceRequest(reading.x, captured_ns, (stream, seq)))
         return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
 
-    def send_again(self, envelope: bytes) -> None:
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
         """Do nothing: what never travels is never sent again."""
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:

@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
+from device_agent.outbox import Outbox
 from device_agent.sensors.sensor import Sensor
 from edgebench.clock import now_ns
 from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.device import Device
-from edgebench.core.samples import Reading
-from edgebench.core.stream import Pending, Stream, decided_on_device
+from edgebench.core.pending import Pending
+from edgebench.core.samples import Reading, SampleKey
+from edgebench.core.stream import Stream, decided_on_device
 from edgebench.fabric import topics, wire
-from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.mqtt import Connection, Delivery
 from edgebench.fabric.pictures import JPEG, compressed
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.serving import ModelServer
@@ -24,6 +27,9 @@ from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch
 
+_FORGOTTEN_AT = 1024
+"""So many messages may be remembered beside what is undecided, before those that the broker has are forgotten."""
+
 OnDevice = tuple[Stream, int]
 """A stream and the sequence number of its sample."""
 
@@ -31,7 +37,19 @@ OnDevice = tuple[Stream, int]
 class MqttWay:
     """To the site's broker."""
 
-    __slots__ = ("_compress", "_connections", "_device", "_dtype", "_keeps", "_qos", "_shape", "_topic")
+    __slots__ = (
+        "_compress",
+        "_connections",
+        "_deliveries",
+        "_device",
+        "_dtype",
+        "_keeps",
+        "_outbox",
+        "_qos",
+        "_shape",
+        "_staying",
+        "_topic",
+    )
 
     def __init__(
         self,
@@ -42,8 +60,10 @@ class MqttWay:
         connections: Mapping[str, Connection],
         *,
         moves: bool,
+        outbox: Outbox | None = None,
     ) -> None:
-        """connections: the device's, at the site where it is, under its name. moves: it will leave its site."""
+        """connections: the device's, at the site where it is, under its name. moves: it will leave its site. outbox:
+        where samples are kept until they are decided, if they are."""
         self._device = device
         self._connections = connections
         self._topic = topics.sample(run_id, device.name, plan.name)
@@ -51,7 +71,11 @@ class MqttWay:
         self._compress = plan.compress
         self._dtype = sensor.dtype if plan.compress is None else JPEG
         self._shape = sensor.shape
-        self._keeps = moves and plan.qos > 0
+        self._keeps = (moves and plan.qos > 0) or outbox is not None
+        self._outbox = outbox
+        self._staying: set[tuple[int, int]] = set()
+        """What does not set out yet: it is still to be kept first."""
+        self._deliveries: dict[tuple[int, int], Delivery] = {}
 
     @property
     def backed_up(self) -> bool:
@@ -64,16 +88,43 @@ class MqttWay:
         sent_ns = now_ns()
         envelope = self._enveloped(stream, seq, scheduled_ns, captured_ns, sent_ns, payload)
         kept = envelope if self._keeps else b""
-        refused = ""
+        pending = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept)
+        if self._outbox is not None:
+            key = stream.incarnation, seq
+            return self._keep(stream, key, pending, partial(self._set_out, key, envelope))
         if not (kept and self._device.moving) and not self._publish(envelope):
-            refused = "not-connected"
-        return Pending(
-            scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept, refused
-        )
+            return msgspec.structs.replace(pending, refused="not-connected")
+        return pending
 
-    def send_again(self, envelope: bytes) -> None:
-        """Publish an undecided sample at the new site."""
-        self._publish(envelope)
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """Publish an undecided sample once more."""
+        if self._outbox is None:
+            self._publish(envelope)
+            return
+        key = incarnation, seq
+        delivery = self._deliveries.get(key)
+        is_on_its_way = delivery is not None and not delivery.acknowledged
+        if key not in self._staying and (moved or not is_on_its_way):
+            self._set_out(key, envelope)
+
+    def _keep(self, stream: Stream, key: tuple[int, int], pending: Pending, then: Callable[[], None]) -> Pending:
+        """Keep a sample before it sets out."""
+        assert self._outbox is not None
+        self._staying.add(key)
+        if not self._outbox.put(SampleKey(self._device.name, *key), pending, then):
+            self._staying.discard(key)
+            return msgspec.structs.replace(pending, refused="store-full")
+        if len(self._deliveries) > _FORGOTTEN_AT + 2 * len(stream.pending):
+            self._deliveries = {key: each for key, each in self._deliveries.items() if not each.acknowledged}
+        return pending
+
+    def _set_out(self, key: tuple[int, int], envelope: bytes) -> None:
+        self._staying.discard(key)
+        if self._device.moving:
+            return  # it is sent from where the device comes to
+        delivery = self._connections[self._device.name].publish_followed(self._topic, envelope)
+        if delivery is not None:  # else it is tried again when something is missed
+            self._deliveries[key] = delivery
 
     def _packed(self, x: NDArray[Any]) -> memoryview:
         return x.data.cast("B") if self._compress is None else memoryview(compressed(x, self._compress.quality))
@@ -118,7 +169,7 @@ class OnBoard:
         self.server.submit(InferenceRequest(reading.x, captured_ns, (stream, seq)))
         return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
 
-    def send_again(self, envelope: bytes) -> None:
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
         """Do nothing: what never travels is never sent again."""
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from edge_node.workload import EdgeWorkload, Host
 from edgebench.core.deciding import Origin, QueuedSample
 from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine
 from edgebench.core.routing import Roles
-from edgebench.core.samples import Decision
+from edgebench.core.samples import Decision, SampleKey
 from edgebench.core.station import Thread
 from edgebench.fabric import wire
 from edgebench.fabric.mqtt import Connection
@@ -38,6 +39,7 @@ class EmulatedWorkload(EdgeWorkload):
         self._machine = machine
         self._reactor = reactor
         self._max_batch = plan.batch.max_batch
+        self._power = part.durability == "power"
         super().__init__(host, part, plan, roles, site, uplink)
 
     def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
@@ -49,19 +51,23 @@ class EmulatedWorkload(EdgeWorkload):
             decompress=self._machine.decompresses(plan),
             upstream=None if plan.cascade is None else self,
             sparse=sparse,
+            memory=self._ledger,
         )
         self._emulated: EmulatedServer[QueuedSample] = self._machine.server(plan.batch, plan.queue, decider)
         decider.served_by(self._emulated)
         self._work = RealWork(plan.name, self._reactor)
 
     def _forward(self, plan: WorkloadPlan, *, sparse: bool) -> None:
-        self.forwarder = EmulatedForwarder(self._machine, self._tally, self, plan.qos, sparse=sparse)
+        self.forwarder = EmulatedForwarder(
+            self._machine, self._tally, self, plan.qos, sparse=sparse, memory=self._ledger
+        )
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """See `EdgeWorkload`."""
         stamps = decision.stamps
         body = wire.encode(decision)
-        self._send(origin.device, body, stamps.received_ns, stamps.finished_ns, self._emulated.thread)
+        send = partial(self._send, origin.device, body, stamps.received_ns, stamps.finished_ns, self._emulated.thread)
+        self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._soon, send))
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """See `EdgeWorkload`."""
@@ -69,7 +75,14 @@ class EmulatedWorkload(EdgeWorkload):
         body = wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id))
         self._send(origin.device, body, now_ns, now_ns, self._emulated.thread)
 
-    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
+    def _soon(self, send: Callable[[], None]) -> None:
+        """In the reactor's thread: where an answer is synced first, another calls."""
+        if self._power:
+            self._reactor.call_soon_threadsafe(send)
+        else:
+            send()
+
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview, key: SampleKey | None) -> None:
         """See `EdgeWorkload`."""
         # A forwarder passes on at the time at which it took in; a cascade when its own model has been unsure.
         out_ns = received_ns if self.forwarder is not None else self._machine.time.now_ns()
@@ -77,7 +90,7 @@ class EmulatedWorkload(EdgeWorkload):
 
         def send(end_ns: int) -> None:
             self._machine.released(received_ns, end_ns)
-            self._to_cloud(body)
+            self._to_cloud(key, body)
 
         self._machine.sends(out_ns, len(body), self._qos, send)
 
@@ -87,7 +100,9 @@ class EmulatedWorkload(EdgeWorkload):
         def heard(at_ns: int) -> None:
             brought = self._brought_back(payload, at_ns)
             if brought is not None:
-                self._send(*brought, at_ns, at_ns)
+                key, device, body = brought
+                reply = partial(self._soon, partial(self._send, device, body, at_ns, at_ns))
+                self._once(key, body, partial(self._bring, key, reply))
 
         self._machine.hears(len(payload), self._qos, heard)
 

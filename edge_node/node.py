@@ -1,7 +1,7 @@
 """The edge node: decides its site's samples, passes cloud-placed work on, and brings models and answers back.
 
-It holds two MQTT connections, its site's and the cloud's. With the uplink down, QoS 1 work waits in the connection's
-queue and goes on when it is back; what does not fit is counted as dropped.
+It holds two MQTT connections, its site's and the cloud's. With the uplink down, QoS 1 work waits on disk and goes on in
+order when it is back; what does not fit is counted as dropped.
 """
 
 from __future__ import annotations
@@ -47,8 +47,13 @@ class EdgeNode:
         self._models: dict[str, EdgeWorkload] = {}
         self._waiting_for = {_SITE, _UPLINK}
         self._machine = process.emulated(self._name, has_broker=True)
+        self._site_ups = 0
+        self._cloud_asks = ""
         for plan in self._plan.workloads.values():
             self._take_on(plan)
+        if self._plan.durability != "none":
+            self._cloud_asks = topics.asks(self._run_id, str(self._plan.nodes[self._name].parent))
+            self._uplink.subscribe([self._cloud_asks], 0)
         one_broker = self._plan.endpoints[self._name].one_broker
         self._federations = SiteFederations(
             process, self._name, self._site, self._uplink, process.work_dir, samples, one_broker=one_broker
@@ -65,6 +70,8 @@ class EdgeNode:
         self._federations.close()
         self._site.close()
         self._uplink.close()
+        for workload in self._workloads.values():
+            workload.close()
 
     def _connection(self, side: str, url: str, on_message: Callable[[str, bytes], None]) -> Connection:
         return Connection(
@@ -75,6 +82,8 @@ class EdgeNode:
             on_up=partial(self._is_up, side),
             will=(topics.status(self._run_id, self._name), b"offline"),
             session_key=self._process.token,
+            seals=self._plan.durability != "none",
+            on_damaged=self._damaged,
         )
 
     def _take_on(self, plan: WorkloadPlan) -> None:
@@ -115,12 +124,29 @@ class EdgeNode:
         connection = self._site if side == _SITE else self._uplink
         connection.publish(topics.status(self._run_id, self._name), b"online", qos=1, retain=True)
         if side == _SITE:
-            for workload in self._workloads.values():
-                workload.announce_again()
             self._federations.site_is_up()
+            self._ask_devices()
         else:
             self._federations.uplink_is_up()
+            for workload in self._workloads.values():
+                workload.uplink_is_up()
         self._no_longer_waiting_for(side)
+
+    def _ask_devices(self) -> None:
+        """Whatever the broker, or an earlier life of this edge, had of them may be lost."""
+        if self._plan.durability == "none":
+            return
+        self._site_ups += 1
+        how = f"{self._process.incarnation}.{self._site_ups}".encode()
+        self._site.announce(topics.asks(self._run_id, self._name), how)
+
+    def _damaged(self, topic: str) -> None:
+        workload = self._answers.get(topic)
+        if workload is not None:
+            workload.damaged()
+        elif topic in self._samples:
+            taker, _ = self._samples[topic]
+            taker.intake.reject("damaged")
 
     def _no_longer_waiting_for(self, what: str) -> None:
         news = what in self._waiting_for
@@ -142,6 +168,10 @@ class EdgeNode:
         workload = self._answers.get(topic)
         if workload is not None:
             workload.bring_back(payload)
+            return
+        if topic == self._cloud_asks:
+            for each in self._workloads.values():
+                each.asked(payload)
             return
         workload = self._models.get(topic)
         if workload is None:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
+from edge_node.cloud_bound import CloudBound
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Forwarder, Origin, brought_back
 from edgebench.core.routing import Roles, is_sparse
-from edgebench.core.samples import Decision, RejectedError
+from edgebench.core.samples import Decision, RejectedError, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
+from edgebench.fabric.ledger import Ledger
 from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.serving import ModelServer
 from edgebench.fabric.slices import Slice
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Durability
 
 _log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
-    """The process that an edge runs in. incarnation: how often it has been started before."""
+    """The process that an edge runs in. incarnation: how often it has been started before; work_dir: where all its
+    lives keep what they have to."""
 
     incarnation: int
+    work_dir: Path
+    reactor: Reactor
 
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node; the same object each time."""
@@ -57,15 +67,22 @@ class EdgeWorkload:
         (self._node,) = part.nodes
         self._qos = plan.qos
         self._on_device = bool(roles.on_device)
-        self._announced: bytes | None = None
         self._site = site
-        self._uplink = uplink
         self._decision_topics = {
             device: topics.decision(topics.NOW, board, plan.name) for device, board in part.boards.items()
         }
-        self._forward_topic = topics.forward(run_id, self._node, plan.name)
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)
+        self._cloud_bound: CloudBound | None = None
+        if roles.forwarded or (roles.decided and plan.cascade is not None):
+            path = host.work_dir / f"{plan.name}.forwards"
+            topic = topics.forward(run_id, self._node, plan.name)
+            self._cloud_bound = CloudBound(
+                host.reactor, uplink, topic, plan, self._tally, path, part.durability, self._dropped
+            )
+        self._ledger: Ledger | None = None
+        if part.durability != "none" and (roles.decided or roles.forwarded):
+            self._ledger = self._open_ledger(host.work_dir / f"{plan.name}.ledger", part.durability)
         sparse = is_sparse(plan, part.moves) or host.incarnation > 0
         if roles.decided:
             self._decide(plan, sparse=sparse)
@@ -74,16 +91,48 @@ class EdgeWorkload:
 
     def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
         upstream = None if plan.cascade is None else self
-        self.decider = Decider(self._node, self._tally, self, RealClock(), upstream=upstream, sparse=sparse)
+        self.decider = Decider(
+            self._node, self._tally, self, RealClock(), upstream=upstream, sparse=sparse, memory=self._ledger
+        )
         self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
         self.decider.served_by(self._server)
 
     def _forward(self, _plan: WorkloadPlan, *, sparse: bool) -> None:
-        self.forwarder = Forwarder(self._tally, self, RealClock(), sparse=sparse)
+        self.forwarder = Forwarder(self._tally, self, RealClock(), sparse=sparse, memory=self._ledger)
+
+    def _open_ledger(self, path: Path, durability: Durability) -> Ledger:
+        bound = self._cloud_bound
+        taken_in = [] if bound is None else bound.undecided()
+        ledger = Ledger(
+            path,
+            durability,
+            answer_again=lambda key, reply: self._reply(key.device, reply),
+            came_again=None if bound is None else bound.came_again,
+            taken_in=taken_in,
+        )
+        if bound is not None:
+            for key in filter(ledger.has_answered, taken_in):
+                bound.answered(key)
+        return ledger
+
+    def close(self) -> None:
+        """Close what it keeps."""
+        for each in (self._ledger, self._cloud_bound):
+            if each is not None:
+                each.close()
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to its device."""
-        self._reply(origin.device, wire.encode(decision))
+        body = wire.encode(decision)
+        self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._reply, origin.device, body))
+
+    def _once(self, key: SampleKey | None, body: bytes, send: Callable[[], None]) -> None:
+        """Send an answer; where more is promised it is written down first, and a second one is not sent. key: None of
+        what is in plain JSON."""
+        if key is None or self._ledger is None:
+            send()
+        else:
+            self._ledger.answered(key, body, send)
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """Send a decision on a plain sample to its device."""
@@ -93,27 +142,55 @@ class EdgeWorkload:
         """Write down which model decides here from now on."""
         self._host.swapped(self._node, self.name, manifest)
 
-    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview, key: SampleKey | None) -> None:
         """Send a sample to the cloud."""
-        self._to_cloud(wire.encode(wire.Forward(wire.VERSION, device, received_ns, now_ns(), memoryview(payload))))
+        body = wire.encode(wire.Forward(wire.VERSION, device, received_ns, now_ns(), memoryview(payload)))
+        self._to_cloud(key, body)
 
     def bring_back(self, payload: bytes) -> None:
         """Send an answer of the cloud to its device."""
         brought = self._brought_back(payload, now_ns())
         if brought is not None:
-            self._reply(*brought)
+            key, device, body = brought
+            self._once(key, body, partial(self._bring, key, partial(self._reply, device, body)))
 
-    def _brought_back(self, payload: bytes, return_in_ns: int) -> tuple[str, bytes] | None:
-        """The device that an answer is for, and what that is to get; None where it is no answer."""
+    def _bring(self, key: SampleKey | None, reply: Callable[[], None]) -> None:
+        reply()
+        if key is not None and self._ledger is not None and self._cloud_bound is not None:
+            self._host.reactor.call_soon_threadsafe(partial(self._cloud_bound.answered, key))
+
+    def _brought_back(self, payload: bytes, return_in_ns: int) -> tuple[SampleKey | None, str, bytes] | None:
+        """The sample and the device that an answer is for, and what that is to get; None where it is no answer."""
         try:
             answer = wire.parse_answer(payload)
             body = bytes(answer.body)
+            key = None
             if not wire.is_plain(body):
-                body = wire.encode(brought_back(wire.parse_decision(body), return_in_ns, now_ns()))
+                decision = wire.parse_decision(body)
+                key = SampleKey(answer.origin, decision.incarnation, decision.seq)
+                body = wire.encode(brought_back(decision, return_in_ns, now_ns()))
         except RejectedError as rejected:
             self._tally.reject(rejected.reason)
             return None
-        return answer.origin, body
+        return key, answer.origin, body
+
+    def uplink_is_up(self) -> None:
+        """The uplink stands, perhaps again."""
+        if self._cloud_bound is not None:
+            self._cloud_bound.uplink_is_up()
+
+    def asked(self, how: bytes) -> None:
+        """The cloud asks for what is unanswered."""
+        if self._cloud_bound is not None:
+            self._cloud_bound.asked(how)
+
+    def damaged(self) -> None:
+        """A message of this workload was changed on its way."""
+        self._tally.reject("damaged")
+
+    def _dropped(self, key: SampleKey) -> None:
+        if self._ledger is not None:
+            self._ledger.dropped(key)
 
     def announced(self, manifest: bytes) -> bool:
         """Bring a model to whoever decides with it; whether all is ready then that travels by here.
@@ -121,8 +198,7 @@ class EdgeWorkload:
         Where this edge decides too, that is for `use` to say.
         """
         if self._on_device:
-            self._announced = manifest
-            self.announce_again()
+            self._site.announce(self._site_models_topic, manifest)
         if self.forwarder is not None:
             try:
                 self.forwarder.intake.expect(wire.SampleReader(wire.parse_manifest(manifest).input))
@@ -134,22 +210,15 @@ class EdgeWorkload:
             return False
         return self.forwarder is not None
 
-    def announce_again(self) -> None:
-        """Tell the site's devices of the model that they decide with, if any: its broker may have forgotten it."""
-        if self._announced is not None:
-            self._site.publish(self._site_models_topic, self._announced, qos=1, retain=True)
-
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next batch on."""
         assert self.decider is not None
         self.decider.expect(manifest, wire.SampleReader(manifest.input))
         self._server.swap(runtime, manifest)
 
-    def _to_cloud(self, body: bytes) -> None:
-        if self._uplink.publish(self._forward_topic, body, qos=self._qos):
-            self._tally.forwarded += 1
-        else:
-            self._tally.drop("uplink-full")
+    def _to_cloud(self, key: SampleKey | None, body: bytes) -> None:
+        assert self._cloud_bound is not None
+        self._cloud_bound.send(key, body)
 
     def _reply(self, device: str, body: bytes) -> None:
         topic = self._decision_topics.get(device)

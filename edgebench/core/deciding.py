@@ -8,8 +8,8 @@ import msgspec
 
 from edgebench.clock import Clock
 from edgebench.core.batching import BatchServer, InferenceRequest, Served
-from edgebench.core.intake import Intake, Reader
-from edgebench.core.samples import VERSION, Decision, Stamps
+from edgebench.core.intake import Intake, Memory, Reader
+from edgebench.core.samples import VERSION, Decision, SampleKey, Stamps
 from edgebench.core.tallies import Tally
 from edgebench.inference.confidence import confidence
 from edgebench.inference.spec import Manifest
@@ -26,9 +26,18 @@ class Origin(NamedTuple):
     forward_out_ns: int | None = None
     edge: str | None = None
 
+    def key(self, incarnation: int, seq: int) -> SampleKey:
+        """Of one of its samples."""
+        return SampleKey(self.device, incarnation, seq, self.edge or "")
+
 
 class SampleTaker(Protocol):
     """Who takes the samples of some devices in."""
+
+    @property
+    def intake(self) -> Intake:
+        """By which it checks and counts them."""
+        ...
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """A payload has arrived."""
@@ -54,8 +63,8 @@ class Answers(Protocol):
 class Upstream(Protocol):
     """Who decides what is not decided here."""
 
-    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
-        """Send on a device's sample as it came. received_ns: when it came."""
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview, key: SampleKey | None) -> None:
+        """Send on a device's sample as it came. received_ns: when it came. key: None of one in plain JSON."""
         ...
 
 
@@ -73,7 +82,7 @@ class QueuedSample(NamedTuple):
 class Decider:
     """One workload at the node that decides it; the owner of its server, which may call it from a thread of its own."""
 
-    __slots__ = ("_answers", "_node", "_now_ns", "_server", "_tally", "_thresholds", "_upstream", "intake")
+    __slots__ = ("_answers", "_memory", "_node", "_now_ns", "_server", "_tally", "_thresholds", "_upstream", "intake")
 
     def __init__(
         self,
@@ -84,9 +93,11 @@ class Decider:
         *,
         upstream: Upstream | None = None,
         sparse: bool = False,
+        memory: Memory | None = None,
     ) -> None:
-        """upstream: decides what the model is unsure of, where that is asked for. sparse: as in `Intake`."""
-        self.intake = Intake(tally, sparse=sparse)
+        """upstream: decides what the model is unsure of, where that is asked for. sparse, memory: as in `Intake`."""
+        self.intake = Intake(tally, sparse=sparse, memory=memory)
+        self._memory = memory
         self._node = node
         self._tally = tally
         self._answers = answers
@@ -124,7 +135,8 @@ class Decider:
         for place, (request, output) in enumerate(zip(served.requests, served.outputs, strict=True)):
             queued = request.about
             if upstream is not None and stands is not None and not stands[place]:
-                upstream.pass_on(queued.origin.device, request.received_ns, queued.payload)
+                key = None if queued.seq is None else queued.origin.key(queued.incarnation, queued.seq)
+                upstream.pass_on(queued.origin.device, request.received_ns, queued.payload, key)
                 continue
             self._tally.decided += 1
             if queued.seq is None:
@@ -154,6 +166,9 @@ class Decider:
     def dropped(self, request: InferenceRequest[QueuedSample], reason: str) -> None:
         """Count a sample that will not be decided."""
         self._tally.drop(reason)
+        queued = request.about
+        if self._memory is not None and queued.seq is not None:
+            self._memory.dropped(queued.origin.key(queued.incarnation, queued.seq))
 
     def swapped(self, manifest: Manifest) -> None:
         """Tell of a model that decides from now on."""
@@ -165,17 +180,21 @@ class Forwarder:
 
     __slots__ = ("_now_ns", "_upstream", "intake")
 
-    def __init__(self, tally: Tally, upstream: Upstream, clock: Clock, *, sparse: bool = False) -> None:
-        """sparse: as in `Intake`."""
-        self.intake = Intake(tally, sparse=sparse)
+    def __init__(
+        self, tally: Tally, upstream: Upstream, clock: Clock, *, sparse: bool = False, memory: Memory | None = None
+    ) -> None:
+        """sparse, memory: as in `Intake`."""
+        self.intake = Intake(tally, sparse=sparse, memory=memory)
         self._upstream = upstream
         self._now_ns = clock.now_ns
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """Pass a payload on if it is a sound sample."""
         forward_in_ns = self._now_ns()
-        if self.intake.take(origin.device, payload, by=origin.edge) is not None:
-            self._upstream.pass_on(origin.device, forward_in_ns, payload)
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
+        if accepted is not None:
+            key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
+            self._upstream.pass_on(origin.device, forward_in_ns, payload, key)
 
 
 def brought_back(decision: Decision, return_in_ns: int, return_out_ns: int) -> Decision:

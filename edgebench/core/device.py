@@ -53,7 +53,7 @@ class Device:
         moved = msgspec.structs.replace(self._move, up_ns=now_ns)
         self._move = None
         for stream in self.streams:
-            stream.send_again()
+            stream.send_again(moved=True)
         return moved
 
     def give_up(self) -> Moved | None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from edgebench.clock import NS_PER_MS, Time
 from edgebench.core.batching import Batcher, InferenceRequest, Served, ServerOwner
 from edgebench.core.deciding import Answers, Decider, Forwarder, Origin, QueuedSample, Upstream
-from edgebench.core.intake import Accepted
+from edgebench.core.intake import Accepted, Memory
+from edgebench.core.samples import SampleKey
 from edgebench.core.service_times import BatchTimes, MessageTimes, batch_times, quantile_ns, quantiles
 from edgebench.core.station import Cores, Thread, Work
 from edgebench.core.tallies import Tally
@@ -236,9 +237,10 @@ class EmulatedDecider(Decider):
         decompress: Times | None = None,
         upstream: Upstream | None = None,
         sparse: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         """decompress: what samples take that come as pictures."""
-        super().__init__(machine.node, tally, answers, machine.time, upstream=upstream, sparse=sparse)
+        super().__init__(machine.node, tally, answers, machine.time, upstream=upstream, sparse=sparse, memory=memory)
         self._machine = machine
         self._qos = qos
         self._decompress = decompress
@@ -271,19 +273,30 @@ class EmulatedForwarder(Forwarder):
 
     __slots__ = ("_machine", "_qos")
 
-    def __init__(self, machine: Machine, tally: Tally, upstream: Upstream, qos: int, *, sparse: bool = False) -> None:
-        super().__init__(tally, upstream, machine.time, sparse=sparse)
+    def __init__(
+        self,
+        machine: Machine,
+        tally: Tally,
+        upstream: Upstream,
+        qos: int,
+        *,
+        sparse: bool = False,
+        memory: Memory | None = None,
+    ) -> None:
+        super().__init__(tally, upstream, machine.time, sparse=sparse, memory=memory)
         self._machine = machine
         self._qos = qos
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """Pass a payload on if it is a sound sample, once the emulated machine would have it."""
-        if self.intake.take(origin.device, payload, by=origin.edge) is not None:
-            then = partial(self._taken, origin.device, payload)
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
+        if accepted is not None:
+            key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
+            then = partial(self._taken, origin.device, payload, key)
             self._machine.takes_in(len(payload), self._qos, then)
 
-    def _taken(self, device: str, payload: bytes | memoryview, at_ns: int) -> None:
-        self._upstream.pass_on(device, at_ns, payload)
+    def _taken(self, device: str, payload: bytes | memoryview, key: SampleKey | None, at_ns: int) -> None:
+        self._upstream.pass_on(device, at_ns, payload, key)
 
 
 class Machine:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from edgebench.core.samples import RejectedError
+from edgebench.core.samples import RejectedError, SampleKey
 from edgebench.core.tallies import Tally
 
 _BEFORE_THE_FIRST = 1_000
@@ -35,14 +35,28 @@ class Reader(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """What a node remembers of the samples that it took in, where none may be decided twice."""
+
+    def takes(self, key: SampleKey) -> bool:
+        """Whether a sample is to be decided: it is news. Else it is answered as it was, as soon as it was."""
+        ...
+
+    def dropped(self, key: SampleKey) -> None:
+        """A sample is not decided after all, unless it comes again."""
+        ...
+
+
 class Intake:
     """Checks what claims to be a sample of one workload, and counts what is not: malformed, or seen before."""
 
-    __slots__ = ("_reader", "_sparse", "_tally", "_trackers")
+    __slots__ = ("_memory", "_reader", "_sparse", "_tally", "_trackers")
 
-    def __init__(self, tally: Tally, *, sparse: bool = False) -> None:
-        """sparse: of each device's samples only some are to come this way, or are still to come."""
+    def __init__(self, tally: Tally, *, sparse: bool = False, memory: Memory | None = None) -> None:
+        """sparse: of each device's samples only some are to come this way, or are still to come. memory: says what is
+        news, where more is promised than that nobody repeats a sample."""
         self._tally = tally
+        self._memory = memory
         self._sparse = sparse
         self._reader: Reader | None = None
         self._trackers: dict[tuple[str, int, str | None], SequenceTracker] = {}
@@ -67,6 +81,9 @@ class Intake:
             order = self._tracker(device, accepted.incarnation, by).see(accepted.seq)
             if order == "jump":
                 raise RejectedError("sequence-jump")
+            if self._memory is not None:
+                is_news = self._memory.takes(SampleKey(device, accepted.incarnation, accepted.seq, by or ""))
+                order = "again" if not is_news else "late" if order == "again" else order
         except RejectedError as rejected:
             self.reject(rejected.reason)
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,15 @@ class NothingSensedError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class SampleKey(NamedTuple):
+    """A sample among all of a workload's. by: the edge that passed it on, to whoever decides for several."""
+
+    device: str
+    incarnation: int
+    seq: int
+    by: str = ""
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Protocol
-
-import msgspec
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, Time
 from edgebench.core.batching import Served
+from edgebench.core.pending import EarlierLives, Pending
 from edgebench.core.samples import VERSION, Decision, NothingSensedError, Reading, SampleRecord, Stamps
 from edgebench.core.schedules import open_loop, query_size, within
 from edgebench.core.tallies import Tally
@@ -22,6 +23,8 @@ _AGAINST_OVERRUN = 64
 """Samples sent in one turn of the loop at most, so that decisions are read meanwhile."""
 _CUT_MARGIN_S = 1.0
 """A link is cut by another process, at its time or a little later."""
+_REMEMBERED = 1024
+"""Decisions of a stream of which is known how they were, should they come again."""
 _BACKED_UP_NS = NS_PER_MS
 """How soon an offline load looks again whether its way takes more."""
 
@@ -32,22 +35,6 @@ class SampleSource(Protocol):
     def capture(self) -> Reading:
         """What is sensed now. Raises NothingSensedError."""
         ...
-
-
-class Pending(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A sample on its way. envelope: only of a device that may have to send it again from elsewhere.
-
-    refused: why it did not even set out. label, taken_ns: as `Reading` has them.
-    """
-
-    scheduled_ns: int
-    captured_ns: int
-    sent_ns: int | None
-    size_bytes: int
-    label: bytes | None
-    taken_ns: int | None = None
-    envelope: bytes = b""
-    refused: str = ""
 
 
 class Way(Protocol):
@@ -62,21 +49,30 @@ class Way(Protocol):
         """Send a sample. What becomes of it comes back to `stream.decided`, later than this returns."""
         ...
 
-    def send_again(self, envelope: bytes) -> None:
-        """Send what was sent, or held back, before the device moved."""
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """Send what was sent, or held back, before. moved: the device has, so that nothing is on its way any more; else
+        what still is, is left alone."""
         ...
+
+
+_NO_EARLIER_LIFE = EarlierLives()
 
 
 class Stream:
     """One workload on one device; it is called in one thread."""
 
     __slots__ = (
+        "_accounted_before",
         "_all_at_once",
+        "_asked_ns",
         "_awaited",
         "_cut_ns",
         "_cut_s",
         "_decided_before",
+        "_earlier",
+        "_earlier_finished_ns",
         "_end_ns",
+        "_finished_ns",
         "_given_up",
         "_highest_decided",
         "_hopeless",
@@ -86,6 +82,7 @@ class Stream:
         "_present",
         "_query_size",
         "_rows",
+        "_sensed_before",
         "_source",
         "_start_ns",
         "_time",
@@ -111,9 +108,10 @@ class Stream:
         rows: list[SampleRecord],
         expected: Expected | None = None,
         incarnation: int = 0,
+        earlier: EarlierLives = _NO_EARLIER_LIFE,
     ) -> None:
         """rows: where a row is added for each sample that is decided or given up. incarnation: of the device; one that
-        was started again goes on with what is due from then on."""
+        was started again goes on with what is due from then on, and with what is undecided of its earlier lives."""
         self.device = device
         self.incarnation = incarnation
         self.plan = plan
@@ -145,6 +143,14 @@ class Stream:
         self._given_up: dict[int, int] = {}
         self._hopeless: set[int] = set()
         self._present: Sequence[tuple[int, int]] = ()
+        self._finished_ns = array("q", bytes(8 * _REMEMBERED))
+        """When the decider was done with each of the last samples, by the number modulo `_REMEMBERED`."""
+        self._earlier = earlier.undecided
+        self._earlier_finished_ns: dict[tuple[int, int], int] = {}
+        self._sensed_before = earlier.sensed
+        self._accounted_before = earlier.accounted
+        self.tally.scheduled += earlier.uncounted
+        self._asked_ns = 0
 
     def begin(
         self,
@@ -176,24 +182,31 @@ class Stream:
         )
         self._offsets = within(offsets, present) if present else offsets
         offset_ns = next(self._offsets, None)
-        while offset_ns is not None and start_ns + offset_ns < goes_on_ns:  # nobody was there to sense it
+        while offset_ns is not None and self._is_past(start_ns + offset_ns, goes_on_ns):
             self._next_seq += 1
             offset_ns = next(self._offsets, None)
+        self.tally.missed += max(0, self._next_seq - self._accounted_before)
         self._arm(offset_ns)
+
+    def _is_past(self, due_ns: int, goes_on_ns: int) -> bool:
+        """Whether an earlier life has sensed it, or nobody was there to. An offline load has all of its time."""
+        return self._next_seq < self._sensed_before or (due_ns < goes_on_ns and not self._all_at_once)
 
     def decided(self, decision: Decision, arrived_ns: int, reply_bytes: int) -> None:
         """A decision came in."""
         seq = decision.seq
         if decision.incarnation != self.incarnation:
-            self._decided_before_this_life(decision)
+            self._decided_of_another_life(decision, arrived_ns, reply_bytes)
             return
+        finished_ns = decision.stamps.finished_ns
         pending = self.pending.pop(seq, None)
         if pending is None:
             if seq in self._given_up:
                 # Too late: it is written down as lost. The next one is waited for longer.
                 self._note_time(arrived_ns - self._given_up.pop(seq))
+                self._finished_ns[seq % _REMEMBERED] = finished_ns
             elif 0 <= seq < self._next_seq:
-                self.tally.duplicated += 1
+                self._came_again(is_the_same=self._finished_ns[seq % _REMEMBERED] == finished_ns)
             else:
                 self.tally.unexpected += 1
             return
@@ -202,27 +215,12 @@ class Stream:
             self.tally.reordered += 1
         else:
             self._highest_decided[decision.decider] = seq
+        self._finished_ns[seq % _REMEMBERED] = finished_ns
         self.tally.decided += 1
         self.last_arrival_ns = arrived_ns
         if arrived_ns - pending.captured_ns > self.timeout.slowest_ns:
             self._note_time(arrived_ns - pending.captured_ns)
-        self._rows.append(
-            SampleRecord(
-                self.device,
-                self.plan.name,
-                seq,
-                pending.scheduled_ns,
-                pending.captured_ns,
-                pending.sent_ns,
-                pending.size_bytes,
-                pending.label,
-                arrived_ns,
-                reply_bytes,
-                decision,
-                pending.taken_ns,
-                self.incarnation,
-            )
-        )
+        self._write_down(self.incarnation, seq, pending, arrived_ns, reply_bytes, decision)
         for follower in self.followers:
             follower.decided_before(seq, arrived_ns)
         if self._query_size is not None and not self.pending:
@@ -242,14 +240,24 @@ class Stream:
         self._hopeless.add(seq)
 
     @property
-    def takes_along(self) -> list[bytes]:
-        """The samples that are undecided, and may be sent again from another site."""
-        return [pending.envelope for pending in self.pending.values() if pending.envelope]
+    def takes_along(self) -> list[tuple[int, int, bytes]]:
+        """The samples that are undecided, and may be sent again: incarnation, sequence number and envelope."""
+        ours = [(self.incarnation, seq, pending.envelope) for seq, pending in self.pending.items() if pending.envelope]
+        return [(*key, pending.envelope) for key, pending in self._earlier.items()] + ours
 
-    def send_again(self) -> None:
-        """Publish what is undecided once more, since the device is at another site now."""
-        for envelope in self.takes_along:
-            self._way.send_again(envelope)
+    def send_again(self, *, moved: bool) -> None:
+        """Publish what is undecided once more: the device is at another site now, or whoever takes its samples asks."""
+        self._asked_ns = self._now_ns()
+        for incarnation, seq, envelope in self.takes_along:
+            self._way.send_again(incarnation, seq, envelope, moved=moved)
+
+    def send_again_if_silent(self, now: int) -> None:
+        """Where nothing has come for so long that it would soon be given up, something may be lost."""
+        waiting = next(chain(self._earlier.values(), self.pending.values()), None)
+        if waiting is not None:
+            since_ns = max(waiting.captured_ns, self.last_arrival_ns, self._asked_ns)
+            if now - since_ns > self.timeout.quiet_ns // 2:
+                self.send_again(moved=False)
 
     def give_up_query(self, now: int) -> None:
         """A closed loop whose query got no decision for too long, or can get none, goes on with the next; what was open
@@ -272,7 +280,7 @@ class Stream:
 
         last_sign_ns: when the last decision came to any stream of the process.
         """
-        if self._all_hopeless:
+        if self._all_hopeless and not self._earlier:
             return None
         since_ns = max(last_sign_ns, self._end_ns, self._start_ns + self.timeout.back_ns)
         until_ns = min(since_ns + self.timeout.quiet_ns, self._end_ns + round(LONGEST_DRAIN_S * NS_PER_S))
@@ -280,21 +288,11 @@ class Stream:
 
     def give_up(self) -> None:
         """Write down the samples that never got a decision; they no longer wait."""
-        for seq, p in self.pending.items():
-            self._rows.append(
-                SampleRecord(
-                    self.device,
-                    self.plan.name,
-                    seq,
-                    p.scheduled_ns,
-                    p.captured_ns,
-                    p.sent_ns,
-                    p.size_bytes,
-                    p.label,
-                    taken_ns=p.taken_ns,
-                    incarnation=self.incarnation,
-                )
-            )
+        for key, pending in self._earlier.items():
+            self._write_down(*key, pending)
+        for seq, pending in self.pending.items():
+            self._write_down(self.incarnation, seq, pending)
+        self._earlier.clear()
         self.pending.clear()
         self._hopeless.clear()
 
@@ -302,11 +300,55 @@ class Stream:
     def _all_hopeless(self) -> bool:
         return all(seq in self._hopeless for seq in self.pending)
 
-    def _decided_before_this_life(self, decision: Decision) -> None:
-        if decision.incarnation < self.incarnation:
+    def _decided_of_another_life(self, decision: Decision, arrived_ns: int, reply_bytes: int) -> None:
+        key = decision.incarnation, decision.seq
+        finished_ns = decision.stamps.finished_ns
+        pending = self._earlier.pop(key, None)
+        if pending is not None:
+            self._earlier_finished_ns[key] = finished_ns
+            self.tally.decided += 1
+            self.last_arrival_ns = arrived_ns
+            self._write_down(*key, pending, arrived_ns, reply_bytes, decision)
+        elif key in self._earlier_finished_ns:
+            self._came_again(is_the_same=self._earlier_finished_ns[key] == finished_ns)
+        elif decision.incarnation < self.incarnation:
             self.tally.outlived += 1
         else:
             self.tally.unexpected += 1
+
+    def _came_again(self, *, is_the_same: bool) -> None:
+        """What travels at QoS 1 may arrive twice. Another decision on the same sample was made twice."""
+        if is_the_same:
+            self.tally.repeated += 1
+        else:
+            self.tally.duplicated += 1
+
+    def _write_down(
+        self,
+        incarnation: int,
+        seq: int,
+        pending: Pending,
+        arrived_ns: int | None = None,
+        reply_bytes: int | None = None,
+        decision: Decision | None = None,
+    ) -> None:
+        self._rows.append(
+            SampleRecord(
+                self.device,
+                self.plan.name,
+                seq,
+                pending.scheduled_ns,
+                pending.captured_ns,
+                pending.sent_ns,
+                pending.size_bytes,
+                pending.label,
+                arrived_ns,
+                reply_bytes,
+                decision,
+                pending.taken_ns,
+                incarnation,
+            )
+        )
 
     def _note_time(self, took_ns: int) -> None:
         self.timeout.slowest_ns = max(self.timeout.slowest_ns, took_ns)

@@ -12,8 +12,10 @@ class Tally(msgspec.Struct):
 
     scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
     (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.
-    outlived: decisions that reached a device of which an earlier life had sensed the sample. rejected, dropped: by
-    reason. forwarded: samples passed on towards the cloud. plain_json: samples in plain JSON.
+    repeated: decisions that reached their device again as they were. outlived: decisions on samples of an earlier life
+    of their device, which it did not keep. missed: samples that were due while their device was not there, or that died
+    with it untold. rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples in
+    plain JSON.
     """
 
     scheduled: int = 0
@@ -22,7 +24,9 @@ class Tally(msgspec.Struct):
     duplicated: int = 0
     reordered: int = 0
     unexpected: int = 0
+    repeated: int = 0
     outlived: int = 0
+    missed: int = 0
     forwarded: int = 0
     plain_json: int = 0
     rejected: dict[str, int] = {}

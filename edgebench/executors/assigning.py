@@ -150,6 +150,9 @@ def _of_board(deployment: Deployment, node: NodePlan) -> Iterator[str]:
         yield f"{near} (put the site there, or invite it again with --near {site.machine})"
     if deployment.links[f"{node.name} -> {site.name}"].shaped:
         yield "cannot cross an emulated link (put it in a group of its own, whose link has no figures)"
+    if deployment.durability != "none" and deployment.broker_kind != "nats":
+        lost = "keeps nothing itself, and Mosquitto may lose what it has acknowledged"
+        yield f"{lost}: durability '{deployment.durability}' cannot be kept (take broker.kind nats, or durability none)"
     if any(plan.deciders.get(node.name) == node.name for plan in deployment.workloads.values()):
         yield "decides nothing itself (place it on the edge or the cloud)"
     if any(node.name in plan.clients for plan in deployment.federated.values()):

@@ -257,7 +257,9 @@ class Execution:
         match part.kind:
             case "broker":
                 port = DEVICE_PORT if boards_at(self._inputs.deployment, site_of(part)) else 0
-                return StartBroker(part, self._inputs.deployment.broker_kind, self._users_at(part), port)
+                deployment = self._inputs.deployment
+                users, durability = self._users_at(part), deployment.durability
+                return StartBroker(part, deployment.broker_kind, users, port, durability=durability)
             case "relay":
                 deployment = self._inputs.deployment
                 shaped = (link for link in deployment.links.values() if link.shaped)

@@ -196,6 +196,7 @@ class ThisMachine:
             self._trust,
             order.users,
             mutual=self._trust is not None,
+            durability=order.durability,
         )
         broker = make_broker(settings, order.kind)
         self._brokers[order.part.name] = broker

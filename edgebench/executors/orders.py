@@ -15,7 +15,7 @@ from edgebench.fabric.records import Brokered, Faulted, Hiccuped, HostUsed, Used
 from edgebench.fabric.relay import LinkCounters, Route
 from edgebench.topology.deployment import Frozen, LinkPlan
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces
-from edgebench.topology.model import BrokerKind
+from edgebench.topology.model import BrokerKind, Durability
 
 
 class Listen(Frozen, frozen=True, tag="listen"):
@@ -27,7 +27,7 @@ class Listen(Frozen, frozen=True, tag="listen"):
 class StartBroker(Frozen, frozen=True, tag="broker"):
     """Start a broker, and do not wait for it. users: who may connect; nobody is asked where there are none. port: 0 for
     any that is free. incarnation: how often it was started before; where it was, it goes on there, with what it has on
-    disk. fault: that this is the end of."""
+    disk. fault: that this is the end of. durability: see `BrokerSettings`."""
 
     part: Part
     kind: BrokerKind = "auto"
@@ -35,6 +35,7 @@ class StartBroker(Frozen, frozen=True, tag="broker"):
     port: int = 0
     incarnation: int = 0
     fault: int | None = None
+    durability: Durability = "none"
 
 
 class AwaitBroker(Frozen, frozen=True, tag="await-broker"):

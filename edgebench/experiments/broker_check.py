@@ -42,6 +42,10 @@ def traffic(deployment: Deployment, sample_bytes: dict[str, int]) -> Iterator[Tr
     run_id = probe_run_id()
     edge = deployment.of_tier("edge")[0].name
     yield _status(topics.status(run_id, edge), topics.status(run_id, ANY), topics.status(ANY, ANY))
+    if deployment.durability != "none":
+        asks = topics.asks(run_id, edge)
+        shown = f"requests for what is undecided ({topics.asks(ANY, ANY)})"
+        yield Traffic(shown, asks, asks, 1, _STATUS_BYTES, retained=True)
     for plan in deployment.workloads.values():
         yield from _of_workload(plan, run_id, edge, deployment.cloud, sample_bytes.get(plan.name, 0))
     for federated in deployment.federated.values():

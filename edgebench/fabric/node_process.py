@@ -62,6 +62,10 @@ EXIT_BROKEN_OFF = 3
 ModelReady = Callable[[str, Runtime, Manifest], None]
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class RunBrokenOffError(Exception):
     """The run ended before its time."""
 
@@ -104,7 +108,7 @@ class NodeProcess:
         self._cloud_patience_s = cloud_patience_s
         self.token = token
         self.work_dir = work_dir
-        self._spool = Spool(work_dir / "records.spool")
+        self._spool = Spool(work_dir / "records.spool", power=plan.durability == "power")
         self._entries: list[Entry] = []
         self._entries_lock = threading.Lock()
         self._announced: queue.SimpleQueue[tuple[str, str, bytes] | None] = queue.SimpleQueue()
@@ -113,6 +117,7 @@ class NodeProcess:
         self._fetched_ns: dict[tuple[str, str], int] = {}
         self._in_use: dict[str, str] = {}
         self._before_flush: Callable[[], None] | None = None
+        self._after_flush: Callable[[], None] = _nothing
         self._ended = threading.Event()
         self._finished = False
         self._hiccups = HiccupMeter()
@@ -126,14 +131,17 @@ class NodeProcess:
         on_abort: Callable[[], None],
         before_flush: Callable[[], None],
         on_model: ModelReady,
+        after_flush: Callable[[], None] = _nothing,
     ) -> None:
         """Serve until `finish` or an abort.
 
         Raises RunBrokenOffError after an abort. on_phase: at each change. on_abort: when the run breaks off (a signal,
-        the parent's end, the cloud's word): write down what is known. before_flush: hand
-        finished rows to `write`. on_model (in the fetcher's thread): a model that was announced, verified and warm.
+        the parent's end, the cloud's word): write down what is known. before_flush: hand finished rows to `write`.
+        after_flush: what was handed over is in the file. on_model (in the fetcher's thread): a model that was
+        announced, verified and warm.
         """
         self._before_flush = before_flush
+        self._after_flush = after_flush
         self._on_model = on_model
         self._on_abort = on_abort
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,6 +158,11 @@ class NodeProcess:
         self._spool.close()
         if not self._finished:
             raise RunBrokenOffError
+
+    @property
+    def spool_path(self) -> Path:
+        """What earlier lives have recorded, and this one does."""
+        return self._spool.path
 
     @property
     def ready(self) -> bool:
@@ -328,6 +341,7 @@ class NodeProcess:
         progress = [TallySnapshot(at_ns, node, tallies, self.incarnation) for node, tallies in self.tallies.items()]
         released = [Released(machine.node, machine.noted(), self.incarnation) for machine in self._machines]
         self._spool.write(*entries, *progress, *released)
+        self._after_flush()
 
 
 def usage_now() -> Usage:

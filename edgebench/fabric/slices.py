@@ -11,7 +11,7 @@ from edgebench.core.timeouts import Expected
 from edgebench.fabric.shelves import Caller
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology.deployment import FederatedPlan, NodePlan, WorkloadPlan
-from edgebench.topology.model import Move
+from edgebench.topology.model import Durability, Move
 from edgebench.topology.presence import Presence
 from edgebench.topology.profiles import Profile
 
@@ -74,7 +74,7 @@ class Slice(msgspec.Struct, frozen=True):
     nodes. expected: by workload, how long the decisions on its samples may take. callers: for an edge that aggregates,
     who may fetch and hand in there, by `digest_of_token`. boards: device -> the one without our software that
     plays it, of an edge. profiles: of the machines that nodes are emulated to run on, by their names. presence: of
-    those devices among or below these nodes that are not there all the time.
+    those devices among or below these nodes that are not there all the time. durability: what is promised of samples.
     """
 
     run_id: str
@@ -92,6 +92,7 @@ class Slice(msgspec.Struct, frozen=True):
     boards: dict[str, str] = {}
     presence: dict[str, tuple[Presence, ...]] = {}
     profiles: dict[str, Profile] = {}
+    durability: Durability = "none"
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -17,11 +17,13 @@ _HEAD_BYTES = 4
 class Spool:
     """An append-only file of entries. What was flushed survives the death of its writer.
 
-    One that is there already, of a part that was started again, goes on after its last whole entry.
+    One that is there already, of a part that was started again, goes on after its last whole entry. power: it survives
+    a power cut, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, power: bool = False) -> None:
         self.path = path
+        self._power = power
         if path.exists():
             os.truncate(path, sum(_HEAD_BYTES + len(body) for body in _bodies(path)))
         self._file = path.open("ab")
@@ -35,6 +37,8 @@ class Spool:
                 body = self._encoder.encode(entry)
                 self._file.write(len(body).to_bytes(_HEAD_BYTES, "big") + body)
             self._file.flush()
+            if self._power:
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

@@ -49,6 +49,12 @@ def status(run_id: str, node: str) -> str:
     return f"eb/{run_id}/{node}/status"
 
 
+def asks(run_id: str, node: str) -> str:
+    """Retained, where durability is promised: an edge to its devices, or the cloud to its edges. Whenever it is another
+    one, they are to send again what is undecided."""
+    return f"eb/{run_id}/{node}/asks"
+
+
 def fl_down(run_id: str, workload: str, edge: str, node: str) -> str:
     """Cloud to a federated client, at the cloud's broker: by way of its edge, or the edge itself."""
     return f"eb/{run_id}/fl/{workload}/{edge}/{node}/down"

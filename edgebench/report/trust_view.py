@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edgebench.report.view import Table
 from edgebench.report.wording import NONE, count, ms, number
 from edgebench.results.figures import Result
@@ -84,13 +86,7 @@ def trust_lines(result: Result) -> list[str]:
             lines.append(
                 f"{name}: its quality is of {each.quality.scored:,} decisions, an even share of {each.quality.n:,}."
             )
-        if each.plain_json:
-            lines.append(
-                f"{name}: {things(each.plain_json, 'plain JSON sample')} decided for senders outside this run."
-            )
-        if each.duplicated > each.duplicated_at_devices:
-            again = each.duplicated - each.duplicated_at_devices
-            lines.append(f"{name}: {things(again, 'sample')} reached the deciding node again and were decided once.")
+        lines += [f"{name}: {line}" for line in _came_and_went(each)]
     if result.rejected_elsewhere:
         by_reason = ", ".join(f"{number:,} {reason}" for reason, number in result.rejected_elsewhere.items())
         lines.append(f"Payloads for no workload of this run: {by_reason}.")
@@ -102,6 +98,20 @@ def trust_lines(result: Result) -> list[str]:
         )
     lines.append(_lateness_line(result))
     return lines + [f"{line[0].upper()}{line[1:]}." for line in disturbed_lines(result)]
+
+
+def _came_and_went(each: WorkloadFigures) -> Iterator[str]:
+    """What came again, for somebody else, or never, and harms nothing."""
+    if each.plain_json:
+        yield f"{things(each.plain_json, 'plain JSON sample')} decided for senders outside this run."
+    if each.repeated:
+        yield f"{things(each.repeated, 'decision')} reached their device again as they were, and counted once."
+    if each.missed:
+        due = things(each.missed, "sample")
+        yield f"{due} more were due while their device was not there, or died with it untold."
+    if each.duplicated > each.duplicated_at_devices:
+        again = things(each.duplicated - each.duplicated_at_devices, "sample")
+        yield f"{again} reached the deciding node again and were decided once."
 
 
 def _lateness_line(result: Result) -> str:

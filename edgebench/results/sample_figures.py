@@ -183,7 +183,10 @@ class Undisturbed(msgspec.Struct, frozen=True):
 class WorkloadFigures(msgspec.Struct, frozen=True):
     """One workload. compress: how samples were compressed; sample_bytes: the mean MQTT payload of one, 0 where none
     travels; None without a sample. not_finite: decisions of which an output is no finite number. undisturbed: None
-    where nothing was disturbed. age_ms: None where nothing was seen live."""
+    where nothing was disturbed. age_ms: None where nothing was seen live. repeated: decisions that reached their device
+    again as they were, as QoS 1 has it. outlived: decisions on samples of an earlier life of their device, which it did
+    not keep. missed: samples that were due while their device was not there, or that died with it untold; they are not
+    among the scheduled."""
 
     task: str
     place: str
@@ -217,6 +220,9 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     not_finite: int
     undisturbed: Undisturbed | None
     age_ms: Age | None = None
+    repeated: int = 0
+    outlived: int = 0
+    missed: int = 0
 
 
 class PathFigures(msgspec.Struct, frozen=True):

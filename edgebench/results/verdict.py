@@ -301,7 +301,7 @@ _MENDS = {
     "not-connected": "a node had no connection to its broker, nor, with qos 1, room to wait for it; see the logs",
     "no-reading": "a live sensor had given nothing yet when they were due; see the log of the device's agent",
     "sensor-ended": "a live sensor has ended; the log of the device's agent says how",
-    "uplink-full": "an edge had no connection to the cloud, nor room to wait; shorten the outage, or lower the rate",
+    "store-full": "what waited had no room on disk; raise store.max_mb, shorten the outage, or lower the rate",
     "site-full": "an edge had no connection to its site's broker, nor room to wait for it; see the logs of both",
 }
 """What to do about samples that were dropped for this reason."""

@@ -88,6 +88,9 @@ def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: O
         if fold.undisturbed is None
         else fold.undisturbed.figures(observations.started_ns, end_ns_of(fold, observations)),
         age_ms=_age(fold),
+        repeated=sum(tally.repeated for tally in tallies.values()),
+        outlived=sum(tally.outlived for tally in tallies.values()),
+        missed=sum(tally.missed for tally in tallies.values()),
     )
 
 

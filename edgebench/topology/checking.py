@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgebench.errors import TopologyError
+from edgebench.topology.checking_durability import check_durability
 from edgebench.topology.checking_faults import check_faults
 from edgebench.topology.checking_federated import check_federated
 from edgebench.topology.checking_joint import check_joint
@@ -46,6 +47,7 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> No
         problems += _check_workload(topology, name, workload, tasks)
     problems += check_federated(topology)
     problems += check_joint(topology)
+    problems += check_durability(topology)
     if nodes_are_sound:
         before = len(problems)
         problems += check_moves(topology)

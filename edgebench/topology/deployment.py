@@ -12,6 +12,7 @@ from edgebench.topology.model import (
     Batch,
     BrokerKind,
     Cascade,
+    Durability,
     Federated,
     Joint,
     Jpeg,
@@ -20,6 +21,7 @@ from edgebench.topology.model import (
     Move,
     Queue,
     Rollout,
+    Store,
     Tier,
     Training,
 )
@@ -142,6 +144,7 @@ class WorkloadPlan(Frozen, frozen=True):
     compress: Jpeg | None = None
     cascade: Cascade | None = None
     paced_by: str | None = None
+    store: Store = Store()
 
 
 class FederatedPlan(Frozen, frozen=True):
@@ -193,6 +196,7 @@ class Deployment(Frozen, frozen=True):
     faults: tuple[FaultPlan, ...] = ()
     broker_kind: BrokerKind = "auto"
     profiles: dict[str, Profile] = {}
+    durability: Durability = "none"
 
     @property
     def cloud(self) -> str:

@@ -32,6 +32,8 @@ Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 Where = Literal["device", "edge", "cloud", "cascade"]
 WhenFull = Literal["drop-oldest", "drop-newest"]
 BrokerKind = Literal["auto", "mosquitto", "nats"]
+Durability = Literal["none", "process", "power"]
+"""What accepted samples of QoS 1 survive: broken connections, also the death of any process, also a power cut."""
 
 
 class NodeGroup(Strict, frozen=True):
@@ -175,6 +177,14 @@ class Queue(Strict, frozen=True):
     when_full: WhenFull = "drop-oldest"
 
 
+class Store(Strict, frozen=True):
+    """What an edge keeps on disk of work for the cloud while it has no uplink, in 10⁶ bytes; what is dropped is counted
+    and named. Where durability is promised, devices have one too, and refuse what does not fit into it."""
+
+    max_mb: Annotated[int, Meta(ge=1, le=10**6)] = 256
+    when_full: WhenFull = "drop-oldest"
+
+
 class Workload(Strict, frozen=True):
     """A task fed by a load on the devices of one or more groups."""
 
@@ -190,6 +200,7 @@ class Workload(Strict, frozen=True):
     compress: Jpeg | None = None
     batch: Batch = Batch()
     queue: Queue = Queue()
+    store: Store = Store()
     qos: Literal[0, 1] = 1
 
     @property
@@ -316,6 +327,8 @@ class Broker(Strict, frozen=True):
 class Topology(Strict, frozen=True):
     """A whole file.
 
+    durability: what the accepted samples of a run survive, none of them lost and none decided twice: `none`, broken
+    connections; `process`, also the death of nodes and brokers that are started again; `power`, also a power cut.
     machines: group or node -> the machine of a lab that it runs on, or machines, round which a group's nodes are dealt;
     `here` is that of the command, where all runs that is not named.
     """
@@ -327,6 +340,7 @@ class Topology(Strict, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     duration_s: DurationS = 30.0
     data: str | None = None
+    durability: Durability = "none"
     links: tuple[Link, ...] = ()
     broker: Broker = Broker()
     federated: tuple[Federated, ...] = ()

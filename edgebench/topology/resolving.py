@@ -55,6 +55,7 @@ def resolve(
         faults=faults,
         broker_kind=topology.broker.kind,
         profiles={profile.name: profile.of_tasks(tasks) for profile in profiles.values()},
+        durability=topology.durability,
     )
 
 
@@ -170,6 +171,7 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         rollout=workload.rollout,
         batch=workload.batch,
         queue=workload.queue,
+        store=workload.store,
         qos=workload.qos,
         compress=workload.compress,
         paced_by=None if pace == name else pace,

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cloud.node import ANNOUNCED_AGAIN_S, CloudNode
+from cloud.node import CloudNode
 from cloud.registry import Registry
 from edgebench.clock import now_s
 from edgebench.fabric import topics
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.endpoints import parse_broker_url
-from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.mqtt import ANNOUNCED_AGAIN_S, Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology import resolve
@@ -45,7 +45,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 def test_a_broker_that_has_forgotten_all_is_told_of_the_model_again(broker: Broker, tmp_path: Path) -> None:
     model = manifest_of(b"a", task="occupancy", input=TensorSpec("float32", (10, 5)))
     deployment = resolve(TOPOLOGY, run_id="r", executor="local")
-    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None)
+    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None, tmp_path)
     reactor, heard = Reactor(), list[bytes]()
 
     def hear(_topic: str, body: bytes) -> None:
@@ -79,7 +79,7 @@ def test_a_broker_that_has_forgotten_all_is_told_of_the_model_again(broker: Brok
 def test_a_model_is_announced_twice_unless_a_later_one_has_come(broker: Broker, tmp_path: Path) -> None:
     first, later = (manifest_of(each, task="occupancy", input=TensorSpec("float32", (10, 5))) for each in (b"a", b"b"))
     deployment = resolve(TOPOLOGY, run_id="r", executor="local")
-    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None)
+    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None, tmp_path)
     reactor, heard = Reactor(), list[bytes]()
     hub = Connection(
         reactor,

@@ -8,7 +8,7 @@ from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.deciding import Origin
 from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, Machine, Releases
 from edgebench.core.fake_transport import AtOnce, VirtualTime
-from edgebench.core.samples import Decision
+from edgebench.core.samples import Decision, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.inference.fake import FakeRuntime
 from edgebench.inference.spec import Manifest
@@ -137,7 +137,7 @@ def test_a_forwarder_takes_in_and_passes_on_in_time() -> None:
     time, passed = VirtualTime(), list[tuple[str, float]]()
 
     class Cloudward:
-        def pass_on(self, device: str, received_ns: int, _payload: bytes | memoryview) -> None:
+        def pass_on(self, device: str, received_ns: int, _payload: bytes | memoryview, _key: SampleKey | None) -> None:
             machine.sends(received_ns, SAMPLE_BYTES, 1, lambda end_ns: passed.append((device, end_ns / 1e6)))
 
     machine = Machine("ward", EXACT, time, 1, has_broker=True)

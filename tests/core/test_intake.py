@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgebench.core.intake import Intake, SequenceTracker
+from edgebench.core.samples import SampleKey
 from edgebench.core.tallies import Tally
 from tests.core.ward import Payloads
 
@@ -48,6 +49,33 @@ def test_a_device_that_was_started_again_counts_anew_from_wherever_its_schedule_
     assert intake.take("bed-0", Payloads.of(0, incarnation=1)) is None
     assert intake.take("bed-0", Payloads.of(1)) is not None
     assert (tally.duplicated, tally.rejected) == (1, {})
+
+
+class Remembering:
+    """Samples that are news, whatever their order says."""
+
+    def __init__(self, *news: bool) -> None:
+        self._news = list(news)
+        self.asked: list[SampleKey] = []
+
+    def takes(self, key: SampleKey) -> bool:
+        self.asked.append(key)
+        return self._news.pop(0)
+
+    def dropped(self, key: SampleKey) -> None:
+        raise AssertionError(key)
+
+
+def test_where_more_is_promised_a_memory_says_what_is_news() -> None:
+    tally = Tally()
+    memory = Remembering(True, True, False)
+    intake = Intake(tally, memory=memory)
+    intake.expect(Payloads())
+    # One that was dropped comes again, and one that an earlier life of the node has decided.
+    taken = [intake.take("bed", Payloads.of(seq), by="ward") is not None for seq in (0, 0, 1)]
+    assert taken == [True, True, False]
+    assert (tally.reordered, tally.duplicated) == (1, 1)
+    assert memory.asked == [SampleKey("bed", 0, seq, "ward") for seq in (0, 0, 1)]
 
 
 def test_a_sequence_tells_new_late_and_repeated_samples_apart() -> None:

@@ -6,21 +6,28 @@ import msgspec
 import numpy as np
 
 from edgebench.core.device import Device
+from edgebench.core.pending import EarlierLives, Pending
 from edgebench.core.samples import VERSION, Decision, Stamps
 from edgebench.core.stream import Stream
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import Expected
 from edgebench.topology.model import After, Batch, Fixed, Load, MultiStream, Offline, SingleStream, Trace
-from tests.core.ward import Bed, Numbers, ms, plan
+from tests.core.ward import Bed, Numbers, Payloads, ms, plan
 
 S = 1_000_000_000
 
 
 def bed_with(
-    load: Load, service_ms: float = 1.0, expected: Expected | None = None, *, keep: bool = False, incarnation: int = 0
+    load: Load,
+    service_ms: float = 1.0,
+    expected: Expected | None = None,
+    *,
+    keep: bool = False,
+    incarnation: int = 0,
+    earlier: EarlierLives | None = None,
 ) -> Bed:
     one_by_one = plan(load=load, batch=Batch(max_batch=1))
-    return Bed(one_by_one, lambda _size: service_ms, expected, keep=keep, incarnation=incarnation)
+    return Bed(one_by_one, lambda _size: service_ms, expected, keep=keep, incarnation=incarnation, earlier=earlier)
 
 
 def decision(seq: int, decider: str = "ward", incarnation: int = 0) -> Decision:
@@ -116,6 +123,66 @@ def test_a_decision_on_a_sample_of_an_earlier_life_is_counted_apart() -> None:
     assert (bed.tally.decided, bed.tally.outlived, bed.tally.unexpected) == (0, 1, 1)
     bed.time.run()
     assert [(row.seq, row.incarnation) for row in bed.rows] == [(0, 1)]
+
+
+def test_a_next_life_goes_on_with_what_the_last_one_kept() -> None:
+    kept = {(0, 1): Pending(ms(10), ms(11), ms(12), 1_000, b"l", None, Payloads.of(1))}
+    bed = bed_with(Trace(file=""), incarnation=1, earlier=EarlierLives(kept, sensed=2, uncounted=1, accounted=2))
+    bed.time.run(ms(250))
+    bed.begin(trace_s=[0.0, 0.01, 0.1, 0.2, 0.3])
+    assert (bed.tally.scheduled, bed.tally.missed) == (1, 2)  # those of 0.1 and 0.2 s
+    bed.stream.send_again(moved=False)
+    bed.time.run()
+    assert bed.way.moved is False
+    rows = [(row.incarnation, row.seq, row.scheduled_ns, row.arrived_ns is not None) for row in bed.rows]
+    assert rows == [(0, 1, ms(10), True), (1, 4, ms(300), True)]
+    again = msgspec.structs.replace(decision(1), stamps=Stamps(1, 1, 1, bed.rows[0].decision.stamps.finished_ns, 1))  # type: ignore[union-attr]
+    bed.stream.decided(again, ms(400), 100)
+    bed.stream.decided(decision(1), ms(400), 100)
+    assert (bed.tally.repeated, bed.tally.duplicated, bed.tally.outlived) == (1, 1, 0)
+
+
+def test_an_offline_load_goes_on_with_what_was_not_sensed_yet() -> None:
+    bed = bed_with(Offline(samples=5), incarnation=1, earlier=EarlierLives(sensed=3, accounted=3))
+    bed.time.run(ms(100))
+    bed.begin()
+    bed.time.run()
+    assert [(row.seq, row.incarnation) for row in bed.rows] == [(3, 1), (4, 1)]
+    assert bed.tally.missed == 0
+
+
+def test_what_is_kept_and_never_decided_is_written_down_as_lost() -> None:
+    kept = {(0, 1): Pending(ms(10), ms(11), ms(12), 1_000, b"l", None, Payloads.of(1))}
+    bed = bed_with(Trace(file=""), incarnation=1, earlier=EarlierLives(kept, sensed=2))
+    bed.begin(trace_s=[])
+    bed.time.run(1 * S)
+    assert bed.stream.waits_until_ns(0) is not None
+    bed.stream.give_up()
+    assert [(row.incarnation, row.seq, row.arrived_ns) for row in bed.rows] == [(0, 1, None)]
+
+
+def test_where_nothing_comes_for_long_what_is_kept_is_sent_again() -> None:
+    bed = bed_with(Trace(file=""), keep=True)
+    bed.up.cut()
+    bed.begin(duration_s=60.0, trace_s=[1.0])
+    bed.time.run(2 * S)
+    bed.up.mend()
+    bed.stream.send_again_if_silent(10 * S)
+    assert bed.way.moved is None  # while none has ever come, the first is waited for 30 s
+    bed.stream.send_again_if_silent(17 * S)
+    bed.time.run()
+    assert [row.seq for row in bed.rows if row.arrived_ns is not None] == [0]
+
+
+def test_a_decision_that_comes_again_as_it_was_is_told_from_another_on_the_same_sample() -> None:
+    bed = bed_with(Trace(file=""))
+    bed.begin(trace_s=[0.0])
+    bed.time.run()
+    first = bed.rows[0].decision
+    assert first is not None
+    bed.stream.decided(first, ms(50), 100)
+    bed.stream.decided(decision(0), ms(51), 100)
+    assert (bed.tally.repeated, bed.tally.duplicated, bed.tally.decided) == (1, 1, 1)
 
 
 def test_a_decision_that_comes_again_or_that_nobody_asked_for_is_counted_apart() -> None:

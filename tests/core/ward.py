@@ -15,8 +15,9 @@ from edgebench.core.emulation import EmulatedServer
 from edgebench.core.fake_transport import AtOnce, FakeLink, VirtualTime, fake_server
 from edgebench.core.intake import Accepted
 from edgebench.core.links import Lane, Pipe
-from edgebench.core.samples import Decision, Reading, RejectedError, SampleRecord
-from edgebench.core.stream import Pending, Stream
+from edgebench.core.pending import EarlierLives, Pending
+from edgebench.core.samples import Decision, Reading, RejectedError, SampleKey, SampleRecord
+from edgebench.core.stream import Stream
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import Expected
 from edgebench.inference.fake import FakeRuntime
@@ -80,6 +81,7 @@ class LinkWay:
         self.up = up
         self.taker = taker
         self.held = False
+        self.moved: bool | None = None
         self._origin = origin
         self._time = time
         self._keep = keep
@@ -99,7 +101,8 @@ class LinkWay:
             "" if sent else "not-connected",
         )
 
-    def send_again(self, envelope: bytes) -> None:
+    def send_again(self, _incarnation: int, _seq: int, envelope: bytes, *, moved: bool) -> None:
+        self.moved = moved
         self._send(envelope)
 
     def _send(self, payload: bytes) -> bool:
@@ -144,7 +147,7 @@ class Cloudward:
         self._up = up
         self._decider = decider
 
-    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview) -> None:
+    def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview, _key: SampleKey | None) -> None:
         origin = Origin(device, received_ns, self._time.now_ns(), "ward")
         self._up.carry(len(payload), lambda: self._decider.take(origin, payload))
 
@@ -184,6 +187,7 @@ class Bed:
         *,
         keep: bool = False,
         incarnation: int = 0,
+        earlier: EarlierLives | None = None,
     ) -> None:
         workload = workload or plan()
         self.time = VirtualTime()
@@ -195,7 +199,16 @@ class Bed:
         self.tally = Tally()
         self.way = LinkWay(self.up, self.ward.decider, Origin("bed"), self.time, keep)
         self.stream = answers.to = Stream(
-            "bed", workload, Numbers(), self.way, self.tally, self.time, self.rows, expected, incarnation
+            "bed",
+            workload,
+            Numbers(),
+            self.way,
+            self.tally,
+            self.time,
+            self.rows,
+            expected,
+            incarnation,
+            earlier or EarlierLives(),
         )
 
     def begin(self, duration_s: float = 1.0, trace_s: list[float] | None = None) -> None:

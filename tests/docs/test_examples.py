@@ -112,5 +112,5 @@ def test_every_reason_for_rejecting_or_dropping_is_explained() -> None:
     ]
     given = re.compile(r"(?:(?:RejectedError|\.reject|\.drop|\.dropped)\([^()\n]*|refused = )\"([a-z-]+)\"")
     reasons = {reason for path in sources for reason in given.findall(path.read_text())}
-    assert {"too-large", "unknown-origin", "queue-full", "uplink-full", "not-connected"} <= reasons
+    assert {"too-large", "unknown-origin", "queue-full", "store-full", "not-connected"} <= reasons
     assert sorted(reason for reason in reasons if f"`{reason}`" not in page) == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import msgspec
 import numpy as np
+import pytest
 
 from edge_node.workload import EdgeWorkload
 from edgebench.clock import now_s, sleep_s
@@ -14,6 +17,7 @@ from edgebench.core.routing import Roles
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
 from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.slices import Slice
 from edgebench.inference.fake import FakeRuntime
 from edgebench.inference.spec import Manifest
@@ -30,10 +34,14 @@ class Noting:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, bool]] = []
+        self.connected = True
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
         self.sent.append((topic, payload, retain))
         return True
+
+    def announce(self, topic: str, payload: bytes) -> None:
+        self.publish(topic, payload, qos=1, retain=True)
 
 
 class Ward:
@@ -41,7 +49,9 @@ class Ward:
 
     incarnation = 0
 
-    def __init__(self, roles: Roles) -> None:
+    def __init__(self, roles: Roles, work_dir: Path) -> None:
+        self.work_dir = work_dir
+        self.reactor = Reactor()
         ward = NodePlan("ward", "ward", "edge", "host", "cloud", (*roles.decided, *roles.forwarded, *roles.on_device))
         workload = plan(deciders=dict.fromkeys(ward.children, "ward"))
         part = Slice("r", 1, 1.0, {"ward": ward}, {}, {"w": workload}, {})
@@ -66,23 +76,42 @@ class Ward:
         return wire.encode(wire.Sample(wire.VERSION, 0, 0, 1, 2, 3, "float32", (2,), None, payload))
 
 
-def test_a_model_is_brought_to_the_devices_only_where_one_decides_itself() -> None:
+Wards = Callable[[Roles], Ward]
+
+
+@pytest.fixture
+def ward_in(tmp_path: Path) -> Iterator[Wards]:
+    wards: list[Ward] = []
+
+    def make(roles: Roles) -> Ward:
+        folder = tmp_path / str(len(wards))
+        folder.mkdir()
+        wards.append(Ward(roles, folder))
+        return wards[-1]
+
+    yield make
+    for ward in wards:
+        ward.workload.close()
+        ward.reactor.close()
+
+
+def test_a_model_is_brought_to_the_devices_only_where_one_decides_itself(ward_in: Wards) -> None:
     for on_device in ((), ("bed-2",)):
-        ward = Ward(Roles((), ("bed-1",), on_device))
+        ward = ward_in(Roles((), ("bed-1",), on_device))
         assert ward.workload.announced(ANNOUNCED)  # what travels is forwarded: nothing to load
         expected = [(topics.site_models("r", "ward", "w"), ANNOUNCED, True)] if on_device else []
         assert ward.site.sent == expected
         assert not ward.fetches
 
 
-def test_an_edge_that_decides_for_some_is_ready_only_when_it_has_the_model() -> None:
-    ward = Ward(Roles(("bed-0",), ("bed-1",), ("bed-2",)))
+def test_an_edge_that_decides_for_some_is_ready_only_when_it_has_the_model(ward_in: Wards) -> None:
+    ward = ward_in(Roles(("bed-0",), ("bed-1",), ("bed-2",)))
     assert not ward.workload.announced(ANNOUNCED)
     assert ward.fetches == [ANNOUNCED]
 
 
-def test_each_device_of_a_mixed_site_has_its_samples_decided_where_it_was_said() -> None:
-    ward = Ward(Roles(("bed-0",), ("bed-1",), ("bed-2",)))
+def test_each_device_of_a_mixed_site_has_its_samples_decided_where_it_was_said(ward_in: Wards) -> None:
+    ward = ward_in(Roles(("bed-0",), ("bed-1",), ("bed-2",)))
     ward.workload.announced(ANNOUNCED)
     ward.workload.use(FakeRuntime(), MANIFEST)
     assert ward.workload.decider is not None

@@ -107,4 +107,5 @@ def test_the_columns_have_the_names_that_other_tools_rely_on() -> None:
     undecided = dict(zip(COLUMNS, factory.lost(3, 10).columns(), strict=True))
     assert [name for name, value in undecided.items() if value is not None] == [
         "node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label",
+        "incarnation",
     ]  # fmt: skip

@@ -127,6 +127,29 @@ SHAPES: dict[str, tuple[str | bytes, str]] = {
         "$.links[0].between: expected a list of 2 entries, got 1",
     ),
     "no workloads": (SOUND.partition("workloads:")[0] + "workloads: {}\n", "$.workloads: is empty (give at least one)"),
+    "a promise at QoS 0": (
+        edited((WORKLOAD, WORKLOAD + "    qos: 0\n")) + "durability: power\n",
+        ("$.workloads.risk.qos: 0 keeps nothing, and durability 'power' is promised (write 1, or durability: none)"),
+    ),
+    "a promise where nothing travels": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: device}\n")) + "durability: process\n",
+        "$.durability: 'process' has no effect: no sample travels (remove it)",
+    ),
+    "no such promise": (
+        SOUND + "durability: disk\n",
+        "$.durability: 'disk' is not one of none, power, process",
+    ),
+    "a store that nobody fills": (
+        edited((WORKLOAD, WORKLOAD + "    store: {max_mb: 9}\n")),
+        (
+            "$.workloads.risk.store: has no effect with durability 'none' and nothing placed in the cloud: nobody keeps"
+            " anything there (remove one of the two)"
+        ),
+    ),
+    "a store without room": (
+        edited((WORKLOAD, WORKLOAD + "    store: {max_mb: 0}\n")),
+        "$.workloads.risk.store.max_mb: 0 is not a whole number >= 1",
+    ),
     "list for a mapping": (
         edited(("  cloud: {tier: cloud}", "  cloud: [cloud]")),
         "$.nodes.cloud: expected a mapping of fields, got a list",

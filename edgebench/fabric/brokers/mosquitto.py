@@ -20,6 +20,7 @@ from edgebench.fabric.brokers.settings import MAX_PAYLOAD_BYTES, BrokerUser
 from edgebench.fabric.refusals import Wanted
 from edgebench.fabric.tls import write_private
 from edgebench.fabric.topics import covers
+from edgebench.topology.model import Durability
 
 OLDEST = (2, 0)
 """Before, its passwords were hashed otherwise, and a limit of 20 in flight could not be lifted."""
@@ -42,6 +43,7 @@ _PACKET_IDS = 65535
 _TOPIC_BYTES = 65535
 _HEADER_BYTES = 16
 _SALT_BYTES = 12
+_SAVED_EVERY_S = 10
 _TURNS = 1
 
 # Every limit that could drop, cut off or send again on a slow machine is out of the way, so that a loss or a duplicate
@@ -49,7 +51,9 @@ _TURNS = 1
 # - set_tcp_nodelay: else it holds small messages back for up to 40 ms.
 # - max_inflight_messages: no more than MQTT has packet ids. The others are queued, without a limit.
 # - max_packet_size: the largest that it takes; later versions have a lower one unless told.
-# - persistence, sys_interval: a session lasts no longer than the broker, and nobody reads its statistics.
+# - persistence: it saves all that it holds at once, at an orderly end and every few seconds, which is synced. What it
+#   acknowledged since is lost with it (its PUBACK says nothing of the disk), and sent again by those who keep it.
+# - sys_interval: nobody reads its statistics.
 # - user: as root it would become another user, who may not read this directory.
 # - tls_version: the oldest that it takes.
 # - acl_file: what is not in it is denied. It lets anybody subscribe anything, and delivers what may be heard.
@@ -63,7 +67,7 @@ max_queued_bytes 0
 max_inflight_messages {max_inflight_messages}
 max_inflight_bytes 0
 max_packet_size {max_packet_size}
-persistence false
+{persistence}
 sys_interval 0
 log_dest stderr
 log_timestamp_format %Y-%m-%dT%H:%M:%S
@@ -102,15 +106,16 @@ class Mosquitto(Broker):
     kind: ClassVar[Kind] = "mosquitto"
 
     def _files(self) -> tuple[Path, ...]:
-        return self._file("conf"), self._file("passwords"), self._file("acl")
+        return self._file("conf"), self._file("passwords"), self._file("acl"), self._file("store")
 
     def _configure(self) -> list[str]:
-        configuration, passwords, acl = self._files()
+        configuration, passwords, acl, store = self._files()
         text = _CONFIGURATION.format(
             port=self.port,
             host=self.settings.host,
             security="\n".join(self._security()),
             max_inflight_messages=_PACKET_IDS,
+            persistence=_persistence(store, self.settings.durability),
             max_packet_size=MAX_PAYLOAD_BYTES + _TOPIC_BYTES + _HEADER_BYTES,
         )
         if self._users:
@@ -137,7 +142,7 @@ class Mosquitto(Broker):
                     yield "subscriptions"
 
     def _security(self) -> Iterator[str]:
-        _, passwords, acl = map(Path.resolve, self._files())
+        _, passwords, acl, _ = map(Path.resolve, self._files())
         if os.geteuid() == 0:
             yield f"user {pwd.getpwuid(0).pw_name}"
         if not self._users:
@@ -150,6 +155,14 @@ class Mosquitto(Broker):
             yield from (f"certfile {tls.certificate_file.resolve()}", f"keyfile {tls.key_file.resolve()}")
             if self.settings.mutual:
                 yield from (f"cafile {tls.ca_file.resolve()}", "require_certificate true")
+
+
+def _persistence(store: Path, durability: Durability) -> str:
+    if durability == "none":
+        return "persistence false"
+    store.mkdir(mode=0o700, exist_ok=True)
+    lines = "persistence true", f"persistence_location {store.resolve()}/", f"autosave_interval {_SAVED_EVERY_S}"
+    return "\n".join(lines)
 
 
 def _allowed(user: BrokerUser) -> Iterator[str]:

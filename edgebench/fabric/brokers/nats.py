@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -30,8 +29,9 @@ _PATIENCE_S = 60
 # - max_pending: how much may wait for one slow subscriber before it is cut off.
 # - max_buffered_*: how much QoS 1 traffic may wait for the store before it is refused.
 # - default_max_consumers: each QoS 1 filter is a consumer, and there is one for each device.
-# - sync_interval: the store goes away with the run, so it never has to wait for the disk.
-# - consumer_memory_storage: a session lasts no longer than the broker, and QoS 1 costs less.
+# - sync_interval: it acknowledges before it syncs, and does so every 2 minutes as it comes. Where a power cut is to be
+#   survived it syncs first; else it never has to wait for the disk, since the store goes away with the run.
+# - consumer_memory_storage: QoS 1 costs less, where a session has to last no longer than the broker.
 # - timeout: a thousand clients that come at once take more than the 2 s that each has for TLS and its login.
 _CONFIGURATION = """\
 server_name: {name}
@@ -46,7 +46,7 @@ jetstream {{
   max_file_store: 16GB
   max_buffered_msgs: 1000000
   max_buffered_size: 1GB
-  sync_interval: "24h"
+  sync_interval: {sync_interval}
   limits {{ default_max_consumers: -1 }}
 }}
 mqtt {{
@@ -56,7 +56,7 @@ mqtt {{
   max_ack_pending: {max_ack_pending}
   ack_wait: "3600s"
   js_api_timeout: "60s"
-  consumer_memory_storage: true
+  consumer_memory_storage: {consumer_memory_storage}
 }}
 {users}\
 """
@@ -123,6 +123,8 @@ class NatsServer(Broker):
             users=_users(self._users),
             log=_quoted(str(self.log.resolve())),
             store=_quoted(str(store.resolve())),
+            sync_interval="always" if self.settings.durability == "power" else '"24h"',
+            consumer_memory_storage="true" if self.settings.durability == "none" else "false",
             max_payload=MAX_PAYLOAD_BYTES,
             max_ack_pending=_PACKET_IDS // MAX_QOS1_FILTERS,
         )
@@ -132,12 +134,6 @@ class NatsServer(Broker):
     def _refusals(self, log: Iterable[str]) -> Iterator[Wanted]:
         for line in log:
             yield from (refusal for refusal, said in _REFUSALS if said.search(line))
-
-    def _remove_files(self) -> None:
-        configuration, store = self._files()
-        configuration.unlink(missing_ok=True)
-        if store.exists():
-            shutil.rmtree(store)
 
 
 def _tls(trust: Trust, *, mutual: bool) -> str:

@@ -57,6 +57,7 @@ def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
         subscribe=(
             topics.decision(run, name, ANY),
             *([topics.site_models(run, site, ANY)] if decides else ()),
+            *_asks(deployment, site),
             *(topics.fl_site_down(run, workload, name) for workload in learns),
         ),
     )
@@ -72,6 +73,7 @@ def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
             *(topics.decision(topics.NOW, board, ANY) for board in boards),
             topics.site_models(run, edge, ANY),
             topics.status(run, edge),
+            *_asks(deployment, edge),
             *([topics.fl_site_down(run, ANY, ANY)] if federated else ()),
         ),
         subscribe=(
@@ -94,6 +96,7 @@ def _edge_at_cloud(deployment: Deployment, edge: str) -> Permission:
         subscribe=(
             topics.models(run, ANY),
             topics.answer(run, edge, ANY),
+            *_asks(deployment, deployment.cloud),
             *([topics.fl_down(run, ANY, edge, ANY)] if federated else ()),
         ),
     )
@@ -108,6 +111,7 @@ def _cloud(deployment: Deployment) -> Permission:
             topics.models(run, ANY),
             topics.answer(run, ANY, ANY),
             topics.status(run, deployment.cloud),
+            *_asks(deployment, deployment.cloud),
             *([topics.fl_down(*hops)] if federated else ()),
         ),
         subscribe=(
@@ -115,6 +119,11 @@ def _cloud(deployment: Deployment) -> Permission:
             *([topics.fl_up(*hops), topics.fl_status(*hops), topics.status(run, ANY)] if federated else ()),
         ),
     )
+
+
+def _asks(deployment: Deployment, node: str) -> list[str]:
+    """Where a node asks for what is undecided, if it does."""
+    return [] if deployment.durability == "none" else [topics.asks(deployment.run_id, node)]
 
 
 def _travelling(deployment: Deployment, device: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import shutil
 import socket
 import ssl
 from abc import ABC, abstractmethod
@@ -177,7 +178,10 @@ class Broker(ABC):
 
     def _remove_files(self) -> None:
         for each in self._files():
-            each.unlink(missing_ok=True)
+            if each.is_dir():
+                shutil.rmtree(each)
+            else:
+                each.unlink(missing_ok=True)
 
     def _file(self, ending: str) -> Path:
         return self.settings.directory / f"{self.name}.{ending}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgebench.fabric.tls import Trust
+from edgebench.topology.model import Durability
 
 LOOPBACK = "127.0.0.1"
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
@@ -36,7 +37,7 @@ class BrokerSettings:
     directory: its own, made and readable by its owner alone. host: the IP address that it listens at. port: 0 for any
     that is free. tls: what it shows to who connects; None: it listens on loopback, and in plain text. users: who may
     connect; without any, on loopback, nobody is asked. mutual: who connects has to show a certificate of the same
-    authority, too.
+    authority, too. durability: what of it survives what, as far as it can be told so.
     """
 
     name: str
@@ -46,3 +47,4 @@ class BrokerSettings:
     tls: Trust | None = None
     users: tuple[BrokerUser, ...] = ()
     mutual: bool = False
+    durability: Durability = "none"

@@ -1,0 +1,149 @@
+"""What is kept in a file: in order, by key, after a crash, and after a power cut."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from edgebench.core.samples import SampleKey
+from edgebench.errors import FabricError
+from edgebench.fabric.keep import Keep
+
+
+def key(seq: int, device: str = "bed-0") -> SampleKey:
+    return SampleKey(device, 0, seq)
+
+
+def test_what_is_kept_is_there_again_in_order_without_what_was_dropped(tmp_path: Path) -> None:
+    keep = Keep(tmp_path / "keep")
+    for seq in (3, 1, 2):
+        assert keep.put(key(seq), b"%d" % seq * 100)
+    keep.drop([key(1), key(7)])
+    assert (list(keep), keep.size_bytes) == ([key(3), key(2)], 200)
+    keep.close()
+    again = Keep(tmp_path / "keep")
+    assert (list(again), again.size_bytes) == ([key(3), key(2)], 200)
+    assert again.get(key(2)) == b"2" * 100
+    assert key(1) not in again
+    again.close()
+
+
+def test_what_is_kept_survives_the_death_of_who_keeps_it(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from edgebench.core.samples import SampleKey
+from edgebench.fabric.keep import Keep
+keep = Keep(Path(sys.argv[1]))
+for seq in range(10):
+    keep.put(SampleKey("bed-0", 0, seq), bytes(1000), lambda: print("kept", flush=True))
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "keep")], check=False, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout.count(b"kept")) == (-signal.SIGKILL, 10)
+    keep = Keep(tmp_path / "keep")
+    assert list(keep) == [key(seq) for seq in range(10)]
+    keep.close()
+
+
+def test_a_record_that_a_crash_broke_off_is_cut_off_and_what_comes_next_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "keep"
+    keep = Keep(path)
+    keep.put(key(0), b"whole")
+    keep.put(key(1), b"cut off")
+    keep.close()
+    os.truncate(path, path.stat().st_size - 3)
+    keep = Keep(path)
+    assert list(keep) == [key(0)]
+    keep.put(key(2), b"next")
+    keep.close()
+    again = Keep(path)
+    assert [again.get(each) for each in again] == [b"whole", b"next"]
+    again.close()
+
+
+def test_a_flipped_bit_is_told_and_never_taken_for_a_sample(tmp_path: Path) -> None:
+    path = tmp_path / "keep"
+    keep = Keep(path)
+    for seq in range(3):
+        keep.put(key(seq), bytes(100))
+    keep.close()
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 4
+    path.write_bytes(whole)
+    with pytest.raises(FabricError, match=r"keep: damaged at byte \d+"):
+        Keep(path)
+
+
+def test_the_file_is_no_longer_than_twice_what_is_kept_and_a_mebibyte(tmp_path: Path) -> None:
+    path = tmp_path / "keep"
+    keep = Keep(path)
+    longest = 0
+    for seq in range(2_000):
+        keep.put(key(seq), bytes(5_000))
+        keep.drop([key(seq - 20)])
+        longest = max(longest, path.stat().st_size)
+    assert longest < 2 * 21 * 5_000 + (1 << 20) + 5_100
+    keep.close()
+    again = Keep(path)
+    assert list(again) == [key(seq) for seq in range(1_980, 2_000)]
+    again.drop(again)
+    assert path.stat().st_size == 0
+    again.close()
+
+
+def test_before_a_power_cut_is_survived_nothing_is_said_to_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, may_sync = threading.Event(), threading.Event()
+
+    def sync(_fd: int) -> None:
+        may_sync.wait(5.0)
+        synced.set()
+
+    monkeypatch.setattr("edgebench.fabric.keep._sync", sync)
+    keep = Keep(tmp_path / "keep", power=True)
+    kept: list[bool] = []
+    for seq in range(3):
+        assert keep.put(key(seq), b"x", lambda: kept.append(synced.is_set()))
+    assert kept == []
+    may_sync.set()
+    keep.close()
+    assert kept == [True, True, True]
+
+
+def test_where_the_disk_is_full_it_says_so_and_what_was_kept_stays(tmp_path: Path) -> None:
+    path = tmp_path / "keep"
+    keep = Keep(path)
+    keep.put(key(0), bytes(100))
+    whole_bytes = path.stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole_bytes + 50, before[1]))
+    try:
+        assert not keep.put(key(1), bytes(100), lambda: pytest.fail("it is not kept"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (list(keep), path.stat().st_size) == ([key(0)], whole_bytes)
+    keep.close()
+
+
+def test_what_only_passes_begins_anew_and_writes_nothing_for_what_has_left(tmp_path: Path) -> None:
+    path = tmp_path / "keep"
+    for _ in range(2):
+        keep = Keep(path, passing=True)
+        assert list(keep) == []
+        for seq in range(3):
+            keep.put(key(seq), bytes(100))
+        before = path.stat().st_size
+        keep.drop([key(0)])
+        assert path.stat().st_size == before
+        keep.close()
