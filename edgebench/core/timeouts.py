@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.links import delays_ms
 from edgebench.topology.deployment import Deployment, LinkPlan, WorkloadPlan
-from edgebench.topology.fault_model import DEPARTURES
+from edgebench.topology.fault_model import TAKES
+from edgebench.topology.link_model import LinkChange
 from edgebench.topology.reach import Reach
 
 LONGEST_DRAIN_S = 120.0
@@ -70,6 +73,7 @@ class DecisionTimeout:
 
 def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
     """What a deployment says of a workload's decisions, for the device of which they have the longest way."""
+    worst = _at_worst(deployment)
     ways = {name: tuple(_links_of(name, plan, deployment)) for name in plan.deciders}
     sharing: dict[str, int] = {}
     for way in ways.values():
@@ -83,8 +87,8 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
     ]
     crossed = {link.name: link for way in ways.values() for link in way}
     back_s += [_heard_again_s(link, deployment.duration_s) for link in crossed.values()]
-    fixed_s = [sum(_round_trip_s(link) for link in way) for way in ways.values()]
-    s_per_byte = [sum(_s_per_byte(link) * sharing[link.pipe] for link in way) for way in ways.values()]
+    fixed_s = [sum(max(map(_round_trip_s, worst(link))) for link in way) for way in ways.values()]
+    s_per_byte = [sum(max(map(_s_per_byte, worst(link))) * sharing[link.pipe] for link in way) for way in ways.values()]
     return Expected(
         fixed_s=plan.batch.max_wait_ms / 1e3 + max(fixed_s, default=0.0),
         s_per_byte=max(s_per_byte, default=0.0),
@@ -94,13 +98,19 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
     )
 
 
+def _at_worst(deployment: Deployment) -> Callable[[LinkPlan], list[LinkPlan]]:
+    """What a link is, and what faults make of it."""
+    changes: dict[str, list[LinkChange]] = {}
+    for fault in deployment.faults:
+        if fault.link is not None and fault.to is not None:
+            changes.setdefault(fault.link, []).append(fault.to)
+    return lambda link: [link, *map(link.changed, changes.get(link.name, ()))]
+
+
 def _cut_s(plan: WorkloadPlan, deployment: Deployment) -> dict[str, float]:
     """When which device is cut off for good from all that decides its samples."""
-    cuts = [
-        fault
-        for fault in deployment.faults
-        if fault.for_s is None and fault.at_s is not None and fault.kind not in DEPARTURES
-    ]
+    taken = [fault for fault in deployment.faults if fault.kind in TAKES and fault.for_s is None]
+    cuts = [fault for fault in taken if fault.at_s is not None]
     cut_s: dict[str, float] = {}
     reach = Reach(plan, deployment, whole=False) if cuts else None
     for fault in cuts:

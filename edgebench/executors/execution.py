@@ -15,7 +15,18 @@ from msgspec.structs import replace
 from cloud.cloud_spec import CloudSpec
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.executors.faults import CutLink, Forsake, Injection, Kill, MendLink, Pause, Resume, StartAgain
+from edgebench.executors.faults import (
+    CutLink,
+    Degrade,
+    Forsake,
+    Injection,
+    Kill,
+    MendLink,
+    Pause,
+    Restore,
+    Resume,
+    StartAgain,
+)
 from edgebench.executors.machine import Machine
 from edgebench.executors.observed_links import ObservedLinks
 from edgebench.executors.orders import (
@@ -189,7 +200,7 @@ class Execution:
         """
         assert self._supervisor is not None
         match injection:
-            case CutLink(link=name) | MendLink(link=name):
+            case CutLink(link=name) | MendLink(link=name) | Degrade(link=name) | Restore(link=name):
                 link = self._inputs.deployment.links.get(name)
                 if link is None or not link.shaped:
                     raise FabricError(f"link '{name}' of this run is not emulated")

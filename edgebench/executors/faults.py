@@ -14,6 +14,7 @@ from edgebench.core.schedules import open_loop, within
 from edgebench.fabric.slices import LiveState
 from edgebench.topology.deployment import Deployment, Frozen, WorkloadPlan
 from edgebench.topology.fault_model import FaultPlan, When
+from edgebench.topology.link_model import LinkChange
 from edgebench.topology.presence import presences
 
 
@@ -26,6 +27,21 @@ class CutLink(Frozen, frozen=True, tag="cut"):
 
 class MendLink(Frozen, frozen=True, tag="mend"):
     """Let connections across a link pass again."""
+
+    link: str
+    fault: int | None = None
+
+
+class Degrade(Frozen, frozen=True, tag="degrade"):
+    """Make a link another one, for the connections across it too."""
+
+    link: str
+    to: LinkChange
+    fault: int | None = None
+
+
+class Restore(Frozen, frozen=True, tag="restore"):
+    """Make a link again what it was planned to be."""
 
     link: str
     fault: int | None = None
@@ -67,7 +83,7 @@ class Forsake(Frozen, frozen=True, tag="forsake"):
     part: str
 
 
-Injection = CutLink | MendLink | Kill | Pause | Resume | StartAgain | Forsake
+Injection = CutLink | MendLink | Degrade | Restore | Kill | Pause | Resume | StartAgain | Forsake
 
 
 class PlannedFault(Frozen, frozen=True):
@@ -115,6 +131,7 @@ class _Held:
 
     def __init__(self) -> None:
         self._cut: dict[str, set[int]] = {}
+        self._changed: dict[str, dict[int, LinkChange]] = {}
         self._dead: dict[str, set[int]] = {}
         self._lost: set[str] = set()
         self._paused: dict[str, set[int]] = {}
@@ -123,7 +140,11 @@ class _Held:
         """What a fault takes away that is not away yet."""
         number = fault.number
         for link in fault.links:
-            if _take(self._cut, link, number):
+            if fault.plan.to is not None:
+                self._changed.setdefault(link, {})[number] = fault.plan.to
+                if link not in self._cut:
+                    yield Degrade(link, fault.plan.to, number)
+            elif _take(self._cut, link, number):
                 yield CutLink(link, number)
         for part in fault.parts:
             if fault.plan.kind == "pause":
@@ -142,8 +163,14 @@ class _Held:
         """What of it comes back."""
         number = fault.number
         for link in fault.links:
-            if _give_back(self._cut, link, number):
-                yield MendLink(link, number)
+            if fault.plan.to is not None:
+                del self._changed[link][number]
+                if link not in self._cut:
+                    yield Restore(link, number)
+                    yield from self._change_again(link)
+            elif _give_back(self._cut, link, number):
+                yield MendLink(link, number)  # which makes it what it was, too
+                yield from self._change_again(link)
         for part in fault.parts:
             if fault.plan.kind == "pause":
                 if _give_back(self._paused, part, number) and part not in self._dead:
@@ -152,6 +179,12 @@ class _Held:
                 yield StartAgain(part, number)
                 if part in self._paused:
                     yield Pause(part, min(self._paused[part]))
+
+    def _change_again(self, link: str) -> Iterator[Injection]:
+        """The last change of a link that still holds."""
+        if changes := self._changed.get(link):
+            number = max(changes)
+            yield Degrade(link, changes[number], number)
 
 
 def _take(held: dict[str, set[int]], thing: str, number: int) -> bool:

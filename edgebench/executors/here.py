@@ -14,7 +14,7 @@ import msgspec
 
 from edgebench.clock import now_ns, now_s
 from edgebench.errors import EdgebenchError, FabricError
-from edgebench.executors.faults import CutLink, Kill, MendLink, Pause, Resume
+from edgebench.executors.faults import CutLink, Degrade, Kill, MendLink, Pause, Restore, Resume
 from edgebench.executors.orders import (
     AllEnded,
     AwaitBroker,
@@ -316,14 +316,18 @@ class ThisMachine:
             self._path_server.close()
         return {machine: seen for machine, path in self._paths.items() if (seen := path.close()) is not None}
 
-    def _inject(self, order: CutLink | MendLink | Kill | Pause | Resume) -> None:
+    def _inject(self, order: CutLink | MendLink | Degrade | Restore | Kill | Pause | Resume) -> None:
         match order:
             case CutLink(link=link):
                 self._relay_across(link).cut(link)
                 self._note(Faulted(link, "down", now_ns(), fault=order.fault))
-            case MendLink(link=link):
+            case MendLink(link=link) | Restore(link=link):
                 self._relay_across(link).mend(link)
-                self._note(Faulted(link, "up", now_ns(), fault=order.fault))
+                step: FaultStep = "up" if isinstance(order, MendLink) else "restore"
+                self._note(Faulted(link, step, now_ns(), fault=order.fault))
+            case Degrade(link=link, to=change):
+                self._relay_across(link).degrade(link, change)
+                self._note(Faulted(link, "degrade", now_ns(), fault=order.fault))
             case Kill(part=name):
                 self._named(name).process.kill()
                 self._note_fault("kill", name, order.fault)

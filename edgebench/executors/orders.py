@@ -6,7 +6,7 @@ Orders are done one after another. What comes of them, and of the parts that the
 from __future__ import annotations
 
 from cloud.cloud_spec import CloudSpec
-from edgebench.executors.faults import CutLink, Kill, MendLink, Pause, Resume
+from edgebench.executors.faults import CutLink, Degrade, Kill, MendLink, Pause, Restore, Resume
 from edgebench.executors.plan import Part
 from edgebench.fabric.brokers import BrokerUser
 from edgebench.fabric.paths import PathMeasured, PathWatched
@@ -140,6 +140,8 @@ Order = (
     | EndPaths
     | CutLink
     | MendLink
+    | Degrade
+    | Restore
     | Kill
     | Pause
     | Resume

@@ -247,10 +247,12 @@ class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
     calibration: Calibration
 
 
-FaultStep = Literal["down", "up", "kill", "start", "pause", "resume", "join", "leave", "silent", "again", "reset"]
-"""What happens to a link (it is cut, and mended again), a part (killed, started again; stood still, and going on) or a
-device (it comes, and goes); or what a link does by itself: it falls silent, carries again, has its connections
-broken."""
+_Step = Literal["down", "up", "degrade", "restore", "kill", "start", "pause", "resume", "join", "leave"]
+_OwnStep = Literal["silent", "again", "reset"]
+FaultStep = _Step | _OwnStep
+"""What happens to a link (it is cut, and mended again; made another one, and again what it was), a part (killed,
+started again; stood still, and going on) or a device (it comes, and goes); or what a link does by itself: it falls
+silent, carries again, has its connections broken."""
 
 
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):

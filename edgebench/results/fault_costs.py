@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from edgebench.results.observations import Observations
 from edgebench.results.timeline import since_start_s
 from edgebench.results.values import Extremes, Ints, Mergeable, Values
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.fault_model import DEPARTURES, FaultPlan
+from edgebench.topology.fault_model import TAKES, FaultPlan
 from edgebench.topology.reach import Reach
 
 _AROUND_NS = NS_PER_S
@@ -26,12 +27,13 @@ _SETTLING_NS = 5 * NS_PER_S
 """So long after something is there again what was not promised to arrive may be lost still."""
 _AFTER_NS = 120 * NS_PER_S
 """A fault from whose end it takes longer to recover costs no more than that."""
-_ENDS: Mapping[FaultStep, FaultStep | None] = {
-    "down": "up",
-    "kill": "start",
-    "pause": "resume",
-    "join": None,
-    "leave": None,
+_ENDS: Mapping[FaultStep, tuple[FaultStep, ...]] = {
+    "down": ("up",),
+    "degrade": ("restore", "up"),
+    "kill": ("start",),
+    "pause": ("resume",),
+    "join": (),
+    "leave": (),
 }
 """What begins a fault, and what ends it."""
 
@@ -59,16 +61,13 @@ def happened_in(deployment: Deployment, observations: Observations) -> list[Happ
     """Each fault of the deployment."""
     seen_ns = {asked.fault: asked.at_ns for asked in observations.faults_asked}
     steps = sorted(observations.faults, key=lambda step: step.at_ns)
-    ends: dict[tuple[str | None, str | None, FaultStep | None], list[int]] = {}
-    for step in steps:
-        ends.setdefault((step.link, step.part, step.kind), []).append(step.at_ns)
     found = []
     for number, plan in enumerate(deployment.faults):
         asked_ns = seen_ns.get(number)
         if plan.at_s is not None and observations.started_ns is not None:
             asked_ns = observations.started_ns + round(plan.at_s * NS_PER_S)
         begun = [step for step in steps if step.kind in _ENDS and _is_of(step, number, plan, asked_ns)]
-        until_ns = [_next(ends.get((step.link, step.part, _ENDS[step.kind]), ()), step.at_ns) for step in begun]
+        until_ns = [_end_of(step, steps) for step in begun]
         over_ns = [each for each in until_ns if each is not None]
         found.append(
             Happened(
@@ -88,8 +87,14 @@ def _is_of(step: Faulted, number: int, plan: FaultPlan, asked_ns: int | None) ->
     return step.link == plan.link and 0 <= step.at_ns - asked_ns < NS_PER_S
 
 
-def _next(times_ns: Iterable[int], after_ns: int) -> int | None:
-    return next((at_ns for at_ns in times_ns if at_ns > after_ns), None)
+def _end_of(begun: Faulted, steps: list[Faulted]) -> int | None:
+    """When what a fault took was there again, whichever fault's end it was. steps: in the order of their times."""
+    thing, ends = (begun.link, begun.part), _ENDS[begun.kind]
+    later = bisect_right(steps, begun.at_ns, key=lambda step: step.at_ns)
+    return next(
+        (step.at_ns for step in steps[later:] if (step.link, step.part) == thing and step.kind in ends),
+        None,
+    )
 
 
 @dataclass
@@ -198,9 +203,8 @@ class FaultCosts(Mergeable):
         """Of which samples a fault may well have cost the decision: what it took away for good; and at QoS 0, which
         promises nothing, all that it took."""
         happened, due_ns = fault.happened, chunk.ns["scheduled_ns"]
-        if happened.plan.kind in DEPARTURES:
-            return np.zeros(len(chunk), np.bool_)  # in good order
-        if happened.at_ns is None or not (happened.plan.for_s is None or workload in self.at_most_once):
+        promised = happened.plan.for_s is not None and workload not in self.at_most_once
+        if happened.at_ns is None or happened.plan.kind not in TAKES or promised:
             return np.zeros(len(chunk), np.bool_)
         within = due_ns >= happened.at_ns - _AROUND_NS
         if happened.until_ns is not None:

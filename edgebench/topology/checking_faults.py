@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from edgebench.errors import TopologyError
 from edgebench.topology.availability import read_availability
+from edgebench.topology.checking_links import jitter_problem
 from edgebench.topology.expand import link_names, names_of
 from edgebench.topology.fault_model import (
     DEPARTURES,
@@ -20,6 +21,7 @@ from edgebench.topology.fault_model import (
     things_of,
 )
 from edgebench.topology.fault_schedule import fault_plans, named_by
+from edgebench.topology.link_model import LinkChange
 from edgebench.topology.model import After, MultiStream, Offline, SingleStream, Topology, With
 from edgebench.topology.wording import did_you_mean, listed
 
@@ -116,6 +118,7 @@ class _Things:
 
 def _check_fault(topology: Topology, things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
     yield from _check_time(topology, path, fault)
+    yield from _check_change(topology, things, path, fault)
     if fault.trace is not None:
         yield from _check_trace(things, path, fault)
         return
@@ -135,6 +138,27 @@ def _check_fault(topology: Topology, things: _Things, path: str, fault: Fault) -
     yield from things.problems(f"{path}.{target}", fault.kind, target, name)
     if things.tiers.get(name) == "cloud" and target == "node" and (fault.for_s or 0.0) > CLOUD_PAUSE_S:
         yield f"{path}.for_s", f"the cloud may be paused for {CLOUD_PAUSE_S:g} s at most, not {fault.for_s:g} s"
+
+
+def _check_change(topology: Topology, things: _Things, path: str, fault: Fault | Chaos) -> Iterator[Problem]:
+    """What a link is degraded to."""
+    change = fault.to
+    if fault.kind != "degrade":
+        if change is not None:
+            yield f"{path}.to", f"has no effect with kind '{fault.kind}' (use degrade, or remove it)"
+        return
+    if change is None or change == LinkChange():
+        yield f"{path}.to", "is missing: say what becomes of the link, as {latency_ms: 200}"
+        return
+    links = (fault.link,) if isinstance(fault, Fault) else fault.links
+    groups = dict.fromkeys(groups for link in links for name, groups in things.links.items() if link in (name, groups))
+    for pair in groups:
+        link = next((each for each in topology.links if " -> ".join(each.between) == pair), None)
+        before = (0.0, 0.0, "uniform") if link is None else (link.latency_ms, link.jitter_ms, link.jitter)
+        latency_ms = before[0] if change.latency_ms is None else change.latency_ms
+        jitter_ms = before[1] if change.jitter_ms is None else change.jitter_ms
+        if problem := jitter_problem(latency_ms, jitter_ms, change.jitter or before[2]):  # type: ignore[arg-type]
+            yield f"{path}.to", f"of {pair}: {problem}"
 
 
 def _check_departure(topology: Topology, things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
@@ -167,7 +191,12 @@ def _check_time(topology: Topology, path: str, fault: Fault) -> Iterator[Problem
     at_s, for_s, every_s = fault.at_s, fault.for_s, fault.every_s
     if at_s is not None and at_s >= topology.duration_s:
         yield f"{path}.at_s", f"{at_s:g} s is not within the run of {topology.duration_s:g} s"
-    elif at_s is not None and for_s is not None and fault.kind != "down" and at_s + for_s > topology.duration_s:
+    elif (
+        at_s is not None
+        and for_s is not None
+        and "link" not in TARGETS[fault.kind]
+        and at_s + for_s > topology.duration_s
+    ):
         yield f"{path}.for_s", f"is over at {at_s + for_s:g} s, after the run of {topology.duration_s:g} s (shorten it)"
     if fault.when is not None:
         yield from _check_condition(topology, f"{path}.when", fault.when)
@@ -241,6 +270,7 @@ def _check_condition(topology: Topology, path: str, when: When) -> Iterator[Prob
 
 def _check_chaos(topology: Topology, things: _Things, path: str, chaos: Chaos) -> Iterator[Problem]:
     yield from _check_length(path, chaos.kind, chaos.for_s)
+    yield from _check_change(topology, things, path, chaos)
     if chaos.for_s is not None and chaos.for_s[0] > chaos.for_s[1]:
         yield f"{path}.for_s", f"[{chaos.for_s[0]:g}, {chaos.for_s[1]:g}] ends before it begins (swap the two)"
     until_s = topology.duration_s if chaos.until_s is None else chaos.until_s

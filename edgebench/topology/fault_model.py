@@ -8,8 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from edgebench.topology.fields import Count, DurationS, Name, Strict, TimeS
+from edgebench.topology.link_model import LinkChange
 
-FaultKind = Literal["down", "kill", "pause", "restart", "join", "leave"]
+FaultKind = Literal["down", "degrade", "kill", "pause", "restart", "join", "leave"]
 
 FaultTarget = Literal["link", "node", "site", "broker", "machine"]
 
@@ -33,7 +34,7 @@ class Fault(Strict, frozen=True):
     """Something that breaks `at_s` into the run, from then on every `every_s`, or `when` a condition is met, for
     `for_s`. Exactly one of `link`, `node`, `site` (an edge, its broker and its devices), `broker` (that of an edge or
     the cloud) and `machine` (all that runs on one of a lab), or a `trace`: a text file beside the topology that says
-    which node is away when.
+    which node is away when. to: what a link becomes that is degraded.
     """
 
     kind: FaultKind
@@ -42,6 +43,7 @@ class Fault(Strict, frozen=True):
     when: When | None = None
     trace: str | None = None
     for_s: DurationS | None = None
+    to: LinkChange | None = None
     link: str | None = None
     node: Name | None = None
     site: Name | None = None
@@ -60,6 +62,7 @@ class Chaos(Strict, frozen=True):
     kind: FaultKind
     rate_per_h: Annotated[float, Meta(gt=0, le=3600)]
     for_s: tuple[DurationS, DurationS] | None = None
+    to: LinkChange | None = None
     from_s: TimeS = 0.0
     until_s: TimeS | None = None
     links: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_s: float | None = None
     when: When | None = None
     for_s: float | None = None
+    to: LinkChange | None = None
     link: str | None = None
     node: str | None = None
     site: str | None = None
@@ -92,6 +96,7 @@ class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 TARGETS: dict[FaultKind, tuple[FaultTarget, ...]] = {
     "down": ("link",),
+    "degrade": ("link",),
     "kill": ("node", "site", "broker", "machine"),
     "pause": ("node", "site", "broker", "machine"),
     "restart": ("node", "site", "broker"),
@@ -100,11 +105,15 @@ TARGETS: dict[FaultKind, tuple[FaultTarget, ...]] = {
 }
 """What each kind can happen to."""
 
+TAKES: frozenset[FaultKind] = frozenset({"down", "kill", "pause", "restart"})
+"""Kinds by which something is not there at all."""
+
 DEPARTURES: frozenset[FaultKind] = frozenset({"join", "leave"})
 """Kinds by which a device comes and goes in good order; nothing is broken."""
 
 LASTING: dict[FaultKind, Literal["always", "may", "never"]] = {
     "down": "may",
+    "degrade": "may",
     "kill": "never",
     "pause": "always",
     "restart": "always",

@@ -8,7 +8,7 @@ import pytest
 from edgebench.core.timeouts import Expected, expected_of
 from edgebench.topology import resolve
 from edgebench.topology.fault_model import Fault
-from edgebench.topology.link_model import Link, Outage
+from edgebench.topology.link_model import Link, LinkChange, Outage
 from edgebench.topology.model import Batch, Move, NodeGroup, Place, Poisson, Tier, Topology, Workload
 
 LINKS = (
@@ -85,6 +85,9 @@ def test_a_device_whose_way_is_cut_for_good_is_cut_off_where_all_its_decisions_c
     assert expected("edge", faults=faults).cut_s == {"bed-2": 4.0}
     assert expected("cloud", faults=faults).cut_s == {"bed-0": 5.0, "bed-2": 4.0}
     assert expected("device", faults=faults).cut_s == {}
+    degraded = (Fault(at_s=3.0, kind="degrade", link="bed-2 -> ward-0", to=LinkChange(latency_ms=500.0)),)
+    assert expected("edge", faults=degraded).cut_s == {}
+    assert expected("edge", faults=degraded).fixed_s == pytest.approx(0.02 + 2 * 0.501)
     killed = (Fault(at_s=3.0, kind="kill", node="ward-0"), Fault(at_s=2.0, kind="kill", site="ward-1"))
     assert expected("edge", faults=killed).cut_s == {"bed-0": 3.0, "bed-1": 2.0, "bed-2": 3.0, "bed-3": 2.0}
     assert expected("device", faults=killed).cut_s == {"bed-1": 2.0, "bed-3": 2.0}

@@ -12,6 +12,7 @@ from edgebench.core.tallies import Tally
 from edgebench.errors import FabricError
 from edgebench.executors.faults import (
     CutLink,
+    Degrade,
     FaultDriver,
     FaultTimer,
     Forsake,
@@ -20,6 +21,7 @@ from edgebench.executors.faults import (
     MendLink,
     Pause,
     PlannedFault,
+    Restore,
     Resume,
     StartAgain,
     samples_due,
@@ -27,6 +29,7 @@ from edgebench.executors.faults import (
 from edgebench.fabric.slices import LiveState
 from edgebench.topology import load, resolve
 from edgebench.topology.fault_model import FaultPlan, When
+from edgebench.topology.link_model import LinkChange
 from tests.topology.sound import SOUND
 
 LINK = "ward -> cloud"
@@ -92,6 +95,27 @@ def test_what_two_faults_take_comes_back_with_the_end_of_the_last(second: Planne
     driven.advance(*(at / 2 for at in range(40)))
     assert [at_s for at_s, each in driven.injected if isinstance(each, CutLink)] == [5.0]
     assert [at_s for at_s, each in driven.injected if isinstance(each, MendLink)] == mended
+
+
+def test_a_link_that_is_degraded_is_so_again_after_it_was_cut_and_the_last_change_holds() -> None:
+    slow, slower = LinkChange(latency_ms=100.0), LinkChange(latency_ms=200.0)
+
+    def degraded(number: int, at_s: float, for_s: float, to: LinkChange) -> PlannedFault:
+        return PlannedFault(number, FaultPlan("degrade", at_s, for_s=for_s, to=to, link=LINK), links=(LINK,))
+
+    driven = Driven(degraded(0, 1.0, 9.0, slow), degraded(1, 2.0, 2.0, slower), cut(2, 5.0, 1.0), cut(3, 9.5, 1.5))
+    driven.advance(*(at / 2 for at in range(30)))
+    assert driven.injected == [
+        (1.0, Degrade(LINK, slow, 0)),
+        (2.0, Degrade(LINK, slower, 1)),
+        (4.0, Restore(LINK, 1)),
+        (4.0, Degrade(LINK, slow, 0)),
+        (5.0, CutLink(LINK, 2)),
+        (6.0, MendLink(LINK, 2)),
+        (6.0, Degrade(LINK, slow, 0)),
+        (9.5, CutLink(LINK, 3)),
+        (11.0, MendLink(LINK, 3)),
+    ]
 
 
 def test_faults_that_are_overdue_come_in_their_order() -> None:

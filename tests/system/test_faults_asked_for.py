@@ -19,6 +19,7 @@ faults:
   - {kind: pause, trace: churn.txt}
   - {kind: pause, node: bed-3, at_s: 2, for_s: 1}
   - {kind: kill, node: bed-2, when: {workload: watch, decided: 0.4}}
+  - {kind: degrade, link: bed-0 -> ward-0, at_s: 3, for_s: 2, to: {latency_ms: 150}}
   - {kind: join, node: mat, at_s: 1}
   - {kind: leave, node: mat, at_s: 4}
 chaos:
@@ -49,6 +50,9 @@ def test_a_run_goes_on_while_its_nodes_are_killed_paused_and_started_again(tmp_p
     assert (edge["devices"], device["devices"]) == (3, 1)
     # What came while its edge was away waited for it.
     assert edge["slowest_ms"] > 500
+    slow = found["degrade", "bed-0 -> ward-0"]
+    assert (slow["devices"], slow["lost"]) == (1, 0)
+    assert slow["slowest_ms"] > 300
     killed = found["kill", "bed-2"]
     assert killed["asked_s"] > 1.5
     assert (killed["until_s"], killed["recovery_s"]) == (None, None)

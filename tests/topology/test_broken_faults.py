@@ -23,7 +23,10 @@ def chaos(entry: str) -> str:
 BROKEN: dict[str, tuple[str, str]] = {
     "an unknown kind": (
         faults("at_s: 1, kind: restrat, node: bed-0, for_s: 1"),
-        "$.faults[0].kind: 'restrat' is not one of down, join, kill, leave, pause, restart (did you mean 'restart'?)",
+        (
+            "$.faults[0].kind: 'restrat' is not one of degrade, down, join, kill, leave, pause, restart"
+            " (did you mean 'restart'?)"
+        ),
     ),
     "no time": (faults("kind: kill, node: bed-0"), "$.faults[0]: says no time (give one of at_s, when, trace)"),
     "two times": (
@@ -101,6 +104,22 @@ BROKEN: dict[str, tuple[str, str]] = {
     "who joins twice": (
         faults("kind: join, node: bed, at_s: 1", "kind: join, node: bed-1, at_s: 2"),
         "$.faults[1]: 'bed-1' is to join twice (let it leave between)",
+    ),
+    "degraded to nothing": (
+        faults("kind: degrade, link: bed-0 -> ward-0, at_s: 1, to: {}"),
+        "$.faults[0].to: is missing: say what becomes of the link, as {latency_ms: 200}",
+    ),
+    "a change of what is cut": (
+        faults("kind: down, link: bed-0 -> ward-0, at_s: 1, to: {latency_ms: 2}"),
+        "$.faults[0].to: has no effect with kind 'down' (use degrade, or remove it)",
+    ),
+    "more jitter than latency": (
+        faults("kind: degrade, link: bed-0 -> ward-0, at_s: 1, to: {jitter_ms: 3}"),
+        "$.faults[0].to: of bed -> ward: 3 ms of jitter around a latency of 2 ms (must not be larger)",
+    ),
+    "a rate of nothing": (
+        chaos("kind: degrade, links: [bed -> ward], rate_per_h: 10, to: {up_mbit_s: 0}"),
+        "$.chaos[0].to.up_mbit_s: 0 is not a number >= 0.001",
     ),
     "chance that joins": (
         chaos("kind: join, rate_per_h: 10, nodes: [bed]"),
