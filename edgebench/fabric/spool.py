@@ -24,7 +24,7 @@ class Spool:
     def __init__(self, path: Path, *, power: bool = False) -> None:
         self.path = path
         self._power = power
-        if path.exists():
+        if path.is_file():
             os.truncate(path, sum(_HEAD_BYTES + len(body) for body in _bodies(path)))
         self._file = path.open("ab")
         self._encoder = msgspec.msgpack.Encoder()
@@ -55,6 +55,8 @@ def _bodies(path: Path) -> Iterator[bytes]:
         while len(head := file.read(_HEAD_BYTES)) == _HEAD_BYTES:
             size = int.from_bytes(head, "big")
             body = file.read(size)
-            if len(body) < size:
+            if (
+                len(body) < size or not size
+            ):  # no entry is empty: a power cut leaves zeros where nothing was written yet
                 return
             yield body
