@@ -71,8 +71,8 @@ def test_a_client_that_fails_is_named_and_the_others_make_the_model(tmp_path: Pa
 
 
 @pytest.mark.timeout(600)
-# tests/federated/test_engines.py has the built-in app on Ray, without a whole run.
-@pytest.mark.parametrize("engine", [pytest.param("ray", marks=pytest.mark.long), "superlink"])
+@pytest.mark.long  # tests/federated/test_engines.py has the engines without a whole run
+@pytest.mark.parametrize("engine", ["ray", "superlink"])
 def test_an_engine_of_flower_s_ends_with_the_same_model(tmp_path: Path, engine: str) -> None:
     out = tmp_path / "model.npy"
     text = federated(SMALL, rounds=1, out=str(out)).replace("deadline_s: 20", f"deadline_s: 240, engine: {engine}")
@@ -102,7 +102,9 @@ workloads:
 
 def test_a_device_killed_in_mid_round_is_named_and_the_round_ends(tmp_path: Path) -> None:
     out = tmp_path / "model.npy"
-    with streaming(tmp_path, federated(TWO_AGENTS, rounds=4, takes_s=1.0, out=str(out))) as run_:
+    # The learners' start takes its time beside other tests.
+    text = federated(TWO_AGENTS, rounds=4, takes_s=1.0, out=str(out)).replace("deadline_s: 20", "deadline_s: 60")
+    with streaming(tmp_path, text) as run_:
         wait_for_rounds(run_, 1)
         run_.part("device_agent", "cot-0").kill()
         status, result = run_.end()

@@ -15,6 +15,8 @@ from edgebench.topology import load
 from tests.conftest import ROOT
 from tests.system.running import faults_of, run
 
+BESIDE_OTHERS = ("--duration-s", "120")
+"""Time to train the better model while other tests take the trainer's turn, which has the lowest priority."""
 TOPOLOGIES = sorted((ROOT / "topologies").glob("*.yaml"))
 
 
@@ -56,7 +58,7 @@ def check_rebuilt_identically(run_dir: Path) -> None:
 
 @pytest.mark.timeout(700)
 def test_the_ward_runs_on_generated_patients(tmp_path: Path) -> None:
-    _, result, run_dir = run(tmp_path, (ROOT / "topologies" / "icu-ward.yaml").read_text())
+    _, result, run_dir = run(tmp_path, (ROOT / "topologies" / "icu-ward.yaml").read_text(), *BESIDE_OTHERS)
     check_main_job(result, run_dir)
     assert all(figures["quality"]["real"] is False for figures in result["workloads"].values())
     assert "generated" in (run_dir / "report.html").read_text()
@@ -67,7 +69,7 @@ def test_the_ward_runs_on_generated_patients(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_the_ward_runs_on_real_patients(tmp_path: Path, real_data: Path) -> None:
     text = (ROOT / "topologies" / "icu-ward.yaml").read_text()
-    _, result, run_dir = run(tmp_path, text, "--data", str(real_data))
+    _, result, run_dir = run(tmp_path, text, "--data", str(real_data), *BESIDE_OTHERS)
     check_main_job(result, run_dir)
     sources = {name: figures["quality"]["source"] for name, figures in result["workloads"].items()}
     assert "PhysioNet" in sources["death-risk"]
