@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import logging
 import os
 import queue
@@ -299,7 +300,7 @@ class NodeProcess:
                 if workload not in self.plan.workloads or manifest.runtime not in BUILT_IN:
                     raise ModelError("no model for a workload of this node")
                 path = self.work_dir / f"{manifest.digest}.model"
-                if not path.exists():
+                if not _is_whole(path, manifest.digest):
                     with HttpClient(self.plan.endpoints[node].models, self.token) as client:
                         fetch(client, f"/v1/models/{manifest.digest}", path, digest=manifest.digest)
                     self._fetched_ns[workload, manifest.digest] = now_ns()
@@ -342,6 +343,14 @@ class NodeProcess:
         released = [Released(machine.node, machine.noted(), self.incarnation) for machine in self._machines]
         self._spool.write(*entries, *progress, *released)
         self._after_flush()
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    """Whether a model is there already. One that an earlier life has fetched may have been lost in part with power."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest
 
 
 def usage_now() -> Usage:
