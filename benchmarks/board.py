@@ -31,7 +31,7 @@ from typing import Any
 
 from edgebench.clock import now_s
 from edgebench.errors import ModelError
-from edgebench.fabric.child_process import resident_bytes
+from edgebench.memory import resident_bytes
 
 PROGRAMS = {"device-agent": "device_agent.__main__", "edge-node": "edge_node.__main__", "edgebench": "edgebench.cli"}
 PACKAGES = (
@@ -42,7 +42,7 @@ TRIES, CALLS_S, MEGABYTE = 3, 2.0, 1e6
 _LOAD = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
-from edgebench.fabric.child_process import resident_bytes
+from edgebench.memory import resident_bytes
 print(resident_bytes("self"))
 """
 

@@ -27,6 +27,8 @@ memory: an agent with the built-in app (icu-death, light, LiteRT), 96 samples a 
 scale: so many clients of one agent at one edge, each with 96 samples and one local epoch (icu-death, light, LiteRT).
     A round begins 3 s after the one before, or when that is over.
   round_s: by number of clients, the median of the rounds after the first; client_ms: that by the number of clients.
+  steps_ms: what one client that is alone takes to learn, in its learner. learn_vs_steps_ratio: a round over that times
+    the number of clients, shared out to the cores: what a round costs beside learning.
   growth_exponent: the slope of log(round_s) over log(clients), by least squares; a round that grows linearly has 1.
   ray_round_s, round_vs_ray_ratio: the same with engine: ray, and round_s over it, by number of clients.
 large: the app of `round` with an array of `model_mb` and one device, over a link of `mbit_s` between edge and cloud.
@@ -60,7 +62,7 @@ from typing import Any
 
 from benchmarks.federated_bench import MB, Bench
 from benchmarks.quiet import Quiet, add_anyway
-from edgebench.cpu import cpu_times
+from edgebench.cpu import core_count, cpu_times
 
 CLIENTS = 4
 BYTES_EACH = 4
@@ -182,12 +184,18 @@ def memory_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
 def scale_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     """More and more clients."""
     round_s, ray_s = {}, {}
+    with quiet.during("scale, 1 client"):
+        steps_s = statistics.median(each["phases_s"]["learn"] for each in _learned(bench, 1, size, "mqtt")[1:])
     for clients in size.clients:
         with quiet.during(f"scale, {clients} clients"):
             round_s[clients] = _learned_s(bench, clients, size, "mqtt")
             if clients in size.ray_clients:
                 ray_s[clients] = _learned_s(bench, clients, size, "ray")
     return {
+        "steps_ms": round(1e3 * steps_s, 2),
+        "learn_vs_steps_ratio": _by_clients(
+            {clients: s * core_count() / (clients * steps_s) for clients, s in round_s.items()}, 2
+        ),
         "growth_exponent": round(growth_exponent(round_s), 3),
         "round_s": _by_clients(round_s, 4),
         "client_ms": _by_clients({clients: 1e3 * s / clients for clients, s in round_s.items()}, 2),
@@ -197,13 +205,19 @@ def scale_part(bench: Bench, size: Size, quiet: Quiet) -> dict[str, Any]:
     }
 
 
-def _learned_s(bench: Bench, clients: int, size: Size, engine: str) -> float:
+def _learned(bench: Bench, clients: int, size: Size, engine: str) -> list[dict[str, Any]]:
+    """The rounds."""
     # The model of a round is evaluated beside the next one: with some time between them, not at its expense.
     how = f"rounds: {size.learned_rounds}, rollout_every: 0, interval_s: {INTERVAL_S}, engine: {engine}"
     figures, _ = bench.system(
         how, task=f"{WARD}{clients}", devices=clients, duration_s=size.duration_s, rate_hz=0.1, every_s=5.0
     )
-    median_s = statistics.median(each["duration_s"] for each in figures["rounds"][1:])
+    rounds: list[dict[str, Any]] = figures["rounds"]
+    return rounds
+
+
+def _learned_s(bench: Bench, clients: int, size: Size, engine: str) -> float:
+    median_s = statistics.median(each["duration_s"] for each in _learned(bench, clients, size, engine)[1:])
     _tell(f"scale: {clients} clients, {engine}: {median_s:.3f} s a round")
     return median_s
 

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from cloud.export import BATCHES, QUIET, Conversion, Converter
-from cloud.registry import Registry, digest_of
+from cloud.registry import Registry
+from edgebench.fabric.digests import digest_of
 from edgebench.inference.spec import Manifest, TensorSpec
 
 TASK = "icu-death"

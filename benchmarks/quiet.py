@@ -16,6 +16,7 @@ watched: a list: `what`, `foreign`, `stolen`, `pressure` (shares; null where the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from typing import Any
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.executors.host_meter import HostMeter
+from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.records import HostUsage
 from edgebench.results.host_conditions import mean_share
 
@@ -38,6 +40,31 @@ _SAMPLE_S = 1.0
 def add_anyway(parser: argparse.ArgumentParser) -> None:
     """`--anyway`."""
     parser.add_argument("--anyway", action="store_true", help="go on where others disturb a pair, and mark it")
+
+
+_SPIN = """
+import contextlib, os, sys
+with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+    group.write("19")  # else a session of its own has as much of a processor as any other
+os.sched_setaffinity(0, {int(sys.argv[1])})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+while True:
+    pass
+"""
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keep every processor from sleeping, by work that gives way to all other. Linux only: elsewhere nothing is done.
+
+    A hypervisor lets a processor that has slept go on where there is room, which can be half as fast, for seconds. Not
+    for what has to be punctual, or computes on all processors: beside ones that spin it was less steady, not more.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+    with contextlib.ExitStack() as stack:
+        for core in cores:
+            stack.callback(ChildProcess([sys.executable, "-I", "-S", "-c", _SPIN, str(core)]).end)
+        yield
 
 
 class Quiet:

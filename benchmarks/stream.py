@@ -4,17 +4,19 @@
 
 The model is an LSTM of 16 units on 48 × 76 float32 (a sample is 14.6 kB). The system is `edgebench run`: broker, cloud,
 edge node and device agent as processes of their own, with checks, records, heartbeats and report. The bare loop
-(`bare_loop.py`) is two processes, paho in → LiteRT → paho out and nothing else, through a broker of the same kind with
-the same QoS, message size and load. Both take turns, and a ratio is the median of the ratios of the pairs, since a
-machine is rarely quiet for long. `--quick` does next to nothing, to see that it runs; its figures mean little.
+(`bare_loop.py`) is two processes, paho in → LiteRT → paho out and nothing else, with the same QoS, message size and
+load. Both take turns, and a ratio is the median of the ratios of the pairs, since a machine is rarely quiet for long.
+`--quick` does next to nothing, to see that it runs; its figures mean little.
 
 Keys of the printed object; every run of the system must decide each of its samples once, or the benchmark fails:
 
 throughput_ratio: decisions/s of the system over those of the bare loop, the lesser of the two QoS levels. One device
     sends `samples` samples as fast as it can (MLPerf's offline load); from the first sample due to the last decision
     at the device. The edge batches what has arrived, up to 32; the bare loop decides one at a time, as it does nothing
-    else than its steps.
-throughput: by QoS: `ratio`, `ratios` (each pair's), and the medians `system_hz`, `bare_hz`.
+    else than its steps, through nats-server, which is there wherever edgebench is.
+throughput_limit_ratio: the same over a bare loop that has what the system has: batches of 32, and the same broker.
+throughput: by QoS: `ratio`, `limit_ratio`, `ratios` and `limit_ratios` (each turn's), and the medians `system_hz`,
+    `bare_hz`, `limit_hz`.
 edge_overhead_ratio: edge time over the bare interpreter call, the greater of the two batch sizes. Edge time is the
     `infer` hop as recorded with every sample: from the batch taken off the queue to its outputs ready as an array (a
     sample is laid out in the batch as it is taken off, within the `queue` hop). The bare call is `set_tensor`,
@@ -28,7 +30,8 @@ agent_1000_devices: one agent process with `devices` devices at 1 Hz each, QoS 0
     `latency_p50_ms`, `latency_p99_ms`, `valid` and `reasons` (the verdict on that run), and what the rest of the site
     used: `edge_cores`, `broker_cores`, `broker_mb`. They all share the machine.
 agent_1000_devices_qos_1: the same with QoS 1, where brokers differ the most; see `brokers.py`.
-broker: the kind that both sides used, and its version (`--broker`; see docs/brokers.md).
+broker: the kind that the system used, and its version (`--broker`; see docs/brokers.md), as does the bare loop but
+    where said otherwise.
 start_to_first_decision_s: from the start of the command `edgebench run` to the arrival of the first decision, with the
     model in the registry: the median of the runs with one device (`starts_s` lists them).
 samples, rounds, host: what was done, and where; `host.stolen` is the share of CPU time that other guests took.
@@ -62,6 +65,7 @@ from edgebench.topology.model import BrokerKind, Durability
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 300.0
 SHAPE = (48, 76)
+MAX_BATCH = 32
 
 TOPOLOGY = """\
 schema: 1
@@ -88,7 +92,8 @@ durability: {durability}
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done. samples: of an offline load. closed_s: of a closed loop. many_s: of the many devices."""
+    """How much is done. samples: of an offline load, in whole batches. closed_s: of a closed loop. many_s: of the many
+    devices."""
 
     rounds: int
     samples: int
@@ -98,7 +103,7 @@ class Size:
 
 
 FULL = Size(rounds=3, samples=20_000, closed_s=4.0, devices=1000, many_s=20.0)
-QUICK = Size(rounds=1, samples=200, closed_s=0.5, devices=20, many_s=3.0)
+QUICK = Size(rounds=1, samples=192, closed_s=0.5, devices=20, many_s=3.0)
 
 
 class Bench:
@@ -130,7 +135,7 @@ class Bench:
         qos: int = 0,
         duration_s: float,
         devices: int = 1,
-        max_batch: int = 32,
+        max_batch: int = MAX_BATCH,
         max_wait_ms: float = 0.0,
     ) -> dict[str, Any]:
         """`result.json` of a run of the real thing."""
@@ -162,12 +167,15 @@ class Bench:
             self.starts_s.append(result["started_to_first_decision_s"])
         return result
 
-    def bare(self, *, qos: int, batch: int, query: int, seconds: float) -> tuple[float, float]:
-        """Decisions/s of the bare loop, and the median time of an interpreter call in µs."""
+    def bare(
+        self, *, qos: int, batch: int, query: int, seconds: float, broker: BrokerKind | None = None
+    ) -> tuple[float, float]:
+        """Decisions/s of the bare loop, and the median time of an interpreter call in µs. broker: unless it is the
+        system's."""
         self._runs += 1
         settings = BrokerSettings("bare", self._directory / f"broker-{self._runs}")
-        with make_broker(settings, self.broker) as broker:
-            url = parse_broker_url(broker.url)
+        with make_broker(settings, broker or self.broker) as running:
+            url = parse_broker_url(running.url)
             loop = [sys.executable, str(HERE / "bare_loop.py")]
             where = [url.host, str(url.port), str(qos)]
             model = str(self._directory / f"bare-{batch}.tflite")
@@ -193,15 +201,22 @@ class Bench:
 
 
 def throughput(bench: Bench, quiet: Quiet, size: Size, qos: int) -> dict[str, Any]:
-    """Decisions/s of both, in turns."""
-    bare, system = [], []
+    """Decisions/s of all three, in turns."""
+    bare, limit, system = [], [], []
     for number in range(size.rounds):
-        with quiet.during(f"throughput, QoS {qos}, pair {number + 1}"):
-            bare.append(bench.bare(qos=qos, batch=1, query=size.samples, seconds=0.0)[0])
+        with quiet.during(f"throughput, QoS {qos}, turn {number + 1}"):
+            bare.append(bench.bare(qos=qos, batch=1, query=size.samples, seconds=0.0, broker="nats")[0])
             result = bench.system(f"{{kind: offline, samples: {size.samples}}}", qos=qos, duration_s=1.0)
+            limit.append(bench.bare(qos=qos, batch=MAX_BATCH, query=size.samples, seconds=0.0)[0])
         system.append(result["workloads"]["watch"]["throughput_hz"])
-        _tell(f"QoS {qos}: system {system[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
-    return _compared(system, bare, "system_hz", "bare_hz", digits=0)
+        _tell(f"QoS {qos}: system {system[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s, at most {limit[-1]:,.0f}/s")
+    at_most = _compared(system, limit, "system_hz", "limit_hz", digits=0)
+    return {
+        **_compared(system, bare, "system_hz", "bare_hz", digits=0),
+        "limit_ratio": at_most["ratio"],
+        "limit_ratios": at_most["ratios"],
+        "limit_hz": at_most["limit_hz"],
+    }
 
 
 def overhead(bench: Bench, quiet: Quiet, size: Size, batch: int) -> dict[str, Any]:
@@ -262,6 +277,7 @@ def measured(size: Size, quiet: Quiet, broker: BrokerKind) -> dict[str, Any]:
     spent = cpu_times().since(before)
     return {
         "throughput_ratio": min(figures["ratio"] for figures in by_qos.values()),
+        "throughput_limit_ratio": min(figures["limit_ratio"] for figures in by_qos.values()),
         "throughput": by_qos,
         "edge_overhead_ratio": max(figures["ratio"] for figures in by_batch.values()),
         "edge_overhead": by_batch,

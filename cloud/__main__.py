@@ -66,7 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     allow_descriptors()
     log_to_stderr()
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
-    spec = msgspec.json.decode(_first_line(), type=CloudSpec)
+    line = _first_line()
+    if not line:  # nobody needs it after all
+        return EXIT_BROKEN_OFF
+    spec = msgspec.json.decode(line, type=CloudSpec)
     threading.excepthook = end_with_thread
     if args.lifeline:
         end_with_stdin()

@@ -72,9 +72,9 @@ class AnnouncedFiles:
                         answer = self._waiting.pop(done.number, None)
                     if answer is not None:
                         answer.put(done)
-                case Replied(reply=reply):
+                case Replied(replies=replies):
                     if self._announcer is not None:
-                        self._announcer.handed_in(reply)
+                        self._announcer.handed_in(replies)
                 case CameLate(message_id=message_id):
                     if self._announcer is not None:
                         self._announcer.too_late(message_id)

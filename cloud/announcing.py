@@ -15,7 +15,7 @@ from cloud.node import CloudNode
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from edgebench.clock import now_ns
-from edgebench.fabric.records import Calibration, Cascaded, Entry, ModelEvent, Modelled, TrainedWhen
+from edgebench.fabric.records import Cascaded, Chained, Entry, ModelEvent, Modelled, TrainedWhen
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import WorkloadPlan
@@ -52,7 +52,16 @@ class Announcer:
     def take_up(self, plan: WorkloadPlan, trained: Trained, origin: str, when: TrainedWhen) -> Manifest | None:
         """Keep a trained model, and announce it if it is better than the one in use. What was announced."""
         if trained.calibration is not None:
-            return self._take_up_cascade(plan, trained.files, trained.calibration, when)
+            small, large = (file.manifest for file in trained.files)
+            self._write(Cascaded(plan.name, large.digest, trained.calibration))
+            at_edge = msgspec.structs.replace(small, threshold=trained.calibration.threshold)
+            return self._take_up_two(plan, trained, at_edge, "trained", when)
+        if plan.is_chain:
+            head, tail = (file.manifest for file in trained.files)
+            digests = head.digest, tail.digest
+            self._write(Chained(plan.name, *digests, trained.cut, trained.places, trained.considered))
+            how = "trained" if trained.cut is None else f"cut after {trained.cut.layer},"
+            return self._take_up_two(plan, trained, head, how, when)
         (file,) = trained.files
         self._keep(file)
         old, new = self._in_use.get(plan.name), file.manifest
@@ -78,23 +87,21 @@ class Announcer:
         self._in_use[plan.name] = manifest
         self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns(), trained=when)))
 
-    def _take_up_cascade(
-        self, plan: WorkloadPlan, files: tuple[TrainedFile, ...], calibration: Calibration, when: TrainedWhen
+    def _take_up_two(
+        self, plan: WorkloadPlan, trained: Trained, at_edge: Manifest, how: str, when: TrainedWhen
     ) -> Manifest:
-        """Keep and announce the two models of a cascade."""
-        small, large = (file.manifest for file in files)
-        for file in files:
+        """Keep and announce two models, of which the edge has one, and the cloud the other."""
+        for file in trained.files:
             self._keep(file)
             self._copy_to_run(file.manifest)
-        self._write(Cascaded(plan.name, large.digest, calibration))
         ready_ns = now_ns()
-        announced = msgspec.structs.replace(small, threshold=calibration.threshold)
-        self.announced.add(announced.digest)
-        self._node.announce(plan.name, announced, here=large)
-        for manifest, where in ((small, "the edge"), (large, "the cloud")):
-            event = ModelEvent(plan.name, f"trained for {where}", manifest, ready_ns, now_ns(), trained=when)
+        first, second = (file.manifest for file in trained.files)
+        self.announced.add(at_edge.digest)
+        self._node.announce(plan.name, at_edge, here=second)
+        for manifest, where in ((first, "the edge"), (second, "the cloud")):
+            event = ModelEvent(plan.name, f"{how} for {where}", manifest, ready_ns, now_ns(), trained=when)
             self._write(Modelled(event))
-        return announced
+        return at_edge
 
     def _keep(self, file: TrainedFile) -> None:
         """Put a file into the registry, and what its model draws into the run directory."""

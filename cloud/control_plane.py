@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 
+from cloud.link_turns import LinkTurns
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
 from cloud.served_files import MadeFiles, ModelFiles, ModelUploads, RecordUploads
@@ -24,6 +25,7 @@ from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.wording import listed
 
+_HELD_S = 0.5
 _BUNDLE_FILES = frozenset({BUNDLE, MODEL, STEP, STEP_SPEC, *PARTITION_FILES})
 
 
@@ -60,6 +62,7 @@ class ControlPlane:
             Callers.of_tokens(tokens),
             {"models": ModelFiles(registry), "streams": streams, "bundles": bundles, "requests": self.messages},
             {"models": self._models, "records": RecordUploads(run_dir, status), "replies": self.messages},
+            turns_of=LinkTurns(deployment, lambda: status.start_ns if status.phase == "running" else None),
         )
 
     @property
@@ -100,6 +103,10 @@ class ControlPlane:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, heartbeat.nodes)
         state = self._status.beat(heartbeat)
+        if heartbeat.may_wait and state.phase == "preparing":
+            # Whoever is ready hears of the start at once, which need not be so far ahead then.
+            await self._status.decided(_HELD_S)
+            state = self._status.told(heartbeat.nodes)
         return _json(Beaten(state, received_ns, now_ns()))
 
     async def _model_described(self, request: web.Request) -> web.Response:

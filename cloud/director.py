@@ -22,12 +22,18 @@ from edgebench.clock import NS_PER_S, now_ns, now_s
 from edgebench.core.timeouts import LONGEST_DRAIN_S
 from edgebench.errors import DataError, EdgebenchError, ModelError
 from edgebench.fabric.records import Began, Entry, Invalidated
-from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.deployment import Deployment, WorkloadPlan
 from edgebench.topology.model import Rollout
 from edgebench.topology.wording import listed
 
 _log = logging.getLogger(__name__)
-_HEADSTART_S = 1.5
+_HEADSTART_S, _HEADSTART_PER_DEVICE_S, _LOSSY_HEADSTART_S = 0.5, 3e-4, 1.0
+"""By which all know the start of the streams before it comes: for a busy machine; for a process to set its devices'
+schedules up, and look through its memory once; and for packets that have to be sent again."""
+_WAYS = 4
+"""Times a message may cross the links between the cloud and a node meanwhile."""
+_LONGEST_ROUND_TRIP_S = 1.0
+"""That is waited for once more: of a machine that was busy it may be anything."""
 _READY_PATIENCE_S = 120.0
 _DRAIN_PATIENCE_S = LONGEST_DRAIN_S + 10.0
 """A little longer than devices wait, so that they say themselves what is lost."""
@@ -93,7 +99,7 @@ class Director:
             raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {waiting}") from None
 
     async def _stream(self) -> None:
-        start_ns = now_ns() + int(_HEADSTART_S * NS_PER_S)
+        start_ns = now_ns() + int(headstart_s(self._deployment, self._status.round_trip_s) * NS_PER_S)
         end_ns = start_ns + int(self._deployment.duration_s * NS_PER_S)
         self._announcer.streams_end_ns = end_ns
         self._write(Began(start_ns, end_ns))
@@ -164,6 +170,28 @@ class Director:
 
     def _tell_rollout(self, plan: WorkloadPlan, progress: EpochDone) -> None:
         self._status.rollouts[plan.name] = f"training a better model: epoch {progress.epoch} of {progress.epochs}"
+
+
+def headstart_s(deployment: Deployment, round_trip_s: float = 0.0) -> float:
+    """How long before the first sample may be due all nodes are told when that is. round_trip_s: the longest so far
+    between machines, of which no plan tells."""
+    devices = deployment.of_tier("device")
+    by_child = {link.child: link for link in deployment.links.values()}
+    latencies_ms = (
+        sum(
+            link.latency_ms + 3.0 * link.jitter_ms
+            for child in (device.name, str(device.parent))
+            if (link := by_child.get(child)) is not None
+        )
+        for device in devices
+    )
+    return (
+        _HEADSTART_S
+        + _HEADSTART_PER_DEVICE_S * len(devices)
+        + _WAYS * max(latencies_ms, default=0.0) / 1e3
+        + _LOSSY_HEADSTART_S * any(link.loses for link in by_child.values())
+        + min(round_trip_s, _LONGEST_ROUND_TRIP_S)
+    )
 
 
 def note_failures(

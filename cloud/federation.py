@@ -76,9 +76,9 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Replied(msgspec.Struct, frozen=True, tag="replied"):
-    """To the child: a reply has come."""
+    """To the child: replies have come."""
 
-    reply: HandedIn
+    replies: HandedIn
 
 
 class CameLate(msgspec.Struct, frozen=True, tag="late"):
@@ -172,9 +172,9 @@ class Federation:
 
     # Of the control plane's files; from the event loop, as all else here.
 
-    def handed_in(self, reply: HandedIn) -> None:
+    def handed_in(self, replies: HandedIn) -> None:
         """See `Announcer`."""
-        self._say(Replied(reply))
+        self._say(Replied(replies))
 
     def too_late(self, message_id: str) -> None:
         """See `Announcer`."""

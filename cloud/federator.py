@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -32,19 +33,22 @@ from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.records import AppMetrics, ReplyRecord, Rounded, RoundRecord
 from edgebench.federated.client_bundle import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
 from edgebench.federated.content import Arrays, Head, arrays_in, pack, read_parcel, write_parcel
-from edgebench.federated.flower.apps import load_app, run_server_app
+from edgebench.federated.flower.apps import FlowerApp, load_app, run_server_app
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.events import Learned, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.flower_log import into_our_log
 from edgebench.federated.flower.grid import MessageGrid
 from edgebench.federated.flower.journal import digest_of
+from edgebench.federated.flower.needs import other_versions
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.federated.own_files import stand_in
 from edgebench.federated.reply_checks import UNIFORM
 from edgebench.seeds import seed_for
+from edgebench.topology.model import Federated
 
 _NICE = 10
+_log = logging.getLogger(__name__)
 
 
 class FederationProgress:
@@ -200,10 +204,10 @@ def _federate(spec: FederationSpec, files: AnnouncedFiles, emit: Callable[[Feder
             on_round=progress.on_round,
             on_metrics=progress.on_metrics,
         )
-        state_dir = Path(spec.journal_dir) / "state"
         if how.app is not None:
+            app = _app(how)
             progress.before_round(1)
-            run_server_app(load_app(Path(how.app)).configured(how.config), grid, state_dir=state_dir)
+            run_server_app(app, grid, state_dir=_state_dir(spec))
             return
         run_built_in(
             grid,
@@ -212,7 +216,7 @@ def _federate(spec: FederationSpec, files: AnnouncedFiles, emit: Callable[[Feder
             seed=spec.seed,
             on_model=progress.on_model,
             before_round=progress.before_round,
-            state_dir=state_dir,
+            state_dir=_state_dir(spec),
             most_examples=_most_examples(spec),
         )
 
@@ -227,16 +231,16 @@ def _federate_elsewhere(spec: FederationSpec, files: AnnouncedFiles, emit: Calla
     progress = _begin(spec, files, emit)
     if progress is None:
         return
+    state_dir = _state_dir(spec)
     job = EngineJob(
         clients=len(spec.plan.clients),
         seed=spec.seed,
         deadline_s=how.deadline_s,
         min_replies=how.min_replies,
-        state_dir=str(Path(spec.journal_dir) / "state"),
+        state_dir=None if state_dir is None else str(state_dir),
     )
     if how.app is not None:
-        app = load_app(Path(how.app)).configured(how.config)
-        job = msgspec.structs.replace(job, app=app, node_configs=spec.plan.node_configs)
+        job = msgspec.structs.replace(job, app=_app(how), node_configs=spec.plan.node_configs)
         progress.before_round(1)
     else:
         settings = {"bundle_dir": spec.bundle_dir, "seed": spec.seed}
@@ -261,6 +265,19 @@ def _begin(
     emit(Listening())
     go = files.go()
     return None if go is None else FederationProgress(spec, emit, go.start_ns)
+
+
+def _app(how: Federated) -> FlowerApp:
+    assert how.app is not None
+    app = load_app(Path(how.app)).configured(how.config)
+    for line in other_versions(app):
+        _log.warning("%s: %s", app.folder, line)
+    return app
+
+
+def _state_dir(spec: FederationSpec) -> Path | None:
+    """Where answers are kept."""
+    return Path(spec.journal_dir) / "state" if spec.plan.how.keep_answers else None
 
 
 def _most_examples(spec: FederationSpec) -> dict[int, int]:

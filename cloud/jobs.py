@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from edgebench.fabric.records import Calibration
+from edgebench.fabric.records import Calibration, Cut
 from edgebench.federated.client_bundle import BundleInfo
 from edgebench.inference.spec import Manifest
 from edgebench.tasks.task import Size
-from edgebench.topology.model import Partition
+from edgebench.topology.model import Partition, Split
 
 
 class BundleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,14 +30,42 @@ class CascadeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target_quality: float | None
 
 
+class SplitOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a model is to be cut in two, and for `auto` what is known of where its parts will run.
+
+    edges_known: whether anything tells how fast the edges are; else nothing is predicted. edge_ms, cloud_ms: what the
+    whole model takes there for one sample; None: as long as where it is made. latency_ms, mbit_s: of the link between
+    the two (None: without a limit).
+    """
+
+    after: Split
+    edges_known: bool = True
+    edge_ms: float | None = None
+    cloud_ms: float | None = None
+    latency_ms: float = 0.0
+    mbit_s: float | None = None
+
+
+class HeadOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model before a job's own, which learns from what that gives. target, epochs, examples: as in `TrainJob`."""
+
+    task: str
+    size: Size
+    target: tuple[str, str]
+    epochs: int | None = None
+    examples: int | None = None
+
+
 class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="train"):
     """One model to train, and the files to make of it.
 
     name: of the workload (or whatever the caller calls it). data: None for generated data. epochs, examples: None for
     what the task holds right. targets: (runtime, quantisation) of each file; none: nothing is trained. out_dir: for the
     files. stream_dir: where `write_streams` puts the test split; None: nowhere. compressed: samples are to travel as
-    pictures, so they have to be some. cascade: train a larger model too, of which there is one more file. bundle: the
-    model is to be learned on by federated clients; `EvaluateJob`s will follow.
+    pictures, so they have to be some. cascade: train a larger model too, of which there is one more file. split: cut
+    the model in two, of which there is a file each instead of that of the whole, for a single target. head: train a
+    model before it, of which there is a first file. bundle: the model is to be learned on by federated clients;
+    `EvaluateJob`s will follow.
     """
 
     name: str
@@ -52,6 +80,8 @@ class TrainJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_dir: str | None = None
     compressed: bool = False
     cascade: CascadeOrder | None = None
+    split: SplitOrder | None = None
+    head: HeadOrder | None = None
     bundle: BundleOrder | None = None
 
 
@@ -93,7 +123,8 @@ class TrainedFile(msgspec.Struct, frozen=True):
 
 
 class Trained(msgspec.Struct, frozen=True, tag="trained"):
-    """A job is done: its files, in the order of its targets, and that of its cascade's larger model.
+    """A job is done: its files, in the order of its targets, and that of its cascade's larger model; or those of both
+    stages of a chain. cut: where that was cut in two, of `places`; considered: as in `Chained`.
 
     metrics: of a `EvaluateJob`'s model, on the split `valid`. model: the `.keras` file that federated clients learn on.
     """
@@ -102,5 +133,8 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     files: tuple[TrainedFile, ...]
     bundle: BundleInfo | None = None
     calibration: Calibration | None = None
+    cut: Cut | None = None
+    places: int = 0
+    considered: tuple[Cut, ...] = ()
     metrics: dict[str, float] = {}
     model: str | None = None

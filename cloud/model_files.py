@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from cloud.export import BATCHES, REPRESENTATIVE_SAMPLES, Conversion, Converter, check_quantisation
 from cloud.jobs import TrainedFile, TrainJob
-from cloud.registry import digest_of
 from edgebench.errors import ModelError
+from edgebench.fabric.digests import digest_of
 from edgebench.inference.fake import FakeModel
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
@@ -64,6 +64,12 @@ def file_for(model: Fitted, converter: Converter | None, runtime: str, quantisat
         metrics = _scored(model, described, path)
         described = msgspec.structs.replace(described, metrics=metrics, metrics_before_export=model.metrics)
     return TrainedFile(str(path), described, None if model.picture is None else str(model.picture))
+
+
+def unscored_file(model: Fitted, converter: Converter | None, runtime: str, quantisation: str) -> TrainedFile:
+    """As `file_for`, without metrics: for whoever wants to know how long it takes, and not how good it is."""
+    path = _written(model, converter, runtime, quantisation)
+    return TrainedFile(str(path), _manifest_of(model, path, runtime, quantisation))
 
 
 def _manifest_of(model: Fitted, path: Path, runtime: str, quantisation: str) -> Manifest:

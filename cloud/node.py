@@ -10,9 +10,11 @@ import msgspec
 
 from cloud.registry import Registry
 from cloud.workload import CloudWorkload, EmulatedCloudWorkload
+from edgebench.clock import now_ns
 from edgebench.core.emulation import Machine
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics
+from edgebench.fabric.echo import Echo
 from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -50,11 +52,14 @@ class CloudNode:
             on_damaged=self._damaged,
         )
         profile = deployment.profiles.get(deployment.nodes[self._name].profile)
-        self._machine = None
+        self._machine: Machine | None = None
+        self._echo: Echo | None = None
         if profile is not None:
             self._machine = Machine(self._name, profile, self._reactor, deployment.seed, has_broker=True)
+            topic = topics.echo(deployment.run_id, self._name)
+            self._echo = Echo(self._reactor, self._connection, topic, self._machine.passes_really)
         for plan in deployment.workloads.values():
-            if self._name in plan.deciders.values() or plan.cascade is not None:
+            if self._name in plan.deciders.values() or plan.goes_on:
                 self._decide_for(plan)
         self._thread = threading.Thread(target=self._run, name="cloud-mqtt", daemon=True)
 
@@ -74,12 +79,12 @@ class CloudNode:
     def released(self) -> Iterator[Released]:
         """What was released so far, where the cloud is emulated."""
         if self._machine is not None:
-            yield Released(self._name, self._machine.noted())
+            yield Released(self._name, self._machine.noted(), at_ns=now_ns())
 
     def announce(self, workload: str, manifest: Manifest, *, here: Manifest | None = None) -> None:
         """Make a model of the registry the workload's: use it here, and tell every node. From any one thread.
 
-        here: the larger model of a cascade, to be used here instead.
+        here: the larger model of a cascade, or the second part of a split one, to be used here instead.
         """
         decides = self._workloads.get(workload)
         if decides is not None:
@@ -90,6 +95,8 @@ class CloudNode:
 
     def _is_up(self) -> None:
         """Whatever the broker had of the edges may be lost."""
+        if self._echo is not None:
+            self._echo.begin()
         if self._deployment.durability != "none":
             self._ups += 1
             self._connection.announce(topics.asks(self._deployment.run_id, self._name), f"0.{self._ups}".encode())
@@ -113,8 +120,8 @@ class CloudNode:
         else:
             workload = EmulatedCloudWorkload(*common, self._machine, self._reactor)
         self._workloads[plan.name] = workload
-        # A cascade is decided at the edge first; else only those come here whose samples are decided here.
-        devices = [name for name, decider in plan.deciders.items() if plan.cascade or decider == self._name]
+        # A cascade and a chain begin at the edge; else only those come here whose samples are decided here.
+        devices = [name for name, decider in plan.deciders.items() if plan.goes_on or decider == self._name]
         for edge in sorted({edge for name in devices for edge in self._deployment.nodes[name].sites}):
             self._forwards[topics.forward(self._deployment.run_id, edge, plan.name)] = edge, workload
         self._connection.subscribe([topics.forward(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
@@ -124,3 +131,5 @@ class CloudNode:
         if known is not None:
             edge, workload = known
             workload.forwarded(edge, payload)
+        elif self._echo is not None:
+            self._echo.takes(topic, payload)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from cloud.registry import digest_of
 from edgebench.errors import ModelError
 from edgebench.fabric.child_process import ChildProcess, describe_end
+from edgebench.fabric.digests import digest_of
 from edgebench.inference.model_facts import SUFFIXES, ModelFacts
 from edgebench.inference.runtime import BUILT_IN
 from edgebench.inference.spec import Manifest, TensorSpec

@@ -6,7 +6,6 @@ Files are written beside their place and renamed into it, so that readers and ot
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,15 +15,10 @@ from pathlib import Path
 import msgspec
 
 from edgebench.errors import ModelError
+from edgebench.fabric.digests import digest_of
 from edgebench.inference.spec import Manifest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Registry:

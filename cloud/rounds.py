@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cloud.announcing import Announcer
@@ -16,6 +16,7 @@ from cloud.jobs import EvaluateJob
 from cloud.preparation import Preparation, target
 from cloud.run_status import RunStatus
 from cloud.trainer import NICE_BESIDE_STREAMS, Trainer
+from edgebench.clock import NS_PER_S
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.fabric.records import AppMetrics, Entry, Invalidated, Rounded, RoundRecord, RoundScored
 from edgebench.federated.message_files import MessageFiles
@@ -113,11 +114,15 @@ class Federations:
             while (event := await asyncio.wait_for(anext(events, None), patience_s)) is not None:
                 if isinstance(event, Rounded):
                     self._write(event)
-                    self._status.rollouts[name] = _shown_round(event.record, rounds)
+                    shown = _shown_round(event.record, rounds)
+                    self._status.rollouts[name] = shown
+                    self._status.note(f"{name}: {shown}: {_replies(event.record)}")
                     if event.record.kind == "train" and not event.record.resumed:
                         self._status.rounds[name] = event.record.number
                 elif isinstance(event, AppMetrics):
                     self._write(event)
+                    of = "server, after" if event.kind == "server" else f"{event.kind},"
+                    self._status.note(f"{name}: {of} round {event.number}: {_metrics(event.metrics)}")
                 elif isinstance(event, GlobalModel):
                     on_model(event)
         except TimeoutError:
@@ -144,6 +149,7 @@ class Federations:
             try:
                 (evaluated,) = await self._trainer.train([job], nice=NICE_BESIDE_STREAMS)
                 self._write(RoundScored(name, model.number, evaluated.metrics))
+                self._status.note(f"{name}: model of round {model.number}: {_metrics(evaluated.metrics)}")
                 if due:
                     origin, when = f"federated round {model.number}", self._preparation.now_trained()
                     await self._announcer.take_up_beside(plan, evaluated, origin, when)
@@ -159,6 +165,22 @@ class Federations:
 def _shown_round(record: RoundRecord, of_all: str) -> str:
     kind = "" if record.kind == "train" else f"{record.kind} "
     return f"federated {kind}round {record.number}{of_all}"
+
+
+def _replies(record: RoundRecord) -> str:
+    """How a round went, in a line."""
+    failed = [reply for reply in record.replies if reply.error is not None]
+    took = f"{len(record.replies) - len(failed)} of {len(record.replies)} replies in {_seconds(record):.2f} s"
+    why = f" ({failed[0].node}: {failed[0].error})" if failed else ""
+    return f"{took}{why}" + ("" if record.skipped is None else f"; skipped: {record.skipped}")
+
+
+def _seconds(record: RoundRecord) -> float:
+    return (record.ended_ns - record.started_ns) / NS_PER_S
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {'–' if value is None else format(value, '.4g')}" for name, value in metrics.items())
 
 
 def _discard(weights: Path, out_dir: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Callable, Container, Iterable
 
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import ModelError
 from edgebench.fabric.slices import Heartbeat, LiveState, Phase, Refusal, RunState
+
+_NOTES = 20
+"""So many are kept for whoever looks twice a second."""
 
 
 class RunStatus:
@@ -29,13 +34,18 @@ class RunStatus:
         self._in_use: dict[str, dict[str, str]] = {}
         self._rolling_out: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._decided = asyncio.Event()
         self.phase: Phase = "preparing"
         self.start_ns: int | None = None
+        self.round_trip_s = 0.0
+        """The longest that a heartbeat and its answer have taken between machines."""
         self.reason: str | None = None
         self.preparing = ""
         self.rollouts: dict[str, str] = {}
         self.rounds: dict[str, int] = {}
         self._rolled_out: dict[str, int] = {}
+        self._notes: deque[str] = deque(maxlen=_NOTES)
+        self._noted = 0
 
     def beat(self, heartbeat: Heartbeat) -> RunState:
         """Take a heartbeat in, and say how the run stands."""
@@ -48,10 +58,20 @@ class RunStatus:
         self._refused[heartbeat.nodes[0]] = heartbeat.refused
         self._waits.update(dict.fromkeys(heartbeat.nodes, heartbeat.waits))
         self._in_use[heartbeat.nodes[0]] = heartbeat.in_use
+        self.round_trip_s = max(self.round_trip_s, heartbeat.round_trip_s)
         self._tell_rollouts()
+        return self.told(heartbeat.nodes)
+
+    def told(self, nodes: Iterable[str]) -> RunState:
+        """How the run stands, as these nodes hear now."""
         if self.phase == "aborted":
-            self._notified.update(heartbeat.nodes)
+            self._notified.update(nodes)
         self._changed.set()
+        return self.now
+
+    @property
+    def now(self) -> RunState:
+        """How the run stands."""
         return RunState(self.phase, self.start_ns, self.reason)
 
     def _note_incarnation(self, heartbeat: Heartbeat) -> None:
@@ -67,6 +87,11 @@ class RunStatus:
         self._rolling_out[workload] = digest
         self._tell_rollouts()
 
+    def note(self, line: str) -> None:
+        """Something for people to read."""
+        self._notes.append(line)
+        self._noted += 1
+
     def uploaded(self, nodes: Iterable[str]) -> None:
         """The records of a process are here."""
         self._uploaded.update(nodes)
@@ -80,6 +105,7 @@ class RunStatus:
     def start(self, start_ns: int) -> None:
         """Let the streams begin."""
         self.phase, self.start_ns = "running", start_ns
+        self._decided.set()
 
     def end(self) -> None:
         """Everything is drained: nodes may upload and stop."""
@@ -89,6 +115,12 @@ class RunStatus:
         """The run cannot go on."""
         self.phase, self.reason = "aborted", reason
         self._changed.set()
+        self._decided.set()
+
+    async def decided(self, patience_s: float) -> None:
+        """Return when the streams are to begin, or never will; or after so long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._decided.wait(), patience_s)
 
     async def all_ready(self, announced: Container[str]) -> None:
         """Return when every node is ready. announced: digests of the models that they were told of.
@@ -130,6 +162,8 @@ class RunStatus:
             self.reason,
             self.rounds,
             self._rolled_out,
+            list(self._notes),
+            self._noted,
         )
 
     def _tell_rollouts(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from cloud.link_turns import links_with_samples
 from edgebench.core.timeouts import expected_of
 from edgebench.fabric.shelves import Caller, digest_of_token
 from edgebench.fabric.slices import WATCHER, Endpoints, Share, Slice
@@ -21,9 +22,8 @@ def slice_for(
     tokens: Mapping[str, Caller] = {},
 ) -> Slice:
     """The slice of one process's nodes. `nodes` must be names of the deployment. tokens: see `CloudSpec`."""
-    below = {
-        device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, set(nodes))
-    }
+    own = set(nodes)
+    below = {device.name for device in deployment.of_tier("device") if _is_or_is_below(deployment, device.name, own)}
     comers = {
         device: edge
         for edge in nodes
@@ -38,8 +38,9 @@ def slice_for(
     shares: dict[str, dict[str, Share]] = {}
     for plan in deployment.workloads.values():
         for index, device in enumerate(plan.deciders):
-            if device in nodes:
+            if device in own:
                 shares.setdefault(device, {})[plan.name] = Share(index, len(plan.deciders))
+    with_samples = links_with_samples(deployment).keys()
     return Slice(
         run_id=deployment.run_id,
         seed=deployment.seed,
@@ -50,7 +51,7 @@ def slice_for(
         shares=shares,
         traces={name: times for name, times in traces.items() if name in workloads},
         moves=tuple(
-            move for move in deployment.moves if {move.node, move.to, deployment.nodes[move.node].parent} & set(nodes)
+            move for move in deployment.moves if {move.node, move.to, deployment.nodes[move.node].parent} & own
         ),
         federated={name: plan for name, plan in deployment.federated.items() if below & set(plan.clients)},
         expected={name: expected_of(deployment.workloads[name], deployment) for name in workloads},
@@ -62,8 +63,16 @@ def slice_for(
         },
         presence={device: spans for device, spans in presences(deployment.faults).items() if device in below},
         durability=deployment.durability,
+        learning_sites=_learning_sites(deployment, deployment.nodes[nodes[0]].machine),
+        by_turns=frozenset(node for node in nodes if with_samples & {node, str(deployment.nodes[node].parent)}),
         boards={device: board for device in sorted(below) if (board := deployment.nodes[device].board) is not None},
     )
+
+
+def _learning_sites(deployment: Deployment, machine: str) -> int:
+    """On a machine; each has an agent there."""
+    clients = {client for plan in deployment.federated.values() if plan.over_mqtt for client in plan.clients}
+    return len({node.parent for node in map(deployment.nodes.__getitem__, clients) if node.machine == machine})
 
 
 def _callers(deployment: Deployment, nodes: list[str], tokens: Mapping[str, Caller]) -> dict[str, Caller]:

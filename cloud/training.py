@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cloud.cascading import calibrated
 from cloud.export import Converter, check_quantisation
-from cloud.jobs import CascadeOrder, EpochDone, EvaluateJob, Trained, TrainedFile, TrainJob
+from cloud.jobs import CascadeOrder, EpochDone, EvaluateJob, HeadOrder, Trained, TrainedFile, TrainJob
 from cloud.model_files import Fitted, file_for, outputs_of
 from edgebench.clock import now_s
 from edgebench.errors import DataError, ModelError
@@ -28,7 +28,7 @@ from edgebench.fabric.pictures import picture_size
 from edgebench.fabric.records import Calibration
 from edgebench.fabric.slices import STREAM_FILES, STREAM_INFO, StreamInfo
 from edgebench.tasks import task_named
-from edgebench.tasks.task import Dataset, Epoch, FitOptions, Task
+from edgebench.tasks.task import Dataset, Epoch, FitOptions, Split, Task
 from edgebench.topology.model import Dirichlet
 
 if TYPE_CHECKING:
@@ -80,11 +80,17 @@ class TrainerSession:
                 _check(job, task, dataset)
                 if job.stream_dir is not None:
                     write_streams(task, dataset, Path(job.stream_dir))
+                head = None
+                if job.head is not None:
+                    # Files are made one at a time, by whichever thread.
+                    before = self._head_model(job, job.head, dataset, models)
+                    head = pool.submit(file_for, before, self._converter, *job.head.target).result()
+                    dataset = seen_by(head, dataset)
                 model = models.fitted(job, task, dataset)
                 larger = None if job.cascade is None else models.fitted(_larger(job, job.cascade), task, dataset)
                 if job.bundle is not None and model.native == "onnx":
                     raise ModelError(f"{job.task}: a torch module is learned federatedly by a Flower app only")
-                exports.append(pool.submit(_export, model, larger, self._converter, report))
+                exports.append(pool.submit(_export, model, head, larger, self._converter, report))
             for export in exports:
                 export.result()
 
@@ -119,6 +125,26 @@ class TrainerSession:
             self._round_evaluations[job.name] = RoundEvaluation(job.of, self._dataset(job.of), Path(job.model))
         return self._round_evaluations[job.name]
 
+    def _head_model(self, job: TrainJob, head: HeadOrder, dataset: Dataset, models: _Models) -> Fitted:
+        """The model before that of a job. Raises DataError where it takes other samples than the job's task has."""
+        own = msgspec.structs.replace(
+            job,
+            task=head.task,
+            size=head.size,
+            targets=(head.target,),
+            epochs=head.epochs,
+            examples=head.examples,
+            out_dir=str(Path(job.out_dir) / "head"),
+            stream_dir=None,
+            head=None,
+        )
+        learned = self._dataset(own)
+        if learned.spec != dataset.spec:
+            takes = f"takes {learned.spec.dtype} {list(learned.spec.shape)}"
+            has = f"samples of {job.task} are {dataset.spec.dtype} {list(dataset.spec.shape)}"
+            raise DataError(f"$.workloads.{job.name}.head.task: {head.task} {takes}, and {has} (name another)")
+        return models.fitted(own, task_named(head.task), learned)
+
     def _dataset(self, job: TrainJob) -> Dataset:
         key = (job.task, job.data, job.seed)
         known = self._loaded | self._federated
@@ -139,10 +165,26 @@ class _Models:
 
     def fitted(self, job: TrainJob, task: Task, dataset: Dataset) -> Fitted:
         """The model of a job, new or of an earlier one that wanted the same."""
-        wanted = (job.task, job.data, job.size, job.seed, job.epochs, job.examples)
+        wanted = (job.task, job.data, job.size, job.seed, job.epochs, job.examples, job.head)
         if wanted not in self._made or self._made[wanted].parameters == 0:
             self._made[wanted] = fitted(job, task, dataset, self._report)
         return replace(self._made[wanted], job=job)
+
+
+def seen_by(head: TrainedFile, dataset: Dataset) -> Dataset:
+    """A data set in whose samples' place stands what a model gives for them."""
+
+    def seen(split: Split) -> Split:
+        return replace(split, x=outputs_of(Path(head.path), head.manifest, split.x))
+
+    return replace(
+        dataset,
+        train=seen(dataset.train),
+        valid=seen(dataset.valid),
+        test=seen(dataset.test),
+        beside={name: seen(split) for name, split in dataset.beside.items()},
+        features=(),
+    )
 
 
 def _check(job: TrainJob, task: Task, dataset: Dataset) -> None:
@@ -170,9 +212,17 @@ def _larger(job: TrainJob, cascade: CascadeOrder) -> TrainJob:
     return msgspec.structs.replace(job, size=cascade.size, targets=(cascade.target,), out_dir=out_dir, bundle=None)
 
 
-def _export(model: Fitted, larger: Fitted | None, converter: Converter | None, report: Report) -> None:
+def _export(
+    model: Fitted, head: TrainedFile | None, larger: Fitted | None, converter: Converter | None, report: Report
+) -> None:
     job = model.job
+    if job.split is not None:
+        from cloud.splitting import split_files
+
+        report(split_files(model, job.split, converter))
+        return
     files = tuple(file_for(model, converter, runtime, quantisation) for runtime, quantisation in job.targets)
+    files = files if head is None else (head, *files)
     calibration = None
     if larger is not None:
         assert job.cascade is not None
@@ -206,7 +256,8 @@ def _wants_converter(job: TrainJob | EvaluateJob) -> bool:
     if isinstance(job, EvaluateJob):
         return False
     of_bundle = job.bundle is not None and job.bundle.runtime == "litert"
-    return of_bundle or (job.cascade is not None and job.cascade.target[0] == "litert")
+    of_head = job.head is not None and job.head.target[0] == "litert"
+    return of_bundle or of_head or (job.cascade is not None and job.cascade.target[0] == "litert")
 
 
 def fitted(job: TrainJob, task: Task, dataset: Dataset, report: Report) -> Fitted:

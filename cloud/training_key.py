@@ -54,19 +54,21 @@ def ingredients_of(job: TrainJob) -> Ingredients | None:
 
     Raises EdgebenchError where there is no such task.
     """
-    folder = None if job.data is None else _data_folder(job.task, Path(job.data))
-    own, libraries = None, _libraries()
-    if ":" in job.task:
-        own = _own_code(job.task)
-        if own is None:
-            return None
-        libraries = _all_installed()
+    tasks = (job.task,) if job.head is None else (job.task, job.head.task)
+    folders = () if job.data is None else dict.fromkeys(_data_folder(task, Path(job.data)) for task in tasks)
+    own = []
+    for task in tasks:
+        if ":" in task:
+            code = _own_code(task)
+            if code is None:
+                return None
+            own.append(code)
     return Ingredients(
         format=_FORMAT,
         job=_without_places(job),
-        data=None if folder is None else _files_digest(folder),
-        code=(_our_code(),) if own is None else (_our_code(), own),
-        libraries=libraries,
+        data="+".join(map(_files_digest, folders)) or None,
+        code=(_our_code(), *own),
+        libraries=_all_installed() if own else _libraries(),
         machine=(platform.system(), platform.machine(), platform.python_version()),
     )
 

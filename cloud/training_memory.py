@@ -21,9 +21,9 @@ from typing import NamedTuple
 import msgspec
 
 from cloud.jobs import Trained, TrainJob
-from cloud.registry import digest_of
 from cloud.training_key import Ingredients
 from edgebench.clock import utc_now
+from edgebench.fabric.digests import digest_of
 from edgebench.fabric.records import TrainedWhen
 from edgebench.tasks.cache import cache_dir
 

@@ -13,6 +13,7 @@ from edgebench.core.routing import is_sparse
 from edgebench.core.samples import Decision, RejectedError, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
+from edgebench.fabric.drops import DroppedOnce
 from edgebench.fabric.ledger import Ledger
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -40,13 +41,15 @@ class CloudWorkload:
         self._deployment = deployment
         self._plan = plan
         self._tally = tally
+        self._no_room = DroppedOnce(tally, "store-full")
         self._connection = connection
         self._write = write
         self._node = deployment.cloud
         self._ledger: Ledger | None = None
         if deployment.durability != "none":
             self._ledger = Ledger(ledger, deployment.durability, answer_again=self._answer_again)
-        self._decider = self._decides(sparse=plan.cascade is not None or is_sparse(plan, deployment.moves))
+        # What an edge decides itself, or drops, before it would go on leaves gaps.
+        self._decider = self._decides(sparse=plan.goes_on or is_sparse(plan, deployment.moves))
 
     def _decides(self, *, sparse: bool) -> Decider:
         decider = Decider(self._node, self._tally, self, RealClock(), sparse=sparse, memory=self._ledger)
@@ -70,20 +73,28 @@ class CloudWorkload:
         if device is None or device.tier != "device" or edge not in device.sites:
             self._tally.reject("unknown-origin")
             return
-        origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge)
+        origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge, forward.head)
         self._decider.take(origin, forward.envelope)
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to the edge that asked for it."""
         body = wire.encode(decision)
-        self._once(origin, decision, body, partial(self._reply, origin, body))
+        if self._ledger is None:
+            self._publish(origin, self._enveloped(origin, body), waits=True)
+        else:
+            self._once(origin, decision, body, partial(self._reply, origin, body))
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._connection.flush()
 
     def _once(self, origin: Origin, decision: Decision, body: bytes, send: Callable[[], None]) -> None:
         """Send a decision; where more is promised it is written down first."""
+        key = origin.key(decision.incarnation, decision.seq)
         if self._ledger is None:
             send()
-        else:
-            self._ledger.answered(origin.key(decision.incarnation, decision.seq), body, send)
+        elif not self._ledger.answered(key, body, send):
+            self._no_room.drop(key)
 
     def _answer_again(self, key: SampleKey, body: bytes) -> None:
         self._reply(Origin(key.device, edge=key.by), body)
@@ -113,10 +124,10 @@ class CloudWorkload:
     def _enveloped(origin: Origin, body: bytes) -> bytes:
         return wire.encode(wire.Answer(wire.VERSION, origin.device, memoryview(body)))
 
-    def _publish(self, origin: Origin, answer: bytes) -> None:
+    def _publish(self, origin: Origin, answer: bytes, *, waits: bool = False) -> None:
         assert origin.edge is not None
         topic = topics.answer(self._deployment.run_id, origin.edge, self._plan.name)
-        if not self._connection.publish(topic, answer, qos=self._plan.qos):
+        if not self._connection.publish(topic, answer, qos=self._plan.qos, waits=waits):
             self._tally.drop("not-connected")
 
 
@@ -142,7 +153,7 @@ class EmulatedCloudWorkload(CloudWorkload):
 
     def _decides(self, *, sparse: bool) -> Decider:
         plan, machine = self._plan, self._machine
-        decompress = machine.decompresses(plan)
+        decompress = None if plan.is_chain else machine.decompresses(plan)
         decider = EmulatedDecider(
             machine, self._tally, self, plan.qos, decompress=decompress, sparse=sparse, memory=self._ledger
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from device_agent.agent import DeviceAgent
-from device_agent.learning import Learning
-from device_agent.sensors.opening import LiveSensors, open_live
+from device_agent.sensors.live import LiveSensors
 from device_agent.sensors.replay import Replay, StreamFile
 from device_agent.sensors.sensor import Sensor
 from edgebench.fabric.control import ControlClient
@@ -18,12 +18,15 @@ from edgebench.fabric.node_process import NodeProcess, start_node
 from edgebench.fabric.sensors import sensor_of, sensors_from_environment
 from edgebench.fabric.slices import STREAM_FILES, STREAM_INFO, StreamInfo
 from edgebench.fabric.transfers import fetch, fetch_extent
-from edgebench.federated.client_bundle import BUNDLE, read_info
-from edgebench.federated.partition import PARTITION_FILES, fetch_parts
+from edgebench.memory import share_one_heap
+
+if TYPE_CHECKING:
+    from device_agent.learning import Learning
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the agent until its run ends; exit status 0 for an orderly end."""
+    share_one_heap()
     return start_node("device-agent", argv, _host)
 
 
@@ -31,7 +34,7 @@ def _host(process: NodeProcess, control: ControlClient, work_dir: Path) -> None:
     plan = process.plan
     live = _live(process, control, work_dir)
     try:
-        learning = Learning(process, _bundles(control, process, work_dir), work_dir) if plan.federated else None
+        learning = _learning(process, control, work_dir) if plan.federated else None
         sensors = {**_replayed(process, control, work_dir, live), **live.sensors}
         DeviceAgent(process, sensors, learning, live).run()
     finally:
@@ -52,6 +55,10 @@ def _live(process: NodeProcess, control: ControlClient, work_dir: Path) -> LiveS
         file = _directory(work_dir, workload) / STREAM_INFO
         fetch(control, f"/v1/streams/{workload}/{STREAM_INFO}", file)
         streams[workload] = msgspec.json.decode(file.read_bytes(), type=StreamInfo)
+    if not choices:
+        return LiveSensors({}, {}, [], [])
+    from device_agent.sensors.opening import open_live  # what replays has no need of its memory
+
     return open_live(choices, streams, process.reactor, plan.run_id)
 
 
@@ -80,8 +87,17 @@ def _directory(work_dir: Path, workload: str) -> Path:
     return directory
 
 
+def _learning(process: NodeProcess, control: ControlClient, work_dir: Path) -> Learning:
+    from device_agent.learning import Learning  # what only senses has no need of its memory
+
+    return Learning(process, _bundles(control, process, work_dir), work_dir)
+
+
 def _bundles(control: ControlClient, process: NodeProcess, work_dir: Path) -> dict[str, Path]:
     """Fetch the bundles of the workloads that the built-in app learns here, with the data of the clients here."""
+    from edgebench.federated.client_bundle import BUNDLE, read_info
+    from edgebench.federated.partition import PARTITION_FILES, fetch_parts
+
     bundles = {}
     for workload, plan in process.plan.federated.items():
         if plan.how.app is not None or not plan.over_mqtt:

@@ -8,19 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from device_agent.comings import Comings
-from device_agent.emulated_ways import EmulatedMqttWay, EmulatedOnBoard
-from device_agent.learning import Learning
 from device_agent.outbox import Outbox, Recorded, key_of
-from device_agent.sensors.live import Feed, SensorError
-from device_agent.sensors.opening import LiveSensors
+from device_agent.sensors.live import Feed, LiveSensors, SensorError
 from device_agent.sensors.sensor import Sensor
 from device_agent.ways import MqttWay, OnBoard
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.core.device import Device
-from edgebench.core.emulation import Machine
-from edgebench.core.pending import EarlierLives, Pending
+from edgebench.core.pending import EarlierLives
 from edgebench.core.samples import Decision, RejectedError, SampleKey, SampleRecord
 from edgebench.core.stream import Stream
 from edgebench.fabric import topics, wire
@@ -35,8 +32,15 @@ from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import After, Move
 from edgebench.topology.wording import listed
 
+if TYPE_CHECKING:
+    from device_agent.emulated_ways import EmulatedOnBoard
+    from device_agent.learning import Learning
+    from edgebench.core.emulation import Machine
+
 _log = logging.getLogger(__name__)
 _TICK_S = 0.25
+_COMING_BACK_S = 60.0
+"""So long somebody who was started again at the end, with samples to send, may take to be connected."""
 
 
 class DeviceAgent:
@@ -67,14 +71,13 @@ class DeviceAgent:
         self._models: dict[str, str] = {}
         self._qos_of: dict[str, int] = {}
         self._comings = Comings(process, come=self._come, go=self._go)
-        self._outboxes: dict[str, Outbox] = {}
-        self._kept: dict[str, dict[SampleKey, Pending]] = {}
-        """Workload -> what earlier lives have kept."""
-        self._recorded = Recorded(process.spool_path) if process.incarnation else None
+        self._outboxes = self._opened_outboxes()
+        self._recorded = self._read_records() if process.incarnation else None
         self._recording: dict[str, list[SampleKey]] = {}
         self._asked: dict[str, tuple[str, bytes]] = {}
         """Device -> where its edge asks for what is undecided, and how it did so last."""
         self._waiting_for: set[str] = set(process.nodes)
+        self._there_since_ns = now_ns()
         self._start_ns: int | None = None
         self._end_ns = 0
         self._begun = False
@@ -110,16 +113,19 @@ class DeviceAgent:
             expected,
             self.process.incarnation,
             self._earlier_lives(device.name, plan.name),
+            kept=plan.name in self._outboxes and plan.deciders[device.name] != device.name,
         )
         self._streams[topics.decision(self.run_id, device.name, plan.name)] = stream
         device.streams.append(stream)
 
     def _way_of(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> MqttWay:
         moves = any(move.node == device.name for move in self.process.plan.moves)
-        machine, outbox = self._machines.get(device.name), self._outbox_of(plan)
+        machine, outbox = self._machines.get(device.name), self._outboxes.get(plan.name)
         common = (self.run_id, device, plan, sensor, self.connections)
         if machine is None:
             return MqttWay(*common, moves=moves, outbox=outbox)
+        from device_agent.emulated_ways import EmulatedMqttWay
+
         return EmulatedMqttWay(*common, moves=moves, machine=machine, outbox=outbox)
 
     def _board_of(self, plan: WorkloadPlan) -> OnBoard | EmulatedOnBoard:
@@ -127,24 +133,31 @@ class DeviceAgent:
         machines = {name: each for name, each in self._machines.items() if plan.deciders.get(name) == name}
         if not machines:
             return OnBoard(plan, self.process.reactor, swapped)
+        from device_agent.emulated_ways import EmulatedOnBoard
+
         return EmulatedOnBoard(plan, self.process.reactor, swapped, machines)
 
-    def _outbox_of(self, plan: WorkloadPlan) -> Outbox | None:
-        """Where a workload's samples are kept; None where nothing is promised of them."""
-        durability = self.process.plan.durability
-        if durability == "none":
-            return None
-        if plan.name not in self._outboxes:
-            path = self.process.work_dir / f"{plan.name}.outbox"
-            outbox = self._outboxes[plan.name] = Outbox(path, plan, durability, self.process.reactor)
-            self._kept[plan.name] = outbox.undecided()
-        return self._outboxes[plan.name]
+    def _opened_outboxes(self) -> dict[str, Outbox]:
+        """Where samples that travel are kept, by workload; none where nothing is promised of them."""
+        plan = self.process.plan
+        if plan.durability == "none":
+            return {}
+        return {
+            name: Outbox(self.process.store_dir / f"{name}.outbox", each, plan.durability, self.process.reactor)
+            for name, each in plan.workloads.items()
+            if any(each.deciders.get(device, device) != device for device in self.process.nodes)
+        }
+
+    def _read_records(self) -> Recorded:
+        """What earlier lives have recorded is kept no longer."""
+        kept = {name: outbox.undecided() for name, outbox in self._outboxes.items()}
+        recorded = Recorded(self.process.spool_path, kept)
+        for name, keys in recorded.done.items():
+            self._outboxes[name].drop(keys)
+        return recorded
 
     def _earlier_lives(self, device: str, workload: str) -> EarlierLives:
-        if self._recorded is None:
-            return EarlierLives()
-        kept = {key: each for key, each in self._kept.get(workload, {}).items() if key.device == device}
-        return self._recorded.of(device, workload, kept)
+        return EarlierLives() if self._recorded is None else self._recorded.of(device, workload)
 
     def run(self) -> None:
         """Serve until the run ends."""
@@ -161,6 +174,7 @@ class DeviceAgent:
             on_phase=self._phase_changed,
             on_abort=self._broken_off,
             before_flush=self._hand_over_rows,
+            before_write=self._sync_outboxes,
             after_flush=self._drop_recorded,
             on_model=self._model_ready,
         )
@@ -354,6 +368,8 @@ class DeviceAgent:
         self.process.reactor.call_later(_TICK_S, self._tick)
 
     def _is_drained(self, now: int) -> bool:
+        if not self._begun:
+            return now - max(self._end_ns, self._there_since_ns) > _COMING_BACK_S * NS_PER_S
         last_sign_ns = max((stream.last_arrival_ns for stream in self._streams.values()), default=0)
         for stream in self._streams.values():
             until_ns = stream.waits_until_ns(last_sign_ns)
@@ -370,6 +386,11 @@ class DeviceAgent:
     def _broken_off(self) -> None:
         if not self._outboxes:  # else a next life goes on with it
             self._write_lost()
+
+    def _sync_outboxes(self) -> None:
+        """Else the counts, which are written next, would outlive samples that they count."""
+        for outbox in self._outboxes.values():
+            outbox.sync()
 
     def _hand_over_rows(self) -> None:
         if self.rows:

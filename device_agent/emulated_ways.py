@@ -47,6 +47,11 @@ class EmulatedMqttWay(MqttWay):
         if plan.compress is not None:
             self._pictures = machine.profile.picture_cost(plan.task, plan.compress.quality)
 
+    @property
+    def backed_up(self) -> bool:
+        """Whether messages wait for the machine to send them, or for the connection."""
+        return self._machine.is_behind or super().backed_up
+
     def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """See `MqttWay`. What the connection then refuses to take is dropped later than this returns."""
         machine = self._machine

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgebench.clock import now_ns
-from edgebench.federated.content import Content, Head, Parcel, pack, reply_head, write_parcel
+from edgebench.federated.content import Bytes, Content, Head, Parcel, pack, pack_together, reply_head, write_parcel
 from edgebench.topology.settings import Setting
 
 Meta = Mapping[str, int | float | str]
@@ -34,32 +34,47 @@ class AppSpec(msgspec.Struct, frozen=True, tag="app"):
 
 
 class LearnerSpec(msgspec.Struct, frozen=True):
-    """What to learn, by workload. seed: of the run. files: a folder for what apps write to where they stand."""
+    """What to learn, by workload. seed: of the run. files: a folder for what apps write to where they stand. states:
+    one for what their clients keep between messages, whichever process answers."""
 
     seed: int
     workloads: dict[str, BuiltInSpec | AppSpec]
     files: str
+    states: str
 
 
-class LearnJob(msgspec.Struct, frozen=True):
-    """A request of the server to a client. node: its Flower node id. content, reply: files."""
+class AskedClient(msgspec.Struct, frozen=True):
+    """A request of the server to a client. node: its Flower node id."""
 
-    workload: str
     node: int
     head: Head
-    content: str
-    reply: str
     received_ns: int
 
 
+class LearnJob(msgspec.Struct, frozen=True):
+    """Clients that are asked the same. content: its file. replies: a file for what they answer, together."""
+
+    workload: str
+    content: str
+    replies: str
+    asked: tuple[AskedClient, ...]
+
+
 class Done(msgspec.Struct, frozen=True):
-    """The reply is in its file. error: what it says went wrong."""
+    """The replies are in their file. errors: what some of them say went wrong, by node."""
 
-    error: str | None
+    errors: dict[int, str]
 
 
-def write_reply(job: LearnJob, content: Content, error: str | None, started_ns: int, meta: Meta | None = None) -> None:
-    """Write the reply's file. meta: what else its head says."""
-    stamps = {"received_ns": job.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
-    head = reply_head(job.head, error, {**(meta or {}), **stamps})
-    write_parcel(Path(job.reply), pack(head, {} if error is not None else content))
+def reply_of(
+    asked: AskedClient, content: Content, error: str | None, started_ns: int, meta: Meta | None = None
+) -> list[Bytes]:
+    """The reply of a client, packed. meta: what else its head says."""
+    stamps = {"received_ns": asked.received_ns, "started_ns": started_ns, "finished_ns": now_ns()}
+    head = reply_head(asked.head, error, {**(meta or {}), **stamps})
+    return pack(head, {} if error is not None else content)
+
+
+def write_replies(job: LearnJob, replies: Sequence[Sequence[Bytes]]) -> None:
+    """Write the file of a job's replies."""
+    write_parcel(Path(job.replies), pack_together(replies))

@@ -1,37 +1,27 @@
-"""The child process that learns for an agent's devices, and the thread that hands one request after another to it."""
+"""A child process that learns for an agent's devices, and what is asked of it."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
-import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from device_agent.learner_messages import Done, LearnerSpec, LearnJob, write_reply
+from device_agent.learner_messages import AskedClient, Done, LearnerSpec, LearnJob, reply_of, write_replies
 from edgebench.clock import now_ns
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.records import Usage
 from edgebench.federated.message_client import MessageClient, Received
+from edgebench.topology.model import Learners
 
 _log = logging.getLogger(__name__)
-# One thread: two devices that learn at once on one machine are slower than one after the other, and torch and
-# TensorFlow would take all cores from the streams.
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-    "CUDA_VISIBLE_DEVICES": "-1",
-}
 _PATIENCE_S = 1.0
 """For a learner that is called off."""
 
@@ -45,31 +35,24 @@ class LearnerRequest(NamedTuple):
     client: MessageClient
 
 
+class Task:
+    """A request that is to be answered, unless it is called off before."""
+
+    def __init__(self, request: LearnerRequest) -> None:
+        self.request = request
+        self.called_off = threading.Event()
+
+
 class LearnerProcess:
-    """A thread that hands one job after another to a child process, which it starts, and watches.
+    """A child process that does one task after another, or some that go together. It starts with the first one, and
+    again after it died, or was killed over tasks that nobody wants any more."""
 
-    The child starts with the first job, and again after it died, or was killed over a job that nobody wants any more.
-    """
-
-    def __init__(
-        self,
-        spec: LearnerSpec,
-        directory: Path,
-        on_learned: Callable[[LearnerRequest, Path], None],
-        *,
-        keras_backend: str | None = None,
-    ) -> None:
-        """on_learned: called from the thread. keras_backend: None leaves the choice to what is learned."""
+    def __init__(self, spec: LearnerSpec, environment: dict[str, str]) -> None:
         self._spec = spec
-        self._dir = directory
-        self._on_learned = on_learned
-        self._environment = _ENVIRONMENT if keras_backend is None else {**_ENVIRONMENT, "KERAS_BACKEND": keras_backend}
-        self._jobs: queue.SimpleQueue[LearnerRequest | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        # Both threads'. Message ids tell the jobs apart.
+        self._environment = environment
+        # Of the thread that does tasks, and of those that call them off and look at what is used.
         self._lock = threading.Lock()
-        self._wanted: set[str] = set()
-        self._running: str | None = None
+        self._running: Sequence[Task] = ()
         self._child: ChildProcess | None = None
         self._ended_cpu_s = 0.0
 
@@ -89,88 +72,65 @@ class LearnerProcess:
             return Usage(used.at_ns, ended_cpu_s + used.cpu_s, used.rss_bytes)
         return Usage(now_ns(), ended_cpu_s, 0) if ended_cpu_s else None
 
-    def put(self, job: LearnerRequest) -> None:
-        """Queue a job."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
-            self._thread.start()
-        with self._lock:
-            self._wanted.add(job.received.message_id)
-        self._jobs.put(job)
+    def core_time_s(self) -> float | None:
+        """For how long the child has had cores or waited for them; what it had, where the system does not tell more."""
+        child = self._child
+        if child is None:
+            return None
+        found = child.core_time_s()
+        if found is None:
+            used = child.usage()
+            return None if used is None else used.cpu_s
+        return found
 
-    def cancel(self, received: Received) -> None:
-        """Do not begin with it, or end it: an app that hangs must not keep the other devices from learning."""
+    def do(self, tasks: Sequence[Task], replies: Path) -> None:
+        """Have the replies written to a file, errors where the child died over them; nothing where all are called off.
+
+        tasks: with the same content, of one workload.
+        """
+        first = tasks[0].request
+        asked = tuple(
+            AskedClient(task.request.node, task.request.received.head, task.request.received.received_ns)
+            for task in tasks
+        )
+        job = LearnJob(first.workload, str(first.received.path), str(replies), asked)
+        started_ns = now_ns()
+        failure = self._asked_child(tasks, job)
+        if failure is not None and not _are_called_off(tasks):
+            _log.error("%s, node %s: %s", job.workload, ", ".join(str(each.node) for each in asked), failure)
+            write_replies(job, [reply_of(each, {}, failure, started_ns) for each in asked])
+
+    def call_off(self, task: Task) -> None:
+        """Do not begin with it, or end it with all that it has started, unless others go with it; from any thread."""
+        task.called_off.set()
         with self._lock:
-            self._wanted.discard(received.message_id)
-            if self._running == received.message_id and self._child is not None:
+            if task in self._running and _are_called_off(self._running) and self._child is not None:
                 self._child.ask_to_end()
 
     def close(self) -> None:
-        """End thread and child; what waits is not begun."""
-        if self._thread is not None:
-            with self._lock:
-                self._wanted.clear()
-                if self._child is not None:
-                    self._child.ask_to_end()
-            self._jobs.put(None)
-            self._thread.join()
-
-    def _run(self) -> None:
-        for number in itertools.count():
-            queued = self._jobs.get()
-            if queued is None:
-                break
-            if not self._is_wanted(queued):
-                continue
-            reply = self._do(queued, number)
-            with self._lock:
-                wanted = queued.received.message_id in self._wanted
-                self._wanted.discard(queued.received.message_id)
-            if wanted:
-                self._on_learned(queued, reply)
-            else:
-                reply.unlink(missing_ok=True)
+        """End the child. Nothing is done meanwhile."""
         if self._child is not None:
             self._end(self._child)
 
-    def _is_wanted(self, queued: LearnerRequest) -> bool:
-        with self._lock:
-            return queued.received.message_id in self._wanted
-
-    def _do(self, queued: LearnerRequest, number: int) -> Path:
-        """The file of the reply, which is there if that is wanted."""
-        received = queued.received
-        reply = self._dir / f"{number}.reply"
-        job = LearnJob(
-            queued.workload, queued.node, received.head, str(received.path), str(reply), received.received_ns
-        )
-        started_ns = now_ns()
-        failure = self._asked_child(queued, job)
-        if failure is not None and self._is_wanted(queued):
-            _log.error("%s, node %d: %s", queued.workload, queued.node, failure)
-            write_reply(job, {}, failure, started_ns)
-        return reply
-
-    def _asked_child(self, queued: LearnerRequest, job: LearnJob) -> str | None:
-        """Have the child write the reply; why it could not, where it died over it."""
+    def _asked_child(self, tasks: Sequence[Task], job: LearnJob) -> str | None:
+        """Have the child write the replies; why it could not, where it died over them."""
         child = self._child or self._started()
         with self._lock:
             self._child = child
-            if queued.received.message_id not in self._wanted:
+            if _are_called_off(tasks):
                 return "called off"
-            self._running = queued.received.message_id
+            self._running = tasks
         try:
             child.write_line(msgspec.json.encode(job))
             line = child.read_line()
         except BrokenPipeError:
             line = b""
         with self._lock:
-            self._running = None
-            killed = queued.received.message_id not in self._wanted
+            self._running = ()
+            killed = _are_called_off(tasks)
         if line and not killed:
-            error = msgspec.json.decode(line, type=Done).error
-            if error is not None:
-                _log.warning("%s, node %d: %s", job.workload, job.node, error)
+            for node, error in msgspec.json.decode(line, type=Done).errors.items():
+                _log.warning("%s, node %d: %s", job.workload, node, error)
             return None
         return f"the process that learns ended before its work did ({describe_end(self._end(child))})"
 
@@ -195,3 +155,21 @@ class LearnerProcess:
             self._ended_cpu_s += 0.0 if used is None else used.cpu_s
             self._child = None
         return status
+
+
+def _are_called_off(tasks: Sequence[Task]) -> bool:
+    return all(task.called_off.is_set() for task in tasks)
+
+
+def environment_for(learners: Learners, keras_backend: str | None) -> dict[str, str]:
+    """What torch, TensorFlow and Keras are told in a learner. keras_backend: None leaves it to what is learned."""
+    threads = str(learners.threads)
+    told = {
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    if not learners.gpu:
+        told["CUDA_VISIBLE_DEVICES"] = "-1"
+    return told if keras_backend is None else {**told, "KERAS_BACKEND": keras_backend}

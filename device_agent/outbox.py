@@ -6,6 +6,7 @@ again goes on with it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ _pending = msgspec.msgpack.Decoder(Pending)
 
 
 class Outbox:
-    """The samples of one workload. From the reactor's thread."""
+    """The samples of one workload. From the reactor's thread, but for `sync`."""
 
     def __init__(self, path: Path, plan: WorkloadPlan, durability: Durability, reactor: Reactor) -> None:
         """Raises FabricError where what an earlier life has left at `path` is damaged."""
@@ -51,6 +52,10 @@ class Outbox:
         """What became of these is known."""
         self._keep.drop(keys)
 
+    def sync(self) -> None:
+        """Return once all that was put survives what is promised."""
+        self._keep.sync()
+
     def close(self) -> None:
         """Close the file."""
         self._keep.close()
@@ -59,32 +64,48 @@ class Outbox:
 class Recorded:
     """What earlier lives of an agent have recorded."""
 
-    def __init__(self, spool: Path) -> None:
-        """spool: as they left it."""
-        self._keys: dict[tuple[str, str], set[SampleKey]] = {}
+    def __init__(self, spool: Path, kept: Mapping[str, Mapping[SampleKey, Pending]]) -> None:
+        """spool: as they left it. kept: what they kept, by workload."""
+        self._kept = kept
+        self.done: dict[str, set[SampleKey]] = {workload: set() for workload in kept}
+        """By workload, what was kept although it had been recorded."""
+        self._rows: Counter[tuple[str, str]] = Counter()
+        self._sensed: dict[tuple[str, str], int] = {}
         self._counts: dict[tuple[str, str], dict[int, Tally]] = {}
         for entry in read_spool(spool):
             if isinstance(entry, SampleRows):
                 for row in entry.rows:
-                    self._keys.setdefault((row.node, row.workload), set()).add(key_of(row))
+                    self._note(row)
             elif isinstance(entry, TallySnapshot):
                 for workload, tally in entry.tallies.items():
                     self._counts.setdefault((entry.node, workload), {})[entry.incarnation] = tally
 
-    def of(self, device: str, workload: str, kept: Mapping[SampleKey, Pending]) -> EarlierLives:
-        """What a stream goes on with. kept: what the device kept of it."""
-        recorded = self._keys.get((device, workload), set())
-        undecided = {key: pending for key, pending in kept.items() if key not in recorded}
-        counts = self._counts.get((device, workload), {}).values()
+    def of(self, device: str, workload: str) -> EarlierLives:
+        """What a stream goes on with."""
+        undecided = {
+            (key.incarnation, key.seq): pending
+            for key, pending in self._kept.get(workload, {}).items()
+            if key.device == device and key not in self.done[workload]
+        }
+        stream = device, workload
+        counts = self._counts.get(stream, {}).values()
         scheduled = sum(tally.scheduled for tally in counts)
         dropped = sum(sum(tally.dropped.values()) for tally in counts)
-        uncounted = max(0, len(recorded) + len(undecided) + dropped - scheduled)
+        uncounted = max(0, self._rows[stream] + len(undecided) + dropped - scheduled)
         return EarlierLives(
-            undecided={(key.incarnation, key.seq): pending for key, pending in undecided.items()},
-            sensed=max((scheduled, *(key.seq + 1 for key in (*recorded, *undecided)))),
+            undecided=undecided,
+            sensed=max((scheduled, self._sensed.get(stream, 0), *(seq + 1 for _, seq in undecided))),
             uncounted=uncounted,
             accounted=scheduled + uncounted + sum(tally.missed for tally in counts),
         )
+
+    def _note(self, row: SampleRecord) -> None:
+        stream = row.node, row.workload
+        self._rows[stream] += 1
+        self._sensed[stream] = max(row.seq + 1, self._sensed.get(stream, 0))
+        key = key_of(row)
+        if key in self._kept.get(row.workload, ()):
+            self.done[row.workload].add(key)
 
 
 def key_of(row: SampleRecord) -> SampleKey:

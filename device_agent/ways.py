@@ -18,7 +18,8 @@ from edgebench.core.pending import Pending
 from edgebench.core.samples import Reading, SampleKey
 from edgebench.core.stream import Stream, decided_on_device
 from edgebench.fabric import topics, wire
-from edgebench.fabric.mqtt import Connection, Delivery
+from edgebench.fabric.in_flight import Delivery
+from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.pictures import JPEG, compressed
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.serving import ModelServer

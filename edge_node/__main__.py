@@ -9,7 +9,6 @@ from edge_node.node import EdgeNode
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, start_node
 from edgebench.fabric.transfers import fetch
-from edgebench.federated.client_bundle import BUNDLE, read_info
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +26,8 @@ def _samples(control: ControlClient, process: NodeProcess, work_dir: Path) -> di
     for workload, plan in process.plan.federated.items():
         if plan.how.app is not None or not plan.edges_aggregate:
             continue
+        from edgebench.federated.client_bundle import BUNDLE, read_info  # few edges have a need of its memory
+
         directory = work_dir / "bundles" / workload
         directory.mkdir(parents=True, exist_ok=True)
         fetch(control, f"/v1/bundles/{workload}/{BUNDLE}", directory / BUNDLE)

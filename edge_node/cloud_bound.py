@@ -10,8 +10,10 @@ from pathlib import Path
 from edgebench.clock import NS_PER_MS, now_ns
 from edgebench.core.samples import SampleKey
 from edgebench.core.tallies import Tally
+from edgebench.fabric.drops import DroppedOnce
+from edgebench.fabric.in_flight import Delivery
 from edgebench.fabric.keep import Keep
-from edgebench.fabric.mqtt import Connection, Delivery
+from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Durability
@@ -47,6 +49,7 @@ class CloudBound:
         self._qos = plan.qos
         self._bound = plan.store
         self._tally = tally
+        self._no_room = DroppedOnce(tally, "store-full")
         self._until_answered = durability != "none"
         self._power = durability == "power"
         self._keep = Keep(path, power=self._power, passing=not self._until_answered)
@@ -124,7 +127,7 @@ class CloudBound:
         return too_much <= 0
 
     def _drop(self, key: SampleKey) -> None:
-        self._tally.drop("store-full")
+        self._no_room.drop(key)
         self._dropped(key)
 
     def _kept(self, key: SampleKey) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from edge_node.workload import EdgeWorkload, Host
-from edgebench.core.deciding import Origin, QueuedSample
+from edgebench.core.deciding import HeadOutput, Origin, QueuedSample
 from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine
 from edgebench.core.routing import Roles
 from edgebench.core.samples import Decision, SampleKey
@@ -50,6 +50,7 @@ class EmulatedWorkload(EdgeWorkload):
             plan.qos,
             decompress=self._machine.decompresses(plan),
             upstream=None if plan.cascade is None else self,
+            next_stage=self if plan.is_chain else None,
             sparse=sparse,
             memory=self._ledger,
         )
@@ -93,6 +94,16 @@ class EmulatedWorkload(EdgeWorkload):
             self._to_cloud(key, body)
 
         self._machine.sends(out_ns, len(body), self._qos, send)
+
+    def hand_on(self, output: HeadOutput) -> None:
+        """See `EdgeWorkload`."""
+        body = self._handed_on(output, output.stamps.finished_ns)
+
+        def send(end_ns: int) -> None:
+            self._machine.released(output.received_ns, end_ns)
+            self._to_cloud(output.key, body)
+
+        self._machine.sends(output.stamps.finished_ns, len(body), self._qos, send, thread=self._emulated.thread)
 
     def bring_back(self, payload: bytes) -> None:
         """See `EdgeWorkload`."""

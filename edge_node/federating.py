@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from edge_node.site_files import SiteFiles
-from edge_node.site_rounds import Site
-from edge_node.site_server import SiteServer
 from edgebench.errors import FabricError
 from edgebench.fabric import topics
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import Rounded
 from edgebench.fabric.transfer_threads import TransferThreads
+
+if TYPE_CHECKING:
+    from edge_node.site_files import SiteFiles
+    from edge_node.site_server import SiteServer
 
 
 class FromCloud(Protocol):
@@ -178,6 +179,11 @@ class SiteFederations:
     def _serve(self, workload: str, devices: tuple[str, ...]) -> None:
         plan = self._process.plan
         hop = (self._run_id, workload, self._edge, self._edge)
+        # Only here: an edge that aggregates nothing has no need of their memory.
+        from edge_node.site_files import SiteFiles
+        from edge_node.site_rounds import Site
+        from edge_node.site_server import SiteServer
+
         directory = self._work_dir / "federations" / workload
         directory.mkdir(parents=True, exist_ok=True)
         if self._files is None:
@@ -197,6 +203,7 @@ class SiteFederations:
             transfers=self._transfers,
             cloud_files=plan.endpoints[self._edge].models,
             on_round=lambda record: self._process.write(Rounded(record)),
+            by_turns=self._edge in plan.by_turns,
         )
         self._servers.append(server)
         self._from_cloud[topics.fl_down(*hop)] = server

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from edge_node.emulated_workload import EmulatedWorkload
 from edge_node.federating import SiteFederations
 from edge_node.workload import EdgeWorkload
 from edgebench.core.deciding import Origin, SampleTaker
 from edgebench.core.routing import roles_at
 from edgebench.fabric import topics
+from edgebench.fabric.echo import Echo
 from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.node_process import NodeProcess
@@ -25,6 +25,7 @@ from edgebench.topology.deployment import WorkloadPlan
 
 _SITE = "site"
 _UPLINK = "uplink"
+_ECHO = "echo"
 
 
 class EdgeNode:
@@ -49,6 +50,11 @@ class EdgeNode:
         self._machine = process.emulated(self._name, has_broker=True)
         self._site_ups = 0
         self._cloud_asks = ""
+        self._echo: Echo | None = None
+        if self._machine is not None:
+            self._waiting_for.add(_ECHO)
+            topic = topics.echo(self._run_id, self._name)
+            self._echo = Echo(process.reactor, self._site, topic, self._echoed)
         for plan in self._plan.workloads.values():
             self._take_on(plan)
         if self._plan.durability != "none":
@@ -93,6 +99,8 @@ class EdgeNode:
         if self._machine is None:
             workload = EdgeWorkload(*common)
         else:
+            from edge_node.emulated_workload import EmulatedWorkload
+
             workload = EmulatedWorkload(*common, self._machine, self._process.reactor)
         self._workloads[plan.name] = workload
         models = topics.models(self._run_id, plan.name)
@@ -106,7 +114,7 @@ class EdgeNode:
         if not travelling:
             return
         self._waiting_for.add(plan.name)
-        if roles.forwarded or plan.cascade is not None:
+        if roles.forwarded or plan.goes_on:
             answers = topics.answer(self._run_id, self._name, plan.name)
             self._answers[answers] = workload
             self._uplink.subscribe([answers], plan.qos)
@@ -126,6 +134,8 @@ class EdgeNode:
         if side == _SITE:
             self._federations.site_is_up()
             self._ask_devices()
+            if self._echo is not None:
+                self._echo.begin()
         else:
             self._federations.uplink_is_up()
             for workload in self._workloads.values():
@@ -148,10 +158,15 @@ class EdgeNode:
             taker, _ = self._samples[topic]
             taker.intake.reject("damaged")
 
+    def _echoed(self, took_ns: int) -> None:
+        assert self._machine is not None
+        self._machine.passes_really(took_ns)
+        self._no_longer_waiting_for(_ECHO)
+
     def _no_longer_waiting_for(self, what: str) -> None:
         news = what in self._waiting_for
         self._waiting_for.discard(what)
-        if self._process.incarnation and news and self._waiting_for == {_SITE}:
+        if self._process.incarnation and news and self._waiting_for - {_ECHO} == {_SITE}:
             # The streams go on meanwhile: what they hold for this edge stays with the broker until it can be decided.
             self._site.start()
         self._process.ready = not self._waiting_for
@@ -161,7 +176,7 @@ class EdgeNode:
         if known is not None:
             taker, origin = known
             taker.take(origin, payload)
-        else:
+        elif self._echo is None or not self._echo.takes(topic, payload):
             self._federations.takes_from_site(topic, payload)
 
     def _from_cloud(self, topic: str, payload: bytes) -> None:

@@ -39,9 +39,11 @@ class SiteServer:
         transfers: TransferThreads,
         cloud_files: str,
         on_round: Callable[[RoundRecord], None],
+        by_turns: bool = False,
     ) -> None:
         """to_device(device, notice), to_cloud(notice). files: what the site is served. transfers, cloud_files: how, and
-        at which URL, the cloud's are fetched. on_round: called from the rounds' thread."""
+        at which URL, the cloud's are fetched. on_round: called from the rounds' thread. by_turns: see
+        `MessageClient`."""
         self._reactor = reactor
         self._site = site
         self._dir = directory
@@ -56,6 +58,7 @@ class SiteServer:
             self._contents,
             on_request=self._asked,
             on_cancelled=self._cancelled,
+            by_turns=by_turns,
         )
         self._open: dict[str, Asking] = {}
         self._requests: queue.SimpleQueue[tuple[Received, Asking] | None] = queue.SimpleQueue()

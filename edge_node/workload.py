@@ -10,11 +10,12 @@ from typing import Protocol
 
 from edge_node.cloud_bound import CloudBound
 from edgebench.clock import RealClock, now_ns
-from edgebench.core.deciding import Decider, Forwarder, Origin, brought_back
+from edgebench.core.deciding import Decider, Forwarder, HeadOutput, Origin, brought_back
 from edgebench.core.routing import Roles, is_sparse
 from edgebench.core.samples import Decision, RejectedError, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
+from edgebench.fabric.drops import DroppedOnce
 from edgebench.fabric.ledger import Ledger
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -29,11 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
-    """The process that an edge runs in. incarnation: how often it has been started before; work_dir: where all its
+    """The process that an edge runs in. incarnation: how often it has been started before; store_dir: where all its
     lives keep what they have to."""
 
     incarnation: int
-    work_dir: Path
+    store_dir: Path
     reactor: Reactor
 
     def tally(self, node: str, workload: str) -> Tally:
@@ -73,16 +74,17 @@ class EdgeWorkload:
         }
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)
+        self._no_room = DroppedOnce(self._tally, "store-full")
         self._cloud_bound: CloudBound | None = None
-        if roles.forwarded or (roles.decided and plan.cascade is not None):
-            path = host.work_dir / f"{plan.name}.forwards"
+        if roles.forwarded or (roles.decided and plan.goes_on):
+            path = host.store_dir / f"{plan.name}.forwards"
             topic = topics.forward(run_id, self._node, plan.name)
             self._cloud_bound = CloudBound(
                 host.reactor, uplink, topic, plan, self._tally, path, part.durability, self._dropped
             )
         self._ledger: Ledger | None = None
         if part.durability != "none" and (roles.decided or roles.forwarded):
-            self._ledger = self._open_ledger(host.work_dir / f"{plan.name}.ledger", part.durability)
+            self._ledger = self._open_ledger(host.store_dir / f"{plan.name}.ledger", part.durability)
         sparse = is_sparse(plan, part.moves) or host.incarnation > 0
         if roles.decided:
             self._decide(plan, sparse=sparse)
@@ -90,9 +92,15 @@ class EdgeWorkload:
             self._forward(plan, sparse=sparse)
 
     def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
-        upstream = None if plan.cascade is None else self
         self.decider = Decider(
-            self._node, self._tally, self, RealClock(), upstream=upstream, sparse=sparse, memory=self._ledger
+            self._node,
+            self._tally,
+            self,
+            RealClock(),
+            upstream=None if plan.cascade is None else self,
+            next_stage=self if plan.is_chain else None,
+            sparse=sparse,
+            memory=self._ledger,
         )
         self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
         self.decider.served_by(self._server)
@@ -124,15 +132,22 @@ class EdgeWorkload:
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to its device."""
         body = wire.encode(decision)
-        self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._reply, origin.device, body))
+        if self._ledger is None:
+            self._reply(origin.device, body, waits=True)
+        else:
+            self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._reply, origin.device, body))
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._site.flush()
 
     def _once(self, key: SampleKey | None, body: bytes, send: Callable[[], None]) -> None:
         """Send an answer; where more is promised it is written down first, and a second one is not sent. key: None of
         what is in plain JSON."""
         if key is None or self._ledger is None:
             send()
-        else:
-            self._ledger.answered(key, body, send)
+        elif not self._ledger.answered(key, body, send):
+            self._no_room.drop(key)
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """Send a decision on a plain sample to its device."""
@@ -146,6 +161,23 @@ class EdgeWorkload:
         """Send a sample to the cloud."""
         body = wire.encode(wire.Forward(wire.VERSION, device, received_ns, now_ns(), memoryview(payload)))
         self._to_cloud(key, body)
+
+    def hand_on(self, output: HeadOutput) -> None:
+        """Send the cloud what the first stage of a chain gave."""
+        self._to_cloud(output.key, self._handed_on(output, now_ns()))
+
+    @staticmethod
+    def _handed_on(given: HeadOutput, out_ns: int) -> bytes:
+        """The envelope of it, which leaves at `out_ns`."""
+        if given.seq is None:
+            payload = wire.encode_json(wire.PlainSample(given.output.tolist(), given.id))
+        else:
+            shape, values = given.output.shape, given.output.data.cast("B")
+            times_ns = given.received_ns, given.stamps.finished_ns, out_ns
+            count = given.seq, given.incarnation
+            payload = wire.encode(wire.Sample(wire.VERSION, *count, *times_ns, "float32", shape, None, values))
+        on = (given.device, given.received_ns, out_ns, memoryview(payload), given.stamps)
+        return wire.encode(wire.Forward(wire.VERSION, *on))
 
     def bring_back(self, payload: bytes) -> None:
         """Send an answer of the cloud to its device."""
@@ -220,9 +252,9 @@ class EdgeWorkload:
         assert self._cloud_bound is not None
         self._cloud_bound.send(key, body)
 
-    def _reply(self, device: str, body: bytes) -> None:
+    def _reply(self, device: str, body: bytes, *, waits: bool = False) -> None:
         topic = self._decision_topics.get(device)
         if topic is None:
             topic = self._decision_topics[device] = topics.decision(self._run_id, device, self.name)
-        if not self._site.publish(topic, body, qos=self._qos):
+        if not self._site.publish(topic, body, qos=self._qos, waits=waits):
             self._tally.drop("site-full")

@@ -15,8 +15,10 @@ _OFFERED = {
     "EdgebenchError": "edgebench.errors",
     **dict.fromkeys(
         (
+            *("capacity", "compare", "fidelity", "replay", "Replayed", "sweep"),
             *("Run", "TopologyFile", "clean", "export", "join", "lab_invite", "lab_invite_device", "lab_list"),
-            *("lab_refusals", "lab_remove", "lab_serve", "load", "load_run", "run", "train", "validate"),
+            *("lab_refusals", "lab_remove", "lab_serve", "load", "load_run", "profile", "run", "simulate", "train"),
+            *("load_placement", "place", "validate"),
         ),
         "edgebench.api",
     ),

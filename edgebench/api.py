@@ -33,15 +33,26 @@ if TYPE_CHECKING:
 
     from edgebench.containers.cleaning import Cleaned
     from edgebench.experiments.exporting import ExportTarget
+    from edgebench.experiments.fidelity import Fidelity
     from edgebench.experiments.train import TrainResult
     from edgebench.lab.messages import DeviceCredential, Invited, MachineInfo, Role
     from edgebench.lab.operator import LabClient
+    from edgebench.placement.placed import Placement
+    from edgebench.placement.stream_placed import StreamPlacement
+    from edgebench.results.capacities import By, Capacity
+    from edgebench.results.comparison.figures import Comparison
+    from edgebench.results.fronts import Swept
+    from edgebench.topology.profiles import Profile
 
 __all__ = [
+    "Replayed",
     "Run",
     "TopologyFile",
+    "capacity",
     "clean",
+    "compare",
     "export",
+    "fidelity",
     "join",
     "lab_invite",
     "lab_invite_device",
@@ -50,8 +61,14 @@ __all__ = [
     "lab_remove",
     "lab_serve",
     "load",
+    "load_placement",
     "load_run",
+    "place",
+    "profile",
+    "replay",
     "run",
+    "simulate",
+    "sweep",
     "train",
     "validate",
 ]
@@ -85,13 +102,27 @@ class Run:
         return self.folder / rundir.REPORT
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> TopologyFile:
+@dataclass(frozen=True)
+class Replayed:
+    """A run that was run again, and what the two differ in: A is the one that was, B that which is new."""
+
+    run: Run
+    comparison: Comparison
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), *, placement: str | Path | None = None) -> TopologyFile:
     """Read a topology: a file, one that ships by its name, or an earlier run's by its run directory.
 
-    overrides: `PATH=VALUE`, such as `links[0].latency_ms=5`, in the order in which they are applied. Only its shape is
-    checked; see `validate`. Raises TopologyError.
+    overrides: `PATH=VALUE`, such as `links[0].latency_ms=5`, in the order in which they are applied. placement: the
+    file of one that `place` has made: samples are decided where it says, whatever the topology says. Only its shape is
+    checked; see `validate`. Raises EdgebenchError.
     """
-    return given.open_topology(path, overrides)
+    opened = given.open_topology(path, overrides)
+    if placement is None:
+        return opened
+    from edgebench.experiments.placements import with_placement
+
+    return with_placement(opened, Path(placement))
 
 
 def validate(topology: TopologyFile | str | Path, *, executor: str = "local") -> Deployment:
@@ -119,6 +150,7 @@ def run(
     sensors: Sequence[str] = (),
     base_image: str | None = None,
     tokens: str | Path | None = None,
+    meter: str | None = None,
     progress: bool = False,
     asked_ns: int | None = None,
 ) -> Run:
@@ -130,6 +162,7 @@ def run(
     sensors: what nodes read on this machine, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), instead of the task's data.
     base_image: that containers are made on (None: Python's slim one, or a Debian that is made here).
     tokens: a folder where each container finds its token, all of which others start (None: they are made here).
+    meter: of this machine's power, module:attribute (None: the processor's own, where it may be read).
     progress: show on stderr how far it is. asked_ns: by `edgebench.clock`, when it was asked for (None: now).
 
     In the main thread a first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, as an invalid one; then the two
@@ -149,26 +182,172 @@ def run(
         sensors=tuple(parse_sensor(each, Path()) for each in sensors),
         base_image=base_image,
         tokens=_path(tokens),
+        meter=meter,
         progress=progress,
         asked_ns=asked_ns,
     )
     return Run(*run_topology(_loaded(topology), options))
 
 
-def load_run(folder: str | Path, *, rebuild: bool = False) -> Run:
-    """A run by its run directory. rebuild: compute its figures and write its report anew, from its records.
+def simulate(
+    topology: TopologyFile | str | Path, *, calibrate: Sequence[str | Path] = (), out: str | Path = "runs"
+) -> Run:
+    """Simulate a topology in virtual time; what comes back is as of a run, and all its figures are modelled.
 
-    Raises EdgebenchError where it is none, or was cut off.
+    calibrate: run directories from whose records it is taken what things take; what is needed and was measured in none
+    of them is an error. out: where run directories go. Raises EdgebenchError.
+    """
+    from edgebench.experiments.simulate import SimulateOptions, simulate_topology
+
+    options = SimulateOptions(calibrate=tuple(map(Path, calibrate)), out=Path(out))
+    return Run(*simulate_topology(_loaded(topology), options))
+
+
+def fidelity(runs: Sequence[str | Path], *, calibrate: Sequence[str | Path] = ()) -> Fidelity:
+    """How far simulations are from runs that took place: each is predicted, and held against what was measured.
+
+    calibrate: the runs that say what things take; none: of each run, all the others. Raises EdgebenchError.
+    """
+    from edgebench.experiments import fidelity as comparing
+
+    return comparing.fidelity(list(map(Path, runs)), list(map(Path, calibrate)))
+
+
+def capacity(
+    topology: TopologyFile | str | Path,
+    workload: str | None = None,
+    *,
+    p99_ms: float | None = None,
+    by: By = "devices",
+    seeds: int = 3,
+    within_percent: float = 2.0,
+    most: float | None = None,
+    executor: str = "simulate",
+    calibrate: Sequence[str | Path] = (),
+    out: str | Path = "capacities",
+    resume: str | Path | None = None,
+    progress: bool = False,
+) -> Capacity:
+    """The largest load at which a workload's p99 keeps a bound and nothing is lost, by search (docs/capacity.md).
+
+    workload: None where there is one only. p99_ms: None for its deadline. by: the number of its devices, or the rate of
+    each. seeds: so many, from the topology's own on. within_percent: how near the next step up is to be. most: the
+    largest load that is tried. executor: of the runs. calibrate: runs that say what things take, for simulations (none:
+    two short real ones are made first). out: where the folder of all runs goes. resume: that folder, of a search that
+    was ended, to go on with. progress: say on stderr what came of each load. Raises EdgebenchError.
+    """
+    from edgebench.experiments.capacity import CapacityOptions, capacity_of
+
+    options = CapacityOptions(
+        workload=workload,
+        p99_ms=p99_ms,
+        by=by,
+        seeds=seeds,
+        within_percent=within_percent,
+        most=most,
+        executor=executor,
+        calibrate=tuple(map(Path, calibrate)),
+        out=Path(out),
+        resume=_path(resume),
+        tell=_say if progress else lambda _: None,
+    )
+    return capacity_of(_loaded(topology), options)
+
+
+def load_run(folder: str | Path, *, rebuild: bool = False) -> Run:
+    """A run by its run directory. rebuild: compute its figures and write its report anew, from its records; of one that
+    was cut off, say by a full disk, they are collected first.
+
+    Raises EdgebenchError where it is none, or goes on.
     """
     path = Path(folder)
     if rebuild:
+        from edgebench.experiments.finishing import finish
+        from edgebench.experiments.places import room_in
         from edgebench.report.page import write_report
 
-        return Run(path, write_report(path))
+        with room_in(path, "make room, and give the command again"):
+            finish(path, "the command edgebench ended before it had collected what was recorded")
+            return Run(path, write_report(path))
     rundir.load_deployment(path)
-    if not (path / rundir.RESULT).is_file():
-        raise EdgebenchError(f"{path}: has no {rundir.RESULT} (edgebench report {path} writes it)")
     return Run(path, rundir.read_result(path))
+
+
+def place(
+    topology: TopologyFile | str | Path,
+    policy: str | None = None,
+    *,
+    placement: str | Path | None = None,
+    limit_s: float | None = None,
+    objective: Sequence[str] = (),
+    at_most: Sequence[str] = (),
+    calibrate: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> Placement | StreamPlacement:
+    """Place the jobs of a topology, or the stages of its workloads, by a policy, or as an earlier placement has them
+    (docs/placement.md).
+
+    policy: a built-in one's name, or module:function. placement: the file of an earlier one, instead. limit_s: how long
+    `exact` seeks at most (None: 60 s). out: write the placement here. For workloads: objective: what is to be small,
+    `TERM` or `TERM=WEIGHT` (none: mean-ms); at_most: limits, `TERM=NUMBER`; calibrate: run directories from whose
+    records it is taken what things take; progress: say on stderr what is simulated. Raises EdgebenchError.
+    """
+    from edgebench.experiments.place import PlaceOptions
+    from edgebench.experiments.place import place as placed
+
+    options = PlaceOptions(
+        policy=policy,
+        placement=_path(placement),
+        limit_s=limit_s,
+        out=_path(out),
+        objective=tuple(objective),
+        at_most=tuple(at_most),
+        calibrate=tuple(map(Path, calibrate)),
+        tell=_say if progress else lambda _: None,
+    )
+    return placed(_loaded(topology), options)
+
+
+def load_placement(file: str | Path) -> Placement | StreamPlacement:
+    """A placement by the file that `place` wrote. Raises EdgebenchError where it is none."""
+    from edgebench.placement.files import read_placement
+
+    return read_placement(Path(file))
+
+
+def compare(runs: Sequence[str | Path]) -> Comparison:
+    """What runs differ in, by their run directories: topology, versions, host, and every figure with an interval of the
+    difference (docs/comparing.md).
+
+    Raises EdgebenchError where one of them is no run, or was cut off.
+    """
+    from edgebench.results.comparison.compare import compare as compared
+
+    return compared([Path(each) for each in runs])
+
+
+def replay(folder: str | Path, *, out: str | Path | None = None, progress: bool = False) -> Replayed:
+    """Run again what a run was, from its run directory alone.
+
+    out: where the new run directory goes (None: beside the other). progress: show on stderr how far it is. Raises
+    EdgebenchError with a line for each thing that the run needed, and that is not where it was.
+    """
+    from edgebench.experiments.replay import replay as replayed
+
+    run_dir, result, comparison = replayed(Path(folder), _path(out), progress=progress)
+    return Replayed(Run(run_dir, result), comparison)
+
+
+def sweep(spec: str | Path, *, out: str | Path = "sweeps", resume: bool = False, progress: bool = False) -> Swept:
+    """Run every cell of a sweep that has not been run, and write the table (docs/sweeping.md).
+
+    out: where folders of sweeps go. resume: go on with one that was ended. progress: say on stderr which cell it is at.
+    Raises EdgebenchError, and KeyboardInterrupt where a cell was interrupted.
+    """
+    from edgebench.experiments.sweep import sweep as swept
+
+    return swept(Path(spec), Path(out), resume=resume, tell=_say if progress else lambda _: None)
 
 
 def train(
@@ -211,6 +390,54 @@ def export(
     from edgebench.experiments.exporting import export_topology
 
     export_topology(target, _loaded(topology), Path(out), base_image, _say if progress else lambda _: None)
+
+
+def profile(
+    *,
+    tasks: Sequence[str] = (),
+    sizes: Sequence[Size] = (),
+    formats: Sequence[str] = (),
+    train_batches: Sequence[int] = (),
+    quick: bool = False,
+    machine: str | None = None,
+    models: str | Path | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    keep: bool = False,
+    meter: str | None = None,
+    progress: bool = False,
+) -> Profile:
+    """Measure how long a node's work takes on a machine; the profile, by which nodes elsewhere are emulated.
+
+    tasks: built-in ones' names, or module:attribute (none: all built-in ones). sizes, formats: of their models (none:
+    light and heavy, in every number format; light and float32 with quick). train_batches: samples of training steps
+    (none: 32). quick: in a minute or two instead of some ten. machine: of this computer's lab (None: this computer).
+    models: the folder of the models to measure with, which is completed where TensorFlow is (None: in the cache). name:
+    of the machine (None: its host name, or the lab's). out: write the profile here. keep: where there is no `out`, keep
+    it in the user's data folder, where a topology finds it by its name; no program does so unasked. meter: of its
+    power, module:attribute there (None: the processor's own). progress: say on stderr what is being measured. Raises
+    EdgebenchError.
+    """
+    from edgebench.experiments.profiling.measuring import ProfileOptions, profile_machine
+
+    options = ProfileOptions(
+        tasks=tuple(tasks),
+        sizes=tuple(sizes),
+        formats=tuple(formats),
+        train_batches=tuple(train_batches),
+        quick=quick,
+        models=_path(models),
+        name=name,
+        out=_path(out),
+        keep=keep,
+        meter=meter,
+        tell=_say if progress else lambda _: None,
+    )
+    if machine is not None:
+        from edgebench.experiments.profiling.elsewhere import profile_of_machine
+
+        return profile_of_machine(machine, options)
+    return profile_machine(options)
 
 
 def clean(*, images: bool = False) -> Cleaned:
@@ -287,6 +514,7 @@ def join(
     ports: tuple[int, int] = PORTS,
     sensors: Sequence[str] = (),
     token_file: str | Path | None = None,
+    meter: str | None = None,
     once: bool = False,
     install: bool = False,
 ) -> None:
@@ -294,8 +522,9 @@ def join(
 
     token: None where it has joined before. name: None for the host's. ports: the first and the last at which parts of
     runs listen here. sensors: what nodes read here, `NODE[/WORKLOAD]=SENSOR` (docs/sensors.md), beside what was said
-    before. token_file: where the token will be; it is waited for. once: for one run, and return when it is over.
-    install: have systemd do so, and return. Raises EdgebenchError, also once the lab has removed this machine.
+    before. token_file: where the token will be; it is waited for. meter: of this machine's power, module:attribute
+    (None: the processor's own, where it may be read). once: for one run, and return when it is over. install: have
+    systemd do so, and return. Raises EdgebenchError, also once the lab has removed this machine.
     """
     from edgebench.experiments import labs
 
@@ -303,7 +532,7 @@ def join(
     if token is not None and token_file is not None:
         raise EdgebenchError("--token-file: a token is given besides (leave out one of the two)")
     invited = _path(token_file) if token is None else token
-    labs.join_lab(url, invited, name, ports=ports, sensors=choices, once=once, install=install, tell=_say)
+    labs.join_lab(url, invited, name, ports=ports, sensors=choices, meter=meter, once=once, install=install, tell=_say)
 
 
 def _lab() -> contextlib.closing[LabClient]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import edgebench
-from edgebench import lab_commands
+from edgebench import comparing_commands, lab_commands, planning_commands
+from edgebench.arguments import add_calibrate, add_changes, add_file, add_json, add_placement, loaded
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_INVALID_RUN, EXIT_USER_ERROR, EdgebenchError
 from edgebench.experiments.places import check_file
@@ -30,8 +31,10 @@ _LAB_PACKAGES = (
         "jinja2",
         "keras",
         "nats_server",
+        "numba",
         "plotly",
         "pyarrow",
+        "rapidfuzz",
         "rich",
     ),
     *("scipy", "sklearn", "soundfile", "tensorflow"),
@@ -90,22 +93,9 @@ def _add_nothing(_: argparse.ArgumentParser) -> None:
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:
-    _add_file(parser)
+    add_file(parser)
     parser.add_argument(
         "--executor", default="local", metavar="E", help="what runs it: local (default), lab, containers"
-    )
-
-
-def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file", metavar="TOPOLOGY", help="a file, a name of those that ship, or an earlier run's directory"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        help="change a field first, e.g. links[0].latency_ms=5 (repeatable)",
     )
 
 
@@ -118,13 +108,8 @@ class Command(NamedTuple):
 
 def run(args: argparse.Namespace) -> int:
     """Run a topology, and say whether its figures can be trusted."""
-    overrides = list(args.set)
-    if args.seed is not None:
-        overrides.append(f"seed={args.seed}")
-    if args.duration_s is not None:
-        overrides.append(f"duration_s={args.duration_s}")
     done = edgebench.run(
-        edgebench.load(args.file, overrides),
+        loaded(args, args.placement),
         out=args.out,
         executor=args.executor,
         data=args.data,
@@ -136,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
         sensors=args.sensor,
         base_image=args.base_image,
         tokens=args.tokens,
+        meter=args.meter,
         progress=True,
         asked_ns=_STARTED_NS,
     )
@@ -157,14 +143,15 @@ def _print_run(done: edgebench.Run, as_json: bool) -> int:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_topology(parser)
-    parser.add_argument("--out", default="runs", metavar="DIR", help="where run directories go (default: runs)")
+    _add_out(parser)
+    add_changes(parser)
+    add_placement(parser)
     parser.add_argument("--data", metavar="DIR", help="real data; without it the streams are generated")
     parser.add_argument("--registry", metavar="DIR", help="the model registry (default: OUT/registry)")
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
-    parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
     parser.add_argument("--wait", action="store_true", help="wait for machines of the lab that serve another run")
     lab_commands.add_sensor(parser)
+    lab_commands.add_meter(parser)
     parser.add_argument(
         "--base-image", metavar="IMAGE", help="what containers are made on (default: Python's slim one)"
     )
@@ -176,6 +163,51 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--resume", type=Path, metavar="RUN", help="go on with the federated rounds of this run directory"
     )
     parser.add_argument("--json", action="store_true", help="print result.json")
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs", metavar="DIR", help="where run directories go (default: runs)")
+
+
+def simulate(args: argparse.Namespace) -> int:
+    """Simulate a topology in virtual time, with what things took in a run."""
+    topology = loaded(args, args.placement)
+    return _print_run(edgebench.simulate(topology, calibrate=args.calibrate, out=args.out), args.json)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    add_file(parser)
+    add_placement(parser)
+    add_calibrate(parser)
+    _add_out(parser)
+    add_changes(parser)
+    parser.add_argument("--json", action="store_true", help="print result.json")
+
+
+def fidelity(args: argparse.Namespace) -> int:
+    """Predict runs from others, and say how far that is from what was measured."""
+    import msgspec
+
+    found = edgebench.fidelity(args.runs, calibrate=args.calibrate)
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        from edgebench.experiments.fidelity import print_tables
+
+        print_tables(found)
+    return 0
+
+
+def _add_fidelity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run directory to be predicted")
+    parser.add_argument(
+        "--calibrate",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="a run directory that says what things take (repeatable; none: all others that are predicted)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def report(args: argparse.Namespace) -> int:
@@ -222,6 +254,50 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def profile(args: argparse.Namespace) -> int:
+    """Measure how long a node's work takes on a machine, so that others can emulate it."""
+    measured = edgebench.profile(
+        tasks=args.task,
+        sizes=args.size,
+        formats=args.format,
+        train_batches=args.train_batch,
+        quick=args.quick,
+        machine=args.machine,
+        models=args.models,
+        name=args.name,
+        out=args.out,
+        keep=not args.json,
+        meter=args.meter,
+        progress=True,
+    )
+    if args.json:
+        from edgebench.topology.profile_files import written
+
+        sys.stdout.write(written(measured).decode())
+        return 0
+    from edgebench.experiments.profiling.tables import lines_of
+
+    print("\n".join(lines_of(measured)))
+    return 0
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    more: dict[str, Any] = {"action": "append", "default": []}
+    parser.add_argument("--task", metavar="TASK", help="a built-in task, or module:attribute (default: all)", **more)
+    parser.add_argument("--size", choices=_SIZES, help="of its models (default: light and heavy)", **more)
+    parser.add_argument("--format", metavar="F", help="number format of its models (default: all four)", **more)
+    parser.add_argument("--train-batch", type=int, metavar="N", help="samples of training steps (default: 32)", **more)
+    parser.add_argument("--quick", action="store_true", help="light models in float32, a minute or two in all")
+    parser.add_argument("--machine", metavar="NAME", help="of the lab served here (default: this computer)")
+    parser.add_argument("--name", help="of the machine (default: its host name)")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write it here (default: keep it by its name)")
+    parser.add_argument(
+        "--models", metavar="DIR", type=Path, help="models to measure with; made where TensorFlow is (default: cached)"
+    )
+    lab_commands.add_meter(parser)
+    parser.add_argument("--json", action="store_true", help="print it, and keep it nowhere else")
+
+
 def list_tasks(args: argparse.Namespace) -> int:
     """List the built-in tasks: their models, and the data that they can be learned from."""
     import msgspec
@@ -249,11 +325,7 @@ def list_tasks(args: argparse.Namespace) -> int:
 
 def _add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", type=Path, help="say which data sets are in this folder")
-    _add_json(parser)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def list_topologies(_: argparse.Namespace) -> int:
@@ -308,7 +380,7 @@ def clean(args: argparse.Namespace) -> int:
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", action="store_true", help="remove the images, too, which the next run builds anew")
-    _add_json(parser)
+    add_json(parser)
 
 
 def export(args: argparse.Namespace) -> int:
@@ -321,7 +393,7 @@ def export(args: argparse.Namespace) -> int:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", choices=("compose", "k8s"), help="for docker compose, or for Kubernetes")
-    _add_file(parser)
+    add_file(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder, which is not there yet")
     parser.add_argument(
         "--base-image", metavar="IMAGE", help="what its images are made on (default: Python's slim one)"
@@ -336,8 +408,16 @@ COMMANDS = {
     "init": Command(init, _add_init),
     "tasks": Command(list_tasks, _add_tasks),
     "run": Command(run, _add_run),
+    "simulate": Command(simulate, _add_simulate),
+    "fidelity": Command(fidelity, _add_fidelity),
     "report": Command(report, _add_report),
+    "place": Command(planning_commands.place, planning_commands.add_place),
+    "capacity": Command(planning_commands.capacity, planning_commands.add_capacity),
+    "compare": Command(comparing_commands.compare, comparing_commands.add_compare),
+    "sweep": Command(comparing_commands.sweep, comparing_commands.add_sweep),
+    "replay": Command(comparing_commands.replay, comparing_commands.add_replay),
     "train": Command(train, _add_train),
+    "profile": Command(profile, _add_profile),
     "clean": Command(clean, _add_clean),
     "export": Command(export, _add_export),
     "lab": Command(lab_commands.lab, lab_commands.add_lab),

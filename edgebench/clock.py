@@ -3,23 +3,29 @@
 Every time stamp of a run is `now_ns()`: nanoseconds of the machine's monotonic clock, which all
 processes of one machine share. Wall time serves only to name things.
 
-For tests EDGEBENCH_CLOCK="OFFSET_NS,DRIFT_PPM" gives a process the clock of another machine, which is ahead by the one
-and gains the other. It is read once, on import; without it `now_ns` is the bare built-in function.
+EDGEBENCH_CLOCK gives a process another clock; it is read once, on import, and without it `now_ns` is the bare built-in
+function. "OFFSET_NS,DRIFT_PPM", for tests, is the clock of another machine, which is ahead by the one and gains the
+other. "@FILE" is as far ahead as the file says, in ns, for all processes that name it: such a clock can be stepped.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from pathlib import Path
+from typing import NoReturn, Protocol
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 NS_PER_US = 1_000
 
 OTHER_CLOCK = "EDGEBENCH_CLOCK"
+_AHEAD = struct.Struct("q")
 
 
 def other_clock(offset_and_drift: str) -> Callable[[], int]:
@@ -34,13 +40,79 @@ def other_clock(offset_and_drift: str) -> Callable[[], int]:
     return now_ns
 
 
-now_ns: Callable[[], int] = other_clock(os.environ[OTHER_CLOCK]) if OTHER_CLOCK in os.environ else time.monotonic_ns
+class SteppedClock:
+    """Ahead of this machine's by what a file says: 8 bytes, ns, in this machine's order of bytes."""
+
+    def __init__(self, path: Path) -> None:
+        """A file that is not there, or has nothing in it, says 0."""
+        with path.open("ab") as file:
+            if file.tell() < _AHEAD.size:
+                file.truncate(_AHEAD.size)
+        with path.open("r+b") as file:
+            self._said = mmap.mmap(file.fileno(), _AHEAD.size)
+        self._ahead_ns = memoryview(self._said).cast("q")
+
+    def now_ns(self) -> int:
+        """Its time."""
+        return time.monotonic_ns() + self._ahead_ns[0]
+
+    def step(self, by_ns: int) -> None:
+        """Step it, for all who read it. Raises ValueError where it would go back."""
+        if by_ns < 0:
+            raise ValueError(f"{by_ns} ns: a monotonic clock does not go back")
+        self._ahead_ns[0] += by_ns
+
+
+def _stepped() -> SteppedClock | None:
+    said = os.environ.get(OTHER_CLOCK, "")
+    if not said.startswith("@"):
+        return None
+    try:
+        return SteppedClock(Path(said.removeprefix("@")))
+    except OSError as error:
+        _refuse(f"{error.strerror} (name a file that can be written)")
+
+
+def _refuse(why: str) -> NoReturn:
+    """On import, where nobody else could tell it in a line."""
+    sys.stderr.write(f"{OTHER_CLOCK}={os.environ[OTHER_CLOCK]}: {why}\n")
+    raise SystemExit(2) from None
+
+
+def _clock() -> Callable[[], int]:
+    if STEPPED is not None:
+        return STEPPED.now_ns
+    if OTHER_CLOCK not in os.environ:
+        return time.monotonic_ns
+    try:
+        return other_clock(os.environ[OTHER_CLOCK])
+    except (ValueError, OverflowError):
+        _refuse("neither OFFSET_NS,DRIFT_PPM nor @FILE (write two numbers, such as 5000000000,200)")
+
+
+STEPPED = _stepped()
+"""The clock of this process, where it can be stepped."""
+now_ns: Callable[[], int] = _clock()
 sleep_s = time.sleep
+
+
+def _system_ns(at_ns: int) -> int:
+    return at_ns - now_ns() + time.monotonic_ns()
+
+
+system_ns: Callable[[int], int] | None = None if now_ns is time.monotonic_ns else _system_ns
+"""What the system's own clock, by which the kernel keeps timers, reads at a time of `now_ns`, as far as can be told
+now; None where they are one."""
 
 
 def now_s() -> float:
     """Seconds of the same clock as `now_ns`."""
     return now_ns() / NS_PER_S
+
+
+def age_ns(wall_ns: int) -> int:
+    """How long ago a wall time of this machine was, of which the kernel told a moment ago."""
+    return time.time_ns() - wall_ns
 
 
 def thread_cpu_s() -> float:

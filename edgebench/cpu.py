@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,6 +50,11 @@ def usable() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else frozenset()
 
 
+def core_count() -> int:
+    """How many processors this process may use."""
+    return len(usable()) or os.cpu_count() or 1
+
+
 def shared_name() -> str:
     """One word for the processors that this process may use: the same for all processes of this computer that may use
     the same, in whatever namespace, container or emulator, and never that of another computer's.
@@ -88,3 +94,14 @@ def counted_once(times: Any) -> CpuTimes:
 
     total_s = sum(times) - of("guest") - of("guest_nice")
     return CpuTimes(total_s, of("idle") + of("iowait"), of("steal"), of("user") + of("nice") + of("system"))
+
+
+def cpu_model() -> str:
+    """What the processor calls itself, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+        return Path("/proc/device-tree/model").read_text("utf-8").strip("\0\n")  # of a board
+    except OSError:
+        return platform.processor()

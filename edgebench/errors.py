@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-import sysconfig
 import traceback
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -59,7 +59,7 @@ def describe_error(error: BaseException, home: Path | None = None) -> str:
     # What was compiled, or never was in a file, has no path of its own.
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_absolute()]
     # A user's package may be installed where others are, and others may be installed in the user's folder.
-    others = [folder for folder in _NOT_THE_USERS if home is None or not home.is_relative_to(folder)]
+    others = [folder for folder in _not_the_users() if home is None or not home.is_relative_to(folder)]
     found = [
         frame
         for frame in frames
@@ -74,11 +74,17 @@ def describe_error(error: BaseException, home: Path | None = None) -> str:
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _MOST_TOLD = 500
 _OURS = Path(__file__).parent
-_NOT_THE_USERS = (
-    *{Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    *(_OURS.with_name(name) for name in (_OURS.name, "cloud", "edge_node", "device_agent")),
-)
-"""Folders whose files no user has written: Python's, the installed packages', and this project's own."""
+
+
+@cache
+def _not_the_users() -> tuple[Path, ...]:
+    """Folders whose files no user has written: Python's, the installed packages', and this project's own."""
+    import sysconfig  # half a megabyte, which a node that fails nowhere does without
+
+    return (
+        *{Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+        *(_OURS.with_name(name) for name in (_OURS.name, "cloud", "edge_node", "device_agent")),
+    )
 
 
 def home_of(module: ModuleType) -> Path | None:
@@ -87,4 +93,4 @@ def home_of(module: ModuleType) -> Path | None:
     if top.__file__ is None:  # a namespace package
         return None if module.__file__ is None else Path(module.__file__).parent
     file = Path(top.__file__)
-    return file if file.parent in _NOT_THE_USERS else file.parent
+    return file if file.parent in _not_the_users() else file.parent

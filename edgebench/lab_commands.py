@@ -51,6 +51,7 @@ def join(args: argparse.Namespace) -> int:
         ports=args.ports,
         sensors=args.sensor,
         token_file=args.token_file,
+        meter=args.meter,
         once=args.once,
         install=args.install,
     )
@@ -72,6 +73,7 @@ def add_join(parser: argparse.ArgumentParser) -> None:
         help=f"where parts of runs listen here (default: {first}-{last})",
     )
     add_sensor(parser)
+    add_meter(parser)
     parser.add_argument("--once", action="store_true", help="work for one run, and end when it is over")
     parser.add_argument("--install", action="store_true", help="join at each start of this machine, by systemd")
 
@@ -84,6 +86,13 @@ def add_sensor(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NODE=SENSOR",
         help="what a node, or a group of them, reads here, e.g. door=camera:/dev/video0 (repeatable; docs/sensors.md)",
+    )
+
+
+def add_meter(parser: argparse.ArgumentParser) -> None:
+    """What tells the power of this machine."""
+    parser.add_argument(
+        "--meter", metavar="MODULE:ATTRIBUTE", help="of this machine's power (default: the processor's own)"
     )
 
 

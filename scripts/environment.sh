@@ -1,6 +1,7 @@
 # Sourced by run, test and check: `ensure_environment EXTRA…` gives .venv with these extras installed, and cds there;
 # `ensure_programs "PROGRAM…" PACKAGE…` programs of Debian's, where they can be had.
-# `.venv/installed-EXTRA` holds the digest of the pyproject.toml that the extra was last installed from.
+# `.venv/installed-EXTRA` holds the digest of the pyproject.toml that the extra was last installed from; `.venv/unfinished`
+# is there while something is being installed, and stays where that was interrupted.
 
 fail() {
     echo "edgebench: $*" >&2
@@ -30,8 +31,16 @@ quietly() {
     else
         cat "$quietly_log" >&2
         rm -f "$quietly_log"
+        [ "$1" = "$root/.venv/bin/python" ] && rm -f "$root/.venv/unfinished" # what pip failed over is whole without it
         fail "could not set up $root/.venv (command: $*)"
     fi
+}
+
+# What pip was interrupted over cannot be told from what is whole.
+interrupted() {
+    rm -f "${quietly_log:-}"
+    echo "edgebench: interrupted; the next command makes .venv anew, from what pip has downloaded" >&2
+    exit 130
 }
 
 ensure_environment() {
@@ -41,11 +50,15 @@ ensure_environment() {
         exec 9>"$root/.venv.lock"
         flock 9
     fi
-    if ! is_supported "$root/.venv/bin/python"; then
+    trap interrupted INT TERM HUP
+    if [ -e "$root/.venv/unfinished" ] || ! is_supported "$root/.venv/bin/python"; then
         python=$(find_python)
         "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
             fail "$python cannot make virtual environments (on Debian: apt install python3-venv)"
+        rm -f "$root/.venv/bin/python" # so that half of what follows is told from the whole
         rm -rf "$root/.venv"
+        mkdir "$root/.venv"
+        : >"$root/.venv/unfinished"
         quietly "$python" -m venv "$root/.venv"
     fi
     digest=$("$root/.venv/bin/python" -c '
@@ -60,11 +73,14 @@ print(hashlib.sha256(f"{root}\n".encode() + (root / "pyproject.toml").read_bytes
     done
     if [ -n "$wanted" ]; then
         echo "edgebench: installing [$wanted] into .venv, a minute or two the first time" >&2
+        : >"$root/.venv/unfinished"
         quietly "$root/.venv/bin/python" -m pip install --disable-pip-version-check --no-compile -e "$root[$wanted]"
         for extra in "$@"; do
             echo "$digest" >"$root/.venv/installed-$extra"
         done
     fi
+    rm -f "$root/.venv/unfinished"
+    trap - INT TERM HUP
     if command -v flock >/dev/null 2>&1; then
         exec 9>&-
     fi

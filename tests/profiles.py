@@ -20,8 +20,8 @@ def inference(batch: int, *milliseconds: float, task: str = "icu-death", runtime
 
 
 def message(size_bytes: int, relay: float, receive: float, send: float, qos: Any = 1) -> MessageCost:
-    """Each takes exactly this, ms."""
-    return MessageCost(qos, size_bytes, ms_times(relay), ms_times(receive), ms_times(send))
+    """Each takes exactly this, ms; an answer as much as anything else that is sent."""
+    return MessageCost(qos, size_bytes, ms_times(relay), ms_times(receive), ms_times(send), ms_times(send))
 
 
 SLOW = Profile(
@@ -32,9 +32,10 @@ SLOW = Profile(
     memory_mb=1000,
     inference=(inference(1, 20.0), inference(8, 40.0), inference(32, 100.0)),
     messages=(message(100, 1.0, 2.0, 3.0), message(100_000, 3.0, 6.0, 9.0)),
+    wake=ms_times(0.0),
 )
 """A batch of one takes 20 ms, of eight 40 ms; a message of up to 100 bytes 1 ms at the broker, 2 ms to be taken in, and
-3 ms to be sent."""
+3 ms to be sent. The thread of a model is awake at once."""
 
 
 def profile(**changes: Any) -> Profile:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -16,7 +19,8 @@ import edgebench
 from edgebench.cli import main
 from edgebench.clock import sleep_s
 from edgebench.errors import TopologyError
-from edgebench.results.rundir import load_deployment
+from edgebench.results.comparison.figures import Comparison
+from edgebench.results.rundir import load_deployment, load_run
 from tests.conftest import ROOT
 from tests.system.running import SMALL
 
@@ -123,6 +127,79 @@ def test_the_report_command_prints_result_json_and_its_status_is_the_verdict(
     assert capsys.readouterr().out == (ran.folder / "result.json").read_text()
     assert main(["report", str(ran.folder)]) == status
     assert capsys.readouterr().out.splitlines()[-1] == str(ran.report)
+
+
+@pytest.fixture(scope="module")
+def replayed(ran: edgebench.Run, tmp_path_factory: pytest.TempPathFactory) -> edgebench.Replayed:
+    """The same again, from its run directory: what it was given is not there any more."""
+    return edgebench.replay(ran.folder, out=tmp_path_factory.mktemp("again"))
+
+
+def test_a_run_is_run_again_from_its_run_directory_alone_and_compared(
+    ran: edgebench.Run, replayed: edgebench.Replayed
+) -> None:
+    assert replayed.run.folder != ran.folder
+    assert replayed.run.figures.workloads["watch"].scheduled == 80
+
+    def due_ns(run: edgebench.Run) -> list[tuple[str, int]]:
+        start_ns = load_run(run.folder).observations.started_ns or 0
+        rows = run.records.select(["node", "scheduled_ns"]).to_pylist()
+        return sorted((row["node"], row["scheduled_ns"] - start_ns) for row in rows)
+
+    assert due_ns(replayed.run) == due_ns(ran)
+    comparison = replayed.comparison
+    assert [run.run_id for side in comparison.sides for run in side.runs] == [ran.folder.name, replayed.run.folder.name]
+    assert (comparison.topology, comparison.versions, comparison.host) == ([], [], [])
+
+
+def test_what_a_run_needed_and_is_nowhere_any_more_is_named_before_anything_runs(
+    ran: edgebench.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(ran.folder, copy)
+    overrides = json.loads((copy / "overrides.json").read_text())
+    digest = "sha256:" + "0" * 64
+    more = [f"data={tmp_path}/gone", f"workloads.watch.model.source={digest}"]
+    (copy / "overrides.json").write_text(json.dumps([*overrides, *more]))
+    options = json.loads((copy / "options.json").read_text())
+    told = {"registry": f"{tmp_path}/registry", "resume": f"{tmp_path}/earlier", "sensors": ["bed=camera:/dev/video0"]}
+    (copy / "options.json").write_text(json.dumps({**options, **told}))
+    assert main(["replay", str(copy)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{copy}: its data were in {tmp_path}/gone, which is not there (put them back)",
+        f"{copy}: the model of 'watch' was in the registry {tmp_path}/registry, which is not there (put it back)",
+        f"{copy}: it went on from {tmp_path}/earlier, which is not there (put it back)",
+        f"{copy}: it read what was live, by bed=camera:/dev/video0 (edgebench run it with --sensor)",
+    ]
+    assert list((tmp_path / "runs").iterdir()) == [copy]
+
+
+def test_two_runs_are_compared_by_the_command_and_by_a_program_alike(
+    ran: edgebench.Run, replayed: edgebench.Replayed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [ran.folder, replayed.run.folder]
+    found = edgebench.compare(folders)
+    assert found == replayed.comparison
+    assert main(["compare", *map(str, folders), "--json", "--out", str(tmp_path / "c.json")]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out, type=Comparison) == found
+    assert msgspec.json.decode((tmp_path / "c.json").read_bytes(), type=Comparison) == found
+    figures = {each.figure: each for each in found.against["B"]}
+    uplink = figures["workloads.watch.hops_ms.uplink.mean"]
+    assert uplink.by == "time blocks"
+    assert uplink.interval is not None
+    assert figures["processes.cloud.rss_mb"].shown == "no interval"
+
+
+def test_the_compare_command_prints_and_writes_the_same_tables(
+    ran: edgebench.Run, replayed: edgebench.Replayed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(ran.folder), str(replayed.run.folder), "--out", str(tmp_path / "c.txt")]) == 0
+    printed, kept = capsys.readouterr().out, (tmp_path / "c.txt").read_text()
+    for text in (printed, kept):
+        assert "topology: the same" in text
+        assert "no difference shown" in text
+    assert main(["compare", str(ran.folder), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path}: not a run directory, it has no deployment.json\n"
 
 
 def test_a_directory_that_is_no_run_is_refused_and_left_alone(tmp_path: Path) -> None:

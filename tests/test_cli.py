@@ -79,7 +79,10 @@ def _without(module: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize(("command", "module"), [("run", "rich"), ("train", "rich")])
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("run", "rich"), ("run", "jinja2"), ("run", "plotly"), ("run", "pyarrow"), ("train", "rich")],
+)
 def test_a_base_install_names_the_packages_that_a_command_needs(command: str, module: str, topology: Path) -> None:
     ended = _without(module, command, str(topology) if command == "run" else "icu-death")
     assert (ended.returncode, ended.stdout) == (2, "")

@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from edgebench.clock import NS_PER_S, OTHER_CLOCK, Clock, OffsetClock, RealClock, VirtualClock, now_ns
+from edgebench.clock import NS_PER_S, OTHER_CLOCK, Clock, OffsetClock, RealClock, SteppedClock, VirtualClock, now_ns
 
 
 def test_the_real_clock_is_that_of_every_time_stamp() -> None:
@@ -43,5 +44,51 @@ def test_a_process_may_have_the_clock_of_another_machine() -> None:
     assert there_s > 5_000
 
 
+SHARES = """
+import sys, time
+from edgebench.clock import STEPPED, now_ns, system_ns
+print(now_ns() - time.monotonic_ns(), flush=True)
+sys.stdin.readline()
+print(now_ns() - time.monotonic_ns(), system_ns(now_ns()) - time.monotonic_ns())
+"""
+
+
+def test_a_clock_that_is_stepped_is_so_for_all_who_read_it_and_never_goes_back(tmp_path: Path) -> None:
+    environment = {**os.environ, OTHER_CLOCK: f"@{tmp_path / 'ahead'}"}
+    clock = SteppedClock(tmp_path / "ahead")
+    clock.step(2 * NS_PER_S)
+    program = [sys.executable, "-c", SHARES]
+    with subprocess.Popen(
+        program, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        before_s = int(process.stdout.readline()) / NS_PER_S
+        clock.step(NS_PER_S)
+        after, _ = process.communicate("\n")
+    ahead_ns, of_system_ns = map(int, after.split())
+    assert before_s == pytest.approx(2.0, abs=0.01)
+    assert ahead_ns / NS_PER_S == pytest.approx(3.0, abs=0.01)
+    assert of_system_ns / NS_PER_S == pytest.approx(0.0, abs=0.01)
+    with pytest.raises(ValueError, match="does not go back"):
+        clock.step(-1)
+
+
+def test_a_clock_whose_file_cannot_be_written_is_refused_in_a_line(tmp_path: Path) -> None:
+    environment = {**os.environ, OTHER_CLOCK: f"@{tmp_path / 'none' / 'ahead'}"}
+    program = [sys.executable, "-c", "import edgebench.clock"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No such file or directory (name a file that can be written)" in done.stderr
+
+
 def test_without_that_the_time_is_read_by_the_bare_built_in() -> None:
     assert now_ns is time.monotonic_ns  # noqa: TID251
+
+
+@pytest.mark.parametrize("said", ["", "OFFSET,DRIFT", "1,2,3", "5,inf", "5,nan", "soon"])
+def test_a_clock_that_is_none_is_refused_in_a_line(said: str) -> None:
+    environment = {**os.environ, OTHER_CLOCK: said}
+    program = [sys.executable, "-c", "import edgebench.clock"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    told = f"{OTHER_CLOCK}={said}: neither OFFSET_NS,DRIFT_PPM nor @FILE (write two numbers, such as 5000000000,200)\n"
+    assert (done.returncode, done.stderr) == (2, told)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -150,3 +150,23 @@ class ThreadFeed:
 def taken_now(reading: Any) -> Taken:
     """A reading that was taken when it came."""
     return reading, now_ns()
+
+
+Sensed = tuple[str, str]
+"""A device, and one of its workloads."""
+
+
+class LiveSensors(NamedTuple):
+    """Those of a process, and what they are fed by."""
+
+    sensors: dict[Sensed, LiveSensor]
+    kinds: dict[Sensed, str]
+    feeds: list[Feed]
+    closings: list[Callable[[], None]]
+
+    def close(self) -> None:
+        """Read no more."""
+        for feed in self.feeds:
+            feed.close()
+        for close in self.closings:
+            close()

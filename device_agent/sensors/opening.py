@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from device_agent.sensors.camera import Camera, Pictures
 from device_agent.sensors.gear import Gear
 from device_agent.sensors.lines import Pipe, Program
-from device_agent.sensors.live import Feed, Fitting, LiveSensor, SensorError, ThreadFeed
+from device_agent.sensors.live import Feed, Fitting, LiveSensor, LiveSensors, Sensed, SensorError, ThreadFeed
 from device_agent.sensors.own import Own, SensorContext, Whole
 from device_agent.sensors.rows import Rows
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.sensors import SensorChoice
 from edgebench.fabric.slices import StreamInfo
-
-Sensed = tuple[str, str]
-"""A device, and one of its workloads."""
-
-
-class LiveSensors(NamedTuple):
-    """Those of a process, and what they are fed by."""
-
-    sensors: dict[Sensed, LiveSensor]
-    kinds: dict[Sensed, str]
-    feeds: list[Feed]
-    closings: list[Callable[[], None]]
-
-    def close(self) -> None:
-        """Read no more."""
-        for feed in self.feeds:
-            feed.close()
-        for close in self.closings:
-            close()
 
 
 def open_live(

@@ -119,7 +119,7 @@ echo USER_ID=$(id -u) > .env
 
 When the prompt is back, the report is `runs/<time>-{exported.name}/report.html`, beside it the figures, `result.json`;
 the last lines of `server` say them, too, and whether they can be trusted. The first time, images are made, which takes
-some minutes. The same command runs it again; `docker compose down --volumes --rmi all` leaves nothing but `runs`.
+some minutes. The same command runs it again; `docker compose down --volumes --rmi all` removes all but `runs`.
 
 `USER_ID` is as whom all containers run, and who owns the report. It is not root's 0: as root, say `chown 10001 runs`
 and `echo USER_ID=10001 > .env`.

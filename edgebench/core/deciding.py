@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from edgebench.clock import Clock
 from edgebench.core.batching import BatchServer, InferenceRequest, Served
 from edgebench.core.intake import Intake, Memory, Reader
-from edgebench.core.samples import VERSION, Decision, SampleKey, Stamps
+from edgebench.core.samples import VERSION, Decision, HeadStamps, SampleKey, Stamps
 from edgebench.core.tallies import Tally
 from edgebench.inference.confidence import confidence
 from edgebench.inference.spec import Manifest
@@ -18,13 +20,14 @@ from edgebench.inference.spec import Manifest
 class Origin(NamedTuple):
     """Where a sample comes from: the device, the edge that passed it on, and when that took it in and sent it on.
 
-    None: none did.
+    None: none did. head: what that did besides, where it had the first stage of a chain.
     """
 
     device: str
     forward_in_ns: int | None = None
     forward_out_ns: int | None = None
     edge: str | None = None
+    head: HeadStamps | None = None
 
     def key(self, incarnation: int, seq: int) -> SampleKey:
         """Of one of its samples."""
@@ -48,11 +51,15 @@ class Answers(Protocol):
     """Who brings a workload's decisions back to where its samples came from."""
 
     def answer(self, origin: Origin, decision: Decision) -> None:
-        """Send a decision."""
+        """Send a decision; it may wait for `flush`."""
         ...
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """Send a decision on a sample that came in plain JSON."""
+        ...
+
+    def flush(self) -> None:
+        """All of a batch are given: send those that still wait."""
         ...
 
     def swapped(self, manifest: Manifest) -> None:
@@ -65,6 +72,28 @@ class Upstream(Protocol):
 
     def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview, key: SampleKey | None) -> None:
         """Send on a device's sample as it came. received_ns: when it came. key: None of one in plain JSON."""
+        ...
+
+
+class HeadOutput(NamedTuple):
+    """What the first stage of a chain gives: output float32 [value]. received_ns: when it took the sample in. seq: None
+    of one in plain JSON, which has an `id` then, perhaps. key: as in `Upstream`."""
+
+    device: str
+    received_ns: int
+    seq: int | None
+    incarnation: int
+    id: str | int | None
+    key: SampleKey | None
+    stamps: HeadStamps
+    output: NDArray[np.float32]
+
+
+class NextStage(Protocol):
+    """Who has the second stage of a chain."""
+
+    def hand_on(self, output: HeadOutput) -> None:
+        """Send on what the first stage gives for a sample."""
         ...
 
 
@@ -82,7 +111,18 @@ class QueuedSample(NamedTuple):
 class Decider:
     """One workload at the node that decides it; the owner of its server, which may call it from a thread of its own."""
 
-    __slots__ = ("_answers", "_memory", "_node", "_now_ns", "_server", "_tally", "_thresholds", "_upstream", "intake")
+    __slots__ = (
+        "_answers",
+        "_memory",
+        "_next_stage",
+        "_node",
+        "_now_ns",
+        "_server",
+        "_tally",
+        "_thresholds",
+        "_upstream",
+        "intake",
+    )
 
     def __init__(
         self,
@@ -92,16 +132,19 @@ class Decider:
         clock: Clock,
         *,
         upstream: Upstream | None = None,
+        next_stage: NextStage | None = None,
         sparse: bool = False,
         memory: Memory | None = None,
     ) -> None:
-        """upstream: decides what the model is unsure of, where that is asked for. sparse, memory: as in `Intake`."""
+        """upstream: decides what the model is unsure of, where that is asked for. next_stage: decides what the model
+        gives, where this is the first stage of a chain. sparse, memory: as in `Intake`."""
         self.intake = Intake(tally, sparse=sparse, memory=memory)
         self._memory = memory
         self._node = node
         self._tally = tally
         self._answers = answers
         self._upstream = upstream
+        self._next_stage = next_stage
         self._now_ns = clock.now_ns
         self._thresholds: dict[str, float] = {}
         self._server: BatchServer[QueuedSample] | None = None
@@ -128,7 +171,10 @@ class Decider:
         self._server.submit(InferenceRequest(accepted.x, received_ns, queued))
 
     def served(self, served: Served[QueuedSample]) -> None:
-        """Answer a batch, except what the model is unsure of where that goes on."""
+        """Answer a batch, except what the model is unsure of where that goes on; hand it on in a chain."""
+        if self._next_stage is not None:
+            self._hand_on(served, self._next_stage)
+            return
         threshold = self._thresholds.get(served.digest)
         upstream = self._upstream
         stands = None if threshold is None or upstream is None else confidence(served.outputs) >= threshold
@@ -150,6 +196,7 @@ class Decider:
                 self._now_ns(),
                 queued.origin.forward_in_ns,
                 queued.origin.forward_out_ns,
+                head=queued.origin.head,
             )
             decision = Decision(
                 VERSION,
@@ -162,6 +209,17 @@ class Decider:
                 stamps,
             )
             self._answers.answer(queued.origin, decision)
+        self._answers.flush()
+
+    @staticmethod
+    def _hand_on(served: Served[QueuedSample], to: NextStage) -> None:
+        batch = len(served.requests)
+        for request, output in zip(served.requests, served.outputs, strict=True):
+            queued = request.about
+            stamps = HeadStamps(queued.ready_ns, served.started_ns, served.finished_ns, batch)
+            key = None if queued.seq is None else queued.origin.key(queued.incarnation, queued.seq)
+            of = (queued.origin.device, request.received_ns, queued.seq, queued.incarnation, queued.id, key)
+            to.hand_on(HeadOutput(*of, stamps, output))
 
     def dropped(self, request: InferenceRequest[QueuedSample], reason: str) -> None:
         """Count a sample that will not be decided."""

@@ -9,72 +9,32 @@ machine's profile (see `service_times`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar, cast
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.clock import NS_PER_MS, Time
+from edgebench.clock import Time
 from edgebench.core.batching import Batcher, InferenceRequest, Served, ServerOwner
-from edgebench.core.deciding import Answers, Decider, Forwarder, Origin, QueuedSample, Upstream
+from edgebench.core.deciding import Answers, Decider, Forwarder, NextStage, Origin, QueuedSample, Upstream
 from edgebench.core.intake import Accepted, Memory
+from edgebench.core.releases import Releases
 from edgebench.core.samples import SampleKey
-from edgebench.core.service_times import BatchTimes, MessageTimes, batch_times, quantile_ns, quantiles
-from edgebench.core.station import Cores, Thread, Work
+from edgebench.core.service_times import BatchTimes, MessageTimes, batch_times, quantile_ns, quantiles, sum_ns
+from edgebench.core.station import Cores, Job, Leaving, LongWork, SlicedThread, Thread, Work
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
+from edgebench.seeds import rng_for
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch, Queue
-from edgebench.topology.profiles import ModelKey, Profile, Times
+from edgebench.topology.profiles import ModelKey, Profile, Times, TrainingCost
 
+_BEHIND = 64
+"""Jobs."""
 T = TypeVar("T")
 Outputs = NDArray[np.float32]
-
-LATE_NS = NS_PER_MS
-LATE_SHARE = 0.05
-"""A release is late beyond the larger of `LATE_NS` and this share of what the emulated machine took for it."""
-
-
-class Releases(msgspec.Struct):
-    """What was released at a node, and how far from its time; cumulative.
-
-    slip_ns: how much later than the emulated machine would have had it, the sum; took_ns: what that took, the sum;
-    most_slip_ns: the worst; late: how many, see `LATE_NS`. unready: of these, how many because the real work was not
-    done by then. beyond: messages that were larger than any that the profile knows, and were taken for the largest.
-    """
-
-    n: int = 0
-    slip_ns: int = 0
-    took_ns: int = 0
-    most_slip_ns: int = 0
-    late: int = 0
-    unready: int = 0
-    beyond: int = 0
-
-    def __add__(self, other: Releases) -> Releases:
-        """Of two lives of a node."""
-        return Releases(
-            self.n + other.n,
-            self.slip_ns + other.slip_ns,
-            self.took_ns + other.took_ns,
-            max(self.most_slip_ns, other.most_slip_ns),
-            self.late + other.late,
-            self.unready + other.unready,
-            self.beyond + other.beyond,
-        )
-
-    def note(self, since_ns: int, due_ns: int, now_ns: int) -> None:
-        """Something that the emulated machine had from `since_ns` on was due, and is released now."""
-        slip_ns, took_ns = max(0, now_ns - due_ns), due_ns - since_ns
-        self.n += 1
-        self.slip_ns += slip_ns
-        self.took_ns += took_ns
-        if slip_ns > self.most_slip_ns:
-            self.most_slip_ns = slip_ns
-        if slip_ns > max(LATE_NS, LATE_SHARE * took_ns):
-            self.late += 1
 
 
 class Inferring(Protocol):
@@ -129,19 +89,21 @@ class EmulatedServer(Generic[T]):
         owner: ServerOwner[T],
         releases: Releases,
         times_of: Callable[[Manifest], ServiceTimes],
+        wake_ns: Callable[[], int],
     ) -> None:
-        """times_of: what a model takes for batches there."""
+        """times_of: what a model takes for batches there. wake_ns: its thread, to begin when it had nothing to do."""
         self.thread = thread
         self._time = time
         self._batcher: Batcher[T] = Batcher(batch, bound)
-        self._one_by_one = batch.max_batch == 1
         self._owner = owner
         self._releases = releases
         self._times_of = times_of
+        self._wake_ns = wake_ns
         self._next: tuple[WarmModel[T], Manifest] | None = None
         self._current: tuple[WarmModel[T], Manifest, ServiceTimes] | None = None
         self._asked = False
         self._looks_at_ns: int | None = None
+        self._wakes = False
         self._begun: _Begun[T] | None = None
 
     def swap(self, model: WarmModel[T], manifest: Manifest) -> None:
@@ -162,11 +124,10 @@ class EmulatedServer(Generic[T]):
         dropped = self._batcher.offer(request)
         if dropped is not None:
             self._owner.dropped(dropped, "queue-full")
-        if self._one_by_one:
-            self._look(at_ns)
-        else:
-            # After all that comes at this very time, as a thread would wake up.
-            self._look_at(at_ns)
+        # A thread that is at work looks for more by itself.
+        if not self._asked and not self._wakes:
+            self._wakes = True
+            self._look_at(at_ns + self._wake_ns())
 
     def begin(self, start_ns: int) -> int | None:
         """See `station.Job`: a batch, if one is due."""
@@ -202,7 +163,7 @@ class EmulatedServer(Generic[T]):
 
     def _look_if(self, at_ns: int) -> None:
         if self._looks_at_ns == at_ns:
-            self._looks_at_ns = None
+            self._looks_at_ns, self._wakes = None, False
             self._look(at_ns)
 
     def _look(self, at_ns: int) -> None:
@@ -236,11 +197,21 @@ class EmulatedDecider(Decider):
         *,
         decompress: Times | None = None,
         upstream: Upstream | None = None,
+        next_stage: NextStage | None = None,
         sparse: bool = False,
         memory: Memory | None = None,
     ) -> None:
         """decompress: what samples take that come as pictures."""
-        super().__init__(machine.node, tally, answers, machine.time, upstream=upstream, sparse=sparse, memory=memory)
+        super().__init__(
+            machine.node,
+            tally,
+            answers,
+            machine.time,
+            upstream=upstream,
+            next_stage=next_stage,
+            sparse=sparse,
+            memory=memory,
+        )
         self._machine = machine
         self._qos = qos
         self._decompress = decompress
@@ -318,15 +289,28 @@ class Machine:
             if (costs := profile.message_costs(qos))
         }
         self._others = quantiles(seed, "others", node)
+        self._steps = rng_for(seed, "service", "steps", node)
+        self._learner: SlicedThread | None = None
+        self._third_ns = 0
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has so much to send that more need not come yet."""
+        return self._thread.jobs > _BEHIND
 
     def server(self, batch: Batch, bound: Queue, owner: ServerOwner[T]) -> EmulatedServer[T]:
         """A server of a model, on a thread of its own."""
         thread = Thread(self._cores)
-        return EmulatedServer(thread, self.time, batch, bound, owner, self.releases, self.times_of)
+        return EmulatedServer(thread, self.time, batch, bound, owner, self.releases, self.times_of, self._wake_ns)
 
     def times_of(self, manifest: Manifest) -> BatchTimes:
         """What a model takes here."""
-        return batch_times(self.profile, key_of(manifest), manifest.batches, self._seed, self.node)
+        share = 1.0 if manifest.part is None else manifest.part.share
+        return batch_times(self.profile, key_of(manifest), manifest.batches, self._seed, self.node, share)
+
+    def _wake_ns(self) -> int:
+        assert self.profile.wake is not None
+        return self.draws_ns(self.profile.wake)
 
     def decompresses(self, plan: WorkloadPlan) -> Times | None:
         """What a workload's samples take to be made tensors again, where they come compressed."""
@@ -336,17 +320,26 @@ class Machine:
         assert cost is not None
         return cost.decompress
 
+    def passes_really(self, round_trip_ns: int) -> None:
+        """A message from the node to its own broker and back takes so long on the machine that it really runs on.
+
+        That is a third each for publishing, for the broker and for taking in. What of it has passed when a message is
+        seen, or will pass after it is given away, counts as a part of what the emulated machine takes.
+        """
+        self._third_ns = round_trip_ns // 3
+
     def takes_in(self, size_bytes: int, qos: int, then: Callable[[int], None]) -> None:
         """A message has come to the node's own broker: `then(end_ns)` when the node has taken it in."""
         times = self._messages[qos]
         receive = Work(times.receive_ns(size_bytes), then)
         assert self._broker is not None
         relay = Work(times.relay_ns(size_bytes), lambda end_ns: self._thread.do(end_ns, receive))
-        self._broker.do(self.time.now_ns(), relay)
+        self._broker.do(self.time.now_ns() - 2 * self._third_ns, relay)
 
     def hears(self, size_bytes: int, qos: int, then: Callable[[int], None]) -> None:
         """A message has come from a broker elsewhere: `then(end_ns)` when the node has taken it in."""
-        self._thread.do(self.time.now_ns(), Work(self._messages[qos].receive_ns(size_bytes), then))
+        at_ns = self.time.now_ns() - self._third_ns
+        self._thread.do(at_ns, Work(self._messages[qos].receive_ns(size_bytes), then))
 
     def works(self, at_ns: int, times: Times, then: Callable[[int], None]) -> None:
         """The thread that takes messages in has something else to do with one."""
@@ -355,6 +348,16 @@ class Machine:
     def draws_ns(self, times: Times) -> int:
         """A draw of what is neither a message nor inference."""
         return round(quantile_ns(times, next(self._others)))
+
+    def learns(
+        self, cost: TrainingCost, steps: int, wanted: Callable[[], bool], then: Callable[[int, int], None]
+    ) -> None:
+        """A request to learn is here: `then(start_ns, end_ns)` when the node has taken so many steps, once it has done
+        what was asked before. It goes no further than it is `wanted`."""
+        if self._learner is None:
+            self._learner = SlicedThread(self._cores)
+        service_ns = self.draws_ns(cost.rest) + round(sum_ns(cost.step, steps, self._steps))
+        self._learner.do(LongWork(service_ns, wanted, then))
 
     def sends(
         self,
@@ -367,18 +370,20 @@ class Machine:
         to_own_broker: bool = False,
         after_ns: int = 0,
     ) -> None:
-        """The node sends a message: `then(end_ns)` when it leaves the machine.
+        """The node sends a message: `then(due_ns)` when it has to be given away so as to leave the machine in time.
 
-        thread: that sends it; None: the one that takes messages in. after_ns: what it does for so long before.
+        thread: of a model, which sends it; None: the one that takes messages in. after_ns: it does something else for
+        so long before.
         """
         times = self._messages[qos]
-        send_ns = after_ns + times.send_ns(size_bytes)
+        send_ns = after_ns + (times.send_ns(size_bytes) if thread is None else times.answer_ns(size_bytes))
+        send: Job
         if to_own_broker:
             assert self._broker is not None
-            broker, relay = self._broker, Work(times.relay_ns(size_bytes), then)
+            broker, relay = self._broker, Leaving(self.time, times.relay_ns(size_bytes), 2 * self._third_ns, then)
             send = Work(send_ns, lambda end_ns: broker.do(end_ns, relay))
         else:
-            send = Work(send_ns, then)
+            send = Leaving(self.time, send_ns, self._third_ns, then)
         (thread or self._thread).do(at_ns, send)
 
     def released(self, since_ns: int, due_ns: int) -> None:
@@ -386,9 +391,13 @@ class Machine:
         self.releases.note(since_ns, due_ns, self.time.now_ns())
 
     def noted(self) -> Releases:
-        """What was released so far."""
+        """What was released so far, to be written down."""
         self.releases.beyond = sum(each.beyond for each in self._messages.values())
-        return self.releases
+        self.releases.busy_ns = self._cores.busy_ns
+        # Noted in another thread than released, a worst slip of this very moment is lost; of the sums nothing is.
+        noted = copy(self.releases)
+        self.releases.most_slip_ns = 0
+        return noted
 
 
 def key_of(manifest: Manifest) -> ModelKey:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
@@ -15,36 +16,73 @@ import numpy as np
 
 from edgebench.clock import VirtualClock
 from edgebench.core.batching import InferenceRequest, ServerOwner
-from edgebench.core.emulation import EmulatedServer, Outputs, Releases
+from edgebench.core.emulation import EmulatedServer, Outputs
 from edgebench.core.links import Lane
+from edgebench.core.releases import Releases
 from edgebench.core.station import Cores, Thread
 from edgebench.inference.runtime import Runtime
 from edgebench.topology.model import Batch, Queue
 
 T = TypeVar("T")
 
+Rank = tuple[float, ...]
+FIRST: Rank = ()
+LAST: Rank = (math.inf,)
+"""Before, and after, all else at a time."""
 
-class VirtualTime:
-    """A clock that calls back: it jumps from one call to the next. Calls of one time come in the order of asking."""
+
+_SLOT_BITS = 20
+"""Of ns: a millisecond."""
+
+_Call = tuple[int, Rank, int, Callable[[], None]]
+
+
+class VirtualTime(VirtualClock):
+    """A clock that calls back: it jumps from one call to the next.
+
+    Calls of one time come in the order of their ranks, and those of one rank in the order of asking. They are kept by
+    the slot of time that they are due in, and put in order when it begins. Source: Brown 1988, calendar queues.
+    """
 
     def __init__(self, start_ns: int = 0) -> None:
-        self._clock = VirtualClock(start_ns)
-        self._calls: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self.now_ns = self._clock.now_ns
+        super().__init__(start_ns)
+        self._slot = start_ns >> _SLOT_BITS
+        self._calls: list[_Call] = []
+        self._later: dict[int, list[_Call]] = {}
+        self._slots: list[int] = []
+        """Of `_calls` and `_slots` the least comes first: they are heaps. In the former is what is due in this slot or
+        before its end, in `_later` what is due in others, by slot."""
+        self._next_number = itertools.count().__next__
 
-    def call_at(self, due_ns: int, call: Callable[[], None]) -> None:
+    def call_at(self, due_ns: int, call: Callable[[], None], rank: Rank = FIRST) -> None:
         """Call at a time, or next where it has passed."""
-        heapq.heappush(self._calls, (max(due_ns, self.now_ns()), next(self._order), call))
+        if due_ns < self._now_ns:
+            due_ns = self._now_ns
+        asked = (due_ns, rank, self._next_number(), call)
+        slot = due_ns >> _SLOT_BITS
+        if slot <= self._slot:
+            heapq.heappush(self._calls, asked)
+        elif slot in self._later:
+            self._later[slot].append(asked)
+        else:
+            self._later[slot] = [asked]
+            heapq.heappush(self._slots, slot)
 
     def run(self, until_ns: int | None = None) -> None:
         """Make all calls that are due up to a time, or all that there are, and those that they ask for."""
-        while self._calls and (until_ns is None or self._calls[0][0] <= until_ns):
-            due_ns, _, call = heapq.heappop(self._calls)
-            self._clock.move_to(due_ns)
-            call()
+        calls, slots, pop = self._calls, self._slots, heapq.heappop
+        last_ns = math.inf if until_ns is None else until_ns
+        while True:
+            while calls and calls[0][0] <= last_ns:
+                self._now_ns, _, _, call = pop(calls)  # which has not passed: no call is asked for in the past
+                call()
+            if calls or not slots or slots[0] << _SLOT_BITS > last_ns:
+                break
+            self._slot = pop(slots)
+            calls += self._later.pop(self._slot)
+            heapq.heapify(calls)
         if until_ns is not None:
-            self._clock.move_to(until_ns)
+            self.move_to(until_ns)
 
 
 class FakeLink:
@@ -116,4 +154,6 @@ def fake_server(
 ) -> EmulatedServer[T]:
     """One model and its queue on a machine of its own with one core; a batch takes what `service_ns` says of it."""
     thread = Thread(Cores(time, 1))
-    return EmulatedServer(thread, time, batch, bound, owner, Releases(), lambda _manifest: Exactly(service_ns))
+    return EmulatedServer(
+        thread, time, batch, bound, owner, Releases(), lambda _manifest: Exactly(service_ns), lambda: 0
+    )

@@ -11,18 +11,17 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from statistics import NormalDist
+from functools import lru_cache
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.seeds import rng_for
-from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import Jitter, Outage
 from edgebench.topology.link_traces import OPPORTUNITY_BYTES, RateTrace
 
 _NS_PER_BYTE_AT_1_MBIT_S = 8000.0
 _DRAWS = 1024
-_PARETO_SHAPE = 3.0
-_PARETO_MEAN, _PARETO_DEVIATION = 0.5, 0.75**0.5
+PARETO_SHAPE = 3.0
+PARETO_MEAN, PARETO_DEVIATION = 0.5, 0.75**0.5
 """Of NumPy's, which begins at 0."""
 _MIN_PIECE_BYTES = 512
 _MAX_PIECE_BYTES = 64 * 1024
@@ -37,11 +36,13 @@ WINDOW_NS = 100 * NS_PER_MS
 class Pipe:
     """One direction's departure clock. `rate_mbit_s` None is unlimited."""
 
-    __slots__ = ("free_ns", "ns_per_byte", "rate_mbit_s")
+    __slots__ = ("burst_ns_per_byte", "free_ns", "ns_per_byte", "rate_mbit_s")
 
     def __init__(self, rate_mbit_s: float | None) -> None:
         self.rate_mbit_s = rate_mbit_s
         self.ns_per_byte = 0.0 if rate_mbit_s is None else _NS_PER_BYTE_AT_1_MBIT_S / rate_mbit_s
+        self.burst_ns_per_byte = self.ns_per_byte
+        """While it is at its fastest."""
         self.free_ns = 0
 
     def departure_ns(self, arrival_ns: int, size_bytes: int) -> int:
@@ -67,6 +68,7 @@ class TracePipe(Pipe):
         self._begin_ns = begin_ns
         self._taken = 0
         self._left = 0
+        self.burst_ns_per_byte = min(self.ns_per_byte, WINDOW_NS / (_most_in_window(trace) * OPPORTUNITY_BYTES))
 
     def begin(self, at_ns: int) -> None:
         """Its time is 0 then."""
@@ -99,6 +101,22 @@ class TracePipe(Pipe):
         """When the last of so many may leave."""
         rounds, rest = divmod(packets - 1, self._upto[-1])
         return (rounds * self._period_ms + self._times_ms[bisect_right(self._upto, rest)]) * NS_PER_MS
+
+
+@lru_cache(maxsize=64)
+def _most_in_window(trace: RateTrace) -> int:
+    """How many packets may leave in its best `WINDOW_NS`, at the most; it goes on from its end at its beginning."""
+    window_ms = WINDOW_NS // NS_PER_MS
+    times_ms = list(itertools.accumulate(trace.gaps_ms * 2))
+    packets = trace.packets * 2
+    most = within = first = 0
+    for at_ms, more in zip(times_ms, packets, strict=True):
+        within += more
+        while times_ms[first] <= at_ms - window_ms:
+            within -= packets[first]
+            first += 1
+        most = max(most, within)
+    return most
 
 
 class Outages:
@@ -202,6 +220,11 @@ class Lane:
         self._offset_ns = 0
         self._last_ns = 0
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether what it carries is any later for it."""
+        return bool(self.latency_ns or self._jitter_ns or self.pipe.ns_per_byte)
+
     def reshape(self, latency_ns: int, jitter_ns: int, draws: Iterator[float]) -> None:
         """Carry in another way from now on; what is under way arrives as it was to, and nothing before it."""
         self.latency_ns = latency_ns
@@ -216,7 +239,8 @@ class Lane:
 
     def carry(self, arrival_ns: int, size_bytes: int) -> tuple[int, int]:
         """The times at which these bytes have left and at which they arrive at the other end; never before the last."""
-        if self._jitter_ns and arrival_ns >= self.pipe.free_ns:
+        # Nothing waits in a pipe without a rate; one that comes a little late to be offered came before the last one.
+        if self._jitter_ns and (arrival_ns >= self.pipe.free_ns or not self.pipe.ns_per_byte):
             self._offset_ns = round(self._jitter_ns * next(self._draws))
         departure_ns = self.pipe.departure_ns(arrival_ns, size_bytes)
         self._last_ns = max(self._last_ns, departure_ns + max(0, self.latency_ns + self._offset_ns))
@@ -246,7 +270,7 @@ def jitter_draws(jitter: Jitter, seed: int, *purpose: str) -> Iterator[float]:
             case "normal":
                 drawn = rng.standard_normal(_DRAWS)
             case "pareto":
-                drawn = (rng.pareto(_PARETO_SHAPE, _DRAWS) - _PARETO_MEAN) / _PARETO_DEVIATION
+                drawn = (rng.pareto(PARETO_SHAPE, _DRAWS) - PARETO_MEAN) / PARETO_DEVIATION
         yield from drawn.tolist()
 
 
@@ -256,15 +280,11 @@ def deviation_at(jitter: Jitter, share: float) -> float:
         case "uniform":
             return 2.0 * share - 1.0
         case "normal":
+            from statistics import NormalDist  # only here: half a megabyte, which a device has no need of
+
             return NormalDist().inv_cdf(share)
         case "pareto":
-            return ((1.0 - share) ** (-1.0 / _PARETO_SHAPE) - 1.0 - _PARETO_MEAN) / _PARETO_DEVIATION
-
-
-def delays_ms(plan: LinkPlan) -> tuple[float, ...]:
-    """The p50, p90 and p99 of a link's one-way delays, as it was asked for."""
-    deviations = (deviation_at(plan.jitter, share) for share in (0.5, 0.9, 0.99))
-    return plan.delays_ms or tuple(plan.latency_ms + plan.jitter_ms * deviation for deviation in deviations)
+            return ((1.0 - share) ** (-1.0 / PARETO_SHAPE) - 1.0 - PARETO_MEAN) / PARETO_DEVIATION
 
 
 def trace_draws(delays_ms: Sequence[float], middle_ms: float, seed: int, *purpose: str) -> Iterator[float]:
@@ -292,22 +312,24 @@ def _slowest_ns_per_byte(lanes: tuple[Lane, ...]) -> float:
     return max(lane.pipe.ns_per_byte for lane in lanes)
 
 
-def piece_bytes(lanes: tuple[Lane, ...]) -> int:
+def piece_bytes(lanes: tuple[Lane, ...], *, answered: bool = False) -> int:
     """How much moves as one: what the slowest lane carries in 0.5 ms, or in 10 ms where it is the only one.
 
     A message's last byte crosses one lane on time whatever the size of its pieces, and large ones cost less. At each
-    further lane a piece is stored and forwarded as a packet is, so there it has to be small.
+    further lane a piece is stored and forwarded as a packet is, so there it has to be small; as it has to be where each
+    is answered, and the answer lets another one go.
     """
     slowest = _slowest_ns_per_byte(lanes)
     if slowest == 0.0:
         return _MAX_PIECE_BYTES
-    piece_ns = _PIECE_NS if len(lanes) == 1 else _PIECE_AMONG_MANY_NS
+    piece_ns = _PIECE_NS if len(lanes) == 1 and not answered else _PIECE_AMONG_MANY_NS
     return min(max(int(piece_ns / slowest), _MIN_PIECE_BYTES), _MAX_PIECE_BYTES)
 
 
 def pending_bytes_bound(lanes: tuple[Lane, ...]) -> int:
-    """How much of one connection may be under way: twice what the slowest lane carries in latency and window."""
-    slowest = _slowest_ns_per_byte(lanes)
+    """How much of one connection may be under way: twice what the slowest lane, at its fastest, carries in latency and
+    window."""
+    slowest = max(lane.pipe.burst_ns_per_byte for lane in lanes)
     if slowest == 0.0:
         return _UNLIMITED_PENDING_BYTES
     time_ns = latency_ns(lanes) + WINDOW_NS

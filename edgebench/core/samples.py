@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-VERSION = 3
+VERSION = 4
 """Of every envelope; another one whenever the layout of any changes."""
 
 _LARGEST_SEQ = 1 << 40
@@ -61,12 +61,21 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     taken_ns: int | None = None
 
 
+class HeadStamps(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When the first stage of a chain was ready for a sample, began with it and was done; batch: samples at once."""
+
+    ready_ns: Stamp
+    started_ns: Stamp
+    finished_ns: Stamp
+    batch: Annotated[int, Meta(ge=1, le=65_536)]
+
+
 class Stamps(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When a sample, and its decision, passed where between the device's sending and its hearing of it.
 
     received, ready, started, finished, replied: at the deciding node; ready when it was checked and, where it came
     compressed, decompressed. forward, return: when the edge took in and sent on a sample, and its decision, that the
-    cloud decided; None where none did.
+    cloud decided; None where none did. head: of a chain, what its first stage did meanwhile.
     """
 
     received_ns: Stamp
@@ -78,6 +87,7 @@ class Stamps(msgspec.Struct, frozen=True, array_like=True, gc=False):
     forward_out_ns: Stamp | None = None
     return_in_ns: Stamp | None = None
     return_out_ns: Stamp | None = None
+    head: HeadStamps | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -133,8 +143,9 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.arrived_ns,
         )
         if found is None:
-            return (*sensed, *_UNDECIDED, self.taken_ns, self.incarnation)
+            return (*sensed, *_UNDECIDED, self.taken_ns, self.incarnation, *_NO_HEAD)
         by = found.stamps
+        head = by.head
         return (
             *sensed,
             by.forward_in_ns,
@@ -153,15 +164,20 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
             found.batch,
             self.taken_ns,
             self.incarnation,
+            *(_NO_HEAD if head is None else (head.ready_ns, head.started_ns, head.finished_ns, head.batch)),
         )
 
 
+OF_HEAD = ("head_ready_ns", "head_started_ns", "head_finished_ns", "head_batch")
+"""Of a chain's first stage; runs of versions without chains have no such columns."""
 COLUMNS = (
     *("node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label", "arrived_ns"),
     *("forward_in_ns", "forward_out_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "replied_ns"),
     *("return_in_ns", "return_out_ns", "reply_bytes", "decider", "digest", "output", "batch", "taken_ns"),
     "incarnation",
+    *OF_HEAD,
 )
 """The columns of `records.parquet`, a row a sample."""
 
 _UNDECIDED = (None,) * 14
+_NO_HEAD = (None,) * len(OF_HEAD)

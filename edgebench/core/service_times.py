@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from edgebench.clock import NS_PER_US
 from edgebench.inference.runtime import cheapest_split, useful_sizes
 from edgebench.seeds import rng_for
@@ -18,6 +20,8 @@ from edgebench.topology.profiles import MessageCost, ModelKey, Profile, Times
 SPLITTING = ("litert", "keras")
 """Runtimes that decide a batch in several, of the sizes that a model's file has. Others take any number at once."""
 _DRAWS = 256
+_FASTEST_OF_TEN = 1 / 11
+"""The quantile at which the least of ten draws lies on average."""
 
 
 def quantiles(seed: int, *purpose: str) -> Iterator[float]:
@@ -30,6 +34,12 @@ def quantiles(seed: int, *purpose: str) -> Iterator[float]:
 def quantile_ns(times: Times, quantile: float) -> float:
     """The time at a quantile, in [0, 1)."""
     return times.us[int(quantile * len(times.us))] * NS_PER_US
+
+
+def sum_ns(times: Times, n: int, rng: np.random.Generator) -> float:
+    """The sum of n draws."""
+    us = np.array(times.us)
+    return float(us[(rng.random(n) * len(us)).astype(np.intp)].sum()) * NS_PER_US
 
 
 class SizedTimes:
@@ -66,11 +76,11 @@ class SizedTimes:
 class BatchTimes:
     """What a model takes for a batch.
 
-    A runtime that splits batches takes the sum of a draw for each part, of the split that takes the least time by the
-    means that were measured: as it does itself (`edgebench.inference.batched`).
+    A runtime that splits batches takes the sum of a draw for each part, of the split that takes the least time when
+    nothing hinders it: as it chooses itself, by the fastest of ten calls (`edgebench.inference.batched`).
     """
 
-    __slots__ = ("_costs_s", "_quantiles", "_sized", "_sizes", "_splits", "_times")
+    __slots__ = ("_costs_ns", "_quantiles", "_sized", "_sizes", "_splits", "_times")
 
     def __init__(self, times: Mapping[int, Times], sizes: Sequence[int] | None, quantiles: Iterator[float]) -> None:
         """sizes: of the model's file, ascending; None where the runtime takes any number at once."""
@@ -78,7 +88,7 @@ class BatchTimes:
         self._sizes = sizes
         self._quantiles = quantiles
         self._sized = SizedTimes(times)
-        self._costs_s = {size: each.mean_us / 1e6 for size, each in times.items()}
+        self._costs_ns = {size: quantile_ns(each, _FASTEST_OF_TEN) for size, each in times.items()}
         self._splits: dict[int, tuple[int, ...]] = {}
 
     def service_ns(self, n: int) -> int:
@@ -97,7 +107,7 @@ class BatchTimes:
         split = self._splits.get(n)
         if split is None:
             useful = useful_sizes(n, sizes)
-            split = self._splits[n] = cheapest_split(n, {size: self._costs_s[size] for size in useful})
+            split = self._splits[n] = cheapest_split(n, {size: self._costs_ns[size] for size in useful})
         return split
 
 
@@ -121,12 +131,13 @@ def splits_by(runtime: str, sizes: Sequence[int]) -> Sequence[int] | None:
 class MessageTimes:
     """What messages of one quality of service take, at one node."""
 
-    __slots__ = ("_quantiles", "_receive", "_relay", "_send")
+    __slots__ = ("_answer", "_quantiles", "_receive", "_relay", "_send")
 
     def __init__(self, costs: Sequence[MessageCost], quantiles: Iterator[float]) -> None:
         self._relay = SizedTimes({each.size_bytes: each.relay for each in costs})
         self._receive = SizedTimes({each.size_bytes: each.receive for each in costs})
         self._send = SizedTimes({each.size_bytes: each.send for each in costs})
+        self._answer = SizedTimes({each.size_bytes: each.answer for each in costs})
         self._quantiles = quantiles
 
     def relay_ns(self, size_bytes: int) -> int:
@@ -138,16 +149,25 @@ class MessageTimes:
         return self._receive.ns(size_bytes, next(self._quantiles))
 
     def send_ns(self, size_bytes: int) -> int:
-        """Of the node, from what is to be sent to its broker's having it."""
+        """Of the node, until its broker has what it sends as soon as it has taken something in."""
         return self._send.ns(size_bytes, next(self._quantiles))
+
+    def answer_ns(self, size_bytes: int) -> int:
+        """Of the node, until its broker has what the thread of a model sends."""
+        return self._answer.ns(size_bytes, next(self._quantiles))
 
     @property
     def beyond(self) -> int:
         """How many were larger than any that was measured."""
-        return max(self._relay.beyond, self._receive.beyond, self._send.beyond)
+        return max(each.beyond for each in (self._relay, self._receive, self._send, self._answer))
 
 
-def batch_times(profile: Profile, model: ModelKey, sizes: Sequence[int], seed: int, node: str) -> BatchTimes:
-    """Of a model's file that has these batch sizes, at a node."""
-    drawn = quantiles(seed, "infer", node, *model)
-    return BatchTimes(profile.model_times(model), splits_by(model.runtime, sizes), drawn)
+def batch_times(
+    profile: Profile, model: ModelKey, sizes: Sequence[int], seed: int, node: str, share: float = 1.0
+) -> BatchTimes:
+    """Of a model's file that has these batch sizes, at a node. share: of a part of a model, what it takes of the times
+    of the whole."""
+    times = profile.model_times(model)
+    if share != 1.0:
+        times = {size: each.scaled(share) for size, each in times.items()}
+    return BatchTimes(times, splits_by(model.runtime, sizes), quantiles(seed, "infer", node, *model))

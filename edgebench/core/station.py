@@ -11,9 +11,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from edgebench.clock import Time
+from edgebench.clock import NS_PER_MS, Time
+
+_SLICE_NS = 4 * NS_PER_MS
+"""A kernel lets a thread that wakes up in within a few ms."""
 
 
 class Job(Protocol):
@@ -31,10 +34,12 @@ class Job(Protocol):
 class Cores:
     """The cores of one machine."""
 
-    __slots__ = ("_free", "_waiting", "time")
+    __slots__ = ("_free", "_waiting", "busy_ns", "time")
 
     def __init__(self, time: Time, number: int) -> None:
         self.time = time
+        self.busy_ns = 0
+        """Of all together, what has begun included to its end."""
         self._free = [0] * number
         """Since when each core that is free is so; a heap."""
         self._waiting: deque[Thread] = deque()
@@ -64,6 +69,11 @@ class Thread:
         self._time = cores.time
         self._jobs: deque[tuple[int, Job]] = deque()
 
+    @property
+    def jobs(self) -> int:
+        """How many are not done."""
+        return len(self._jobs)
+
     def do(self, at_ns: int, job: Job) -> None:
         """Do a job, once those before it are done; it is there from `at_ns` on, which may have passed a little."""
         self._jobs.append((at_ns, job))
@@ -78,6 +88,7 @@ class Thread:
         if service_ns is None:
             self._over(start_ns)
         else:
+            self._cores.busy_ns += service_ns
             end_ns = start_ns + service_ns
             self._time.call_at(end_ns, partial(self._end, job, end_ns))
 
@@ -110,3 +121,71 @@ class Work:
     def end(self, end_ns: int) -> None:
         """See `Job`."""
         self._then(end_ns)
+
+
+class Leaving:
+    """A job whose outcome has to set out `early_ns` before it is done, since its way from here takes that long."""
+
+    __slots__ = ("_early_ns", "_service_ns", "_then", "_time")
+
+    def __init__(self, time: Time, service_ns: int, early_ns: int, then: Callable[[int], None]) -> None:
+        """then(due_ns): called when it has to set out, at the earliest when the job begins."""
+        self._time = time
+        self._service_ns = service_ns
+        self._early_ns = min(early_ns, service_ns)
+        self._then = then
+
+    def begin(self, start_ns: int) -> int:
+        """See `Job`."""
+        due_ns = start_ns + self._service_ns - self._early_ns
+        self._time.call_at(due_ns, partial(self._then, due_ns))
+        return self._service_ns
+
+    def end(self, _end_ns: int) -> None:
+        """See `Job`."""
+
+
+class LongWork(NamedTuple):
+    """What would keep others from a core for long. wanted: asked before each slice; then(start_ns, end_ns): it is done,
+    to its end."""
+
+    service_ns: int
+    wanted: Callable[[], bool]
+    then: Callable[[int, int], None]
+
+
+class SlicedThread:
+    """A thread that does one long work after another, in slices between which others get its core: it is the least
+    urgent of what the machine does."""
+
+    def __init__(self, cores: Cores) -> None:
+        self._thread = Thread(cores)
+        self._time = cores.time
+        self._works: deque[LongWork] = deque()
+
+    def do(self, work: LongWork) -> None:
+        """Do it, from now on, once those before it are done."""
+        self._works.append(work)
+        if len(self._works) == 1:
+            self._begin(self._time.now_ns())
+
+    def _begin(self, at_ns: int) -> None:
+        while self._works and not self._works[0].wanted():
+            self._works.popleft()
+        if self._works:
+            self._go_on(self._works[0].service_ns, None, at_ns)
+
+    def _go_on(self, left_ns: int, begun_ns: int | None, at_ns: int) -> None:
+        slice_ns = min(left_ns, _SLICE_NS)
+        self._thread.do(at_ns, Work(slice_ns, partial(self._over, left_ns, slice_ns, begun_ns)))
+
+    def _over(self, left_ns: int, slice_ns: int, begun_ns: int | None, end_ns: int) -> None:
+        work = self._works[0]
+        begun_ns = end_ns - slice_ns if begun_ns is None else begun_ns
+        if left_ns > slice_ns and work.wanted():
+            self._go_on(left_ns - slice_ns, begun_ns, end_ns)
+            return
+        self._works.popleft()
+        self._begin(end_ns)
+        if left_ns == slice_ns:
+            work.then(begun_ns, end_ns)

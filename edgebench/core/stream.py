@@ -14,17 +14,21 @@ from edgebench.core.pending import EarlierLives, Pending
 from edgebench.core.samples import VERSION, Decision, NothingSensedError, Reading, SampleRecord, Stamps
 from edgebench.core.schedules import open_loop, query_size, within
 from edgebench.core.tallies import Tally
-from edgebench.core.timeouts import LEAST_S, LONGEST_DRAIN_S, DecisionTimeout, Expected
+from edgebench.core.timeouts import LEAST_S, LONGEST_DRAIN_S, UNSEEN_S, DecisionTimeout, Expected
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import After, Offline
+from edgebench.topology.model import After, Fixed, Load, Offline, Poisson, Server
 
 _CLOSED_LOOP_LEAST_S = 10.0
 _AGAINST_OVERRUN = 64
 """Samples sent in one turn of the loop at most, so that decisions are read meanwhile."""
 _CUT_MARGIN_S = 1.0
 """A link is cut by another process, at its time or a little later."""
-_REMEMBERED = 1024
-"""Decisions of a stream of which is known how they were, should they come again."""
+_REMEMBERED, _MOST_REMEMBERED = 1024, 65_536
+"""Decisions of a stream of which is known how they were, should they come again: where its load has no rate, and where
+that is high."""
+_REMEMBERED_S, _REMEMBERED_BESIDE = 15.0, 16
+"""So long ago is enough, and some more for what chance brings together: a broker that was started again has forgotten
+10 s at most of what it had passed on. Where more than that waited for a decision, see `Stream._remember_more`."""
 _BACKED_UP_NS = NS_PER_MS
 """How soon an offline load looks again whether its way takes more."""
 
@@ -74,8 +78,10 @@ class Stream:
         "_end_ns",
         "_finished_ns",
         "_given_up",
+        "_goes_on_ns",
         "_highest_decided",
         "_hopeless",
+        "_kept",
         "_next_seq",
         "_now_ns",
         "_offsets",
@@ -109,9 +115,12 @@ class Stream:
         expected: Expected | None = None,
         incarnation: int = 0,
         earlier: EarlierLives = _NO_EARLIER_LIFE,
+        *,
+        kept: bool = False,
     ) -> None:
         """rows: where a row is added for each sample that is decided or given up. incarnation: of the device; one that
-        was started again goes on with what is due from then on, and with what is undecided of its earlier lives."""
+        was started again goes on with what is due from then on, and with what is undecided of its earlier lives. kept:
+        its samples survive whoever takes them, so that at the end it is waited for whoever is just started again."""
         self.device = device
         self.incarnation = incarnation
         self.plan = plan
@@ -134,6 +143,7 @@ class Stream:
         self._query_size = query_size(plan.load)
         self._all_at_once = isinstance(plan.load, Offline)
         self._start_ns = 0
+        self._goes_on_ns = 0
         self._end_ns = 0
         self._cut_s = None if expected is None else expected.cut_s.get(device)
         self._cut_ns: int | None = None
@@ -143,14 +153,15 @@ class Stream:
         self._given_up: dict[int, int] = {}
         self._hopeless: set[int] = set()
         self._present: Sequence[tuple[int, int]] = ()
-        self._finished_ns = array("q", bytes(8 * _REMEMBERED))
-        """When the decider was done with each of the last samples, by the number modulo `_REMEMBERED`."""
+        self._finished_ns = array("q", bytes(8 * _remembered(plan.load)))
+        """When the decider was done with each of the last samples, by their number modulo how many these are."""
         self._earlier = earlier.undecided
         self._earlier_finished_ns: dict[tuple[int, int], int] = {}
         self._sensed_before = earlier.sensed
         self._accounted_before = earlier.accounted
         self.tally.scheduled += earlier.uncounted
         self._asked_ns = 0
+        self._kept = kept
 
     def begin(
         self,
@@ -168,7 +179,7 @@ class Stream:
         self._end_ns = start_ns + int(duration_s * NS_PER_S)
         if self._cut_s is not None:
             self._cut_ns = start_ns + int((self._cut_s + _CUT_MARGIN_S) * NS_PER_S)
-        goes_on_ns = max(start_ns, self._now_ns()) if self.incarnation else start_ns
+        goes_on_ns = self._goes_on_ns = max(start_ns, self._now_ns()) if self.incarnation else start_ns
         if self._query_size is not None:
             self._time.call_at(goes_on_ns, partial(self._query, goes_on_ns))
             return
@@ -204,9 +215,9 @@ class Stream:
             if seq in self._given_up:
                 # Too late: it is written down as lost. The next one is waited for longer.
                 self._note_time(arrived_ns - self._given_up.pop(seq))
-                self._finished_ns[seq % _REMEMBERED] = finished_ns
+                self._finished_ns[seq % len(self._finished_ns)] = finished_ns
             elif 0 <= seq < self._next_seq:
-                self._came_again(is_the_same=self._finished_ns[seq % _REMEMBERED] == finished_ns)
+                self._came_again(is_the_same=self._finished_ns[seq % len(self._finished_ns)] == finished_ns)
             else:
                 self.tally.unexpected += 1
             return
@@ -215,7 +226,7 @@ class Stream:
             self.tally.reordered += 1
         else:
             self._highest_decided[decision.decider] = seq
-        self._finished_ns[seq % _REMEMBERED] = finished_ns
+        self._finished_ns[seq % len(self._finished_ns)] = finished_ns
         self.tally.decided += 1
         self.last_arrival_ns = arrived_ns
         if arrived_ns - pending.captured_ns > self.timeout.slowest_ns:
@@ -282,8 +293,9 @@ class Stream:
         """
         if self._all_hopeless and not self._earlier:
             return None
-        since_ns = max(last_sign_ns, self._end_ns, self._start_ns + self.timeout.back_ns)
-        until_ns = min(since_ns + self.timeout.quiet_ns, self._end_ns + round(LONGEST_DRAIN_S * NS_PER_S))
+        since_ns = max(last_sign_ns, self._end_ns, self._goes_on_ns, self._start_ns + self.timeout.back_ns)
+        quiet_ns = max(self.timeout.quiet_ns, round(UNSEEN_S * NS_PER_S) if self._kept else 0)
+        until_ns = min(since_ns + quiet_ns, self._end_ns + round(LONGEST_DRAIN_S * NS_PER_S))
         return until_ns if self._cut_ns is None else min(until_ns, self._cut_ns)
 
     def give_up(self) -> None:
@@ -400,6 +412,8 @@ class Stream:
         else:
             pending = self._way.send(self, seq, scheduled_ns, captured_ns, reading)
         self.pending[seq] = pending
+        if 2 * len(self.pending) > len(self._finished_ns):
+            self._remember_more()
         if pending.size_bytes > self.timeout.largest_bytes:
             self.timeout.largest_bytes = pending.size_bytes
         if not pending.refused:
@@ -407,6 +421,20 @@ class Stream:
         else:
             self.tally.drop(pending.refused)
             self._hopeless.add(seq)
+
+    def _remember_more(self) -> None:
+        """What waits for long is sent again, and may be answered again after all of it has been decided."""
+        known = self._finished_ns
+        self._finished_ns = array("q", bytes(2 * 8 * len(known)))
+        for seq in range(max(0, self._next_seq - len(known)), self._next_seq):
+            self._finished_ns[seq % len(self._finished_ns)] = known[seq % len(known)]
+
+
+def _remembered(load: Load) -> int:
+    """Of how many decisions is known how they were."""
+    if not isinstance(load, Fixed | Poisson | Server):
+        return _REMEMBERED
+    return min(_MOST_REMEMBERED, _REMEMBERED_BESIDE + int(load.rate_hz * _REMEMBERED_S))
 
 
 def decided_on_device(served: Served[tuple[Stream, int]], arrived_ns: int) -> None:

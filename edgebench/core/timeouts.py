@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from edgebench.clock import NS_PER_S
-from edgebench.core.links import delays_ms
+from edgebench.core.lanes import delays_ms
 from edgebench.topology.deployment import Deployment, LinkPlan, WorkloadPlan
 from edgebench.topology.fault_model import TAKES
 from edgebench.topology.link_model import LinkChange
@@ -28,10 +28,10 @@ class Expected(msgspec.Struct, frozen=True):
     """What the deployment says of the way to the decision and back, of the workload's device with the longest.
 
     fixed_s: latency and jitter of its links both ways, and how long a batch waits to be filled. s_per_byte: for each
-    byte of a sample, on links with a rate, behind a sample of every other device that shares it. at_least_s: how long
-    a decision is of use. back_s: from the start of the streams, when what a fault has taken away is there again, or a
-    link's own outage is over. cut_s: likewise, by device, when something that all its decisions pass is taken away for
-    good.
+    byte of a sample (in a chain, too: how large what goes on is is known only with the models), on links with a rate,
+    behind a sample of every other device that shares it. at_least_s: how long a decision is of use. back_s: from the
+    start of the streams, when what a fault has taken away is there again, or a link's own outage is over. cut_s:
+    likewise, by device, when something that all its decisions pass is taken away for good.
     """
 
     fixed_s: float = 0.0
@@ -90,7 +90,7 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
     fixed_s = [sum(max(map(_round_trip_s, worst(link))) for link in way) for way in ways.values()]
     s_per_byte = [sum(max(map(_s_per_byte, worst(link))) * sharing[link.pipe] for link in way) for way in ways.values()]
     return Expected(
-        fixed_s=plan.batch.max_wait_ms / 1e3 + max(fixed_s, default=0.0),
+        fixed_s=plan.batch.max_wait_ms / 1e3 * (2 if plan.is_chain else 1) + max(fixed_s, default=0.0),
         s_per_byte=max(s_per_byte, default=0.0),
         at_least_s=(plan.deadline_ms or 0.0) / 1e3,
         back_s=max(back_s, default=0.0),
@@ -126,7 +126,7 @@ def _links_of(device: str, plan: WorkloadPlan, deployment: Deployment) -> list[L
     node = deployment.nodes[device]
     if plan.deciders[device] == device:
         return []
-    to_cloud = plan.cascade is not None or plan.deciders[device] == deployment.cloud
+    to_cloud = plan.goes_on or plan.deciders[device] == deployment.cloud
     links = [deployment.links[f"{device} -> {edge}"] for edge in node.sites]
     if to_cloud:
         links += [deployment.links[f"{edge} -> {deployment.nodes[edge].parent}"] for edge in node.sites]

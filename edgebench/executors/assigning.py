@@ -9,6 +9,7 @@ import msgspec
 from edgebench.executors.open_files import largest_needs
 from edgebench.lab.messages import MachineInfo
 from edgebench.topology.deployment import HERE, Deployment, NodePlan, boards_at, on_machines
+from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import did_you_mean, listed
 
 Problem = tuple[str, str]
@@ -84,7 +85,14 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
             need = needs.get(name)
             if need is not None and 0 < machine.open_files < need.files:
                 yield path, need.problem(machine.open_files, f" on '{name}'")
+    steps = {fault.thing[1]: fault.entry for fault in deployment.faults if fault.kind == "clock"}
+    for name, entry in steps.items():
+        machine = machines.get(name)
+        if machine is not None and not machine.steps:
+            mend = "(start edgebench join there with EDGEBENCH_CLOCK=@FILE)"
+            yield f"$.{entry}.machine", f"the clock of '{name}' cannot be stepped {mend}"
     yield from shared_apart(deployment)
+    yield from untold_cuts(deployment)
     yield from _of_boards(deployment)
 
 
@@ -105,7 +113,7 @@ def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:
 def runtimes_for(deployment: Deployment, node: NodePlan) -> list[str]:
     """The runtimes of models that a node needs, to decide or to learn."""
     needed: list[str] = [
-        plan.model.runtime
+        (plan.head or plan.model).runtime
         for plan in deployment.workloads.values()
         if node.name in plan.deciders.values() and plan.model.runtime != "fake"
     ]
@@ -171,6 +179,16 @@ def shared_apart(deployment: Deployment) -> Iterator[Problem]:
         if len(machines) > 1:
             where = f"those of '{pipe}' end on {listed(list(machines))}"
             yield "$.links", f"links that share their rates have to end on one machine, and {where} (remove shared)"
+
+
+def untold_cuts(deployment: Deployment) -> Iterator[Problem]:
+    """Where a model is best cut in two goes by what its parts take, which another machine's profile alone tells."""
+    for plan in deployment.workloads.values():
+        edges = [deployment.nodes[name] for name in dict.fromkeys(plan.deciders.values())]
+        away = next((edge.machine for edge in edges if edge.machine != HERE and edge.profile == HOST), None)
+        if plan.split == "auto" and away is not None:
+            why = f"nothing tells what the parts of its model take on {away}"
+            yield f"$.workloads.{plan.name}.split", f"{why} (write the number of a place)"
 
 
 def _last_seen(machine: MachineInfo) -> str:

@@ -17,7 +17,7 @@ from edgebench.executors.fleet import Fleet, FleetOptions, Machines
 from edgebench.fabric.spool import Spool
 from edgebench.fabric.tls import write_private
 from edgebench.lab.addresses import Listen
-from edgebench.lab.messages import DEFAULT_PORT
+from edgebench.lab.messages import DEFAULT_PORT, MachineInfo
 from edgebench.lab.operator import LabClient
 from edgebench.lab.places import runs_folder
 from edgebench.lab.serving import ServedLab
@@ -26,6 +26,7 @@ from edgebench.topology.wording import listed
 
 _JOINED_WITHIN_S = 300.0
 """A cluster takes up to two minutes to bring a token to its pod. So long tokens are good, too."""
+_SEEN_WITHIN_S = 3.0
 _TOLD_EVERY_S = 30.0
 _ENDED_WITHIN_S = 30.0
 _LOOK_S = 0.1
@@ -34,9 +35,10 @@ _LOOK_S = 0.1
 class AwaitedFleet:
     """See `Fleet`."""
 
-    def __init__(self, tokens: Path) -> None:
-        """tokens: a folder, with one a container in it."""
+    def __init__(self, tokens: Path, *, joined_within_s: float = _JOINED_WITHIN_S) -> None:
+        """tokens: a folder, with one a container in it. joined_within_s: so long they are waited for."""
         self._tokens = tokens
+        self._joined_within_s = joined_within_s
         self._tell: Tell = lambda _: None
 
     def place(self, deployment: Deployment, file: str | Path) -> Deployment:
@@ -89,14 +91,21 @@ class AwaitedFleet:
 
     def _await(self, client: LabClient, names: set[str]) -> None:
         begun_s, told = now_s(), 0
-        while missing := sorted(names - {each.name for each in client.machines() if each.present}):
+        while missing := sorted(names - {each.name for each in client.machines() if _is_there(each)}):
             waited_s = now_s() - begun_s
-            if waited_s > _JOINED_WITHIN_S:
-                raise EdgebenchError(f"{listed(missing)}: not in the lab after {waited_s:.0f} s (see what they say)")
+            if waited_s > self._joined_within_s:
+                why = f"not in the lab after {self._joined_within_s:.0f} s (see what they say)"
+                raise EdgebenchError(f"{listed(missing)}: {why}")
             if waited_s >= told * _TOLD_EVERY_S:
                 told += 1
                 self._tell(f"waiting for {listed(missing)} to join")
             sleep_s(_LOOK_S)
+
+
+def _is_there(machine: MachineInfo) -> bool:
+    """And not only held to be: a pod that was started anew comes back as the same machine, and loses what it was told
+    before."""
+    return machine.present and machine.last_seen_s is not None and machine.last_seen_s < _SEEN_WITHIN_S
 
 
 def _until_ended(client: LabClient) -> None:

@@ -12,7 +12,7 @@ from edgebench.containers.images import PACKAGES, Image, image_for
 from edgebench.containers.plan import ContainerKind, containers_of, in_containers
 from edgebench.containers.running import Containers
 from edgebench.errors import TopologyError
-from edgebench.executors.assigning import runtimes_for, shared_apart
+from edgebench.executors.assigning import runtimes_for, shared_apart, untold_cuts
 from edgebench.executors.execution import RunInputs, Tell
 from edgebench.executors.fleet import Fleet, FleetOptions, Machines
 from edgebench.executors.lab_fleet import LabFleet
@@ -76,7 +76,8 @@ class ContainerFleet:
 def placed_in_containers(deployment: Deployment, file: str | Path) -> Deployment:
     """With each node's container. file: what messages call the topology. Raises TopologyError."""
     placed = in_containers(deployment)
-    found = [one_line(f"{file}: {path}: {problem}") for path, problem in shared_apart(placed)]
+    problems = (*shared_apart(placed), *untold_cuts(placed))
+    found = [one_line(f"{file}: {path}: {problem}") for path, problem in problems]
     if found:
         raise TopologyError(found)
     return placed

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from cloud.cloud_spec import CloudSpec
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
-from edgebench.executors.faults import (
-    CutLink,
-    Degrade,
-    Forsake,
-    Injection,
-    Kill,
-    MendLink,
-    Pause,
-    Restore,
-    Resume,
-    StartAgain,
-)
+from edgebench.executors.faults import Injection
+from edgebench.executors.injecting import RunInjector
 from edgebench.executors.machine import Machine
 from edgebench.executors.observed_links import ObservedLinks
 from edgebench.executors.orders import (
@@ -59,6 +46,7 @@ from edgebench.executors.orders import (
     Up,
 )
 from edgebench.executors.plan import Part, RunPlan, site_of
+from edgebench.executors.power_meter import Meter
 from edgebench.executors.supervisor import Lost, Supervisor
 from edgebench.executors.wiring import Network, Sited, Wiring
 from edgebench.fabric.brokers import BrokerUser
@@ -92,7 +80,7 @@ class RunInputs:
     """What a run needs besides its plan.
 
     broker_url: an external broker, login included. traces, retrain: see CloudSpec. link_traces: that links name.
-    sensors: the file of this machine's.
+    sensors: the file of this machine's. meter: of its power.
     """
 
     deployment: Deployment
@@ -104,6 +92,7 @@ class RunInputs:
     retrain: bool = False
     sensors: Path | None = None
     link_traces: LinkTraces = NO_TRACES
+    meter: Meter | None = None
 
 
 class Execution:
@@ -131,7 +120,7 @@ class Execution:
         self._watcher_token = secrets.token_urlsafe(24)
         self._links = ObservedLinks(inputs.deployment, spool.write)
         self._started: list[Part] = []
-        self._incarnation: Counter[str] = Counter()
+        self._injector: RunInjector | None = None
         self._to_begin: list[Part] = []
         self._sited: dict[str, Sited] = {}
         self._up: set[str] = set()
@@ -161,10 +150,15 @@ class Execution:
             self._wiring().control_url(HERE).url, self._watcher_token, trust=self._network.trust
         )
         self._measure_paths()
+        if not self._plan.of_kind("relay"):  # which measures its links with nothing else running beside it
+            for part in self._plan.of_kind("cloud"):
+                self._started.append(part)
+                self._send(part, StartCloud(part, None, self._watcher_token))
         for stage in self._plan.stages():
             self._tell(_DOING[stage[0].kind])
             for part in stage:
-                self._started.append(part)
+                if part not in self._started:
+                    self._started.append(part)
                 self._send(part, self._order_to_start(part))
             brokers, relays = ([part for part in stage if part.kind == kind] for kind in ("broker", "relay"))
             for part in brokers:
@@ -176,6 +170,8 @@ class Execution:
                 self._send(part, Emulate(part.name, tuple(self._wiring().routes(part.machine))))
             self._until(relays, self._up)
         self._supervisor = Supervisor(self._started, self._who_ended, self._control, self._write)
+        links = {link.name: self._meets_at(link) for link in self._inputs.deployment.links.values() if link.shaped}
+        self._injector = RunInjector(self._machines, links, self._started, self._supervisor, self._order_to_start)
 
     def watch(self, on_live: Callable[[LiveState], None], on_streaming: Callable[[int], None]) -> None:
         """Return when the run is over, or a part has died that the others cannot do without.
@@ -198,34 +194,8 @@ class Execution:
 
         Raises FabricError where it cannot be.
         """
-        assert self._supervisor is not None
-        match injection:
-            case CutLink(link=name) | MendLink(link=name) | Degrade(link=name) | Restore(link=name):
-                link = self._inputs.deployment.links.get(name)
-                if link is None or not link.shaped:
-                    raise FabricError(f"link '{name}' of this run is not emulated")
-                self._machines[self._meets_at(link)].send(injection)
-            case Kill(part=name, returns=returns):
-                part = self._part_named(name)
-                self._supervisor.expect_death(name, returns=returns)
-                self._send(part, injection)
-            case Pause(part=name) | Resume(part=name):
-                self._send(self._part_named(name), injection)
-            case StartAgain(part=name, fault=fault):
-                part = self._part_named(name)
-                self._incarnation[name] += 1
-                self._supervisor.started_again(part, self._incarnation[name])
-                order = self._order_to_start(part)
-                assert isinstance(order, StartBroker | StartNode)
-                self._send(part, replace(order, incarnation=self._incarnation[name], fault=fault))
-            case Forsake(part=name):
-                self._supervisor.forsake(self._part_named(name))
-
-    def _part_named(self, name: str) -> Part:
-        for part in self._started:
-            if part.name == name:
-                return part
-        raise FabricError(f"no part '{name}' of this run was started by the command")
+        assert self._injector is not None
+        self._injector.inject(injection)
 
     def stop(self) -> None:
         """End every part that has not ended, which keeps what it recorded; to be called however the run went.
@@ -281,7 +251,8 @@ class Execution:
             case "cloud":
                 return StartCloud(part, self._cloud_spec(), self._watcher_token)
             case "edge" | "agent":
-                return StartNode(part, self._wiring().control_url(part.machine).url, self._tokens[part.name])
+                url = self._wiring().control_url(part.machine).url
+                return StartNode(part, url, self._tokens[part.name], small_disk=self._plan.fills_disk_of(part))
             case _:
                 raise AssertionError(f"{part.name}: started by {part.started_by}")
 
@@ -431,8 +402,8 @@ class Execution:
         for part in running:
             if part.kind == "broker" and part.name in self._up:
                 self._send(part, Revoke(part.name, users))
-        if self._stopping:
-            return  # and with it what serves files
+        if self._stopping or self._supervisor is None:
+            return  # the run ends, and with it what serves files; before it is told its part, a cloud does not answer
         for part in running:
             if part.kind in ("cloud", "edge") and part.offers:
                 url = self._wiring().server_url(part.name, HERE).url

@@ -70,6 +70,29 @@ class Resume(Frozen, frozen=True, tag="resume"):
     fault: int | None = None
 
 
+class FillDisk(Frozen, frozen=True, tag="fill-disk"):
+    """Leave no room on the disk of a part, which has one of its own."""
+
+    part: str
+    fault: int | None = None
+
+
+class FreeDisk(Frozen, frozen=True, tag="free-disk"):
+    """Give the room on it back."""
+
+    part: str
+    fault: int | None = None
+
+
+class StepClock(Frozen, frozen=True, tag="step-clock"):
+    """Step the clock of a machine, and of all parts there, on. nodes: that it hosts."""
+
+    machine: str
+    by_ms: float
+    nodes: tuple[str, ...] = ()
+    fault: int | None = None
+
+
 class StartAgain(Frozen, frozen=True, tag="start-again"):
     """Start a part that was killed again."""
 
@@ -83,16 +106,21 @@ class Forsake(Frozen, frozen=True, tag="forsake"):
     part: str
 
 
-Injection = CutLink | MendLink | Degrade | Restore | Kill | Pause | Resume | StartAgain | Forsake
+Injected = CutLink | MendLink | Degrade | Restore | Kill | Pause | Resume | FillDisk | FreeDisk | StepClock
+"""What a machine is asked to do."""
+
+Injection = Injected | StartAgain | Forsake
 
 
 class PlannedFault(Frozen, frozen=True):
-    """A fault of a deployment, and what of a run it happens to. number: its place among them."""
+    """A fault of a deployment, and what of a run it happens to. number: its place among them. nodes: of the machine
+    whose clock it steps."""
 
     number: int
     plan: FaultPlan
     links: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 def samples_due(deployment: Deployment, traces: Mapping[str, Sequence[float]]) -> dict[str, int]:
@@ -125,82 +153,111 @@ def _due(
     )
 
 
-class _Held:
-    """What is taken away at a time, and by which faults: where several take the same thing, it comes back with the end
-    of the last."""
+class _Holders:
+    """Which faults take which things; where several take the same, it comes back with the end of the last."""
 
     def __init__(self) -> None:
-        self._cut: dict[str, set[int]] = {}
+        self._by_thing: dict[str, set[int]] = {}
+
+    def __contains__(self, thing: str) -> bool:
+        return thing in self._by_thing
+
+    def take(self, thing: str, fault: int) -> bool:
+        """Whether nobody had it."""
+        holders = self._by_thing.setdefault(thing, set())
+        holders.add(fault)
+        return len(holders) == 1
+
+    def give_back(self, thing: str, fault: int) -> bool:
+        """Whether nobody has it any more."""
+        holders = self._by_thing[thing]
+        holders.discard(fault)
+        if not holders:
+            del self._by_thing[thing]
+        return not holders
+
+    def any_of(self, thing: str) -> int:
+        """One of those that have it."""
+        return min(self._by_thing[thing])
+
+
+class _Held:
+    """What is taken away at a time, by whom, and what has to be done as faults begin and end."""
+
+    def __init__(self) -> None:
+        self._cut, self._dead, self._paused, self._full = _Holders(), _Holders(), _Holders(), _Holders()
         self._changed: dict[str, dict[int, LinkChange]] = {}
-        self._dead: dict[str, set[int]] = {}
         self._lost: set[str] = set()
-        self._paused: dict[str, set[int]] = {}
 
     def begin(self, fault: PlannedFault) -> Iterator[Injection]:
         """What a fault takes away that is not away yet."""
-        number = fault.number
         for link in fault.links:
-            if fault.plan.to is not None:
-                self._changed.setdefault(link, {})[number] = fault.plan.to
-                if link not in self._cut:
-                    yield Degrade(link, fault.plan.to, number)
-            elif _take(self._cut, link, number):
-                yield CutLink(link, number)
+            yield from self._take_link(link, fault)
         for part in fault.parts:
-            if fault.plan.kind == "pause":
-                if _take(self._paused, part, number) and part not in self._dead:
+            yield from self._take_part(part, fault)
+        if fault.plan.machine is not None and fault.plan.by_ms is not None:
+            yield StepClock(fault.plan.machine, fault.plan.by_ms, fault.nodes, fault.number)
+
+    def end(self, fault: PlannedFault) -> Iterator[Injection]:
+        """What of it comes back."""
+        for link in fault.links:
+            yield from self._give_back_link(link, fault)
+        for part in fault.parts:
+            yield from self._give_back_part(part, fault)
+
+    def _take_link(self, link: str, fault: PlannedFault) -> Iterator[Injection]:
+        if fault.plan.to is not None:
+            self._changed.setdefault(link, {})[fault.number] = fault.plan.to
+            if link not in self._cut:
+                yield Degrade(link, fault.plan.to, fault.number)
+        elif self._cut.take(link, fault.number):
+            yield CutLink(link, fault.number)
+
+    def _give_back_link(self, link: str, fault: PlannedFault) -> Iterator[Injection]:
+        if fault.plan.to is not None:
+            del self._changed[link][fault.number]
+            if link in self._cut:
+                return
+            yield Restore(link, fault.number)
+        elif self._cut.give_back(link, fault.number):
+            yield MendLink(link, fault.number)  # which makes it what it was, too
+        else:
+            return
+        if changes := self._changed.get(link):
+            last = max(changes)
+            yield Degrade(link, changes[last], last)
+
+    def _take_part(self, part: str, fault: PlannedFault) -> Iterator[Injection]:
+        number, returns = fault.number, fault.plan.for_s is not None
+        match fault.plan.kind:
+            case "disk":
+                if self._full.take(part, number):
+                    yield FillDisk(part, number)
+            case "pause":
+                if self._paused.take(part, number) and part not in self._dead:
                     yield Pause(part, number)
-            else:
-                returns = fault.plan.for_s is not None
-                if _take(self._dead, part, number):
+            case _:
+                if self._dead.take(part, number):
                     yield Kill(part, number, returns)
                 elif not returns and part not in self._lost:
                     yield Forsake(part)
                 if not returns:
                     self._lost.add(part)
 
-    def end(self, fault: PlannedFault) -> Iterator[Injection]:
-        """What of it comes back."""
+    def _give_back_part(self, part: str, fault: PlannedFault) -> Iterator[Injection]:
         number = fault.number
-        for link in fault.links:
-            if fault.plan.to is not None:
-                del self._changed[link][number]
-                if link not in self._cut:
-                    yield Restore(link, number)
-                    yield from self._change_again(link)
-            elif _give_back(self._cut, link, number):
-                yield MendLink(link, number)  # which makes it what it was, too
-                yield from self._change_again(link)
-        for part in fault.parts:
-            if fault.plan.kind == "pause":
-                if _give_back(self._paused, part, number) and part not in self._dead:
+        match fault.plan.kind:
+            case "disk":
+                if self._full.give_back(part, number):
+                    yield FreeDisk(part, number)
+            case "pause":
+                if self._paused.give_back(part, number) and part not in self._dead:
                     yield Resume(part, number)
-            elif _give_back(self._dead, part, number):
-                yield StartAgain(part, number)
-                if part in self._paused:
-                    yield Pause(part, min(self._paused[part]))
-
-    def _change_again(self, link: str) -> Iterator[Injection]:
-        """The last change of a link that still holds."""
-        if changes := self._changed.get(link):
-            number = max(changes)
-            yield Degrade(link, changes[number], number)
-
-
-def _take(held: dict[str, set[int]], thing: str, number: int) -> bool:
-    """Whether nobody held it."""
-    holders = held.setdefault(thing, set())
-    holders.add(number)
-    return len(holders) == 1
-
-
-def _give_back(held: dict[str, set[int]], thing: str, number: int) -> bool:
-    """Whether nobody holds it any more."""
-    held[thing].discard(number)
-    if held[thing]:
-        return False
-    del held[thing]
-    return True
+            case _:
+                if self._dead.give_back(part, number):
+                    yield StartAgain(part, number)
+                    if part in self._paused:
+                        yield Pause(part, self._paused.any_of(part))
 
 
 class FaultDriver:

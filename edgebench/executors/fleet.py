@@ -51,7 +51,9 @@ class OnlyHere:
     @contextlib.contextmanager
     def open(self, inputs: RunInputs, spool: Spool) -> Iterator[Machines]:
         """See `Fleet`."""
-        yield Machines({HERE: ThisMachine(inputs.run_dir, spool.write, sensors=inputs.sensors)}, Loopback())
+        yield Machines(
+            {HERE: ThisMachine(inputs.run_dir, spool.write, sensors=inputs.sensors, meter=inputs.meter)}, Loopback()
+        )
 
 
 class FleetOptions(NamedTuple):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgebench.clock import now_ns, now_s
+from edgebench.clock import now_s
 from edgebench.errors import EdgebenchError, FabricError
-from edgebench.executors.faults import CutLink, Degrade, Kill, MendLink, Pause, Restore, Resume
+from edgebench.executors.disks import SmallDisk
+from edgebench.executors.injecting import MachineInjector
 from edgebench.executors.orders import (
     AllEnded,
     AwaitBroker,
@@ -26,8 +27,10 @@ from edgebench.executors.orders import (
     Failed,
     HandedIn,
     HandIn,
+    KeepPiece,
     Listen,
     Measured,
+    MeasureMachine,
     MeasurePath,
     Order,
     PathMeasuredTo,
@@ -43,6 +46,7 @@ from edgebench.executors.orders import (
     Up,
 )
 from edgebench.executors.plan import Part, site_of
+from edgebench.executors.power_meter import Meter
 from edgebench.executors.processes import PartProcess, start_part
 from edgebench.executors.usage import UsageSampler
 from edgebench.fabric.brokers import BrokerSettings, make_broker
@@ -50,9 +54,10 @@ from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.child_process import birth_of, end_children
 from edgebench.fabric.links import Relay
 from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
+from edgebench.fabric.node_process import STORE
 from edgebench.fabric.paths import NetworkPath, PathServer, PathWatched
 from edgebench.fabric.probing import probe
-from edgebench.fabric.records import Brokered, Entry, Faulted, FaultStep, Hiccuped
+from edgebench.fabric.records import Brokered, Entry, Faulted, Hiccuped
 from edgebench.fabric.tls import Trust, context_to, server_context, tls_name
 
 PROCESSES = "processes"
@@ -74,13 +79,14 @@ class ThisMachine:
         listening: Listening = ON_LOOPBACK,
         trust: Trust | None = None,
         sensors: Path | None = None,
+        meter: Meter | None = None,
         *,
         for_runs_only: bool = False,
     ) -> None:
         """folder: where logs and what is worked with lie. note: what is observed of this machine, and of parts that do
         not record it themselves, is handed to it as it happens. listening: where parts do. trust: by which they speak
-        TLS; without it they are on loopback. sensors: the file of this machine's. for_runs_only: all that this process
-        does is work for a run."""
+        TLS; without it they are on loopback. sensors: the file of this machine's. meter: of its power. for_runs_only:
+        all that this process does is work for a run."""
         self._work_dir = folder / "work"
         self._log_dir = folder / "logs"
         for directory in (self._work_dir, self._log_dir):
@@ -95,13 +101,15 @@ class ThisMachine:
         self._relays: dict[str, Relay] = {}
         self._listening: dict[str, socket.socket] = {}
         self._port_of: dict[str, int] = {}
+        self._disks: dict[str, SmallDisk] = {}
+        self._injector = MachineInjector(self, note)
         self._path_server: PathServer | None = None
         self._paths: dict[str, NetworkPath] = {}
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._told_ended: set[tuple[str, int]] = set()
         self._taken_leave_of: set[str] = set()
         self._telling = threading.Lock()
-        self._usage = UsageSampler(self._running, note, for_runs_only=for_runs_only)
+        self._usage = UsageSampler(self._running, note, meter, for_runs_only=for_runs_only)
         self._next_usage_s = _usage_after(now_s())
 
     def send(self, order: Order) -> None:
@@ -143,6 +151,8 @@ class ThisMachine:
         with contextlib.ExitStack() as steps:
             for listening in self._listening.values():
                 steps.callback(listening.close)
+            for disk in self._disks.values():
+                steps.callback(disk.close)
             steps.callback(self._end_paths)
             steps.callback(self._end, [each.part.name for each in self._running])
 
@@ -170,8 +180,10 @@ class ThisMachine:
                 self._on_paths(order)
             case HandIn():
                 self._told.put(HandedIn())  # all of it is in its place
+            case KeepPiece() | MeasureMachine():
+                raise AssertionError("the runner of a lab's machine sees to these")
             case _:
-                self._inject(order)
+                self._injector.inject(order)
 
     def _listen(self, part: Part) -> None:
         for address in part.offers:
@@ -185,7 +197,7 @@ class ThisMachine:
             broker = self._brokers[order.part.name]
             broker.launch_again()
             self._runs(PartProcess(order.part, broker.process, broker.log, order.incarnation))
-            self._note_fault("start", order.part.name, order.fault)
+            self._injector.note("start", order.part.name, order.fault)
             return
         name = f"broker-{site_of(order.part)}"
         settings = BrokerSettings(
@@ -204,7 +216,7 @@ class ThisMachine:
         self._runs(PartProcess(order.part, broker.process, broker.log))
 
     def _await_broker(self, name: str) -> None:
-        part = self._named(name).part
+        part = self.named(name).part
         broker = self._brokers[name].until_up()
         self._note(Brokered(site_of(part), broker.kind, broker.version))
         self._told.put(Up(name, dict.fromkeys(part.offers, broker.port)))
@@ -237,11 +249,13 @@ class ThisMachine:
 
     def _start_cloud(self, order: StartCloud) -> None:
         part = order.part
-        work_dir = self._work_dir / part.name
-        work_dir.mkdir(parents=True)
-        cloud = self._start(part, "cloud", ["--work-dir", str(work_dir), "--lifeline"], part.name, order.token)
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, which is told as any end is
-            cloud.process.write_line(msgspec.json.encode(order.spec))
+        if all(each.part.name != part.name for each in self._running):
+            work_dir = self._work_dir / part.name
+            work_dir.mkdir(parents=True)
+            self._start(part, "cloud", ["--work-dir", str(work_dir), "--lifeline"], part.name, order.token)
+        if order.spec is not None:
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, which is told as any end is
+                self.named(part.name).process.write_line(msgspec.json.encode(order.spec))
 
     def _start_node(self, order: StartNode) -> None:
         part, first = order.part, order.part.nodes[0]
@@ -253,9 +267,11 @@ class ThisMachine:
             self._forget(part.name)
             for address in part.offers:
                 self._listening[address] = self._ports.listen(self._port_of[address])
+        if order.small_disk and part.name not in self._disks:
+            self._disks[part.name] = SmallDisk(self._work_dir / first / STORE)
         self._start(part, _PROGRAMS[part.kind], arguments, first, order.token, order.incarnation)
         if order.incarnation:
-            self._note_fault("start", part.name, order.fault)
+            self._injector.note("start", part.name, order.fault)
 
     def _start(
         self, part: Part, program: str, arguments: list[str], name: str, token: str, incarnation: int = 0
@@ -283,7 +299,7 @@ class ThisMachine:
 
     def _forget(self, name: str) -> None:
         """Take leave of a part that was killed, and told of as any that ends: it is started again."""
-        gone = self._named(name)
+        gone = self.named(name)
         gone.process.end()
         self._tell_ended()
         with self._telling:
@@ -316,31 +332,6 @@ class ThisMachine:
             self._path_server.close()
         return {machine: seen for machine, path in self._paths.items() if (seen := path.close()) is not None}
 
-    def _inject(self, order: CutLink | MendLink | Degrade | Restore | Kill | Pause | Resume) -> None:
-        match order:
-            case CutLink(link=link):
-                self._relay_across(link).cut(link)
-                self._note(Faulted(link, "down", now_ns(), fault=order.fault))
-            case MendLink(link=link) | Restore(link=link):
-                self._relay_across(link).mend(link)
-                step: FaultStep = "up" if isinstance(order, MendLink) else "restore"
-                self._note(Faulted(link, step, now_ns(), fault=order.fault))
-            case Degrade(link=link, to=change):
-                self._relay_across(link).degrade(link, change)
-                self._note(Faulted(link, "degrade", now_ns(), fault=order.fault))
-            case Kill(part=name):
-                self._named(name).process.kill()
-                self._note_fault("kill", name, order.fault)
-            case Pause(part=name):
-                self._named(name).process.pause()
-                self._note_fault("pause", name, order.fault)
-            case Resume(part=name):
-                self._named(name).process.resume()
-                self._note_fault("resume", name, order.fault)
-
-    def _note_fault(self, step: FaultStep, name: str, fault: int | None) -> None:
-        self._note(Faulted(None, step, now_ns(), name, self._named(name).part.nodes, fault))
-
     def _end(self, names: Sequence[str]) -> None:
         """Those that host nodes, side by side; then relays and brokers among them. Each takes leave once."""
         names = [name for name in names if name not in self._taken_leave_of]
@@ -360,7 +351,7 @@ class ThisMachine:
         if broker.log.exists():
             shutil.copy(broker.log, self._log_dir / broker.log.name)
         if refused := broker.refused():
-            self._note(Brokered(site_of(self._named(name).part), broker.kind, broker.version, refused))
+            self._note(Brokered(site_of(self.named(name).part), broker.kind, broker.version, refused))
 
     def _stop_relay(self, name: str) -> None:
         relay = self._relays[name]
@@ -379,13 +370,23 @@ class ThisMachine:
                     self._told_ended.add(told)
                     self._told.put(ended)
 
-    def _relay_across(self, link: str) -> Relay:
+    # What faults happen to; see `Parts`.
+
+    def relay_across(self, link: str) -> Relay:
+        """See `Parts`."""
         for relay in self._relays.values():
             if any(each.name == link for each in relay.links):
                 return relay
         raise FabricError(f"link '{link}' is not emulated here")
 
-    def _named(self, name: str) -> PartProcess:
+    def disk_of(self, name: str) -> SmallDisk:
+        """See `Parts`."""
+        if name not in self._disks:
+            raise FabricError(f"part '{name}' has no disk of its own here")
+        return self._disks[name]
+
+    def named(self, name: str) -> PartProcess:
+        """See `Parts`."""
         for each in self._running:
             if each.part.name == name:
                 return each

@@ -211,5 +211,10 @@ class Board:
             self._told.put(_gone(report.kind))
 
 
+def why_gone(kind: ReportKind) -> str:
+    """What became of a machine of which this is reported, after its name."""
+    return _WHY[kind]
+
+
 def _gone(kind: ReportKind) -> Gone:
-    return Gone(_WHY[kind], removed=kind == "removed")
+    return Gone(why_gone(kind), removed=kind == "removed")

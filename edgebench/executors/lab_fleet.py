@@ -72,7 +72,9 @@ class LabFleet:
         boards = {board: self._client.device_password(board) for board in boards_of(deployment)}
         infos = {name: self._infos[name] for name in names}
         network = LabNetwork(deployment, infos, self._client.here, boards)
-        here = ThisMachine(inputs.run_dir, spool.write, network.listening, self._client.here, inputs.sensors)
+        here = ThisMachine(
+            inputs.run_dir, spool.write, network.listening, self._client.here, inputs.sensors, inputs.meter
+        )
         try:
             with JoinedMachines(self._client, deployment, inputs.run_dir, spool.write) as joined:
                 yield Machines({HERE: here, **joined}, network)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from edgebench.core.links import delays_ms
+from edgebench.core.lanes import delays_ms
 from edgebench.executors.plan import path_of
 from edgebench.fabric.paths import PathMeasured, PathWatched
 from edgebench.fabric.probing import LinkMeasured

@@ -6,12 +6,23 @@ Orders are done one after another. What comes of them, and of the parts that the
 from __future__ import annotations
 
 from cloud.cloud_spec import CloudSpec
-from edgebench.executors.faults import CutLink, Degrade, Kill, MendLink, Pause, Restore, Resume
+from edgebench.executors.faults import (
+    CutLink,
+    Degrade,
+    FillDisk,
+    FreeDisk,
+    Kill,
+    MendLink,
+    Pause,
+    Restore,
+    Resume,
+    StepClock,
+)
 from edgebench.executors.plan import Part
 from edgebench.fabric.brokers import BrokerUser
 from edgebench.fabric.paths import PathMeasured, PathWatched
 from edgebench.fabric.probing import LinkMeasured
-from edgebench.fabric.records import Brokered, Faulted, Hiccuped, HostUsed, Used
+from edgebench.fabric.records import Brokered, Faulted, Hiccuped, HostUsed, Metered, Used
 from edgebench.fabric.relay import LinkCounters, Route
 from edgebench.topology.deployment import Frozen, LinkPlan
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces
@@ -79,21 +90,24 @@ class BeginLinks(Frozen, frozen=True, tag="begin-links"):
 
 
 class StartCloud(Frozen, frozen=True, tag="cloud"):
-    """Start the cloud, which listens already. token: by which the executor speaks to it."""
+    """Start the cloud, which listens already, unless it has been started. token: by which the executor speaks to it.
+    spec: None where it is only to load its programs, and is told the rest later."""
 
     part: Part
-    spec: CloudSpec
+    spec: CloudSpec | None
     token: str
 
 
 class StartNode(Frozen, frozen=True, tag="node"):
-    """Start an edge node or a device agent, which waits for the cloud by itself. incarnation, fault: as above."""
+    """Start an edge node or a device agent, which waits for the cloud by itself. incarnation, fault: as above.
+    small_disk: what it keeps lies on a disk of its own, which can be filled."""
 
     part: Part
     control_url: str
     token: str
     incarnation: int = 0
     fault: int | None = None
+    small_disk: bool = False
 
 
 class ServePaths(Frozen, frozen=True, tag="serve-paths"):
@@ -125,6 +139,20 @@ class HandIn(Frozen, frozen=True, tag="hand-in"):
     `HandedIn`: of each file, and with nothing when it is done."""
 
 
+class KeepPiece(Frozen, frozen=True, tag="keep-piece"):
+    """Keep the next piece of a file that the machine is to be measured with. name: within the folder of these."""
+
+    name: str
+    piece: bytes
+
+
+class MeasureMachine(Frozen, frozen=True, tag="measure-machine"):
+    """Run `edgebench profile` with these words, and the files that were kept. Told of by `Said`, a line each, and
+    `HandedIn` of its profile; or by `Failed`."""
+
+    words: tuple[str, ...]
+
+
 Order = (
     Listen
     | StartBroker
@@ -145,8 +173,13 @@ Order = (
     | Kill
     | Pause
     | Resume
+    | FillDisk
+    | FreeDisk
+    | StepClock
     | End
     | HandIn
+    | KeepPiece
+    | MeasureMachine
 )
 
 
@@ -216,10 +249,16 @@ class HandedIn(Frozen, frozen=True, tag="handed-in"):
     name: str | None = None
 
 
+class Said(Frozen, frozen=True, tag="said"):
+    """How far a machine is that is being measured."""
+
+    line: str
+
+
 class Noted(Frozen, frozen=True, tag="noted"):
     """What was observed of the machine, by its own clock."""
 
-    entry: HostUsed | Used | Hiccuped | Faulted | Brokered
+    entry: HostUsed | Metered | Used | Hiccuped | Faulted | Brokered
 
 
 class Gone(Frozen, frozen=True, tag="gone"):
@@ -241,6 +280,7 @@ Report = (
     | PathMeasuredTo
     | PathsWatched
     | HandedIn
+    | Said
     | Noted
     | Gone
 )

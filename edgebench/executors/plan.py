@@ -82,6 +82,10 @@ class RunPlan(Frozen, frozen=True):
             waiting = [part for part in waiting if not missing.isdisjoint(part.needs)]
         return stages
 
+    def fills_disk_of(self, part: Part) -> bool:
+        """Whether a fault is to."""
+        return any(fault.plan.kind == "disk" and part.name in fault.parts for fault in self.faults)
+
     def of_kind(self, *kinds: PartKind) -> tuple[Part, ...]:
         """The parts of some kinds."""
         return tuple(part for part in self.parts if part.kind in kinds)
@@ -244,6 +248,9 @@ def _faults(deployment: Deployment, parts: Sequence[Part]) -> tuple[PlannedFault
             plan,
             () if plan.link is None else (plan.link,),
             tuple(part.name for part in parts if part.started_by == COMMAND and _is_hit(deployment, part, plan)),
+            tuple(
+                node.name for node in deployment.nodes.values() if plan.kind == "clock" and node.machine == plan.machine
+            ),
         )
         for number, plan in enumerate(deployment.faults)
         if plan.kind not in DEPARTURES  # agents know when their devices come and go
@@ -260,7 +267,7 @@ def _is_hit(deployment: Deployment, part: Part, fault: FaultPlan) -> bool:
             sites = [node if (plan := deployment.nodes[node]).tier == "edge" else plan.parent for node in part.nodes]
             return name in sites or (part.kind == "broker" and site_of(part) == name)
         case ("machine", name):
-            return part.machine == name
+            return part.machine == name and fault.kind != "clock"
         case _:
             return False
 

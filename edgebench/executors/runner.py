@@ -18,7 +18,9 @@ from edgebench.clock import now_s
 from edgebench.errors import EdgebenchError
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.joined import decode_order, encode_reports
-from edgebench.executors.orders import Failed, HandedIn, HandIn, Noted, Report
+from edgebench.executors.measured_machine import MeasuredMachine
+from edgebench.executors.orders import Failed, HandedIn, HandIn, KeepPiece, MeasureMachine, Noted, Report
+from edgebench.executors.power_meter import Meter
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.listening import PORTS, Listening
 from edgebench.fabric.records import Entry
@@ -56,6 +58,7 @@ def obey(
     folder: Path,
     ports: tuple[int, int] = PORTS,
     sensors: Path | None = None,
+    meter: Meter | None = None,
     *,
     once: bool = False,
 ) -> None:
@@ -63,8 +66,8 @@ def obey(
 
     tell: takes lines for whoever looks after this machine. folder: of this machine's runs; what is in it was left by a
     process that was killed, and goes. ports: the first and the last at which parts listen. sensors: the file
-    of this machine's. once: serve one run alone; LostError is for good then. To be called in a thread that lasts: parts
-    die with it.
+    of this machine's. meter: of its power. once: serve one run alone; LostError is for good then. To be called in a
+    thread that lasts: parts die with it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     allow_descriptors()
@@ -79,7 +82,9 @@ def obey(
                         if once:
                             return
                     if order.body is not None:
-                        run = run or serving.enter_context(_Run(link, tell, order.run_id, folder, ports, sensors))
+                        run = run or serving.enter_context(
+                            _Run(link, tell, order.run_id, folder, ports, sensors, meter)
+                        )
                         run.obey(order.body)
                 return
             except LostError as error:
@@ -99,6 +104,7 @@ class _Run:
         folder: Path,
         ports: tuple[int, int],
         sensors: Path | None,
+        meter: Meter | None,
     ) -> None:
         self.run_id = run_id
         self._link = link
@@ -108,7 +114,10 @@ class _Run:
         self._untold: list[Report] = []
         self._untold_lock = threading.Lock()
         listening = Listening(link.address, ports)
-        self._machine = ThisMachine(self._folder, self._note, listening, link.trust, sensors, for_runs_only=True)
+        self._machine = ThisMachine(self._folder, self._note, listening, link.trust, sensors, meter, for_runs_only=True)
+        self._measured = MeasuredMachine(
+            self._folder, self._add, lambda name, path: self._link.upload(self.run_id, name, path)
+        )
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tell_regularly, name=f"reports of {run_id}", daemon=True)
 
@@ -122,6 +131,7 @@ class _Run:
     ) -> None:
         self._over.set()
         self._thread.join()
+        self._measured.close()
         self._machine.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._tell(f"the run {self.run_id} has ended here")
@@ -129,10 +139,13 @@ class _Run:
     def obey(self, body: bytes) -> None:
         """Carry an order out."""
         order = decode_order(body)
-        if isinstance(order, HandIn):
-            self._hand_in()
-        else:
-            self._machine.send(order)
+        match order:
+            case HandIn():
+                self._hand_in()
+            case KeepPiece() | MeasureMachine():
+                self._measured.obey(order)
+            case _:
+                self._machine.send(order)
 
     def _hand_in(self) -> None:
         try:
@@ -155,6 +168,7 @@ class _Run:
         while not self._over.wait(_TELL_EVERY_S - now_s() % _TELL_EVERY_S):  # in time for each full second
             for report in self._machine.reports():
                 self._add(report)
+            self._measured.look()
             with self._untold_lock:
                 untold, self._untold = self._untold, []
             if untold:

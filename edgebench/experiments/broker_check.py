@@ -36,8 +36,8 @@ def check_broker(deployment: Deployment, url: str) -> None:
 def traffic(deployment: Deployment, sample_bytes: dict[str, int]) -> Iterator[Traffic]:
     """What a run sends, a topic of each kind for each workload.
 
-    sample_bytes: by workload, its largest sample as a device sends it. Whatever else streams is not larger, but by how
-    much is known only with the model, so it is taken to be as large.
+    sample_bytes: by workload, its largest sample as a device sends it. Whatever else streams is taken to be as large:
+    its size is known only with the model. It is not larger, but for what goes on in a chain, which may be.
     """
     run_id = probe_run_id()
     edge = deployment.of_tier("edge")[0].name
@@ -67,7 +67,7 @@ def _of_workload(plan: WorkloadPlan, run_id: str, edge: str, cloud: str, sample_
         heard = topics.decision(run_id, device, ANY)
         yield Traffic(f"samples ({topics.sample(ANY, ANY, ANY)})", sample, sample, plan.qos, sample_bytes)
         yield Traffic(f"decisions ({topics.decision(ANY, ANY, ANY)})", decision, heard, plan.qos, sample_bytes)
-    if cloud in plan.deciders.values() or plan.cascade is not None:
+    if cloud in plan.deciders.values() or plan.goes_on:
         forward, answer = topics.forward(run_id, edge, name), topics.answer(run_id, edge, name)
         heard, shown = topics.forward(run_id, ANY, name), f"samples for the cloud ({topics.forward(ANY, ANY, ANY)})"
         yield Traffic(shown, forward, heard, plan.qos, sample_bytes)

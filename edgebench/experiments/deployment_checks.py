@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.executors.fault_checks import full_disk_problems
 from edgebench.experiments.model_checks import check_model_files
 from edgebench.experiments.profile_checks import profile_problems
 from edgebench.fabric.brokers.choice import choose
@@ -16,7 +17,8 @@ from edgebench.tasks import names, task_named
 from edgebench.tasks.task import PROBABILISTIC, Loss, Task
 from edgebench.topology import check, link_traces_of, profiles_of, refuse_unenforceable, resolve
 from edgebench.topology.deployment import Deployment, FederatedPlan, WorkloadPlan
-from edgebench.topology.model import Natural, Topology
+from edgebench.topology.model import Head, Natural, Topology
+from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import one_line
 
 Problems = Iterator[tuple[str, str]]
@@ -60,6 +62,7 @@ def _problems(deployment: Deployment) -> Problems:
         except EdgebenchError as error:
             yield "$.broker.kind", str(error)
     yield from profile_problems(deployment)
+    yield from full_disk_problems(deployment)
     tasks: dict[str, Task] = {}
     for name, plan in deployment.workloads.items():
         path = f"$.workloads.{name}"
@@ -68,7 +71,7 @@ def _problems(deployment: Deployment) -> Problems:
         except EdgebenchError as error:
             yield f"{path}.task", str(error)
             continue
-        for field, problem in _of_workload(plan, tasks[name]):
+        for field, problem in (*_of_workload(plan, tasks[name]), *_of_cut(plan, deployment)):
             yield f"{path}.{field}", problem
     for index, (name, federated) in enumerate(deployment.federated.items()):
         found = [*_of_cohort(federated, deployment), *_of_strategy(federated)]
@@ -91,9 +94,36 @@ def _of_workload(plan: WorkloadPlan, task: Task) -> Problems:
             "model.runtime",
             f"onnx files are made of torch modules, and {plan.task} has models of Keras (write litert)",
         )
+    if plan.head is not None:
+        if ":" not in plan.task:
+            why = f"models of {plan.task} take its own samples, not what another gives for them"
+            yield "task", f"{why} (name a task of your own, whose model takes dataset.spec)"
+        yield from _of_head(plan.head)
     if plan.cascade is not None and getattr(task, "loss", None) not in PROBABILISTIC:
         why = f"the outputs of {plan.task} are no probabilities, so nothing tells how sure a model is"
         yield "place.infer", f"no cascade: {why} (use device, edge or cloud)"
+
+
+def _of_cut(plan: WorkloadPlan, deployment: Deployment) -> Problems:
+    emulated = {deployment.nodes[edge].profile != HOST for edge in plan.deciders.values()}
+    if plan.split == "auto" and len(emulated) == 2:
+        why = "some of its edges are emulated and some are not, and no place is the best for both"
+        yield "split", f"{why} (write the number of one)"
+
+
+def _of_head(head: Head) -> Problems:
+    try:
+        task = task_named(head.task)
+    except EdgebenchError as error:
+        yield "head.task", str(error)
+        return
+    if head.size not in task.models:
+        yield "head.size", f"{head.task} has no '{head.size}' (write {' or '.join(task.models)})"
+    if head.runtime == "onnx" and ":" not in head.task:
+        yield (
+            "head.runtime",
+            f"onnx files are made of torch modules, and {head.task} has models of Keras (write litert)",
+        )
 
 
 def _of_learning(federated: FederatedPlan, name: str, task: Task) -> Problems:
@@ -136,8 +166,9 @@ def _find_strategy(plan: FederatedPlan) -> None:
     how = plan.how
     if how.app is not None:
         from edgebench.federated.flower.apps import load_app
+        from edgebench.federated.flower.needs import check_needs
 
-        load_app(Path(how.app)).configured(how.config)
+        check_needs(load_app(Path(how.app)).configured(how.config))
     elif how.mode != "buffered":
         from edgebench.federated.flower.strategies import check_strategy
 

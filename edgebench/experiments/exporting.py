@@ -22,6 +22,7 @@ from edgebench.executors.container_fleet import packages_for, placed_in_containe
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, write_alone
 from edgebench.experiments.places import check_folder
+from edgebench.fabric.digests import digest_of
 from edgebench.tasks.cache import cache_dir
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Topology
@@ -110,6 +111,7 @@ def _extras(deployment: Deployment) -> tuple[str, ...]:
     """What the server needs: all that a testbed does, and the runtimes of models that not every one has."""
     runtimes: set[str] = {plan.model.runtime for plan in deployment.workloads.values()}
     runtimes |= {plan.cascade.runtime for plan in deployment.workloads.values() if plan.cascade is not None}
+    runtimes |= {plan.head.runtime for plan in deployment.workloads.values() if plan.head is not None}
     runtimes |= {plan.how.fit.runtime for plan in deployment.federated.values()}
     return ("lab", *(extra for extra in ("onnx", "torch") if extra in runtimes))
 
@@ -118,7 +120,7 @@ def _digest(folder: Path) -> str:
     """SHA-256 over the files in it, hexadecimal."""
     digest = hashlib.sha256()
     for file in sorted(each for each in folder.rglob("*") if each.is_file()):
-        digest.update(f"{file.relative_to(folder)}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{file.relative_to(folder)}\0{digest_of(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -9,8 +9,16 @@ from pathlib import Path
 
 import msgspec
 
-from edgebench.errors import EdgebenchError
-from edgebench.results.rundir import DEPLOYMENT, MODELS, OVERRIDES, PROFILES, TOPOLOGY, TRACES, write_json
+from edgebench.results.rundir import (
+    DEPLOYMENT,
+    MODELS,
+    OVERRIDES,
+    PROFILES,
+    TOPOLOGY,
+    TRACES,
+    read_overrides,
+    write_json,
+)
 from edgebench.topology import load, profiles_of, topology_file
 from edgebench.topology.link_model import Link, traces_of
 from edgebench.topology.loading import names_a_file, overridden
@@ -43,8 +51,14 @@ def open_topology(given: str | Path, overrides: Sequence[str] = ()) -> TopologyF
     if (path / DEPLOYMENT).is_file():
         path /= TOPOLOGY
     if path.name == TOPOLOGY and (path.parent / DEPLOYMENT).is_file():
-        overrides = [*_kept_overrides(path.with_name(OVERRIDES)), *overrides]
+        overrides = [*read_overrides(path.parent), *overrides]
     return TopologyFile(path, tuple(overrides), load(path, overrides))
+
+
+def with_overrides(given: TopologyFile, overrides: Sequence[str]) -> TopologyFile:
+    """Read it again, with these after those that it has. Raises TopologyError."""
+    every = (*given.overrides, *overrides)
+    return TopologyFile(given.path, every, load(given.path, every))
 
 
 def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topology:
@@ -83,9 +97,8 @@ def keep_given(run_dir: Path, given: TopologyFile, topology: Topology) -> Topolo
 def write_alone(folder: Path, given: TopologyFile, topology: Topology) -> None:
     """Write `topology.yaml` with the overrides that make `topology` of it, and beside it the files that it names."""
     keep_given(folder, given, _with_models_in(folder, topology))
-    overrides = folder / OVERRIDES
-    (folder / TOPOLOGY).write_text(dump(overridden(folder / TOPOLOGY, _kept_overrides(overrides))), "utf-8")
-    overrides.unlink()
+    (folder / TOPOLOGY).write_text(dump(overridden(folder / TOPOLOGY, read_overrides(folder))), "utf-8")
+    (folder / OVERRIDES).unlink()
 
 
 def _with_models_in(folder: Path, topology: Topology) -> Topology:
@@ -160,12 +173,3 @@ def _fault_trace(index: int) -> str:
 
 def _override(path: str, value: str | dict[str, str]) -> str:
     return f"{path}={msgspec.json.encode(value).decode()}"
-
-
-def _kept_overrides(path: Path) -> list[str]:
-    if not path.is_file():  # of a run before there was such a file
-        return []
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[str])
-    except (OSError, msgspec.DecodeError) as error:
-        raise EdgebenchError(f"{path}: not a list of overrides: {error}") from error

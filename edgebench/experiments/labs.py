@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
+from edgebench.executors.power_meter import meter_of
 from edgebench.executors.runner import obey
 from edgebench.fabric.listening import PORTS
 from edgebench.fabric.node_process import end_with_thread
@@ -29,6 +30,16 @@ from edgebench.lab.tokens import HOW_TO_GET
 _LOOK_S = 0.5
 _BEGIN_S = 20.0
 _TOKEN_WITHIN_S = 300.0
+
+_TRY_METER = """\
+import sys
+from edgebench.errors import EdgebenchError
+from edgebench.executors.power_meter import meter_of
+try:
+    meter_of(sys.argv[1])
+except EdgebenchError as error:
+    sys.exit(str(error))
+"""
 
 
 def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
@@ -51,6 +62,7 @@ def join_lab(
     *,
     ports: tuple[int, int] = PORTS,
     sensors: Sequence[SensorChoice] = (),
+    meter: str | None = None,
     once: bool = False,
     install: bool,
     tell: Tell,
@@ -59,12 +71,18 @@ def join_lab(
 
     token: itself, or a file where it will be; None to join again as who this machine is. ports: the first and the last
     at which parts of runs listen here. sensors: that nodes of runs read here, kept beside those that were said before.
-    once: until one run is over, or the lab is gone. Raises LabError.
+    meter: of this machine's power, `module:attribute` (None: RAPL where there is any). once: until one run is over, or
+    the lab is gone. Raises EdgebenchError.
     """
+    metered = None
     if install:
         if once:
             raise LabError("--once: what systemd starts would end, and begin again (leave out one of the two)")
         services.check_systemd()
+        if meter is not None:
+            services.check_there(_TRY_METER, meter)
+    else:
+        metered = meter_of(meter, tell)
     threading.excepthook = end_with_thread
     with joining.only_process():
         if token is None:
@@ -87,6 +105,7 @@ def join_lab(
     if install:
         about = f"this machine's part in the lab at {identity.url}"
         arguments = ["join", str(identity.url), "--ports", "{}-{}".format(*ports)]
+        arguments += [] if meter is None else ["--meter", meter]
         for line in services.install("edgebench-join", about, arguments):
             tell(line)
         return
@@ -97,7 +116,7 @@ def join_lab(
         MachineLink(identity, tell, begin_within_s=begin_within_s) as link,
     ):
         threading.Thread(target=_interrupt_when, args=(told, link), name="end of the lab", daemon=True).start()
-        obey(link, tell, machine_folder() / "runs", ports, sensors_file(), once=once)
+        obey(link, tell, machine_folder() / "runs", ports, sensors_file(), metered, once=once)
 
 
 _ROLES = {"any": "for any tier", "edge": "as an edge", "device": "as a device"}

@@ -68,6 +68,8 @@ def _problems(plan: WorkloadPlan, find: Find) -> Iterator[str]:
 
 
 def _of_task(plan: WorkloadPlan, manifest: Manifest) -> str | None:
+    if manifest.part is not None:
+        return f"is the {manifest.part.kind} of a model that was cut in two (name a whole one)"
     task = task_named(plan.task)
     if not isinstance(task, Classifier):
         return None  # nothing but a decision tells

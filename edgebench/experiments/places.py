@@ -1,11 +1,44 @@
-"""Whether what a command makes can be kept where a user wants it: known before the minutes that it takes."""
+"""Whether what a command makes can be kept where a user wants it: known before the minutes that it takes, as far as it
+can be."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgebench.errors import EdgebenchError
+
+
+class NoRoomError(EdgebenchError):
+    """A disk is full."""
+
+
+@contextlib.contextmanager
+def room_in(folder: Path, mend: str) -> Iterator[None]:
+    """Where a disk is full, raise NoRoomError, which says which one, instead of OSError. mend: what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Whoever writes to an open file is not told its name.
+        named = [Path(error.filename)] if isinstance(error.filename, str) else [folder, Path(tempfile.gettempdir())]
+        disk = min(map(_disk_of, named), key=lambda each: shutil.disk_usage(each).free)
+        left = f"{shutil.disk_usage(disk).free / 1e6:.0f} MB left"
+        raise NoRoomError(f"{folder}: the disk at {disk} is full, or your share of it is ({left}): {mend}") from error
+
+
+def _disk_of(path: Path) -> Path:
+    """Where the file system is mounted that a path is on."""
+    place = path.resolve()
+    while not os.path.ismount(place):
+        place = place.parent
+    return place
 
 
 def check_file(option: str, path: Path) -> None:

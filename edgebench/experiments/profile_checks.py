@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from cloud.export import BATCHES
 from edgebench.core.service_times import lacking, splits_by
-from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
-from edgebench.topology.model import Cascade, ModelChoice
+from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan, WorkloadPlan
+from edgebench.topology.model import Cascade, Head, ModelChoice
 from edgebench.topology.profiles import HOST, ModelKey, Profile
 from edgebench.topology.wording import listed
 
@@ -28,6 +28,8 @@ def profile_problems(deployment: Deployment) -> Iterator[Problem]:
 def _of_node(deployment: Deployment, node: NodePlan, profile: Profile) -> Iterator[str]:
     if node.board is not None:
         yield f"{node.name} is played by a device of its own, which is as fast as it is (use {HOST})"
+    if node.tier != "device" and deployment.broker_url is not None:
+        yield f"'{profile.name}' has the {node.tier}'s broker beside it, and the run has one elsewhere (use {HOST})"
     for plan in deployment.workloads.values():
         if _passes(deployment, node, plan):
             yield from _of_workload(node, plan, profile)
@@ -39,15 +41,18 @@ def _passes(deployment: Deployment, node: NodePlan, plan: WorkloadPlan) -> bool:
     if node.name in plan.deciders or node.name in plan.deciders.values():
         return True
     if node.tier == "cloud":
-        return plan.cascade is not None
+        return plan.goes_on
     return any(node.name in deployment.nodes[device].sites for device in plan.deciders)
 
 
 def _of_workload(node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterator[str]:
     decides = node.name in plan.deciders.values()
-    if decides or (node.tier == "cloud" and plan.cascade is not None):
-        asked = plan.cascade if node.tier == "cloud" and plan.cascade is not None else plan.model
+    if decides or (node.tier == "cloud" and plan.goes_on):
+        # The cloud has the second of two models where there are two, and else whoever decides has the only one.
+        asked = (plan.cascade or plan.model) if node.tier == "cloud" else (plan.head or plan.model)
         yield from _of_model(plan, asked, profile, 1 if node.tier == "device" else plan.batch.max_batch)
+        if profile.wake is None:
+            yield f"'{profile.name}' has no times of waking the thread of a model ({_MEASURE})"
     if node.tier == "device" and decides:
         return  # nothing travels
     if not profile.message_costs(plan.qos):
@@ -58,24 +63,43 @@ def _of_workload(node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterat
             yield f"'{profile.name}' has no times of pictures of {plan.task} at quality {quality} ({_MEASURE})"
 
 
-def _of_model(plan: WorkloadPlan, asked: ModelChoice | Cascade, profile: Profile, max_batch: int) -> Iterator[str]:
+def _of_model(
+    plan: WorkloadPlan, asked: ModelChoice | Cascade | Head, profile: Profile, max_batch: int
+) -> Iterator[str]:
     if isinstance(asked, ModelChoice) and asked.source != "train":
         yield f"'{profile.name}' has no times of the model that {plan.name} names (set its model.source to train)"
         return
-    model = ModelKey(plan.task, asked.size, asked.runtime, asked.quantisation)
+    task = asked.task if isinstance(asked, Head) else plan.task
+    model = ModelKey(task, asked.size, asked.runtime, asked.quantisation)
     missing = lacking(profile.model_times(model), splits_by(asked.runtime, BATCHES), max_batch)
     if missing:
         sizes = listed([str(size) for size in missing])
-        yield f"'{profile.name}' has no times of {model} for batches of {sizes} ({_MEASURE})"
+        mend = _MEASURE if asked.runtime in ("litert", "onnx") else _LITERT_AND_ONNX
+        yield f"'{profile.name}' has no times of {model} for batches of {sizes} ({mend})"
 
 
 def _of_learning(deployment: Deployment, node: NodePlan, profile: Profile) -> Iterator[str]:
     for plan in deployment.federated.values():
-        takes_part = node.name in plan.clients or (node.name in plan.edges and plan.edges_aggregate)
-        if takes_part or node.tier == "cloud":
-            yield f"'{profile.name}' has no times of federated learning (use {HOST})"
+        if node.tier == "cloud" or (plan.edges_aggregate and node.name in plan.edges):
+            yield f"'{profile.name}' has no times of aggregating what devices have learned (use {HOST})"
+        elif node.name in plan.clients:
+            yield from _of_client(deployment.workloads[plan.how.workload], plan, profile)
     if node.tier == "cloud" and any(plan.rollout for plan in deployment.workloads.values()):
         yield f"'{profile.name}' has no times of training while streams run (use {HOST}, or remove rollout)"
 
 
+def _of_client(learned: WorkloadPlan, plan: FederatedPlan, profile: Profile) -> Iterator[str]:
+    how = plan.how
+    if how.app is not None:
+        yield f"'{profile.name}' has no times of a Flower app of one's own (use {HOST})"
+    elif not plan.over_mqtt:
+        yield f"the engine {how.engine} has its clients beside the cloud, where nothing is emulated (use mqtt)"
+    elif profile.training_cost(learned.task, learned.model.size, how.fit, how.batch_size) is None:
+        step = f"a training step of {learned.task}, {learned.model.size}, {how.fit.runtime}, {how.batch_size} samples"
+        mend = f"{_MEASURE} --train-batch {how.batch_size}" if how.fit.runtime == "litert" else _LITERT_ALONE
+        yield f"'{profile.name}' has no times of {step} ({mend})"
+
+
 _MEASURE = "measure them: edgebench profile"
+_LITERT_AND_ONNX = "edgebench profile measures litert and onnx alone: set model.runtime to one, or write them down"
+_LITERT_ALONE = "edgebench profile measures learning with litert alone: set fit.runtime to it, or write them down"

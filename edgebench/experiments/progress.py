@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
-from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.slices import LiveState
 from edgebench.topology.deployment import Deployment
+
+if TYPE_CHECKING:
+    from edgebench.experiments.stream_bars import StreamBars
 
 
 class Silent:
@@ -37,6 +38,8 @@ class TrainProgress:
     """One line that says what is being done, and lines that stay."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self._console = Console(stderr=True, highlight=False)
         self._status = self._console.status("loading")
 
@@ -61,58 +64,62 @@ class TrainProgress:
 
 
 class RunProgress:
-    """A line that says what is being done, then a bar of time and a line of counts a workload."""
+    """Lines that say what is being done and, on a terminal while streams run, a bar of time and a line of counts a
+    workload."""
 
     def __init__(self, deployment: Deployment, run_dir: Path) -> None:
         self._deployment = deployment
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-        )
         self._run_dir = run_dir
-        self._doing: TaskID = self._progress.add_task("preparing", total=None, note="")
-        self._bars: dict[str, TaskID] = {}
+        self._bars: StreamBars | None = None
         self._said = ""
+        self._noted = 0
 
     def __enter__(self) -> RunProgress:
-        self._console.print(f"[bold]{self._deployment.name}[/bold] → {self._run_dir}")
-        self._progress.start()
+        self._print(f"{self._deployment.name} → {self._run_dir}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._bars is not None:
+            self._bars.close()
 
     def tell(self, what: str) -> None:
         """Say what is being done now."""
         if what and what != self._said:
             self._said = what
-            self._progress.update(self._doing, description=what)
-            if not self._console.is_terminal or not self._progress.live.is_started:
-                self._console.print(what, markup=False)
+            if self._bars is not None:
+                self._bars.tell(what)
+            else:
+                self._print(what)
 
     def show(self, live: LiveState) -> None:
-        """Bring the bars up to date."""
+        """Bring the bars up to date, and print what federations have done since the last time."""
+        self._print_notes(live)
         if live.phase == "preparing":
             self.tell(live.preparing)
             return
         if live.start_ns is None:
             return
+        if self._bars is None and sys.stderr.isatty():
+            # Only now: before, everybody waits for the parts of the run, which load their programs on the same cores.
+            from edgebench.experiments.stream_bars import StreamBars
+
+            self._bars = StreamBars(self._deployment)
         self.tell("streaming" if live.phase == "running" else "collecting records")
-        streamed_s = min(max(0.0, (now_ns() - live.start_ns) / NS_PER_S), self._deployment.duration_s)
-        self._progress.update(self._doing, total=self._deployment.duration_s, completed=streamed_s)
-        for workload in self._deployment.workloads:
-            if workload not in self._bars:
-                self._bars[workload] = self._progress.add_task(workload, total=1, note="")
-            tally = live.totals.get(workload)
-            if tally is not None:
-                note = f"{tally.decided} of {tally.scheduled} decided  {live.rollouts.get(workload, '')}"
-                self._progress.update(
-                    self._bars[workload], total=max(1, tally.scheduled), completed=tally.decided, note=note
-                )
+        if self._bars is not None:
+            self._bars.show(live)
+
+    def _print_notes(self, live: LiveState) -> None:
+        new = min(live.noted - self._noted, len(live.notes))
+        if unseen := live.noted - self._noted - new:
+            self._print(f"… {unseen} lines more")
+        for line in live.notes[len(live.notes) - new :]:
+            self._print(line)
+        self._noted = live.noted
+
+    def _print(self, line: str) -> None:
+        if self._bars is not None:
+            self._bars.print(line)
+        else:
+            print(line, file=sys.stderr, flush=True)

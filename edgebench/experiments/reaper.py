@@ -12,10 +12,12 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from edgebench.clock import now_s, sleep_s
+
+if TYPE_CHECKING:
+    import psutil
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 15.0
@@ -41,28 +43,36 @@ def main(argv: list[str]) -> int:
 
 def close_run(run_dir: Path) -> None:
     """End the processes of a run whose command is gone, and write its records, result and report."""
-    from edgebench.fabric.records import Invalidated
-    from edgebench.fabric.spool import Spool
+    from edgebench.errors import EdgebenchError
+    from edgebench.executors.disks import left_in, unmount
+    from edgebench.experiments.finishing import finish_held, held
     from edgebench.report.page import write_report
-    from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
+    from edgebench.results.collect import WORK
     from edgebench.results.rundir import OBSERVATIONS
 
-    _end_processes(run_dir)
-    _remove_containers(run_dir)
-    for log in (run_dir / WORK).glob("broker-*/*.log"):
-        shutil.copy(log, run_dir / "logs" / log.name)
-    if (run_dir / OBSERVATIONS).exists():  # the command was killed after it had collected everything
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(run_dir))  # before another collects what its nodes still write
+            is_ours = True
+        except EdgebenchError as error:
+            _log.warning("%s", error)
+            is_ours = False
+        _end_processes(run_dir)
+        for disk in left_in(run_dir / WORK):
+            unmount(disk)
+        _remove_containers(run_dir)
+        for log in (run_dir / WORK).glob("broker-*/*.log"):
+            shutil.copy(log, run_dir / "logs" / log.name)
+        if is_ours:
+            finish_held(run_dir, "the command edgebench itself was killed")
+    if (run_dir / OBSERVATIONS).exists():
         write_report(run_dir)
-        return
-    spool = Spool(run_dir / COMMAND_SPOOL)
-    spool.write(Invalidated("the command edgebench itself was killed"))
-    spool.close()
-    collect(run_dir)
-    write_report(run_dir)
 
 
 def _end_processes(run_dir: Path) -> None:
     """The nodes stop by themselves when the command is gone; whatever has not within the time is killed."""
+    import psutil  # while all goes well it only waits, beside a run that starts
+
     from edgebench.executors.here import PROCESSES
     from edgebench.fabric.child_process import birth_of
     from edgebench.results.collect import WORK
@@ -98,6 +108,8 @@ def _remove_containers(run_dir: Path) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
+    import psutil
+
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
-import os
-import platform
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
@@ -27,11 +25,13 @@ from edgebench.executors.faults import FaultDriver, FaultTimer, samples_due
 from edgebench.executors.fleet import Fleet, FleetOptions
 from edgebench.executors.open_files import allow_open_files
 from edgebench.executors.plan import plan_of
-from edgebench.experiments.broker_check import check_broker
+from edgebench.executors.power_meter import meter_of
 from edgebench.experiments.deployment_checks import checked_deployment
+from edgebench.experiments.finishing import held
 from edgebench.experiments.given import TopologyFile, keep_given
+from edgebench.experiments.host import host_facts
 from edgebench.experiments.model_checks import check_models
-from edgebench.experiments.places import check_folder
+from edgebench.experiments.places import NoRoomError, check_folder, room_in
 from edgebench.experiments.progress import RunProgress, Silent
 from edgebench.experiments.sensor_checks import check_sensors
 from edgebench.fabric.brokers.choice import choose
@@ -41,17 +41,27 @@ from edgebench.fabric.records import FaultAsked, Invalidated, Opened
 from edgebench.fabric.sensors import SensorChoice, keep_sensors
 from edgebench.fabric.slices import LiveState
 from edgebench.fabric.spool import Spool
-from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.figures import Result
 from edgebench.results.observations import Observations
-from edgebench.results.rundir import FEDERATED, create_run_dir, load_deployment, write_deployment
+from edgebench.results.rundir import (
+    FEDERATED,
+    OPTIONS,
+    KeptOptions,
+    create_run_dir,
+    load_deployment,
+    write_deployment,
+    write_json,
+)
 from edgebench.topology import link_traces_of, profiles_of, read_trace, resolve
-from edgebench.topology.deployment import Deployment, as_placed
+from edgebench.topology.deployment import SIMULATE, Deployment, as_placed
 from edgebench.topology.model import Broker, Topology, Trace
 from edgebench.topology.resolving import without_login
 
+_AT_THE_END = ("jinja2", "plotly", "pyarrow", "rich")
+"""Packages that a base install lacks, and that are imported only once there is something to write down or to show."""
 _FINISHED = b"finished"
+_INTERRUPTED = "interrupted by "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +72,9 @@ class RunOptions:
     (None: `out`/registry). broker: the URL of an external one. resume: a run directory whose federated rounds are gone
     on with. retrain: train first models anew, whatever is remembered. wait: for machines that serve another run.
     base_image: that containers are made on. tokens: where those of containers are laid that others start.
-    sensors: that nodes read on this machine.
-    progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now).
+    sensors: that nodes read on this machine. meter: of its power, `module:attribute` (None: RAPL where there is any).
+    progress: show on stderr how far the run is. asked_ns: when the user asked for it (None: now). heard: signals to end
+    that came while the run went on, or ended, are noted there.
     """
 
     out: Path = Path("runs")
@@ -77,27 +88,41 @@ class RunOptions:
     sensors: tuple[SensorChoice, ...] = ()
     base_image: str | None = None
     tokens: Path | None = None
+    meter: str | None = None
     progress: bool = False
     asked_ns: int | None = None
+    heard: list[signal.Signals] = field(default_factory=list)
 
 
 def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result]:
     """Run a topology to its end; its run directory, and its figures with their verdict.
 
-    Raises EdgebenchError for what a user has to mend first.
+    Raises EdgebenchError for what a user has to mend first, and ModuleNotFoundError where a package is absent that its
+    end will need.
     """
+    for name in _AT_THE_END:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"no {name}: pip install 'edgebench[lab]'", name=name)
+    with room_in(options.out, "make room, or name another folder with --out"):
+        return _run(given, options)
+
+
+def _run(given: TopologyFile, options: RunOptions) -> tuple[Path, Result]:
     asked_ns = now_ns() if options.asked_ns is None else options.asked_ns
     file = given.path
     topology = _with_options(given, options)
     check_folder("--out", options.out)
     _check_executors_options(options)
     checked = checked_deployment(topology, file, options.executor)
+    meter = meter_of(options.meter)
     registry_dir = (options.registry or options.out / "registry").resolve()
     if options.registry is not None:
         check_folder("--registry", options.registry)
     check_models(checked, file, registry_dir)
     broker_url = options.broker or topology.broker.url
     if broker_url is not None:
+        from edgebench.experiments.broker_check import check_broker
+
         check_broker(checked, broker_url)
     else:
         choose(checked.broker_kind)
@@ -129,6 +154,7 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
         if options.resume is not None:
             shutil.copytree(options.resume / FEDERATED, run_dir / FEDERATED)
         write_deployment(run_dir, deployment)
+        write_json(run_dir / OPTIONS, _kept(options, registry_dir))
         inputs = RunInputs(
             deployment=deployment,
             run_dir=run_dir,
@@ -139,13 +165,40 @@ def run_topology(given: TopologyFile, options: RunOptions) -> tuple[Path, Result
             link_traces=link_traces,
             retrain=options.retrain,
             sensors=_kept_sensors(options.sensors, run_dir),
+            meter=meter,
         )
-        with _heard_again() as heard:
-            return run_dir, _reported(run_dir, file, _execute(inputs, fleet, asked_ns, progress, heard))
+        with _heard_again(options.heard):
+            return run_dir, _reported(run_dir, file, _execute(inputs, fleet, asked_ns, progress, options.heard))
+
+
+def run_whole(given: TopologyFile, options: RunOptions) -> tuple[Path, Result]:
+    """As `run_topology`, one of several runs: raises KeyboardInterrupt after one that heard a signal to end."""
+    found = run_topology(given, options)
+    if options.heard or was_interrupted(found[1]):
+        raise KeyboardInterrupt
+    return found
+
+
+def was_interrupted(result: Result) -> bool:
+    """Whether a run was ended by a signal to end."""
+    return any(reason.startswith(_INTERRUPTED) for reason in result.verdict.reasons)
+
+
+def _kept(options: RunOptions, registry_dir: Path) -> KeptOptions:
+    return KeptOptions(
+        registry=str(registry_dir),
+        retrain=options.retrain,
+        resume=None if options.resume is None else str(options.resume.resolve()),
+        base_image=options.base_image,
+        sensors=[f"{each.place}={each.shown}" for each in options.sensors],
+        tokens=options.tokens is not None,
+    )
 
 
 def _check_executors_options(options: RunOptions) -> None:
     """What only some of the executors have a use for. Raises EdgebenchError."""
+    if options.executor == SIMULATE:
+        raise EdgebenchError("--executor simulate: nothing runs in virtual time (use edgebench simulate)")
     if options.wait and options.executor == "local":
         raise EdgebenchError("--wait: the machine of the local executor serves any number of runs (leave it out)")
     if options.wait and options.executor == "containers":
@@ -163,6 +216,13 @@ def _check_executors_options(options: RunOptions) -> None:
 
 def _reported(run_dir: Path, file: str | Path, observations: Observations) -> Result:
     """Write the report. Raises DataError for what the user has to mend, as the run found it."""
+    with room_in(run_dir, f"the records are whole; make room, then edgebench report {run_dir}"):
+        return _written(run_dir, file, observations)
+
+
+def _written(run_dir: Path, file: str | Path, observations: Observations) -> Result:
+    from edgebench.report.page import write_report  # whose templates are not needed before
+
     if observations.mistakes:
         write_report(run_dir)
         # The cloud knows the place in the topology, and not what its file is called here.
@@ -200,6 +260,10 @@ def _check_resumable(deployment: Deployment, earlier: Path) -> None:
     before = load_deployment(earlier)
     if not deployment.federated:
         raise EdgebenchError(f"--resume {earlier}: this topology has no federated rounds to go on with")
+    for name, plan in [*before.federated.items(), *deployment.federated.items()]:
+        if not plan.how.keep_answers:
+            mend = "(set keep_answers: true; an earlier run without it has to be run anew)"
+            raise EdgebenchError(f"--resume {earlier}: no answers of '{name}' are kept {mend}")
     if not (earlier / FEDERATED).is_dir():
         raise EdgebenchError(f"--resume {earlier}: not one federated round was held in it (run without --resume)")
     if before.seed != deployment.seed:
@@ -227,9 +291,16 @@ def _execute(
 ) -> Observations:
     run_dir, deployment = inputs.run_dir, inputs.deployment
     spool = Spool(run_dir / COMMAND_SPOOL)
-    spool.write(Opened(asked_ns, _host()))
+    spool.write(Opened(asked_ns, host_facts()))
     plan = plan_of(deployment)
-    with _reaper(run_dir), progress, _interrupted_once(heard) as no_longer_interrupted:
+    kept = f"what was recorded is kept; make room, then edgebench report {run_dir}"
+    with (
+        _reaper(run_dir),
+        held(run_dir),
+        room_in(run_dir, kept),
+        progress,
+        _interrupted_once(heard) as no_longer_interrupted,
+    ):
         try:
             with fleet.open(inputs, spool) as (machines, network):
                 execution = Execution(plan, machines, inputs, spool, progress.tell, network)
@@ -253,7 +324,7 @@ def _execute(
                         faults.end()
                         execution.stop()
         except KeyboardInterrupt as interrupt:
-            spool.write(Invalidated(f"interrupted by {interrupt}"))
+            spool.write(Invalidated(f"{_INTERRUPTED}{interrupt}"))
         except EdgebenchError as error:
             spool.write(Invalidated(str(error)))
         progress.tell("writing the report")
@@ -271,26 +342,33 @@ def _reaper(run_dir: Path) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        yield
-        with contextlib.suppress(BrokenPipeError):  # it was killed itself; then there is nothing to tell it
-            process.write_line(_FINISHED)
+        try:
+            yield
+        except NoRoomError:  # there is none for a verdict either
+            _tell_finished(process)
+            raise
+        _tell_finished(process)
     finally:
         process.hang_up()
         process.wait(math.inf)
         process.end()
 
 
+def _tell_finished(reaper: ChildProcess) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it was killed itself; then there is nothing to tell it
+        reaper.write_line(_FINISHED)
+
+
 @contextlib.contextmanager
-def _heard_again() -> Iterator[list[signal.Signals]]:
+def _heard_again(heard: list[signal.Signals]) -> Iterator[None]:
     """Tell the program that called of a signal to end that the run has taken for itself, if it has a handler for that.
 
-    Gives where such signals are noted. Of Ctrl-C nobody is told again: it was for the run.
+    heard: where such signals are noted. Of Ctrl-C nobody is told again: it was for the run.
     """
-    heard: list[signal.Signals] = []
     try:
-        yield heard
+        yield
     finally:
-        for number in heard:
+        for number in dict.fromkeys(heard):
             if number != signal.SIGINT and callable(signal.getsignal(number)):
                 signal.raise_signal(number)
 
@@ -299,7 +377,7 @@ def _heard_again() -> Iterator[list[signal.Signals]]:
 def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None]]:
     """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins.
 
-    heard: where the first is noted. Gives a function that says that this end has begun by itself. Signals are the main
+    heard: where they are noted. Gives a function that says that this end has begun by itself. Signals are the main
     thread's: in any other, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -307,20 +385,23 @@ def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None
         return
     names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the end of the terminal"}
 
-    def ignore() -> None:
-        for each in names:
-            signal.signal(each, signal.SIG_IGN)
-
-    def interrupt(number: int, _frame: object) -> None:
-        ignore()
+    def note(number: int, _frame: object) -> None:
         heard.append(signal.Signals(number))
+
+    def only_note() -> None:
+        for each in names:
+            signal.signal(each, note)
+
+    def interrupt(number: int, frame: object) -> None:
+        only_note()
+        note(number, frame)
         raise KeyboardInterrupt(names[heard[0]])
 
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         del names[signal.SIGHUP]  # by nohup: the run is to outlive its terminal
     before = {each: signal.signal(each, interrupt) for each in names}
     try:
-        yield ignore
+        yield only_note
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -341,25 +422,3 @@ def _traces(kept: Topology, run_dir: Path) -> dict[str, list[float]]:
         for name, workload in kept.workloads.items()
         if isinstance(workload.load, Trace)
     }
-
-
-def _host() -> dict[str, str | int | float]:
-    memory = psutil.virtual_memory()
-    return {
-        "cores": os.cpu_count() or 1,
-        "machine": platform.machine(),
-        "memory_mb": round(memory.total / 1e6),
-        "system": platform.system(),
-        "release": platform.release(),
-        "cpu": _cpu_model(),
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: what platform knows is the best there is
-    return platform.processor()

@@ -136,10 +136,10 @@ def train(task: str, options: TrainOptions) -> TrainResult:
         check_folder("--registry", options.registry)
     progress = TrainProgress() if options.progress else Silent()
     temporary = tempfile.TemporaryDirectory(prefix="edgebench-train-")
-    with _environment(QUIET), progress, temporary as work:
+    with with_environment(QUIET), progress, temporary as work:
         if options.progress:
             progress.tell("loading Keras")
-            _load_keras_quietly()
+            load_keras_quietly()
         sizes = sizes_of(task, options.size)
         result, files = train_task(
             task, options.data, sizes, seeds=options.seeds, work_dir=Path(work), tell=progress.tell
@@ -151,7 +151,7 @@ def train(task: str, options: TrainOptions) -> TrainResult:
 
 
 @contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def with_environment(variables: Mapping[str, str]) -> Iterator[None]:
     """These variables for a while: the process may be somebody else's."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -339,7 +339,7 @@ def single_sample_us(path: Path, manifest: Manifest, dataset: Dataset) -> float:
     return float(np.median(spent_ns)) / 1_000
 
 
-def _load_keras_quietly() -> None:
+def load_keras_quietly() -> None:
     """TensorFlow writes greetings straight to descriptor 2 while it loads, whatever its log level is."""
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:

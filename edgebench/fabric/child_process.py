@@ -111,6 +111,13 @@ class ChildProcess:
             self._used = used
         return self._used
 
+    def core_time_s(self) -> float | None:
+        """For how long its threads, and those of its family, have had a core or waited for one, of those there are now.
+
+        None where it has ended, or the system does not tell.
+        """
+        return core_time_of_family(self.pid) if self.process.returncode is None else None
+
     def write_line(self, line: bytes) -> None:
         """Say something on its standard input, which must be a pipe. Raises BrokenPipeError where it has ended."""
         assert self.process.stdin is not None
@@ -172,14 +179,16 @@ class ChildProcess:
         if self._standstill is not None or self.has_ended:
             return
         self._send(signal.SIGSTOP)  # it starts nothing more
+        family = _family_of(self.pid)
         self._standstill = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _STAND_STILL, *map(str, reversed(_family_of(self.pid)))],
+            [sys.executable, "-I", "-S", "-c", _STAND_STILL, *map(str, reversed(family))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
         assert self._standstill.stdout is not None
         self._standstill.stdout.readline()
+        _await_standstill(family)
 
     def resume(self) -> None:
         """Let it go on, and all below it. Not paused is fine."""
@@ -334,6 +343,15 @@ def _signal(how: Callable[[int, int], None], number: int, what: int) -> bool:
     return True
 
 
+def _await_standstill(family: Sequence[int]) -> None:
+    """Wait until all of them have been stopped: one that computes goes on until it is interrupted. Linux only."""
+    until_s = now_s() + _GUARD_MARGIN_S
+    while _HAS_PROC and now_s() < until_s:
+        if all((stat := _stat_of(pid)) is None or stat[0] in "TtZX" for pid in family):
+            return
+        sleep_s(_POLL_S)
+
+
 def _kill_session(leader: int) -> None:
     """Kill what is left below a guard that was killed, and cannot do so itself any more. Linux only.
 
@@ -360,6 +378,19 @@ def usage_of_family(pid: int) -> Usage | None:
     """
     used = [usage for member in _family_of(pid) if (usage := _usage_of(member)) is not None]
     return Usage(now_ns(), sum(cpu_s for cpu_s, _ in used), sum(rss for _, rss in used)) if used else None
+
+
+def core_time_of_family(pid: int) -> float | None:
+    """See `ChildProcess.core_time_s`."""
+    if not _HAS_PROC:
+        return None
+    found = []
+    for member in _family_of(pid):
+        for file in Path(f"/proc/{member}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError):  # a thread that has ended
+                had_ns, waited_ns, _ = map(int, file.read_text("utf-8").split())
+                found.append((had_ns + waited_ns) / 1e9)
+    return sum(found) or None  # nothing but zeros: the kernel does not count
 
 
 def _usage_of(pid: int) -> tuple[float, int] | None:
@@ -424,8 +455,3 @@ def birth_of(pid: int) -> str | None:
         return str(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
         return None
-
-
-def resident_bytes(process: int | str) -> int:
-    """Memory of a process that is in use (`self`: this one). Raises OSError where the system does not tell."""
-    return int(Path(f"/proc/{process}/statm").read_text("utf-8").split()[1]) * _PAGE_BYTES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgebench.clock import NS_PER_MS, now_ns
+from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns
 from edgebench.core.clocks import ClockComparison, Exchange
 from edgebench.fabric.slices import RunState
 
@@ -18,11 +18,15 @@ class CloudClock:
     def __init__(self, *, shared: bool) -> None:
         """shared: it is the process's own, so that there is nothing to compare, and no error."""
         self._comparison = None if shared else ClockComparison()
+        self.longest_round_trip_s = 0.0
+        """Between this machine and the cloud's, where they are two."""
 
     def compare(self, exchange: Exchange) -> None:
         """Take in the stamps of a heartbeat and its answer."""
         if self._comparison is not None:
             self._comparison.add(exchange.t0_ns, exchange.t1_ns, exchange.t2_ns, exchange.t3_ns)
+            round_trip_ns = exchange.t3_ns - exchange.t0_ns - (exchange.t2_ns - exchange.t1_ns)
+            self.longest_round_trip_s = max(self.longest_round_trip_s, round_trip_ns / NS_PER_S)
 
     @property
     def bound_ns(self) -> int | None:

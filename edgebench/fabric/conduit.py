@@ -13,6 +13,7 @@ from typing import NamedTuple
 from edgebench.clock import now_ns
 from edgebench.core.links import WINDOW_NS, Lane, latency_ns, pending_bytes_bound, piece_bytes
 from edgebench.core.tcp import connected_ns
+from edgebench.fabric.arrivals import note_arrivals, receive
 from edgebench.fabric.ends import End
 from edgebench.fabric.lossy import LossyFlow
 from edgebench.fabric.publish_counter import PublishCounter
@@ -20,6 +21,13 @@ from edgebench.fabric.reactor import WRITE, Reactor
 
 _RECEIVE_BYTES = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
+
+
+class _Pieces(NamedTuple):
+    """What arrives at once: behind what was late, many messages do. Each with how many messages it counts for."""
+
+    due_ns: int
+    pieces: list[tuple[bytes, int]]
 
 
 class _Flow:
@@ -47,12 +55,17 @@ class _Flow:
         self._pending_bytes = 0
         self._hold_until_ns = 0
         self._ended = False
+        self._reads_from_ns = 0
+        self._under_way: list[_Pieces | None] = [None] * len(lanes)
         self.reshaped()
         source.read = self._read
         sink.written = self._written
 
     def reshaped(self) -> None:
         """Go by what the lanes are now."""
+        self._holds_back = any(lane.holds_back for lane in self._lanes)
+        if self._holds_back:
+            note_arrivals(self._source.sock)
         self._piece_bytes = piece_bytes(self._lanes)
         self._bound_bytes = 0 if self._leaves else pending_bytes_bound(self._lanes)
         self._receive_bytes = min(_RECEIVE_BYTES, self._bound_bytes // 2)
@@ -72,20 +85,26 @@ class _Flow:
             if self._leaves and not self._pending_bytes:
                 self._owner.hand_over(self)
             return
-        if self._hold_until_ns > now_ns():
+        at_ns = now_ns()
+        if self._hold_until_ns > at_ns:
             self._reactor.call_at(self._hold_until_ns, self.resume)
             return
-        self._source.set_reading(True)
+        if not self._source.reading:
+            self._reads_from_ns = at_ns
+            self._source.set_reading(True)
 
     def _read(self) -> None:
         try:
-            data = self._source.sock.recv(self._receive_bytes)
+            if self._holds_back:
+                data, at_ns = receive(self._source.sock, self._receive_bytes)
+            else:
+                data, at_ns = self._source.sock.recv(self._receive_bytes), now_ns()
         except BlockingIOError:
             return
         except OSError:
             self._owner.abort()
             return
-        at_ns = now_ns()
+        at_ns = max(at_ns, self._reads_from_ns)  # what waited because the link was full comes as it is taken
         if not data:
             self._ended = True
             self._source.set_reading(False)
@@ -100,7 +119,12 @@ class _Flow:
 
     def _carry(self, hop: int, at_ns: int, piece: bytes, messages: int) -> None:
         departure_ns, arrival_ns = self._lanes[hop].carry(at_ns, len(piece))
-        self._reactor.call_at(arrival_ns, partial(self._arrive, hop, arrival_ns, piece, messages))
+        together = self._under_way[hop]
+        if together is not None and together.due_ns == arrival_ns:
+            together.pieces.append((piece, messages))
+        else:
+            self._under_way[hop] = together = _Pieces(arrival_ns, [(piece, messages)])
+            self._reactor.call_at(arrival_ns, partial(self._arrive, hop, together))
         hold_until_ns = departure_ns - WINDOW_NS
         if hold_until_ns > self._hold_until_ns:
             self._hold_until_ns = hold_until_ns
@@ -108,17 +132,23 @@ class _Flow:
                 self._source.set_reading(False)
                 self._reactor.call_at(hold_until_ns, self.resume)
 
-    def _arrive(self, hop: int, at_ns: int, piece: bytes, messages: int) -> None:
+    def _arrive(self, hop: int, together: _Pieces) -> None:
         if self._owner.closed:
             return
+        if self._under_way[hop] is together:
+            self._under_way[hop] = None
         if self._counted:
-            self._lanes[hop].count(len(piece), messages)
-        # The next hop counts from the time at which the piece was due here, so that a late timer delays it but once.
+            for piece, messages in together.pieces:
+                self._lanes[hop].count(len(piece), messages)
+        # The next hop counts from the time at which they were due here, so that a late timer delays them but once.
         if hop + 1 < len(self._lanes):
-            self._carry(hop + 1, at_ns, piece, messages)
-        elif piece:
-            self._sink.write(piece)
-        else:
+            for piece, messages in together.pieces:
+                self._carry(hop + 1, together.due_ns, piece, messages)
+            return
+        pieces = [piece for piece, _ in together.pieces]
+        if data := pieces[0] if len(pieces) == 1 else b"".join(pieces):
+            self._sink.write(data)
+        if not pieces[-1]:
             self._sink.finish()
 
     def _written(self, size: int) -> None:

@@ -10,20 +10,23 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from edgebench.clock import now_ns
+from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.core.clocks import Exchange
 from edgebench.errors import FabricError
-from edgebench.fabric.endpoints import parse_http_url
+from edgebench.fabric.endpoints import encoded_host, parse_http_url
 from edgebench.fabric.shelves import SEND_BUFFER_BYTES
 from edgebench.fabric.slices import Beaten, Heartbeat, LiveState, RunState, Slice
 from edgebench.fabric.tls import HttpsConnection, Trust, context_to
 
 PATIENCE_S = 60.0
 _TIMEOUT_S = 10.0
+LONG_SILENCE_S = 120.0
+"""For `timeout_s` of who fetches or hands in files: over a slow link much may be under way that is not answered yet, or
+other files' turns come first; where one breaks, that is told at once."""
 _TRIES_IN_PATIENCE = 3
 """At the least: one that times out is not the last."""
 _PIECE_BYTES = 1 << 18
@@ -45,12 +48,15 @@ class RefusedError(FabricError):
 
 
 class FilePart(NamedTuple):
-    """Bytes of a file as a body. sent: is told of each piece that the system has taken."""
+    """Bytes of a file as a body. sent: is told of each piece that the system has taken. piece_s: from one piece to the
+    next, at least."""
 
     file: IO[bytes]
     start: int
     size_bytes: int
     sent: Callable[[int], None]
+    piece_bytes: int = _PIECE_BYTES
+    piece_s: float = 0.0
 
 
 class HttpClient:
@@ -68,13 +74,14 @@ class HttpClient:
         timeout_s: float | None = None,
         trust: Trust | None = None,
     ) -> None:
-        """patience_s: how long who uses it goes on while nothing comes of it. timeout_s: how long the other side may be
-        silent, unless given a part of the patience, 10 s at most. trust: as `connect` has it."""
+        """patience_s: how long who uses it goes on while nothing comes of it, several times `timeout_s` at the least.
+        timeout_s: how long the other side may be silent, unless given a part of the patience, 10 s at most. trust: as
+        `connect` has it."""
         self.url = url
         self._trust = trust
-        self.patience_s = patience_s
         self._token = token
         self._timeout_s = min(_TIMEOUT_S, patience_s / _TRIES_IN_PATIENCE) if timeout_s is None else timeout_s
+        self.patience_s = max(patience_s, _TRIES_IN_PATIENCE * self._timeout_s)
         self.called_off: Callable[[], bool] = lambda: False
         """Whether nothing more is to be asked; see `interrupt`."""
         self._connection: http.client.HTTPConnection | None = None
@@ -96,13 +103,19 @@ class HttpClient:
             raise self._broken_off(error) from error
 
     def read_into(self, response: http.client.HTTPResponse, buffer: memoryview) -> int:
-        """The next bytes of an answer; 0 at its end, or where the connection has ended before. Raises
+        """The next bytes of an answer, as they come; 0 at its end, or where the connection has ended before. Raises
         BrokenOffError."""
         try:
-            return response.readinto(buffer)
+            # Not `readinto`, which waits until there is no more room: over a slow link a minute, and what came is lost
+            # with the connection.
+            data = response.read1(len(buffer))
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise BrokenOffError(f"{self.url}: it breaks off: {error}") from error
+        if not data:
+            response.close()  # which `read1` leaves out at the end of what was announced
+        buffer[: len(data)] = data
+        return len(data)
 
     def whole(self, response: http.client.HTTPResponse) -> bytes:
         """The rest of an answer. Raises BrokenOffError."""
@@ -232,15 +245,27 @@ def connect(url: str, timeout_s: float, trust: Trust | None = None) -> http.clie
         name = at.server_name or at.host
         context = context_to(name, trust)
         return HttpsConnection(at.host, at.port, context=context, server_name=name, timeout_s=timeout_s)
-    return http.client.HTTPConnection(at.host, at.port, timeout=timeout_s)
+    return _PlainConnection(at.host, at.port, timeout=timeout_s)
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        """As its base class does, by `encoded_host`."""
+        address: Any = encoded_host(self.host), self.port
+        self.sock = socket.create_connection(address, self.timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _send(sock: socket.socket, part: FilePart) -> None:
     """Send a part of a file without copying it, where the system can."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     end = part.start + part.size_bytes
-    for start in range(part.start, end, _PIECE_BYTES):
-        size_bytes = min(_PIECE_BYTES, end - start)
+    due_s = now_s()
+    for start in range(part.start, end, part.piece_bytes):
+        if part.piece_s:
+            sleep_s(max(0.0, due_s - now_s()))
+            due_s = max(due_s + part.piece_s, now_s())
+        size_bytes = min(part.piece_bytes, end - start)
         part.file.seek(start)  # Python does not for the first byte, where TLS has it read the file
         if sock.sendfile(part.file, start, size_bytes) != size_bytes:
             raise OSError(f"{part.file.name}: has become shorter")

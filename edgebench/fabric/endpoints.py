@@ -19,6 +19,9 @@ Address = tuple[int, Any]
 _DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883}
 _FORM = "mqtt://[user:password@]host[:port], or mqtts:// for TLS"
 _NAME = "?name="
+_LONGEST_PART = 63
+_ENDS_A_LOGIN = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D"}
+"""What may not stand in a login as it is, and what to write for it."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,16 @@ def parse_broker_url(url: str) -> BrokerUrl:
 
     Raises FabricError, whose message never repeats the login.
     """
+    login = url.partition("://")[2].rpartition("@")[0]
+    raw = [character for character in _ENDS_A_LOGIN if character in login]
+    if raw:
+        mend = ", ".join(f"{_ENDS_A_LOGIN[character]} for {character}" for character in raw)
+        raise FabricError(f"broker URL: a '{raw[0]}' in the user or password ends them there (write {mend})")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # What urlsplit says quotes what it could not read, and that may be a password with a slash in it.
-        raise FabricError(
-            f"broker URL: the host or port cannot be read (write {_FORM}; in a password / is %2F, # is %23, ? is %3F)"
-        ) from None
+        raise FabricError(f"broker URL: the host or port cannot be read (write {_FORM})") from None
     shown = f"{parts.scheme}://…{url.rpartition('@')[2]}" if "@" in url else url
     if parts.scheme not in _DEFAULT_PORT:
         raise FabricError(f"broker URL {shown!r}: the scheme is neither mqtt nor mqtts (write {_FORM})")
@@ -125,7 +130,7 @@ def parse_broker_url(url: str) -> BrokerUrl:
     if parts.password is not None and not parts.username:
         raise FabricError(f"broker URL {shown!r}: a password but no user (write {_FORM})")
     try:
-        parts.hostname.encode("idna")
+        encoded_host(parts.hostname)
     except UnicodeError:
         raise FabricError(
             f"broker URL {shown!r}: no host has such a name, of which a part between dots is empty or longer than 63 "
@@ -148,10 +153,24 @@ def _named(server_name: str | None) -> str:
     return "" if server_name is None else _NAME + quote(server_name, safe="")
 
 
+def encoded_host(host: str) -> bytes:
+    """A host's name as a resolver takes it. Raises UnicodeError where it can be none: a part between dots is empty or
+    too long.
+
+    Python takes any name through IDNA, whose tables are a quarter of a megabyte that hardly a node has a use for.
+    """
+    if not host.isascii():
+        return host.encode("idna")
+    *parts, last = host.split(".")
+    if not all(0 < len(part) <= _LONGEST_PART for part in parts) or len(last) > _LONGEST_PART:
+        raise UnicodeError(f"a part of '{host}' is empty or too long")
+    return host.encode("ascii")
+
+
 def addresses_of(host: str, port: int, flags: int = 0) -> list[Address]:
     """The TCP addresses of a host; flags: as `socket.getaddrinfo` takes them. Raises OSError where there is none."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        found = socket.getaddrinfo(encoded_host(host), port, type=socket.SOCK_STREAM, flags=flags)
     except UnicodeError as error:  # a part between dots is empty or too long
         raise OSError(f"'{host}' can be no host's name: {error}") from error
     return [(family, address) for family, _, _, _, address in found]

@@ -28,6 +28,9 @@ _HEAD = struct.Struct(">cHII")
 _BODY, _GONE = b"+", b"-"
 _CRC_AT = _HEAD.size - 4
 _SLACK_BYTES = 1 << 20
+_ROOM_AGAIN_BYTES = 1 << 20
+"""So much has to be kept before a disk that was full counts as one with room: where little is free, a store that drops
+what is old takes and refuses in turn."""
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -52,12 +55,19 @@ class Keep:
         self._places: dict[SampleKey, _Place] = {}
         self._live_bytes = 0
         self._end = 0
+        self._anew_from = 0
+        """Not written anew again before the file is so long: there was no room for both."""
+        self._full = False
+        self._since_full_bytes = 0
+        self._to_sync = False
+        self._syncs = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if passing else 0)
         self._fd = os.open(path, flags, 0o600)
         self._unsynced: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._syncing: threading.Thread | None = None
         if not passing:
             self._read()
+            self._to_sync = self._end > 0  # an earlier life may not have come to it
             if power:
                 _sync_folder(path.parent)
 
@@ -102,9 +112,11 @@ class Keep:
             begin = self._end
             if not self._append(record):
                 return False
+            self._note_room(len(record))
             self._forget(key)
             self._places[key] = _Place(begin + body_at, len(body))
             self._live_bytes += len(body)
+            self._to_sync = True
             if self._power and then is not None:
                 self._after_sync(then)
         if not self._power and then is not None:
@@ -129,11 +141,16 @@ class Keep:
                 return
             if not self._places:
                 os.ftruncate(self._fd, 0)
-                self._end = 0
+                self._end = self._anew_from = 0
             elif not self._passing:
                 self._append(b"".join(_record(_GONE, key, b"")[0] for key in known))
-            if self._end > 2 * self._live_bytes + _SLACK_BYTES:
+            if self._end > max(2 * self._live_bytes + _SLACK_BYTES, self._anew_from):
                 self._write_anew()
+
+    def sync(self) -> None:
+        """With `power`, return once all that was put survives a power cut."""
+        if self._power:
+            self._sync_file()
 
     def close(self) -> None:
         """Sync what is not yet, and close the file."""
@@ -148,10 +165,20 @@ class Keep:
             _write(self._fd, records, self._end)
         except OSError as error:
             os.ftruncate(self._fd, self._end)
-            _log.error("%s: no more can be kept: %s", self._path, error.strerror)
+            if not self._full:
+                _log.error("%s: no more can be kept: %s", self._path, error.strerror)
+            self._full, self._since_full_bytes = True, 0
             return False
         self._end += len(records)
         return True
+
+    def _note_room(self, size_bytes: int) -> None:
+        """So much was kept. Say once that there is room again."""
+        if self._full:
+            self._since_full_bytes += size_bytes
+            if self._since_full_bytes >= _ROOM_AGAIN_BYTES:
+                self._full = False
+                _log.warning("%s: there is room again", self._path)
 
     def _forget(self, key: SampleKey) -> bool:
         place = self._places.pop(key, None)
@@ -186,13 +213,14 @@ class Keep:
         except OSError as error:  # no space for both: it stays as it is
             os.close(fd)
             anew.unlink(missing_ok=True)
+            self._anew_from = self._end + _SLACK_BYTES
             _log.warning("%s: cannot be written anew: %s", self._path, error.strerror)
             return
         anew.replace(self._path)
         if self._power:
             _sync_folder(self._path.parent)
         os.close(self._fd)
-        self._fd, self._places, self._end = fd, places, end
+        self._fd, self._places, self._end, self._anew_from = fd, places, end, 0
 
     def _after_sync(self, then: Callable[[], None]) -> None:
         if self._syncing is None:
@@ -206,16 +234,26 @@ class Keep:
             while not self._unsynced.empty():
                 waiting.append(self._unsynced.get())
             # All of these had been written before they began to wait. One sync serves them all.
-            with self._lock:
-                fd = os.dup(self._fd)
-            try:
-                _sync(fd)
-            finally:
-                os.close(fd)
+            self._sync_file()
             for then in waiting:
                 if then is None:
                     return
                 then()
+
+    def _sync_file(self) -> None:
+        with self._syncs:  # what another sync is at has not survived before that is over
+            with self._lock:
+                if not self._to_sync:
+                    return
+                self._to_sync = False
+                fd = os.dup(self._fd)
+            try:
+                _sync(fd)
+            except OSError:
+                self._to_sync = True
+                raise
+            finally:
+                os.close(fd)
 
 
 def _record(kind: bytes, key: SampleKey, body: bytes) -> tuple[bytes, int]:
@@ -241,7 +279,7 @@ def _records(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes, SampleKey
             return
         name, body = file.read(name_bytes), file.read(body_bytes)
         if zlib.crc32(body, zlib.crc32(name, zlib.crc32(head[:_CRC_AT]))) != crc:
-            if body_at + body_bytes == size_bytes:
+            if not file.read().strip(b"\0"):  # the last, or followed by zeros, where a power cut left nothing written
                 return
             raise FabricError(f"{path}: damaged at byte {at:,}: what this node kept is not what it wrote")
         yield body_at, kind, decoder.decode(name), body

@@ -54,15 +54,20 @@ class Ledger:
             self._came_again(key)
         return False
 
-    def answered(self, key: SampleKey, reply: bytes, send: Callable[[], None]) -> None:
-        """A sample has its answer; it is sent once it is written down. Another answer to it comes to nothing."""
+    def answered(self, key: SampleKey, reply: bytes, send: Callable[[], None]) -> bool:
+        """A sample has its answer; it is sent once it is written down. Another answer to it comes to nothing.
+
+        False where the disk is full: it is not sent, and decided again if it comes again.
+        """
         with self._lock:
             if key in self._keep:
-                return
+                return True
             if self._keep.size_bytes + len(reply) > MOST_BYTES:
                 self._keep.drop(self._keep.oldest(_AT_ONCE_BYTES))
-        if not self._keep.put(key, reply, partial(self._written, key, send)):
-            self.dropped(key)
+        if self._keep.put(key, reply, partial(self._written, key, send)):
+            return True
+        self.dropped(key)
+        return False
 
     def has_answered(self, key: SampleKey) -> bool:
         """Whether the answer to a sample is written down."""

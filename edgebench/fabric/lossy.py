@@ -6,6 +6,7 @@ from __future__ import annotations
 from edgebench.clock import now_ns
 from edgebench.core.links import Lane, pending_bytes_bound
 from edgebench.core.tcp import TcpFlow
+from edgebench.fabric.arrivals import note_arrivals, receive
 from edgebench.fabric.ends import Connection, End
 from edgebench.fabric.publish_counter import PublishCounter
 from edgebench.fabric.reactor import Reactor, Timer
@@ -35,13 +36,15 @@ class LossyFlow:
         self._owner = owner
         self._counted = counted
         self._counter = counter
-        self._tcp = TcpFlow(lanes, back, now_ns())
+        self._upto_ns = now_ns()
+        self._tcp = TcpFlow(lanes, back, self._upto_ns)
         self._under_way = bytearray()
         self._arrived = 0
         self._unwritten = 0
         self._ended = False
         self._finished = False
         self._timer: Timer | None = None
+        note_arrivals(source.sock)
         self.reshaped()
         source.read = self._read
         sink.written = self._written
@@ -54,7 +57,8 @@ class LossyFlow:
 
     def resume(self) -> None:
         """Read, if nothing speaks against it."""
-        if not self._owner.closed and not self._ended and self._has_room:
+        if not self._owner.closed and not self._ended and self._has_room and not self._source.reading:
+            self._upto_ns = max(now_ns(), self._upto_ns)  # what waited for room comes as it is taken
             self._source.set_reading(True)
 
     @property
@@ -63,18 +67,19 @@ class LossyFlow:
 
     def _read(self) -> None:
         try:
-            data = self._source.sock.recv(self._receive_bytes)
+            data, at_ns = receive(self._source.sock, self._receive_bytes)
         except BlockingIOError:
             return
         except OSError:
             self._owner.abort()
             return
+        self._upto_ns = max(at_ns, self._upto_ns)
         if data:
             self._under_way += data
-            self._tcp.offer(now_ns(), len(data))
+            self._tcp.offer(self._upto_ns, len(data))
         else:
             self._ended = True
-            self._tcp.end(now_ns())
+            self._tcp.end(self._upto_ns)
         if self._ended or not self._has_room:
             self._source.set_reading(False)
         self._deliver()
@@ -82,7 +87,8 @@ class LossyFlow:
     def _turn(self) -> None:
         self._timer = None
         if not self._owner.closed:
-            self._tcp.advance(now_ns())
+            self._upto_ns = max(now_ns(), self._upto_ns)
+            self._tcp.advance(self._upto_ns)
             self._deliver()
 
     def _deliver(self) -> None:

@@ -1,4 +1,5 @@
-"""MQTT connections driven by a reactor; the one importer of paho."""
+"""MQTT connections driven by a reactor; the one importer of paho, which holds the session. What is published goes past
+it, see `edgebench.fabric.mqtt_socket`."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from edgebench.clock import now_s
 from edgebench.fabric.descriptors import READABLE, WRITABLE, wait_until_ready
 from edgebench.fabric.dialling import Dial
 from edgebench.fabric.endpoints import BrokerUrl
+from edgebench.fabric.in_flight import Delivery, InFlight
+from edgebench.fabric.mqtt_socket import MqttSocket, publication
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
 from edgebench.fabric.seals import sealed, unsealed
 from edgebench.topology.wording import listed
@@ -39,7 +42,6 @@ _RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 ANNOUNCED_AGAIN_S = 1.0
 """nats-server passes a retained message that comes just as a subscription is taken in neither at once nor as a retained
 one: 4 of 50 were lost where both came within 2 ms. What is announced twice reaches everybody."""
-_MOST_QUEUED = 60_000  # packet identifiers are 16 bits wide
 _ID_END_BYTES = 8
 
 REFUSED = "the broker refuses the connection"
@@ -48,21 +50,12 @@ REFUSED = "the broker refuses the connection"
 Received = Callable[[str, bytes], None]
 
 
-class Delivery:
-    """A message of QoS 1 on its way to the broker. acknowledged: the broker has it."""
-
-    __slots__ = ("acknowledged",)
-
-    def __init__(self) -> None:
-        self.acknowledged = False
-
-
 class _Client(paho.Client):
     """paho's client on a socket that is open already: paho's own way to open one blocks, for as long as it takes."""
 
-    opened: socket.socket | None = None
+    opened: MqttSocket | None = None
 
-    def _create_socket(self) -> socket.socket:
+    def _create_socket(self) -> MqttSocket:
         sock, self.opened = self.opened, None
         assert sock is not None
         return sock
@@ -93,7 +86,7 @@ class Connection:
     """One MQTT 3.1.1 session that reconnects by itself.
 
     All callbacks run in the reactor's thread. `publish` may be called from any thread; everything else only from the
-    reactor's. QoS 1 messages published while the broker is away are kept, at most `_MOST_QUEUED`, and sent when it is
+    reactor's. QoS 1 messages published while the broker is away are kept, at most `in_flight.MOST`, and sent when it is
     back.
     """
 
@@ -129,7 +122,13 @@ class Connection:
         self._on_trouble = on_trouble
         self._seals = seals
         self._on_damaged = on_damaged
-        self._deliveries: dict[int, Delivery] = {}
+        self._in_flight = InFlight()
+        self._sock: MqttSocket | None = None
+        self._accepted = False
+        """By the broker, which has yet to be sent what waits."""
+        self._up: MqttSocket | None = None
+        """The same, once the broker has accepted the connection, and been asked for what is subscribed to."""
+        self._watched = READ
         self._announced: dict[str, bytes] = {}
         self._was_up = False
         self._subscriptions: list[tuple[str, int]] = []
@@ -140,6 +139,7 @@ class Connection:
         self._up_since_s: float | None = None
         self._housekeeping: Timer | None = None
         self._dial: Dial | None = None
+        self._is_dialling = False
         self._says_goodbye = False
         self._left: socket.socket | None = None
         if broker.username is not None:
@@ -148,13 +148,10 @@ class Connection:
         client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean_session)
         if broker.username is not None:
             client.username_pw_set(broker.username, broker.password)
-        # None: with a limit paho goes through all that is unacknowledged at each acknowledgement.
-        client.max_inflight_messages_set(0)
-        client.max_queued_messages_set(_MOST_QUEUED)
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
-        client.on_message = self._received_sealed if seals else self._received
+        client.on_message = self._received_by_paho
         client.on_socket_open = self._socket_opened
         client.on_socket_close = self._socket_closed
         client.on_socket_register_write = self._write_wanted
@@ -172,12 +169,21 @@ class Connection:
 
     def start(self) -> None:
         """Connect, and go on trying until `close`."""
+        self._is_dialling = True
         self._connect()
         self._housekeeping = self._reactor.call_later(_HOUSEKEEPING_S, self._keep_house)
 
-    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
-        """Hand a message over; False where the queue for an absent broker is full (the message is not taken)."""
-        return self._publish(topic, payload, qos, retain=retain)[0]
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False, waits: bool = False) -> bool:
+        """Hand a message over. False where it is not taken: at QoS 0 there is no connection, at QoS 1 too much is under
+        way. waits: others follow, then `flush`."""
+        return self._publish(topic, payload, qos, retain=retain, waits=waits)
+
+    def flush(self) -> None:
+        """Send what waits; from any thread."""
+        # One flush serves all that is published until it runs.
+        if not self._flush_asked:
+            self._flush_asked = True
+            self._reactor.call_soon_threadsafe(self._flush)
 
     def announce(self, topic: str, payload: bytes) -> None:
         """Have a message retained for whoever subscribes, now or later. It is published again a second later, unless
@@ -187,13 +193,8 @@ class Connection:
 
     def publish_followed(self, topic: str, payload: bytes) -> Delivery | None:
         """The same at QoS 1, from the reactor's thread: what comes of it, or None where it is not taken."""
-        taken, message_id = self._publish(topic, payload, 1, retain=False)
-        if not taken:
-            return None
-        if not self._deliveries:
-            self._client.on_publish = self._acknowledged
-        delivery = self._deliveries[message_id] = Delivery()
-        return delivery
+        delivery = Delivery()
+        return delivery if self._publish(topic, payload, 1, delivery=delivery) else None
 
     def _announce(self, topic: str, payload: bytes) -> None:
         self._announced[topic] = payload
@@ -204,15 +205,28 @@ class Connection:
         if self._announced[topic] is payload:
             self.publish(topic, payload, qos=1, retain=True)
 
-    def _publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> tuple[bool, int]:
+    def _publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        *,
+        retain: bool = False,
+        waits: bool = False,
+        delivery: Delivery | None = None,
+    ) -> bool:
         if self._seals:
             payload = sealed(topic, payload)
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
-        # Not left to `_write_wanted`, which paho omits for what one thread publishes just as another ends its writing.
-        self._ask_flush()
-        # Without a connection paho still queues at QoS 1; at QoS 0 the message is gone.
-        taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS or (info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN and qos > 0)
-        return taken, info.mid
+        if qos:
+            taken = self._in_flight.publish(topic.encode(), payload, retain=retain, delivery=delivery)
+        else:
+            up = self._up
+            taken = up is not None
+            if up is not None:
+                up.put(publication(topic.encode(), payload, retain=retain))
+        if not waits:
+            self.flush()
+        return taken
 
     @property
     def connected(self) -> bool:
@@ -222,7 +236,8 @@ class Connection:
     @property
     def backed_up(self) -> bool:
         """Whether messages wait for the connection to take more."""
-        return self._client.want_write()
+        sock = self._sock
+        return self._client.want_write() or (sock is not None and sock.unsent)
 
     def close(self) -> None:
         """Say goodbye (so no will is published) and disconnect."""
@@ -254,18 +269,21 @@ class Connection:
         """Say goodbye, so that no will is published, and do not wait for the end."""
         self._end()
         self._client.disconnect()
-        self._ask_flush()
+        self.flush()
 
     def abandon(self) -> None:
         """Break off without a word, at once: the will is published, and nothing more is heard here."""
         self._end()
-        sock = self._client.socket()
+        sock = self._sock
         if sock is not None:
+            self._is_down()
             self._reactor.unwatch(sock)
             sock.close()
 
     def _end(self) -> None:
         self._closing = True
+        if self._sock is not None:
+            self._sock.holds_back = False
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         if self._dial is not None:
@@ -283,13 +301,22 @@ class Connection:
             )
 
     def _opened(self, sock: socket.socket) -> None:
-        self._client.opened = sock
+        self._is_dialling = False
+        opened = self._client.opened = MqttSocket(
+            sock,
+            on_message=self._unseal if self._seals else self._on_message,
+            on_acknowledged=self._in_flight.acknowledged,
+            on_others=self._client.loop_read,
+        )
         try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._client.reconnect()
         except OSError as error:  # it has broken meanwhile
+            opened.close()
             self._retry(str(error))
 
     def _retry(self, why: str) -> None:
+        self._is_dialling = True
         delay_s = _RECONNECT_S[min(self._attempt, len(_RECONNECT_S) - 1)]
         self._attempt += 1
         self._reactor.call_later(delay_s, self._connect)
@@ -302,6 +329,10 @@ class Connection:
             _log.log(level, "broker %s: %s%s", self._broker.at, why, mend)
 
     def _connected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
+        """Nothing is written here: paho calls with a lock held that it takes again where the goodbye is sent, or a
+        write fails."""
+        if self._closing:
+            return
         if code.is_failure:
             self._tell(logging.ERROR, f"{REFUSED}: {code}")
             return
@@ -313,7 +344,15 @@ class Connection:
         self._was_up = True
         if self._subscriptions:
             self._send_subscriptions(self._subscriptions)
-        elif self._on_up is not None:
+        self._accepted = True
+        self.flush()
+
+    def _go_up(self, sock: MqttSocket) -> None:
+        """The broker has accepted the connection, and the subscriptions go before what may be answered."""
+        self._accepted = False
+        self._up = sock
+        self._in_flight.is_up(sock)
+        if not self._subscriptions and self._on_up is not None:
             self._on_up()
 
     def _send_subscriptions(self, subscriptions: list[tuple[str, int]]) -> None:
@@ -338,67 +377,76 @@ class Connection:
             self._send_subscriptions(refused)
 
     def _disconnected(self, _client: object, _userdata: object, _flags: object, code: ReasonCode, _p: object) -> None:
-        if not self._closing:
+        if not self._closing and not self._is_dialling:  # paho tells twice of a broker that has fallen silent
             if self._up_since_s is not None and now_s() - self._up_since_s > _STEADY_S:
                 self._attempt = 1
             self._up_since_s = None
             self._retry(str(code))
 
-    def _acknowledged(self, _client: object, _userdata: object, mid: int, _code: ReasonCode, _p: object) -> None:
-        delivery = self._deliveries.pop(mid, None)
-        if delivery is not None:
-            delivery.acknowledged = True
-
-    def _received_sealed(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
-        payload = unsealed(message.topic, bytes(message.payload))
-        if payload is not None:
-            self._on_message(message.topic, payload)
+    def _unseal(self, topic: str, payload: bytes) -> None:
+        unharmed = unsealed(topic, payload)
+        if unharmed is not None:
+            self._on_message(topic, unharmed)
             return
-        _log.warning("broker %s: a message on %s is not what was published: dropped", self._broker.at, message.topic)
+        _log.warning("broker %s: a message on %s is not what was published: dropped", self._broker.at, topic)
         if self._on_damaged is not None:
-            self._on_damaged(message.topic)
+            self._on_damaged(topic)
 
-    def _received(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
-        self._on_message(message.topic, message.payload)  # type: ignore[arg-type]
+    def _received_by_paho(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
+        """At QoS 2, which nobody here has asked for."""
+        (self._unseal if self._seals else self._on_message)(message.topic, bytes(message.payload))
 
     def _socket_opened(self, _client: object, _userdata: object, sock: Any) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock, self._watched = sock, READ
         self._reactor.watch(sock, READ, self._ready)
 
     def _socket_closed(self, _client: object, _userdata: object, sock: Any) -> None:
+        self._is_down()
         self._reactor.unwatch(sock)
         if self._says_goodbye:
             self._left = socket.socket(fileno=os.dup(sock.fileno()))  # paho closes its own at once
 
-    def _write_wanted(self, _client: object, _userdata: object, _sock: object) -> None:
-        self._ask_flush()
+    def _is_down(self) -> None:
+        self._sock = self._up = None
+        self._accepted = False
+        self._in_flight.is_down()
 
-    def _ask_flush(self) -> None:
-        # From any thread. One flush serves all that is published until it runs.
-        if not self._flush_asked:
-            self._flush_asked = True
-            self._reactor.call_soon_threadsafe(self._flush)
+    def _write_wanted(self, _client: object, _userdata: object, _sock: object) -> None:
+        self.flush()
 
     def _flush(self) -> None:
         self._flush_asked = False
-        sock = self._client.socket()
-        if sock is None or sock.fileno() < 0:
+        sock = self._sock
+        if sock is None:
             return
         self._client.loop_write()
-        if self._client.want_write() and self._client.socket() is sock:
-            self._reactor.watch(sock, READ | WRITE, self._ready)
+        if self._accepted and self._sock is sock:
+            self._go_up(sock)
+        if self._sock is not sock:
+            return  # that was the goodbye
+        try:
+            wanted = READ if sock.flush() and not self._client.want_write() else READ | WRITE
+        except OSError:
+            self._client.loop_read()  # it meets the failure
+            return
+        if wanted != self._watched:
+            self._watched = wanted
+            self._reactor.watch(sock, wanted, self._ready)
 
     def _ready(self, events: int) -> None:
+        sock = self._sock
+        assert sock is not None
         if events & READ:
-            self._client.loop_read()
-            while isinstance(tls := self._client.socket(), ssl.SSLSocket) and tls.pending():
-                self._client.loop_read()  # what is decrypted already wakes no selector
+            while sock.read(self._reactor.room):
+                pass  # what is decrypted already wakes no selector
+            if self._sock is not sock:
+                return
+            if sock.unsent:
+                self.flush()
         if events & WRITE:
-            sock = self._client.socket()
-            self._client.loop_write()
-            if sock is not None and self._client.socket() is sock and not self._client.want_write():
-                self._reactor.watch(sock, READ, self._ready)
+            self._flush()
 
     def _keep_house(self) -> None:
-        self._client.loop_misc()
+        if self._up is None or not self._up.has_moved_both_ways():
+            self._client.loop_misc()  # it asks whether the broker is there, unless it answers to it
         self._housekeeping = self._reactor.call_later(_HOUSEKEEPING_S, self._keep_house)

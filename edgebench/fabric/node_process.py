@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
-import hashlib
 import logging
 import os
 import queue
@@ -13,20 +13,22 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgebench.clock import now_ns
-from edgebench.core.emulation import Machine
 from edgebench.core.samples import RejectedError
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.errors import EXIT_USER_ERROR, EdgebenchError, FabricError, ModelError
 from edgebench.fabric import wire
-from edgebench.fabric.child_process import resident_bytes
 from edgebench.fabric.cloud_clock import CloudClock
-from edgebench.fabric.control import ControlClient, HttpClient, RefusedError
+from edgebench.fabric.control import LONG_SILENCE_S, ControlClient, HttpClient, RefusedError
 from edgebench.fabric.descriptors import allow_descriptors
+from edgebench.fabric.digests import digest_of
 from edgebench.fabric.hiccups import HiccupMeter
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.patience import Patience
@@ -45,17 +47,27 @@ from edgebench.fabric.records import (
 )
 from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.slices import Heartbeat, Refusal, RunState, Slice
-from edgebench.fabric.spool import Spool
+from edgebench.fabric.spool import Spool, encoded
 from edgebench.fabric.transfers import fetch, hand_in, quoted
 from edgebench.inference.runtime import BUILT_IN, Runtime, open_runtime
 from edgebench.inference.spec import Manifest
+from edgebench.memory import give_back, resident_bytes
 from edgebench.seeds import seed_for
+
+if TYPE_CHECKING:
+    from edgebench.core.emulation import Machine
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_S = 0.5
+_HEARTBEAT_AGAIN_S = 0.02
+"""Where the answer has waited."""
 _FLUSH_S = 0.5
 _CLOUD_PATIENCE_S = 60.0
 _UPLOAD_PATIENCE_S = 30.0
+_encode = msgspec.msgpack.Encoder().encode
+
+STORE = "store"
+"""Where, in its folder, a node keeps what is to survive it: a disk of its own, where a fault is to fill that."""
 
 EXIT_BROKEN_OFF = 3
 """Exit status of a node process that had to stop before the end of its run; it kept what it had recorded."""
@@ -65,6 +77,11 @@ ModelReady = Callable[[str, Runtime, Manifest], None]
 
 def _nothing() -> None:
     """Nobody wants to know."""
+
+
+def _fail(error: FabricError) -> None:
+    """What a thread has met ends the process where all else does."""
+    raise error
 
 
 class RunBrokenOffError(Exception):
@@ -109,6 +126,9 @@ class NodeProcess:
         self._cloud_patience_s = cloud_patience_s
         self.token = token
         self.work_dir = work_dir
+        self.store_dir = work_dir / STORE
+        """For what is kept until it is decided, or answered."""
+        self.store_dir.mkdir(exist_ok=True)
         self._spool = Spool(work_dir / "records.spool", power=plan.durability == "power")
         self._entries: list[Entry] = []
         self._entries_lock = threading.Lock()
@@ -117,13 +137,18 @@ class NodeProcess:
         self._refused: tuple[Refusal, ...] = ()
         self._fetched_ns: dict[tuple[str, str], int] = {}
         self._in_use: dict[str, str] = {}
-        self._before_flush: Callable[[], None] | None = None
+        self._before_flush: Callable[[], None] = _nothing
+        self._before_write: Callable[[], None] = _nothing
         self._after_flush: Callable[[], None] = _nothing
+        self._counted: dict[str, bytes] = {}
+        """Node -> its counts as they were written down last."""
+        self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._writing = threading.Thread(target=self._write_down, name="records", daemon=True)
         self._ended = threading.Event()
         self._finished = False
         self._hiccups = HiccupMeter()
         self.refusals = Refusals(_log)
-        self._machines: list[Machine] = []
+        self._machines: dict[str, Machine] = {}
 
     def run(
         self,
@@ -132,16 +157,19 @@ class NodeProcess:
         on_abort: Callable[[], None],
         before_flush: Callable[[], None],
         on_model: ModelReady,
+        before_write: Callable[[], None] = _nothing,
         after_flush: Callable[[], None] = _nothing,
     ) -> None:
         """Serve until `finish` or an abort.
 
         Raises RunBrokenOffError after an abort. on_phase: at each change. on_abort: when the run breaks off (a signal,
         the parent's end, the cloud's word): write down what is known. before_flush: hand finished rows to `write`.
-        after_flush: what was handed over is in the file. on_model (in the fetcher's thread): a model that was
-        announced, verified and warm.
+        before_write (in the thread that writes): what has to be on the disk before the counts are. after_flush: what
+        was handed over is in the file. on_model (in the fetcher's thread): a model that was announced, verified and
+        warm.
         """
         self._before_flush = before_flush
+        self._before_write = before_write
         self._after_flush = after_flush
         self._on_model = on_model
         self._on_abort = on_abort
@@ -150,12 +178,13 @@ class NodeProcess:
         self._hiccups.start()
         threading.Thread(target=self._beat, args=(on_phase,), name="heartbeat", daemon=True).start()
         threading.Thread(target=self._fetch, name="models", daemon=True).start()
+        self._writing.start()
         self.reactor.call_later(_FLUSH_S, self._flush_again)
         try:
             self.reactor.run()
         finally:
             self._hiccups.end()
-        self._flush()
+        self._flush_last()
         self._spool.close()
         if not self._finished:
             raise RunBrokenOffError
@@ -181,15 +210,17 @@ class NodeProcess:
         return self.tallies[node].setdefault(workload, Tally())
 
     def emulated(self, node: str, *, has_broker: bool) -> Machine | None:
-        """The machine that a node is emulated to run on, whose releases are written down; None where none is.
-        has_broker: its own broker is there, too."""
+        """The machine that a node is emulated to run on, whose releases are written down; None where none is; the same
+        each time. has_broker: its own broker is there, too."""
         profile = self.plan.profiles.get(self.plan.nodes[node].profile)
-        if profile is None:
-            return None
+        if profile is None or node in self._machines:
+            return self._machines.get(node)
         # Another life draws anew, or each would meet what the first one met.
         seed = self.plan.seed if not self.incarnation else seed_for(self.plan.seed, "life", self.incarnation)
+        from edgebench.core.emulation import Machine  # where nothing is emulated its memory is not needed
+
         machine = Machine(node, profile, self.reactor, seed, has_broker=has_broker)
-        self._machines.append(machine)
+        self._machines[node] = machine
         return machine
 
     def write(self, entry: Entry) -> None:
@@ -213,7 +244,7 @@ class NodeProcess:
         self._finished = True
         self._sample_usage()
         self.write(Closed(self.nodes, now_ns(), versions()))
-        self._flush()
+        self._flush_last()
         try:
             with HttpClient(self._control.url, self.token, patience_s=_UPLOAD_PATIENCE_S) as client:
                 hand_in(client, f"records/{quoted(self.nodes[0])}", self._spool.path)
@@ -237,8 +268,11 @@ class NodeProcess:
         told = False
         while not self._ended.is_set():
             self._beat_now.clear()
+            pause_s = _HEARTBEAT_S
             try:
                 state = self._compared_beat()
+                if state.phase == "preparing" and self._is_ready:
+                    pause_s = _HEARTBEAT_AGAIN_S
                 patience.renew()
                 told = False
             except RefusedError as error:
@@ -256,7 +290,7 @@ class NodeProcess:
                     self.reactor.call_soon_threadsafe(partial(self._abort, state.reason or "the run is called off"))
                 else:
                     self.reactor.call_soon_threadsafe(partial(self._enter, self._clock.on_own(state), on_phase))
-            self._beat_now.wait(_HEARTBEAT_S)
+            self._beat_now.wait(pause_s)
 
     def _compared_beat(self) -> RunState:
         was_known = self._clock.is_known
@@ -275,18 +309,35 @@ class NodeProcess:
             # What is set up by now stays to the end. A collection that visits all of it would hold the streams up.
             gc.collect()
             gc.freeze()
+            give_back()
         on_phase(state)
 
     def _heartbeat(self) -> Heartbeat:
         totals = add_tallies(list(self.tallies.values()))
-        ready = self.ready and self._clock.is_known
+        ready = self._is_ready
         waits = self._clock.wants if self.ready else self.waits()
         in_use = dict(self._in_use)
-        return Heartbeat(self.nodes, ready, self.drained, totals, self._refused, waits, in_use, self.incarnation)
+        return Heartbeat(
+            self.nodes,
+            ready,
+            self.drained,
+            totals,
+            self._refused,
+            waits,
+            in_use,
+            self.incarnation,
+            may_wait=ready,
+            round_trip_s=self._clock.longest_round_trip_s,
+        )
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._ready and self._clock.is_known
 
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()
         refused: dict[str, Refusal] = {}
+        self._load_ahead()
         while (item := self._announced.get()) is not None:
             node, workload, body = item
             try:
@@ -301,7 +352,8 @@ class NodeProcess:
                     raise ModelError("no model for a workload of this node")
                 path = self.work_dir / f"{manifest.digest}.model"
                 if not _is_whole(path, manifest.digest):
-                    with HttpClient(self.plan.endpoints[node].models, self.token) as client:
+                    url = self.plan.endpoints[node].models
+                    with HttpClient(url, self.token, timeout_s=LONG_SILENCE_S) as client:
                         fetch(client, f"/v1/models/{manifest.digest}", path, digest=manifest.digest)
                     self._fetched_ns[workload, manifest.digest] = now_ns()
                 batch = 1 if node in self.plan.shares else self.plan.workloads[workload].batch.max_batch
@@ -321,11 +373,53 @@ class NodeProcess:
             if refused:
                 self._beat_now.set()
 
+    def _load_ahead(self) -> None:
+        """Import what models run on, before one is here, where any is to decide."""
+        plans = [plan for plan in self.plan.workloads.values() if plan.model.runtime == "litert"]
+        deciders = {name for plan in plans for name in plan.deciders.values()}
+        if deciders & set(self.nodes):
+            from edgebench.inference.litert import interpreter_class
+
+            with contextlib.suppress(ModelError, ImportError, OSError):  # which is told of when there is a model
+                interpreter_class()
+
     def _flush_again(self) -> None:
-        self._sample_usage()
-        self._flush()
         if not self._ended.is_set():
-            self.reactor.call_later(_FLUSH_S, self._flush_again)
+            self._sample_usage()
+            self._to_write.put(self._gathered())
+
+    def _write_down(self) -> None:
+        """In a thread of its own: an SD card may take a second for it, and samples are due meanwhile."""
+        while (written := self._to_write.get()) is not None:
+            try:
+                self._write(written)
+            except FabricError as error:
+                self.reactor.call_soon_threadsafe(partial(_fail, error))
+                return
+            self.reactor.call_soon_threadsafe(self._written_down)
+
+    def _written_down(self) -> None:
+        self._after_flush()
+        self.reactor.call_later(_FLUSH_S, self._flush_again)
+
+    def _write(self, written: bytes) -> None:
+        """Raises FabricError where a disk fails."""
+        try:
+            self._before_write()
+        except OSError as error:
+            raise FabricError(f"what is kept to be sent is not safe on disk: {error.strerror or error}") from error
+        try:
+            self._spool.append(written)
+        except OSError as error:
+            raise FabricError(f"{self._spool.path}: no more can be recorded: {error.strerror or error}") from error
+
+    def _flush_last(self) -> None:
+        """Write down all there is, once nothing else is written any more."""
+        self._to_write.put(None)
+        self._writing.join()
+        written = self._gathered()
+        self._write(written)
+        self._after_flush()
 
     def _sample_usage(self) -> None:
         self.write(Used(self.nodes, usage_now(), self.incarnation))
@@ -333,24 +427,31 @@ class NodeProcess:
         if (refused := self.refusals.news()) is not None:
             self.write(Refused(self.nodes[0], refused))
 
-    def _flush(self) -> None:
-        if self._before_flush is not None:
-            self._before_flush()
+    def _gathered(self) -> bytes:
+        """What is to be written down, as it is now."""
+        self._before_flush()
         with self._entries_lock:
             entries, self._entries = self._entries, []
         at_ns = now_ns()
-        progress = [TallySnapshot(at_ns, node, tallies, self.incarnation) for node, tallies in self.tallies.items()]
-        released = [Released(machine.node, machine.noted(), self.incarnation) for machine in self._machines]
-        self._spool.write(*entries, *progress, *released)
-        self._after_flush()
+        released = [
+            Released(machine.node, machine.noted(), self.incarnation, at_ns) for machine in self._machines.values()
+        ]
+        return encoded([*entries, *self._news(), *released])
+
+    def _news(self) -> Iterator[TallySnapshot]:
+        """The counts that are others than they were; those of the first node always, which tell until when this process
+        has counted."""
+        at_ns = now_ns()
+        for node, tallies in self.tallies.items():
+            counts = _encode(tallies)
+            if node == self.nodes[0] or counts != self._counted.get(node):
+                self._counted[node] = counts
+                yield TallySnapshot(at_ns, node, tallies, self.incarnation)
 
 
 def _is_whole(path: Path, digest: str) -> bool:
     """Whether a model is there already. One that an earlier life has fetched may have been lost in part with power."""
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    return path.exists() and digest_of(path) == digest
 
 
 def usage_now() -> Usage:

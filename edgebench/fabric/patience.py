@@ -14,7 +14,8 @@ _LONGEST_PAUSE_S = 2.0
 
 
 class Patience:
-    """Ends when nothing has been gained for so many seconds. For one thread; `hurry` and `call_off` are for others."""
+    """Ends when nothing has been gained for so many seconds. For one thread; `renew`, `hurry` and `call_off` are for
+    others, too."""
 
     def __init__(self, patience_s: float) -> None:
         self.patience_s = patience_s

@@ -1,4 +1,4 @@
-"""A single-threaded event loop with timers that are exact to some 0.1 ms.
+"""A single-threaded event loop with timers that are exact to some 0.1 ms, or nearer where that is asked for.
 
 `epoll` rounds a timeout up to whole milliseconds, which would be a wrong number in every latency. Here a timer of the
 kernel's own is one of the descriptors that are waited for. (Python's `select` knows microseconds, but no descriptor
@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from edgebench.clock import NS_PER_S, now_ns
+from edgebench.clock import NS_PER_S, now_ns, system_ns
 from edgebench.fabric.descriptors import HasFileno
 
 READ = selectors.EVENT_READ
@@ -25,6 +25,9 @@ WRITE = selectors.EVENT_WRITE
 _TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _CLOCK_MONOTONIC = 1
+_ROOM_BYTES = 1 << 18
+_LEAD_STEP_NS = 2_000
+_MOST_LEAD_NS = 250_000
 
 
 class Timer:
@@ -41,8 +44,26 @@ class Timer:
         self.call = None
 
 
+class Lead:
+    """How much earlier to wake up than something is due, so that three of four wakings are in time.
+
+    It follows what the machine does just now: a processor that was long asleep takes longer to wake. Where steps up are
+    three times as large as steps down, it stays where one waking in four is later (stochastic approximation of a
+    quantile: Robbins and Monro 1951). At most 0.25 ms: where wakings are later than that, others have the processor.
+    """
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def note(self, late_ns: int) -> None:
+        """A sleeper was so late to wake."""
+        step_ns = 3 * _LEAD_STEP_NS if late_ns > self.ns else -_LEAD_STEP_NS
+        self.ns = min(max(0, self.ns + step_ns), _MOST_LEAD_NS)
+
+
 class _Alarm:
-    """A descriptor that is readable from a time of `clock.now_ns` on: Linux' timerfd, which Python has from 3.13 on."""
+    """A descriptor that is readable from a time of the system's monotonic clock on: Linux' timerfd, which Python has
+    from 3.13 on."""
 
     def __init__(self) -> None:
         """Raises OSError or AttributeError where the system has none."""
@@ -89,7 +110,12 @@ class Reactor:
     """Watches sockets and calls back, all in the thread of `run`. Only `call_soon_threadsafe` and `stop` may be called
     from elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, punctual: bool = False) -> None:
+        """punctual: it wakes up a little before something is due, by what it takes this machine to wake up, and looks
+        without sleeping until then: exact to some 0.01 ms, for some 0.05 ms of processor time each time."""
+        self.room = bytearray(_ROOM_BYTES)
+        """For whoever reads in the reactor's thread, until it returns: a buffer for each of a thousand sockets would be
+        too much."""
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = itertools.count()
@@ -102,6 +128,9 @@ class Reactor:
         self._thread: int | None = None
         self._selector.register(self._wakee, READ, self._drain_wakes)
         self._alarm = _alarm_for(self._selector)
+        self._lead = Lead() if punctual else None
+        self._awake_for_ns = 0
+        """It was woken for what is due then, and only looks until that has come."""
         if self._alarm is not None:
             self._selector.register(self._alarm, READ, _nothing)
 
@@ -177,9 +206,25 @@ class Reactor:
             return self._selector.select(0)
         due_ns = self._timers[0][0] if self._timers else None
         if self._alarm is not None:
-            self._alarm.set(due_ns)
+            if due_ns is not None and self._lead is not None:
+                return self._wait_ahead(self._alarm, self._lead, due_ns)
+            self._alarm.set(due_ns if system_ns is None or due_ns is None else system_ns(due_ns))
             return self._selector.select()
         return self._selector.select(None if due_ns is None else max(0.0, (due_ns - now_ns()) / NS_PER_S))
+
+    def _wait_ahead(self, alarm: _Alarm, lead: Lead, due_ns: int) -> list[tuple[selectors.SelectorKey, int]]:
+        """Sleep until shortly before something is due; from then on, only look. Of a short time half is slept, so that
+        one who has much to do does not look all the time."""
+        left_ns = due_ns - now_ns()
+        if left_ns <= 0 or due_ns <= self._awake_for_ns:
+            return self._selector.select(0)
+        wake_ns = due_ns - min(lead.ns, left_ns // 2)
+        alarm.set(wake_ns if system_ns is None else system_ns(wake_ns))
+        ready = self._selector.select()
+        if any(key.fileobj is alarm for key, _ in ready):
+            self._awake_for_ns = due_ns
+            lead.note(now_ns() - wake_ns)
+        return ready
 
     def _fire_timers(self) -> None:
         if not self._timers:

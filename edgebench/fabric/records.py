@@ -12,7 +12,7 @@ import msgspec
 
 from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
-from edgebench.core.emulation import Releases
+from edgebench.core.releases import Releases
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
@@ -47,11 +47,15 @@ class TallySnapshot(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Released(msgspec.Struct, frozen=True, tag="released"):
-    """What an emulated node has released so far; the last one of each incarnation in a spool is what is known of it."""
+    """What an emulated node has released so far, at a time of its machine's clock (0: of runs that did not say).
+
+    The last one of each incarnation in a spool is what is known of it, and the earlier ones when it came to that.
+    """
 
     node: str
     releases: Releases
     incarnation: int = 0
+    at_ns: int = 0
 
 
 class SampleRows(msgspec.Struct, frozen=True, tag="rows"):
@@ -120,7 +124,8 @@ class HostUsage(msgspec.Struct, frozen=True, array_like=True):
 
     stolen: by other guests of its hardware. foreign: by processes that are no part of the run; as a machine sees it,
     those of parts on other machines that share its cores included. pressure: the share of the time in which any
-    process waited for a core. own: by the parts of the run on this machine. None where it was not measured.
+    process waited for a core. own: by the parts of the run on this machine. watts: what the machine drew. None where
+    it was not measured.
     """
 
     at_ns: int
@@ -130,6 +135,7 @@ class HostUsage(msgspec.Struct, frozen=True, array_like=True):
     pressure: float | None = None
     since_ns: int | None = None
     own: float | None = None
+    watts: float | None = None
 
 
 class Hiccup(msgspec.Struct, frozen=True, array_like=True):
@@ -247,17 +253,48 @@ class Cascaded(msgspec.Struct, frozen=True, tag="cascade"):
     calibration: Calibration
 
 
-_Step = Literal["down", "up", "degrade", "restore", "kill", "start", "pause", "resume", "join", "leave"]
+class Cut(msgspec.Struct, frozen=True):
+    """A place at which a model can be cut in two: the one of number `place`, counted from the input on, after `layer`.
+
+    values: float32, that go on there. head_ms, tail_ms: what the parts take for one sample, at the median where they
+    were made. predicted_ms: from a sample's being at the edge to its decision's being made, by what the parts take on
+    their nodes and the links carry, with nothing to wait for; None where nothing tells how fast these are.
+    """
+
+    place: int
+    layer: str
+    values: int
+    head_ms: float
+    tail_ms: float
+    predicted_ms: float | None = None
+
+
+class Chained(msgspec.Struct, frozen=True, tag="chain"):
+    """The models of a chain's stages were made. head, tail: their digests. cut: where they are one model that was cut
+    in two, at one of `places`; considered: the cuts among which this one was chosen, if it was."""
+
+    workload: str
+    head: str
+    tail: str
+    cut: Cut | None = None
+    places: int = 0
+    considered: tuple[Cut, ...] = ()
+
+
+_Step = Literal[
+    "down", "up", "degrade", "restore", "kill", "start", "pause", "resume", "fill", "free", "step", "join", "leave"
+]
 _OwnStep = Literal["silent", "again", "reset"]
 FaultStep = _Step | _OwnStep
 """What happens to a link (it is cut, and mended again; made another one, and again what it was), a part (killed,
-started again; stood still, and going on) or a device (it comes, and goes); or what a link does by itself: it falls
-silent, carries again, has its connections broken."""
+started again; stood still, and going on; its disk full, and free again), a machine (its clock is stepped) or a
+device (it comes, and goes); or what a link does by itself: it falls silent, carries again, has its connections
+broken."""
 
 
 class Faulted(msgspec.Struct, frozen=True, tag="fault"):
     """A fault was brought about, or came to its end. part: with the nodes that it hosts. fault: its place among those
-    of the deployment."""
+    of the deployment. by_ns: how far a clock was stepped."""
 
     link: str | None
     kind: FaultStep
@@ -265,6 +302,7 @@ class Faulted(msgspec.Struct, frozen=True, tag="fault"):
     part: str | None = None
     nodes: tuple[str, ...] = ()
     fault: int | None = None
+    by_ns: int = 0
 
 
 class FaultAsked(msgspec.Struct, frozen=True, tag="fault-asked"):
@@ -345,6 +383,18 @@ class HostUsed(msgspec.Struct, frozen=True, tag="host"):
     usage: HostUsage
 
 
+RAPL = "RAPL, processor packages alone"
+"""The source of a meter that tells of a whole computer, of all machines of a lab that share it."""
+
+
+class Metered(msgspec.Struct, frozen=True, tag="meter"):
+    """Something measures what the machine draws; a later entry replaces it. source: in words. failed: why it tells no
+    more."""
+
+    source: str
+    failed: str | None = None
+
+
 class Hiccuped(msgspec.Struct, frozen=True, tag="hiccup"):
     """Hiccups of a part; those of one second may come in several entries."""
 
@@ -413,7 +463,7 @@ class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
     """What was observed on another machine than that of the spool, by the clock there."""
 
     machine: str
-    entry: HostUsed | Used | Hiccuped | Died | Faulted
+    entry: HostUsed | Metered | Used | Hiccuped | Died | Faulted
 
 
 Entry = (
@@ -430,6 +480,7 @@ Entry = (
     | Invalidated
     | Opened
     | HostUsed
+    | Metered
     | Hiccuped
     | Brokered
     | Refused
@@ -442,6 +493,7 @@ Entry = (
     | Faulted
     | FaultAsked
     | Cascaded
+    | Chained
     | Moved
     | TookPart
     | Compared

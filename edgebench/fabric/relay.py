@@ -8,6 +8,7 @@ It reads lines of JSON on stdin: first a `RelaySpec`, then `RelayCommand`s; it a
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -20,18 +21,9 @@ from typing import Literal
 
 import msgspec
 
-from edgebench.clock import NS_PER_MS, now_ns
-from edgebench.core.links import (
-    Lane,
-    Losses,
-    Outages,
-    Pipe,
-    TracePipe,
-    begins,
-    jitter_draws,
-    loss_draws,
-    trace_draws,
-)
+from edgebench.clock import now_ns
+from edgebench.core.lanes import WAYS, lane_of, pipes_of, reshape
+from edgebench.core.links import Lane, Losses, Outages, Pipe, TracePipe, begins
 from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.hiccups import HiccupMeter
@@ -165,7 +157,7 @@ class _Link:
 
 class _RelayProcess:
     def __init__(self, spec: RelaySpec) -> None:
-        self.reactor = Reactor()
+        self.reactor = Reactor(punctual=True)
         self._hiccups = HiccupMeter()
         self._seed = spec.seed
         self._traces = spec.traces
@@ -173,17 +165,18 @@ class _RelayProcess:
         self._outages: list[OutageStep] = []
         self._turns = itertools.count(1)
         self._links: dict[str, _Link] = {}
+        self._degraded: dict[str, dict[str, LinkPlan]] = {}
+        """Pipe -> link -> what its rates are to be; the last one holds."""
         self._free, self._free_for_probes = FreePorts(spec.listening), FreePorts(ON_LOOPBACK)
         pipes: dict[str, tuple[Pipe, Pipe]] = {}
         for plan in spec.links:
             if plan.pipe not in pipes:
-                pipes[plan.pipe] = self._pipes(plan)
-            lanes = (
-                Lane(pipe, *self._shape_of(plan, way))
-                for pipe, way in zip(pipes[plan.pipe], ("up", "down"), strict=True)
+                pipes[plan.pipe] = pipes_of(plan, spec.traces)
+            up, down = (
+                lane_of(plan, way, pipe, spec.traces, spec.seed)
+                for way, pipe in zip(WAYS, pipes[plan.pipe], strict=True)
             )
-            link = self._links[plan.name] = _Link(plan, *lanes)
-            self._set_losses(link, plan)
+            self._links[plan.name] = _Link(plan, up, down)
 
     def open(self, routes: tuple[Route, ...]) -> Ports:
         """Listen for each route."""
@@ -209,14 +202,20 @@ class _RelayProcess:
         link = self._links[name]
         self._shape(link, link.plan.changed(change))
         if change.up_mbit_s is not None or change.down_mbit_s is not None:
-            self._set_rates(link.plan.pipe, link.plan.changed(change))
+            degraded = self._degraded.setdefault(link.plan.pipe, {})
+            degraded.pop(name, None)
+            degraded[name] = link.plan.changed(change)
+            self._set_rates(link.plan.pipe, degraded[name])
 
     def mend(self, name: str) -> None:
-        """Let connections pass a link, and make it, and its pipe, what it was planned to be."""
+        """Let connections pass a link, and make it what it was planned to be; its pipe, too, unless another link that
+        shares it is degraded."""
         link = self._links[name]
         link.is_cut = False
         self._shape(link, link.plan)
-        self._set_rates(link.plan.pipe, link.plan)
+        degraded = self._degraded.get(link.plan.pipe, {})
+        if degraded.pop(name, None) is not None:
+            self._set_rates(link.plan.pipe, next(reversed(degraded.values()), link.plan))
 
     def begin(self, at_ns: int) -> None:
         """The time of traces of rates, and of outages, is 0 then."""
@@ -243,35 +242,10 @@ class _RelayProcess:
         return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take(), outages)
 
     def _shape(self, link: _Link, plan: LinkPlan) -> None:
-        turn = str(next(self._turns))
-        link.up.reshape(*self._shape_of(plan, "up", turn))
-        link.down.reshape(*self._shape_of(plan, "down", turn))
-        self._set_losses(link, plan, turn)
+        turn = next(self._turns)
+        for way, lane in zip(WAYS, link.lanes, strict=True):
+            reshape(lane, plan, way, self._traces, self._seed, turn)
         link.reshaped()
-
-    def _shape_of(self, plan: LinkPlan, way: str, *turn: str) -> tuple[int, int, Iterator[float]]:
-        """Latency and jitter of a lane in ns, and the draws of the latter."""
-        latency_ns, purpose = round(plan.latency_ms * NS_PER_MS), (plan.name, way, *turn)
-        if plan.delay_trace is not None:
-            delays_ms = self._traces.delays[plan.delay_trace]
-            return latency_ns, NS_PER_MS, trace_draws(delays_ms, plan.latency_ms, self._seed, *purpose)
-        return latency_ns, round(plan.jitter_ms * NS_PER_MS), jitter_draws(plan.jitter, self._seed, *purpose)
-
-    def _set_losses(self, link: _Link, plan: LinkPlan, *turn: str) -> None:
-        for lane, way in zip(link.lanes, ("up", "down"), strict=True):
-            before = lane.losses
-            if before is None and not plan.loses:
-                continue
-            # Where packets were lost once, the law of TCP goes on, and the counters do.
-            losses = lane.losses = Losses(loss_draws(plan.loss_percent, self._seed, plan.name, way, *turn))
-            if before is not None:
-                losses.packets, losses.lost, losses.outages = before.packets, before.lost, before.outages
-
-    def _pipes(self, plan: LinkPlan) -> tuple[Pipe, Pipe]:
-        def pipe(rate_mbit_s: float | None, trace: str | None) -> Pipe:
-            return Pipe(rate_mbit_s) if trace is None else TracePipe(self._traces.rates[trace], self._began_ns)
-
-        return pipe(plan.up_mbit_s, plan.up_trace), pipe(plan.down_mbit_s, plan.down_trace)
 
     def _await_outage(self, link: _Link, coming: Iterator[tuple[int, int, bool]]) -> None:
         outage = next(coming, None)
@@ -279,20 +253,20 @@ class _RelayProcess:
             self.reactor.call_at(outage[0], partial(self._break, link, outage, coming))
 
     def _break(self, link: _Link, outage: tuple[int, int, bool], coming: Iterator[tuple[int, int, bool]]) -> None:
-        _, for_ns, reset = outage
+        due_ns, for_ns, reset = outage
         at_ns = now_ns()
         if reset:
             link.reset()
         self._outages.append(OutageStep(link.plan.name, "silent" if for_ns else "reset", at_ns))
         if for_ns:
-            self.reactor.call_at(at_ns + for_ns, partial(self._mend, link))
+            self.reactor.call_at(due_ns + for_ns, partial(self._mend, link))
         self._await_outage(link, coming)
 
     def _mend(self, link: _Link) -> None:
         self._outages.append(OutageStep(link.plan.name, "again", now_ns()))
 
     def _set_rates(self, pipe: str, plan: LinkPlan) -> None:
-        up, down = self._pipes(plan)
+        up, down = pipes_of(plan, self._traces, self._began_ns)
         for link in self._links.values():
             if link.plan.pipe == pipe:
                 link.up.leave_by(up)
@@ -384,6 +358,9 @@ def main() -> None:
     spec = msgspec.json.decode(first[0], type=RelaySpec)
     relay = _RelayProcess(spec)
     signal.signal(signal.SIGTERM, lambda _number, _frame: relay.reactor.stop())
+    # What is there by now stays. A collection that looked through all of it would make what is due meanwhile ms late.
+    gc.collect()
+    gc.freeze()
     relay.reactor.watch(stdin, READ, partial(_obey, relay, stdin))
     _answer(relay.open(spec.routes))
     relay.run()

@@ -39,11 +39,21 @@ class Refusal(Exception):
         self.status = status
 
 
+class Turn(msgspec.Struct, frozen=True):
+    """What may set out of a file (see `turns`): so many bytes, now, in pieces; piece_s: from one to the next."""
+
+    size_bytes: int
+    piece_bytes: int
+    piece_s: float
+
+
 class Staged(msgspec.Struct, frozen=True):
-    """How much of a file is here. kept: all of it, verified."""
+    """How much of a file is here. kept: all of it, verified. turn: what is to be brought next, and how; None: all the
+    rest."""
 
     have_bytes: int
     kept: bool
+    turn: Turn | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -75,6 +75,8 @@ class Slice(msgspec.Struct, frozen=True):
     who may fetch and hand in there, by `digest_of_token`. boards: device -> the one without our software that
     plays it, of an edge. profiles: of the machines that nodes are emulated to run on, by their names. presence: of
     those devices among or below these nodes that are not there all the time. durability: what is promised of samples.
+    learning_sites: how many sites have devices that learn on the machine of these nodes. by_turns: those of these nodes
+    that have samples on their way to the cloud, which their files let pass.
     """
 
     run_id: str
@@ -93,6 +95,8 @@ class Slice(msgspec.Struct, frozen=True):
     presence: dict[str, tuple[Presence, ...]] = {}
     profiles: dict[str, Profile] = {}
     durability: Durability = "none"
+    learning_sites: int = 0
+    by_turns: frozenset[str] = frozenset()
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -109,7 +113,9 @@ class Heartbeat(msgspec.Struct, frozen=True):
 
     totals: the sums of its nodes' counts by workload. waits: what it still waits for, where that is unusual. in_use:
     workload that it decides -> digest of the model that it decides with. incarnation: how often its nodes had been
-    started before.
+    started before. may_wait: it has nothing to do before the streams begin, so that the answer may wait for that a
+    while. round_trip_s: the longest that one has taken to the cloud, and its answer back, where that is on another
+    machine.
     """
 
     nodes: list[str]
@@ -120,6 +126,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     waits: str = ""
     in_use: dict[str, str] = {}
     incarnation: int = 0
+    may_wait: bool = False
+    round_trip_s: float = 0.0
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -142,7 +150,8 @@ class Beaten(msgspec.Struct, frozen=True):
 class LiveState(msgspec.Struct, frozen=True):
     """What a watcher sees: `GET /v1/state`. preparing: what the cloud is busy with, for people; rollouts likewise, by
     workload. rounds: workload -> the last federated round of training that was held. rolled_out: workload -> how many
-    of its roll-outs are with all that decide."""
+    of its roll-outs are with all that decide. notes: of what federations have done, the last lines, for people. noted:
+    how many there have been."""
 
     phase: Phase
     start_ns: int | None
@@ -154,3 +163,5 @@ class LiveState(msgspec.Struct, frozen=True):
     reason: str | None = None
     rounds: dict[str, int] = {}
     rolled_out: dict[str, int] = {}
+    notes: list[str] = []
+    noted: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from edgebench.fabric.records import Entry
 
 _HEAD_BYTES = 4
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Spool:
@@ -27,15 +28,16 @@ class Spool:
         if path.is_file():
             os.truncate(path, sum(_HEAD_BYTES + len(body) for body in _bodies(path)))
         self._file = path.open("ab")
-        self._encoder = msgspec.msgpack.Encoder()
         self._lock = threading.Lock()
 
     def write(self, *entries: Entry) -> None:
         """Append entries and hand them to the operating system; from any thread."""
+        self.append(encoded(entries))
+
+    def append(self, written: bytes) -> None:
+        """As `write`, of what `encoded` has given."""
         with self._lock:
-            for entry in entries:
-                body = self._encoder.encode(entry)
-                self._file.write(len(body).to_bytes(_HEAD_BYTES, "big") + body)
+            self._file.write(written)
             self._file.flush()
             if self._power:
                 os.fsync(self._file.fileno())
@@ -43,6 +45,14 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def encoded(entries: Iterable[Entry]) -> bytes:
+    """Entries as a spool has them."""
+    written = bytearray()
+    for body in map(_encode, entries):
+        written += len(body).to_bytes(_HEAD_BYTES, "big") + body
+    return bytes(written)
 
 
 def read_spool(path: Path) -> Iterator[Entry]:

@@ -55,6 +55,11 @@ def asks(run_id: str, node: str) -> str:
     return f"eb/{run_id}/{node}/asks"
 
 
+def echo(run_id: str, node: str) -> str:
+    """An emulated edge, or cloud, to itself, at its own broker."""
+    return f"eb/{run_id}/{node}/echo"
+
+
 def fl_down(run_id: str, workload: str, edge: str, node: str) -> str:
     """Cloud to a federated client, at the cloud's broker: by way of its edge, or the edge itself."""
     return f"eb/{run_id}/fl/{workload}/{edge}/{node}/down"

@@ -1,7 +1,8 @@
 """A server's side of `transfers`, for aiohttp: what shelves offer is fetched, and what they expect is handed in.
 
 GET /v1/KIND/NAME, with `Range`: the file. GET /v1/uploads/KIND/NAME?sha256=HEX&size=BYTES: how much of it is here. PUT
-to the same with &offset=BYTES: the rest of it.
+to the same with &offset=BYTES: the rest of it, or with &more=1 some. Who waits long for its turn is told `100
+Continue`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edgebench.fabric.digests import digest_of
 from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import (
     BACKLOG,
@@ -31,12 +33,14 @@ from edgebench.fabric.shelves import (
     Offered,
     Refusal,
     Staged,
+    Turn,
     Upload,
     Uploads,
     is_digest,
 )
 from edgebench.fabric.slices import WATCHER
 from edgebench.fabric.tls import Peer, peer_of, server_context, trust_from_environment
+from edgebench.fabric.turns import Turns, TurnsOf
 
 KEEPALIVE_S = 3600.0
 """A connection is kept between the rounds of a federation; over a slow link, or by TLS, a new one takes some time."""
@@ -44,6 +48,8 @@ KEEPALIVE_S = 3600.0
 _log = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 20
 _CLOSE_S = 1.0
+_HEARD_S = 3.0
+"""A client that hears nothing for 10 s, or more, asks again by another connection."""
 _IN_MEMORY_BYTES = 1 << 16
 _LARGEST_HASHED_BYTES = 1 << 24
 _SIZE = re.compile(r"[0-9]{1,12}")
@@ -69,11 +75,13 @@ class TransferRoutes:
         downloads: Mapping[str, Downloads],
         uploads: Mapping[str, Uploads],
         refusals: Refusals | None = None,
+        turns_of: TurnsOf = lambda _nodes, _way: None,
     ) -> None:
-        """refusals: where those are counted who ask for what they may not."""
+        """refusals: where those are counted who ask for what they may not. turns_of: whose files let samples pass."""
         self._callers = callers
         self._downloads = downloads
         self._uploads = uploads
+        self._turns_of = turns_of
         self._digests: dict[tuple[str, int, int], str] = {}
         self.refusals = refusals or Refusals(_log)
         self._open: defaultdict[str, WeakSet[asyncio.Transport]] = defaultdict(WeakSet)
@@ -104,6 +112,8 @@ class TransferRoutes:
         except web.HTTPException as answer:
             self._note(request, answer.status)
             raise
+        except ConnectionError:
+            return web.Response(status=400)  # which nobody gets
 
     def _note(self, request: web.Request, status: int) -> None:
         if status in _REFUSED:
@@ -138,7 +148,8 @@ class TransferRoutes:
         return _json("revoked")
 
     async def _download(self, shelf: Downloads, request: web.Request) -> web.StreamResponse:
-        offered = shelf.find(self.nodes_behind(request), request.match_info["name"])
+        nodes = self.nodes_behind(request)
+        offered = shelf.find(nodes, request.match_info["name"])
         start, end = _extent(request, offered.size_bytes)
         headers = {"Accept-Ranges": "bytes"}
         if "Range" in request.headers:
@@ -148,17 +159,18 @@ class TransferRoutes:
         else:
             headers["Repr-Digest"] = _field(offered.digest or await self._digest_of(offered))
         status = 206 if "Range" in request.headers else 200
-        if offered.body is not None:
+        turns = self._turns_of(nodes, "down")
+        if offered.body is not None and (turns is None or end - start <= turns.piece_bytes):
             offered.sent(end - start)
             return web.Response(status=status, headers=headers, body=offered.body[start:end])
-        return await _send(request, offered, start, end, web.StreamResponse(status=status, headers=headers))
+        return await _send(request, offered, start, end, web.StreamResponse(status=status, headers=headers), turns)
 
     async def _staged(self, shelf: Uploads, request: web.Request) -> web.Response:
         upload = await self._expected(shelf, request)
         if isinstance(upload, Staged):
             return _json(upload)
         upload.pause()  # whoever asks has no other connection any more
-        return _json(Staged(upload.have_bytes, kept=False))
+        return _json(await self._next_turn(request, upload))
 
     async def _upload(self, shelf: Uploads, request: web.Request) -> web.Response:
         offset = _number(request, "offset")
@@ -176,12 +188,22 @@ class TransferRoutes:
             return web.Response(status=400)  # which nobody gets: what has come is kept, and the rest comes by another
         except OSError as error:
             raise Refusal(507, f"it cannot be kept: {error.strerror or error}") from None
+        if not upload.is_whole and request.query.get("more"):
+            return _json(await self._next_turn(request, upload))
         if not upload.is_whole:
             raise Refusal(409, f"{upload.have_bytes} of {upload.size_bytes} bytes are here")
         if not (upload.is_sound() if upload.is_hashed else await asyncio.to_thread(upload.is_sound)):
             raise Refusal(422, "its SHA-256 is another")
         shelf.keep(self.nodes_behind(request), request.match_info["name"], upload)
         return _json(Staged(upload.size_bytes, kept=True))
+
+    async def _next_turn(self, request: web.Request, upload: Upload) -> Staged:
+        """When it is its turn: how much more may come of a file."""
+        turns = self._turns_of(self.nodes_behind(request), "up")
+        rest_bytes = upload.size_bytes - upload.have_bytes
+        if turns is None or (rest_bytes <= turns.piece_bytes and not upload.have_bytes):
+            return Staged(upload.have_bytes, kept=False)
+        return Staged(upload.have_bytes, kept=False, turn=await _turn(request, turns, rest_bytes, from_afar=True))
 
     async def _expected(self, shelf: Uploads, request: web.Request) -> Upload | Staged:
         digest = request.query.get("sha256", "")
@@ -195,7 +217,7 @@ class TransferRoutes:
         about = offered.path.stat()
         key = str(offered.path), about.st_size, about.st_mtime_ns
         if key not in self._digests:
-            self._digests[key] = await asyncio.to_thread(_digest_of_file, offered.path)
+            self._digests[key] = await asyncio.to_thread(digest_of, offered.path)
         return self._digests[key]
 
     async def _digest_of_extent(self, offered: Offered, start: int, end: int) -> str:
@@ -241,26 +263,57 @@ def peer_behind(request: web.Request) -> Peer | None:
 
 
 async def _send(
-    request: web.Request, offered: Offered, start: int, end: int, response: web.StreamResponse
+    request: web.Request, offered: Offered, start: int, end: int, response: web.StreamResponse, turns: Turns | None
 ) -> web.StreamResponse:
     """Send a part of a file without copying it, where the system can."""
+    turn = None if turns is None or start == end else await _turn(request, turns, end - start)
     response.content_length = end - start
     await response.prepare(request)
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    at = start
     with offered.path.open("rb", buffering=0) as file:
-        for at in range(start, end, _PIECE_BYTES):
+        while at < end:
+            size_bytes = min(_PIECE_BYTES, end - at) if turn is None else turn.size_bytes
             try:
-                await asyncio.get_running_loop().sendfile(transport, file, at, min(_PIECE_BYTES, end - at))
+                await asyncio.get_running_loop().sendfile(transport, file, at, size_bytes)
             except ConnectionError:
                 response.force_close()
                 return response
             finally:
                 offered.sent(max(0, file.tell() - at))
+            at += size_bytes
+            if turns is not None and at < end:
+                turn = await turns.take(end - at, partial(_is_there, request))
+                if turn is None:
+                    response.force_close()
+                    return response
     await response.write_eof()
     return response
+
+
+async def _turn(request: web.Request, turns: Turns, rest_bytes: int, *, from_afar: bool = False) -> Turn:
+    """What may set out of a file, when it is its turn; whoever waits for an answer hears meanwhile that one will come.
+
+    Raises ConnectionError where nobody waits any more.
+    """
+    taking = asyncio.ensure_future(turns.take(rest_bytes, partial(_is_there, request), from_afar=from_afar))
+    try:
+        while not (await asyncio.wait({taking}, timeout=_HEARD_S))[0]:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # of the answer nothing is written yet
+        turn = await taking
+    finally:
+        taking.cancel()
+    if turn is None:
+        raise ConnectionResetError
+    return turn
+
+
+def _is_there(request: web.Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _extent(request: web.Request, size_bytes: int) -> tuple[int, int]:
@@ -281,11 +334,6 @@ def _number(request: web.Request, name: str) -> int:
     if not _SIZE.fullmatch(text) or not text.isascii():
         raise Refusal(400, f"{name} is no number of bytes")
     return int(text)
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_of_bytes(path: Path, start: int, size_bytes: int) -> str:

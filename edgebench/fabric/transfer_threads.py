@@ -7,14 +7,12 @@ from collections import deque
 from collections.abc import Callable
 
 from edgebench.errors import FabricError
-from edgebench.fabric.control import HttpClient
+from edgebench.fabric.control import LONG_SILENCE_S, HttpClient
 from edgebench.fabric.patience import ENDLESS_S, Patience
 from edgebench.fabric.transfers import CalledOffError
 
 AT_ONCE = 4
 """Transfers that share an address, and so the way to it: more of them would only take each other's time."""
-_SILENT_S = 120.0
-"""Over a slow link much may be under way that is not answered yet; where one breaks, that is told at once."""
 
 
 class Transfer:
@@ -50,6 +48,7 @@ class Transfer:
         with self._lock:
             if self._client is not None and stalled_s is not None and self._patience.quiet_s >= stalled_s:
                 self._client.interrupt()
+                self._patience.renew()  # others who have a part in it are not to break off what now begins
 
     def call_off(self) -> None:
         """Do not begin, or end as soon as it can be; from any thread."""
@@ -102,7 +101,7 @@ class TransferThreads:
 
     def _work(self, url: str, lane: _Lane) -> None:
         with self._lock:
-            client = lane.idle.pop() if lane.idle else HttpClient(url, self._token, timeout_s=_SILENT_S)
+            client = lane.idle.pop() if lane.idle else HttpClient(url, self._token, timeout_s=LONG_SILENCE_S)
         while True:
             with self._lock:
                 if not lane.waiting or self._closed:

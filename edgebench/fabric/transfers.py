@@ -18,7 +18,6 @@ from typing import IO
 
 import msgspec
 
-from edgebench.clock import now_s
 from edgebench.errors import FabricError
 from edgebench.fabric.control import BrokenOffError, FilePart, HttpClient, RefusedError
 from edgebench.fabric.patience import Patience
@@ -31,7 +30,6 @@ _EXTENT_BYTES = 1 << 23
 """Of a range that is compared with its digest as a whole."""
 _SMALL_BYTES = 1 << 20
 """What is handed in without asking before how much of it is there."""
-_MAKING_PATIENCE_S = 900.0
 _MAKING_PAUSE_S = 0.5
 """At most, between two questions whether it is made: the streams of a run wait for it."""
 _MOST_WRONG = 2
@@ -51,7 +49,8 @@ def fetch(
     keep: bool = True,
     patience: Patience | None = None,
 ) -> int:
-    """Fetch a file to `target`; waits while the server is still making it. The payload bytes that came for it.
+    """Fetch a file to `target`; waits while the server is still making it, however long first models take to train. The
+    payload bytes that came for it.
 
     digest: its SHA-256, unless the server is to tell that. keep: otherwise the bytes are only compared with the digest.
     patience: unless it is the client's. Raises CalledOffError, FabricError where it is refused, is another file, or
@@ -62,7 +61,6 @@ def fetch(
     with ExitStack() as stack:
         incoming = _Incoming(target.with_name(target.name + ".part") if keep else None)
         stack.callback(incoming.close)
-        deadline_s = now_s() + _MAKING_PATIENCE_S
         while True:
             before_bytes = incoming.size_bytes
             try:
@@ -74,8 +72,6 @@ def fetch(
             carried_bytes += incoming.size_bytes - before_bytes
             if said is None:  # it is still being made
                 patience.renew()
-                if now_s() > deadline_s:
-                    raise FabricError(f"{client.url}{path}: was not made in {_MAKING_PATIENCE_S:.0f} s")
                 patience.pause(_MAKING_PAUSE_S)
             elif incoming.digest == (digest or said):
                 incoming.move_to(target)
@@ -95,7 +91,6 @@ def fetch_extent(client: HttpClient, path: str, target: Path, start: int, end: i
     """
     patience = Patience(client.patience_s)
     target.touch(0o600)
-    deadline_s = now_s() + _MAKING_PATIENCE_S
     wrong = 0
     while start < end:
         until = min(end, start + _EXTENT_BYTES)
@@ -106,8 +101,6 @@ def fetch_extent(client: HttpClient, path: str, target: Path, start: int, end: i
             continue
         if piece is None:
             patience.renew()
-            if now_s() > deadline_s:
-                raise FabricError(f"{client.url}{path}: was not made in {_MAKING_PATIENCE_S:.0f} s")
             patience.pause(_MAKING_PAUSE_S)
             continue
         data, digest, whole_bytes = piece
@@ -124,8 +117,11 @@ def fetch_extent(client: HttpClient, path: str, target: Path, start: int, end: i
         start += len(data)
 
 
-def hand_in(client: HttpClient, path: str, source: Path, *, patience: Patience | None = None) -> int:
-    """Hand a file in; the payload bytes that were sent for it. patience: unless it is the client's.
+def hand_in(
+    client: HttpClient, path: str, source: Path, *, patience: Patience | None = None, by_turns: bool = False
+) -> int:
+    """Hand a file in; the payload bytes that were sent for it. patience: unless it is the client's. by_turns: samples
+    may be on the same way.
 
     Raises CalledOffError, FabricError where it is refused, or no more of it could be sent in the patience, and OSError
     where it cannot be read.
@@ -136,15 +132,15 @@ def hand_in(client: HttpClient, path: str, source: Path, *, patience: Patience |
         size_bytes = file.tell()
         place = f"/v1/uploads/{path}?sha256={digest}&size={size_bytes}"
         # Mostly all goes at once, or nothing of it is there yet.
-        staged = Staged(0, kept=False) if size_bytes <= _SMALL_BYTES else None
+        staged = Staged(0, kept=False) if size_bytes <= _SMALL_BYTES and not by_turns else None
         sent = _Sent(patience)
         wrong = 0
         while True:
             try:
                 if staged is None:
                     staged = client.ask("GET", place, Staged)
-                if not staged.kept:
-                    _put_rest(client, place, file, size_bytes, staged.have_bytes, sent)
+                while not staged.kept:
+                    staged = _put(client, place, file, size_bytes, staged, sent)
                 return sent.total_bytes
             except BrokenOffError as error:
                 staged = None
@@ -247,10 +243,19 @@ class _Sent:
         _check_wanted(self._patience)
 
 
-def _put_rest(client: HttpClient, place: str, file: IO[bytes], size_bytes: int, have_bytes: int, sent: _Sent) -> None:
-    sent.at = have_bytes
-    part = FilePart(file, have_bytes, size_bytes - have_bytes, sent.piece)
-    client.ask("PUT", f"{place}&offset={have_bytes}", Staged, part)
+def _put(client: HttpClient, place: str, file: IO[bytes], size_bytes: int, staged: Staged, sent: _Sent) -> Staged:
+    """Bring what may be brought of the rest."""
+    sent.at = staged.have_bytes
+    rest_bytes = size_bytes - staged.have_bytes
+    place = f"{place}&offset={staged.have_bytes}"
+    turn = staged.turn
+    if turn is None:
+        return client.ask("PUT", place, Staged, FilePart(file, staged.have_bytes, rest_bytes, sent.piece))
+    if turn.size_bytes < rest_bytes:
+        place = f"{place}&more=1"
+    size_bytes = min(turn.size_bytes, rest_bytes)
+    part = FilePart(file, staged.have_bytes, size_bytes, sent.piece, turn.piece_bytes, turn.piece_s)
+    return client.ask("PUT", place, Staged, part)
 
 
 def _fetch_rest(client: HttpClient, path: str, incoming: _Incoming, patience: Patience) -> str | None:

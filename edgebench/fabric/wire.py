@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgebench.core import samples
 from edgebench.core.intake import Accepted
-from edgebench.core.samples import Decision, Incarnation, RejectedError, Sequence, Stamp
+from edgebench.core.samples import Decision, HeadStamps, Incarnation, RejectedError, Sequence, Stamp
 from edgebench.fabric.pictures import JPEG, decompressed, picture_size
 from edgebench.inference.spec import Manifest, TensorSpec
 
@@ -48,13 +48,15 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True):
-    """A sample on its way from edge to cloud. envelope: the device's payload, untouched."""
+    """A sample on its way from edge to cloud. envelope: the device's payload, untouched; in a chain a sample that holds
+    what the first stage gave, which did so as `head` has it."""
 
     version: int
     origin: str
     forward_in_ns: Stamp
     forward_out_ns: Stamp
     envelope: memoryview
+    head: HeadStamps | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):

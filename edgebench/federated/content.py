@@ -2,13 +2,16 @@
 
 It holds all that a Flower `RecordDict` can hold, without Flower, so that devices and edges need neither its memory nor
 its internals. A parcel is `EBF1`, the length of its head, the head (MessagePack), and the raw arrays one after another:
-an array can be used from a memory-mapped file without a copy, and a message of 100 MB is never in memory twice.
+an array can be used from a memory-mapped file without a copy, and a message of 100 MB is never in memory twice. Parcels
+that travel together are `EBF+`, their number, the length of each, and the parcels.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +31,8 @@ IN_MEMORY_BYTES = 1 << 20
 """What is larger stays in its file; a smaller one is read at once, which saves a mapping, and its descriptor."""
 
 _MAGIC = b"EBF1"
+_TOGETHER = b"EBF+"
+_MOST_TOGETHER = 4096
 _HEAD_AT = 8
 _LARGEST_HEAD_BYTES = 1 << 26
 
@@ -161,6 +166,30 @@ def pack(head: Head, content: Mapping[str, Record]) -> list[Bytes]:
     return [_MAGIC + len(front).to_bytes(_HEAD_AT - len(_MAGIC), "big") + front, *body]
 
 
+def pack_together(parcels: Sequence[Sequence[Bytes]]) -> list[Bytes]:
+    """The buffers of packed parcels as they travel together; of one alone its own."""
+    if len(parcels) == 1:
+        return list(parcels[0])
+    sizes = [sum(map(len, parcel)) for parcel in parcels]
+    return [_TOGETHER + struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes), *itertools.chain(*parcels)]
+
+
+def unpack_together(data: Bytes | mmap.mmap) -> list[Parcel]:
+    """The parcels in these bytes, be it one alone. Raises ContentError."""
+    view = memoryview(data)
+    if bytes(view[: len(_TOGETHER)]) != _TOGETHER:
+        return [unpack(data)]
+    try:
+        (count,) = struct.unpack_from(">I", view, len(_TOGETHER))
+        sizes = struct.unpack_from(f">{count}Q", view, _HEAD_AT) if count <= _MOST_TOGETHER else ()
+    except struct.error:
+        sizes = ()
+    ends = list(itertools.accumulate(sizes, initial=_HEAD_AT + 8 * len(sizes)))
+    if not sizes or ends[-1] != len(view):
+        raise ContentError("federated messages that are cut off")
+    return [unpack(view[start:end]) for start, end in itertools.pairwise(ends)]
+
+
 def unpack(data: Bytes | mmap.mmap) -> Parcel:
     """The parcel in these bytes, whose arrays are views of them. Raises ContentError."""
     view = memoryview(data)
@@ -195,15 +224,43 @@ def write_parcel(path: Path, buffers: Sequence[Bytes]) -> None:
             file.write(buffer)
 
 
+def restamp(path: Path, stamps: Mapping[str, int]) -> None:
+    """Put other stamps in the place of those that the head of a parcel's file has, which it need not have.
+
+    Raises ContentError where it is no parcel, or the others take another room than those did.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(_HEAD_AT)[len(_MAGIC) :], "big")
+        try:
+            front = _decoder.decode(file.read(size))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ContentError(f"not a federated message: {error}") from None
+        meta = {**front.head.meta, **{name: each for name, each in stamps.items() if name in front.head.meta}}
+        changed = _encoder.encode(_Front(msgspec.structs.replace(front.head, meta=meta), front.records))
+        if len(changed) != size:
+            raise ContentError("stamps that take another room")
+        file.seek(_HEAD_AT)
+        file.write(changed)
+
+
 def read_parcel(path: Path) -> Parcel:
     """The parcel in a file. A large one is mapped: its arrays stay valid, and the file's room in use, while they live.
 
     Before Python 3.13 each file that is mapped holds a descriptor. Raises ContentError, and OSError where the file is
     not there or there are too many.
     """
+    return unpack(_data_of(path))
+
+
+def read_together(path: Path) -> list[Parcel]:
+    """The parcels in a file, be it one alone; as `read_parcel`."""
+    return unpack_together(_data_of(path))
+
+
+def _data_of(path: Path) -> Bytes | mmap.mmap:
     with path.open("rb", buffering=0) as file:
         is_small = os.fstat(file.fileno()).st_size <= IN_MEMORY_BYTES
-        return unpack(file.read() if is_small else _mapped(file.fileno()))
+        return file.read() if is_small else _mapped(file.fileno())
 
 
 def _mapped(descriptor: int) -> mmap.mmap:

@@ -1,12 +1,14 @@
-"""A client's side of federated messages: requests are fetched, and each reply is handed in, over links that may
-break.
+"""A client's side of federated messages: requests are fetched, and replies are handed in, over links that may break.
+
+Clients of one process to which the same way leads, since no link of their own is emulated, fetch once what they are all
+asked, and may hand replies in together.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +23,7 @@ from edgebench.fabric.transfer_threads import Transfer, TransferThreads
 from edgebench.fabric.transfers import CalledOffError, fetch, hand_in, quoted
 from edgebench.federated import notices
 from edgebench.federated.content import Head, Parcel, read_parcel
+from edgebench.federated.message_files import replies_name
 from edgebench.federated.notices import LONGEST_REASON, Asked, Delivered, FromClient, MalformedError, Refused
 
 _log = logging.getLogger(__name__)
@@ -55,14 +58,17 @@ class Scheduler(Protocol):
 
 
 class ContentFiles:
-    """The contents of requests, by their SHA-256. Clients of one process that are asked the same each fetch it, over
-    their own links; it is kept but once. From any thread."""
+    """The contents of requests, by their SHA-256. Clients of one process that are asked the same fetch it once where
+    they share a way, else each over its own link; it is kept but once. From any thread, but for `bring` and `brought`.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._lock = threading.Lock()
         self._users: dict[str, int] = {}
+        self._bringing: dict[tuple[str, str], list[Callable[[], None]]] = {}
+        """By URL and digest: who waits for it. The reactor's."""
 
     def path(self, digest: str) -> Path:
         """Where a content is, or is to be."""
@@ -93,6 +99,21 @@ class ContentFiles:
                 del self._users[digest]
                 self.path(digest).unlink(missing_ok=True)
 
+    def bring(self, url: str, digest: str, again: Callable[[], None]) -> bool:
+        """Whether whoever asks is to fetch a content; else another does so by the same way, and `again` is called when
+        that has ended."""
+        waiting = self._bringing.get((url, digest))
+        if waiting is None:
+            self._bringing[url, digest] = []
+            return True
+        waiting.append(again)
+        return False
+
+    def brought(self, url: str, digest: str) -> None:
+        """Fetching it has ended, in whichever way."""
+        for again in self._bringing.pop((url, digest), ()):
+            again()
+
     def close(self) -> None:
         """Delete all."""
         with self._lock:
@@ -102,11 +123,14 @@ class ContentFiles:
 
 
 class _Message:
-    """A request without an end: it is fetched, then with its client, then its reply is handed in."""
+    """A request without an end: it is fetched, then with its client, then its reply is handed in. alone: and no other
+    reply with it."""
 
     def __init__(self, notice: Asked) -> None:
         self.notice = notice
+        self.alone = True
         self.transfer: Transfer | None = None
+        self.fetched_ns: int | None = None
         self.received: Received | None = None
         self.reply: Path | None = None
 
@@ -124,9 +148,12 @@ class MessageClient:
         *,
         on_request: Callable[[Received], None],
         on_cancelled: Callable[[Received], None],
+        by_turns: bool = False,
+        shares_way: bool = False,
     ) -> None:
         """send(notice): to the server; False where there is no connection. url: of the server's files. on_cancelled:
-        the server does not want the answer any more."""
+        the server does not want the answer any more. by_turns: samples may be on the way there, too. shares_way: what
+        another client fetches at this URL, to the same `contents`, is as good."""
         self.rejected = 0
         self._reactor = reactor
         self._send = send
@@ -135,12 +162,17 @@ class MessageClient:
         self._contents = contents
         self._on_request = on_request
         self._on_cancelled = on_cancelled
+        self._by_turns = by_turns
+        self._shares_way = shares_way
         self._open: dict[str, _Message] = {}
         self._ended: dict[str, str | None] = {}
+        self._closed = False
         transfers.share(url)
 
     def feed(self, payload: bytes) -> None:
-        """Take a notice of the server."""
+        """Take a notice of the server; after `close`, pass over it."""
+        if self._closed:
+            return
         try:
             notice = notices.from_server(payload)
         except MalformedError:
@@ -159,13 +191,7 @@ class MessageClient:
 
     def answer(self, received: Received, reply: Path) -> None:
         """Hand the reply in. Its file is deleted when it has arrived, or nobody wants it any more."""
-        message = self._open.get(received.message_id)
-        if message is None:
-            reply.unlink(missing_ok=True)
-            return
-        self._contents.release(message.notice.digest)
-        message.reply = reply
-        self._begin(message, partial(self._hand_in, message, reply), self._handed_in)
+        answer_together([(self, received)], reply)
 
     def reconnected(self) -> None:
         """Go on at once with what is unfinished: the way to the server is there again, and may be another."""
@@ -174,13 +200,15 @@ class MessageClient:
                 message.transfer.hurry(_STALLED_S)
 
     def close(self) -> None:
-        """Forget everything that is open, and delete its replies; what is under way is called off."""
+        """Forget everything that is open, and delete its replies; what is under way is called off, unless others have
+        a part in it."""
         for message in self._open.values():
-            if message.transfer is not None:
+            if message.transfer is not None and message.alone:
                 message.transfer.call_off()
-            if message.reply is not None:
+            if message.reply is not None and message.alone:
                 message.reply.unlink(missing_ok=True)
         self._open.clear()
+        self._closed = True
 
     def _asked(self, notice: Asked) -> None:
         if notice.message_id in self._ended:
@@ -189,19 +217,31 @@ class MessageClient:
                 self._tell(Refused(notice.message_id, refusal))
             return
         message = self._open[notice.message_id] = _Message(notice)
-        self._begin(message, partial(self._fetch, message), self._fetched)
+        self._get(message)
+
+    def _get(self, message: _Message) -> None:
+        """Have its content fetched, unless it is here, or on its way, by the same way."""
+        digest = message.notice.digest
+        if self._open.get(message.notice.message_id) is not message:
+            return  # cancelled while another fetched it
+        if self._shares_way and self._contents.hold(digest):
+            self._has(message)
+        elif not self._shares_way or self._contents.bring(self._url, digest, partial(self._get, message)):
+            self._begin([message], partial(self._fetch, message), partial(self._fetched, message))
 
     def _begin(
         self,
-        message: _Message,
+        messages: Sequence[_Message],
         do: Callable[[HttpClient, Patience], None],
-        done: Callable[[_Message, Exception | None], None],
+        done: Callable[[Exception | None], None],
     ) -> None:
         def ended(failure: Exception | None) -> None:
-            self._reactor.call_soon_threadsafe(partial(done, message, failure))
+            self._reactor.call_soon_threadsafe(partial(done, failure))
 
-        message.transfer = Transfer(do, ended)
-        self._transfers.put(self._url, message.transfer)
+        transfer = Transfer(do, ended)
+        for message in messages:
+            message.transfer = transfer
+        self._transfers.put(self._url, transfer)
 
     def _fetch(self, message: _Message, client: HttpClient, patience: Patience) -> None:
         """In a thread of the transfers."""
@@ -217,26 +257,33 @@ class MessageClient:
             raise
         if not is_here:
             self._contents.add(notice.digest, target)
-        message.received = Received(notice.head, self._contents.path(notice.digest), now_ns())
+        message.fetched_ns = now_ns()
 
     def _fetched(self, message: _Message, failure: Exception | None) -> None:
+        digest = message.notice.digest
+        if self._shares_way:
+            self._contents.brought(self._url, digest)  # before it is let go of
         if message.notice.message_id not in self._open:  # cancelled meanwhile
-            if message.received is not None:
-                self._contents.release(message.notice.digest)
-        elif failure is not None or message.received is None:
+            if failure is None:
+                self._contents.release(digest)
+        elif failure is not None:
             self._give_up(message, failure)
         else:
             message.transfer = None
-            self._tell(Delivered(message.notice.message_id))
-            self._on_request(message.received)
+            self._has(message)
 
-    def _hand_in(self, message: _Message, reply: Path, client: HttpClient, patience: Patience) -> None:
+    def _has(self, message: _Message) -> None:
+        notice = message.notice
+        received_ns = message.fetched_ns or now_ns()
+        message.received = Received(notice.head, self._contents.path(notice.digest), received_ns)
+        self._tell(Delivered(notice.message_id))
+        self._on_request(message.received)
+
+    def _hand_in(self, name: str, replies: Path, client: HttpClient, patience: Patience) -> None:
         """In a thread of the transfers."""
-        hand_in(client, f"replies/{quoted(message.notice.message_id)}", reply, patience=patience)
+        hand_in(client, f"replies/{quoted(name)}", replies, patience=patience, by_turns=self._by_turns)
 
     def _handed_in(self, message: _Message, failure: Exception | None) -> None:
-        if message.reply is not None:
-            message.reply.unlink(missing_ok=True)
         if message.notice.message_id not in self._open:
             return
         if failure is not None:
@@ -244,11 +291,11 @@ class MessageClient:
         else:
             self._end(message, None)
 
-    def _give_up(self, message: _Message, failure: Exception | None) -> None:
+    def _give_up(self, message: _Message, failure: Exception) -> None:
         if isinstance(failure, RefusedError) and failure.status in _NOT_WANTED:
             self._end(message, None)
         elif not isinstance(failure, CalledOffError):
-            reason = describe_error(failure) if failure is not None else "it has failed"
+            reason = describe_error(failure)
             _log.error("message %s: %s", message.notice.message_id, reason)
             self._end(message, reason[:LONGEST_REASON])
             self._tell(Refused(message.notice.message_id, reason[:LONGEST_REASON]))
@@ -257,7 +304,8 @@ class MessageClient:
         """The server does not want a reply."""
         self._end(message, None)
         if message.transfer is not None:
-            message.transfer.call_off()
+            if message.alone:
+                message.transfer.call_off()
         elif message.received is not None:
             self._contents.release(message.notice.digest)
             self._on_cancelled(message.received)
@@ -271,3 +319,30 @@ class MessageClient:
 
     def _tell(self, notice: FromClient) -> None:
         self._send(notices.encode(notice))
+
+
+def answer_together(answered: Sequence[tuple[MessageClient, Received]], replies: Path) -> None:
+    """Hand in a file of the replies of several clients, in the reactor's thread; all have the same way to the server.
+
+    It is deleted when it has arrived, or nobody wants it any more. What has been cancelled of it travels along.
+    """
+    wanted = [
+        (client, message)
+        for client, received in answered
+        if (message := client._open.get(received.message_id)) is not None
+    ]
+    if not wanted:
+        replies.unlink(missing_ok=True)
+        return
+    for client, message in wanted:
+        client._contents.release(message.notice.digest)
+        message.reply, message.alone = replies, len(answered) == 1
+
+    def ended(failure: Exception | None) -> None:
+        replies.unlink(missing_ok=True)
+        for client, message in wanted:
+            client._handed_in(message, failure)
+
+    first, _ = wanted[0]
+    name = replies_name([message.notice.message_id for _, message in wanted])
+    first._begin([message for _, message in wanted], partial(first._hand_in, name, replies), ended)

@@ -18,10 +18,10 @@ from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.reactor import Timer
 from edgebench.federated import notices
 from edgebench.federated.client_presence import ClientPresence, Delays
-from edgebench.federated.content import ContentError, Parcel, read_parcel
+from edgebench.federated.content import ContentError, Parcel
 from edgebench.federated.message_files import Announcement, Announcer, Carried, HandedIn
 from edgebench.federated.notices import Asked, Cancelled, Delivered, FromServer, MalformedError
-from edgebench.federated.requests import ContentFile, Reply, Request, write_contents
+from edgebench.federated.requests import ContentFile, Reply, ReplyFile, Request, write_contents
 
 OFFLINE = "offline"
 REFUSED = "refused"
@@ -72,14 +72,14 @@ class _Open:
 
 class _End(NamedTuple):
     request: _Open
-    path: Path | None
+    file: ReplyFile | None
     error: str | None
     at_ns: int
     carried: Carried
 
     def discard(self) -> None:
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.file is not None:
+            self.file.release()
 
 
 class _Waiter:
@@ -183,10 +183,10 @@ class MessageServer:
                     self._tell_waiters(message_id)
                     given_up.append(_End(request, None, reason, 0, Carried()))
                 elif end is not None:
-                    if end.path is not None:
+                    if end.file is not None:
                         self.late += 1
                         end.discard()
-                    given_up.append(end._replace(path=None))
+                    given_up.append(end._replace(file=None))
             closed = self._closed
         carried = self._files.withdraw(message_ids)
         if not closed:
@@ -195,9 +195,9 @@ class MessageServer:
 
     # From any thread: what `Files` have to tell.
 
-    def handed_in(self, reply: HandedIn) -> None:
+    def handed_in(self, replies: HandedIn) -> None:
         """See `Announcer`."""
-        self._reactor.call_soon_threadsafe(partial(self._replied, reply))
+        self._reactor.call_soon_threadsafe(partial(self._replied, replies))
 
     def too_late(self, _message_id: str) -> None:
         """See `Announcer`."""
@@ -279,15 +279,16 @@ class MessageServer:
                 self._notify(request.client, request.notice)
         self._tick_later()
 
-    def _replied(self, reply: HandedIn) -> None:
-        request = self._open.get(reply.message_id)
-        path = Path(reply.path)
-        if request is None:
-            path.unlink(missing_ok=True)
-            self._count_late()
-            return
-        self._forget(request)
-        self._hand_over(_End(request, path, None, reply.at_ns, reply.carried))
+    def _replied(self, replies: HandedIn) -> None:
+        file = ReplyFile(Path(replies.path), len(replies.carried))
+        for message_id, carried in replies.carried.items():
+            request = self._open.get(message_id)
+            if request is None:
+                file.release()
+                self._count_late()
+                continue
+            self._forget(request)
+            self._hand_over(_End(request, file, None, replies.at_ns, carried))
 
     def _came(self, client: str) -> None:
         for request in self._open.values():
@@ -327,7 +328,7 @@ class MessageServer:
                 self._ends[message_id] = end
                 self._tell_waiters(message_id)
                 return True
-            if end.path is not None:
+            if end.file is not None:
                 self.late += 1
                 end.discard()
         return False
@@ -358,17 +359,15 @@ class MessageServer:
 
     def _reply(self, end: _End) -> Reply:
         parcel, error = None, end.error
-        if end.path is not None:
+        if end.file is not None:
             kind = GARBAGE
             try:
-                parcel = read_parcel(end.path)
+                parcel = end.file.reply_to(end.request.message_id)
             except ContentError as wrong:
                 error = str(wrong)
             except OSError as failure:
                 kind, error = UNREADABLE, f"its reply cannot be read: {failure.strerror or failure}"
-            end.discard()  # what is mapped stays
-            if parcel is not None and parcel.head.reply_to != end.request.message_id:
-                parcel, error = None, "a reply to another message"
+            end.discard()
             if parcel is None:
                 self._count_failed(kind)
             elif parcel.head.error is not None:
@@ -384,6 +383,10 @@ def _announcement(request: _Open) -> Announcement:
 
 def _reply(end: _End, *, error: str | None, carried: Carried, parcel: Parcel | None = None) -> Reply:
     request = end.request
+    down_bytes = carried.down_bytes
+    if not down_bytes and (request.delivered_ns is not None or carried.up_bytes):
+        # Another client of its process, to which the same way leads, has brought it for both: see `message_client`.
+        down_bytes = request.content.size_bytes
     return Reply(
         client=request.client,
         message_id=request.message_id,
@@ -391,7 +394,7 @@ def _reply(end: _End, *, error: str | None, carried: Carried, parcel: Parcel | N
         error=error,
         submitted_ns=request.submitted_ns,
         delivered_ns=request.delivered_ns,
-        received_ns=None if end.path is None else end.at_ns,
-        down_bytes=carried.down_bytes,
+        received_ns=None if end.file is None else end.at_ns,
+        down_bytes=down_bytes,
         up_bytes=carried.up_bytes,
     )

@@ -53,18 +53,21 @@ def check_round(
     """
     guard = Guard(sent, max_update_ratio)
     most = [None] * len(replies) if most_examples is None else most_examples
-    wrong = {
-        index: reason
-        for index, (reply, own_most) in enumerate(zip(replies, most, strict=True))
-        if (reason := guard.check(reply, most_examples=own_most)) is not None
-    }
+    wrong: dict[int, str] = {}
+    norms: dict[int, float] = {}
+    for index, (reply, own_most) in enumerate(zip(replies, most, strict=True)):
+        reason, norms[index] = guard.measure(reply, most_examples=own_most)
+        if reason is not None:
+            wrong[index] = reason
     if uniform:
         for index, reply in enumerate(replies):
             if metrics_in(reply.content).get(UNIFORM) != 1:
                 wrong.setdefault(index, f"metric '{UNIFORM}' is not 1")
     wrong |= _unlike({index: reply.content for index, reply in enumerate(replies) if index not in wrong})
+    if max_update_ratio is None:
+        return wrong
     sound = [index for index in range(len(replies)) if index not in wrong]
-    outliers = guard.outliers([replies[index] for index in sound])
+    outliers = too_large([norms[index] for index in sound], max_update_ratio)
     return wrong | {sound[place]: reason for place, reason in outliers.items()}
 
 
@@ -84,15 +87,26 @@ class Guard:
 
         most_examples: how many its client has; None where that is not known.
         """
+        return self.measure(reply, most_examples=most_examples)[0]
+
+    def measure(self, reply: Parcel, *, most_examples: int | None = None) -> tuple[str | None, float]:
+        """As `check`; and `update_norm` of a sound reply, where sizes are compared: values are looked at but once."""
         if reply.head.error is not None:
-            return reply.head.error
-        return (
+            return reply.head.error, 0.0
+        reason = (
             _wrong_records(reply.content)
             or self._wrong_arrays(arrays_in(reply.content))
             or _wrong_metrics(metrics_in(reply.content))
             or overstated(metrics_in(reply.content).get(EXAMPLES), most_examples)
-            or not_finite(reply.content)
         )
+        if reason is not None or self._max_update_ratio is None:
+            return reason or not_finite(reply.content), 0.0
+        try:
+            norm = self.update_norm(reply)
+        except ContentError as error:
+            return str(error), 0.0
+        # If it is finite, so is every value.
+        return None if math.isfinite(norm) else not_finite(reply.content), norm
 
     def outliers(self, replies: Sequence[Parcel]) -> dict[int, str]:
         """Which of a cohort's sound replies change the model too much, and by how much: index -> reason."""

@@ -1,4 +1,4 @@
-"""What a server asks of its clients, what becomes of it, and the files of what it asks."""
+"""What a server asks of its clients, what becomes of it, and the files of both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from edgebench.federated.content import Bytes, Head, Parcel, write_parcel
+from edgebench.federated.content import Bytes, ContentError, Head, Parcel, read_together, write_parcel
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -25,7 +25,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     parcel: None where none came; if it is large, its arrays are mapped from a file. down_bytes, up_bytes: payload bytes
     that were sent and that came until the request ended, those of resumed transfers that went twice included, whether
-    it became a reply or not. The stamps are this side's; those of the client are in the parcel's head.
+    it became a reply or not; what clients of one process got together counts for each of them. The stamps are this
+    side's; those of the client are in the parcel's head.
     """
 
     client: str
@@ -56,6 +57,34 @@ class ContentFile:
             is_done = self._requests == 0
         if is_done:
             self.path.unlink(missing_ok=True)
+
+
+class ReplyFile:
+    """Replies that have come together, in a file that goes when all of them have been read, or are not wanted."""
+
+    def __init__(self, path: Path, messages: int) -> None:
+        self._path = path
+        self._left = messages
+        self._lock = threading.Lock()
+        self._parcels: dict[str, Parcel] | None = None
+
+    def reply_to(self, message_id: str) -> Parcel:
+        """The reply to one of the messages. Raises ContentError, and OSError where it cannot be read."""
+        with self._lock:
+            if self._parcels is None:
+                self._parcels = {parcel.head.reply_to: parcel for parcel in read_together(self._path)}
+            parcel = self._parcels.pop(message_id, None)  # so that a large one is let go of with its reader
+        if parcel is None:
+            raise ContentError("a reply to another message")
+        return parcel
+
+    def release(self) -> None:
+        """One of them is done with; what is mapped stays. From any thread."""
+        with self._lock:
+            self._left -= 1
+            is_done = self._left == 0
+        if is_done:
+            self._path.unlink(missing_ok=True)
 
 
 def write_contents(requests: Iterable[Request], directory: Path) -> list[ContentFile]:

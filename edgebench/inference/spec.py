@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import numpy as np
 
@@ -18,6 +20,17 @@ class TensorSpec(msgspec.Struct, frozen=True):
         return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
 
 
+class Part(msgspec.Struct, frozen=True):
+    """One of the two parts of a model that was cut `after` the layer of that name.
+
+    share: of the time that both together took, one sample at a time, where they were made.
+    """
+
+    kind: Literal["head", "tail"]
+    after: str
+    share: float
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Describes one model file; registries keep it beside the file, announcements carry it.
 
@@ -25,7 +38,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     file can run at, ascending. metrics: on held-out data that was never trained on (`evaluated_on` names the split);
     metrics_before_export: of the model as it was trained, in float32, on the same data.
     real: whether the data was real; generated otherwise. threshold: only while a cascade announces it: the least
-    confidence with which its decision stands; a sample of which it is less sure goes on to the cloud.
+    confidence with which its decision stands; a sample of which it is less sure goes on to the cloud. part: of a model
+    that was cut in two, which this is; `metrics` and what it was trained with are then of both together, and stand with
+    the tail.
     """
 
     digest: str
@@ -48,3 +63,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics_before_export: dict[str, float] = {}
     train_s: float
     threshold: float | None = None
+    part: Part | None = None

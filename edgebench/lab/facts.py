@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import edgebench
-from edgebench.cpu import shared_name
+from edgebench.clock import STEPPED
+from edgebench.cpu import core_count, shared_name
 from edgebench.errors import FabricError
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.descriptors import most_descriptors
 from edgebench.lab.messages import Facts
 from edgebench.lab.wheel import code_digest
+from edgebench.memory import most_bytes
 from edgebench.topology.model import BrokerKind
 
 RUNTIMES = {
@@ -27,8 +27,6 @@ RUNTIMES = {
 }
 """Name -> the modules of which any one is enough."""
 _BROKERS: tuple[BrokerKind, ...] = ("mosquitto", "nats")
-MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Of this process, as a container sees them; cgroups of version 2 and of version 1."""
 _TOLD = ("ai-edge-litert", "tflite-runtime", "numpy", "paho-mqtt")
 
 
@@ -36,8 +34,8 @@ def facts_of_this_machine() -> Facts:
     """Without its address, which depends on whom it talks to."""
     return Facts(
         arch=platform.machine(),
-        cores=_cores(),
-        memory_mb=_memory_mb(),
+        cores=core_count(),
+        memory_mb=round(most_bytes() / 1e6),
         versions={"edgebench": edgebench.__version__, "python": platform.python_version(), **_versions()},
         code=code_digest(),
         runtimes=tuple(name for name, modules in RUNTIMES.items() if any(map(_is_there, modules))),
@@ -45,6 +43,7 @@ def facts_of_this_machine() -> Facts:
         brokers=tuple(kind for kind in _BROKERS if _can_start(kind)),
         processors=shared_name(),
         open_files=most_descriptors(),
+        steps=STEPPED is not None,
     )
 
 
@@ -52,19 +51,6 @@ def name_of_this_machine() -> str:
     """From its host name, as a name in a topology can be."""
     host = platform.node().partition(".")[0].lower()
     return re.sub(r"[^a-z0-9]+", "-", host).strip("-")[:50].rstrip("-") or "machine"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _memory_mb() -> int:
-    """What there is, or what a container may have of it."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    allowed = (file.read_text("utf-8").strip() for file in MEMORY_LIMITS if file.is_file())
-    return round(min((physical, *(int(each) for each in allowed if each.isdigit()))) / 1e6)
 
 
 def _is_there(module: str) -> bool:

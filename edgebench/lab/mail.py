@@ -12,6 +12,7 @@ from edgebench.clock import utc_now
 from edgebench.lab.database import Database
 from edgebench.lab.messages import (
     HOW_TO_WAIT,
+    MOST_BODY_BYTES,
     AbsentError,
     EndingError,
     HeldError,
@@ -110,16 +111,21 @@ class Mail:
             return cursor.lastrowid
 
     def orders(self, machine: str, after: int) -> list[NumberedOrder]:
-        """Those after this number; the others have been carried out, and a machine that has let a run go is free."""
-        waiting = self._database.rows("SELECT * FROM orders WHERE machine = ? ORDER BY seq", machine)
-        done = [row for row in waiting if row["seq"] <= after]
+        """The next after this number, as many as one answer carries; those before have been carried out, and a machine
+        that has let a run go is free."""
+        query = "SELECT seq, body IS NULL AS lets_go, LENGTH(body) AS size FROM orders WHERE machine = ? ORDER BY seq"
+        known = self._database.rows(query, machine)
+        done = [row for row in known if row["seq"] <= after]
         if done:
             with self._database.change() as db:
                 db.execute("DELETE FROM orders WHERE machine = ? AND seq <= ?", (machine, after))
-                if any(row["body"] is None for row in done):
+                if any(row["lets_go"] for row in done):
                     _free(db, machine)
                     _forget_empty(db)
-        return [NumberedOrder(row["seq"], Order(row["run_id"], row["body"])) for row in waiting[len(done) :]]
+        last = _last_together(known[len(done) :], after)
+        query = "SELECT * FROM orders WHERE machine = ? AND seq > ? AND seq <= ? ORDER BY seq"
+        waiting = self._database.rows(query, machine, after, last)
+        return [NumberedOrder(row["seq"], Order(row["run_id"], row["body"])) for row in waiting]
 
     def take(self, machine: str, told: Told) -> int:
         """Keep a machine's reports, those of its session that are new; the number of the last that is here.
@@ -145,10 +151,14 @@ class Mail:
             _note(db, machine, kind, b"")
 
     def reports(self, run_id: str, after: int) -> list[MachineReport]:
-        """Those after this number; the others have been read."""
+        """The next after this number, as many as one answer carries; those before have been read."""
         with self._database.change() as db:
             db.execute("DELETE FROM reports WHERE run_id = ? AND seq <= ?", (run_id, after))
-        rows = self._database.rows("SELECT * FROM reports WHERE run_id = ? ORDER BY seq", run_id)
+        waiting = self._database.rows(
+            "SELECT seq, LENGTH(body) AS size FROM reports WHERE run_id = ? ORDER BY seq", run_id
+        )
+        last = _last_together(waiting, after)
+        rows = self._database.rows("SELECT * FROM reports WHERE run_id = ? AND seq <= ? ORDER BY seq", run_id, last)
         return [MachineReport(row["seq"], row["machine"], row["kind"], row["body"]) for row in rows]
 
     def begin_session(self, machine: str, session: str) -> None:
@@ -181,6 +191,17 @@ class Mail:
     def _is_held(self, machine: str, run_id: str) -> bool:
         query = "SELECT 1 FROM held WHERE machine = ? AND run_id = ? AND NOT letting_go"
         return self._database.row(query, machine, run_id) is not None
+
+
+def _last_together(waiting: Sequence[sqlite3.Row], after: int) -> int:
+    """The number of the last of these that goes into one answer: of one at least."""
+    last, size_bytes = after, 0
+    for row in waiting:
+        size_bytes += row["size"] or 0
+        if last > after and size_bytes > MOST_BODY_BYTES:
+            break
+        last = row["seq"]
+    return last
 
 
 def _note(db: sqlite3.Connection, machine: str, kind: ReportKind, body: bytes) -> None:

@@ -92,7 +92,8 @@ STATUS: dict[int, type[LabError]] = {
 class Facts(msgspec.Struct, frozen=True):
     """What a machine says of itself. code: digest of the source that it runs. runtimes: those of models that it has;
     brokers: the programs. python: the interpreter. address: its own, by which it reaches the lab. processors: see
-    `edgebench.cpu.shared_name`. open_files: how many a process may have at most; 0: not known."""
+    `edgebench.cpu.shared_name`. open_files: how many a process may have at most; 0: not known. steps: whether its clock
+    can be stepped."""
 
     arch: str
     cores: int
@@ -105,6 +106,7 @@ class Facts(msgspec.Struct, frozen=True):
     address: str = ""
     processors: str = ""
     open_files: int = 0
+    steps: bool = False
 
 
 class Introduction(msgspec.Struct, frozen=True):
@@ -223,6 +225,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     near: str | None = None
     processors: str = ""
     open_files: int = 0
+    steps: bool = False
 
 
 class Hold(msgspec.Struct, frozen=True):

@@ -169,6 +169,7 @@ class OperatorRoutes:
             brokers=facts.brokers,
             processors=facts.processors,
             open_files=facts.open_files,
+            steps=facts.steps,
             offset=presence.offset,
             last_seen_s=silent_s,
             holder=holder,

@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
-_HOME = "EDGEBENCH_HOME"
-"""Instead of the user's data folder: for several machines on one computer."""
-
+from edgebench.home import VARIABLE, home
 
 HEARD = "heard"
 """The file in a machine's folder whose time says when the lab was heard last, for whoever looks after it."""
@@ -17,12 +13,12 @@ HEARD = "heard"
 
 def lab_folder() -> Path:
     """The server's: the authority, the members, what is on its way to them."""
-    return _home() / "lab"
+    return home() / "lab"
 
 
 def machine_folder() -> Path:
     """A machine's: its key, its certificate, and which lab it is in."""
-    return _home() / "machine"
+    return home() / "machine"
 
 
 def sensors_file() -> Path:
@@ -32,14 +28,9 @@ def sensors_file() -> Path:
 
 def runs_folder() -> Path:
     """Of the labs that are there for one run each, by its id."""
-    return _home() / "containers"
+    return home() / "containers"
 
 
 def home_variable() -> dict[str, str]:
     """What a service has to have in its environment to find the same folders."""
-    return {_HOME: os.environ[_HOME]} if os.environ.get(_HOME) else {}
-
-
-def _home() -> Path:
-    named = os.environ.get(_HOME)
-    return Path(named).absolute() if named else platformdirs.user_data_path("edgebench")
+    return {VARIABLE: os.environ[VARIABLE]} if os.environ.get(VARIABLE) else {}

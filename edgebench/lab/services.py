@@ -14,6 +14,7 @@ from edgebench.errors import EXIT_USER_ERROR
 from edgebench.lab.messages import LabError
 from edgebench.lab.places import home_variable
 
+_MODULES = "PYTHONPATH"
 _RUNNING = Path("/run/systemd/system")
 _SYSTEM_UNITS = Path("/etc/systemd/system")
 _ASK_S = 60.0
@@ -47,6 +48,35 @@ def check_systemd() -> None:
         raise LabError("--install: no systemd runs here (leave it out, and start the command by what does)")
 
 
+def environment() -> dict[str, str]:
+    """What a service needs of this one's: where it finds its folders, and modules beside what is installed."""
+    folders = [str(Path(each).absolute()) for each in os.environ.get(_MODULES, "").split(os.pathsep) if each]
+    return home_variable() | ({_MODULES: os.pathsep.join(folders)} if folders else {})
+
+
+def check_there(code: str, *words: str) -> None:
+    """Run Python as the service will, in a process that lets go of what it has opened. Raises LabError with what it
+    says where it fails."""
+    kept = {name: value for name, value in os.environ.items() if name != _MODULES}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd="/",
+            env=kept | environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ASK_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"--install: {' '.join(words)}: no answer in {_ASK_S:.0f} s") from None
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise LabError(f"--install: {said[-1]}")
+
+
 def unit_text(about: str, arguments: Sequence[str], environment: Mapping[str, str], *, of_system: bool) -> str:
     """A unit that runs `edgebench` with these arguments."""
     program = Path(sys.argv[0]).resolve()
@@ -70,7 +100,7 @@ def install(name: str, about: str, arguments: Sequence[str]) -> list[str]:
     folder = _SYSTEM_UNITS if of_system else Path.home() / ".config" / "systemd" / "user"
     folder.mkdir(parents=True, exist_ok=True)
     unit = folder / f"{name}.service"
-    unit.write_text(unit_text(about, arguments, home_variable(), of_system=of_system), "utf-8")
+    unit.write_text(unit_text(about, arguments, environment(), of_system=of_system), "utf-8")
     control = ["systemctl"] if of_system else ["systemctl", "--user"]
     _run([*control, "daemon-reload"])
     _run([*control, "enable", unit.name])

@@ -14,11 +14,10 @@ from typing import Any
 
 from edgebench.clock import NS_PER_S
 from edgebench.report.wording import fault_name, hop_name, metric_name, process_name, shown_hops
-from edgebench.results import stats
 from edgebench.results.chunks import ms
 from edgebench.results.figures import FaultFigures, Result, Span
 from edgebench.results.observations import Observations
-from edgebench.results.sample_figures import WorkloadFigures
+from edgebench.results.sample_figures import Hops, HopStatistics, WorkloadFigures
 from edgebench.results.timeline import Timeline, by, since_start_s
 
 SERIES = 6
@@ -30,6 +29,12 @@ _MOST_NAMED = 12
 OVER_TIME = "s from the start of the streams"
 
 Chart = dict[str, Any]
+
+
+def _mean_ms(hops: Hops, hop: str) -> float | None:
+    """None of a hop that a workload does not have, too."""
+    spread: HopStatistics | None = getattr(hops, hop)
+    return None if spread is None else spread.mean
 
 
 def hop_chart(result: Result) -> Chart | None:
@@ -45,7 +50,7 @@ def hop_chart(result: Result) -> Chart | None:
             "name": hop_name(hop),
             "y": names,
             # Of a hop between machines it may not be known well enough.
-            "x": [None if (mean := getattr(hops, hop).mean) is None else short(mean) for _, hops in shown],
+            "x": [None if (mean := _mean_ms(hops, hop)) is None else short(mean) for _, hops in shown],
             "marker": {"color": f"--hop-{hop}", "line": {"width": 0}},
             "hovertemplate": "%{y}: " + hop_name(hop) + " %{x:.2f} ms<extra></extra>",
         }
@@ -68,8 +73,7 @@ def latency_chart(name: str, result: Result, timeline: Timeline) -> Chart | None
     at: list[float] = []
     p50: list[float] = []
     p99: list[float] = []
-    for each, latency_ns in timeline.latency_by(narrow).items():
-        middle, high = stats.percentiles(latency_ns, (0.5, 0.99))
+    for each, (middle, high) in timeline.percentiles_by(narrow, (0.5, 0.99)).items():
         at.append(short((each + 0.5) * width_s))
         p50.append(short(ms(middle)))
         p99.append(short(ms(high)))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.report import (
     charts,
     emulated_view,
+    energy_view,
     faults_view,
     federated_view,
     machines_view,
@@ -21,6 +20,8 @@ from edgebench.report import (
     view,
     wording,
 )
+from edgebench.report.standalone import rendered
+from edgebench.report.tables import plain_table
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import FaultFigures, Result, Span
@@ -41,19 +42,23 @@ from edgebench.topology.wording import things
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TEMPLATES = resources.files("edgebench.report") / "templates"
 
-
-def write_report(run_dir: Path) -> Result:
-    """Write `result.json` and `report.html` from the other files of a run directory.
+def write_report(run_dir: Path, *, page: bool = True) -> Result:
+    """Write `result.json` and, where the page is asked for, `report.html` from the other files of a run directory.
 
     Raises EdgebenchError where it is none.
     """
     run = load_run(run_dir)
     fold = folded(run.deployment, run.observations, record_batches(run.path, NEEDED), run.rounds)
+    return write_figures(run, fold, page=page)
+
+
+def write_figures(run: StoredRun, fold: RunFold, *, page: bool = True) -> Result:
+    """As `write_report`, of a run whose records were folded."""
     result = result_of(run.deployment, run.observations, fold, run.rounds)
-    write_json(run_dir / RESULT, result)
-    write_atomically(run_dir / REPORT, _html(run, result, fold).encode())
+    write_json(run.path / RESULT, result)
+    if page:
+        write_atomically(run.path / REPORT, _html(run, result, fold).encode())
     return result
 
 
@@ -65,7 +70,7 @@ def print_summary(result: Result, console: Console | None = None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    table = plain_table()
     table.add_column("workload", overflow="fold", min_width=8)
     for name in ("due", "lost", "late", "p50 ms", "p99 ms", "per s", "quality"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -109,8 +114,8 @@ def print_summary(result: Result, console: Console | None = None) -> None:
         console.print("models are remembered of an earlier run (--retrain trains anew)", style="dim", highlight=False)
     if view.generated_note(result):
         console.print("quality was measured on generated data", style="dim", highlight=False)
-    found = (*emulated_view.emulated_facts(result), *trust_view.disturbed_lines(result), *result.verdict.notes)
-    for line in found:
+    facts = (*emulated_view.emulated_facts(result), *trust_view.disturbed_lines(result))
+    for line in (*facts, *trust_view.modelled_lines(result), *result.verdict.notes):
         console.print(line, markup=False, highlight=False)
     if result.verdict.valid:
         console.print("[green]valid[/green]", highlight=False)
@@ -123,19 +128,28 @@ def print_summary(result: Result, console: Console | None = None) -> None:
 
 
 def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((_TEMPLATES / "report.html.j2").read_text("utf-8"))
     figures = _Figures([] if result.disturbance is None else result.disturbance.spans, result.faults)
     drawn = _charts(run, result, fold, figures)
     links, more_links = view.link_tables(result)
     faults, more_faults = faults_view.fault_tables(result)
     emulated, more_emulated = emulated_view.emulated_tables(result)
     shown, of = charts.shown_processes(run.observations)
-    return template.render(
+    models = [
+        {
+            "name": name,
+            "real": each.quality.real,
+            "figure": figures.add(charts.quality_chart(each)),
+            "table": models_view.model_table(each),
+            "swaps": models_view.swap_table(name, result),
+            "lines": models_view.model_lines(name, result),
+            "pictures": _pictures(run.path / MODELS, each),
+        }
+        for name, each in result.workloads.items()
+    ]
+    federations = _federations(result, fold, figures)
+    return rendered(
+        "report.html.j2",
+        figures.by_id,
         result=result,
         facts=[*view.facts(result, run.deployment), *emulated_view.emulated_facts(result)],
         verdict=trust_view.verdict(result),
@@ -152,10 +166,12 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
             "faults": faults,
             "more_faults": more_faults,
             "cascades": trade_offs.cascade_table(result),
+            "chains": trade_offs.chain_table(result),
             "links": links,
             "more_links": more_links,
             "emulated": emulated,
             "more_emulated": more_emulated,
+            "energy": energy_view.energy_table(result),
             "processes": view.process_table(result),
             "trust": trust_view.trust_table(result),
             "disturbance": trust_view.disturbance_table(result),
@@ -163,26 +179,11 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
             "host": view.host_table(result),
         },
         charts=drawn,
-        models=[
-            {
-                "name": name,
-                "real": each.quality.real,
-                "figure": figures.add(charts.quality_chart(each)),
-                "table": models_view.model_table(each),
-                "swaps": models_view.swap_table(name, result),
-                "lines": models_view.model_lines(name, result),
-                "pictures": _pictures(run.path / MODELS, each),
-            }
-            for name, each in result.workloads.items()
-        ],
-        federations=_federations(result, fold, figures),
+        models=models,
+        federations=federations,
         processes_note=f"The charts show the {shown} busiest of {of} processes." if shown < of else "",
         cascade_lines=trade_offs.cascade_lines(result),
         trust_lines=trust_view.trust_lines(result),
-        css=Markup(_asset("report.css")),  # noqa: S704 our own files
-        script=Markup(_asset("report.js")),  # noqa: S704
-        plotly_js=Markup(get_plotlyjs()),  # noqa: S704
-        figures_json=Markup(figures.json()),  # noqa: S704 escaped there
     )
 
 
@@ -237,21 +238,12 @@ class _Figures:
     def __init__(self, disturbed: Sequence[Span], faults: Sequence[FaultFigures]) -> None:
         self._disturbed = disturbed
         self._faults = faults
-        self._by_id: dict[str, charts.Chart] = {}
+        self.by_id: dict[str, charts.Chart] = {}
 
     def add(self, chart: charts.Chart | None) -> dict[str, Any] | None:
         """Give it an id; None stays None."""
         if chart is None:
             return None
-        name = f"chart-{len(self._by_id) + 1}"
-        self._by_id[name] = charts.with_faults(charts.with_disturbed(chart, self._disturbed), self._faults)
+        name = f"chart-{len(self.by_id) + 1}"
+        self.by_id[name] = charts.with_faults(charts.with_disturbed(chart, self._disturbed), self._faults)
         return {"id": name, "height": chart["layout"]["height"]}
-
-    def json(self) -> str:
-        """Encode them so that nothing in them can end the script element that they stand in."""
-        encoded = json.dumps(self._by_id, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return encoded.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text("utf-8")

@@ -8,7 +8,7 @@ from collections import Counter
 from edgebench.report.view import Table
 from edgebench.report.wording import NONE, count, metric_name, ms, number, quality, size
 from edgebench.results.figures import Result
-from edgebench.results.sample_figures import CascadeFigures, JointFigures, WorkloadFigures
+from edgebench.results.sample_figures import CascadeFigures, ChainFigures, CutFigures, JointFigures, WorkloadFigures
 
 
 def compression_table(result: Result) -> Table:
@@ -141,8 +141,47 @@ def _line(name: str, cascade: CascadeFigures) -> str:
     )
 
 
+def chain_table(result: Result) -> Table:
+    """Where each model was cut, beside the other places among which that was chosen."""
+    rows = []
+    for name, each in result.workloads.items():
+        if each.chain is not None and each.chain.cut is not None:
+            cut = each.chain.cut
+            others = [other for other in each.chain.considered if other.place != cut.place]
+            rows += [(name, *_place(cut), ms(each.chain.measured_ms, 2)), *((name, *_place(at), NONE) for at in others)]
+    columns = (
+        "Workload",
+        "Cut after",
+        "Place",
+        "Goes on",
+        "First part ms",
+        "Second part ms",
+        "Predicted ms",
+        "Measured ms",
+    )
+    return Table(columns, tuple(rows), text=2)
+
+
+def _place(cut: CutFigures) -> tuple[str, ...]:
+    parts = (ms(cut.head_ms, 3), ms(cut.tail_ms, 3), ms(cut.predicted_ms, 2))
+    return cut.layer, str(cut.place), size(cut.output_bytes), *parts
+
+
+def _chain_line(chain: ChainFigures) -> str:
+    cut = chain.cut
+    if cut is None:
+        return f"{ms(chain.measured_ms, 2)} ms from edge to decision"
+    chosen = f", chosen among {len(chain.considered)}" if chain.considered else ""
+    took = f"{ms(chain.measured_ms, 2)} ms from edge to decision"
+    if cut.predicted_ms is not None:
+        took += f", {ms(cut.predicted_ms, 2)} ms predicted without any wait"
+    return (
+        f"cut after {cut.layer} (place {cut.place} of {chain.places}{chosen}): {size(cut.output_bytes)} go on; {took}"
+    )
+
+
 def summary_lines(result: Result) -> list[str]:
-    """What a scenario is for, a line each: joint decisions, moves, cascades."""
+    """What a scenario is for, a line each: joint decisions, moves, cascades, chains."""
     lines = []
     for name, joint in result.joint.items():
         mean = ms(None if joint.latency_ms is None else joint.latency_ms.mean)
@@ -156,6 +195,8 @@ def summary_lines(result: Result) -> list[str]:
         if each.cascade is not None:
             held_out = _held_out(metric_name(each.quality.metric), each.cascade)
             lines.append(f"{name}: {each.cascade.share:.1%} forwarded to the cloud. {held_out}")
+        if each.chain is not None:
+            lines.append(f"{name}: {_chain_line(each.chain)}")
     return lines
 
 

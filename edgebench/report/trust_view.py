@@ -8,11 +8,17 @@ from edgebench.report.view import Table
 from edgebench.report.wording import NONE, count, ms, number
 from edgebench.results.figures import Result
 from edgebench.results.sample_figures import Adequacy, Slip, WorkloadFigures
-from edgebench.topology.wording import things
+from edgebench.topology.wording import listed, things
 
 
 def verdict(result: Result) -> dict[str, str]:
     """The headline, and what it means for whoever reads on."""
+    if result.verdict.valid and result.figures == "modelled":
+        return {
+            "headline": "Valid",
+            "sentence": "A simulation in which every sample was decided: its figures are modelled, and hold as far as "
+            "what it was calibrated by does.",
+        }
     if result.verdict.valid:
         return {
             "headline": "Valid",
@@ -68,6 +74,11 @@ def disturbed_lines(result: Result) -> list[str]:
     if found is None or not found.spans:
         return []
     return [f"other work disturbed {found.disturbed_s:.1f} s of the run, {found.share:.0%} of its streams"]
+
+
+def modelled_lines(result: Result) -> list[str]:
+    """What a simulation's figures rest on; nothing of a run."""
+    return [f"modelled, calibrated by {listed(result.calibrated_by)}"] if result.figures == "modelled" else []
 
 
 def trust_lines(result: Result) -> list[str]:

@@ -46,14 +46,16 @@ class Tile:
 
 def facts(result: Result, deployment: Deployment) -> list[str]:
     """What was run."""
-    tiers = Counter(node.tier for node in deployment.nodes.values())
+    tiers: Counter[str] = Counter()
+    for node in deployment.nodes.values():
+        tiers[node.tier] += node.count
     parts = [things(tiers[tier], tier) for tier in ("cloud", "edge", "device") if tiers[tier]]
     return [
         result.run_id,
         ", ".join(parts),
         _load(result),
         f"seed {result.seed}",
-        f"executor {result.executor}",
+        f"calibrated by {listed(result.calibrated_by)}" if result.calibrated_by else f"executor {result.executor}",
     ]
 
 
@@ -87,7 +89,9 @@ def tiles(result: Result) -> list[Tile]:
 
 
 def generated_note(result: Result) -> str:
-    """What to make of quality figures on made-up data; empty where all data is real."""
+    """What to make of quality figures on made-up data; empty where all data is real, or nothing was decided."""
+    if result.figures == "modelled":
+        return ""
     made_up = [name for name, each in result.workloads.items() if not each.quality.real]
     if not made_up:
         return ""
@@ -242,6 +246,8 @@ def _brokers(result: Result) -> str:
 
 def _pair(hops: Hops, hop: str) -> str:
     spread = getattr(hops, hop)
+    if spread is None:
+        return NONE
     bound = "" if spread.bound_ms is None else f" ± {ms(spread.bound_ms, 2)}"
     return f"{ms(spread.p50, 2)} / {ms(spread.p99, 2)}{bound}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgebench.results.chunks import FORWARDING, HOPS
+from edgebench.results.chunks import FORWARDING, HEAD_HOPS, HOPS
 from edgebench.results.figures import FaultFigures, Result
 
 NONE = "–"
@@ -69,13 +69,18 @@ def hop_name(hop: str) -> str:
 
 
 def shown_hops(result: Result) -> list[str]:
-    """The hops of a run; those by the cloud only where an edge passed something on."""
+    """The hops of a run; those by the cloud only where an edge passed something on, those of a chain's first stage only
+    where there is one."""
     means = [
         {hop: getattr(each.hops_ms, hop).mean for hop in FORWARDING}
         for each in result.workloads.values()
         if each.hops_ms
     ]
-    return [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] != 0 for mean in means)]
+    shown = [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] != 0 for mean in means)]
+    if any(each.hops_ms and each.hops_ms.head_infer for each in result.workloads.values()):
+        after_uplink = shown.index("uplink") + 1
+        shown[after_uplink:after_uplink] = HEAD_HOPS
+    return shown
 
 
 def fault_name(fault: FaultFigures) -> str:

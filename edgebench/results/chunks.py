@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
-from edgebench.core.samples import MOST_INCARNATIONS
+from edgebench.core.samples import MOST_INCARNATIONS, OF_HEAD
 from edgebench.errors import EdgebenchError
 from edgebench.results.observations import Observations
 from edgebench.results.sample_figures import Latency
@@ -35,12 +35,16 @@ _BY_STAMP = {
 }
 """The hop that ends with each stamp, in the order in which a sample passes them."""
 BY_DEVICE = ("scheduled_ns", "captured_ns", "sent_ns", "arrived_ns", "taken_ns")
-BY_EDGE = ("forward_in_ns", "forward_out_ns", "return_in_ns", "return_out_ns")
+_OF_HEAD = OF_HEAD[:3]
+"""Stamps of the first stage of a chain; columns only of a workload that is one."""
+BY_EDGE = ("forward_in_ns", "forward_out_ns", "return_in_ns", "return_out_ns", *_OF_HEAD)
 BY_DECIDER = ("received_ns", "ready_ns", "started_ns", "finished_ns")
 """Whose clock makes which stamp."""
 HOPS = tuple(_BY_STAMP.values())
 FORWARDING = ("edge_forward", "backhaul_up", "backhaul_down", "edge_return")
 """Hops of what the cloud decides; 0 for all else."""
+HEAD_HOPS = ("head_decode", "head_queue", "head_infer")
+"""Hops of the first stage of a chain, between `uplink` and `edge_forward`; there are none of any other workload."""
 _BOUNDARIES = ("scheduled_ns", *_BY_STAMP)
 _WAY_BACK = ("return_in_ns", "return_out_ns")
 _WAY_THERE = [name for name in reversed(_BOUNDARIES) if name not in _WAY_BACK]
@@ -50,8 +54,10 @@ _INSTEAD += [("return_in_ns", "finished_ns"), ("return_out_ns", "return_in_ns")]
 """A stamp, and the one that it falls together with where it is absent."""
 _STAMPS = (*_BOUNDARIES, "captured_ns", "taken_ns")
 _INTS = ("seq", "incarnation", "batch", "size_bytes")
-NEEDED = (*_STAMPS, *_INTS, "node", "workload", "decider", "digest", "label", "output")
+NEEDED = (*_STAMPS, *_INTS, "node", "workload", "decider", "digest", "label", "output", *OF_HEAD)
 """What of `records.parquet` the figures are made of."""
+TIMES = tuple(name for name in NEEDED if name not in ("label", "output"))
+"""What of it tells when things happened: it is read much faster."""
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -83,7 +89,8 @@ class SampleChunk:
     """Some samples of one workload.
 
     ns: name of a stamp -> int64 [sample] on the server's clock, `ABSENT` where there is none. ints: likewise seq,
-    incarnation, batch, size_bytes. codes: of node, decider, digest [sample] into `names`, `ABSENT` where there is none.
+    incarnation, batch, size_bytes; both hold `OF_HEAD` where there are chains. codes: of node, decider, digest [sample]
+    into `names`, `ABSENT` where there is none.
     outputs, labels: pyarrow lists of float32 [sample]. crossed: what is not known of the stamps, where they are of
     several machines.
     """
@@ -164,10 +171,17 @@ class SampleChunk:
         """The latency of each decided sample by hop [decided], in the order of `HOPS`; they add up to it.
 
         A sample that is decided where it is sensed has no uplink: a stamp that is absent falls together with the next,
-        on the way back with the one before.
+        on the way back with the one before. In a chain those of the first stage come besides.
         """
         stamps = self._boundaries(self.ns)
-        return {hop: stamps[end] - stamps[begin] for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True)}
+        found = {hop: stamps[end] - stamps[begin] for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True)}
+        of_head = [self.ns[name][self.decided] for name in _OF_HEAD if name in self.ns]
+        if of_head and (of_head[0] != ABSENT).any():
+            at_head = [stamps["forward_in_ns"], *of_head]
+            for hop, (begun, ended) in zip(HEAD_HOPS, itertools.pairwise(at_head), strict=True):
+                found[hop] = np.where(ended == ABSENT, 0, ended - begun)
+                found["edge_forward"] = found["edge_forward"] - found[hop]
+        return found
 
     @cached_property
     def hop_bounds_ns(self) -> dict[str, int]:
@@ -218,7 +232,7 @@ class SampleChunk:
 def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tuple[str, SampleChunk]]:
     """Each of the batches of records (pyarrow, with `NEEDED`) by workload; only workloads with samples in it.
 
-    Stamps are as they were written down.
+    Stamps are as they were written down. With `TIMES` alone, all outputs and labels are absent.
     """
     wanted = set(workloads)
     for batch in batches:
@@ -264,14 +278,20 @@ def check_lengths(least: int, most: int, what: str) -> None:
 
 
 def _chunk(batch: Any) -> SampleChunk:
+    import pyarrow as pa
+
     coded = {name: _codes(batch[name]) for name in ("node", "decider", "digest")}
+    outputs, labels = (
+        batch[name] if name in batch.schema.names else pa.nulls(len(batch)) for name in ("output", "label")
+    )
+    chained = [name for name in OF_HEAD if name in batch.schema.names and batch[name].null_count < len(batch)]
     return SampleChunk(
-        ns={name: _ints(batch[name]) for name in _STAMPS},
-        ints={name: _ints(batch[name]) for name in _INTS},
+        ns={name: _ints(batch[name]) for name in (*_STAMPS, *(name for name in chained if name in _OF_HEAD))},
+        ints={name: _ints(batch[name]) for name in (*_INTS, *(name for name in chained if name not in _OF_HEAD))},
         codes={name: codes for name, (codes, _) in coded.items()},
         names={name: names for name, (_, names) in coded.items()},
-        outputs=batch["output"],
-        labels=batch["label"],
+        outputs=outputs,
+        labels=labels,
     )
 
 

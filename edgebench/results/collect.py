@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.core.device import Moved
-from edgebench.core.emulation import Releases
+from edgebench.core.releases import Releases
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.fabric.records import (
@@ -21,6 +21,7 @@ from edgebench.fabric.records import (
     Began,
     Brokered,
     Cascaded,
+    Chained,
     Closed,
     Compared,
     Death,
@@ -36,6 +37,7 @@ from edgebench.fabric.records import (
     Invalidated,
     Linked,
     LinkObserved,
+    Metered,
     ModelEvent,
     Modelled,
     Opened,
@@ -59,7 +61,7 @@ from edgebench.fabric.spool import read_spool
 from edgebench.federated.own_files import FILES
 from edgebench.results.fault_steps import Standstills
 from edgebench.results.host_conditions import HiccupSums, foreign_to_all, merged
-from edgebench.results.observations import Lateness, Observations
+from edgebench.results.observations import LastLife, Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
 from edgebench.results.server_time import ServerTime, machines_in
 from edgebench.topology.deployment import HERE
@@ -127,7 +129,9 @@ class _Gathered:
         """Machine -> when a node of it last wrote its counts down, on its own clock."""
         self._swaps: list[Swap] = []
         self._usage: dict[str, dict[int, list[Usage]]] = {}
-        self._released: dict[str, dict[int, Releases]] = {}
+        self._released: dict[str, Releases] = {}
+        self._last_released: dict[tuple[str, int], Released] = {}
+        """Of each life of a node."""
         self._hosts_of: dict[str, list[str]] = {}
         self._closed: set[str] = set()
         self._models: list[ModelEvent] = []
@@ -136,6 +140,7 @@ class _Gathered:
         self._links: dict[str, LinkObserved] = {}
         self._deaths: list[Death] = []
         self._host_usage: dict[str, list[HostUsage]] = {}
+        self._meters: dict[str, Metered] = {}
         self._versions: dict[str, dict[str, str]] = {}
         self._sources: dict[str, Sourced] = {}
         self._sensors: dict[str, dict[str, str]] = {}
@@ -147,12 +152,14 @@ class _Gathered:
         self._faults: list[Faulted] = []
         self._faults_asked: list[FaultAsked] = []
         self._cascades: list[Cascaded] = []
+        self._chains: list[Chained] = []
         self._moves: list[Moved] = []
         self._hiccups: dict[str, HiccupSums] = {}
         self._watched: dict[str, set[str]] = {}
         self._machine_of: dict[str, str] = {}
         self._steps: dict[str, list[Faulted]] = {}
         """Of faults, by the clock of each machine."""
+        self._stood_still: dict[tuple[str, str], Standstills] = {}
         self.rounds: list[RoundRecord] = []
 
     def take(self, machine: str, entry: Entry) -> None:
@@ -161,12 +168,13 @@ class _Gathered:
             machine, entry = entry.machine, entry.entry
         if isinstance(entry, Faulted):
             self._steps.setdefault(machine, []).append(entry)
+            self._stood_still.clear()
         match entry := self.time.entry(machine, entry):
             case TallySnapshot(at_ns=at_ns, node=node, tallies=tallies, incarnation=incarnation):
                 self._tallies.setdefault(node, {})[incarnation] = tallies
                 self._counted_ns[machine] = max(at_ns, self._counted_ns.get(machine, at_ns))
-            case Released(node=node, releases=releases, incarnation=incarnation):
-                self._released.setdefault(node, {})[incarnation] = releases
+            case Released():
+                self._take_released(machine, entry)
             case Swapped(swap=swap):
                 self._swaps.append(swap)
             case Rounded(record=record):
@@ -179,12 +187,12 @@ class _Gathered:
                 self._scores.append(entry)
             case AppMetrics():
                 self._app_metrics.append(entry)
-            case Used() | Closed() | HostUsed() | Hiccuped():
+            case Used() | Closed() | HostUsed() | Metered() | Hiccuped():
                 self._take_of_machine(machine, entry)
             case _:
                 self._take_of_run(entry)
 
-    def _take_of_machine(self, machine: str, entry: Used | Closed | HostUsed | Hiccuped) -> None:
+    def _take_of_machine(self, machine: str, entry: Used | Closed | HostUsed | Metered | Hiccuped) -> None:
         match entry:
             case Used(nodes=nodes, usage=usage, incarnation=incarnation):
                 self._usage.setdefault(nodes[0], {}).setdefault(incarnation, []).append(usage)
@@ -195,6 +203,8 @@ class _Gathered:
                 self._versions.setdefault(machine, {}).update(versions)
             case HostUsed(usage=usage):
                 self._host_usage.setdefault(machine, []).append(usage)
+            case Metered():
+                self._meters[machine] = entry
             case Hiccuped(part=part, hiccups=hiccups):
                 hiccups = self._but_standstills(machine, part, hiccups)
                 self._hiccups.setdefault(machine, HiccupSums()).add(part, hiccups)
@@ -203,10 +213,27 @@ class _Gathered:
     def _but_standstills(self, machine: str, part: str, hiccups: list[Hiccup]) -> list[Hiccup]:
         """Those of a part without the seconds in which a fault had it stand still: they tell nothing of the machine."""
         # Those of nodes come when all that the command has written down is known.
-        if not any(part in step.nodes for step in self._steps.get(machine, ())):
-            return hiccups
-        standstills = Standstills(self._steps[machine])
+        standstills = self._standstills(machine, part)
         return [each for each in hiccups if not standstills.during(part, each.second)]
+
+    def _standstills(self, machine: str, node: str) -> Standstills:
+        if (machine, node) not in self._stood_still:
+            steps = [step for step in self._steps.get(machine, ()) if node in step.nodes]
+            self._stood_still[machine, node] = Standstills(steps)
+        return self._stood_still[machine, node]
+
+    def _take_released(self, machine: str, entry: Released) -> None:
+        """Add what a node has released since it last said so. Where a fault had it stand still meanwhile, how late that
+        was tells nothing of the machine."""
+        node, life = entry.node, (entry.node, entry.incarnation)
+        last = self._last_released.get(life, Released(node, Releases(), entry.incarnation, entry.at_ns))
+        self._last_released[life] = entry
+        news = entry.releases.since(last.releases)
+        # A clock that was stepped back is as good as any.
+        from_ns, to_ns = sorted((last.at_ns, entry.at_ns))
+        if self._standstills(machine, node).touch(node, from_ns, to_ns):
+            news = Releases(beyond=news.beyond, busy_ns=news.busy_ns)
+        self._released[node] = self._released.get(node, Releases()) + news
 
     def _take_of_run(self, entry: Entry) -> None:
         match entry:
@@ -226,6 +253,8 @@ class _Gathered:
                 self._faults_asked.append(entry)
             case Cascaded():
                 self._cascades.append(entry)
+            case Chained():
+                self._chains.append(entry)
             case Invalidated(reason=reason, mistake=mistake):
                 (self._mistakes if mistake else self._invalidated).append(reason)
             case _:
@@ -254,6 +283,11 @@ class _Gathered:
             ended_ns=self._ended_ns(),
             command_started_ns=self._opened.command_started_ns,
             tallies={node: add_tallies(lives.values()) for node, lives in self._tallies.items()},
+            last_lives={
+                node: LastLife(last, lives[last])
+                for node, lives in self._tallies.items()
+                if (last := max(lives)) > 0 and node in self._closed
+            },
             swaps=sorted(self._swaps, key=lambda swap: (swap.swapped_ns, swap.node, swap.workload)),
             usage={
                 name: self.time.usage(self._machine_of[name], _one_after_another(lives.values()))
@@ -277,6 +311,7 @@ class _Gathered:
             faults=self._faults,
             faults_asked=self._faults_asked,
             cascades=self._cascades,
+            chains=self._chains,
             moves=sorted(self._moves, key=lambda move: move.left_ns),
             lateness=[late for machine in sorted(self._hiccups) for late in self._lateness(machine)],
             machines={
@@ -291,7 +326,8 @@ class _Gathered:
             brokers=list(self._brokers.values()),
             refused=self._refused_by_site(),
             sensors=self._sensors,
-            released={node: sum(lives.values(), Releases()) for node, lives in sorted(self._released.items())},
+            released=dict(sorted(self._released.items())),
+            meters=dict(sorted(self._meters.items())),
         )
 
     def _refused_by_site(self) -> dict[str, dict[str, int]]:

@@ -17,7 +17,8 @@ from edgebench.results.run_fold import RunFold
 from edgebench.results.timeline import since_start_s
 from edgebench.results.verdict import verdict_of
 from edgebench.results.workload_figures import counted, due_until_ns, end_ns_of, workload_figures
-from edgebench.topology.deployment import HERE, Deployment
+from edgebench.results.workload_fold import WorkloadFold
+from edgebench.topology.deployment import HERE, Deployment, is_simulated
 from edgebench.topology.profiles import HOST
 
 
@@ -52,7 +53,7 @@ def result_of(
             nodes,
             federated,
             disturbance,
-            _excused(observations, fold),
+            _excused(deployment, observations, fold),
         ),
         workloads=workloads,
         federated=federated,
@@ -60,10 +61,10 @@ def result_of(
         nodes=nodes,
         host=dict(sorted(observations.host.items())),
         versions=dict(sorted(observations.versions.items())),
-        figures="emulated" if any(node.profile != HOST for node in deployment.nodes.values()) else "measured",
+        figures=_kind(deployment),
         duration_s=deployment.duration_s,
         streamed_s=_streamed_s(observations),
-        started_to_first_decision_s=_first_decision_s(observations, fold),
+        started_to_first_decision_s=None if is_simulated(deployment) else _first_decision_s(observations, fold),
         rollouts=rollouts_of(observations, {name: each.swaps for name, each in fold.workloads.items()}),
         processes=processes,
         host_use=machines[HERE].host_use,
@@ -76,20 +77,43 @@ def result_of(
         machines=machines,
         brokers={each.site: BrokerFigures(each.kind, each.version) for each in observations.brokers},
         refused=observations.refused,
+        calibrated_by=observations.calibrated_by,
     )
 
 
-def _excused(observations: Observations, fold: RunFold) -> dict[str, int]:
+def _excused(deployment: Deployment, observations: Observations, fold: RunFold) -> dict[str, int]:
     """How many samples of each workload were lost to faults that nobody had promised to keep: those among the records,
-    and those that a device, killed for good, counted and did not live to write down."""
-    dead = killed_for_good(observations)
+    and those that a device, killed for good or without a promise, counted and did not live to write down."""
+    killed = {node for death in observations.deaths if death.expected for node in death.nodes}
+    for_good = killed_for_good(observations)
+    kept = deployment.durability != "none"  # then a life may write down what an earlier one counted
     excused = dict(fold.faults.excused)
     for node, tallies in observations.tallies.items():
         for name, tally in tallies.items():
-            if node in dead and name in fold.workloads:
+            if name not in fold.workloads:
+                continue
+            if node in for_good or (node in killed and not fold.faults.survives_restarts(name)):
                 missing = max(0, tally.scheduled - fold.workloads[name].rows[node])
+                if node not in for_good and not kept:
+                    missing = max(0, missing - _missing_at_the_end(observations, fold.workloads[name], node))
                 excused[name] = excused.get(name, 0) + missing
     return excused
+
+
+def _missing_at_the_end(observations: Observations, fold: WorkloadFold, node: str) -> int:
+    """How many samples a node counted and did not write down in the life in which it ended in good order: no fault has
+    taken these."""
+    last = observations.last_lives.get(node)
+    if last is None or fold.plan.name not in last.tallies:
+        return 0
+    return max(0, last.tallies[fold.plan.name].scheduled - fold.later_rows[node, last.incarnation])
+
+
+def _kind(deployment: Deployment) -> str:
+    """What the figures of a run are."""
+    if is_simulated(deployment):
+        return "modelled"
+    return "emulated" if any(node.profile != HOST for node in deployment.nodes.values()) else "measured"
 
 
 def _streamed_s(observations: Observations) -> float | None:

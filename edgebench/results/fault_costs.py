@@ -8,17 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.records import Faulted, FaultStep
 from edgebench.results.chunks import Bools, SampleChunk, ms
 from edgebench.results.figures import FaultFigures
+from edgebench.results.link_outages import outages_in
 from edgebench.results.observations import Observations
 from edgebench.results.timeline import since_start_s
 from edgebench.results.values import Extremes, Ints, Mergeable, Values
-from edgebench.topology.deployment import Deployment
-from edgebench.topology.fault_model import TAKES, FaultPlan
+from edgebench.topology.deployment import Deployment, WorkloadPlan
+from edgebench.topology.fault_model import TAKES, FaultKind, FaultPlan, OutageKind
 from edgebench.topology.reach import Reach
 
 _AROUND_NS = NS_PER_S
@@ -27,11 +29,14 @@ _SETTLING_NS = 5 * NS_PER_S
 """So long after something is there again what was not promised to arrive may be lost still."""
 _AFTER_NS = 120 * NS_PER_S
 """A fault from whose end it takes longer to recover costs no more than that."""
+_BREAKS_CONNECTIONS: frozenset[FaultKind | OutageKind] = frozenset({"down", "outage", "reset"})
 _ENDS: Mapping[FaultStep, tuple[FaultStep, ...]] = {
     "down": ("up",),
     "degrade": ("restore", "up"),
     "kill": ("start",),
     "pause": ("resume",),
+    "fill": ("free",),
+    "step": (),
     "join": (),
     "leave": (),
 }
@@ -89,6 +94,8 @@ def _is_of(step: Faulted, number: int, plan: FaultPlan, asked_ns: int | None) ->
 
 def _end_of(begun: Faulted, steps: list[Faulted]) -> int | None:
     """When what a fault took was there again, whichever fault's end it was. steps: in the order of their times."""
+    if begun.kind == "step":
+        return begun.at_ns  # which takes no time
     thing, ends = (begun.link, begun.part), _ENDS[begun.kind]
     later = bisect_right(steps, begun.at_ns, key=lambda step: step.at_ns)
     return next(
@@ -176,11 +183,12 @@ class FaultCost(Mergeable):
 
 @dataclass
 class FaultCosts(Mergeable):
-    """Of all faults of a run. excused: by workload, how many samples were lost that nobody had promised to keep."""
+    """Of all faults of a run. survives: by workload, the kinds that no accepted sample is to be lost by, if what they
+    take comes back. excused: by workload, how many samples were lost that nobody had promised to keep."""
 
-    PARAMETERS: ClassVar = ("late_ns", "at_most_once")
+    PARAMETERS: ClassVar = ("late_ns", "survives")
     late_ns: Mapping[str, int | None]
-    at_most_once: frozenset[str]
+    survives: Mapping[str, frozenset[FaultKind | OutageKind]]
     faults: list[FaultCost]
     excused: Counter[str] = field(default_factory=Counter)
 
@@ -199,12 +207,18 @@ class FaultCosts(Mergeable):
                 excused |= lost & self._excuses(fault, workload, chunk)
         self.excused[workload] += int(excused.sum())
 
+    def survives_restarts(self, workload: str) -> bool:
+        """Whether no accepted sample of it is to be lost when a process dies and is started again."""
+        return "restart" in self.survives[workload]
+
     def _excuses(self, fault: FaultCost, workload: str, chunk: SampleChunk) -> Bools:
-        """Of which samples a fault may well have cost the decision: what it took away for good; and at QoS 0, which
-        promises nothing, all that it took."""
+        """Of which samples a fault may well have cost the decision: what it took away for good, and all that it took
+        where nothing was promised."""
         happened, due_ns = fault.happened, chunk.ns["scheduled_ns"]
-        promised = happened.plan.for_s is not None and workload not in self.at_most_once
-        if happened.at_ns is None or happened.plan.kind not in TAKES or promised:
+        # What there is no room for is not accepted.
+        promised = happened.plan.for_s is not None and happened.plan.kind in self.survives[workload]
+        excuses = happened.plan.kind == "disk" or (happened.plan.kind in TAKES and not promised)
+        if happened.at_ns is None or not excuses:
             return np.zeros(len(chunk), np.bool_)
         within = due_ns >= happened.at_ns - _AROUND_NS
         if happened.until_ns is not None:
@@ -214,22 +228,50 @@ class FaultCosts(Mergeable):
 
 def fault_costs(deployment: Deployment, observations: Observations) -> FaultCosts:
     """Of no records yet."""
-    happened = happened_in(deployment, observations) if deployment.faults else []
+    happened: list[tuple[Happened, tuple[FaultPlan, ...]]] = []
+    if deployment.faults:
+        happened += [(each, (each.plan,)) for each in happened_in(deployment, observations)]
+    for outage in outages_in(deployment, observations):
+        of_links = tuple(msgspec.structs.replace(outage.plan, link=link.name) for link in outage.links)
+        happened.append((Happened(outage.plan, outage.asked_ns, outage.at_ns, outage.until_ns), of_links))
     reach = {name: Reach(plan, deployment) for name, plan in deployment.workloads.items()} if happened else {}
     return FaultCosts(
         late_ns={
             name: None if plan.deadline_ms is None else round(plan.deadline_ms * 1e6)
             for name, plan in deployment.workloads.items()
         },
-        at_most_once=frozenset(name for name, plan in deployment.workloads.items() if plan.qos == 0),
+        survives={name: _survives(plan, deployment, observations) for name, plan in deployment.workloads.items()},
         faults=[
             FaultCost(
                 each,
-                {name: frozenset(devices) for name in reach if (devices := reach[name].devices(each.plan))},
+                {
+                    name: devices
+                    for name in reach
+                    if (devices := frozenset(device for plan in plans for device in reach[name].devices(plan)))
+                },
             )
-            for each in happened
+            for each, plans in happened
         ],
     )
+
+
+def _survives(
+    plan: WorkloadPlan, deployment: Deployment, observations: Observations
+) -> frozenset[FaultKind | OutageKind]:
+    """The kinds that take nothing of a workload by what its topology promises. See docs/reliability.md."""
+    if plan.qos == 0:
+        return frozenset()
+    if deployment.durability != "none":
+        return TAKES
+    if any(broker.kind == "nats" for broker in observations.brokers):
+        return TAKES - {"restart", *_BREAKS_CONNECTIONS}
+    return TAKES - {"restart"}
+
+
+def clocks_stepped(deployment: Deployment, observations: Observations) -> dict[str, int]:
+    """How often faults have stepped the clock of each machine."""
+    steps = [step.fault for step in observations.faults if step.kind == "step" and step.fault is not None]
+    return dict(Counter(str(deployment.faults[fault].machine) for fault in steps))
 
 
 def killed_for_good(observations: Observations) -> set[str]:

@@ -46,9 +46,22 @@ class HandoverFigures(msgspec.Struct, frozen=True):
     lost: int
 
 
+class LinkEnergyFigures(msgspec.Struct, frozen=True):
+    """What the bytes of a link cost the child's network interface, by a model (`how`): those that it sent (up) and got
+    (down), J. source: of the energy a byte. counted: all that crossed the link in the whole run, with what was fetched
+    before the streams; or, in a simulation, MQTT's PUBLISH packets alone."""
+
+    how: Literal["modelled"]
+    up_j: float
+    down_j: float
+    source: str
+    counted: Literal["whole run", "publications"] = "whole run"
+
+
 class LinkFigures(msgspec.Struct, frozen=True):
     """One link. Bytes are counted on the link, both ways; None where it is not emulated. requested, measured: of what
-    is emulated; real: of the network beneath it, where it leads from one machine to another (see `LinkObserved`)."""
+    is emulated; real: of the network beneath it, where it leads from one machine to another (see `LinkObserved`).
+    energy: None where the topology does not tell that of a byte."""
 
     bytes: int | None
     messages: int | None
@@ -60,6 +73,7 @@ class LinkFigures(msgspec.Struct, frozen=True):
     measured: dict[str, float]
     steady: bool
     real: dict[str, float] = {}
+    energy: LinkEnergyFigures | None = None
 
 
 class EmulationFigures(msgspec.Struct, frozen=True):
@@ -81,10 +95,23 @@ class EmulationFigures(msgspec.Struct, frozen=True):
     beyond: int
 
 
+class EnergyFigures(msgspec.Struct, frozen=True):
+    """What a node's machine would have drawn from the start of the streams to their end, by a model (`how`): idle_j,
+    had it done nothing; work_j, besides; mean_w, both. busy_share: of its cores. source: of the power idle and busy."""
+
+    how: Literal["modelled"]
+    idle_j: float
+    work_j: float
+    mean_w: float
+    busy_share: float
+    source: str
+
+
 class NodeFigures(msgspec.Struct, frozen=True):
     """One node. cpu_s, rss_mb (the peak, 10⁶ bytes) and busy_cores (mean while samples were due) are those of its
     process, which hosts `process_of` nodes; None where nothing was seen of it. machine: that it ran on. emulated: None
-    where its profile is `host`."""
+    where its profile is `host`; energy: None where its profile tells no power. count: so many nodes it stands for, in a
+    simulation that is too large to tell each."""
 
     tier: str
     profile: str
@@ -96,6 +123,8 @@ class NodeFigures(msgspec.Struct, frozen=True):
     machine: str
     sensors: dict[str, str] = {}
     emulated: EmulationFigures | None = None
+    energy: EnergyFigures | None = None
+    count: int = 1
 
 
 class ProcessFigures(msgspec.Struct, frozen=True):
@@ -153,10 +182,23 @@ class ClockFigures(msgspec.Struct, frozen=True):
     unusual: list[str]
 
 
+class MachineEnergyFigures(msgspec.Struct, frozen=True):
+    """What a machine drew while samples were due, with all that it did, as a meter had it (`how`): j over the
+    `metered_s` that it saw of that time, mean_w. source: which meter, and what of the machine it sees. failed: why it
+    told no more, where it failed."""
+
+    how: Literal["measured"]
+    j: float
+    mean_w: float
+    metered_s: float
+    source: str
+    failed: str | None = None
+
+
 class MachineFigures(msgspec.Struct, frozen=True):
     """A machine that holds parts of the run, so many `nodes` of it. address: as the server sees it, clock: beside the
     server's; None of the server, which is `here`. computer: the first of the machines that share its cores; itself
-    where no other does."""
+    where no other does. energy: None where nothing measures it."""
 
     arch: str
     cores: int
@@ -167,6 +209,7 @@ class MachineFigures(msgspec.Struct, frozen=True):
     nodes: int
     versions: dict[str, str]
     computer: str
+    energy: MachineEnergyFigures | None = None
 
 
 class HostUse(msgspec.Struct, frozen=True):
@@ -258,7 +301,8 @@ class BrokerFigures(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """All figures of a run; those from `figures` on are beyond what other tools rely on."""
+    """All figures of a run; those from `figures` on are beyond what other tools rely on. figures: `measured`,
+    `emulated` where a node was, or `modelled` of a simulation, which has its service times from `calibrated_by`."""
 
     schema: int
     run_id: str
@@ -288,3 +332,4 @@ class Result(msgspec.Struct, frozen=True):
     machines: dict[str, MachineFigures]
     brokers: dict[str, BrokerFigures] = {}
     refused: dict[str, dict[str, int]] = {}
+    calibrated_by: list[str] = []

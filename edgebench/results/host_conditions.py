@@ -133,6 +133,7 @@ def _mean(these: Sequence[HostUsage]) -> HostUsage:
         pressure=mean_share(these, [use.pressure for use in these]),
         since_ns=these[0].since_ns,
         own=mean_share(these, [use.own for use in these]),
+        watts=mean_share(these, [use.watts for use in these]),
     )
 
 

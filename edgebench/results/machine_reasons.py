@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edgebench.results.figures import DisturbanceFigures, HostUse, MachineFigures
 from edgebench.results.sample_figures import Undisturbed, WorkloadFigures
@@ -21,8 +21,8 @@ from edgebench.topology.model import Offline
 from edgebench.topology.wording import listed, things
 
 
-def of_clocks(machines: dict[str, MachineFigures]) -> Iterator[str]:
-    """Clocks of which nothing is known, or that jumped."""
+def of_clocks(machines: dict[str, MachineFigures], stepped: Mapping[str, int]) -> Iterator[str]:
+    """Clocks of which nothing is known, or that jumped. stepped: by machine, how often faults had its clock do so."""
     for name, machine in machines.items():
         if machine.clock is None:
             continue
@@ -31,16 +31,19 @@ def of_clocks(machines: dict[str, MachineFigures]) -> Iterator[str]:
                 f"{name}: its clock was never compared with the server's, so nothing tells when what it saw happened; "
                 "see the log of the lab"
             )
-        for jumped in machine.clock.jumped:
+        for jumped in machine.clock.jumped if len(machine.clock.jumped) > stepped.get(name, 0) else ():
             yield (
                 f"{name}: its clock {jumped}, and with it every latency of that time; keep the machine from being "
                 "suspended or moved, and run it again"
             )
 
 
-def clock_notes(machines: dict[str, MachineFigures]) -> Iterator[str]:
-    """What clocks did that is unusual, and spoils nothing."""
+def clock_notes(machines: dict[str, MachineFigures], stepped: Mapping[str, int]) -> Iterator[str]:
+    """What clocks did that is unusual, and spoils nothing, or that a fault had them do."""
     for name, machine in machines.items():
+        jumped = machine.clock.jumped if machine.clock is not None else []
+        for each in jumped if len(jumped) <= stepped.get(name, 0) else ():
+            yield f"{name}: its clock {each}, as a fault had it, and every latency of that time is wrong by as much"
         for unusual in machine.clock.unusual if machine.clock is not None else ():
             yield f"{name}: its clock {unusual}; the bounds of the hops allow for it"
 

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 import msgspec
 
 from edgebench.clock import NS_PER_S
-from edgebench.fabric.records import HostUsage
+from edgebench.fabric.records import RAPL, HostUsage
 from edgebench.results.clock_figures import clock_figures
 from edgebench.results.emulated import emulation_figures
-from edgebench.results.figures import HostUse, LinkFigures, MachineFigures, NodeFigures, ProcessFigures
+from edgebench.results.energy import energy_figures, link_energy, machine_energy
+from edgebench.results.figures import EnergyFigures, HostUse, LinkFigures, MachineFigures, NodeFigures, ProcessFigures
 from edgebench.results.host_conditions import mean_share
 from edgebench.results.observations import Observations
 from edgebench.results.server_time import ServerTime
+from edgebench.results.timeline import since_start_s
 from edgebench.results.tolerances import FULL_BUSY
-from edgebench.topology.deployment import HERE, Deployment, NodePlan
+from edgebench.topology.deployment import HERE, Deployment, NodePlan, is_simulated
 
 _MB = 1_000_000
 
@@ -38,6 +40,7 @@ def links_of(deployment: Deployment, observations: Observations) -> dict[str, Li
             measured=dict(sorted(link.measured.items())),
             steady=link.steady,
             real=dict(sorted(link.real.items())),
+            energy=link_energy(deployment.links.get(link.name), link, simulated=is_simulated(deployment)),
         )
         for link in observed
     }
@@ -75,16 +78,25 @@ def nodes_of(
         name: msgspec.structs.replace(
             _node(plan, process_of.get(name), processes, observations.sensors.get(name, {})),
             emulated=emulation_figures(deployment, plan, observations),
+            energy=_energy_of(deployment, plan, observations),
         )
         for name, plan in deployment.nodes.items()
     }
+
+
+def _energy_of(deployment: Deployment, plan: NodePlan, observations: Observations) -> EnergyFigures | None:
+    profile, released = deployment.profiles.get(plan.profile), observations.released.get(plan.name)
+    if profile is None or released is None or observations.ended_ns is None:
+        return None
+    return energy_figures(profile, released, since_start_s(observations, observations.ended_ns))
 
 
 def _node(
     plan: NodePlan, process: str | None, processes: dict[str, ProcessFigures], sensors: dict[str, str]
 ) -> NodeFigures:
     if process is None:
-        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, plan.board or plan.machine)
+        machine = plan.board or plan.machine
+        return NodeFigures(plan.tier, plan.profile, None, None, None, None, 0, machine, count=plan.count)
     used = processes[process]
     return NodeFigures(
         plan.tier,
@@ -114,6 +126,7 @@ def machines_of(deployment: Deployment, observations: Observations) -> dict[str,
         nodes=nodes[HERE],
         versions=observations.versions,
         computer=HERE,
+        energy=machine_energy(observations, observations.host_usage, HERE),
     )
     others = {
         name: MachineFigures(
@@ -126,10 +139,24 @@ def machines_of(deployment: Deployment, observations: Observations) -> dict[str,
             nodes=nodes[name],
             versions=seen.versions,
             computer=time.computer(name),
+            energy=machine_energy(observations, seen.host_usage, name),
         )
         for name, seen in sorted(observations.machines.items())
     }
-    return {HERE: server, **others}
+    return _each_computer_once({HERE: server, **others})
+
+
+def _each_computer_once(machines: dict[str, MachineFigures]) -> dict[str, MachineFigures]:
+    """What a processor's counters tell is of all machines that share it: it stands with the first of them."""
+    told: set[str] = set()
+    found = {}
+    for name, machine in machines.items():
+        if machine.energy is not None and machine.energy.source == RAPL:
+            found[name] = msgspec.structs.replace(machine, energy=None) if machine.computer in told else machine
+            told.add(machine.computer)
+        else:
+            found[name] = machine
+    return found
 
 
 def host_use_of(observations: Observations, usage: Sequence[HostUsage]) -> HostUse | None:

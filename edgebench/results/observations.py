@@ -6,18 +6,20 @@ import msgspec
 
 from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
-from edgebench.core.emulation import Releases
+from edgebench.core.releases import Releases
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     AppMetrics,
     Brokered,
     Cascaded,
+    Chained,
     Death,
     FaultAsked,
     Faulted,
     HostUsage,
     LinkObserved,
     MachineFacts,
+    Metered,
     ModelEvent,
     Partitioned,
     RoundScored,
@@ -58,18 +60,28 @@ class MachineSeen(msgspec.Struct, frozen=True):
     versions: dict[str, str] = {}
 
 
+class LastLife(msgspec.Struct, frozen=True):
+    """What a node counted since it was started for the last time. tallies: by workload."""
+
+    incarnation: int
+    tallies: dict[str, Tally]
+
+
 class Observations(msgspec.Struct, frozen=True):
     """All that a run directory knows besides its deployment and its sample rows; `observations.json`. All stamps are
     on the server's clock, but those of `MachineSeen.exchanges`.
 
-    started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. hosts_of: process ->
-    the nodes that it hosts; `usage` is by process. closed: nodes that ended in good order. data_sources: workload ->
-    the source of its stream, `real_data` the workloads whose stream is not generated. invalidated: reasons that make
+    started_ns..ended_ns: the time in which samples were due. tallies: node -> workload -> counts. last_lives: of
+    nodes that were started again and ended in good order. hosts_of: process -> the nodes that it hosts; `usage` is by
+    process. closed: nodes that ended in good order. data_sources: workload -> the source of its stream, `real_data` the
+    workloads whose stream is not generated. invalidated: reasons that make
     the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about; faults_asked: those that waited for a condition, once it was met.
-    cascades: as they were calibrated. moves: of devices, as they were made. brokers: of each site and the cloud.
+    cascades: as they were calibrated. chains: as their models were cut. moves: of devices, as they were made.
+    brokers: of each site and the cloud.
     sensors: node -> workload -> the kind of a sensor that is really there. lateness, host_usage: of a long run they are
     merged to a few thousand. host_usage: of the server. machines: all others. released: by emulated nodes.
+    meters: of machines whose power is measured. calibrated_by: the runs that a simulation has its service times from.
     """
 
     started_ns: int | None
@@ -103,3 +115,7 @@ class Observations(msgspec.Struct, frozen=True):
     refused: dict[str, dict[str, int]] = {}
     sensors: dict[str, dict[str, str]] = {}
     released: dict[str, Releases] = {}
+    meters: dict[str, Metered] = {}
+    calibrated_by: list[str] = []
+    chains: list[Chained] = []
+    last_lives: dict[str, LastLife] = {}

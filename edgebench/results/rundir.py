@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgebench.core.samples import COLUMNS, SampleRecord
+from edgebench.core.samples import COLUMNS, OF_HEAD, SampleRecord
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.records import ReplyRecord, RoundRecord
-from edgebench.results.figures import Result
+from edgebench.results.figures import SCHEMA, Result
 from edgebench.results.observations import Observations
-from edgebench.topology.deployment import Deployment
+from edgebench.topology.deployment import Deployment, is_simulated
 
 TOPOLOGY = "topology.yaml"
 OVERRIDES = "overrides.json"
+OPTIONS = "options.json"
 TRACES = "traces"
 PROFILES = "profiles"
 DEPLOYMENT = "deployment.json"
@@ -39,9 +40,24 @@ CHUNK_BYTES = 1 << 26
 
 _STRINGS = ("node", "workload", "decider", "digest")
 _VECTORS = ("label", "output")
-_SMALL = ("size_bytes", "reply_bytes", "batch", "incarnation")
+_SMALL = ("size_bytes", "reply_bytes", "batch", "incarnation", "head_batch")
 
 T = TypeVar("T")
+
+
+class KeptOptions(msgspec.Struct, frozen=True):
+    """What a run was given besides its topology: `options.json`, which `edgebench replay` needs.
+
+    registry, resume: absolute. sensors: what was read live, in words, without what an address may hold besides a host.
+    tokens: whether others started its containers.
+    """
+
+    registry: str | None = None
+    retrain: bool = False
+    resume: str | None = None
+    base_image: str | None = None
+    sensors: list[str] = []
+    tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,14 @@ def create_run_dir(out: Path, name: str, at: datetime) -> Path:
 
     `at` is in UTC. The directory's name is safe as an MQTT topic level.
     """
+    path = create_folder(out, name, at)
+    (path / LOGS).mkdir()
+    (path / MODELS).mkdir()
+    return path
+
+
+def create_folder(out: Path, name: str, at: datetime) -> Path:
+    """Make `<out>/<UTC time>-<name>`, numbered from 2 where it exists already."""
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{at:%Y%m%dT%H%M%SZ}-{name}"
     for number in itertools.count(1):
@@ -67,8 +91,6 @@ def create_run_dir(out: Path, name: str, at: datetime) -> Path:
             path.mkdir()
         except FileExistsError:
             continue
-        (path / LOGS).mkdir()
-        (path / MODELS).mkdir()
         return path
     raise AssertionError("unreachable")
 
@@ -104,15 +126,20 @@ def write_records(run_dir: Path, rows: Iterable[SampleRecord]) -> int:
     Where labels and outputs are large, chunks are of some `CHUNK_BYTES` of these. An empty run has an empty table.
     Times are int64 ns, tensors list<float32>, names dictionary-encoded.
     """
+    return write_tables(run_dir, map(records_table, _in_chunks(rows)))
+
+
+def write_tables(run_dir: Path, tables: Iterable[Any]) -> int:
+    """As `write_records`, of pyarrow tables with the schema of `records_schema`, each a chunk."""
     import pyarrow.parquet as pq
 
     path = run_dir / RECORDS
     part = path.with_name(path.name + ".part")
     written = 0
-    with pq.ParquetWriter(part, _schema(), compression="zstd") as writer:
-        for chunk in _in_chunks(rows):
-            writer.write_table(records_table(chunk))
-            written += len(chunk)
+    with pq.ParquetWriter(part, records_schema(), compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
+            written += len(table)
     part.replace(path)
     return written
 
@@ -199,7 +226,7 @@ def records_table(rows: list[SampleRecord]) -> Any:
     """The rows as a pyarrow table with the schema of `records.parquet`."""
     import pyarrow as pa
 
-    schema = _schema()
+    schema = records_schema()
     columns = zip(*map(SampleRecord.columns, rows), strict=True) if rows else ([] for _ in schema)
 
     def array(field: Any, column: Sequence[Any]) -> Any:
@@ -229,6 +256,9 @@ def load_run(path: Path) -> StoredRun:
     deployment = load_deployment(path)
     if not (path / OBSERVATIONS).is_file():
         raise EdgebenchError(f"{path}: the run was cut off before it wrote {OBSERVATIONS}; run it again")
+    if is_simulated(deployment) and not (path / RECORDS).is_file():
+        kept = f"only {RESULT} and {REPORT}, which are whole"
+        raise EdgebenchError(f"{path}: a simulation of so many samples keeps no {RECORDS}, {kept}")
     _records_file(path / RECORDS).close()
     return StoredRun(
         path=path,
@@ -244,26 +274,56 @@ def load_deployment(path: Path) -> Deployment:
         raise EdgebenchError(f"{path}: no such run directory (see runs/)")
     if not (path / DEPLOYMENT).is_file():
         raise EdgebenchError(f"{path}: not a run directory, it has no {DEPLOYMENT}")
-    return _read_json(path / DEPLOYMENT, Deployment)
+    return _read_json(path / DEPLOYMENT, Deployment, SCHEMA)
 
 
-def _read_json(path: Path, kind: type[T]) -> T:
+class _Versioned(msgspec.Struct):
+    """What tells of which version of its form a file is."""
+
+    schema: int
+
+
+def _read_json(path: Path, kind: type[T], newest: int | None = None) -> T:
+    """newest: version of the file's form that can be read; None where it has none."""
+    content = path.read_bytes()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        if newest is not None and (schema := msgspec.json.decode(content, type=_Versioned).schema) > newest:
+            mend = "pip install -U edgebench"
+            raise EdgebenchError(f"{path}: schema {schema}, of a newer edgebench: this one reads {newest} ({mend})")
+        return msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
         raise EdgebenchError(f"{path}: not a {path.stem} that this version can read: {error}") from error
 
 
 def read_result(run_dir: Path) -> Result:
-    """What `result.json` holds. Raises EdgebenchError where it is of another version."""
-    return _read_json(run_dir / RESULT, Result)
+    """What `result.json` holds. Raises EdgebenchError where it is absent, or of another version."""
+    if not (run_dir / RESULT).is_file():
+        raise EdgebenchError(f"{run_dir}: has no {RESULT} (edgebench report {run_dir} writes it)")
+    return _read_json(run_dir / RESULT, Result, SCHEMA)
+
+
+def read_overrides(run_dir: Path) -> list[str]:
+    """What changed the kept topology, `PATH=VALUE` in the order in which it is applied. Raises EdgebenchError."""
+    path = run_dir / OVERRIDES
+    if not path.is_file():  # of a run before there was such a file
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[str])
+    except (OSError, msgspec.DecodeError) as error:
+        raise EdgebenchError(f"{path}: not a list of overrides: {error}") from error
+
+
+def read_options(run_dir: Path) -> KeptOptions:
+    """What a run was given besides its topology; nothing of one before there was such a file. Raises EdgebenchError."""
+    path = run_dir / OPTIONS
+    return _read_json(path, KeptOptions) if path.is_file() else KeptOptions()
 
 
 def read_records(run_dir: Path) -> Any:
     """The whole of `records.parquet` as a pyarrow table with the columns `COLUMNS`. Raises EdgebenchError."""
     import pyarrow as pa
 
-    return pa.Table.from_batches(record_batches(run_dir, COLUMNS), _schema()).unify_dictionaries()
+    return pa.Table.from_batches(record_batches(run_dir, COLUMNS), records_schema()).unify_dictionaries()
 
 
 def record_batches(run_dir: Path, columns: Sequence[str]) -> Iterator[Any]:
@@ -274,9 +334,22 @@ def record_batches(run_dir: Path, columns: Sequence[str]) -> Iterator[Any]:
     try:
         with _records_file(path) as file:
             for group in range(file.num_row_groups):
-                yield from file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=list(columns))
+                for batch in file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=list(columns)):
+                    yield _with_columns_of_heads(batch, columns)
     except pa.ArrowException as error:
         raise _unreadable(path, error) from error
+
+
+def _with_columns_of_heads(batch: Any, columns: Sequence[str]) -> Any:
+    """A batch of a run that knew of no chains, as one has it in which there was none."""
+    import pyarrow as pa
+
+    lacking = [name for name in columns if name in OF_HEAD and name not in batch.schema.names]
+    if not lacking:
+        return batch
+    schema = records_schema()
+    absent = [pa.nulls(len(batch), schema.field(name).type) for name in lacking]
+    return pa.RecordBatch.from_arrays([*batch.columns, *absent], [*batch.schema.names, *lacking])
 
 
 def _records_file(path: Path) -> Any:
@@ -290,7 +363,7 @@ def _records_file(path: Path) -> Any:
         file = pq.ParquetFile(path)
     except pa.ArrowException as error:
         raise _unreadable(path, error) from error
-    lacking = [name for name in _schema().names if name not in file.schema_arrow.names]
+    lacking = [name for name in records_schema().names if name not in (*file.schema_arrow.names, *OF_HEAD)]
     if lacking:
         file.close()
         raise EdgebenchError(f"{path}: not the records of a run, it lacks {', '.join(lacking)}")
@@ -301,7 +374,8 @@ def _unreadable(path: Path, error: Exception) -> EdgebenchError:
     return EdgebenchError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}")
 
 
-def _schema() -> Any:
+def records_schema() -> Any:
+    """That of `records.parquet`, as pyarrow has it."""
     import pyarrow as pa
 
     def kind(name: str) -> Any:

@@ -31,10 +31,11 @@ class HopStatistics(msgspec.Struct, frozen=True, omit_defaults=True):
     bound_ms: float | None = None
 
 
-class Hops(msgspec.Struct, frozen=True):
+class Hops(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the latency went; the parts of a sample add up to its latency.
 
-    edge_forward, backhaul_up, backhaul_down, edge_return: of what the edge passes on to the cloud, else 0.
+    edge_forward, backhaul_up, backhaul_down, edge_return: of what the edge passes on to the cloud, else 0. head_decode,
+    head_queue, head_infer: of the first stage of a chain, between uplink and edge_forward; of nothing else.
     """
 
     sense: HopStatistics
@@ -47,6 +48,9 @@ class Hops(msgspec.Struct, frozen=True):
     backhaul_down: HopStatistics
     edge_return: HopStatistics
     downlink: HopStatistics
+    head_decode: HopStatistics | None = None
+    head_queue: HopStatistics | None = None
+    head_infer: HopStatistics | None = None
 
 
 class Slip(msgspec.Struct, frozen=True):
@@ -170,6 +174,34 @@ class CascadeFigures(msgspec.Struct, frozen=True):
     heavy_quality: float
 
 
+class CutFigures(msgspec.Struct, frozen=True):
+    """A place at which a model can be cut in two: the one of this number, after `layer`. As in `fabric.records.Cut`;
+    output_bytes: of what goes on there."""
+
+    place: int
+    layer: str
+    output_bytes: int
+    head_ms: float
+    tail_ms: float
+    predicted_ms: float | None
+
+
+class ChainFigures(msgspec.Struct, frozen=True):
+    """A workload with two stages. cut: where they are one model that was cut in two, at one of `places`; considered:
+    the cuts among which `auto` chose this one.
+
+    measured_ms: the mean time from a sample's being at the first stage to its decision's being made by the second,
+    beside what `cut` predicts; None where nothing was decided, or a clock is not known well enough. mean_head_batch:
+    samples that the first stage did at once.
+    """
+
+    cut: CutFigures | None
+    places: int
+    considered: list[CutFigures]
+    measured_ms: float | None
+    mean_head_batch: float | None
+
+
 class Undisturbed(msgspec.Struct, frozen=True):
     """A workload without the disturbed seconds: ms of the n decided samples that none of them touched (None of none),
     and what arrived in the other seconds, by their time."""
@@ -223,6 +255,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     repeated: int = 0
     outlived: int = 0
     missed: int = 0
+    chain: ChainFigures | None = None
 
 
 class PathFigures(msgspec.Struct, frozen=True):

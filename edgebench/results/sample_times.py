@@ -86,7 +86,7 @@ class SampleTimes:
         if not mine.any():
             return
         moved_ns, _ = clock.at(own_ns[passed.first][mine])
-        for name in passed.names:
+        for name in (each for each in passed.names if each in own_ns):
             stamps = own_ns[name][mine]
             there = stamps != ABSENT
             column = ns[name].copy()

@@ -21,10 +21,15 @@ def percentiles(values: NDArray[Any], shares: tuple[float, ...]) -> tuple[float,
 
     Each is a value that was observed; none is interpolated.
     """
-    # 0.99 * 300 is 297.00000000000006 as a float and would round up to the wrong rank.
-    ranks = [max(math.ceil(round(share * len(values), 6)), 1) - 1 for share in shares]
+    ranks = [rank_of(share, len(values)) for share in shares]
     ordered = np.partition(values, sorted(set(ranks)))
     return tuple(float(ordered[rank]) for rank in ranks)
+
+
+def rank_of(share: float, count: int) -> int:
+    """The nearest rank of a percentile among so many values, from 0."""
+    # 0.99 * 300 is 297.00000000000006 as a float and would round up to the wrong rank.
+    return max(math.ceil(round(share * count, 6)), 1) - 1
 
 
 def samples_needed(over: int, *, percentile: float = 0.99, confidence: float = CONFIDENCE) -> int:
@@ -51,7 +56,12 @@ def upper_bound(values: NDArray[Any], *, percentile: float = 0.99, confidence: f
 
     None where there are too few values to name any: fewer than `samples_needed(0)`.
     """
-    count = len(values)
+    rank = upper_rank(len(values), percentile=percentile, confidence=confidence)
+    return None if rank is None else float(np.partition(values, rank)[rank])
+
+
+def upper_rank(count: int, *, percentile: float = 0.99, confidence: float = CONFIDENCE) -> int | None:
+    """The rank of `upper_bound` among so many values, from 0."""
     if count == 0 or _chance(count, 0, 1 - percentile) > 1 - confidence:
         return None
     over, beyond = 0, math.ceil(count * (1 - percentile)) + 1
@@ -61,16 +71,11 @@ def upper_bound(values: NDArray[Any], *, percentile: float = 0.99, confidence: f
             beyond = middle
         else:
             over = middle
-    rank = count - 1 - over
-    return float(np.partition(values, rank)[rank])
+    return count - 1 - over
 
 
 def _chance(trials: int, at_most: int, chance: float) -> float:
-    """The chance of at most so many hits in independent trials, summed term by term in logarithms."""
-    if at_most >= trials:
-        return 1.0
-    k = np.arange(1, at_most + 1)
-    steps = np.log((trials - k + 1) / k) + math.log(chance) - math.log1p(-chance)
-    logs = trials * math.log1p(-chance) + np.concatenate(([0.0], np.cumsum(steps)))
-    peak = float(logs.max())
-    return min(1.0, math.exp(peak) * float(np.exp(logs - peak).sum()))
+    """The chance of at most so many hits in independent trials."""
+    from scipy.special import bdtr
+
+    return 1.0 if at_most >= trials else float(bdtr(at_most, trials, chance))

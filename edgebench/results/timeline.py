@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
+from edgebench.results import stats
 from edgebench.results.chunks import SampleChunk
 from edgebench.results.observations import Observations
 from edgebench.results.values import Ints, Mergeable, Values, count
@@ -90,13 +90,13 @@ class Timeline(Mergeable):
         count(self.lost, due[~chunk.decided])
         count(self.arrived, self.axis.bins(chunk.ns["arrived_ns"][chunk.decided]))
 
-    def latency_by(self, narrow: int) -> dict[int, NDArray[np.integer[Any]]]:
-        """Bin of so many narrow ones -> the latencies in it, for those that have any."""
+    def percentiles_by(self, narrow: int, shares: tuple[float, ...]) -> dict[int, tuple[float, ...]]:
+        """Bin of so many narrow ones -> percentiles of the latencies in it, for those that have any."""
         bins = self.due.array // narrow
         order = np.argsort(bins, kind="stable")
         found, starts = np.unique(bins[order], return_index=True)
-        latencies = self.latency_ns.array[order]
-        return dict(zip(found.tolist(), np.split(latencies, starts[1:]), strict=True)) if len(found) else {}
+        parts = np.split(self.latency_ns.array[order], starts[1:]) if len(found) else []
+        return {place: stats.percentiles(part, shares) for place, part in zip(found.tolist(), parts, strict=True)}
 
 
 def by(counts: Counter[int], narrow: int) -> Counter[int]:

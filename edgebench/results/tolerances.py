@@ -17,8 +17,10 @@ MOST_LINKS_NAMED = 5
 MOST_NODES_NAMED = 5
 EMULATION_LATE_SHARE = 0.01
 EMULATION_LEAST_LATE = 5
+EMULATION_CHANCE = 0.001
 EMULATION_SLIP_SHARE = 0.02
-"""Of what an emulated node released at most this share may be late, and the mean slip be of what it took."""
+"""Of what all nodes released that are emulated as the same at most this share may be late; of one of them no more than
+it would be with this chance if that share were late. The mean slip of each may be the last of what it took."""
 LATE_MS = 1.0
 WORST_LATE_MS = 5.0
 FOREIGN_SHARE = 0.10

@@ -61,6 +61,10 @@ class Values:
         """As in `stats.percentiles`, of one value or more."""
         return stats.percentiles(self.array, shares)
 
+    def upper_bound(self) -> float | None:
+        """As in `stats.upper_bound`."""
+        return stats.upper_bound(self.array)
+
 
 class Extremes:
     """The least and the greatest of whole numbers; None of none."""

@@ -8,7 +8,7 @@ from edgebench.clock import NS_PER_S
 from edgebench.fabric.child_process import describe_end
 from edgebench.fabric.records import Death, ModelEvent
 from edgebench.results.emulated import of_emulation
-from edgebench.results.fault_costs import killed_for_good
+from edgebench.results.fault_costs import clocks_stepped, killed_for_good
 from edgebench.results.federated_figures import FederatedFigures, RoundFigures
 from edgebench.results.federations import is_training
 from edgebench.results.figures import (
@@ -32,6 +32,7 @@ from edgebench.results.tolerances import (
     SLIP_SHARE,
 )
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.fault_model import shown
 from edgebench.topology.model import Offline
 from edgebench.topology.wording import listed, things
 
@@ -51,6 +52,7 @@ def verdict_of(
 
     excused: by workload, how many samples were lost to faults that nobody had promised to keep.
     """
+    stepped = clocks_stepped(deployment, observations)
     # All samples of an offline load are due at once, so how late they are taken says nothing.
     scheduled = {
         name: figures for name, figures in workloads.items() if not isinstance(deployment.workloads[name].load, Offline)
@@ -59,25 +61,34 @@ def verdict_of(
         ("part", _deaths(deployment, observations)),
         ("run", observations.invalidated),
         ("run", _cut_short(deployment, observations)),
-        ("clock", of_clocks(machines)),
+        ("clock", of_clocks(machines, stepped)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
         ("host", of_hosts(deployment, scheduled, machines)),
         ("emulation", of_emulation(nodes)),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
         (
             "delivery",
-            (reason for name, each in workloads.items() for reason in _delivery(name, each, excused.get(name, 0))),
+            (
+                reason
+                for name, each in workloads.items()
+                for reason in _delivery(name, each, excused.get(name, 0), _bound(deployment, observations, name))
+            ),
         ),
         ("model", _rollouts(deployment, observations)),
         ("federation", _federations(deployment, observations, federated)),
-        ("link", _links(links)),
+        ("link", _links(deployment, links)),
     ]
     found = [(kind, reason) for kind, reasons in by_kind for reason in reasons]
     return Verdict(
         valid=not found,
         reasons=[reason for _, reason in found],
         kinds=[kind for kind, _ in found],
-        notes=[*clock_notes(machines), *_refusals(observations), *_lost_to_faults(workloads, excused)],
+        notes=[
+            *clock_notes(machines, stepped),
+            *_refusals(observations),
+            *_never_met(deployment, observations),
+            *_lost_to_faults(deployment, workloads, excused),
+        ],
     )
 
 
@@ -88,11 +99,25 @@ def _refusals(observations: Observations) -> Iterator[str]:
         yield f"{site} refused {what} of somebody who may not (see its log, and that of its broker)"
 
 
-def _lost_to_faults(workloads: dict[str, WorkloadFigures], excused: Mapping[str, int]) -> Iterator[str]:
+def _never_met(deployment: Deployment, observations: Observations) -> Iterator[str]:
+    """Faults that were asked for, and that the run did not have."""
+    met = {asked.fault for asked in observations.faults_asked}
+    for number, plan in enumerate(deployment.faults):
+        if plan.when is not None and number not in met:
+            thing = shown(*plan.thing)
+            yield f"{plan.entry}: what it waits for never came about, so nothing befell {thing} ({plan.kind})"
+
+
+def _lost_to_faults(
+    deployment: Deployment, workloads: dict[str, WorkloadFigures], excused: Mapping[str, int]
+) -> Iterator[str]:
+    restarts = deployment.durability == "none" and any(fault.kind == "restart" for fault in deployment.faults)
     for name, count in excused.items():
         if count:
             scheduled = things(workloads[name].scheduled, "sample")
-            yield f"{name}: {count:,} of {scheduled} {_was(count)} lost to faults, as was to be expected of them"
+            lost = f"{name}: {count:,} of {scheduled} {_was(count)} lost to faults, as was to be expected of them"
+            keeps = "; durability: process keeps them over restarts"
+            yield f"{lost}{keeps if restarts and deployment.workloads[name].qos else ''}"
 
 
 def _deaths(deployment: Deployment, observations: Observations) -> Iterator[str]:
@@ -155,7 +180,15 @@ def _slipped(slip: Slip, scheduled: int) -> bool:
     return slip.over >= SLIP_LEAST_SAMPLES and slip.over > SLIP_SHARE * scheduled
 
 
-def _delivery(name: str, figures: WorkloadFigures, excused: int) -> Iterator[str]:
+def _bound(deployment: Deployment, observations: Observations, workload: str) -> str:
+    """How many samples may be lost, and what sees to that where nothing does yet."""
+    at_none = deployment.durability == "none" and deployment.workloads[workload].qos
+    if at_none and any(broker.kind == "nats" for broker in observations.brokers):
+        return "none may be; durability: process keeps what nats-server has under way when a connection breaks"
+    return "none may be"
+
+
+def _delivery(name: str, figures: WorkloadFigures, excused: int, bound: str) -> Iterator[str]:
     scheduled = things(figures.scheduled, "sample")
     if not figures.scheduled:
         yield f"{name}: not one sample was due; lengthen the run or raise the rate"
@@ -166,7 +199,7 @@ def _delivery(name: str, figures: WorkloadFigures, excused: int) -> Iterator[str
     if lost:
         dropped = f", {figures.dropped:,} of them dropped" if figures.dropped else ""
         besides = f" beside {excused:,} that faults took" if excused else ""
-        yield f"{name}: {lost:,} of {scheduled} {_was(lost)} lost{dropped}{besides} (none may be)"
+        yield f"{name}: {lost:,} of {scheduled} {_was(lost)} lost{dropped}{besides} ({bound})"
     for reason, count in figures.dropped_by_reason.items() if lost or not excused else ():
         mend = _MENDS.get(reason, "see the logs of its nodes")
         yield f"{name}: {things(count, 'sample')} {_was(count)} dropped ({reason}); {mend}"
@@ -194,6 +227,7 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
     dead = killed_for_good(observations)
     # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
+    in_cloud = {(chain.workload, chain.tail) for chain in observations.chains}
     larger = {(cascade.workload, cascade.heavy) for cascade in observations.cascades}
     for event in observations.models:
         if event.announced_ns is None or event.workload not in deployment.workloads:
@@ -205,6 +239,8 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
         if event.announced_ns > used_by_ns - ROLLOUT_S * NS_PER_S:
             continue
         deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
+        if (event.workload, event.manifest.digest) in in_cloud:
+            deciders = {deployment.cloud: None}
         missing = [
             node
             for node in deciders
@@ -259,19 +295,21 @@ def _last_failure(rounds: list[RoundFigures]) -> str:
     return "".join(f"; the last failure was that of {node}: {why}" for node, why in list(last.items())[-1:])
 
 
-def _links(links: dict[str, LinkFigures]) -> Iterator[str]:
-    reasons = [reason for name, link in links.items() for reason in _link(name, link)]
+def _links(deployment: Deployment, links: dict[str, LinkFigures]) -> Iterator[str]:
+    # The few lines of a trace of delays that a probe meets need not be those of the whole.
+    by_trace = {link.name for link in deployment.links.values() if link.delay_trace is not None}
+    reasons = [reason for name, link in links.items() for reason in _link(name, link, by_trace=name in by_trace)]
     yield from reasons[:MOST_LINKS_NAMED]
     if len(reasons) > MOST_LINKS_NAMED:
         yield f"{len(reasons) - MOST_LINKS_NAMED} more link figures are off what was asked for; see the table of links"
 
 
-def _link(name: str, link: LinkFigures) -> Iterator[str]:
+def _link(name: str, link: LinkFigures, *, by_trace: bool) -> Iterator[str]:
     if not link.steady:
         return  # what was measured says more of a busy machine than of the link; result and report mark it
     asked_ms, jitter_ms = link.requested.get("latency_ms"), link.requested.get("jitter_ms", 0.0)
     for key, found in link.measured.items():
-        if key in ("latency_ms", "down_latency_ms") and asked_ms is not None:
+        if key in ("latency_ms", "down_latency_ms") and asked_ms is not None and not by_trace:
             limit_ms = LINK_LATENCY_MS + LINK_SHARE * asked_ms + LINK_JITTER_SHARE * jitter_ms
             yield from _off(name, key, asked_ms, found, limit_ms, "ms")
         elif key in ("up_mbit_s", "down_mbit_s") and key in link.requested:

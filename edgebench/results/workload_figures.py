@@ -9,15 +9,17 @@ from typing import Literal
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import ModelEvent
+from edgebench.fabric.records import Cut, ModelEvent
 from edgebench.results import stats
-from edgebench.results.chunks import decides_at_random, latency_of, ms
+from edgebench.results.chunks import HEAD_HOPS, decides_at_random, latency_of, ms
 from edgebench.results.clock_tracks import UNKNOWN_NS
 from edgebench.results.observations import Observations
 from edgebench.results.sample_figures import (
     Adequacy,
     Age,
     Bound,
+    ChainFigures,
+    CutFigures,
     Hops,
     HopStatistics,
     ModelUse,
@@ -31,10 +33,12 @@ from edgebench.results.tolerances import HOP_BOUND_MS, HOP_BOUND_SHARE, slip_lim
 from edgebench.results.workload_fold import WorkloadFold, bound_ms
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Task
-from edgebench.topology.deployment import Deployment
+from edgebench.topology.deployment import Deployment, is_simulated
 from edgebench.topology.model import Offline, Server
 
 _MOST_FOR_INTERVAL = 100_000
+_IN_CHAIN = (*HEAD_HOPS, "edge_forward", "backhaul_up", "decode", "queue", "infer")
+"""The hops of a chain from its first stage to its decision."""
 
 
 def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> WorkloadFigures:
@@ -91,6 +95,7 @@ def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: O
         repeated=sum(tally.repeated for tally in tallies.values()),
         outlived=sum(tally.outlived for tally in tallies.values()),
         missed=sum(tally.missed for tally in tallies.values()),
+        chain=_chain(fold, observations),
     )
 
 
@@ -143,6 +148,32 @@ def known_within(found: HopStatistics, bound_ns: int) -> HopStatistics:
     return HopStatistics(known(found.p50), known(found.p99), known(found.mean), told_ms)
 
 
+def _chain(fold: WorkloadFold, observations: Observations) -> ChainFigures | None:
+    chained = next((each for each in observations.chains if each.workload == fold.plan.name), None)
+    if chained is None:
+        return None
+    means = [_hop(fold, hop).mean for hop in _IN_CHAIN] if all(hop in fold.hops_ns for hop in _IN_CHAIN) else []
+    known = [mean for mean in means if mean is not None]
+    return ChainFigures(
+        cut=None if chained.cut is None else _cut(chained.cut),
+        places=chained.places,
+        considered=[_cut(each) for each in chained.considered],
+        measured_ms=stats.rounded(sum(known)) if known and len(known) == len(means) else None,
+        mean_head_batch=stats.rounded(fold.head_batch_sum / fold.head_batches) if fold.head_batches else None,
+    )
+
+
+def _cut(cut: Cut) -> CutFigures:
+    return CutFigures(
+        place=cut.place,
+        layer=cut.layer,
+        output_bytes=cut.values * 4,
+        head_ms=stats.rounded(cut.head_ms),
+        tail_ms=stats.rounded(cut.tail_ms),
+        predicted_ms=None if cut.predicted_ms is None else stats.rounded(cut.predicted_ms),
+    )
+
+
 def _slip(fold: WorkloadFold) -> Slip | None:
     if not len(fold.slip_ns):
         return None
@@ -162,7 +193,7 @@ def _adequacy(fold: WorkloadFold) -> Adequacy | None:
     if not fold.decided:
         return None
     needed = stats.samples_needed(fold.over)
-    upper_ns = stats.upper_bound(fold.latency_ns.array)
+    upper_ns = fold.latency_ns.upper_bound()
     return Adequacy(
         confidence=stats.CONFIDENCE,
         bound_ms=bound_ms(fold.plan),
@@ -187,7 +218,7 @@ def _quality(fold: WorkloadFold, digest: str | None, deployment: Deployment, obs
     task = task_named(fold.plan.task)
     scored = fold.scores.of(digest)
     known = fold.scores.known.total() if digest is None else fold.scores.known[digest]
-    undefined = _undefined(fold, digest, known, observations)
+    undefined = _undefined(fold, digest, known, deployment, observations)
     metrics: dict[str, float | None] = {}
     interval: tuple[float, float] | None = None
     if undefined is None:
@@ -221,8 +252,12 @@ def _source(fold: WorkloadFold, observations: Observations) -> tuple[str, bool]:
     return ("live sensors", True) if len(live) == len(fold.plan.sources) else (f"{source} and live sensors", real)
 
 
-def _undefined(fold: WorkloadFold, digest: str | None, known: int, observations: Observations) -> str | None:
+def _undefined(
+    fold: WorkloadFold, digest: str | None, known: int, deployment: Deployment, observations: Observations
+) -> str | None:
     """Why there is nothing to score, or it would mean nothing."""
+    if is_simulated(deployment):
+        return "a simulation tells when something is decided, and not what"
     if decides_at_random(fold.plan.name, observations):
         return "a fake model decides at random"
     count = fold.not_finite.total() if digest is None else fold.not_finite[digest]

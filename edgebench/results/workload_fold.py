@@ -25,12 +25,15 @@ from edgebench.results.values import Extremes, Mergeable, Values
 from edgebench.topology.deployment import Deployment, WorkloadPlan
 from edgebench.topology.model import Server
 
+_NO_INTS = np.zeros(0, np.int64)
+
 
 @dataclass
 class WorkloadFold(Mergeable):
     """One workload.
 
-    places: node -> its number. rows: by node. by_digest, not_finite: decisions by the model that made them, and those
+    places: node -> its number. rows: by node. later_rows: of nodes that were started again, by node and incarnation,
+    the first left out. by_digest, not_finite: decisions by the model that made them, and those
     of which an output is no finite number. over: decisions beyond the bound of `bound_ms`. hop_bounds_ns: how far off
     those hops may be that lead from a machine to another.
     """
@@ -45,12 +48,15 @@ class WorkloadFold(Mergeable):
     undisturbed: UndisturbedFold | None
     swaps: dict[str, SwapAround]
     rows: Counter[str] = field(default_factory=Counter)
+    later_rows: Counter[tuple[str, int]] = field(default_factory=Counter)
     late: int = 0
     over: int = 0
     slipped: int = 0
     size_bytes: int = 0
     batches: int = 0
     batch_sum: int = 0
+    head_batches: int = 0
+    head_batch_sum: int = 0
     by_digest: Counter[str] = field(default_factory=Counter)
     not_finite: Counter[str] = field(default_factory=Counter)
     scheduled_ns: Extremes = field(default_factory=Extremes)
@@ -64,6 +70,11 @@ class WorkloadFold(Mergeable):
     def update(self, chunk: SampleChunk) -> None:
         """Take in a chunk of this workload."""
         self.rows.update(chunk.count("node"))
+        incarnation = chunk.ints["incarnation"]
+        for life in np.unique(incarnation[incarnation > 0]).tolist():
+            self.later_rows.update(
+                {(node, life): count for node, count in chunk.count("node", incarnation == life).items()}
+            )
         self.by_digest.update(chunk.count("digest", chunk.decided))
         self.not_finite.update(chunk.count("digest", chunk.decided & ~chunk.finite))
         latency_ms = ms(chunk.latency_ns)
@@ -77,11 +88,14 @@ class WorkloadFold(Mergeable):
         batch = chunk.ints["batch"]
         self.batches += int((batch != ABSENT).sum())
         self.batch_sum += int(batch[batch != ABSENT].sum())
+        head_batch = chunk.ints.get("head_batch", _NO_INTS)
+        self.head_batches += int((head_batch != ABSENT).sum())
+        self.head_batch_sum += int(head_batch[head_batch != ABSENT].sum())
         self.size_bytes += int(chunk.ints["size_bytes"].sum())
         self.scheduled_ns.update(chunk.ns["scheduled_ns"])
         self.arrived_ns.update(chunk.ns["arrived_ns"][chunk.decided])
         for hop, took_ns in chunk.hops_ns.items():
-            self.hops_ns[hop].update(took_ns)
+            self.hops_ns.setdefault(hop, Values()).update(took_ns)
         for hop, bound_ns in chunk.hop_bounds_ns.items():
             self.hop_bounds_ns.setdefault(hop, Extremes()).update(np.array([bound_ns]))
         self.scores.update(chunk, chunk.keys(self.places), self.timeline.axis.bins(chunk.ns["scheduled_ns"]))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from edgebench.errors import DataError
@@ -22,7 +23,7 @@ def cache_dir() -> Path:
     named = os.environ.get("EDGEBENCH_CACHE")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgebench"
+    return platformdirs.user_cache_path("edgebench")
 
 
 def cached(name: str, version: int, files: Sequence[Path], parse: Callable[[], Arrays]) -> Arrays:

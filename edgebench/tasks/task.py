@@ -153,10 +153,13 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that a task offers. parameters: for samples of its generated data; None where nobody has counted."""
+    """A model that a task offers. parameters: for samples of its generated data; multiply_adds: for one sample, of
+    sample_bytes. None where nobody has counted."""
 
     architecture: str
     parameters: int | None = None
+    multiply_adds: int | None = None
+    sample_bytes: int | None = None
 
 
 @dataclass(frozen=True)

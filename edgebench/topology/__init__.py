@@ -4,28 +4,33 @@ topology = load("icu-ward.yaml", ["duration_s=10"])
 check(topology, "icu-ward.yaml", tasks=names())
 refuse_unenforceable(topology, "icu-ward.yaml", executor="local")
 deployment = resolve(topology, run_id="…", executor="local")
+
+What reads and checks files is imported when it is first asked for: a node of a run has a deployment only.
 """
 
 from __future__ import annotations
 
-from edgebench.topology.checking import check
-from edgebench.topology.enforceable import refuse_unenforceable
-from edgebench.topology.link_traces import link_traces_of
-from edgebench.topology.loading import load
-from edgebench.topology.profile_files import profiles_of
-from edgebench.topology.resolving import resolve
-from edgebench.topology.schema import json_schema
-from edgebench.topology.shipped import topology_file
-from edgebench.topology.trace import read_trace
+import importlib
+from typing import Any
 
-__all__ = [
-    "check",
-    "json_schema",
-    "link_traces_of",
-    "load",
-    "profiles_of",
-    "read_trace",
-    "refuse_unenforceable",
-    "resolve",
-    "topology_file",
-]
+_OFFERED = {
+    "check": "checking",
+    "jobs_of": "job_trace",
+    "json_schema": "schema",
+    "link_traces_of": "link_traces",
+    "load": "loading",
+    "profiles_of": "profile_files",
+    "read_trace": "trace",
+    "refuse_unenforceable": "enforceable",
+    "resolve": "resolving",
+    "topology_file": "shipped",
+}
+"""Name -> the module that it is in. `__init__.pyi` says the same to type checkers."""
+
+__all__ = list(_OFFERED)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OFFERED:
+        raise AttributeError(f"module 'edgebench.topology' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edgebench.topology.{_OFFERED[name]}"), name)

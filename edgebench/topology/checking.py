@@ -8,14 +8,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgebench.errors import TopologyError
+from edgebench.topology.checking_chains import check_chains
 from edgebench.topology.checking_durability import check_durability
 from edgebench.topology.checking_faults import check_faults
 from edgebench.topology.checking_federated import check_federated
+from edgebench.topology.checking_jobs import check_jobs, check_trace, task_problem
 from edgebench.topology.checking_joint import check_joint
 from edgebench.topology.checking_links import check_links
 from edgebench.topology.checking_machines import check_machines
 from edgebench.topology.checking_moves import check_moves
-from edgebench.topology.checking_nodes import check_nodes
+from edgebench.topology.checking_nodes import MAX_NODES, check_nodes
 from edgebench.topology.expand import names_of
 from edgebench.topology.loading import names_a_file
 from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload
@@ -25,35 +27,39 @@ from edgebench.topology.wording import choice_of, did_you_mean, listed, one_line
 
 Problem = tuple[str, str]
 
-_USERS_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FLOAT32_ONLY = ("keras", "onnx")
 _RESERVED_WORKLOADS = ("models",)
 """Names that stand in the same place of an MQTT topic."""
 
 
-def check(topology: Topology, file: str | Path, *, tasks: Collection[str]) -> None:
+def check(topology: Topology, file: str | Path, *, tasks: Collection[str], most_nodes: int = MAX_NODES) -> None:
     """Check everything that the shape of single fields does not show.
 
     file: what error messages call the topology. tasks: the names of the built-in tasks; a `module:attribute` is
-    accepted as it stands. Raises one TopologyError with all problems.
+    accepted as it stands. most_nodes: that there may be. Raises one TopologyError with all problems.
     """
-    problems = list(check_nodes(topology))
+    problems = list(check_nodes(topology, most_nodes))
     # Names of single nodes mean something only once the groups are sound.
     nodes_are_sound = not problems
     problems += check_links(topology)
     problems += _check_data(topology)
+    problems += check_jobs(topology)
     for name, workload in topology.workloads.items():
         problems += _check_workload(topology, name, workload, tasks)
     problems += check_federated(topology)
     problems += check_joint(topology)
     problems += check_durability(topology)
+    problems += check_chains(topology, tasks)
     if nodes_are_sound:
+        problems += check_trace(topology, tasks) if topology.jobs else ()
         before = len(problems)
-        problems += check_moves(topology)
-        problems += check_machines(topology)
+        # Each of them names all nodes there are, of which there may be many.
+        problems += check_moves(topology) if topology.moves else ()
+        problems += check_machines(topology) if topology.machines else ()
         # Moves to edges that there are not are told of; the links of the others cannot be named then.
-        problems += check_faults(topology) if len(problems) == before else ()
+        if (topology.faults or topology.chaos) and len(problems) == before:
+            problems += check_faults(topology)
     problems += _check_broker(topology.broker)
     if problems:
         raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in problems])
@@ -68,10 +74,12 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
     path = f"$.workloads.{name}"
     if name in _RESERVED_WORKLOADS:
         yield path, f"'{name}' is reserved (choose another name)"
-    if workload.task not in tasks and not _USERS_OWN.fullmatch(workload.task):
-        yield f"{path}.task", f"no task '{workload.task}'{did_you_mean(workload.task, tasks)}"
+    problem = task_problem(workload.task, tasks)
+    if problem is not None:
+        yield f"{path}.task", problem
     yield from _check_sources(topology, path, workload)
     yield from _check_place(topology, f"{path}.place.infer", workload)
+    yield from _check_allowed(topology, f"{path}.place.infer", workload)
     if isinstance(workload.load, Trace):
         try:
             read_trace(workload.load.file)
@@ -164,7 +172,7 @@ def _check_sources(topology: Topology, path: str, workload: Workload) -> Iterato
 def _check_place(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:
     """Whether a placement by group or device names sources only, and leaves none out."""
     infer = workload.place.infer
-    if isinstance(infer, str):
+    if not isinstance(infer, dict):
         return
     devices = {group: names_of(topology, group) for group in workload.sources if group in topology.nodes}
     sources = [*devices, *(name for names in devices.values() for name in names if name not in devices)]
@@ -183,6 +191,13 @@ def _check_place(topology: Topology, path: str, workload: Workload) -> Iterator[
                 path,
                 f"does not say where {listed(left_out)} of '{group}' is decided (name each of them, or the group)",
             )
+
+
+def _check_allowed(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:
+    for where in wheres(workload):
+        tiers = ("edge", "cloud") if where in ("cascade", "chain") else (where,)
+        if not set(tiers) <= set(topology.place.allow):
+            yield path, f"'{where}' is not within place.allow: {listed(topology.place.allow)} (change one of them)"
 
 
 def _check_model(path: str, model: ModelChoice) -> Iterator[Problem]:

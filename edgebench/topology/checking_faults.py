@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from edgebench.errors import TopologyError
 from edgebench.topology.availability import read_availability
@@ -56,13 +55,14 @@ def check_faults(topology: Topology) -> Iterator[Problem]:
 
 
 def _check_restarts(topology: Topology) -> Iterator[Problem]:
-    times = Counter(plan.thing[1] for plan in fault_plans(topology) if plan.kind == "restart")
-    for name, count in times.items():
-        if count > MOST_RESTARTS:
-            yield (
-                "$.faults",
-                f"'{name}' would be started again {count:,} times, more than {MOST_RESTARTS:,} (have fewer)",
-            )
+    entries: dict[str, list[str]] = {}
+    for plan in fault_plans(topology):
+        if plan.kind == "restart":
+            entries.setdefault(plan.thing[1], []).append(plan.entry)
+    for name, those in entries.items():
+        if len(those) > MOST_RESTARTS:
+            mend = f"more than {MOST_RESTARTS:,} (have fewer)"
+            yield f"$.{those[-1]}", f"'{name}' would be started again {len(those):,} times, {mend}"
 
 
 def _check_presences(topology: Topology) -> Iterator[Problem]:
@@ -112,15 +112,25 @@ class _Things:
             yield path, f"no {'link' if target == 'link' else 'node'} '{name}'{did_you_mean(name, known)}"
         elif target == "node" and self.tiers[name] == "cloud" and kind in ("kill", "restart"):
             yield path, "the cloud steers the run, which would end with it (pause it, or restart its broker)"
+        elif target == "node" and self.tiers[name] == "cloud" and kind == "disk":
+            yield path, "the cloud's disk holds the run itself (name an edge or a device)"
         elif target == "broker" and self.external:
             yield path, "broker.url names one of your own, which no run ends (remove one of the two)"
+
+    def pause_problems(self, path: str, target: FaultTarget, names: Iterable[str], most_s: float) -> Iterator[Problem]:
+        """Whether the run can do without all that stands still so long."""
+        if target == "node" and most_s > CLOUD_PAUSE_S and any(self.tiers.get(name) == "cloud" for name in names):
+            yield f"{path}.for_s", f"the cloud may be paused for {CLOUD_PAUSE_S:g} s at most, not {most_s:g} s"
 
 
 def _check_fault(topology: Topology, things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
     yield from _check_time(topology, path, fault)
     yield from _check_change(topology, things, path, fault)
+    if (fault.by_ms is None) == (fault.kind == "clock"):
+        mend = "is missing: say how far it is stepped on" if fault.kind == "clock" else "is for kind clock (remove it)"
+        yield f"{path}.by_ms", mend
     if fault.trace is not None:
-        yield from _check_trace(things, path, fault)
+        yield from _check_trace(topology, things, path, fault)
         return
     yield from _check_length(path, fault.kind, fault.for_s)
     found, choice = things_of(fault), " or ".join(_ARTICLE[each] for each in TARGETS[fault.kind])
@@ -136,8 +146,8 @@ def _check_fault(topology: Topology, things: _Things, path: str, fault: Fault) -
         yield from _check_departure(topology, things, path, fault)
         return
     yield from things.problems(f"{path}.{target}", fault.kind, target, name)
-    if things.tiers.get(name) == "cloud" and target == "node" and (fault.for_s or 0.0) > CLOUD_PAUSE_S:
-        yield f"{path}.for_s", f"the cloud may be paused for {CLOUD_PAUSE_S:g} s at most, not {fault.for_s:g} s"
+    if fault.kind == "pause":
+        yield from things.pause_problems(path, target, [name], fault.for_s or 0.0)
 
 
 def _check_change(topology: Topology, things: _Things, path: str, fault: Fault | Chaos) -> Iterator[Problem]:
@@ -203,9 +213,11 @@ def _check_time(topology: Topology, path: str, fault: Fault) -> Iterator[Problem
     if every_s is not None and fault.kind not in DEPARTURES:
         if at_s is None:
             yield f"{path}.every_s", "repeats a time (give at_s, or remove it)"
-        elif for_s is None:
+        elif LASTING[fault.kind] == "never" and fault.kind != "clock":
+            yield f"{path}.every_s", f"'{fault.kind}' is for good (remove it, or use restart)"
+        elif for_s is None and fault.kind != "clock":
             yield f"{path}.every_s", "repeats what has an end (give for_s, or remove it)"
-        elif for_s >= every_s:
+        elif for_s is not None and for_s >= every_s:
             yield f"{path}.every_s", f"{every_s:g} s is over before the {for_s:g} s of each (lengthen it)"
         elif (topology.duration_s - at_s) / every_s > MOST_FAULTS:
             yield f"{path}.every_s", f"makes more than {MOST_FAULTS:,} faults (lengthen it)"
@@ -220,7 +232,7 @@ def _check_length(path: str, kind: str, for_s: object) -> Iterator[Problem]:
         yield f"{path}.for_s", f"'{kind}' is for good{mend}"
 
 
-def _check_trace(things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
+def _check_trace(topology: Topology, things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
     assert fault.trace is not None
     if fault.kind not in _OF_NODES:
         yield f"{path}.kind", f"'{fault.kind}' does not follow a trace (use pause or restart)"
@@ -233,6 +245,9 @@ def _check_trace(things: _Things, path: str, fault: Fault) -> Iterator[Problem]:
     except TopologyError as error:
         yield f"{path}.trace", str(error)
         return
+    if all(away.from_s >= topology.duration_s for away in absences):
+        late = f"nobody is away within the run of {topology.duration_s:g} s (write times in s)"
+        yield f"{path}.trace", f"{fault.trace}: {late}"
     if len(absences) > MOST_FAULTS:
         yield f"{path}.trace", f"{fault.trace}: tells of more than {MOST_FAULTS:,} absences (shorten it)"
     for name in dict.fromkeys(away.node for away in absences):
@@ -276,12 +291,15 @@ def _check_chaos(topology: Topology, things: _Things, path: str, chaos: Chaos) -
     until_s = topology.duration_s if chaos.until_s is None else chaos.until_s
     if until_s > topology.duration_s:
         yield f"{path}.until_s", f"{until_s:g} s is not within the run of {topology.duration_s:g} s"
-    if chaos.from_s >= min(until_s, topology.duration_s):
+    within_s = min(until_s, topology.duration_s) - chaos.from_s
+    if within_s <= 0:
         yield f"{path}.from_s", f"nothing is left from {chaos.from_s:g} s on (lower it)"
-    if chaos.kind in DEPARTURES:
+    elif chaos.for_s is not None and chaos.for_s[0] >= within_s:
+        yield f"{path}.for_s", f"the shortest, {chaos.for_s[0]:g} s, does not fit into {within_s:g} s (shorten it)"
+    allowed = [target for target in TARGETS[chaos.kind] if target in _FIELD]
+    if chaos.kind in DEPARTURES or not allowed:
         yield f"{path}.kind", f"'{chaos.kind}' is no matter of chance (say when: faults)"
         return
-    allowed = [target for target in TARGETS[chaos.kind] if target in _FIELD]
     found = targets_of(chaos)
     if len(found) != 1 or found[0][0] not in allowed:
         fields = [_FIELD[target] for target in allowed]
@@ -296,6 +314,8 @@ def _check_chaos(topology: Topology, things: _Things, path: str, chaos: Chaos) -
         wrong = (each for single in singles for each in things.problems("", chaos.kind, target, single))
         if (first := next(wrong, None)) is not None:
             yield f"{path}.{_FIELD[target]}[{place}]", first[1]
-    expected = before * chaos.rate_per_h * max(0.0, until_s - chaos.from_s) / 3_600
-    if expected > MOST_FAULTS:
+        if chaos.kind == "pause" and chaos.for_s is not None:
+            yield from things.pause_problems(path, target, singles, chaos.for_s[1])
+    of_each = 1.0 if chaos.for_s is None else chaos.rate_per_h * max(0.0, within_s) / 3_600
+    if (expected := before * of_each) > MOST_FAULTS:
         yield f"{path}.rate_per_h", f"makes some {expected:,.0f} faults, more than {MOST_FAULTS:,} (lower it)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgebench.topology.model import Federated, Strategy, Topology, Workload
+from edgebench.topology.model import Federated, Learners, Strategy, Topology, Workload
+from edgebench.topology.profiles import HOST
 from edgebench.topology.settings import OURS, SettingError, flat
 from edgebench.topology.wording import did_you_mean
 
@@ -37,8 +38,11 @@ def _check_entry(topology: Topology, path: str, federated: Federated) -> Iterato
         yield f"{path}.aggregate", f"[{', '.join(federated.aggregate)}] cannot be (write [cloud] or [edge, cloud])"
     if federated.at_s >= topology.duration_s:
         yield f"{path}.at_s", f"{federated.at_s:g} s is not within the run of {topology.duration_s:g} s"
-    for field, because in _unused(federated):
+    for field, because in (*_unused(federated), *_unused_learners(federated)):
         yield f"{path}.{field}", f"has no effect {because} (remove one of the two)"
+    if federated.learners.threads > 1 and (emulated := _emulated(topology, federated)):
+        problem = f"{federated.learners.threads}: {emulated[0]} is emulated, and profiles have one thread (remove it)"
+        yield f"{path}.learners.threads", problem
     yield from _check_app(topology, path, federated)
     for field, problem in _node_config(topology, federated):
         yield f"{path}.node_config{field}", problem
@@ -88,6 +92,13 @@ def _node_config(topology: Topology, federated: Federated) -> Iterator[Problem]:
             yield f".{name}", f"'{key}' is given by the number of the client (remove it)"
 
 
+def _emulated(topology: Topology, federated: Federated) -> list[str]:
+    """The groups of learning devices that are emulated."""
+    workload = topology.workloads.get(federated.workload)
+    sources = () if workload is None else workload.sources
+    return [group for group in sources if group in topology.nodes and topology.nodes[group].profile != HOST]
+
+
 def _learners(topology: Topology, workload: Workload) -> Iterator[str]:
     for group in workload.sources:
         yield group
@@ -118,3 +129,13 @@ def _unused(federated: Federated) -> Iterator[tuple[str, str]]:
                 yield field, "with mode: buffered"
     if "edge" not in federated.aggregate and is_set("edge_rounds"):
         yield "edge_rounds", "without aggregate: [edge, cloud]"
+
+
+def _unused_learners(federated: Federated) -> Iterator[tuple[str, str]]:
+    learners = federated.learners
+    if federated.engine != "mqtt" and learners != Learners():
+        yield "learners", f"with engine: {federated.engine}, which starts clients in its own way"
+    elif federated.app is None and federated.fit.runtime == "litert":
+        for field in ("threads", "gpu"):
+            if getattr(learners, field) != getattr(Learners(), field):
+                yield f"learners.{field}", "with fit: {runtime: litert}, one thread of a core"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     "delay_trace": read_delay_trace,
     "outage_trace": read_outage_trace,
 }
+_MOST_TURNS = 10_000
+"""So many of an outage that comes again are compared with others."""
 _BOTH_WAYS = ("rate_mbit_s", "rate_trace")
 _ONE_WAY = (("up_mbit_s", "up_trace"), ("down_mbit_s", "down_trace"))
 
@@ -35,7 +37,7 @@ _ONE_WAY = (("up_mbit_s", "up_trace"), ("down_mbit_s", "down_trace"))
 def check_links(topology: Topology) -> Iterator[Problem]:
     """What each link joins, and that its numbers agree."""
     seen: dict[frozenset[str], int] = {}
-    read: dict[str, RateTrace | list[float]] = {}
+    read: dict[str, RateTrace | list[float] | tuple[Outage, ...]] = {}
     for index, link in enumerate(topology.links):
         path = f"$.links[{index}]"
         yield from _check_ends(topology, f"{path}.between", link)
@@ -52,6 +54,7 @@ def check_links(topology: Topology) -> Iterator[Problem]:
                 read[name] = _READERS[field](Path(name))
             except TopologyError as error:
                 yield f"{path}.{field}", str(error)
+        yield from _check_outages(path, link, read, topology.duration_s)
     times = sum(len(trace.gaps_ms) for trace in read.values() if isinstance(trace, RateTrace))
     delays = sum(len(trace) for trace in read.values() if isinstance(trace, list))
     if times > MOST_TIMES:
@@ -121,6 +124,32 @@ def _check_outage(path: str, outage: Outage, duration_s: float) -> Iterator[Prob
             f"{path}.every_s",
             f"begins again after {outage.every_s:g} s, before it has ended (must be more than for_s)",
         )
+
+
+def _check_outages(path: str, link: Link, read: Mapping[str, Any], duration_s: float) -> Iterator[Problem]:
+    """Of all together: some happen, and one after the other."""
+    of_trace: tuple[Outage, ...] = () if link.outage_trace is None else read.get(link.outage_trace, ())
+    if of_trace and of_trace[0].at_s >= duration_s:
+        first = f"its first outage, at {of_trace[0].at_s:g} s, is not within the run of {duration_s:g} s"
+        yield f"{path}.outage_trace", f"{link.outage_trace}: {first}"
+    until_s = began_s = 0.0
+    for at_s, for_s in sorted(_spans(*link.outages, *of_trace, duration_s=duration_s)):
+        if at_s < until_s:
+            yield f"{path}.outages", f"that at {at_s:g} s begins before that at {began_s:g} s has ended (part them)"
+            return
+        began_s, until_s = at_s, at_s + for_s
+
+
+def _spans(*outages: Outage, duration_s: float) -> Iterator[tuple[float, float]]:
+    """When each begins within a run, and for how long."""
+    for each in outages:
+        at_s, turns = each.at_s, 0
+        while at_s < duration_s and turns < _MOST_TURNS:
+            yield at_s, each.for_s or 0.0
+            if each.every_s is None:
+                break
+            turns += 1
+            at_s = each.at_s + turns * each.every_s
 
 
 def jitter_problem(latency_ms: float, jitter_ms: float, jitter: Jitter) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgebench.topology.expand import names_of
 from edgebench.topology.model import NodeGroup, Tier, Topology
 from edgebench.topology.profile_files import profile_problems
+from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import choice_of, did_you_mean
 
 Problem = tuple[str, str]
@@ -18,17 +18,16 @@ _RESERVED_NODES = ("fl", "models")
 _PARENT_TIER: dict[Tier, Tier] = {"device": "edge", "edge": "cloud"}
 
 
-def check_nodes(topology: Topology) -> Iterator[Problem]:
-    """Tiers, parents, profiles and names."""
+def check_nodes(topology: Topology, most_nodes: int = MAX_NODES) -> Iterator[Problem]:
+    """Tiers, parents, profiles and names, and how many there are."""
     yield from _check_cloud(topology)
     yield from profile_problems(topology)
     for name, group in topology.nodes.items():
         yield from _check_group(topology, name, group)
     total = sum(group.count or 1 for group in topology.nodes.values())
-    if total > MAX_NODES:
-        yield "$.nodes", f"{total:,} nodes, more than {MAX_NODES:,} (lower a count)"
-    else:
-        yield from _check_collisions(topology)
+    if total > most_nodes:
+        yield "$.nodes", f"{total:,} nodes, more than {most_nodes:,} (lower a count)"
+    yield from _check_collisions(topology)
 
 
 def _check_cloud(topology: Topology) -> Iterator[Problem]:
@@ -51,6 +50,8 @@ def _check_group(topology: Topology, name: str, group: NodeGroup) -> Iterator[Pr
     longest = len(name) if group.count is None else len(f"{name}-{group.count - 1}")
     if longest > _MAX_NAME:
         yield path, f"its nodes' names have up to {longest} characters, more than {_MAX_NAME} (shorten it)"
+    if group.memory_mb == "profile" and group.profile == HOST:
+        yield f"{path}.memory_mb", f"that of its profile, and that is {HOST} (give a profile, or the memory in MB)"
     yield from _check_parent(topology, path, name, group)
 
 
@@ -75,10 +76,13 @@ def _check_parent(topology: Topology, path: str, name: str, group: NodeGroup) ->
 
 
 def _check_collisions(topology: Topology) -> Iterator[Problem]:
-    owner: dict[str, str] = {}
-    for group in topology.nodes:
-        for node in names_of(topology, group):
-            if node in owner:
-                yield f"$.nodes.{group}", f"its node '{node}' has the name of a node of '{owner[node]}' (rename one)"
-                break
-            owner[node] = group
+    """A node without a number may have the name of one that has: of two groups the later one is told."""
+    order = list(topology.nodes)
+    for name, group in topology.nodes.items():
+        other, _, number = name.rpartition("-")
+        numbered = topology.nodes.get(other)
+        if group.count is not None or numbered is None or numbered.count is None:
+            continue
+        if number.isascii() and number.isdigit() and str(int(number)) == number and int(number) < numbered.count:
+            first, second = sorted((name, other), key=order.index)
+            yield f"$.nodes.{second}", f"its node '{name}' has the name of a node of '{first}' (rename one)"

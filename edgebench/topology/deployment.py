@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import msgspec
 
 from edgebench.topology.fault_model import FaultPlan
-from edgebench.topology.link_model import Jitter, LinkChange, Outage
+from edgebench.topology.link_model import Jitter, LinkChange, LinkEnergy, Outage
 from edgebench.topology.model import (
     Batch,
     BrokerKind,
     Cascade,
     Durability,
     Federated,
+    Head,
     Joint,
     Jpeg,
     Load,
@@ -21,6 +22,7 @@ from edgebench.topology.model import (
     Move,
     Queue,
     Rollout,
+    Split,
     Store,
     Tier,
     Training,
@@ -30,6 +32,8 @@ from edgebench.topology.settings import Setting
 
 HERE = "here"
 """The machine of the command, whatever its name."""
+SIMULATE = "simulate"
+"""The executor of what is run in virtual time: no process takes part in it."""
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +55,8 @@ class NodePlan(Frozen, frozen=True):
     profile: of the machine that it is emulated to run on, by its name; `host` where nothing is emulated.
     elsewhere: the edges that a device moves to, or the devices that come to an edge, besides its parent and children.
     memory_mb: the most that it has, in 10⁶ bytes. machine: that it runs on. board: the device without our software that
-    plays it, beside that machine: nothing of ours runs for it.
+    plays it, beside that machine: nothing of ours runs for it. count: so many devices of its group and site it stands
+    for, in a simulation that is too large to name each.
     """
 
     name: str
@@ -64,6 +69,7 @@ class NodePlan(Frozen, frozen=True):
     machine: str = HERE
     board: str | None = None
     memory_mb: int | None = None
+    count: int = 1
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ class LinkPlan(Frozen, frozen=True):
     breaks: a fault cuts it, so it is emulated even where it is otherwise perfect. delay_trace, up_trace, down_trace:
     the files by which it varies, rates once the streams have begun; latency and rates are then their median and means,
     jitter_ms the distance of the delays' quartiles, and delays_ms their p50, p90 and p99. outages: with those of a
-    trace.
+    trace. energy: of its bytes, which are counted for that even where it is otherwise perfect.
     """
 
     child: str
@@ -97,6 +103,7 @@ class LinkPlan(Frozen, frozen=True):
     down_trace: str | None = None
     delays_ms: tuple[float, ...] = ()
     outages: tuple[Outage, ...] = ()
+    energy: LinkEnergy | None = None
 
     @property
     def name(self) -> str:
@@ -106,8 +113,8 @@ class LinkPlan(Frozen, frozen=True):
     @property
     def shaped(self) -> bool:
         """Whether anything at all has to be emulated."""
-        rates = self.up_mbit_s or self.down_mbit_s
-        return bool(self.latency_ms or self.jitter_ms or rates or self.breaks or self.delay_trace or self.loses)
+        varies = self.latency_ms or self.jitter_ms or self.up_mbit_s or self.down_mbit_s or self.delay_trace
+        return bool(varies or self.breaks or self.loses or self.energy)
 
     @property
     def loses(self) -> bool:
@@ -125,7 +132,9 @@ class WorkloadPlan(Frozen, frozen=True):
     """One workload. `deciders` maps each source device to the node that decides its samples.
 
     place: the tier that decides; `device + cloud` and the like where it is not the same for all.
-    cascade: where the deciding edge may ask the cloud. paced_by: the workload whose `load` this is, if it is another's.
+    cascade: where the deciding edge may ask the cloud. split, head: of a chain, where its model is cut, or the model
+    before it: the decider has the first stage, and the cloud the second, which decides what that gives. paced_by: the
+    workload whose `load` this is, if it is another's.
     """
 
     name: str
@@ -145,6 +154,18 @@ class WorkloadPlan(Frozen, frozen=True):
     cascade: Cascade | None = None
     paced_by: str | None = None
     store: Store = Store()
+    split: Split | None = None
+    head: Head | None = None
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the cloud decides what deciding edges make of samples."""
+        return self.split is not None or self.head is not None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the cloud decides, at least some, of what deciding edges take in."""
+        return self.cascade is not None or self.is_chain
 
 
 class FederatedPlan(Frozen, frozen=True):
@@ -206,6 +227,11 @@ class Deployment(Frozen, frozen=True):
     def of_tier(self, tier: Tier) -> tuple[NodePlan, ...]:
         """The nodes of a tier, in the order of the file."""
         return tuple(node for node in self.nodes.values() if node.tier == tier)
+
+
+def is_simulated(deployment: Deployment) -> bool:
+    """Whether it was run in virtual time."""
+    return deployment.executor == SIMULATE
 
 
 def boards_at(deployment: Deployment, site: str) -> list[str]:

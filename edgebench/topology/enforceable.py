@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.topology.deployment import SIMULATE
+from edgebench.topology.link_model import traces_of
 from edgebench.topology.model import Topology
 from edgebench.topology.wording import did_you_mean, one_line
 
@@ -17,6 +19,14 @@ def _machine_faults(topology: Topology) -> Iterator[Problem]:
         if fault.machine is not None:
             mend = "(name a node or a site, or use --executor lab)"
             yield f"$.faults[{index}].machine", f"fault '{fault.kind}' of a machine {mend}"
+
+
+def _disk_faults(topology: Topology) -> Iterator[Problem]:
+    entries = [("faults", fault.kind) for fault in topology.faults], [("chaos", chaos.kind) for chaos in topology.chaos]
+    for those in entries:
+        for index, (name, kind) in enumerate(those):
+            if kind == "disk":
+                yield f"$.{name}[{index}].kind", "a full disk of a node (remove it, or use --executor local)"
 
 
 def _machines(topology: Topology) -> Iterator[Problem]:
@@ -47,19 +57,80 @@ def _any_broker(topology: Topology) -> Iterator[Problem]:
         yield "$.broker.url", "a broker of your own, which containers cannot reach (leave it out)"
 
 
+def _jobs(topology: Topology) -> Iterator[Problem]:
+    if topology.jobs:
+        yield "$.jobs", "jobs, which are placed, not run (edgebench place)"
+
+
+def _own_broker(topology: Topology) -> Iterator[Problem]:
+    if topology.broker.url is not None:
+        yield "$.broker.url", "a broker of your own (leave it out)"
+
+
+def _rollouts(topology: Topology) -> Iterator[Problem]:
+    for name, workload in topology.workloads.items():
+        if workload.rollout:
+            yield f"$.workloads.{name}.rollout", "a roll-out (remove it)"
+
+
+def _chains(topology: Topology) -> Iterator[Problem]:
+    for name, workload in topology.workloads.items():
+        if isinstance(workload.place.infer, tuple):
+            yield f"$.workloads.{name}.place.infer", "a chain (use device, edge, cloud or cascade)"
+
+
+def _learning(topology: Topology) -> Iterator[Problem]:
+    if topology.federated:
+        yield "$.federated", "federated learning (remove it)"
+
+
+def _moves(topology: Topology) -> Iterator[Problem]:
+    if topology.moves:
+        yield "$.moves", "moves of devices (remove them)"
+
+
+def _faults(topology: Topology) -> Iterator[Problem]:
+    if topology.faults:
+        yield "$.faults", "faults (remove them)"
+    if topology.chaos:
+        yield "$.chaos", "chaos (remove it)"
+
+
+def _varying_links(topology: Topology) -> Iterator[Problem]:
+    for index, link in enumerate(topology.links):
+        if link.loss_percent:
+            yield f"$.links[{index}].loss_percent", f"a loss of {link.loss_percent:g} % (remove it)"
+        for field in traces_of(link):
+            yield f"$.links[{index}].{field}", "a link that follows a trace (remove it)"
+        if link.outages:
+            yield f"$.links[{index}].outages", "outages of a link (remove them)"
+
+
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "machine faults": _machine_faults,
+    "disk faults": _disk_faults,
     "machines": _machines,
     "memory": _memory,
     "other engines": _engines,
     "plain broker": _plain_broker,
     "any broker": _any_broker,
+    "jobs": _jobs,
+    "own broker": _own_broker,
+    "roll-outs": _rollouts,
+    "chains": _chains,
+    "federated learning": _learning,
+    "moves": _moves,
+    "faults": _faults,
+    "varying links": _varying_links,
 }
+_WITH_PROCESSES = {*("own broker", "roll-outs", "chains", "federated learning", "moves", "faults", "varying links")}
+"""What processes do, and nobody does in virtual time."""
 
 ENFORCED: dict[str, frozenset[str]] = {
-    "local": frozenset({"other engines", "plain broker", "any broker"}),
-    "lab": frozenset({"machines", "machine faults", "any broker"}),
-    "containers": frozenset({"memory", "plain broker"}),
+    "local": frozenset({"disk faults", "other engines", "plain broker", "any broker", *_WITH_PROCESSES}),
+    "lab": frozenset({"disk faults", "machines", "machine faults", "any broker", *_WITH_PROCESSES}),
+    "containers": frozenset({"memory", "plain broker", *_WITH_PROCESSES}),
+    SIMULATE: frozenset({"disk faults", "other engines", "plain broker", "any broker"}),
 }
 """Executor -> which of the features it enforces, or has refused by another. What is not among them, all enforce."""
 

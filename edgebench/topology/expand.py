@@ -66,7 +66,7 @@ def expand(topology: Topology) -> dict[str, NodePlan]:
             children=tuple(children[name]),
             elsewhere=tuple(elsewhere[name]),
             machine=machine_of(topology, group, index, name),
-            memory_mb=topology.nodes[group].memory_mb,
+            memory_mb=memory_mb if isinstance(memory_mb := topology.nodes[group].memory_mb, int) else None,
         )
         for group in topology.nodes
         for index, name in enumerate(names_of(topology, group))

@@ -10,10 +10,13 @@ from msgspec import Meta
 from edgebench.topology.fields import Count, DurationS, Name, Strict, TimeS
 from edgebench.topology.link_model import LinkChange
 
-FaultKind = Literal["down", "degrade", "kill", "pause", "restart", "join", "leave"]
+FaultKind = Literal["down", "degrade", "kill", "pause", "restart", "disk", "clock", "join", "leave"]
+
+OutageKind = Literal["outage", "reset"]
 
 FaultTarget = Literal["link", "node", "site", "broker", "machine"]
 
+StepMs = Annotated[float, Meta(gt=0, le=60_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -34,7 +37,7 @@ class Fault(Strict, frozen=True):
     """Something that breaks `at_s` into the run, from then on every `every_s`, or `when` a condition is met, for
     `for_s`. Exactly one of `link`, `node`, `site` (an edge, its broker and its devices), `broker` (that of an edge or
     the cloud) and `machine` (all that runs on one of a lab), or a `trace`: a text file beside the topology that says
-    which node is away when. to: what a link becomes that is degraded.
+    which node is away when. to: what a link becomes that is degraded. by_ms: how far a clock is stepped on.
     """
 
     kind: FaultKind
@@ -44,6 +47,7 @@ class Fault(Strict, frozen=True):
     trace: str | None = None
     for_s: DurationS | None = None
     to: LinkChange | None = None
+    by_ms: StepMs | None = None
     link: str | None = None
     node: Name | None = None
     site: Name | None = None
@@ -73,13 +77,15 @@ class Chaos(Strict, frozen=True):
 
 class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fault of a deployment: at a time, or when a condition is met; for_s: None for good. It happens to the one of
-    the others that is there. entry: where in the topology it comes from."""
+    the others that is there. entry: where in the topology it comes from. An outage or a reset is what links do by
+    themselves."""
 
-    kind: FaultKind
+    kind: FaultKind | OutageKind
     at_s: float | None = None
     when: When | None = None
     for_s: float | None = None
     to: LinkChange | None = None
+    by_ms: float | None = None
     link: str | None = None
     node: str | None = None
     site: str | None = None
@@ -100,12 +106,14 @@ TARGETS: dict[FaultKind, tuple[FaultTarget, ...]] = {
     "kill": ("node", "site", "broker", "machine"),
     "pause": ("node", "site", "broker", "machine"),
     "restart": ("node", "site", "broker"),
+    "disk": ("node",),
+    "clock": ("machine",),
     "join": ("node",),
     "leave": ("node",),
 }
 """What each kind can happen to."""
 
-TAKES: frozenset[FaultKind] = frozenset({"down", "kill", "pause", "restart"})
+TAKES: frozenset[FaultKind | OutageKind] = frozenset({"down", "kill", "pause", "restart", "outage", "reset"})
 """Kinds by which something is not there at all."""
 
 DEPARTURES: frozenset[FaultKind] = frozenset({"join", "leave"})
@@ -117,6 +125,8 @@ LASTING: dict[FaultKind, Literal["always", "may", "never"]] = {
     "kill": "never",
     "pause": "always",
     "restart": "always",
+    "disk": "always",
+    "clock": "never",
     "join": "never",
     "leave": "never",
 }

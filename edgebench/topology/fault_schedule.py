@@ -58,10 +58,10 @@ def _of_entry(topology: Topology, index: int, fault: Fault) -> Iterator[FaultPla
         for device in named_by(topology, target, name):
             yield FaultPlan(fault.kind, fault.at_s, node=device, entry=entry)
     elif fault.when is not None:
-        yield FaultPlan(fault.kind, None, fault.when, fault.for_s, fault.to, **{target: name}, entry=entry)
+        yield FaultPlan(fault.kind, None, fault.when, fault.for_s, fault.to, fault.by_ms, **{target: name}, entry=entry)
     else:
         for at_s in times_of(fault, topology.duration_s):
-            yield FaultPlan(fault.kind, at_s, None, fault.for_s, fault.to, **{target: name}, entry=entry)
+            yield FaultPlan(fault.kind, at_s, None, fault.for_s, fault.to, fault.by_ms, **{target: name}, entry=entry)
 
 
 def _of_chaos(topology: Topology, index: int, chaos: Chaos) -> Iterator[FaultPlan]:
@@ -75,7 +75,7 @@ def _of_chaos(topology: Topology, index: int, chaos: Chaos) -> Iterator[FaultPla
             for_s = None if chaos.for_s is None else round(rng.uniform(*chaos.for_s), 3)
             if at_s >= until_s or at_s + (for_s or 0.0) > until_s:
                 break
-            yield FaultPlan(chaos.kind, at_s, None, for_s, chaos.to, **{target: single}, entry=f"chaos[{index}]")
+            yield FaultPlan(chaos.kind, at_s, None, for_s, chaos.to, None, **{target: single}, entry=f"chaos[{index}]")
             if for_s is None:
                 break
             free_s = at_s + for_s

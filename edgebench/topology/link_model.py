@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from edgebench.topology.fields import DelayMs, DurationS, LossPercent, Name, RateMbitS, Strict, TimeS
 
 Jitter = Literal["uniform", "normal", "pareto"]
+Radio = Literal["wifi", "lte"]
+NjPerByte = Annotated[float, Meta(ge=0, le=1e9)]
 
 LEAST_DEVIATION: dict[Jitter, float] = {"uniform": 1.0, "normal": 3.0, "pareto": 3**-0.5}
 """How far below the latency a delay may be, as multiples of `jitter_ms`: of a normal one all but 1 in 1,000."""
+
+
+class LinkEnergy(Strict, frozen=True):
+    """What the child's network interface draws for each byte that it sends (up) and gets (down), nJ, beyond what it
+    draws while it only waits. source: who says so."""
+
+    up_nj_per_byte: NjPerByte
+    down_nj_per_byte: NjPerByte
+    source: Annotated[str, Meta(min_length=1)]
+
+
+_HUANG = (
+    "Huang et al. 2012, A close examination of performance and power characteristics of 4G LTE networks: slopes of its "
+    "power model, as later work has them"
+)
+
+PUBLISHED: dict[Radio, LinkEnergy] = {
+    # mW for each Mbit/s, which is nJ a bit, of a handset: 283.17 and 137.01, and 438.39 and 51.97. Compared with what
+    # public programs of others have who use the model, not with the paper's own table.
+    "wifi": LinkEnergy(8 * 283.17, 8 * 137.01, _HUANG),
+    "lte": LinkEnergy(8 * 438.39, 8 * 51.97, _HUANG),
+}
 
 
 class Outage(Strict, frozen=True):
@@ -35,7 +61,8 @@ class Link(Strict, frozen=True):
     Traces are text files beside the topology. `delay_trace`: one-way delays in ms, one a line, in place of latency and
     jitter. `rate_trace`, `up_trace`, `down_trace`: in place of rates, in mahimahi's format: each line is a time in ms
     at which 1,504 bytes may leave. `outage_trace`: lines `AT_S FOR_S`, or `AT_S FOR_S reset`, as `outages`.
-    loss_percent: of the packets each way, each by a chance of its own.
+    loss_percent: of the packets each way, each by a chance of its own. energy: what the child's network interface draws
+    for each byte, published or one's own; what is not given is nowhere told.
     """
 
     between: tuple[Name, Name]
@@ -53,6 +80,7 @@ class Link(Strict, frozen=True):
     outages: tuple[Outage, ...] = ()
     outage_trace: str | None = None
     shared: bool = False
+    energy: Radio | LinkEnergy | None = None
 
 
 def traces_of(link: Link) -> dict[str, str]:

@@ -11,7 +11,7 @@ from edgebench.errors import TopologyError
 from edgebench.topology.link_model import Link, traces_of
 from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
 from edgebench.topology.overrides import Override, apply_overrides, json_path
-from edgebench.topology.profiles import names_a_file as names_a_profile_file
+from edgebench.topology.profile_files import profile_file
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.shipped import shipped
 from edgebench.topology.strict_yaml import Value, YamlError, parse
@@ -21,28 +21,30 @@ from edgebench.topology.wording import did_you_mean, one_line
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     """The topology of a file, with `--set` overrides (`path=value`) applied.
 
-    Relative paths inside it (`data`, a `profile`, a trace's `file`, traces of links and faults, a model's `source`, a
-    Flower `app`) are taken from the file's own folder and come out absolute. Only its shape is checked; `check` looks
-    at what its fields say of each other. Raises TopologyError.
+    A `profile` that is named and kept comes out as its file; relative paths inside it (`data`, a `profile`, a trace's
+    `file`, traces of links, faults and jobs, a model's `source`, a Flower `app`) are taken from the file's own folder
+    and come out absolute. Only its shape is checked;
+    `check` looks at what its fields say of each other. Raises TopologyError.
     """
     path = Path(path)
-    document = _document(path)
+    document = document_of(path)
     applied = apply_overrides(document, overrides)
     try:
         topology = typed(document, Topology)
     except ShapeError as error:
         raise TopologyError([one_line(_line(path, error, applied))]) from error
-    return _with_absolute_paths(topology, path.absolute().parent)
+    return _with_absolute_paths(topology, path.absolute())
 
 
 def overridden(path: str | Path, overrides: Sequence[str]) -> dict[str, Value]:
     """What stands in a topology file, with overrides applied. Raises TopologyError."""
-    document = _document(Path(path))
+    document = document_of(Path(path))
     apply_overrides(document, overrides)
     return document
 
 
-def _document(path: Path) -> dict[str, Value]:
+def document_of(path: Path) -> dict[str, Value]:
+    """What stands in a YAML file of ours: a mapping. Raises TopologyError."""
     try:
         source = path.read_bytes()
     except FileNotFoundError as error:
@@ -58,6 +60,8 @@ def _document(path: Path) -> dict[str, Value]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise TopologyError([one_line(f"{path}: cannot be read: {reason}")]) from error
+    if path.suffix == ".csv":
+        raise TopologyError([f"{path}: a table, not a topology (a job trace is named in one, by jobs: {path.name})"])
     try:
         document = parse(source)
     except YamlError as error:
@@ -82,15 +86,13 @@ def _line(path: Path, error: ShapeError, applied: Sequence[Override]) -> str:
     return f"{path}: {place}: {error.problem}"
 
 
-def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
+def _with_absolute_paths(topology: Topology, path: Path) -> Topology:
+    folder = path.parent
     return replace(
         topology,
         data=None if topology.data is None else str(folder / Path(topology.data).expanduser()),
         nodes={
-            name: replace(group, profile=str(folder / Path(group.profile).expanduser()))
-            if names_a_profile_file(group.profile)
-            else group
-            for name, group in topology.nodes.items()
+            name: replace(group, profile=profile_file(group.profile, path)) for name, group in topology.nodes.items()
         },
         links=tuple(_link(link, folder) for link in topology.links),
         workloads={name: _workload(workload, folder) for name, workload in topology.workloads.items()},
@@ -102,6 +104,7 @@ def _with_absolute_paths(topology: Topology, folder: Path) -> Topology:
             fault if fault.trace is None else replace(fault, trace=str(folder / fault.trace))
             for fault in topology.faults
         ),
+        jobs=str(folder / Path(topology.jobs).expanduser()) if isinstance(topology.jobs, str) else topology.jobs,
     )
 
 

@@ -24,12 +24,15 @@ from edgebench.topology.fields import (
     Strict,
     TimeS,
 )
+from edgebench.topology.job_model import Cost, Job
 from edgebench.topology.link_model import Link
 
 Tier = Literal["device", "edge", "cloud"]
 Runtime = Literal["litert", "keras", "onnx", "fake"]
 Quantisation = Literal["float32", "float16", "dynamic", "int8"]
 Where = Literal["device", "edge", "cloud", "cascade"]
+Chain = tuple[Tier, Tier]
+"""The tiers of two stages, of which the second decides what the first one gives."""
 WhenFull = Literal["drop-oldest", "drop-newest"]
 BrokerKind = Literal["auto", "mosquitto", "nats"]
 Durability = Literal["none", "process", "power"]
@@ -40,15 +43,15 @@ class NodeGroup(Strict, frozen=True):
     """One node, or `count` nodes named `<group>-0` … when `count` is given.
 
     Nodes of a group are dealt round the nodes of the parent group: `bed-0` to `ward-0`, `bed-1` to `ward-1`, ….
-    `profile`: `host`, as fast as whatever it runs on, or the file of a profile, by which each of its nodes is emulated.
-    `memory_mb`: the most memory that each of its nodes has, in 10⁶ bytes.
+    `profile`: `host`, as fast as whatever it runs on, or the file or name of a profile, by which they are emulated.
+    `memory_mb`: the most memory that each of its nodes has, in 10⁶ bytes; `profile`: that of the profile's machine.
     """
 
     tier: Tier
     count: Count | None = None
     parent: Name | None = None
     profile: str = "host"
-    memory_mb: MemoryMb | None = None
+    memory_mb: MemoryMb | Literal["profile"] | None = None
 
 
 class Fixed(Strict, frozen=True, tag="fixed", tag_field="kind"):
@@ -111,9 +114,10 @@ class Place(Strict, frozen=True):
     """The tier that each stage runs on; `cascade` asks the edge first and the cloud when the edge is unsure.
 
     infer: one for all source devices, or one by group or device; a device's own entry goes before that of its group.
+    Two in a list are a chain: what the first gives is passed on to the second, which decides.
     """
 
-    infer: Where | dict[Name, Where] = "edge"
+    infer: Where | dict[Name, Where] | Chain = "edge"
 
 
 class ModelChoice(Strict, frozen=True):
@@ -142,11 +146,30 @@ class Cascade(Strict, frozen=True):
     target_quality: float | None = None
 
 
+Split = Annotated[int, Meta(ge=1, le=10_000)] | Literal["auto"]
+"""After which of the places at which one tensor alone goes on a model is cut in two, counted from its input on; `auto`:
+where its decisions take the shortest time, by what its parts take and the links carry."""
+
+
 class Training(Strict, frozen=True):
     """How the first model is trained. `examples` counts patients (subjects, tracks); none means all."""
 
     epochs: Epochs | None = None
     examples: Count | None = None
+
+
+class Head(Strict, frozen=True):
+    """The first stage of a chain: a model of a task whose samples are those of the workload's own. The workload's model
+    learns from what it gives, and decides that.
+
+    size, runtime, quantisation: as in `model`. train: how it is trained.
+    """
+
+    task: str
+    size: Literal["light", "heavy", "published"] = "light"
+    runtime: Runtime = "litert"
+    quantisation: Quantisation = "float32"
+    train: Training = Training()
 
 
 class Rollout(Strict, frozen=True):
@@ -186,7 +209,8 @@ class Store(Strict, frozen=True):
 
 
 class Workload(Strict, frozen=True):
-    """A task fed by a load on the devices of one or more groups."""
+    """A task fed by a load on the devices of one or more groups. split, head: what the two stages of a chain are: the
+    model, cut in two, or another one before it."""
 
     task: str
     source: Name | tuple[Name, ...]
@@ -195,6 +219,8 @@ class Workload(Strict, frozen=True):
     place: Place = Place()
     model: ModelChoice = ModelChoice()
     cascade: Cascade | None = None
+    split: Split | None = None
+    head: Head | None = None
     train: Training = Training()
     rollout: tuple[Rollout, ...] = ()
     compress: Jpeg | None = None
@@ -246,6 +272,18 @@ class Fit(Strict, frozen=True):
     clip_norm: Annotated[float, Meta(ge=0, le=1e9)] = 1.0
 
 
+class Learners(Strict, frozen=True):
+    """The processes that learn for the devices of an agent.
+
+    at_once: of its devices, how many may compute at the same time; one that only waits does not count. None: the cores
+    of its machine over the agents there that learn. threads: of each. gpu: whether they see the machine's.
+    """
+
+    at_once: Count | None = None
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 1
+    gpu: bool = False
+
+
 class Buffer(Strict, frozen=True):
     """Asynchronous rounds: aggregate after `updates` replies (none: half the clients), whoever sent them.
 
@@ -269,6 +307,7 @@ class Federated(Strict, frozen=True):
     fewer good ones skip a round. max_update_ratio: a reply that changes the model by more than this times the median
     change is refused. at_s, interval_s: when the first round begins, and the least time from one to the next.
     rollout_every: the model of every n-th round is announced, if it is better on held-out data; 0: of none.
+    keep_answers: keep what the server was answered, without which the rounds cannot be gone on with.
     """
 
     workload: Name
@@ -285,6 +324,7 @@ class Federated(Strict, frozen=True):
     batch_size: Annotated[int, Meta(ge=1, le=1024)] = 32
     partition: Partition = Iid()
     fit: Fit = Fit()
+    learners: Learners = Learners()
     fraction: Annotated[float, Meta(gt=0, le=1)] = 1.0
     deadline_s: DurationS = 60.0
     min_replies: Count = 1
@@ -293,6 +333,7 @@ class Federated(Strict, frozen=True):
     at_s: TimeS = 0.0
     interval_s: TimeS = 0.0
     rollout_every: Annotated[int, Meta(ge=0, le=10**6)] = 1
+    keep_answers: bool = True
 
 
 class Joint(Strict, frozen=True):
@@ -324,9 +365,18 @@ class Broker(Strict, frozen=True):
     listen: str = "127.0.0.1"
 
 
-class Topology(Strict, frozen=True):
-    """A whole file.
+class Placing(Strict, frozen=True):
+    """allow: the tiers where jobs may be placed, and samples decided, whoever decides that. cost: what jobs take."""
 
+    allow: Annotated[tuple[Tier, ...], Meta(min_length=1)] = ("device", "edge", "cloud")
+    cost: Cost | None = None
+
+
+class Topology(Strict, frozen=True):
+    """A whole file. It has workloads, which are run, or jobs, which are placed.
+
+    jobs: a job trace, as a list or as a CSV file beside the topology. place: where jobs and samples may be, and what
+    jobs cost.
     durability: what the accepted samples of a run survive, none of them lost and none decided twice: `none`, broken
     connections; `process`, also the death of nodes and brokers that are started again; `power`, also a power cut.
     machines: group or node -> the machine of a lab that it runs on, or machines, round which a group's nodes are dealt;
@@ -336,7 +386,7 @@ class Topology(Strict, frozen=True):
     schema: Literal[1]
     name: Name
     nodes: Annotated[dict[Name, NodeGroup], Meta(min_length=1)]
-    workloads: Annotated[dict[Name, Workload], Meta(min_length=1)]
+    workloads: Annotated[dict[Name, Workload], Meta(min_length=1)] = field(default_factory=dict)
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     duration_s: DurationS = 30.0
     data: str | None = None
@@ -351,3 +401,5 @@ class Topology(Strict, frozen=True):
     # Not `Name` as the value: msgspec 0.22 then crashes now and then as the program ends (a union of constrained texts
     # within a dict). A machine that there is not is refused by name anyway.
     machines: dict[Name, str | tuple[str, ...]] = field(default_factory=dict)
+    jobs: str | tuple[Job, ...] = ()
+    place: Placing = Placing()

@@ -105,7 +105,7 @@ def _refuse_unknown_name(override: Override, here: dict[str, Value], walked: lis
     if len(walked) == 2 and walked[0] in _NAMED:
         word, name = _NAMED[str(walked[0])], str(walked[1])
         raise _wrong(f"{override.label}: no {word} '{name}'{did_you_mean(name, here)}")
-    if len(walked) == 1 and str(walked[0]) in ("links", "federated", "faults", "chaos"):
+    if len(walked) == 1 and str(walked[0]) in ("links", "federated", "faults", "chaos", "jobs"):
         raise _wrong(f"{override.label}: {json_path(walked)} has 0 entries")
 
 

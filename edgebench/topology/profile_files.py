@@ -10,15 +10,36 @@ from pathlib import Path
 import msgspec
 
 from edgebench.errors import TopologyError
+from edgebench.home import home
 from edgebench.topology.model import Topology
 from edgebench.topology.overrides import json_path
-from edgebench.topology.profiles import HOST, DataSheet, Profile, check_profile, names_a_file
+from edgebench.topology.profiles import HOST, SUFFIXES, DataSheet, Profile, check_profile, names_a_file
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.strict_yaml import Value, YamlError, parse
-from edgebench.topology.wording import one_line
+from edgebench.topology.wording import did_you_mean, one_line
 
 LARGEST_BYTES = 64 << 20
 _NUMBERS = re.compile(rb"\[[-+.,\deE\s]+\]")
+
+
+def kept_profile(name: str) -> Path:
+    """Where a profile is kept that was measured under a name, and given no other file."""
+    return home() / "profiles" / f"{name}.json"
+
+
+def profile_file(given: str, topology: Path) -> str:
+    """What a node says of its profile in a topology's file, as an absolute path; as it is where it names no file.
+
+    A name is that of another file beside it, but for its suffix, or of a profile that is kept.
+    """
+    folder = topology.parent
+    if names_a_file(given):
+        return str(folder / Path(given).expanduser())
+    if given != HOST:
+        for path in (*(folder / f"{given}{suffix}" for suffix in SUFFIXES), kept_profile(given)):
+            if path.is_file() and path != topology:
+                return str(path)
+    return given
 
 
 def profiles_of(topology: Topology, folder: Path = Path()) -> dict[str, Profile]:
@@ -38,7 +59,9 @@ def profile_problems(topology: Topology) -> Iterator[tuple[str, str]]:
         if node.profile == HOST:
             continue
         if not names_a_file(node.profile):
-            yield path, f"no profile '{node.profile}' (write {HOST}, or a file that edgebench profile wrote)"
+            names = sorted(file.stem for file in kept_profile(HOST).parent.glob("*.json"))
+            mend = did_you_mean(node.profile, names) or f" (write {HOST}, or a file that edgebench profile wrote)"
+            yield path, f"no profile '{node.profile}'{mend}"
             continue
         try:
             profile = read_profile(Path(node.profile))

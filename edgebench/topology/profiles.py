@@ -26,6 +26,7 @@ SUFFIXES = (".json", ".yaml", ".yml")
 Cores = Annotated[int, Meta(ge=1, le=4096)]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 30)]
 Watts = Annotated[float, Meta(ge=0, le=1e6)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Size = Literal["light", "heavy", "published"]
 
 
@@ -77,7 +78,8 @@ class MessageCost(Strict, frozen=True):
     """An MQTT message with a payload of `size_bytes`, over TLS, as the machines of a lab speak.
 
     relay: a broker there takes it in and passes it on to one who hears it. receive: from there until a node has taken
-    it out of its connection and checked it as a sample. send: from a decision until its message is with the broker.
+    it out of its connection and checked it as a sample. send: until a message is with the broker that the node sends as
+    soon as it has taken one in; answer: one that it sends from the thread of a model, a decision.
     """
 
     qos: Literal[0, 1]
@@ -85,6 +87,7 @@ class MessageCost(Strict, frozen=True):
     relay: Times
     receive: Times
     send: Times
+    answer: Times
 
 
 class PictureCost(Strict, frozen=True):
@@ -120,7 +123,8 @@ class Sustained(Strict, frozen=True):
 
 
 class Measured(Strict, frozen=True, tag="measured", tag_field="by"):
-    """Measured on the machine itself. at: UTC. broker: that passed the messages on, with its version."""
+    """Measured on the machine itself. at: UTC. broker: that passed the messages on, with its version. others: which
+    share of the processor others took meanwhile, other virtual machines included; None where nobody looked."""
 
     at: str
     edgebench: str
@@ -128,6 +132,7 @@ class Measured(Strict, frozen=True, tag="measured", tag_field="by"):
     cpu: str
     system: str
     broker: str
+    others: Share | None = None
 
 
 class ByDataSheet(Strict, frozen=True, tag="data sheet", tag_field="by"):
@@ -139,7 +144,10 @@ class ByDataSheet(Strict, frozen=True, tag="data sheet", tag_field="by"):
 
 
 class Profile(Strict, frozen=True, tag="profile", tag_field="kind"):
-    """A machine. inference, training, messages, pictures: each by its key, once."""
+    """A machine. inference, training, messages, pictures: each by its key, once.
+
+    wake: what passes from a sample's being there until the thread of a model that had nothing to do begins with it.
+    """
 
     schema: Literal[1]
     name: Name
@@ -149,6 +157,7 @@ class Profile(Strict, frozen=True, tag="profile", tag_field="kind"):
     inference: tuple[Inference, ...] = ()
     training: tuple[TrainingCost, ...] = ()
     messages: tuple[MessageCost, ...] = ()
+    wake: Times | None = None
     pictures: tuple[PictureCost, ...] = ()
     power: Power | None = None
     sustained: Sustained | None = None
@@ -237,6 +246,8 @@ Problem = tuple[str, str]
 
 def check_profile(profile: Profile) -> Iterator[Problem]:
     """What the shape of single fields does not show."""
+    if profile.name == HOST:
+        yield "$.name", f"'{HOST}' means a node that is not emulated (name it otherwise)"
     keys: dict[tuple[object, ...], str] = {}
     for field in ("inference", "training", "messages", "pictures"):
         for index, cost in enumerate(getattr(profile, field)):
@@ -249,6 +260,8 @@ def check_profile(profile: Profile) -> Iterator[Problem]:
                 times = getattr(cost, name)
                 if isinstance(times, Times):
                     yield from _check_times(f"{path}.{name}", times)
+    if profile.wake is not None:
+        yield from _check_times("$.wake", profile.wake)
     if profile.power is not None and profile.power.active_w < profile.power.idle_w:
         yield "$.power.active_w", f"{profile.power.active_w:g} W, less than {profile.power.idle_w:g} W when idle"
 
@@ -272,4 +285,5 @@ def _each_time(profile: Profile, change: Callable[[Times], Times]) -> Profile:
         return msgspec.structs.replace(cost, **{name: change(each) for name, each in times.items()})
 
     fields = ("inference", "training", "messages", "pictures")
-    return msgspec.structs.replace(profile, **{name: tuple(map(changed, getattr(profile, name))) for name in fields})
+    lists = {name: tuple(map(changed, getattr(profile, name))) for name in fields}
+    return msgspec.structs.replace(profile, wake=None if profile.wake is None else change(profile.wake), **lists)

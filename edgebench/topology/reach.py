@@ -33,7 +33,7 @@ def _passed(device: str, plan: WorkloadPlan, deployment: Deployment, *, whole: b
     yield from (("site", site) for site in nodes[device].sites)
     hosts = [device]
     if plan.deciders[device] != device:
-        cloud = plan.deciders[device] == deployment.cloud or (whole and plan.cascade is not None)
+        cloud = plan.deciders[device] == deployment.cloud or plan.is_chain or (whole and plan.cascade is not None)
         for site in nodes[device].sites:
             hosts.append(site)
             yield "link", f"{device} -> {site}"

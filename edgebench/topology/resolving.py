@@ -12,10 +12,10 @@ from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, N
 from edgebench.topology.expand import expand
 from edgebench.topology.fault_model import FaultPlan
 from edgebench.topology.fault_schedule import fault_plans
-from edgebench.topology.link_model import Link
+from edgebench.topology.link_model import PUBLISHED, Link
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces, quantiles_ms
-from edgebench.topology.model import Cascade, Federated, Topology, Where, With, Workload
-from edgebench.topology.placing import where_of, wheres
+from edgebench.topology.model import Cascade, Federated, Topology, With, Workload
+from edgebench.topology.placing import Placed, place_of, where_of, wheres
 from edgebench.topology.profiles import HOST, Profile
 from edgebench.topology.settings import of_node
 
@@ -34,9 +34,10 @@ def resolve(
     data: the folder of data, instead of the topology's own. profiles: by what nodes name. traces: that links name. The
     broker's URL comes out without its login.
     """
-    nodes, faults = _profiled(expand(topology), profiles), fault_plans(topology)
+    nodes, faults = _profiled(topology, expand(topology), profiles), fault_plans(topology)
     folder = topology.data if data is None else str(data)
     tasks = {workload.task for workload in topology.workloads.values()}
+    tasks |= {workload.head.task for workload in topology.workloads.values() if workload.head is not None}
     return Deployment(
         schema=1,
         run_id=run_id,
@@ -59,12 +60,15 @@ def resolve(
     )
 
 
-def _profiled(nodes: dict[str, NodePlan], profiles: Mapping[str, Profile]) -> dict[str, NodePlan]:
-    """The nodes, each with the name of its profile where it named a file."""
-    return {
-        name: node if node.profile == HOST else replace(node, profile=profiles[node.profile].name)
-        for name, node in nodes.items()
-    }
+def _profiled(topology: Topology, nodes: dict[str, NodePlan], profiles: Mapping[str, Profile]) -> dict[str, NodePlan]:
+    """The nodes, each with the name of its profile where it named a file, and that one's memory where it said so."""
+    found = dict(nodes)
+    for name, node in nodes.items():
+        if node.profile != HOST:
+            profile = profiles[node.profile]
+            takes = topology.nodes[node.group].memory_mb == "profile"
+            found[name] = replace(node, profile=profile.name, memory_mb=profile.memory_mb if takes else node.memory_mb)
+    return found
 
 
 def without_login(url: str) -> str:
@@ -129,6 +133,7 @@ def _traced(link: Link, traces: LinkTraces) -> LinkPlan:
         down_trace=down_trace,
         delays_ms=delays_ms,
         outages=(*link.outages, *of_trace),
+        energy=PUBLISHED[link.energy] if isinstance(link.energy, str) else link.energy,
     )
 
 
@@ -163,7 +168,7 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         task=workload.task,
         sources=tuple(node.name for node in sources),
         deciders={node.name: _decider(node, where_of(workload, node.name, node.group), nodes) for node in sources},
-        place=" + ".join(wheres(workload)),
+        place=place_of(workload),
         load=load,
         deadline_ms=workload.deadline_ms,
         model=workload.model,
@@ -176,11 +181,13 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         compress=workload.compress,
         paced_by=None if pace == name else pace,
         cascade=(workload.cascade or Cascade()) if "cascade" in wheres(workload) else None,
+        split=workload.split,
+        head=workload.head,
     )
 
 
-def _decider(device: NodePlan, place: Where | None, nodes: dict[str, NodePlan]) -> str:
-    """The node that a device's samples are decided on; a cascade begins at the edge."""
+def _decider(device: NodePlan, place: Placed | None, nodes: dict[str, NodePlan]) -> str:
+    """The node that a device's samples are decided on; a cascade and a chain begin at the edge."""
     if place == "device":
         return device.name
     assert device.parent is not None

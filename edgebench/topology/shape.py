@@ -134,7 +134,7 @@ def _one_of(wanted: inspect.Type, value: Value) -> inspect.Type:
         return next((member for member in structs if value.get(str(member.tag_field)) == member.tag), wanted)
     if isinstance(value, dict):
         return next((member for member in wanted.types if isinstance(member, inspect.DictType)), wanted)
-    if isinstance(value, str):
+    if isinstance(value, str) and not any(isinstance(member, inspect.IntType) for member in wanted.types):
         return next((member for member in wanted.types if isinstance(member, inspect.LiteralType)), wanted)
     if isinstance(value, list):
         lists = (inspect.VarTupleType, inspect.TupleType)
@@ -159,6 +159,8 @@ def _translated(what: str, spot: _Spot) -> ShapeError:
         return ShapeError(
             spot.steps, f"{_shown(spot.value)} is not {'one of ' if len(choices) > 1 else ''}{listed}{mean}"
         )
+    if isinstance(spot.value, str) and what.endswith("of length >= 1"):
+        return ShapeError(spot.steps, "is empty (write something)")
     if "matching regex" in what or (isinstance(spot.value, str) and "of length" in what):
         return ShapeError(spot.steps, f"{_shown(spot.value)} {_NAME_RULE}")
     return ShapeError(spot.steps, _expected(what, spot.value))
@@ -193,6 +195,8 @@ def _choices(spot: _Spot) -> Iterator[str]:
     match spot.wanted:
         case inspect.LiteralType():
             yield from map(str, spot.wanted.values)
+        case inspect.UnionType(types=(inspect.IntType(), inspect.LiteralType(values=words), *_)):
+            yield from (*map(str, words), _WORDS["int"])
         case _:
             yield from _tags(spot.root, spot.steps)
 

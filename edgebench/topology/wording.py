@@ -1,9 +1,8 @@
-"""How error messages are worded."""
+"""How error messages are worded, and tables of plain text set."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 _MAX_COMPARED = 2_000
 _MAX_LISTED = 12
@@ -12,6 +11,8 @@ _MOST_NAMES = 5
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or the choice where it is short, or nothing. `known` in the order to be listed in."""
+    import difflib  # of no use where nothing is wrong
+
     names = list(known)
     # Comparing with each of a large site's devices would take seconds.
     close = difflib.get_close_matches(wrong, names[:_MAX_COMPARED], n=1)
@@ -39,3 +40,14 @@ def things(number: int, singular: str) -> str:
 def one_line(problem: str) -> str:
     """The problem with line breaks and other control characters from the user's own text escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in problem)
+
+
+def table(rows: Sequence[Sequence[str]], texts: Collection[int]) -> Iterator[str]:
+    """Rows of a table as lines, the columns that are texts to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if column in texts else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join(cells)

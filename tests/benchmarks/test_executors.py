@@ -26,13 +26,19 @@ def test_containers_that_are_as_local_runs_are_are_within() -> None:
 def test_a_hop_that_takes_longer_in_containers_is_named_with_what_its_clocks_cannot_explain() -> None:
     found = compared(LOCAL, run(12.0, 25.0, 6.0, bound_ms=0.5))
     assert (found["p50_within"], found["p99_within"]) == (False, False)
-    assert found["hops"] == {"uplink": 1.5}
+    assert found["hops"] == {"uplink": {"mean_ms": 1.5, "p99_ms": 1.3}}
 
 
 def test_a_hop_that_is_faster_in_containers_is_named_as_well() -> None:
     found = compared(LOCAL, run(8.0, 18.0, 2.0, bound_ms=0.5))
     assert (found["p50_within"], found["p99_within"]) == (False, False)
-    assert found["hops"] == {"uplink": -1.5}
+    assert found["hops"] == {"uplink": {"mean_ms": -1.5, "p99_ms": -1.4}}
+
+
+def test_a_hop_with_a_longer_tail_alone_is_named_by_it() -> None:
+    tail = run(10.0, 25.0, 4.0)
+    tail["hops_ms"]["infer"]["p99"] = 2.5
+    assert compared(LOCAL, tail)["hops"] == {"infer": {"p99_ms": 1.5}}
 
 
 def test_a_hop_of_which_the_clocks_say_nothing_is_not_named() -> None:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks.quiet import judged
-from edgebench.clock import NS_PER_S
+from benchmarks.quiet import awake, judged
+from edgebench.clock import NS_PER_S, now_s, sleep_s
 from edgebench.fabric.records import HostUsage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,3 +75,16 @@ def test_what_others_took_is_the_mean_over_time() -> None:
 
 def test_stolen_time_disturbs_like_any_other() -> None:
     assert judged("pair", [_usage(0, 2, 0.01, 0.05)])["disturbed"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processors are kept awake on Linux alone")
+def test_processors_are_kept_awake_by_work_that_gives_way_and_ends() -> None:
+    def spinning() -> set[int]:
+        return {each.pid for each in psutil.Process().children() if os.sched_getscheduler(each.pid) == os.SCHED_IDLE}
+
+    with awake():
+        until_s = now_s() + 10.0
+        while len(pids := spinning()) < len(os.sched_getaffinity(0)) and now_s() < until_s:
+            sleep_s(0.02)
+        assert len(pids) == len(os.sched_getaffinity(0))
+    assert not any(map(psutil.pid_exists, pids))

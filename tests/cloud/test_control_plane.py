@@ -31,6 +31,7 @@ from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 from tests.fabric.cutting import Cutting
 from tests.fabric.served_folder import served as serving
+from tests.fabric.served_folder import until
 from tests.lab_kit.needs import need_root_and
 from tests.manifests import manifest, manifest_of
 
@@ -176,6 +177,22 @@ def test_records_are_kept_under_the_name_that_the_token_speaks_for(served: Serve
         with pytest.raises(RefusedError, match="403"):
             hand_in(client, "records/..%2Fward", spool)
     assert (tmp_path / "uploads" / "ward.spool").read_bytes() == spool.read_bytes()
+
+
+def test_who_waits_for_the_start_has_heard_of_the_abort_once_it_is_answered(served: Served) -> None:
+    def wait_for_start() -> None:
+        with served.client("bed-token") as client:
+            heard.append(client.beat(Heartbeat(["bed-0", "bed-1"], ready=True, drained=False, may_wait=True))[0].phase)
+
+    heard: list[str] = []
+    waiting = threading.Thread(target=wait_for_start)
+    waiting.start()
+    until(lambda: served.status.live().ready)
+    served.status.abort("no data")
+    served.status.died(["ward"])
+    waiting.join()
+    assert heard == ["aborted"]
+    asyncio.run(asyncio.wait_for(served.status.all_notified(), 0.1))
 
 
 def test_what_the_trainer_makes_is_told_to_be_gone_where_the_run_is_aborted(served: Served, tmp_path: Path) -> None:

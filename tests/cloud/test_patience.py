@@ -20,7 +20,9 @@ from edgebench.errors import FabricError
 from edgebench.fabric import node_process
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, RunBrokenOffError, join_run
+from edgebench.fabric.records import TallySnapshot
 from edgebench.fabric.slices import Beaten, Endpoints, Heartbeat, RunState
+from edgebench.fabric.spool import read_spool
 from edgebench.fabric.transfers import fetch, hand_in
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
@@ -32,7 +34,7 @@ DEPLOYMENT = resolve(
         nodes={
             "cloud": NodeGroup(tier="cloud"),
             "ward": NodeGroup(tier="edge", parent="cloud"),
-            "bed": NodeGroup(tier="device", parent="ward"),
+            "bed": NodeGroup(tier="device", count=2, parent="ward"),
         },
         workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0))},
     ),
@@ -214,6 +216,40 @@ def test_a_node_that_has_become_ready_says_so_before_its_next_heartbeat_is_due(
             on_model=lambda _workload, _runtime, _manifest: None,
         )
     assert control.ready == beats
+
+
+@pytest.mark.usefixtures("signals")
+def test_counts_that_have_not_changed_are_not_written_down_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_process, "_FLUSH_S", 0.01)
+    devices = [node.name for node in DEPLOYMENT.of_tier("device")]
+    assert len(devices) > 1
+    endpoints = dict.fromkeys(devices, Endpoints("mqtt://h:1", "http://h:2"))
+    process = NodeProcess(slice_for(DEPLOYMENT, devices, endpoints, {}), _CallsOff(slow_at_first=0), "token", tmp_path)
+    tally, flushes = process.tally(devices[1], "w"), 0
+
+    def before_flush() -> None:
+        nonlocal flushes
+        flushes += 1
+        if flushes == 3:
+            tally.scheduled += 1
+        process.ready = flushes > 5
+
+    with pytest.raises(RunBrokenOffError):
+        process.run(
+            on_phase=lambda _state: None,
+            on_abort=lambda: None,
+            before_flush=before_flush,
+            on_model=lambda _workload, _runtime, _manifest: None,
+        )
+    counts: dict[str, list[int]] = {device: [] for device in devices}
+    for entry in read_spool(process.spool_path):
+        if isinstance(entry, TallySnapshot):
+            counts[entry.node].append(sum(each.scheduled for each in entry.tallies.values()))
+    assert counts[devices[1]] == [0, 1]
+    # The first node's tell until when this process has counted.
+    assert counts[devices[0]] == [0] * flushes
 
 
 def test_what_answers_and_is_no_cloud_is_named_as_such() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cloud.registry import Registry, digest_of
+from cloud.registry import Registry
 from edgebench.errors import ModelError
+from edgebench.fabric.digests import digest_of
 from edgebench.inference.spec import Manifest
 from tests.manifests import manifest_of
 

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from cloud.run_status import RunStatus
+from edgebench.clock import now_s
 from edgebench.core.tallies import Tally
 from edgebench.errors import ModelError
-from edgebench.fabric.slices import Heartbeat, Refusal
+from edgebench.fabric.slices import Heartbeat, Refusal, RunState
 
 
 def test_a_run_is_ready_when_every_device_and_edge_is() -> None:
@@ -140,3 +141,35 @@ def test_what_the_cloud_alone_decides_is_rolled_out_at_once() -> None:
     status.beat(Heartbeat(["ward"], ready=True, drained=False))
     status.roll_out("w", "new")
     assert status.live().rollouts["w"] == "rolled out"
+
+
+def test_the_longest_round_trip_between_machines_is_kept() -> None:
+    status = RunStatus(devices=["bed-0"], edges=["ward"])
+    for node, round_trip_s in (("ward", 0.3), ("bed-0", 0.8), ("ward", 0.5)):
+        status.beat(Heartbeat([node], ready=True, drained=False, round_trip_s=round_trip_s))
+    assert status.round_trip_s == 0.8
+
+
+def test_the_last_lines_for_people_are_kept_and_all_are_counted() -> None:
+    status = RunStatus(devices=["bed-0"], edges=["ward"])
+    for number in range(25):
+        status.note(f"round {number}")
+    live = status.live()
+    assert (live.noted, live.notes) == (25, [f"round {number}" for number in range(5, 25)])
+
+
+def test_who_waits_for_the_start_hears_of_it_at_once_and_else_after_its_patience() -> None:
+    async def waited() -> tuple[float, float]:
+        status = RunStatus(devices=["bed-0"], edges=["ward"])
+        began_s = now_s()
+        await status.decided(0.05)
+        in_vain_s = now_s() - began_s
+        asyncio.get_running_loop().call_later(0.01, status.start, 5)
+        began_s = now_s()
+        await status.decided(30.0)
+        assert status.now == RunState("running", 5)
+        return in_vain_s, now_s() - began_s
+
+    in_vain_s, heard_s = asyncio.run(waited())
+    assert in_vain_s >= 0.05
+    assert heard_s < 10.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from cloud.slicing import slice_for
 from edgebench.fabric.slices import Endpoints, Share
 from edgebench.topology import resolve
-from edgebench.topology.model import NodeGroup, Place, Poisson, Topology, Workload
+from edgebench.topology.deployment import on_machines
+from edgebench.topology.model import Federated, NodeGroup, Place, Poisson, Topology, Workload
 
 TOPOLOGY = Topology(
     schema=1,
@@ -43,3 +46,11 @@ def test_a_trace_goes_to_those_who_play_it() -> None:
     traces = {"watch": [1.0, 2.0]}
     assert slice_for(DEPLOYMENT, ["cam"], ENDPOINTS, traces).traces == traces
     assert slice_for(DEPLOYMENT, ["bed-1"], ENDPOINTS, traces).traces == {}
+
+
+def test_agents_know_how_many_of_them_learn_on_their_machine() -> None:
+    learning = msgspec.structs.replace(TOPOLOGY, federated=(Federated(workload="death", rounds=1),))
+    placed = on_machines(resolve(learning, run_id="r", executor="local"), {"bed-0": "pi"})
+    sites = {name: slice_for(placed, [name], ENDPOINTS, {}).learning_sites for name in ("bed-0", "bed-1", "bed-2")}
+    assert sites == {"bed-0": 1, "bed-1": 2, "bed-2": 2}
+    assert slice_for(DEPLOYMENT, ["bed-0"], ENDPOINTS, {}).learning_sites == 0

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from cloud.jobs import BundleOrder, Trained, TrainedFile, TrainJob
-from cloud.registry import digest_of
 from cloud.training_key import Ingredients, ingredients_of
 from cloud.training_memory import TrainingMemory
+from edgebench.fabric.digests import digest_of
 from edgebench.fabric.records import TrainedWhen
 from edgebench.federated.client_bundle import BundleInfo
 from edgebench.topology.model import Iid

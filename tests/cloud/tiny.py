@@ -100,6 +100,20 @@ class TinyTask:
         return Baseline("the mean itself", scored(dataset.test), beside)
 
 
+class Second(TinyTask):
+    """Which learns from whatever another model gives."""
+
+    def fit(self, size: Size, dataset: Dataset, options: FitOptions) -> keras.Model:
+        import keras
+
+        keras.utils.set_random_seed(options.seed)
+        answer = keras.layers.Dense(1, activation="sigmoid")
+        model = keras.Sequential([keras.Input(dataset.spec.shape, name="given"), answer])
+        model.compile(keras.optimizers.Adam(0.1), "binary_crossentropy")
+        model.fit(dataset.train.x, dataset.train.y, epochs=options.epochs or 3, verbose=0)
+        return model
+
+
 class Unscored(TinyTask):
     """Whose outputs can be scored in the cloud, on the split valid, and not in a report."""
 
@@ -126,5 +140,6 @@ CRASHING = TinyTask(name="tests.cloud.tiny:CRASHING", fitting="crash")
 FAILING = TinyTask(name="tests.cloud.tiny:FAILING", fitting="error")
 LIGHT_ONLY = TinyTask(name="tests.cloud.tiny:LIGHT_ONLY", models={"light": ModelInfo("dense 8")})
 LEARNABLE = Learnable(name="tests.cloud.tiny:LEARNABLE")
+SECOND = Second(name="tests.cloud.tiny:SECOND")
 UNSCORED = Unscored(name="tests.cloud.tiny:UNSCORED")
 SLOW = TinyTask(name="tests.cloud.tiny:SLOW", fitting="slow")

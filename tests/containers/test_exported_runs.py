@@ -133,7 +133,7 @@ class Cluster:
         self._pods = {
             each["metadata"]["name"]: each["spec"] if each["kind"] == "Pod" else each["spec"]["template"]["spec"]
             for each in documents
-            if each["kind"] in ("Pod", "Job")
+            if each.get("kind") in ("Pod", "Job")
         }
         self._images = {each["containers"][0]["image"] for each in self._pods.values()}
         for image in self._images:

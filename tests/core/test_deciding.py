@@ -7,9 +7,10 @@ import pytest
 
 from edgebench.core.deciding import Forwarder, Origin
 from edgebench.core.fake_transport import VirtualTime
+from edgebench.core.samples import HeadStamps, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.topology.model import Batch, Queue
-from tests.core.ward import MANIFEST, Answering, Cloudward, Node, Payloads, link, ms, plan
+from tests.core.ward import MANIFEST, Answering, Cloudward, NextStage, Node, Payloads, link, ms, plan
 
 
 def at_ward(time: VirtualTime, batch: Batch | None = None, queue: Queue | None = None) -> tuple[Node, Answering]:
@@ -25,7 +26,10 @@ def test_a_decision_carries_the_digest_and_the_stamps_of_its_way() -> None:
     time.run()
     (decision,) = answers.decisions
     assert (decision.seq, decision.decider, decision.digest, decision.batch) == (0, "ward", "d" * 64, 1)
-    assert msgspec.structs.astuple(decision.stamps) == (ms(100), ms(100), ms(100), ms(101), ms(101), 5, 6, None, None)
+    assert msgspec.structs.astuple(decision.stamps) == (
+        *(ms(100), ms(100), ms(100), ms(101), ms(101)),
+        *(5, 6, None, None, None),
+    )
     assert ward.tally.decided == 1
     assert answers.swaps == ["d" * 64]
 
@@ -110,3 +114,44 @@ def test_a_cascade_passes_on_what_its_model_is_unsure_of(threshold: float, decid
     time.run()
     assert [each.decider for each in answers.decisions] == [decided_by]
     assert (ward.tally.decided, cloud.tally.decided) == ((0, 1) if decided_by == "cloud" else (1, 0))
+
+
+def test_the_first_stage_of_a_chain_hands_on_what_it_gives_and_the_second_decides() -> None:
+    time = VirtualTime()
+    answers = Answering(time, link(time))
+    cloud = Node(time, "cloud", plan(), answers)
+    cloud.use(msgspec.structs.replace(MANIFEST, digest="e" * 64))
+    onward = NextStage(time, link(time, 10.0), cloud.decider)
+    ward = Node(time, "ward", plan(batch=Batch(max_batch=2)), answers, next_stage=onward)
+    ward.use()
+    for seq, at_ms in enumerate((0.0, 0.2, 0.4)):
+        time.call_at(ms(at_ms), lambda seq=seq: ward.decider.take(Origin("bed"), Payloads.of(seq)))  # type: ignore[misc]
+    time.run()
+    # Samples 1 and 2 come while 0 is decided, and are the next batch.
+    assert [each.stamps for each in onward.outputs] == [
+        HeadStamps(0, 0, ms(1), 1),
+        HeadStamps(ms(0.2), ms(1), ms(2), 2),
+        HeadStamps(ms(0.4), ms(1), ms(2), 2),
+    ]
+    assert [each.key for each in onward.outputs] == [SampleKey("bed", 0, seq) for seq in range(3)]
+    assert [(each.decider, each.digest[0]) for each in answers.decisions] == [("cloud", "e")] * 3
+    first = answers.decisions[0].stamps
+    assert first.head == HeadStamps(0, 0, ms(1), 1)
+    assert (first.forward_in_ns, first.forward_out_ns, first.received_ns) == (0, ms(1), ms(11))
+    assert (ward.tally.decided, cloud.tally.decided) == (0, 3)
+
+
+def test_an_output_that_the_first_stage_never_gave_is_counted_there_and_decided_nowhere() -> None:
+    time = VirtualTime()
+    answers = Answering(time, link(time))
+    cloud = Node(time, "cloud", plan(), answers)
+    cloud.use()
+    onward = NextStage(time, link(time), cloud.decider)
+    ward = Node(time, "ward", plan(queue=Queue(max_samples=1)), answers, next_stage=onward)
+    ward.decider.intake.expect(Payloads())
+    for seq in range(3):
+        ward.decider.take(Origin("bed"), Payloads.of(seq))
+    ward.use()
+    time.run()
+    assert ward.tally.dropped == {"queue-full": 2}
+    assert [each.seq for each in answers.decisions] == [2]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from edgebench.core.batching import InferenceRequest, Served
-from edgebench.core.deciding import Origin
-from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, Machine, Releases
+from edgebench.core.deciding import HeadOutput, Origin
+from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine
 from edgebench.core.fake_transport import AtOnce, VirtualTime
+from edgebench.core.releases import Releases
 from edgebench.core.samples import Decision, SampleKey
+from edgebench.core.station import Cores, Thread
 from edgebench.core.tallies import Tally
 from edgebench.inference.fake import FakeRuntime
-from edgebench.inference.spec import Manifest
+from edgebench.inference.spec import Manifest, Part
 from edgebench.topology.model import Batch, Queue
 from edgebench.topology.profiles import Profile
 from tests.core.ward import SAMPLE_BYTES, Payloads, ms
@@ -57,6 +60,9 @@ class Ward:
     def answer_plain(self, _origin: Origin, _output: list[float], _digest: str, _id: str | int | None) -> None:
         raise AssertionError("no plain sample was sent")
 
+    def flush(self) -> None:
+        pass
+
     def swapped(self, _manifest: Manifest) -> None:
         pass
 
@@ -68,7 +74,35 @@ def test_a_sample_passes_broker_node_model_and_back_each_at_its_own_cost() -> No
     ward.time.run()
     # 5 + 1 + 2 is taken in, + 20 is decided, + 3 is sent, + 1 is with its own broker.
     assert ward.decided == [(0, 28.0, 32.0, 1)]
-    assert ward.machine.noted() == Releases(n=1, took_ns=ms(24.0))
+    assert ward.machine.noted() == Releases(n=1, took_ns=ms(24.0), busy_ns=ms(27.0))
+
+
+def test_a_model_that_had_nothing_to_do_begins_once_its_thread_is_awake_and_one_at_work_begins_at_once() -> None:
+    ward = Ward(msgspec.structs.replace(EXACT, wake=ms_times(0.5)), batch=Batch(max_batch=1))
+    ward.arrives(0, 1)
+    ward.time.run()
+    # Taken in at 3 and 5: the second waits for the first.
+    assert [(seq, finished) for seq, finished, _, _ in ward.decided] == [(0, 23.5), (1, 46.5)]
+
+
+def test_a_thread_that_wakes_up_is_awake_no_sooner_for_what_comes_meanwhile() -> None:
+    ward, wakes_ns = Ward(), iter((ms(4.0), ms(0.0)))
+    ward.server = EmulatedServer(
+        Thread(Cores(ward.time, 1)),
+        ward.time,
+        Batch(),
+        Queue(),
+        ward.decider,
+        Releases(),
+        ward.machine.times_of,
+        lambda: next(wakes_ns),
+    )
+    ward.decider.served_by(ward.server)
+    ward.server.swap(AtOnce(FakeRuntime()), MANIFEST)
+    ward.arrives(0, 1)
+    ward.time.run()
+    # Taken in at 3 and 5, begun 4 after the first.
+    assert [(seq, finished, batch) for seq, finished, _, batch in ward.decided] == [(0, 30.0, 2), (1, 30.0, 2)]
 
 
 def test_a_batch_is_what_the_emulated_machine_has_when_its_model_is_free() -> None:
@@ -160,6 +194,26 @@ def test_pictures_are_decompressed_after_they_have_been_taken_in() -> None:
     assert ward.decided == [(0, 28.0, 32.0, 1)]
 
 
+def test_the_first_part_of_a_model_takes_its_share_and_what_it_gives_is_handed_on() -> None:
+    ward, handed = Ward(), list[HeadOutput]()
+
+    class Uplink:
+        def hand_on(self, output: HeadOutput) -> None:
+            handed.append(output)
+
+    ward.decider = EmulatedDecider(ward.machine, ward.tally, ward, 1, next_stage=Uplink())
+    ward.server = ward.machine.server(Batch(), Queue(), ward.decider)
+    ward.decider.served_by(ward.server)
+    head = msgspec.structs.replace(MANIFEST, part=Part("head", "dense", 0.25))
+    ward.decider.expect(head, Payloads())
+    ward.server.swap(AtOnce(FakeRuntime()), head)
+    ward.arrives(0)
+    ward.time.run()
+    # Taken in at 3; a quarter of 20.
+    assert [(each.seq, each.received_ns, each.stamps.finished_ns) for each in handed] == [(0, ms(3.0), ms(8.0))]
+    assert ward.decided == []
+
+
 def test_a_release_is_late_beyond_1_ms_and_5_percent_of_what_it_took() -> None:
     releases = Releases()
     releases.note(0, ms(10.0), ms(10.9))
@@ -176,3 +230,24 @@ def test_a_message_larger_than_any_that_was_measured_is_told() -> None:
     ward.arrives(0)
     ward.time.run()
     assert ward.machine.noted().beyond == 2
+
+
+def test_what_passes_really_is_a_part_of_what_the_emulated_machine_takes() -> None:
+    ward = Ward()
+    ward.machine.passes_really(ms(0.6))
+    ward.time.run(ms(5.0))
+    ward.arrives(0)
+    ward.time.run()
+    # Its broker had it 0.4 ms before, and what it sends is with the device's broker 0.4 ms after it is given away.
+    assert ward.decided == [(0, 27.6, 31.2, 1)]
+
+
+def test_a_machine_that_has_more_to_send_than_it_gets_done_is_behind() -> None:
+    ward = Ward()
+    for _ in range(70):
+        ward.machine.sends(0, SAMPLE_BYTES, 1, lambda _due_ns: None)
+    assert ward.machine.is_behind
+    ward.time.run(ms(17.0))
+    assert ward.machine.is_behind  # five are done, at 3 ms each
+    ward.time.run(ms(18.0))
+    assert not ward.machine.is_behind

@@ -14,14 +14,12 @@ from edgebench.core.links import (
     Pipe,
     TracePipe,
     begins,
-    delays_ms,
     jitter_draws,
     loss_draws,
     pending_bytes_bound,
     piece_bytes,
     trace_draws,
 )
-from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import Jitter, Outage
 from edgebench.topology.link_traces import RateTrace
 
@@ -88,6 +86,13 @@ def test_jitter_does_not_reorder() -> None:
 def test_what_leaves_without_a_pause_has_one_jitter() -> None:
     jittery = Lane(Pipe(8.0), 20 * MS, 2 * MS, iter([0.5]))
     assert [jittery.carry(0, 1000)[1] for _ in range(3)] == [22 * MS, 23 * MS, 24 * MS]
+
+
+def test_what_is_offered_after_one_that_came_later_has_a_jitter_of_its_own() -> None:
+    """Two connections share a lane, and are read one after the other."""
+    shared = Lane(Pipe(None), 20 * MS, 10 * MS, iter([-0.5, 0.5]))
+    assert shared.carry(1_000, 100)[1] == 1_000 + 15 * MS
+    assert shared.carry(900, 100)[1] == 1_000 + 25 * MS
 
 
 def test_jitter_larger_than_the_latency_never_arrives_before_it_left() -> None:
@@ -206,15 +211,6 @@ def test_delays_of_a_trace_come_in_their_order_from_a_place_of_the_lanes_own() -
     assert sorted(arrivals) == [10, 20, 60]
 
 
-def test_the_delays_that_are_asked_for_are_known_by_percentile() -> None:
-    uniform = LinkPlan("bed", "ward", 20.0, 2.0, None, None, "p")
-    assert delays_ms(uniform) == pytest.approx((20.0, 21.6, 21.96))
-    assert delays_ms(LinkPlan("a", "b", 20.0, 2.0, None, None, "p", jitter="normal")) == pytest.approx(
-        (20.0, 22.563, 24.653), abs=0.001
-    )
-    assert delays_ms(LinkPlan("a", "b", 20.0, 2.0, None, None, "p", delays_ms=(5.0, 6.0, 7.0))) == (5.0, 6.0, 7.0)
-
-
 def test_packets_are_lost_by_chance_and_counted() -> None:
     losses = Losses(iter([2, 0, 5]))
     assert [losses.among(0, packets) for packets in (2, 3, 3, 1)] == [(2, 0), (0, 1), (0, 1), (1, 0)]
@@ -244,3 +240,12 @@ def test_outages_begin_in_order_though_some_come_again() -> None:
         (9.0, 0.0, True),
         (10.0, 1.0, False),
     ]
+
+
+def test_as_much_may_be_under_way_as_a_trace_of_rates_carries_at_its_best() -> None:
+    # 10 packets of 1,504 bytes a ms for 100 ms, over the end of the trace, and one in the 900 ms besides.
+    bursty = RateTrace(gaps_ms=(*[1] * 50, 900, *[1] * 50), packets=(*[10] * 50, 1, *[10] * 50))
+    pipe = TracePipe(bursty)
+    assert pending_bytes_bound((Lane(pipe, 200 * MS, 0, iter(())),)) == 2 * 300 * 15_040
+    steady = TracePipe(RateTrace(gaps_ms=(10,), packets=(10,)))
+    assert pending_bytes_bound((Lane(steady, 200 * MS, 0, iter(())),)) == 2 * 300 * 1_504

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgebench.core.fake_transport import VirtualTime
+from collections.abc import Callable
+
+from edgebench.core.fake_transport import FIRST, Rank, VirtualTime
 from edgebench.core.station import Cores, Thread, Work
 from tests.core.ward import ms
 
@@ -54,8 +56,8 @@ def test_what_follows_from_a_job_on_its_thread_comes_before_what_others_ask_of_i
 
 def test_a_callback_that_comes_late_delays_nothing_that_follows() -> None:
     class Late(VirtualTime):
-        def call_at(self, due_ns: int, call: object) -> None:
-            super().call_at(due_ns + ms(0.7), call)  # type: ignore[arg-type]
+        def call_at(self, due_ns: int, call: Callable[[], None], rank: Rank = FIRST) -> None:
+            super().call_at(due_ns + ms(0.7), call, rank)
 
     time, ends = Late(), Ends()
     thread = Thread(Cores(time, 1))

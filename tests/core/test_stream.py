@@ -142,6 +142,22 @@ def test_a_next_life_goes_on_with_what_the_last_one_kept() -> None:
     assert (bed.tally.repeated, bed.tally.duplicated, bed.tally.outlived) == (1, 1, 0)
 
 
+def test_a_life_that_begins_when_the_streams_are_over_waits_as_long_as_any_for_what_the_last_one_kept() -> None:
+    kept = {(0, 0): Pending(ms(10), ms(11), ms(12), 1_000, b"l", None, Payloads.of(0))}
+    bed = bed_with(Trace(file=""), incarnation=1, earlier=EarlierLives(kept, sensed=1, uncounted=0, accounted=1))
+    bed.time.run(50 * S)
+    bed.begin(trace_s=[0.01], duration_s=1.0)
+    assert bed.stream.waits_until_ns(0) == 50 * S + bed.stream.timeout.quiet_ns
+
+
+def test_where_samples_survive_whoever_takes_them_its_start_is_waited_for_at_the_end() -> None:
+    for keep, waits_s in ((False, 5), (True, 30)):
+        bed = bed_with(Trace(file=""), keep=keep)
+        bed.begin(trace_s=[0.1, 0.9], duration_s=1.0)
+        bed.time.run(ms(905))  # the first is decided, the second is not yet
+        assert bed.stream.waits_until_ns(bed.stream.last_arrival_ns) == (1 + waits_s) * S
+
+
 def test_an_offline_load_goes_on_with_what_was_not_sensed_yet() -> None:
     bed = bed_with(Offline(samples=5), incarnation=1, earlier=EarlierLives(sensed=3, accounted=3))
     bed.time.run(ms(100))
@@ -183,6 +199,28 @@ def test_a_decision_that_comes_again_as_it_was_is_told_from_another_on_the_same_
     bed.stream.decided(first, ms(50), 100)
     bed.stream.decided(decision(0), ms(51), 100)
     assert (bed.tally.repeated, bed.tally.duplicated, bed.tally.decided) == (1, 1, 1)
+
+
+def test_what_a_broker_brings_again_of_its_last_10_s_is_known_at_any_rate() -> None:
+    for rate_hz, duration_s in ((2.0, 30.0), (500.0, 11.0)):
+        bed = bed_with(Fixed(rate_hz=rate_hz), service_ms=0.1)
+        bed.begin(duration_s=duration_s)
+        bed.time.run()
+        again = bed.rows[-round(10 * rate_hz)].decision
+        assert again is not None
+        bed.stream.decided(again, bed.time.now_ns(), 100)
+        assert (bed.tally.decided, bed.tally.repeated, bed.tally.duplicated) == (rate_hz * duration_s, 1, 0)
+
+
+def test_what_waited_for_a_minute_is_known_when_it_is_answered_again_after_all_of_it() -> None:
+    bed = bed_with(Fixed(rate_hz=10.0), keep=True)
+    bed.down.cut()
+    bed.begin(duration_s=60.0)
+    bed.time.run(60 * S)
+    answers = [msgspec.structs.replace(decision(seq), stamps=Stamps(1, 1, 1, 1 + seq, 1)) for seq in range(600)]
+    for answer in (*answers, *answers):
+        bed.stream.decided(answer, bed.time.now_ns(), 100)
+    assert (bed.tally.decided, bed.tally.repeated, bed.tally.duplicated) == (600, 600, 0)
 
 
 def test_a_decision_that_comes_again_or_that_nobody_asked_for_is_counted_apart() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgebench.clock import NS_PER_MS
-from edgebench.core.deciding import Decider, Origin, QueuedSample, SampleTaker, brought_back
+from edgebench.core.deciding import Decider, HeadOutput, Origin, QueuedSample, SampleTaker, brought_back
 from edgebench.core.emulation import EmulatedServer
 from edgebench.core.fake_transport import AtOnce, FakeLink, VirtualTime, fake_server
 from edgebench.core.intake import Accepted
@@ -135,6 +135,9 @@ class Answering:
     def answer_plain(self, _origin: Origin, output: list[float], _digest: str, sample_id: str | int | None) -> None:
         self.plain.append((output, sample_id))
 
+    def flush(self) -> None:
+        return
+
     def swapped(self, manifest: Manifest) -> None:
         self.swaps.append(manifest.digest)
 
@@ -152,6 +155,23 @@ class Cloudward:
         self._up.carry(len(payload), lambda: self._decider.take(origin, payload))
 
 
+class NextStage:
+    """The second stage of a chain, over a link."""
+
+    def __init__(self, time: VirtualTime, up: FakeLink, decider: Decider) -> None:
+        self._time = time
+        self._up = up
+        self._decider = decider
+        self.outputs: list[HeadOutput] = []
+
+    def hand_on(self, output: HeadOutput) -> None:
+        self.outputs.append(output)
+        assert output.seq is not None
+        origin = Origin(output.device, output.received_ns, self._time.now_ns(), "ward", output.stamps)
+        payload = Payloads.of(output.seq, output.incarnation)
+        self._up.carry(output.output.nbytes, lambda: self._decider.take(origin, payload))
+
+
 class Node:
     """A decider with its server."""
 
@@ -163,9 +183,10 @@ class Node:
         answers: Answering,
         service_ms: Callable[[int], float] = lambda _size: 1.0,
         upstream: Cloudward | None = None,
+        next_stage: NextStage | None = None,
     ) -> None:
         self.tally = Tally()
-        self.decider = Decider(name, self.tally, answers, time, upstream=upstream)
+        self.decider = Decider(name, self.tally, answers, time, upstream=upstream, next_stage=next_stage)
         self.server: EmulatedServer[QueuedSample] = fake_server(
             time, plan.batch, plan.queue, self.decider, lambda size: ms(service_ms(size))
         )
@@ -209,6 +230,7 @@ class Bed:
             expected,
             incarnation,
             earlier or EarlierLives(),
+            kept=keep,
         )
 
     def begin(self, duration_s: float = 1.0, trace_s: list[float] | None = None) -> None:

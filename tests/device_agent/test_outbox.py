@@ -58,7 +58,9 @@ def test_a_next_life_goes_on_with_what_is_not_recorded_and_counts_what_the_last_
     spool.write(SampleRows(rows), TallySnapshot(0, "bed-0", {W: Tally(scheduled=8, decided=5)}, 0))
     spool.close()
     kept = {key(seq): pending() for seq in range(4, 10)}
-    earlier = Recorded(tmp_path / "records.spool").of("bed-0", W, kept)
+    recorded = Recorded(tmp_path / "records.spool", {W: kept})
+    assert recorded.done == {W: {key(4)}}
+    earlier = recorded.of("bed-0", W)
     assert list(earlier.undecided) == [(0, seq) for seq in range(5, 10)]
     assert (earlier.sensed, earlier.uncounted, earlier.accounted) == (10, 2, 10)
 
@@ -71,5 +73,5 @@ def test_a_third_life_does_not_count_again_what_the_second_has_missed(tmp_path: 
         TallySnapshot(0, "bed-0", {W: Tally(scheduled=5, missed=4)}, 1),
     )
     spool.close()
-    earlier = Recorded(tmp_path / "records.spool").of("bed-0", W, {})
+    earlier = Recorded(tmp_path / "records.spool", {W: {}}).of("bed-0", W)
     assert (earlier.sensed, earlier.uncounted, earlier.accounted) == (13, 0, 17)

@@ -20,7 +20,7 @@ from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.slices import Slice
 from edgebench.inference.fake import FakeRuntime
-from edgebench.inference.spec import Manifest
+from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.topology.deployment import NodePlan
 from tests.core.ward import plan
 from tests.manifests import manifest
@@ -36,9 +36,12 @@ class Noting:
         self.sent: list[tuple[str, bytes, bool]] = []
         self.connected = True
 
-    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False, waits: bool = False) -> bool:
         self.sent.append((topic, payload, retain))
         return True
+
+    def flush(self) -> None:
+        return
 
     def announce(self, topic: str, payload: bytes) -> None:
         self.publish(topic, payload, qos=1, retain=True)
@@ -49,11 +52,11 @@ class Ward:
 
     incarnation = 0
 
-    def __init__(self, roles: Roles, work_dir: Path) -> None:
-        self.work_dir = work_dir
+    def __init__(self, roles: Roles, work_dir: Path, split: int | None = None) -> None:
+        self.store_dir = work_dir
         self.reactor = Reactor()
         ward = NodePlan("ward", "ward", "edge", "host", "cloud", (*roles.decided, *roles.forwarded, *roles.on_device))
-        workload = plan(deciders=dict.fromkeys(ward.children, "ward"))
+        workload = plan(deciders=dict.fromkeys(ward.children, "ward"), split=split)
         part = Slice("r", 1, 1.0, {"ward": ward}, {}, {"w": workload}, {})
         self.counts = Tally()
         self.fetches: list[bytes] = []
@@ -76,17 +79,17 @@ class Ward:
         return wire.encode(wire.Sample(wire.VERSION, 0, 0, 1, 2, 3, "float32", (2,), None, payload))
 
 
-Wards = Callable[[Roles], Ward]
+Wards = Callable[..., Ward]
 
 
 @pytest.fixture
 def ward_in(tmp_path: Path) -> Iterator[Wards]:
     wards: list[Ward] = []
 
-    def make(roles: Roles) -> Ward:
+    def make(roles: Roles, split: int | None = None) -> Ward:
         folder = tmp_path / str(len(wards))
         folder.mkdir()
-        wards.append(Ward(roles, folder))
+        wards.append(Ward(roles, folder, split))
         return wards[-1]
 
     yield make
@@ -127,3 +130,27 @@ def test_each_device_of_a_mixed_site_has_its_samples_decided_where_it_was_said(w
     ((topic, body, _),) = ward.uplink.sent
     assert topic == topics.forward("r", "ward", "w")
     assert wire.parse_forward(body).origin == "bed-1"
+
+
+def test_the_first_stage_of_a_chain_sends_on_what_it_gives_as_a_sample_for_the_second(ward_in: Wards) -> None:
+    ward = ward_in(Roles(("bed-0",), (), ()), split=1)
+    ward.workload.use(FakeRuntime(outputs=3), msgspec.structs.replace(MANIFEST, outputs=3))
+    assert ward.workload.decider is not None
+    ward.workload.decider.take(Origin("bed-0"), ward.sample())
+    ward.workload.decider.take(Origin("bed-0"), wire.encode_json({"values": [0.0, 0.0], "id": "a"}))
+    until_s = now_s() + 10.0
+    while len(ward.uplink.sent) < 2 and now_s() < until_s:
+        sleep_s(0.01)
+    assert not ward.site.sent
+    forwards = [wire.parse_forward(body) for _, body, _ in ward.uplink.sent]
+    assert [topic for topic, _, _ in ward.uplink.sent] == [topics.forward("r", "ward", "w")] * 2
+    reader = wire.SampleReader(TensorSpec("float32", (3,)))
+    framed, plain = (reader.read(forward.envelope) for forward in forwards)
+    assert ((framed.seq, framed.id), (plain.seq, plain.id)) == ((0, None), (None, "a"))
+    np.testing.assert_allclose(framed.x, FakeRuntime(outputs=3).infer(np.zeros((1, 2), np.float32))[0])
+    np.testing.assert_allclose(plain.x, framed.x)
+    for forward in forwards:
+        head = forward.head
+        assert head is not None
+        assert forward.forward_in_ns <= head.ready_ns <= head.started_ns <= head.finished_ns <= forward.forward_out_ns
+    assert (ward.counts.forwarded, ward.counts.decided) == (2, 0)

@@ -15,7 +15,9 @@ from edgebench.executors.faults import (
     Degrade,
     FaultDriver,
     FaultTimer,
+    FillDisk,
     Forsake,
+    FreeDisk,
     Injection,
     Kill,
     MendLink,
@@ -152,6 +154,12 @@ def test_who_is_dead_cannot_be_paused_and_stands_still_once_it_is_back() -> None
         (7.0, Pause("ward", 2)),
         (8.0, Resume("ward", 2)),
     ]
+
+
+def test_a_disk_is_full_until_the_last_who_fills_it_frees_it() -> None:
+    driven = Driven(of("disk", 0, 1.0, 2.0), of("disk", 1, 2.0, 3.0))
+    driven.advance(1.0, 2.0, 3.0, 5.0)
+    assert driven.injected == [(1.0, FillDisk("ward", 0)), (5.0, FreeDisk("ward", 1))]
 
 
 def test_a_fault_waits_for_what_the_run_shows() -> None:

@@ -11,12 +11,14 @@ import msgspec
 import psutil
 import pytest
 
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.core.clocks import Exchange, Offset
 from edgebench.executors.faults import CutLink, Kill
 from edgebench.executors.here import PROCESSES
-from edgebench.executors.joined import JoinedMachine, JoinedMachines
+from edgebench.executors.joined import JoinedMachine, JoinedMachines, decode_order
 from edgebench.executors.orders import (
     AllEnded,
+    BeginLinks,
     Counted,
     Emulate,
     End,
@@ -25,6 +27,7 @@ from edgebench.executors.orders import (
     HandedIn,
     HandIn,
     Measured,
+    Order,
     Report,
     StartRelay,
     Up,
@@ -36,9 +39,10 @@ from edgebench.fabric.records import Compared, Elsewhere, Entry, Faulted, HostUs
 from edgebench.fabric.relay import Route
 from edgebench.lab import joining
 from edgebench.lab.machine import MachineLink
+from edgebench.lab.messages import MachineReport
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment, LinkPlan
-from edgebench.topology.link_model import Link
+from edgebench.topology.link_model import Link, Outage
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
 from tests.lab.labs import Lab, eventually
 
@@ -209,3 +213,55 @@ def test_a_device_without_python_that_is_removed_is_told_of(lab: Lab, tmp_path: 
         eventually(lambda: found.extend(machines["esp-1"].reports()) or found)  # type: ignore[func-returns-value]
         assert found == [Gone("was removed from the lab", removed=True)]
         machines["esp-1"].close()
+
+
+class Channel:
+    """To a machine whose clock is `behind_ns` behind the lab's, or was not compared; it keeps what it is given."""
+
+    def __init__(self, behind_ns: int | None) -> None:
+        self.behind_ns = behind_ns
+        self.sent: list[Order] = []
+
+    def send(self, _run_id: str, _machine: str, order: bytes) -> int:
+        self.sent.append(decode_order(order))
+        return len(self.sent)
+
+    def clock(self, _machine: str) -> Offset | None:
+        return None if self.behind_ns is None else Offset(self.behind_ns, 1000, 0.0, 1.0)
+
+    def reports(self, _run_id: str, _after: int, _wait_s: float) -> list[MachineReport]:
+        return []
+
+    def exchanges(self, _machine: str, _after_ns: int) -> list[Exchange]:
+        return []
+
+    def files(self, _run_id: str) -> Path:
+        raise AssertionError("nothing is handed in")
+
+
+def test_links_elsewhere_begin_by_the_clock_that_is_there(tmp_path: Path) -> None:
+    channel = Channel(behind_ns=5_000)
+    pi = JoinedMachine(channel, deployment(), "pi", tmp_path, lambda _entry: None)
+    pi.send(BeginLinks(RELAY.name, 12_000))
+    assert channel.sent == [BeginLinks(RELAY.name, 7_000)]
+    assert pi.reports() == []
+
+
+def test_a_machine_whose_clock_was_never_compared_cannot_begin_its_links(tmp_path: Path) -> None:
+    pi = JoinedMachine(Channel(None), deployment(), "pi", tmp_path, lambda _entry: None)
+    pi.send(BeginLinks(RELAY.name, 12_000))
+    assert pi.reports() == [Gone("cannot be told anything: its clock was never compared")]
+
+
+def test_outages_of_links_elsewhere_are_told_as_they_happened(lab: Lab, board: Board, tmp_path: Path) -> None:
+    link = msgspec.structs.replace(LINK, outages=(Outage(0.0, 0.1), Outage(0.2, reset=True)))
+    with Held(lab, tmp_path / "run") as held:
+        held.pi.send(StartRelay(RELAY, (link,), seed=1))
+        held.pi.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "opaque"),)))
+        held.told(Up)
+        held.pi.send(BeginLinks(RELAY.name, now_ns()))
+        sleep_s(0.5)
+        held.pi.send(End((RELAY.name,)))
+        held.told(AllEnded)
+        entries = [each.entry for each in held.written if isinstance(each, Elsewhere)]
+    assert [each.kind for each in entries if isinstance(each, Faulted)] == ["silent", "again", "reset"]

@@ -9,6 +9,7 @@ import msgspec
 from edgebench.executors import EXECUTORS
 from edgebench.executors.plan import COMMAND, RELAY, Part, RunPlan, plan_of
 from edgebench.topology import resolve
+from edgebench.topology.deployment import SIMULATE
 from edgebench.topology.enforceable import ENFORCED
 from edgebench.topology.fault_model import Fault
 from edgebench.topology.link_model import Link
@@ -198,7 +199,7 @@ def test_a_plan_survives_being_written_and_read() -> None:
 
 
 def test_every_executor_says_what_it_enforces() -> None:
-    assert EXECUTORS.keys() == ENFORCED.keys()
+    assert {*EXECUTORS, SIMULATE} == ENFORCED.keys()
 
 
 def test_everything_runs_on_this_machine() -> None:

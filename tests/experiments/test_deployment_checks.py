@@ -26,6 +26,7 @@ WRONG_LOSS, SOUND_LOSS = _OfLoss(loss="mse"), _OfLoss(loss="mean_squared_error")
 NAMED = "binary_crossentropy, sparse_categorical_crossentropy, mean_squared_error"
 LOSSES = f"{NAMED} (name one of these, or give a function)"
 OF_KERAS = "and occupancy has models of Keras (write litert)"
+NOT_WHAT_IS_GIVEN = "not what another gives for them (name a task of your own, whose model takes dataset.spec)"
 KERAS_ONLY = "a loss of its own, by which devices learn with Keras only"
 UNSURE = "no probabilities, so nothing tells how sure a model is (use device, edge or cloud)"
 
@@ -62,6 +63,12 @@ def validated(text: str, task: str, tmp_path: Path, *overrides: str) -> int:
             "occupancy",
             ("workloads.risk.model.runtime=onnx",),
             f"$.workloads.risk.model.runtime: onnx files are made of torch modules, {OF_KERAS}",
+        ),
+        (
+            SOUND,
+            "icu-death",
+            ("workloads.risk.place={infer: [edge, cloud]}", "workloads.risk.head={task: icu-death}"),
+            f"$.workloads.risk.task: models of icu-death take its own samples, {NOT_WHAT_IS_GIVEN}",
         ),
         (
             LEARNED,
@@ -119,3 +126,16 @@ def test_a_broker_that_is_asked_for_and_not_installed_is_told(
 @pytest.mark.parametrize("task", ["person-reid", f"{__name__}:SOUND_LOSS"])
 def test_a_loss_is_fine_where_devices_can_learn_by_it(task: str, tmp_path: Path) -> None:
     assert validated(LEARNED, task, tmp_path, WITH_KERAS) == 0
+
+
+def test_packages_of_a_flower_app_that_are_not_installed_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "pyproject.toml").write_text(
+        "[project]\ndependencies = ['flwr>=1', 'no-such-package>=3']\n"
+        "[tool.flwr.app.components]\nserverapp = 'a:b'\nclientapp = 'a:b'\n"
+    )
+    assert validated(SOUND + "federated: [{workload: risk, app: app}]\n", "icu-death", tmp_path) == 2
+    why = "the app needs no-such-package>=3, not installed on this machine (pip install 'no-such-package>=3')"
+    assert capsys.readouterr().err == f"{tmp_path / 'topology.yaml'}: $.federated[0].app: {tmp_path / 'app'}: {why}\n"

@@ -12,7 +12,10 @@ from edgebench.topology.model import Trace
 from edgebench.topology.strict_yaml import Value, dump, parse
 from tests.topology.sound import SOUND, edited
 
-TRACED = edited(("{kind: fixed, rate_hz: 2}", "{kind: trace, file: due.txt}"))
+TRACED = edited(
+    ("{kind: fixed, rate_hz: 2}", "{kind: trace, file: due.txt}"),
+    ("latency_ms: 20, jitter_ms: 1", "delay_trace: delays.txt"),
+)
 
 
 def refused(capsys: pytest.CaptureFixture[str], text: str, tmp_path: Path, *words: str) -> str:
@@ -31,6 +34,7 @@ def test_a_topology_stands_alone_with_overrides_traces_and_models(tmp_path: Path
     folder.mkdir()
     (given / "t.yaml").write_text(TRACED + "    model: {source: own.tflite}\n")
     (given / "due.txt").write_text("0.5\n1.5\n")
+    (given / "delays.txt").write_text("20\n30\n")
     (given / "own.tflite").write_bytes(b"model")
     (given / "own.tflite.json").write_text("{}")
     before = open_topology(given / "t.yaml", ["duration_s=7", "links[0].latency_ms=9"])
@@ -44,6 +48,7 @@ def test_a_topology_stands_alone_with_overrides_traces_and_models(tmp_path: Path
     workload = after.topology.workloads["risk"]
     assert isinstance(workload.load, Trace)
     assert Path(workload.load.file).read_text() == "0.5\n1.5\n"
+    assert Path(str(after.topology.links[1].delay_trace)).read_text() == "20\n30\n"
     assert Path(workload.model.source).read_bytes() == b"model"
     assert Path(workload.model.source + ".json").read_text() == "{}"
     assert str(tmp_path) not in (folder / "topology.yaml").read_text()

@@ -12,7 +12,7 @@ from cloud.own_models import UNTOLD, manifest_of, read_facts
 from edgebench.cli import main
 from edgebench.errors import ModelError
 from edgebench.inference.runtime import open_runtime
-from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.inference.spec import Manifest, Part, TensorSpec
 from tests.manifests import manifest_of as manifest_for
 
 SAMPLE = TensorSpec("float32", (10, 5))
@@ -113,6 +113,7 @@ def test_a_truncated_file_is_refused(folder: Path, capsys: pytest.CaptureFixture
     [
         ({"task": "icu-death"}, "is for icu-death, not occupancy (name another, or change the task)"),
         ({"digest": "0" * 64}, "is not the file that sound.tflite.json describes (give both again, or remove that)"),
+        ({"part": Part("tail", "dense", 0.5)}, "is the tail of a model that was cut in two (name a whole one)"),
         ({"batches": (1, 8)}, "does not run at batch size 8, which its description lists (remove that there)"),
         ({"runtime": "mine:open"}, "is for the runtime 'mine:open'; there are litert, keras, onnx, fake (convert it)"),
     ],

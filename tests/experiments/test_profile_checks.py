@@ -10,7 +10,7 @@ from edgebench.errors import TopologyError
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.topology import load
 from edgebench.topology.profile_files import written
-from edgebench.topology.profiles import PictureCost, Profile
+from edgebench.topology.profiles import PictureCost, Profile, TrainingCost
 from tests.profiles import SLOW, inference, ms_times, profile
 from tests.topology.sound import edited
 
@@ -51,6 +51,28 @@ def test_models_and_batches_that_were_not_measured_are_named(tmp_path: Path) -> 
     assert problems(tmp_path, alone, DEVICE, (LOAD, f"{LOAD}    place: {{infer: device}}\n")) == []
 
 
+def test_a_cut_is_not_chosen_where_some_edges_alone_are_emulated(tmp_path: Path) -> None:
+    more = "  hall: {tier: edge, parent: cloud}\n  chair: {tier: device, parent: hall}\n"
+    hall = ("parent: ward}\n", f"parent: ward}}\n{more}")
+    both = ("source: bed", "source: [bed, chair]")
+    described = profile(inference=tuple(inference(batch, 20.0, runtime="litert") for batch in (1, 8, 32)))
+    chain = f"{LOAD}    place: {{infer: [edge, cloud]}}\n    split: "
+    assert problems(tmp_path, described, EDGE, hall, both, (LOAD, f"{chain}1\n")) == []
+    (problem,) = problems(tmp_path, described, EDGE, hall, both, (LOAD, f"{chain}auto\n"))
+    assert problem.endswith(
+        "$.workloads.risk.split: some of its edges are emulated and some are not, and no place is the best for both "
+        "(write the number of one)"
+    )
+
+
+def test_a_runtime_that_is_never_measured_is_not_to_be_measured(tmp_path: Path) -> None:
+    keras = (LOAD, f"{LOAD}    model: {{runtime: keras}}\n")
+    (problem,) = problems(tmp_path, SLOW, EDGE, keras)
+    assert problem.endswith(
+        "(edgebench profile measures litert and onnx alone: set model.runtime to one, or write them down)"
+    )
+
+
 def test_messages_and_pictures_that_were_not_measured_are_named(tmp_path: Path) -> None:
     assert problems(tmp_path, SLOW, EDGE, (LOAD, f"{LOAD}    model: {{runtime: fake}}\n    qos: 0\n")) == [
         f"ward.profile: 'slow-board' has no times of messages with qos 0 {MEASURE}"
@@ -66,16 +88,50 @@ def test_messages_and_pictures_that_were_not_measured_are_named(tmp_path: Path) 
     assert problems(tmp_path, whole, DEVICE, EDGE, faces, ("icu-death", "face-recognition")) == []
 
 
+def test_an_emulated_edge_or_cloud_is_refused_with_a_broker_that_is_not_beside_it(tmp_path: Path) -> None:
+    broker = "broker: {url: mqtt://broker.example}\n"
+    elsewhere = "broker beside it, and the run has one elsewhere (use host)"
+    assert problems(tmp_path, SLOW, EDGE, CLOUD, DEVICE, FAKE, more=broker) == [
+        f"{group}.profile: 'slow-board' has the {tier}'s {elsewhere}"
+        for group, tier in (("cloud",) * 2, ("ward", "edge"))
+    ]
+    assert problems(tmp_path, SLOW, DEVICE, FAKE, more=broker) == []
+
+
+def test_the_memory_of_a_profile_is_a_limit_in_containers_and_refused_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_bytes(written(SLOW))
+    file = tmp_path / "small.yaml"
+    file.write_text(edited((EDGE[0], EDGE[1].replace("p.json}", "p.json, memory_mb: profile}")), FAKE))
+    nodes = checked_deployment(load(file), file, "containers").nodes
+    assert {node.group: node.memory_mb for node in nodes.values()} == {"cloud": None, "ward": 1000, "bed": None}
+    for executor in ("local", "lab", "simulate"):
+        with pytest.raises(TopologyError, match=rf"ward.memory_mb: the {executor} executor cannot enforce a limit"):
+            checked_deployment(load(file), file, executor)
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ("federated:\n  - {workload: risk, rounds: 1}\n", "federated learning (use host)"),
+        ("federated:\n  - {workload: risk, rounds: 1}\n", "aggregating what devices have learned (use host)"),
         ("    rollout: [{at_s: 1}]\n", "training while streams run (use host, or remove rollout)"),
     ],
 )
 def test_what_no_profile_emulates_is_refused(more: str, expected: str, tmp_path: Path) -> None:
     litert = profile(inference=tuple(inference(n, 9.0, runtime="litert") for n in (1, 8, 32)))
     assert problems(tmp_path, litert, CLOUD, more=more) == [f"cloud.profile: 'slow-board' has no times of {expected}"]
+
+
+def test_a_training_step_that_was_not_measured_is_named_with_how_to_measure_it(tmp_path: Path) -> None:
+    whole = profile(
+        inference=tuple(inference(n, 9.0, runtime="litert") for n in (1, 8, 32)),
+        training=(TrainingCost("icu-death", "light", "litert", 32, ms_times(1.0), ms_times(2.0)),),
+    )
+    learning = "federated:\n  - {workload: risk, rounds: 1, batch_size: %d, fit: {runtime: %s}}\n"
+    assert problems(tmp_path, whole, DEVICE, more=learning % (32, "litert")) == []
+    (found,) = problems(tmp_path, whole, DEVICE, more=learning % (16, "litert"))
+    assert found.endswith("icu-death, light, litert, 16 samples (measure them: edgebench profile --train-batch 16)")
+    (found,) = problems(tmp_path, whole, DEVICE, more=learning % (32, "keras"))
+    assert "icu-death, light, keras, 32 samples (edgebench profile measures learning with litert alone" in found
 
 
 def test_two_profiles_of_one_name_are_refused(tmp_path: Path) -> None:

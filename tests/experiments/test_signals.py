@@ -29,3 +29,27 @@ def test_the_end_of_the_terminal_ends_another_run_in_good_order() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert heard == [signal.SIGHUP]
+
+
+def test_a_signal_that_comes_while_a_run_ends_is_noted_and_does_not_disturb_it() -> None:
+    heard: list[signal.Signals] = []
+    with _interrupted_once(heard) as no_longer_interrupted:
+        no_longer_interrupted()
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGINT, signal.SIGTERM]
+
+
+def test_a_second_signal_does_not_disturb_the_end_that_the_first_began() -> None:
+    heard: list[signal.Signals] = []
+
+    def interrupted() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            heard.append(signal.SIGUSR1)  # it came to its end
+
+    with pytest.raises(KeyboardInterrupt, match="Ctrl-C"), _interrupted_once(heard):
+        interrupted()
+    assert heard == [signal.SIGINT, signal.SIGINT, signal.SIGUSR1]

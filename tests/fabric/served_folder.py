@@ -23,6 +23,7 @@ from edgebench.fabric.shelves import (
     arriving,
 )
 from edgebench.fabric.transfer_routes import TransferRoutes
+from edgebench.fabric.turns import TurnsOf
 
 TOKEN = "of-bed"
 WAIT_S = 30.0
@@ -72,11 +73,14 @@ class Folder:
 
 @contextmanager
 def serving(
-    downloads: Mapping[str, Downloads], uploads: Mapping[str, Uploads], tokens: Mapping[str, Sequence[str]]
+    downloads: Mapping[str, Downloads],
+    uploads: Mapping[str, Uploads],
+    tokens: Mapping[str, Sequence[str]],
+    turns_of: TurnsOf = lambda _nodes, _way: None,
 ) -> Iterator[str]:
     """The URL, for as long as this lasts."""
     callers = Callers.of_tokens({token: Caller(frozenset(nodes)) for token, nodes in tokens.items()})
-    with served(TransferRoutes(callers, downloads, uploads).application) as url:
+    with served(TransferRoutes(callers, downloads, uploads, turns_of=turns_of).application) as url:
         yield url
 
 

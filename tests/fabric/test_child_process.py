@@ -214,6 +214,15 @@ def status_of(pid: int) -> str:
     return str(psutil.Process(pid).status())
 
 
+def test_whoever_computes_has_stopped_when_it_is_paused() -> None:
+    child = ChildProcess(python("while True: pass"))
+    for _ in range(20):
+        child.pause()
+        assert status_of(child.pid) == psutil.STATUS_STOPPED
+        child.resume()
+    assert child.end() == -signal.SIGTERM
+
+
 def test_whoever_is_paused_stands_still_with_all_that_it_has_started() -> None:
     child = ChildProcess(python(SAYS + "time.sleep(1000)"), stdout=subprocess.PIPE)
     other = int(child.read_line(WAIT_S))

@@ -43,6 +43,14 @@ def test_it_is_not_known_before_it_was_compared_nor_by_a_slow_answer() -> None:
     assert clock.wants == ""
 
 
+def test_the_longest_round_trip_is_without_what_the_cloud_took_for_its_answer() -> None:
+    clock, own = CloudClock(shared=False), CloudClock(shared=True)
+    for each in (clock, own):
+        each.compare(Exchange(0, 100 * NS_PER_MS, 600 * NS_PER_MS, 800 * NS_PER_MS))
+        each.compare(Exchange(NS_PER_S, NS_PER_S, NS_PER_S, NS_PER_S + 100 * NS_PER_MS))
+    assert (clock.longest_round_trip_s, own.longest_round_trip_s) == (0.3, 0.0)
+
+
 def test_before_the_streams_there_is_no_time_to_bring_over() -> None:
     preparing = RunState("preparing")
     assert CloudClock(shared=False).on_own(preparing) is preparing

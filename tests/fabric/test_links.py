@@ -107,9 +107,9 @@ def test_links_measure_as_what_was_asked_for(tmp_path: Path) -> None:
         got = measured.get(plan.name)
         if got is None:
             continue
-        # Nothing can be faster than asked; how much slower it may be depends on how busy the machine is, so accuracy is
-        # a matter of benchmarks/links.py.
-        assert min(got.up_delays_ms[0], got.down_delays_ms[0]) >= plan.latency_ms - 0.5 * plan.jitter_ms
+        # Nothing can be faster than the least jitter; how much slower it may be, and of how few exchanges this is the
+        # median, depends on how busy the machine is, so accuracy is a matter of benchmarks/links.py.
+        assert min(got.up_delays_ms[0], got.down_delays_ms[0]) >= plan.latency_ms - plan.jitter_ms
         assert sorted(got.up_delays_ms) == list(got.up_delays_ms)
         for rate, asked in ((got.up_mbit_s, plan.up_mbit_s), (got.down_mbit_s, plan.down_mbit_s)):
             assert (rate is None) == (asked is None)

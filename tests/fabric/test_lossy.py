@@ -51,10 +51,10 @@ def test_bytes_cross_two_links_that_lose_packets_unchanged_and_what_was_lost_is_
         counters = relay.counters()
     near, far = counters[BED], counters[WARD]
     assert (near.up_bytes, near.down_bytes) == (far.up_bytes, far.down_bytes) == (500_000, 400_000)
-    # 346 and 277 packets at least, 3 % of which get lost, besides what is sent again.
-    assert 346 <= near.up_packets <= 420
-    assert 277 <= near.down_packets <= 350
-    assert 3 <= near.up_lost <= 30
+    # 346 and 277 packets at least, 3 % of which get lost, besides acknowledgements and what is sent again.
+    assert 346 < near.up_packets < 1000
+    assert 277 < near.down_packets < 1000
+    assert 0.005 < near.up_lost / near.up_packets < 0.08
     assert far.up_packets == far.up_lost == 0
 
 

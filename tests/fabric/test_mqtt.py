@@ -12,6 +12,7 @@ import pytest
 from edgebench.clock import NS_PER_MS, now_ns, now_s, sleep_s
 from edgebench.fabric import mqtt
 from edgebench.fabric.brokers import BrokerSettings, make_broker
+from edgebench.fabric.descriptors import READABLE, wait_until_ready
 from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
@@ -19,6 +20,7 @@ from tests.fabric.crowding import SELECT_KNOWS, crowded
 from tests.fabric.swallowing import swallowing
 
 WAIT_S = 30.0
+CONNACK = b"\x20\x02\x00\x00"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,15 @@ def turn_until(reactor: Reactor, happened: Callable[[], bool]) -> None:
         assert now_s() < until_s, "did not happen"
         reactor.call_later(0.01, lambda: None)
         reactor.turn()
+
+
+def asking(reactor: Reactor, server: socket.socket) -> socket.socket:
+    """The broker's end of a connection, once it has been asked to accept it."""
+    turn_until(reactor, lambda: wait_until_ready(server, READABLE, 0.0))
+    peer, _ = server.accept()
+    turn_until(reactor, lambda: wait_until_ready(peer, READABLE, 0.0))
+    peer.recv(1000)
+    return peer
 
 
 def ignore(_topic: str, _payload: bytes) -> None:
@@ -168,14 +179,95 @@ def test_a_broker_that_comes_back_is_connected_to_again(reactor: Reactor, broker
     connection.subscribe(["again"], 1)
     connection.start()
     turn_until(reactor, lambda: len(up) == 1)
-    sock = connection._client.socket()
-    assert isinstance(sock, socket.socket)
-    sock.shutdown(socket.SHUT_RDWR)
+    assert connection._sock is not None
+    connection._sock._sock.shutdown(socket.SHUT_RDWR)
     turn_until(reactor, lambda: len(up) == 2)
     assert len(down) == 1
     connection.publish("again", b"here", qos=1)
     turn_until(reactor, lambda: got == [b"here"])
     connection.close()
+
+
+def test_what_was_under_way_when_a_connection_broke_arrives_by_the_next(reactor: Reactor, broker: BrokerUrl) -> None:
+    standing: list[str] = []
+    got: list[bytes] = []
+    watcher = Connection(
+        reactor, broker, "all", on_message=lambda _, body: got.append(body), on_up=lambda: standing.append("watcher")
+    )
+    watcher.subscribe(["breaking"], 1)
+    watcher.start()
+    publisher = Connection(reactor, broker, "breaks", on_message=ignore, on_up=lambda: standing.append("publisher"))
+    publisher.start()
+    turn_until(reactor, lambda: len(standing) == 2)
+    bodies = [b"%d" % number for number in range(600)]
+    for number, body in enumerate(bodies):
+        publisher.publish("breaking", body, qos=1, waits=True)
+        if number % 200 == 100:
+            publisher.flush()
+            reactor.turn()
+            sock = publisher._sock
+            assert sock is not None
+            sock._sock.shutdown(socket.SHUT_RDWR)
+            turn_until(reactor, lambda: publisher._sock is None)
+            publisher.publish("breaking", b"meanwhile", qos=1)
+            turn_until(reactor, lambda: publisher.connected)
+    publisher.flush()
+    turn_until(reactor, lambda: bodies[-1] in got)
+    assert set(got) == {*bodies, b"meanwhile"}
+    assert list(dict.fromkeys(body for body in got if body != b"meanwhile")) == bodies  # the first of each in order
+    publisher.close()
+    watcher.close()
+
+
+def test_a_goodbye_that_is_said_before_the_broker_has_accepted_the_connection_is_sent(reactor: Reactor) -> None:
+    got = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = Connection(
+            reactor, BrokerUrl("127.0.0.1", server.getsockname()[1]), "early", on_message=ignore, will=("t", b"gone")
+        )
+        connection.subscribe(["t"], 1)
+        connection.start()
+        with asking(reactor, server) as peer:
+            connection.depart()
+            peer.sendall(CONNACK)
+            sleep_s(0.05)  # it is there before the reactor looks
+            turning = threading.Thread(target=reactor.turn, daemon=True)
+            turning.start()
+            turning.join(5.0)
+            assert not turning.is_alive()
+            peer.settimeout(WAIT_S)
+            while chunk := peer.recv(1000):
+                got.extend(chunk)
+    assert got.endswith(b"\xe0\x00")  # DISCONNECT
+
+
+def test_a_broker_that_falls_silent_is_told_of_once_and_asked_once(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "_KEEPALIVE_S", 1)
+    monkeypatch.setattr(mqtt, "_HOUSEKEEPING_S", 0.2)
+    troubles: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = BrokerUrl("127.0.0.1", server.getsockname()[1])
+        up: list[bool] = []
+        connection = Connection(
+            reactor, url, "silence", on_message=ignore, on_up=lambda: up.append(True), on_trouble=troubles.append
+        )
+        connection.start()
+        with asking(reactor, server) as peer:
+            peer.sendall(CONNACK)
+            turn_until(reactor, lambda: bool(troubles))
+            with asking(reactor, server) as again:
+                again.sendall(CONNACK)
+                turn_until(reactor, lambda: len(up) == 2)
+                until_s = now_s() + 0.4
+                while now_s() < until_s:
+                    reactor.call_later(0.01, lambda: None)
+                    reactor.turn()
+                assert len(troubles) == 1
+                connection.depart()
+                turn_until(reactor, lambda: wait_until_ready(again, READABLE, 0.0))
+                assert again.recv(1000).endswith(b"\xe0\x00")
 
 
 def test_a_broker_that_accepts_a_connection_only_to_break_it_is_asked_less_and_less_often(reactor: Reactor) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
-from edgebench.clock import NS_PER_MS, now_ns, now_s
-from edgebench.fabric.reactor import READ, WRITE, Reactor
+from edgebench.clock import NS_PER_MS, NS_PER_US, now_ns, now_s
+from edgebench.fabric.reactor import READ, WRITE, Lead, Reactor
+from edgebench.seeds import rng_for
 from tests.fabric.crowding import crowded
 
 
-@pytest.fixture
-def reactor() -> Iterator[Reactor]:
-    made = Reactor()
+@pytest.fixture(params=[False, True], ids=["plain", "punctual"])
+def reactor(request: pytest.FixtureRequest) -> Iterator[Reactor]:
+    made = Reactor(punctual=request.param)
     yield made
     made.close()
 
@@ -186,6 +188,42 @@ def test_it_waits_as_exactly_above_a_thousand_descriptors() -> None:
     reactor.close()
     # Rounded up to whole ms, they would be late by 0.5 ms on average; the best are what the machine leaves alone.
     assert sorted(late_ns)[20] < 0.3 * NS_PER_MS
+
+
+def test_a_lead_is_what_three_of_four_wakings_take_and_never_more_than_a_quarter_of_a_ms() -> None:
+    lead, leads_ns = Lead(), []
+    for late_ns in rng_for(1, "wakings").integers(50 * NS_PER_US, 150 * NS_PER_US, 4_000).tolist():
+        lead.note(late_ns)
+        leads_ns.append(lead.ns)
+    assert sum(leads_ns[500:]) / len(leads_ns[500:]) == pytest.approx(125 * NS_PER_US, rel=0.05)
+    for _ in range(100):
+        lead.note(10 * NS_PER_MS)
+    assert lead.ns == 250 * NS_PER_US
+    for _ in range(200):
+        lead.note(0)
+    assert lead.ns == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no timer to wait for")
+def test_a_punctual_reactor_is_nearer_to_the_time_than_one_that_is_woken_when_it_has_come() -> None:
+    late_ns: dict[bool, list[int]] = {False: [], True: []}
+    reactors = {punctual: Reactor(punctual=punctual) for punctual in late_ns}
+
+    def fire(punctual: bool, due_ns: int) -> None:
+        late_ns[punctual].append(now_ns() - due_ns)
+
+    for _ in range(200):  # turn about, so that the machine is as busy for both
+        for punctual, reactor in reactors.items():
+            count = len(late_ns[punctual])
+            due_ns = now_ns() + NS_PER_MS
+            reactor.call_at(due_ns, partial(fire, punctual, due_ns))
+            while len(late_ns[punctual]) == count:
+                reactor.turn()
+    for reactor in reactors.values():
+        reactor.close()
+    # The best are what the machine leaves alone.
+    assert min(late_ns[True]) >= 0
+    assert sorted(late_ns[True])[20] < sorted(late_ns[False])[20]
 
 
 def test_a_call_that_comes_when_the_reactor_is_closed_is_nobodys() -> None:

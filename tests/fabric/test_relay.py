@@ -310,6 +310,23 @@ def test_a_link_that_is_degraded_is_slower_for_the_connections_across_it_until_i
         assert min(_takes_ns(client, target, 100_000) for _ in range(10)) < 60_000_000
 
 
+def test_what_was_held_up_behind_something_late_arrives_together_with_it(server: Server, tmp_path: Path) -> None:
+    with (
+        Relay.start([link(BED)], [server.route(BED)], seed=1, log_dir=tmp_path) as relay,
+        connect(relay) as client,
+        server.accept() as target,
+    ):
+        _takes_ns(client, target, 1)
+        relay.degrade(BED, LinkChange(latency_ms=500.0))
+        client.sendall(b"late")
+        sleep_s(0.1)
+        relay.mend(BED)
+        for word in (b" and", b" the", b" rest"):
+            client.sendall(word)
+            sleep_s(0.01)
+        assert target.recv(100) == b"late and the rest"
+
+
 def test_a_rate_that_is_degraded_is_that_of_all_who_share_the_pipe(server: Server, tmp_path: Path) -> None:
     links = [link("a -> cloud", rate=80.0, pipe="air"), link("b -> cloud", rate=80.0, pipe="air")]
     with (
@@ -320,3 +337,24 @@ def test_a_rate_that_is_degraded_is_that_of_all_who_share_the_pipe(server: Serve
         _takes_ns(client, target, 1)
         relay.degrade("a -> cloud", LinkChange(up_mbit_s=8.0))
         assert _takes_ns(client, target, 100_000) >= 100_000_000
+
+
+def test_a_pipe_keeps_the_rate_of_a_link_that_is_degraded_when_another_that_shares_it_is_mended(
+    server: Server, tmp_path: Path
+) -> None:
+    links = [link(f"{each} -> cloud", rate=80.0, pipe="air") for each in "abc"]
+    with (
+        Relay.start(links, [server.route("c -> cloud")], seed=1, log_dir=tmp_path) as relay,
+        connect(relay) as client,
+        server.accept() as target,
+    ):
+        _takes_ns(client, target, 1)
+        relay.degrade("a -> cloud", LinkChange(up_mbit_s=8.0))
+        relay.cut("b -> cloud")
+        relay.mend("b -> cloud")
+        assert _takes_ns(client, target, 100_000) >= 100_000_000
+        relay.degrade("b -> cloud", LinkChange(up_mbit_s=4.0))
+        relay.mend("b -> cloud")
+        assert 100_000_000 <= _takes_ns(client, target, 100_000) < 200_000_000
+        relay.mend("a -> cloud")
+        assert min(_takes_ns(client, target, 100_000) for _ in range(10)) < 100_000_000

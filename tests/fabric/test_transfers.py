@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import os
 import socket
 import subprocess
@@ -17,13 +18,19 @@ import pytest
 
 from edgebench.clock import now_s
 from edgebench.errors import FabricError
+from edgebench.fabric import patience, transfer_routes
 from edgebench.fabric.control import HttpClient, RefusedError
+from edgebench.fabric.endpoints import parse_http_url
+from edgebench.fabric.links import Relay
 from edgebench.fabric.patience import ENDLESS_S, Patience
+from edgebench.fabric.relay import Route
 from edgebench.fabric.transfer_threads import AT_ONCE, Transfer, TransferThreads
 from edgebench.fabric.transfers import CalledOffError, fetch, fetch_extent, hand_in
+from edgebench.fabric.turns import Pace, Turns
 from tests.conftest import ROOT
 from tests.fabric.cutting import Cutting
-from tests.fabric.served_folder import TOKEN, Folder, serving_folder, until
+from tests.fabric.relaying import WARD, link
+from tests.fabric.served_folder import TOKEN, Folder, serving, serving_folder, until
 
 WAIT_S = 30.0
 MODEL = bytes(range(256)) * 8000
@@ -51,8 +58,8 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def client(url: str, patience_s: float = 30.0) -> HttpClient:
-    return HttpClient(url, TOKEN, patience_s=patience_s)
+def client(url: str, patience_s: float = 30.0, timeout_s: float | None = None) -> HttpClient:
+    return HttpClient(url, TOKEN, patience_s=patience_s, timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
@@ -67,12 +74,53 @@ def test_a_file_is_fetched_and_compared_with_what_the_server_says_of_it(
     until(lambda: folder.sent_bytes == size)  # the server counts when it has sent
 
 
+def test_what_comes_of_a_file_over_a_slow_link_is_kept_as_it_comes(tmp_path: Path) -> None:
+    content = bytes(range(200))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def fetch_it() -> None:
+            with client(url) as asking:
+                fetch(asking, PATH, tmp_path / "copy", digest=hashlib.sha256(content).hexdigest())
+
+        fetching = threading.Thread(target=fetch_it)
+        fetching.start()
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + content[:100])
+            until(lambda: (tmp_path / "copy.part").exists() and (tmp_path / "copy.part").stat().st_size == 100)
+            connection.sendall(content[100:])
+            fetching.join(WAIT_S)
+    assert (tmp_path / "copy").read_bytes() == content
+
+
 def test_several_files_come_over_one_connection(url: str, tmp_path: Path, model: Path) -> None:
     with Cutting(url) as wire, client(wire.url) as asking:
         for _ in range(3):
             fetch(asking, PATH, tmp_path / "copy", digest=DIGEST)
             hand_in(asking, "files/reply", model)
         assert wire.connections == 1
+
+
+def test_a_server_that_falls_silent_for_as_long_as_it_may_is_asked_again(tmp_path: Path) -> None:
+    content = bytes(range(200))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def be_silent_once() -> None:
+            silent, _ = server.accept()
+            second, _ = server.accept()
+            with silent, second:
+                assert second.recv(1 << 16)
+                second.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + content)
+                assert not second.recv(1)  # it is closed
+
+        serving_it = threading.Thread(target=be_silent_once, daemon=True)
+        serving_it.start()
+        with client(f"http://127.0.0.1:{server.getsockname()[1]}", patience_s=0.1, timeout_s=0.5) as asking:
+            fetch(asking, PATH, tmp_path / "copy", digest=hashlib.sha256(content).hexdigest())
+        serving_it.join(WAIT_S)
+    assert (tmp_path / "copy").read_bytes() == content
 
 
 def test_a_broken_transfer_goes_on_where_it_was(folder: Folder, url: str, tmp_path: Path) -> None:
@@ -181,6 +229,77 @@ def test_a_file_is_handed_in_once(folder: Folder, url: str, tmp_path: Path, cont
             assert folder.asked == asked + 1
     assert (folder.path / "reply").read_bytes() == content
     assert folder.kept["reply"].carried_bytes == len(content)
+
+
+def test_by_turns_a_file_comes_piece_by_piece_at_the_pace_of_its_link(folder: Folder, tmp_path: Path) -> None:
+    up, down = (Turns((Pace([(-math.inf, rate)]),)) for rate in (16.0, 80.0))  # 1.6 and 8 MB/s
+    path = tmp_path / "reply"
+    path.write_bytes(MODEL[:1_000_000])
+    tokens = {TOKEN: ["bed"]}
+    with (
+        serving({"files": folder}, {"files": folder}, tokens, lambda _, way: up if way == "up" else down) as url,
+        client(url) as asking,
+    ):
+        start_s = now_s()
+        assert hand_in(asking, "files/reply", path, by_turns=True) == 1_000_000
+        handed_in_s = now_s()
+        assert fetch(asking, PATH, tmp_path / "copy", digest=DIGEST) == len(MODEL)
+    assert folder.asked == 4  # it asked, brought half a second's and the rest, and fetched
+    assert handed_in_s - start_s >= 0.6
+    assert now_s() - handed_in_s >= 0.25
+    assert (folder.path / "reply").read_bytes() == MODEL[:1_000_000]
+    assert (tmp_path / "copy").read_bytes() == MODEL
+
+
+def test_by_turns_an_upload_that_is_alone_on_a_long_way_has_most_of_its_link(folder: Folder, tmp_path: Path) -> None:
+    turns = Turns((Pace([(-math.inf, 10.0)]),))
+    path = tmp_path / "reply"
+    path.write_bytes(MODEL[:1_000_000])
+    with serving({"files": folder}, {"files": folder}, {TOKEN: ["bed"]}, lambda _, __: turns) as url:
+        at = parse_http_url(url)
+        route = Route("r", (WARD,), at.host, at.port, "http")
+        with Relay.start([link(WARD, 50.0, 10.0)], [route], seed=1, log_dir=tmp_path) as relay:
+            host, port = relay.address("r")
+            with client(f"http://{host}:{port}") as asking:
+                start_s = now_s()
+                hand_in(asking, "files/reply", path, by_turns=True)
+                took_s = now_s() - start_s
+    assert 1.0 < took_s < 6.0  # an answer after each of the 100 pieces would be 10 s
+
+
+def test_who_waits_for_its_turn_longer_than_for_an_answer_is_told_that_one_will_come(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_routes, "_HEARD_S", 0.1)
+    pace = Pace([(-math.inf, 1000.0)])
+    path = tmp_path / "reply"
+    path.write_bytes(MODEL[:1_500_000])
+    tokens = {TOKEN: ["bed"]}
+    with (
+        serving({"files": folder}, {"files": folder}, tokens, lambda _, __: Turns((pace,))) as url,
+        client(url, timeout_s=1.0) as asking,
+    ):
+        pace.free_s = now_s() + 2.0
+        hand_in(asking, "files/reply", path, by_turns=True)
+        pace.free_s = now_s() + 2.0
+        fetch(asking, PATH, tmp_path / "copy", digest=DIGEST)
+    assert folder.asked == 3  # nothing was asked again
+    assert (folder.path / "reply").read_bytes() == MODEL[:1_500_000]
+    assert (tmp_path / "copy").read_bytes() == MODEL
+
+
+def test_by_turns_what_breaks_off_on_its_way_in_goes_on_where_it_was(folder: Folder, model: Path) -> None:
+    turns = Turns((Pace([(-math.inf, 1000.0)]),))
+    tokens = {TOKEN: ["bed"]}
+    with (
+        serving({"files": folder}, {"files": folder}, tokens, lambda _, __: turns) as url,
+        Cutting(url, up_bytes=700_000, cuts=2) as wire,
+        client(wire.url) as asking,
+    ):
+        hand_in(asking, "files/reply", model, by_turns=True)
+        assert wire.connections == 3
+    assert (folder.path / "reply").read_bytes() == MODEL
+    assert folder.kept["reply"].carried_bytes == len(MODEL)
 
 
 def test_what_breaks_off_on_its_way_in_goes_on_where_it_was(folder: Folder, url: str, model: Path) -> None:
@@ -299,10 +418,10 @@ def test_what_is_called_off_ends_at_once_though_the_server_is_silent(tmp_path: P
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         transfers = TransferThreads(TOKEN)
         transfers.share(url)
-        patience: list[Patience] = []
+        given: list[Patience] = []
 
         def do(asking: HttpClient, until: Patience) -> None:
-            patience.append(until)
+            given.append(until)
             fetch(asking, PATH, tmp_path / "copy", digest=DIGEST, patience=until)
 
         transfer = Transfer(do, failures.append)
@@ -312,11 +431,15 @@ def test_what_is_called_off_ends_at_once_though_the_server_is_silent(tmp_path: P
             transfer.call_off()
             transfers.close()
             assert now_s() - began_s < 5.0
-    assert patience[0].patience_s == ENDLESS_S
+    assert given[0].patience_s == ENDLESS_S
     assert isinstance(failures[0], CalledOffError)
 
 
-def test_a_connection_in_which_nothing_moves_is_replaced_when_there_is_reason_to_hope(url: str, tmp_path: Path) -> None:
+def test_a_connection_in_which_nothing_moves_is_replaced_once_when_there_is_reason_to_hope(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_s = [0.0]
+    monkeypatch.setattr(patience, "now_s", lambda: at_s[0])
     server_port = int(url.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", 0)) as between:
         way = f"http://127.0.0.1:{between.getsockname()[1]}"
@@ -330,8 +453,10 @@ def test_a_connection_in_which_nothing_moves_is_replaced_when_there_is_reason_to
         transfers.put(way, transfer)
         silent, _ = between.accept()
         assert silent.recv(1 << 16)
-        transfer.hurry(stalled_s=0.0)
+        at_s[0] += 20.0
+        transfer.hurry(stalled_s=10.0)
         second, _ = between.accept()
+        transfer.hurry(stalled_s=10.0)  # by another of its clients
         with silent, second, socket.create_connection(("127.0.0.1", server_port), timeout=0.2) as server:
             server.sendall(second.recv(1 << 16))
             while not over.is_set():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebench.core.samples import Decision, RejectedError, Stamps
+from edgebench.core.samples import Decision, HeadStamps, RejectedError, Stamps
 from edgebench.fabric import wire
 from edgebench.inference.spec import TensorSpec
 
@@ -121,11 +121,16 @@ DECISION = wire.encode(Decision(wire.VERSION, 7, 0, "ward-0", "d" * 64, bytes(4)
 PARSERS: list[tuple[Callable[[bytes], object], bytes, str]] = [
     (wire.parse_decision, DECISION, "not-a-decision"),
     (wire.parse_forward, wire.encode(wire.Forward(wire.VERSION, "bed-0", 1, 2, memoryview(b"x"))), "not-a-forward"),
+    (
+        wire.parse_forward,
+        wire.encode(wire.Forward(wire.VERSION, "bed-0", 1, 5, memoryview(b"x"), HeadStamps(2, 3, 4, 8))),
+        "not-a-forward",
+    ),
     (wire.parse_answer, wire.encode(wire.Answer(wire.VERSION, "bed-0", memoryview(DECISION))), "not-an-answer"),
 ]
 
 
-@pytest.mark.parametrize(("parse", "whole", "otherwise"), PARSERS, ids=["decision", "forward", "answer"])
+@pytest.mark.parametrize(("parse", "whole", "otherwise"), PARSERS, ids=["decision", "forward", "chained", "answer"])
 def test_an_envelope_of_another_version_is_told_from_what_is_none(
     parse: Callable[[bytes], object], whole: bytes, otherwise: str
 ) -> None:

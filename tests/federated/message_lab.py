@@ -62,9 +62,9 @@ class Client:
         self.reachable = True
         self.deaf = False
         self.heard = 0
-        self.directory = lab.directory / name
-        self.transfers = TransferThreads(f"of-{name}")
-        self.contents = ContentFiles(self.directory)
+        self.directory = lab.directory / ("all" if lab.transfers else name)
+        self.transfers = lab.transfers or TransferThreads(f"of-{name}")
+        self.contents = lab.contents or ContentFiles(self.directory)
         self._lab = lab
         self._name = name
         self.messages = MessageClient(
@@ -75,6 +75,7 @@ class Client:
             self.contents,
             on_request=self._asked,
             on_cancelled=self.cancelled.append,
+            shares_way=lab.transfers is not None,
         )
 
     def asked(self, number: int = 0) -> Received:
@@ -109,12 +110,21 @@ class Client:
 
 
 class MessageLab:
-    """Clients by name, each with a token of its own. url: of the server's HTTP."""
+    """Clients by name, each with a token of its own, unless they are of one process. url: of the server's HTTP."""
 
     def __init__(
-        self, directory: Path, url: str, files: MessageFiles, names: Sequence[str], urls: dict[str, str]
+        self,
+        directory: Path,
+        url: str,
+        files: MessageFiles,
+        names: Sequence[str],
+        urls: dict[str, str],
+        *,
+        in_one_process: bool = False,
     ) -> None:
         self.directory = directory
+        self.transfers = TransferThreads("of-all") if in_one_process else None
+        self.contents = ContentFiles(directory / "all") if in_one_process else None
         self.url = url
         self.files = files
         self.reactor = Reactor()
@@ -171,13 +181,15 @@ class MessageLab:
 
 
 @contextmanager
-def message_lab(directory: Path, names: Sequence[str] = ("bed", "chair"), **breaks: int) -> Iterator[MessageLab]:
+def message_lab(
+    directory: Path, names: Sequence[str] = ("bed", "chair"), *, in_one_process: bool = False, **breaks: int
+) -> Iterator[MessageLab]:
     """breaks: of the connections of the first one (see `Cutting`)."""
     files = MessageFiles(directory / "files")
-    tokens = {f"of-{name}": [name] for name in names}
+    tokens = {"of-all": list(names), **{f"of-{name}": [name] for name in names}}
     with ExitStack() as stack:
         url = stack.enter_context(serving({"requests": files}, {"replies": files}, tokens))
         urls = {names[0]: stack.enter_context(Cutting(url, **breaks)).url} if breaks else {}
-        lab = MessageLab(directory, url, files, names, urls)
+        lab = MessageLab(directory, url, files, names, urls, in_one_process=in_one_process)
         stack.callback(lab.close)
         yield lab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,8 +117,10 @@ def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine:
     assert course(rounds) == course(expected)
 
 
-def test_nothing_of_a_superlink_outlives_whoever_has_started_it(tmp_path: Path) -> None:
-    app = load_app(NUMPY_APP).configured({"num-server-rounds": 1000})
+def test_nothing_of_a_superlink_outlives_whoever_has_started_it_but_what_an_app_has_printed(tmp_path: Path) -> None:
+    told = shutil.copytree(NUMPY_APP, tmp_path / "app") / "flower_numpy" / "client_app.py"
+    told.write_text(told.read_text().replace("    x, y", '    print("learning")\n    x, y'))
+    app = load_app(tmp_path / "app").configured({"num-server-rounds": 1000})
     job = EngineJob(clients=2, seed=SEED, deadline_s=60, app=app)
     with started("superlink", job, tmp_path, TMPDIR=str(tmp_path)) as process:
         until_s = now_s() + 200
@@ -128,6 +131,8 @@ def test_nothing_of_a_superlink_outlives_whoever_has_started_it(tmp_path: Path) 
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
     assert len(family) >= 4
+    assert "Starting FedAvg strategy" in (tmp_path / "logs" / "serverapp.log").read_text()
+    assert "learning\n" in (tmp_path / "logs" / "clientapp-0.log").read_text()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 

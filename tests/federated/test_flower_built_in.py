@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -371,6 +373,19 @@ def test_a_federation_that_asks_something_else_than_before_is_not_resumed(tmp_pa
         Run([adding(1)] * 3, plan(rounds=2), state_dir=tmp_path)
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_federation_whose_answers_cannot_be_kept_is_ended(rounds: int, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    def losing_the_disk(request: Parcel) -> Parcel:
+        shutil.rmtree(state, ignore_errors=True)
+        return adding(1)(request)
+
+    with pytest.raises(FileNotFoundError):
+        Run([losing_the_disk], plan(rounds=rounds), state_dir=state)
+    assert not any(thread.name.startswith("journal") for thread in threading.enumerate())
+
+
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     Run([adding(1)] * 2, plan(rounds=1), state_dir=tmp_path)
     (tmp_path / "000001.ebf").write_bytes(b"EBF1\0\0\0\1x")
@@ -422,7 +437,7 @@ def test_pacing_is_asked_for_before_each_live_round_only(tmp_path: Path) -> None
     def paced(rounds: int) -> list[int]:
         before: list[int] = []
         how = plan(rounds=rounds)
-        grid = ObservedGrid(LocalGrid([adding(1)], run_id=1), seed=1, deadline_s=9)
+        grid = ObservedGrid(LocalGrid([adding(1)], run_id=1), seed=1, deadline_s=60)
         ignore = lambda _model: None  # noqa: E731
         run_built_in(grid, how, weights(a=0), seed=1, on_model=ignore, before_round=before.append, state_dir=tmp_path)
         return before

@@ -17,6 +17,7 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from edgebench.clock import now_ns, now_s, sleep_s
+from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Bytes, Parcel, arrays_in, pack, unpack
 from edgebench.federated.flower import observed
 from edgebench.federated.flower.built_in import run_built_in
@@ -249,3 +250,31 @@ def test_there_is_no_node_beyond_the_last() -> None:
     assert grid.get_node_ids() == [1]
     with identity(3, 0), pytest.raises(ValueError, match="there is no node 2"):
         grid.send_and_receive([Message(RecordDict(), 2, "train")])
+
+
+class _Patient(LocalGrid):
+    """Notes how long it is to wait."""
+
+    def __init__(self) -> None:
+        super().__init__([adding(1)], run_id=3)
+        self.waited_s: list[float | None] = []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        self.waited_s.append(timeout)
+        return super().send_and_receive(messages, timeout=timeout)
+
+
+def test_an_app_s_own_timeout_is_kept_where_it_is_shorter_than_a_round_s_and_refused_where_it_is_longer() -> None:
+    patient = _Patient()
+    grid = ObservedGrid(patient, seed=7, deadline_s=9)
+
+    def ask(timeout_s: float | None) -> None:
+        arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+        with identity(3, 0):
+            grid.send_and_receive([Message(RecordDict({"arrays": arrays}), 1, "train")], timeout=timeout_s)
+
+    for timeout_s in (None, 3600.0, 2.5, 9.0):
+        ask(timeout_s)
+    assert patient.waited_s == [9, 9, 2.5, 9.0]
+    with pytest.raises(EdgebenchError, match=r"the app waits 10 s for .* longer .*: 9 s \(set deadline_s: 10"):
+        ask(10.0)

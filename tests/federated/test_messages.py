@@ -15,7 +15,8 @@ import pytest
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.descriptors import most_descriptors
 from edgebench.federated import client_presence, message_client, message_server, notices
-from edgebench.federated.content import Head, pack
+from edgebench.federated.content import Head, pack, pack_together, write_parcel
+from edgebench.federated.message_client import answer_together
 from edgebench.federated.notices import Refused
 from edgebench.federated.requests import Request
 from tests.fabric.served_folder import WAIT_S, until
@@ -365,6 +366,16 @@ def test_two_requests_cannot_have_one_message_id(lab: MessageLab) -> None:
         lab.server.submit([request("chair", "to bed")])
 
 
+def test_a_client_that_has_been_closed_is_asked_nothing_more(lab: MessageLab) -> None:
+    lab.bed.deaf = True
+    lab.ask()
+    lab.now(lab.bed.messages.close)
+    lab.bed.deaf = False
+    heard = lab.bed.heard
+    until(lambda: lab.bed.heard > heard + 2, "the server asks again and again")
+    assert (lab.bed.received, lab.bed.files()) == ([], [])
+
+
 def test_closing_ends_what_is_open(lab: MessageLab) -> None:
     message_id = lab.ask()
     received = lab.bed.asked()
@@ -481,3 +492,92 @@ def test_of_messages_that_have_ended_only_the_last_are_remembered(
         lab.bed.answer(lab.bed.asked(number))
         assert value_of(lab.reply(str(number))) == 2.0
     until(lambda: list(lab.bed.messages._ended) == ["2", "3"])
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[MessageLab]:
+    """Three clients of one process, with one way to the server."""
+    with message_lab(tmp_path, ("bed", "chair", "couch"), in_one_process=True) as made:
+        yield made
+
+
+def answered_together(lab: MessageLab, names: list[str], message_ids: list[str]) -> int:
+    """Have these clients hand in what they were asked first, together; the bytes of it."""
+    clients = [lab.clients[name] for name in names]
+    received = [client.asked() for client in clients]
+    replies = pack_together([answer_to(each, value=float(at)) for at, each in enumerate(received)])
+    path = lab.directory / "all" / "together.reply"
+    write_parcel(path, replies)
+    answered = [(client.messages, each) for client, each in zip(clients, received, strict=True)]
+    assert [each.message_id for each in received] == message_ids
+    lab.soon(partial(answer_together, answered, path))
+    return sum(map(len, replies))
+
+
+def test_clients_of_one_process_fetch_once_what_they_are_all_asked_and_it_counts_for_each(shared: MessageLab) -> None:
+    content = request("bed", "1").content
+    names = list(shared.clients)
+    sent = [Request(name, Head(message_id=str(at), kind="train"), content) for at, name in enumerate(names)]
+    shared.server.submit(sent)
+    size = answered_together(shared, names, ["0", "1", "2"])
+    replies = shared.take("0", "1", "2")
+    assert [value_of(reply) for reply in replies] == [0.0, 1.0, 2.0]
+    assert [reply.down_bytes for reply in replies] == [size_of(sent[0])] * 3
+    assert sum(reply.up_bytes for reply in replies) == size
+    until(lambda: shared.bed.files() == [])
+    assert shared.server_files() == []
+
+
+def test_what_the_first_one_cannot_fetch_the_next_one_does(shared: MessageLab) -> None:
+    content = request("bed", "1").content
+    heads = [Head(message_id=name, kind="train") for name in ("bed", "chair")]
+    shared.bed.deaf = shared.clients["chair"].deaf = True
+    shared.server.submit([Request(head.message_id, head, content) for head in heads])
+    shared.now(lambda: None)  # they are on their way
+    notices_of = {each.message_id: notices.encode(each.notice) for each in shared.server._open.values()}
+    shared.server.give_up(["bed"], "nobody wants it")
+    for name, notice in notices_of.items():
+        shared.soon(partial(shared.clients[name].messages.feed, notice))
+    shared.clients["chair"].asked()
+    assert shared.bed.received == []
+
+
+def test_of_replies_that_come_together_those_to_messages_that_were_given_up_are_late(shared: MessageLab) -> None:
+    for name in shared.clients:
+        shared.ask(name)
+    for client in shared.clients.values():
+        client.asked()
+        client.deaf = True  # it does not hear that one is given up
+    shared.server.give_up(["to chair"], "the round is over")
+    answered_together(shared, list(shared.clients), ["to bed", "to chair", "to couch"])
+    replies = shared.take("to bed", "to couch")
+    assert [value_of(reply) for reply in replies] == [0.0, 2.0]
+    until(lambda: shared.server.late == 1)
+    assert shared.server_files() == []
+
+
+def test_of_replies_that_come_together_one_that_is_missing_is_a_failure_of_its_request(shared: MessageLab) -> None:
+    for name in ("bed", "chair"):
+        shared.ask(name)
+    bed, chair = (shared.clients[name] for name in ("bed", "chair"))
+    received = [bed.asked(), chair.asked()]
+    path = shared.directory / "all" / "together.reply"
+    write_parcel(path, pack_together([answer_to(received[0]), answer_to(received[0])]))
+    shared.soon(partial(answer_together, [(bed.messages, received[0]), (chair.messages, received[1])], path))
+    good, bad = shared.take("to bed", "to chair")
+    assert value_of(good) == 2.0
+    assert bad.error == "a reply to another message"
+    assert shared.server.failed == {"garbage": 1}
+    assert shared.server_files() == []
+
+
+def test_nobody_hands_in_for_a_client_that_its_token_does_not_speak_for(lab: MessageLab) -> None:
+    for name in ("bed", "chair"):
+        lab.ask(name)
+    received = [lab.clients[name].asked() for name in ("bed", "chair")]
+    path = lab.bed.directory / "together.reply"
+    write_parcel(path, pack_together([answer_to(each) for each in received]))
+    answered = [(lab.bed.messages, received[0]), (lab.clients["chair"].messages, received[1])]
+    lab.soon(partial(answer_together, answered, path))  # by the bed's token
+    replies = lab.take("to bed", "to chair")
+    assert all("not to a node of this token" in str(reply.error) for reply in replies)

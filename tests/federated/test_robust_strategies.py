@@ -27,7 +27,7 @@ def garbage(request: Parcel) -> Parcel:
 
 def learned(name: str, args: dict[str, Any], max_update_ratio: float) -> dict[str, Array]:
     how = Federated(workload="w", rounds=3, strategy=Strategy(name=name, args=args), max_update_ratio=max_update_ratio)
-    grid = ObservedGrid(LocalGrid([*HONEST, garbage], run_id=1), seed=1, deadline_s=10.0)
+    grid = ObservedGrid(LocalGrid([*HONEST, garbage], run_id=1), seed=1, deadline_s=how.deadline_s)
     return run_built_in(grid, how, weights(w=0.0), seed=1, on_model=lambda _learned: None)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgebench import memory
 from edgebench.lab import facts
 
 
@@ -13,8 +14,9 @@ from edgebench.lab import facts
 def test_the_memory_is_what_a_container_may_have_of_it(
     limit: str, memory_mb: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "MEMORY_LIMITS", (tmp_path / "absent",))
+    absent = tmp_path / "absent"
+    monkeypatch.setattr(memory, "LIMITS", (memory.Limit(absent, absent, absent),))
     physical_mb = facts.facts_of_this_machine().memory_mb
     (tmp_path / "limit").write_text(limit)
-    monkeypatch.setattr(facts, "MEMORY_LIMITS", (tmp_path / "absent", tmp_path / "limit"))
+    monkeypatch.setattr(memory, "LIMITS", (*memory.LIMITS, memory.Limit(tmp_path / "limit", absent, absent)))
     assert facts.facts_of_this_machine().memory_mb == (memory_mb or physical_mb)

@@ -56,6 +56,22 @@ def test_orders_go_to_a_machine_and_its_reports_come_back(lab: Lab, tmp_path: Pa
     assert pi.errors == []
 
 
+@pytest.mark.long  # 84 MB
+def test_orders_that_wait_together_may_be_larger_than_any_answer(lab: Lab, tmp_path: Path) -> None:
+    def wait(_order: Order) -> None:
+        all_sent.wait(60.0)
+
+    all_sent = threading.Event()
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        pi.answer = wait
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        for _ in range(28):
+            lab.client.send("run-1", "pi", bytes(3_000_000))
+        all_sent.set()
+        eventually(lambda: len(pi.orders) == 28, 60.0)
+    assert pi.errors == []
+
+
 def test_a_machine_says_what_it_is_and_how_its_clock_stands(lab: Lab, tmp_path: Path) -> None:
     with lab.link(tmp_path / "pi", "pi"):
         eventually(lambda: lab.info("pi").offset is not None)

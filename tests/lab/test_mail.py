@@ -60,6 +60,31 @@ def test_orders_are_kept_until_they_are_carried_out(mail: Mail) -> None:
     assert mail.orders("a", numbers[2]) == []
 
 
+def test_an_answer_carries_no_more_orders_than_one_may_be_large(mail: Mail) -> None:
+    mail.hold("run-1", ["a"], "")
+    sizes = [1, 2_000_000, 2_000_000, 2_000_000, 4_000_000, 4_000_000, 7]
+    numbers = [mail.send("run-1", "a", bytes(size), f"key {index}") for index, size in enumerate(sizes)]
+    got: list[list[int]] = []
+    after = 0
+    while orders := mail.orders("a", after):
+        got.append([len(order.order.body or b"") for order in orders])
+        after = orders[-1].seq
+    assert got == [[1, 2_000_000, 2_000_000], [2_000_000], [4_000_000], [4_000_000, 7]]
+    assert after == numbers[-1]
+
+
+def test_an_answer_carries_no_more_reports_than_one_may_be_large(mail: Mail) -> None:
+    mail.hold("run-1", ["a", "b"], "")
+    mail.take("a", Told("first of a", 1, (bytes(3_000_000), b"1", bytes(3_000_000))))
+    mail.take("b", Told("first of b", 1, (bytes(4_500_000), b"2")))
+    got: list[list[int]] = []
+    after = 0
+    while reports := mail.reports("run-1", after):
+        got.append([len(report.body) for report in reports])
+        after = reports[-1].seq
+    assert got == [[3_000_000, 1], [3_000_000], [4_500_000], [1]]
+
+
 def test_an_order_that_comes_twice_is_laid_ready_once(mail: Mail) -> None:
     mail.hold("run-1", ["a"], "")
     first = mail.send("run-1", "a", b"one", "its key")

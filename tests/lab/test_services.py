@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edgebench.experiments.labs import join_lab
 from edgebench.lab import services
 from edgebench.lab.messages import LabError
+from tests.conftest import ROOT
 
 ARGUMENTS = ["join", "https://192.0.2.1:46900"]
 
@@ -101,6 +103,24 @@ def test_else_it_is_the_users_and_stays_when_that_one_logs_out(
         "systemctl --user restart edgebench-join.service",
         "loginctl enable-linger alice",
     ]
+
+
+def test_a_service_finds_the_modules_that_its_installer_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "meters").mkdir()
+    (tmp_path / "meters" / "plug_at_home.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"meters::{ROOT}")
+    assert services.environment()["PYTHONPATH"] == f"{tmp_path}/meters:{ROOT}"
+    services.check_there("import plug_at_home")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(LabError, match=r"^--install: ModuleNotFoundError: No module named 'plug_at_home'$"):
+        services.check_there("import plug_at_home")
+
+
+def test_a_meter_that_the_service_does_not_find_is_told_before_anything_is_done(systemd: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"^--install: --meter no_plug:Plug: ModuleNotFoundError: "):
+        join_lab("https://192.0.2.1:46900", "a token", None, meter="no_plug:Plug", install=True, tell=print)
+    assert not systemd.exists()
 
 
 def test_what_systemd_refuses_is_one_line(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,15 @@ def test_a_machine_without_power_has_lost_all_that_ran_and_comes_back_at_its_add
     assert reaches(other, server)
 
 
+def test_a_machine_comes_back_while_the_kernel_still_has_the_network_it_had(net: Network) -> None:
+    server, other = net.machine("server"), net.machine("other")
+    with Path(f"/proc/{server._first}/ns/net").open("rb"):  # as long as it is open, its network stays
+        server.power_off()
+        server.power_on()
+    serving(server)
+    assert reaches(other, server)
+
+
 def test_a_cable_can_be_pulled_and_put_back(net: Network) -> None:
     server, other = net.machine("server"), net.machine("other")
     serving(server)

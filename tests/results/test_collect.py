@@ -10,6 +10,7 @@ import pytest
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.clocks import Exchange
+from edgebench.core.releases import Releases
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
@@ -17,11 +18,14 @@ from edgebench.fabric.records import (
     Brokered,
     Compared,
     Elsewhere,
+    Faulted,
+    FaultStep,
     HostUsage,
     HostUsed,
     MachineFacts,
     Opened,
     Refused,
+    Released,
     SampleRows,
     TallySnapshot,
     TookPart,
@@ -146,3 +150,27 @@ def test_parts_on_a_machine_of_the_same_computer_are_no_foreign_work(
     assert found.host_usage[0].foreign == pytest.approx(foreign, abs=1e-3)
     there_too = found.machines["pi"].host_usage[0].foreign
     assert there_too == pytest.approx(0.2 if computer == "here" else 0.5, abs=1e-3)
+
+
+def test_what_an_emulated_node_releases_late_since_a_fault_had_it_stand_still_says_nothing_of_the_machine(
+    tmp_path: Path,
+) -> None:
+    rundir.write_deployment(tmp_path, factory.deployment())
+    (tmp_path / UPLOADS).mkdir()
+    command = Spool(tmp_path / COMMAND_SPOOL)
+    steps: tuple[tuple[FaultStep, int], ...] = (("pause", 3), ("resume", 5))
+    command.write(Opened(0, {}), *(Faulted(None, each, at_s * NS_PER_S, "w", ("ward-0",)) for each, at_s in steps))
+    command.close()
+    ward = Spool(tmp_path / UPLOADS / "ward-0.spool")
+    # At 5.2 s it gives away what was due 2 s before that.
+    written = (2.5, 10, 0.01, 0.002, 0), (5.2, 14, 2.01, 2.0, 4), (6.1, 14, 2.01, 0.0, 4), (7.5, 15, 2.02, 0.01, 5)
+    for at_s, n, slip_s, most_s, late in written:
+        releases = Releases(n, round(slip_s * NS_PER_S), n * NS_PER_S, round(most_s * NS_PER_S), late, busy_ns=n)
+        ward.write(Released("ward-0", releases, at_ns=round(at_s * NS_PER_S)))
+    # Nor is it that of another life.
+    ward.write(Released("ward-0", Releases(3, took_ns=NS_PER_S, busy_ns=1), 1, 9 * NS_PER_S))
+    ward.close()
+    found = collect(tmp_path).released["ward-0"]
+    assert (found.n, found.late, found.busy_ns) == (10 + 1 + 3, 1, 15 + 1)
+    assert found.slip_ns == pytest.approx(0.02 * NS_PER_S)
+    assert found.most_slip_ns == 0.01 * NS_PER_S

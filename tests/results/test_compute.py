@@ -5,11 +5,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from edgebench.core.samples import SampleRecord
+from edgebench.core.samples import HeadStamps, SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.records import Brokered, Death, HostUsage, Usage
-from edgebench.results.chunks import HOPS, chunks_of
+from edgebench.fabric.records import Brokered, Chained, Cut, Death, HostUsage, Usage
+from edgebench.results.chunks import HEAD_HOPS, HOPS, chunks_of
 from edgebench.results.compute import result_of
 from edgebench.results.figures import BrokerFigures, Result
 from edgebench.results.observations import Observations
@@ -91,6 +91,43 @@ def test_what_an_edge_passes_on_to_the_cloud_has_hops_of_its_own() -> None:
     }
     assert figures.latency_ms is not None
     assert sum(means.values()) == figures.latency_ms.mean
+
+
+def test_the_first_stage_of_a_chain_has_hops_of_its_own_within_the_edges_part_of_the_way() -> None:
+    chained = row(
+        0,
+        0,
+        (1, 40, 2, 4, 30),
+        forward_in_ns=at_ms(4),
+        forward_out_ns=at_ms(19),
+        head=HeadStamps(at_ms(5), at_ms(7), at_ms(17), 3),
+    )
+    plain = row(0, 0, workload="other")
+    plans = (factory.workload(), factory.workload(name="other"))
+    result = factory.result(factory.deployment(*plans), factory.observations(), [chained, plain])
+    hops = result.workloads["death-risk"].hops_ms
+    assert hops is not None
+    means = {hop: spread["mean"] for hop, spread in msgspec.to_builtins(hops).items()}
+    assert (means["uplink"], means["head_decode"], means["head_queue"], means["head_infer"]) == (3, 1, 2, 10)
+    assert (means["edge_forward"], means["backhaul_up"]) == (2, 22)
+    assert sum(means.values()) == 1 + 40 + 2 + 4 + 30
+    other = result.workloads["other"].hops_ms
+    assert other is not None
+    assert not msgspec.to_builtins(other).keys() & set(HEAD_HOPS)
+
+
+def test_what_was_predicted_of_a_cut_stands_beside_what_was_measured() -> None:
+    head = HeadStamps(at_ms(4), at_ms(4), at_ms(18), 3)
+    chained = row(0, 0, (1, 40, 2, 4, 30), forward_in_ns=at_ms(4), forward_out_ns=at_ms(19), head=head)
+    cuts = (Cut(2, "dense", 8, 10.0, 3.0, 35.0), Cut(1, "flat", 24, 1.0, 12.0, 40.0))
+    observed = factory.observations(chains=[Chained("death-risk", FIRST, SECOND, cuts[0], 3, cuts)])
+    found = _death_risk([chained], observations=observed).chain
+    assert found is not None
+    assert found.cut is not None
+    assert (found.cut.place, found.places, found.cut.output_bytes, found.cut.predicted_ms) == (2, 3, 32, 35.0)
+    assert [each.layer for each in found.considered] == ["dense", "flat"]
+    # From the edge, at 4 ms, to the decision, 47 ms after the sample was due.
+    assert (found.measured_ms, found.mean_head_batch) == (43, 3)
 
 
 def test_one_reordering_counts_once_however_many_nodes_saw_it() -> None:

@@ -10,11 +10,14 @@ import pytest
 
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import Death, FaultAsked, Faulted, FaultStep
+from edgebench.fabric.records import Brokered, Death, FaultAsked, Faulted, FaultStep
 from edgebench.report.charts import latency_chart, with_faults
 from edgebench.report.faults_view import fault_tables, summary_lines
 from edgebench.results.figures import FaultFigures, Result
+from edgebench.results.observations import LastLife
 from edgebench.topology.fault_model import FaultPlan, When
+from edgebench.topology.link_model import Outage
+from edgebench.topology.model import Durability
 from tests.results import factory
 from tests.results.factory import at_ms, lost, row
 
@@ -26,10 +29,15 @@ def step(kind: FaultStep, ms: float, fault: int | None = 0, part: str = "ward-0"
 
 
 def result(
-    plans: list[FaultPlan], steps: list[Faulted], rows: list[SampleRecord], qos: int = 1, **observed: Any
+    plans: list[FaultPlan],
+    steps: list[Faulted],
+    rows: list[SampleRecord],
+    qos: int = 1,
+    durability: Durability = "none",
+    **observed: Any,
 ) -> Result:
     deployment = factory.deployment(factory.workload(qos=qos))
-    deployment = msgspec.structs.replace(deployment, faults=tuple(plans))
+    deployment = msgspec.structs.replace(deployment, faults=tuple(plans), durability=durability)
     return factory.result(deployment, factory.observations(faults=steps, **observed), rows)
 
 
@@ -44,6 +52,7 @@ ROWS = [
     came(3, 2_100, 2_620),  # after its end, before it has recovered
     came(4, 2_650, 2_670),
 ]
+SILENCE: tuple[tuple[FaultStep, float], ...] = (("silent", 1_000), ("again", 2_000))
 KILLED = [step("kill", 1_020), step("start", 2_050)]
 
 
@@ -80,8 +89,8 @@ def test_what_was_on_its_way_when_it_happened_counts_and_what_is_lost_after_the_
     found = result([RESTART], KILLED, rows)
     (figures,) = found.faults
     assert (figures.samples, figures.lost) == (4, 3)
-    # At QoS 1 a restart is to lose nothing.
-    assert any("5 of 11 samples were lost (none may be)" in reason for reason in found.verdict.reasons)
+    # From 1 s before it to 5 s after; what else is lost counts against the run.
+    assert found.verdict.reasons == ["death-risk: 1 of 11 samples was lost beside 4 that faults took (none may be)"]
 
 
 def test_at_qos_0_what_a_fault_takes_is_no_reason_against_the_run_and_what_else_is_lost_is() -> None:
@@ -91,6 +100,64 @@ def test_at_qos_0_what_a_fault_takes_is_no_reason_against_the_run_and_what_else_
     assert "death-risk: 2 of 7 samples were lost to faults, as was to be expected of them" in found.verdict.notes
     found = result([RESTART], KILLED, [*rows, lost(13, 8_000)], qos=0)
     assert found.verdict.reasons == ["death-risk: 1 of 8 samples was lost beside 2 that faults took (none may be)"]
+
+
+LINK_DOWN = FaultPlan("down", 1.0, for_s=1.0, link="bed-0 -> ward-0")
+CUT = [Faulted(LINK_DOWN.link, "down", at_ms(1_000), fault=0), Faulted(LINK_DOWN.link, "up", at_ms(2_000), fault=0)]
+DUE_AGAIN = [step("pause", 1_000), step("resume", 2_000)]
+
+
+@pytest.mark.parametrize(
+    ("plan", "steps", "broker", "excused"),
+    [
+        (RESTART, KILLED, "mosquitto", True),
+        (LINK_DOWN, CUT, "nats", True),
+        (LINK_DOWN, CUT, "mosquitto", False),
+        (FaultPlan("pause", 1.0, for_s=1.0, node="ward-0"), DUE_AGAIN, "nats", False),
+    ],
+)
+def test_what_a_fault_takes_is_a_reason_against_the_run_where_the_durability_promises_that_it_takes_nothing(
+    plan: FaultPlan, steps: list[Faulted], broker: Any, excused: bool
+) -> None:
+    rows, brokers = [*ROWS, lost(9, 1_200)], [Brokered("ward-0", broker, "1")]
+    found = result([plan], steps, rows, brokers=brokers)
+    assert found.verdict.valid is excused
+    lost_note = "death-risk: 1 of 6 samples was lost to faults, as was to be expected of them"
+    keeps = "; durability: process keeps them over restarts" if plan.kind == "restart" else ""
+    assert found.verdict.notes == ([lost_note + keeps] if excused else [])
+    assert not result([plan], steps, rows, durability="process", brokers=brokers).verdict.valid
+
+
+def test_what_a_device_counted_before_a_restart_and_did_not_live_to_write_down_was_promised_by_durability_alone() -> (
+    None
+):
+    plan = FaultPlan("restart", 1.0, for_s=1.0, node="bed-0")
+    agent = "device agent of bed-0"
+    dead = Death(agent, -9, at_ms(1_010), nodes=("bed-0",), expected=True, returns=True)
+    steps = [step("kill", 1_000, 0, agent, "bed-0"), step("start", 2_000, 0, agent, "bed-0")]
+    counted = {"bed-0": {"death-risk": Tally(scheduled=7, sent=7, decided=5)}}
+    observed: dict[str, Any] = {"deaths": [dead], "tallies": counted, "closed": ["cloud", "ward-0", "bed-0"]}
+    found = result([plan], steps, ROWS, **observed)
+    assert found.verdict.valid, found.verdict.reasons
+    assert found.verdict.notes[0].startswith("death-risk: 2 of 7 samples were lost to faults")
+    assert not result([plan], steps, ROWS, durability="process", **observed).verdict.valid
+
+
+def test_what_a_device_counted_after_a_restart_and_did_not_write_down_no_fault_has_taken() -> None:
+    plan = FaultPlan("restart", 1.0, for_s=1.0, node="bed-0")
+    agent = "device agent of bed-0"
+    dead = Death(agent, -9, at_ms(1_010), nodes=("bed-0",), expected=True, returns=True)
+    steps = [step("kill", 1_000, 0, agent, "bed-0"), step("start", 2_000, 0, agent, "bed-0")]
+    found = result(
+        [plan],
+        steps,
+        ROWS,
+        deaths=[dead],
+        tallies={"bed-0": {"death-risk": Tally(scheduled=7, sent=7, decided=5)}},
+        last_lives={"bed-0": LastLife(1, {"death-risk": Tally(scheduled=1, sent=1)})},
+        closed=["cloud", "ward-0", "bed-0"],
+    )
+    assert found.verdict.reasons == ["death-risk: 1 of 7 samples was lost beside 1 that faults took (none may be)"]
 
 
 def test_what_is_taken_away_for_good_takes_all_that_has_to_pass_it() -> None:
@@ -116,12 +183,13 @@ def test_a_node_that_was_started_again_has_to_end_in_good_order() -> None:
 
 
 def test_a_fault_that_never_came_about_has_no_time() -> None:
-    waits = FaultPlan("kill", when=When("death-risk", decided=0.5), node="bed-0")
+    waits = FaultPlan("kill", when=When("death-risk", decided=0.5), node="bed-0", entry="faults[3]")
     met = FaultPlan("kill", when=When("death-risk", decided=0.2), node="bed-0")
     held = FaultPlan("down", 1.5, for_s=0.1, link="bed-0 -> ward-0")
     found = result([waits, met, held], [step("kill", 700, 1)], ROWS, faults_asked=[FaultAsked(1, at_ms(650))])
     assert [(each.asked_s, each.at_s) for each in found.faults] == [(None, None), (0.65, 0.7), (1.5, None)]
     assert summary_lines(found) == ["1 of 3 faults happened"]
+    assert found.verdict.notes[0] == "faults[3]: what it waits for never came about, so nothing befell bed-0 (kill)"
 
 
 def test_where_two_faults_take_the_same_thing_each_lasts_until_it_is_back() -> None:
@@ -192,3 +260,47 @@ def test_a_link_that_is_there_again_keeps_what_it_promises(qos: int, valid: bool
     plan = FaultPlan("down", 1.0, for_s=1.0, link="bed-0 -> ward-0")
     steps = [Faulted(plan.link, "down", at_ms(1_000), fault=0), Faulted(plan.link, "up", at_ms(2_000), fault=0)]
     assert result([plan], steps, [*ROWS, lost(9, 1_200)], qos=qos).verdict.valid is valid
+
+
+def with_outages(rows: list[SampleRecord], qos: int = 1) -> Result:
+    """The bed's link is to be silent for a second at 1 s, and reset at 3 s; it is 2 ms late."""
+    deployment = factory.deployment(factory.workload(qos=qos))
+    name = "bed-0 -> ward-0"
+    link = msgspec.structs.replace(deployment.links[name], outages=(Outage(1.0, 1.0), Outage(3.0, reset=True)))
+    deployment = msgspec.structs.replace(deployment, links={**deployment.links, name: link})
+    happened: tuple[tuple[FaultStep, float], ...] = (("silent", 1_002), ("again", 2_002), ("reset", 3_002))
+    steps = [Faulted(name, kind, at_ms(ms)) for kind, ms in happened]
+    return factory.result(deployment, factory.observations(faults=steps), rows)
+
+
+def test_an_outage_of_a_link_costs_as_a_fault_does() -> None:
+    outage, reset = with_outages(ROWS).faults
+    assert (outage.kind, outage.target, outage.name, outage.entry) == ("outage", "link", "bed-0 -> ward-0", "links")
+    assert (outage.asked_s, outage.at_s, outage.until_s, outage.recovery_s) == (1.0, 1.002, 2.002, 0.598)
+    assert (outage.devices, outage.samples, outage.late) == (1, 2, 2)
+    assert (reset.kind, reset.asked_s, reset.at_s, reset.until_s, reset.lost) == ("reset", 3.0, 3.002, 3.002, 0)
+
+
+@pytest.mark.parametrize("due_ms", [1_500, 2_990])
+@pytest.mark.parametrize(("qos", "valid"), [(0, True), (1, False)])
+def test_what_an_outage_or_a_reset_loses_counts_against_a_run_where_it_was_promised(
+    due_ms: float, qos: int, valid: bool
+) -> None:
+    assert with_outages([*ROWS, lost(9, due_ms)], qos).verdict.valid is valid
+
+
+def test_links_between_two_groups_have_their_outages_together() -> None:
+    deployment = factory.deployment(factory.workload(deciders={"bed-0": "ward-0", "bed-1": "ward-0"}))
+    bed = msgspec.structs.replace(deployment.nodes["bed-0"], name="bed-1")
+    links = [
+        msgspec.structs.replace(deployment.links["bed-0 -> ward-0"], child=child, outages=(Outage(1.0, 1.0),))
+        for child in ("bed-0", "bed-1")
+    ]
+    deployment = msgspec.structs.replace(
+        deployment,
+        nodes={**deployment.nodes, "bed-1": bed},
+        links={**deployment.links, **{link.name: link for link in links}},
+    )
+    steps = [Faulted(link.name, kind, at_ms(ms)) for link in links for kind, ms in SILENCE]
+    (outage,) = factory.result(deployment, factory.observations(faults=steps), ROWS).faults
+    assert (outage.name, outage.at_s, outage.until_s, outage.devices) == ("bed -> ward", 1.0, 2.0, 2)

@@ -4,9 +4,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from edgebench.core.samples import COLUMNS, SampleRecord
+from edgebench.core.samples import COLUMNS, OF_HEAD, SampleRecord
 from edgebench.errors import EdgebenchError
 from edgebench.results import rundir
+from edgebench.results.chunks import HEAD_HOPS, NEEDED, chunks_of
 from tests.results import factory
 
 AT = datetime(2026, 11, 3, 9, 5, 7, tzinfo=UTC)
@@ -95,6 +96,18 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str) ->
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgebenchError, match="no such run directory"):
         rundir.load_run(tmp_path / "nowhere")
+
+
+def test_records_of_a_version_without_chains_are_read_as_those_of_a_run_without_any(tmp_path: Path) -> None:
+    rundir.write_records(tmp_path, [factory.row(0, 10)])
+    path = tmp_path / rundir.RECORDS
+    new = pq.read_table(path)
+    pq.write_table(new.drop_columns(list(OF_HEAD)), path)
+    read = rundir.read_records(tmp_path)
+    assert read.column_names == list(COLUMNS)
+    assert [read[name].to_pylist() for name in OF_HEAD] == [[None]] * len(OF_HEAD)
+    ((_, chunk),) = chunks_of(rundir.record_batches(tmp_path, NEEDED), ["death-risk"])
+    assert not chunk.hops_ns.keys() & set(HEAD_HOPS)
 
 
 def test_the_columns_have_the_names_that_other_tools_rely_on() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.samples import SampleRecord
-from edgebench.fabric.records import MachineFacts
+from edgebench.fabric.records import Faulted, MachineFacts
 from edgebench.results.chunks import BY_DECIDER, BY_DEVICE, BY_EDGE, HOPS, SampleChunk, chunks_of
 from edgebench.results.figures import Result
 from edgebench.results.observations import MachineSeen, Observations
@@ -19,6 +19,7 @@ from edgebench.results.sample_times import SampleTimes
 from edgebench.results.workload_figures import known_within
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.fault_model import FaultPlan
 from tests.core.other_clocks import AHEAD_NS, Delay, MachineClock, exchanges, lan, wifi
 from tests.results import factory
 from tests.results.factory import START_NS, at_ms
@@ -199,6 +200,25 @@ def test_a_step_in_mid_run_is_named_and_the_run_is_invalid(monkeypatch: pytest.M
     (reason,) = (reason for reason in found.verdict.reasons if "clock" in reason)
     assert reason.startswith("pi-bed: its clock jumped forward by 80.")
     assert "between 1.9 and 2.1 s" in reason or "between 1.8 and 2.1 s" in reason or "between 1.9 and 2.2 s" in reason
+
+
+def test_a_step_that_a_fault_asked_for_is_a_note_and_what_is_late_by_it_no_slip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jumping = MachineClock(AHEAD_NS - START_NS, ppm=5.0).change(START_NS / NS_PER_S + 2, by_ms=80.0)
+    monkeypatch.setitem(CLOCKS, "pi-bed", jumping)
+    observations = observed("pi-bed")
+    step = Faulted(None, "step", START_NS + 2 * NS_PER_S, nodes=("bed-0",), fault=0, by_ns=80 * NS_PER_MS)
+    observations.faults.append(step)
+    fault = FaultPlan("clock", 2.0, by_ms=80.0, machine="pi-bed", entry="faults[0]")
+    asked = msgspec.structs.replace(boards(observations), faults=(fault,))
+    found = factory.result(asked, observations, [stamped(row, device="pi-bed") for row in true_rows()])
+    assert not [reason for reason in found.verdict.reasons if "clock" in reason]
+    (note,) = (note for note in found.verdict.notes if "jumped" in note)
+    assert note.startswith("pi-bed: its clock jumped forward by 80.")
+    assert note.endswith("as a fault had it, and every latency of that time is wrong by as much")
+    (figures,) = found.faults
+    assert (figures.kind, figures.target, figures.at_s, figures.until_s) == ("clock", "machine", 2.0, 2.0)
 
 
 def test_a_drift_that_changes_in_mid_run_is_named_and_allowed_for(monkeypatch: pytest.MonkeyPatch) -> None:

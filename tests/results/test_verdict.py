@@ -6,7 +6,7 @@ import pytest
 
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import Death, HostUsage, LinkObserved
+from edgebench.fabric.records import Brokered, Death, HostUsage, LinkObserved
 from edgebench.results.figures import Verdict
 from edgebench.results.observations import Observations
 from edgebench.topology.deployment import WorkloadPlan
@@ -140,6 +140,16 @@ def test_dropped_samples_are_counted_by_reason() -> None:
     ]
 
 
+def test_what_keeps_what_nats_server_loses_is_said_where_it_is_the_broker() -> None:
+    rows = [*ROWS, lost(400, 3_999)]
+    for kind, bound in (
+        ("nats", "none may be; durability: process keeps what nats-server has under way when a connection breaks"),
+        ("mosquitto", "none may be"),
+    ):
+        observed = factory.observations(brokers=[Brokered("ward-0", kind, "1")])  # type: ignore[arg-type]
+        assert _verdict(observed, rows).reasons == [f"death-risk: 1 of 401 samples was lost ({bound})"]
+
+
 def _counted(**counts: Any) -> Observations:
     return factory.observations(tallies=factory.tallies(scheduled=400, sent=400, decided=400, **counts))
 
@@ -213,6 +223,15 @@ def test_a_latency_may_be_off_by_1_ms_a_tenth_and_a_quarter_of_the_jitter(found:
 def test_the_latency_down_is_held_against_the_same_request() -> None:
     observed = _link({"latency_ms": 20.0}, {"latency_ms": 20.0, "down_latency_ms": 25.0, "down_jitter_ms": 9.0})
     assert _one(_verdict(observed)).startswith("link ward-0 -> cloud: one-way latency down measured 25 ms where 20")
+
+
+def test_the_latency_of_the_few_lines_of_a_trace_that_are_probed_is_not_held_against_that_of_the_whole() -> None:
+    deployment = factory.deployment()
+    traced = msgspec.structs.replace(deployment.links["ward-0 -> cloud"], delay_trace="minutes.txt")
+    deployment = msgspec.structs.replace(deployment, links={**deployment.links, traced.name: traced})
+    observed = _link({"latency_ms": 45.0, "jitter_ms": 70.0, "up_mbit_s": 20.0}, {"latency_ms": 80.0, "up_mbit_s": 9.0})
+    (reason,) = factory.result(deployment, observed, ROWS).verdict.reasons
+    assert reason.startswith("link ward-0 -> cloud: rate up measured 9 Mbit/s where 20 was asked for")
 
 
 def test_a_rate_may_be_off_by_a_tenth() -> None:

@@ -38,7 +38,8 @@ def test_every_node_takes_as_long_as_its_profiles_machine_would(tmp_path: Path) 
         assert figures["decided"] == figures["scheduled"] == 32
         of_it = [place for place, workload in enumerate(rows["workload"]) if workload == name]
         infer_ms = {(rows["finished_ns"][each] - rows["started_ns"][each]) / 1e6 for each in of_it}
-        assert infer_ms <= {20.0, 40.0}  # alone, or several together, which are padded to eight
+        # Alone, or several together: the model takes any number, which is interpolated between one and eight.
+        assert {round(each, 6) for each in infer_ms} <= {round(20 + 20 * (n - 1) / 7, 6) for n in range(1, 9)}
         assert 20.0 in infer_ms
         latency_ms = sorted((rows["arrived_ns"][each] - rows["captured_ns"][each]) / 1e6 for each in of_it)
         assert latency_ms[0] > LEAST_MS[name]

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from edgebench.executors.disks import left_in
 from edgebench.results.rundir import read_records
 from edgebench.topology import load
 from edgebench.topology.fault_schedule import fault_plans
+from tests.lab_kit.needs import need_root_and
 from tests.system.running import SMALL, faults_of, run
 
 FAULTS = """\
@@ -77,3 +80,50 @@ def test_a_run_goes_on_while_its_nodes_are_killed_paused_and_started_again(tmp_p
     of_mat = [row for row in read_records(run_dir).to_pylist() if row["node"] == "mat"]
     assert [row["seq"] for row in sorted(of_mat, key=lambda row: row["scheduled_ns"])] == list(range(30))
     assert "Faults, and what they cost" in (run_dir / "report.html").read_text()
+
+
+KEPT = """\
+durability: process
+faults:
+  - {kind: restart, node: bed-1, at_s: 1, for_s: 0.5}
+  - {kind: restart, broker: ward-1, at_s: 3, for_s: 0.5}
+  - {kind: restart, broker: cloud, at_s: 5, for_s: 0.5}
+  - {kind: restart, site: ward-0, at_s: 7, for_s: 0.5}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["edge", "cloud"])
+def test_with_durability_nothing_is_lost_whatever_is_killed_and_started_again(place: str, tmp_path: Path) -> None:
+    text = SMALL.replace("duration_s: 4", "duration_s: 12") + KEPT
+    _, result, _ = run(tmp_path, text, "--set", f"workloads.watch.place.infer={place}")
+    assert faults_of(result) == []
+    figures = result["workloads"]["watch"]
+    assert (figures["lost"], figures["duplicated_at_devices"]) == (0, 0)
+    # What was due while its device was not there is not sensed.
+    assert figures["missed"] > 0
+    assert figures["scheduled"] + figures["missed"] == 4 * 120
+    assert [fault["lost"] for fault in result["faults"]] == [0] * 4
+    # What is decided at an edge does not pass the cloud's broker.
+    concerned = [True, True, place == "cloud", True]
+    assert [fault["recovery_s"] is not None for fault in result["faults"]] == concerned
+    killed = {death["part"] for death in result["deaths"]}
+    agents = {"device agent of bed-1", "device agent of bed-0, bed-2"}
+    assert killed == {*agents, "ward-0", "broker of ward-0", "broker of ward-1", "broker of cloud"}
+    assert all(death["expected"] and death["returns"] for death in result["deaths"])
+
+
+@pytest.mark.long
+def test_a_full_disk_costs_what_there_is_no_room_for_and_nothing_is_left_mounted(tmp_path: Path) -> None:
+    need_root_and("mount", "umount")
+    full = "durability: process\nfaults: [{kind: disk, node: bed-1, at_s: 1, for_s: 2}]\n"
+    _, result, run_dir = run(tmp_path, SMALL + full)
+    assert faults_of(result) == []
+    figures = result["workloads"]["watch"]
+    # Twenty samples of one device were due meanwhile; the page at the end of its file had room for some.
+    assert 8 <= figures["dropped_by_reason"]["store-full"] <= 22
+    assert figures["lost"] == figures["dropped"]
+    (fault,) = result["faults"]
+    assert (fault["devices"], fault["lost"]) == (1, figures["lost"])
+    assert any("lost to faults" in note for note in result["verdict"]["notes"])
+    assert left_in(run_dir.parent) == []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgebench.cli import main
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.records import Rounded
 from edgebench.fabric.spool import read_spool
@@ -59,9 +60,16 @@ def test_an_app_runs_on_the_devices_while_they_stream(tmp_path: Path) -> None:
         assert phases["learn"] >= 0.3
 
 
-def test_a_client_that_fails_is_named_and_the_others_make_the_model(tmp_path: Path) -> None:
+def test_a_client_that_fails_is_named_and_the_others_make_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "model.npy"
-    _, result, _ = run(tmp_path, federated(SMALL, rounds=2, garbage="3", out=str(out)))
+    text = federated(SMALL, rounds=2, garbage="3", out=str(out)).replace("deadline", "keep_answers: false, deadline")
+    _, result, run_dir = run(tmp_path, text)
+    assert not (run_dir / "federated" / "watch").exists()
+    assert main(["run", str(tmp_path / "topology.yaml"), "--resume", str(run_dir), "--out", str(tmp_path)]) == 2
+    why = "no answers of 'watch' are kept (set keep_answers: true; an earlier run without it has to be run anew)"
+    assert capsys.readouterr().err == f"--resume {run_dir}: {why}\n"
     share = (1 + 4 + 16) / (1 + 2 + 4)
     assert np.load(out) == pytest.approx(np.full(1000, 2 * share), rel=1e-6)
     for each in rounds_of(result):
@@ -148,7 +156,7 @@ def test_a_run_is_gone_on_with_after_the_cloud_was_killed(tmp_path: Path) -> Non
         earlier = run_.run_dir
     assert not out.exists()
     kept = len(list((earlier / "federated" / "watch" / "state").glob("*.ebf")))
-    assert kept >= 2
+    assert kept >= 1  # a round may be told before its answers are on the disk, and no more than one
     _, result, run_dir = run(tmp_path, text, "--resume", str(earlier), "--duration-s", "8")
     assert faults_of(result) == []
     assert np.load(out) == pytest.approx(np.full(1000, 5 * SHARE), rel=1e-6)

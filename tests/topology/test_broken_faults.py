@@ -24,7 +24,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "an unknown kind": (
         faults("at_s: 1, kind: restrat, node: bed-0, for_s: 1"),
         (
-            "$.faults[0].kind: 'restrat' is not one of degrade, down, join, kill, leave, pause, restart"
+            "$.faults[0].kind: 'restrat' is not one of clock, degrade, disk, down, join, kill, leave, pause, restart"
             " (did you mean 'restart'?)"
         ),
     ),
@@ -47,6 +47,10 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "over and over without an end": (
         faults("kind: kill, node: bed-0, at_s: 1, every_s: 2"),
+        "$.faults[0].every_s: 'kill' is for good (remove it, or use restart)",
+    ),
+    "over and over without a length": (
+        faults("kind: down, link: bed-0 -> ward-0, at_s: 1, every_s: 2"),
         "$.faults[0].every_s: repeats what has an end (give for_s, or remove it)",
     ),
     "over and over too soon": (
@@ -121,6 +125,52 @@ BROKEN: dict[str, tuple[str, str]] = {
         chaos("kind: degrade, links: [bed -> ward], rate_per_h: 10, to: {up_mbit_s: 0}"),
         "$.chaos[0].to.up_mbit_s: 0 is not a number >= 0.001",
     ),
+    "the disk of who keeps nothing": (
+        faults("kind: disk, node: bed-0, at_s: 1, for_s: 1"),
+        "$.faults[0]: 'bed-0' keeps nothing on disk (give durability: process, or remove the fault)",
+    ),
+    "chance that fills the disk of who keeps nothing": (
+        chaos("kind: disk, nodes: [ward-0], rate_per_h: 3600, for_s: [0.1, 0.1]"),
+        "$.chaos[0]: 'ward-0' keeps nothing on disk (give durability: process, or remove the fault)",
+    ),
+    "a step of what is no clock": (
+        faults("kind: join, node: bed-0, at_s: 1, by_ms: 5"),
+        "$.faults[0].by_ms: is for kind clock (remove it)",
+    ),
+    "chance that steps clocks": (
+        chaos("kind: clock, nodes: [ward], rate_per_h: 10"),
+        "$.chaos[0].kind: 'clock' is no matter of chance (say when: faults)",
+    ),
+    "chance that fills the disk of the cloud": (
+        chaos("kind: disk, nodes: [cloud], rate_per_h: 10, for_s: [1, 2]"),
+        "$.chaos[0].nodes[0]: the cloud's disk holds the run itself (name an edge or a device)",
+    ),
+    "chance that holds the cloud up": (
+        chaos("kind: pause, nodes: [cloud], rate_per_h: 10, for_s: [1, 30]").replace(
+            "duration_s: 10", "duration_s: 100"
+        ),
+        "$.chaos[0].for_s: the cloud may be paused for 20 s at most, not 30 s",
+    ),
+    "chaos that does not fit": (
+        chaos("kind: restart, nodes: [ward], rate_per_h: 10, for_s: [4, 6], from_s: 7"),
+        "$.chaos[0].for_s: the shortest, 4 s, does not fit into 3 s (shorten it)",
+    ),
+    "a clock that is not stepped": (
+        faults("kind: clock, machine: pi, at_s: 1"),
+        "$.faults[0].by_ms: is missing: say how far it is stepped on",
+    ),
+    "the clock of a node": (
+        faults("kind: clock, node: ward-0, at_s: 1, by_ms: 100"),
+        "$.faults[0].kind: 'clock' is for a machine, not for a node",
+    ),
+    "a clock that goes back": (
+        faults("kind: clock, machine: pi, at_s: 1, by_ms: -5"),
+        "$.faults[0].by_ms: -5 is not a number > 0",
+    ),
+    "the disk of the cloud": (
+        faults("kind: disk, node: cloud, at_s: 1, for_s: 1"),
+        "$.faults[0].node: the cloud's disk holds the run itself (name an edge or a device)",
+    ),
     "chance that joins": (
         chaos("kind: join, rate_per_h: 10, nodes: [bed]"),
         "$.chaos[0].kind: 'join' is no matter of chance (say when: faults)",
@@ -151,7 +201,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "started again too often": (
         faults("kind: restart, node: ward-0, at_s: 0, every_s: 0.01, for_s: 0.005"),
-        "$.faults: 'ward-0' would be started again 1,000 times, more than 500 (have fewer)",
+        "$.faults[0]: 'ward-0' would be started again 1,000 times, more than 500 (have fewer)",
     ),
     "too much of it": (
         chaos("kind: down, rate_per_h: 3600, for_s: [0.001, 0.001], links: [bed -> ward]").replace(
@@ -169,6 +219,7 @@ TRACES: dict[str, tuple[str, str]] = {
     "twice": ("1 bed-0 down\n2 bed-0 down\n", "line 2: 'bed-0' is down already"),
     "never down": ("1 bed-0 up\n", "line 1: 'bed-0' is up already"),
     "nothing": ("# nothing\n", "nobody is ever down in it (write: TIME NODE down, or TIME NODE up)"),
+    "after the end": ("10 bed-0 down\n", "nobody is away within the run of 10 s (write times in s)"),
     "a stranger": ("1 bed-9 down\n", "no node 'bed-9' (did you mean 'bed-2'?)"),
     "the cloud": ("1 cloud down\n", "'cloud' is the cloud, which steers the run (remove its lines)"),
 }

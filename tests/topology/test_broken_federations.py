@@ -54,6 +54,14 @@ BROKEN: dict[str, tuple[str, str]] = {
         SOUND + ENTRY % ", config: {lr: 0.1}",
         f"$.federated[0].config: has no effect without an app {REMOVE}",
     ),
+    "learners under another engine": (
+        SOUND + ENTRY % ", engine: ray, learners: {at_once: 2}",
+        f"$.federated[0].learners: has no effect with engine: ray, which starts clients in its own way {REMOVE}",
+    ),
+    "threads of what has one": (
+        SOUND + ENTRY % ", learners: {threads: 2}",
+        f"$.federated[0].learners.threads: has no effect with fit: {{runtime: litert}}, one thread of a core {REMOVE}",
+    ),
     "what clients have without an app": (
         SOUND + ENTRY % ", node_config: {data: /a}",
         f"$.federated[0].node_config: has no effect without an app {REMOVE}",

@@ -13,6 +13,7 @@ from tests.topology.sound import SOUND, edited
 
 TOP = "schema: 1\n"
 WORKLOAD = "    task: icu-death\n"
+CHAIN = "    place: {infer: [edge, cloud]}\n    split: 1\n"
 TASKS = f"(known: {', '.join(names())})"
 NAME_RULE = "is no name (use a-z, 0-9 and '-', at most 63 characters, '-' neither first nor last)"
 URL_FORM = "(write mqtt://host[:port], or mqtts:// for TLS)"
@@ -304,6 +305,26 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited(("jitter_ms: 1", "jitter_ms: 20.5")),
         "$.links[1].jitter_ms: 20.5 ms of jitter around a latency of 20 ms (must not be larger)",
     ),
+    "a kind of link whose energy nobody published": (
+        edited(("jitter_ms: 1", "energy: wfi")),
+        "$.links[1].energy: 'wfi' is not one of lte, wifi (did you mean 'wifi'?)",
+    ),
+    "the memory of no profile": (
+        edited(("count: 3,", "count: 3, memory_mb: profile,")),
+        "$.nodes.bed.memory_mb: that of its profile, and that is host (give a profile, or the memory in MB)",
+    ),
+    "a memory in words": (
+        edited(("count: 3,", "count: 3, memory_mb: all,")),
+        "$.nodes.bed.memory_mb: 'all' is not one of profile, a whole number",
+    ),
+    "an energy without a source": (
+        edited(("jitter_ms: 1", "energy: {up_nj_per_byte: 1, down_nj_per_byte: 1, source: ''}")),
+        "$.links[1].energy.source: is empty (write something)",
+    ),
+    "an energy of one way alone": (
+        edited(("jitter_ms: 1", "energy: {up_nj_per_byte: 1, source: here}")),
+        "$.links[1].energy: field 'down_nj_per_byte' is missing",
+    ),
     "a jitter's kind without jitter": (
         edited(("jitter_ms: 1", "jitter: pareto")),
         "$.links[1].jitter: has no effect without jitter_ms (give it, or remove this)",
@@ -315,6 +336,15 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "an outage after the run": (
         edited(("latency_ms: 2}", "outages: [{at_s: 2000, reset: true}]}")),
         "$.links[0].outages[0].at_s: 2000 s is not within the run of 10 s",
+    ),
+    "outages that overlap": (
+        edited(
+            (
+                "latency_ms: 2}",
+                "outages: [{at_s: 6, reset: true}, {at_s: 1, for_s: 1, every_s: 2}, {at_s: 2, for_s: 4}]}",
+            )
+        ),
+        "$.links[0].outages: that at 3 s begins before that at 2 s has ended (part them)",
     ),
     "an outage that comes again before it is over": (
         edited(("latency_ms: 2}", "outages: [{at_s: 2, for_s: 3, every_s: 3}]}")),
@@ -505,6 +535,81 @@ REFERENCES: dict[str, tuple[str, str]] = {
             "$.workloads.risk.place.infer: a cascade is calibrated for two models that it trains, and a roll-out would"
             " replace one of them (remove rollout)"
         ),
+    ),
+    "a chain that says nothing of its stages": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [edge, cloud]}\n")),
+        (
+            "$.workloads.risk.place.infer: does not say what the two stages are (set split, which cuts the model in"
+            " two, or head, a model before it)"
+        ),
+    ),
+    "a chain the other way round": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [cloud, edge]}\n    split: 1\n")),
+        "$.workloads.risk.place.infer: a chain goes from the edge to the cloud (write [edge, cloud])",
+    ),
+    "a chain of three": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [device, edge, cloud]}\n    split: 1\n")),
+        "$.workloads.risk.place.infer: expected a list of 2 entries, got 3",
+    ),
+    "a split model that is decided at one place": (
+        edited((WORKLOAD, WORKLOAD + "    split: auto\n")),
+        (
+            "$.workloads.risk.split: has no effect without two stages in place.infer (write [edge, cloud] there, or"
+            " remove it)"
+        ),
+    ),
+    "a split at a place that there cannot be": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [edge, cloud]}\n    split: 0\n")),
+        "$.workloads.risk.split: 0 is not a whole number >= 1",
+    ),
+    "a split model that learns nothing": (
+        edited((WORKLOAD, WORKLOAD + CHAIN + "    model: {runtime: fake}\n")),
+        (
+            "$.workloads.risk.model.runtime: a model is cut once it is trained, with Keras: its parts run by litert"
+            " or keras, not fake"
+        ),
+    ),
+    "a split model in whole numbers": (
+        edited((WORKLOAD, WORKLOAD + CHAIN + "    model: {quantisation: int8}\n")),
+        (
+            "$.workloads.risk.model.quantisation: nothing tells the ranges of what goes on between two parts (write"
+            " float32, float16 or dynamic)"
+        ),
+    ),
+    "a split model with a roll-out": (
+        edited((WORKLOAD, WORKLOAD + CHAIN + "    rollout: [{at_s: 1}]\n")),
+        (
+            "$.workloads.risk.rollout: a model is cut once it is trained, and a roll-out would replace one of its"
+            " parts (remove it)"
+        ),
+    ),
+    "a split model that is learned": (
+        edited((WORKLOAD, WORKLOAD + CHAIN)) + "federated: [{workload: risk, rounds: 1}]\n",
+        (
+            "$.workloads.risk.place.infer: a model is cut once it is trained, and federated learning would replace"
+            " it (use device, edge or cloud)"
+        ),
+    ),
+    "two first stages": (
+        edited((WORKLOAD, WORKLOAD + CHAIN + "    head: {task: occupancy}\n")),
+        "$.workloads.risk.head: split says already what the first stage is (remove one of the two)",
+    ),
+    "a first stage of a task that there is not": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [edge, cloud]}\n    head: {task: icu-deaht}\n")),
+        "$.workloads.risk.head.task: no task 'icu-deaht' (did you mean 'icu-death'?)",
+    ),
+    "a first stage that means nothing": (
+        edited(
+            (WORKLOAD, WORKLOAD + "    place: {infer: [edge, cloud]}\n    head: {task: icu-death, runtime: fake}\n")
+        ),
+        (
+            "$.workloads.risk.head.runtime: what a model of runtime 'fake' gives means nothing (use litert, keras or"
+            " onnx)"
+        ),
+    ),
+    "a chain to where samples may not go": (
+        edited((WORKLOAD, WORKLOAD + CHAIN)) + "place: {allow: [device, edge]}\n",
+        "$.workloads.risk.place.infer: 'chain' is not within place.allow: device, edge (change one of them)",
     ),
     "a cascade's model in a form that there is not": (
         edited(

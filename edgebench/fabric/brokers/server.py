@@ -13,17 +13,19 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.fabric.brokers.ports import Reservation
 from edgebench.fabric.brokers.settings import BrokerSettings, BrokerUser
-from edgebench.fabric.brokers.trial import Trial
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.refusals import Wanted
 from edgebench.fabric.tls import Trust, client_context, private_folder
+
+if TYPE_CHECKING:
+    from edgebench.fabric.brokers.trial import Trial
 
 Kind = Literal["mosquitto", "nats"]
 
@@ -62,8 +64,8 @@ class Broker(ABC):
         self.log = settings.directory / f"{settings.name}.log"
         self._program = program.path
         self._context = _context_for(settings.tls, mutual=settings.mutual)
-        self._trial = Trial()
-        self._users = (*settings.users, *self._trial.users) if settings.users else ()
+        self._trial = _trial() if settings.users else None
+        self._users = settings.users if self._trial is None else (*settings.users, *self._trial.users)
         self._command: list[str] = []
         self._child: ChildProcess | None = None
         self._reservation: Reservation | None = None
@@ -125,8 +127,8 @@ class Broker(ABC):
         """
         try:
             self._wait_until_it_answers(self.process)
-            if self.settings.users:
-                self._try_users()
+            if self._trial is not None:
+                self._try_users(self._trial)
                 self._log_begins = self.log.stat().st_size
         except BaseException:
             self.stop()
@@ -223,10 +225,10 @@ class Broker(ABC):
                 with self._context.wrap_socket(plain) as secured:
                     yield secured
 
-    def _try_users(self) -> None:
+    def _try_users(self, trial: Trial) -> None:
         where = BrokerUrl(self.settings.host, self.port, tls=self.settings.tls is not None)
         try:
-            self._trial.run(where, self._context, partial(self.revoke, *(user.name for user in self._trial.users)))
+            trial.run(where, self._context, partial(self.revoke, *(user.name for user in trial.users)))
         except FabricError as error:
             raise FabricError(
                 f"broker {self.name}, {self.kind} {self.version}: {error} (take another kind, or version)"
@@ -235,6 +237,12 @@ class Broker(ABC):
     def _last_words(self) -> str:
         lines = [line for line in self.log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
         return f"{lines[-1] if lines else 'no output'} (log: {self.log})"
+
+
+def _trial() -> Trial:
+    from edgebench.fabric.brokers.trial import Trial  # its connections are of no use where everybody may connect
+
+    return Trial()
 
 
 def _context_for(trust: Trust | None, *, mutual: bool) -> ssl.SSLContext | None:

@@ -6,6 +6,7 @@ import importlib
 import signal
 import sys
 import tomllib
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -30,17 +31,21 @@ from edgebench.topology.settings import OURS, Setting, SettingError, flat
 from edgebench.topology.wording import did_you_mean, one_line
 
 _App = TypeVar("_App", ServerApp, ClientApp)
+_PRINTED: set[tuple[str, int | None, type[BaseException]]] = set()
+"""Where tracebacks led that this process has printed."""
 _TERMINATED = 128 + signal.SIGTERM
 """The status with which a process leaves that is being ended from outside."""
 
 
 class FlowerApp(msgspec.Struct, frozen=True):
-    """A Flower app in a folder. server_ref, client_ref: `module:attribute`. run_config: its defaults, by dotted key."""
+    """A Flower app in a folder. server_ref, client_ref: `module:attribute`. run_config: its defaults, by dotted key.
+    dependencies: as its project states them."""
 
     folder: str
     server_ref: str
     client_ref: str
     run_config: dict[str, Setting]
+    dependencies: tuple[str, ...] = ()
 
     def configured(self, tables: Mapping[str, Any]) -> FlowerApp:
         """The app with other settings, as `flwr run` takes them: nested or by dotted key, any number for a number.
@@ -83,6 +88,7 @@ def load_app(folder: Path) -> FlowerApp:
         server_ref=server_ref,
         client_ref=client_ref,
         run_config=_settings(path, app.get("config", {})),
+        dependencies=_dependencies(path, project),
     )
 
 
@@ -209,11 +215,21 @@ def call_client(app: ClientApp, message: Message, context: Context, *, seed: int
             if not isinstance(reply, Message):
                 reason = f"the ClientApp returned {type(reply).__name__}, not a Message"
         except (Exception, SystemExit) as error:  # noqa: BLE001  (the reply is where it goes)
+            _print_once(error)
             reason = describe_error(error)
         if reason is not None:
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
     reply.metadata.__dict__["_reply_to_message_id"] = about.message_id
     return reply
+
+
+def _print_once(error: BaseException) -> None:
+    """The traceback, for the log of this process; not of what was raised in the same place before."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = last.filename, last.lineno, type(error)
+    if place not in _PRINTED:
+        _PRINTED.add(place)
+        traceback.print_exception(error)
 
 
 def _table(path: Path, project: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -239,6 +255,14 @@ def _reference(folder: Path, components: Mapping[str, Any], part: str) -> str:
     if folder.joinpath(names[0]).is_dir() and not (place.with_suffix(".py").is_file() or place.is_dir()):
         raise EdgebenchError(f"{path}: {part} is {reference!r}, but there is no {place.with_suffix('.py')}")
     return str(reference)
+
+
+def _dependencies(path: Path, project: Mapping[str, Any]) -> tuple[str, ...]:
+    about = project.get("project", {})
+    found = about.get("dependencies", []) if isinstance(about, Mapping) else None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise EdgebenchError(f"{path}: [project] has no list of texts as its dependencies")
+    return tuple(found)
 
 
 def _settings(path: Path, config: Any) -> dict[str, Setting]:

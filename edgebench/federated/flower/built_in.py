@@ -56,7 +56,10 @@ def run_built_in(
             ).run(initial)
         if state_dir is not None:
             grid.resume(Journal(state_dir))
-        return _rounds(grid, how, initial, seed=seed, on_model=on_model, before_round=before_round)
+        try:
+            return _rounds(grid, how, initial, seed=seed, on_model=on_model, before_round=before_round)
+        finally:
+            grid.finish()
 
 
 def _rounds(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
-from flwr.app import Context
+from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
 from edgebench.errors import EdgebenchError, describe_error
 from edgebench.federated.flower.clients import JOB, EngineClient, job_at
+from edgebench.federated.flower.engine_grid import PLACE
 from edgebench.federated.flower.engine_job import serve
 from edgebench.federated.flower.remote_listener import RemoteListener
 from edgebench.topology.wording import one_line
 
 SOCKET = "socket"
 """The setting that names the socket of whoever has started the job."""
+LOGS = "logs"
+"""The setting that names the folder for what an app prints, which Flower throws away."""
 
 
 def server_app() -> ServerApp:
@@ -23,6 +28,7 @@ def server_app() -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
+        _print_into(context, "serverapp")
         listener = RemoteListener(Path(str(context.run_config[SOCKET])))
         try:
             serve(job_at(str(context.run_config[JOB])), grid, listener)
@@ -36,4 +42,23 @@ def server_app() -> ServerApp:
 
 def client_app() -> EngineClient:
     """The half of every client."""
-    return EngineClient()
+    return _PrintingClient()
+
+
+class _PrintingClient(EngineClient):
+    """Whose output is kept."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        _print_into(context, f"clientapp-{context.node_config[PLACE]}")
+        try:
+            return super().__call__(message, context)
+        finally:
+            sys.stdout.flush()
+
+
+def _print_into(context: Context, name: str) -> None:
+    """Have whatever this process and its children print added to a file."""
+    file = Path(str(context.run_config[LOGS])) / f"{name}.log"
+    with file.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -26,6 +27,9 @@ from edgebench.federated.requests import Reply, Request
 _STAMPS = "_edgebench_stamps"
 _TASK_ID = 1
 _POLL_S = 0.05
+_PARTS_OF_REST = 16
+"""In so many parts, at the most, the replies that lack are awaited: to look for each alone takes long where there are
+many."""
 
 
 class Carrier(Protocol):
@@ -159,11 +163,14 @@ class MessageGrid(NodeGrid):
         """One reply for each message, by node id; an error stands for each that failed or is late (`timeout` in s)."""
         timeout_s = self._deadline_s if timeout is None else timeout
         self._before_asking(timeout_s)
-        message_ids = self.push_messages(messages)
-        self._server.wait(message_ids, timeout_s)
-        replies = self._messages(self._server.take(message_ids))
-        late = [each for each in message_ids if each in self._asked]
-        return sorted([*replies, *self._given_up(late, timeout_s)], key=_by_node)
+        until_s = now_s() + timeout_s
+        lacking = self.push_messages(messages)
+        replies: list[Message] = []
+        while lacking and (left_s := until_s - now_s()) > 0:
+            self._server.wait(lacking, left_s, enough=math.ceil(len(lacking) / _PARTS_OF_REST))
+            replies += self._messages(self._server.take(lacking))  # while others learn
+            lacking = [each for each in lacking if each in self._asked]
+        return sorted([*replies, *self._given_up(lacking, timeout_s)], key=_by_node)
 
     def wait_any(self, message_ids: Sequence[str], timeout_s: float) -> None:
         """Until one of the replies has come, or the time is over."""

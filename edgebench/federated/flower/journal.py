@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -53,7 +54,8 @@ class Journal:
     """Answers in the order in which they came, in one file for all that came at once.
 
     It grows by one model a reply: 8 clients with a model of 0.4 MB, 100 rounds: 320 MB. Whoever made the directory
-    removes it.
+    removes it. Writing goes on beside what follows, in a thread that ends with `close`: a disk may take as long for it
+    as a round does. The replies of two rounds are in memory then.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,18 +64,28 @@ class Journal:
         for unfinished in directory.glob("*.tmp"):
             unfinished.unlink()
         self._count = len(list(directory.glob("*.ebf")))
+        self._writer = ThreadPoolExecutor(1, "journal")
+        self._writing: Future[None] | None = None
 
     def __len__(self) -> int:
         return self._count
 
     def append(self, answers: Sequence[JournalledReply]) -> None:
-        """Keep them; they are on the disk when this returns."""
+        """Keep them; those before them are on the disk when this returns. Raises OSError where they are not."""
         lines = [_Line(answer.ordinal, answer.digest, answer.reply.head) for answer in answers]
         content: Content = {_ANSWERS: Config({"lines": _encode(lines)})}
         for index, answer in enumerate(answers):
             content |= {f"{index}/{name}": record for name, record in answer.reply.content.items()}
-        _write(self._path(self._count), content)
+        self._settle()
+        self._writing = self._writer.submit(_write, self._path(self._count), content)
         self._count += 1
+
+    def close(self) -> None:
+        """Wait until all is on the disk; nothing is appended any more. Raises OSError where it is not."""
+        try:
+            self._settle()
+        finally:
+            self._writer.shutdown()
 
     def read(self, index: int) -> list[JournalledReply]:
         """What was appended as number `index`, from 0. Raises EdgebenchError where the file is damaged."""
@@ -95,6 +107,11 @@ class Journal:
             JournalledReply(line.ordinal, line.digest, Parcel(line.head, reply))
             for line, reply in zip(lines, replies, strict=True)
         ]
+
+    def _settle(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
 
     def _path(self, index: int) -> Path:
         return self._directory / f"{index + 1:06d}.ebf"

@@ -15,6 +15,7 @@ import gc
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from numbers import Real
 from typing import Any
 
@@ -24,6 +25,7 @@ from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 from flwr.supercore.run import Run
 
 from edgebench.clock import now_ns, now_s
@@ -44,6 +46,8 @@ _TRAIN = "train"
 _MOST_EXAMPLES = 2**53
 """Beyond it a float is no count any more."""
 _LARGE_BYTES = 1 << 24
+_FLOWERS_TIMEOUT_S = signature(Strategy.start).parameters["timeout"].default
+"""What an app asks for that names none."""
 _IDLE_CALLS = 20
 """Flower's strategies ask once a second whether there are enough nodes."""
 
@@ -63,8 +67,8 @@ class _Open(msgspec.Struct):
 class ObservedGrid(Grid):
     """Wraps any grid of nodes 1, 2, …
 
-    deadline_s: no round waits longer, whatever its app asks for. min_replies: of a training round. check: the guard of
-    training rounds. most_examples: by node id, how many examples a client has; who claims more is refused.
+    deadline_s: so long a round waits, or less, where its app asks for that. min_replies: of a training round. check:
+    the guard of training rounds. most_examples: by node id, how many examples a client has; who claims more is refused.
     one_by_one: the app asks each client in a thread of its own, as Flower's deprecated strategies do; what it asks with
     one kind and group is one round.
     """
@@ -205,7 +209,7 @@ class ObservedGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One reply for each message, by node id; an error stands for one that failed, is late or was refused."""
         messages = list(messages)
-        timeout_s = self._deadline_s if timeout is None else min(timeout, self._deadline_s)
+        timeout_s = self._patience_s(timeout)
         with self._lock:
             self._exchanges += 1
             if not messages:
@@ -231,6 +235,17 @@ class ObservedGrid(Grid):
         if skipped is not None:
             replies = [reply if reply.has_error() else refused(reply, skipped) for reply in replies]
         return replies
+
+    def _patience_s(self, asked_s: float | None) -> float:
+        """How long a round waits. Raises EdgebenchError where the app asks for more than it gets."""
+        if asked_s is None or asked_s == _FLOWERS_TIMEOUT_S:
+            return self._deadline_s
+        if asked_s > self._deadline_s:
+            raise EdgebenchError(
+                f"the app waits {asked_s:g} s for the replies of a round, longer than a round may take: "
+                f"{self._deadline_s:g} s (set deadline_s: {asked_s:g} in the topology, or another timeout in the app)"
+            )
+        return asked_s
 
     def tell(self, seen: RoundSeen) -> None:
         """Tell of a round."""
@@ -313,7 +328,13 @@ class ObservedGrid(Grid):
                 return
 
     def finish(self) -> None:
-        """The app has ended: tell of the rounds whose replies it did not all ask for."""
+        """The app has ended: tell of the rounds whose replies it did not all ask for. What is kept is on the disk."""
+        try:
+            self._tell_unread()
+        finally:
+            self._script.close()
+
+    def _tell_unread(self) -> None:
         unread = {message_id: node for opened in self._open for message_id, node in opened.waiting.items()}
         live = [] if self.replaying else [each for each in unread if not self._script.knows(self._pushed[each])]
         # They are nobody's any more, but those that have come have travelled, and may be errors.

@@ -92,6 +92,11 @@ class Script:
             answers.append(JournalledReply(one.ordinal, one.digest, parcel))
         self._journal.append(answers)
 
+    def close(self) -> None:
+        """All answers are on the disk when this returns; none come after them. Raises OSError where they are not."""
+        if self._journal is not None:
+            self._journal.close()
+
 
 def restored(answer: JournalledReply) -> Message:
     """The reply as it came."""

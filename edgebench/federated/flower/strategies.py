@@ -19,6 +19,7 @@ from edgebench.errors import EdgebenchError
 from edgebench.federated.cohort import cohort_size
 from edgebench.federated.flower.events import Privacy
 from edgebench.federated.flower.flower_log import quietly
+from edgebench.federated.flower.messages import read_quickly
 from edgebench.federated.reply_checks import UNIFORM
 from edgebench.topology.wording import choice_of, did_you_mean
 
@@ -111,7 +112,7 @@ class BuiltInStrategy(Strategy):
         self.skipped, self.metrics = None, {}
         try:
             with np.errstate(all="ignore"):  # what comes of it is looked at below
-                arrays, metrics = self._inner.aggregate_train(server_round, replies)
+                arrays, metrics = self._inner.aggregate_train(server_round, list(map(read_quickly, replies)))
         except (AggregationError, InconsistentMessageReplies) as error:
             self.skipped = str(error)
             return None, None

@@ -24,7 +24,7 @@ from edgebench.fabric.child_process import ChildProcess, describe_end, end_child
 from edgebench.fabric.tls import Trust
 from edgebench.federated.flower.clients import JOB
 from edgebench.federated.flower.engine_job import EngineJob, Listener
-from edgebench.federated.flower.entry import SOCKET
+from edgebench.federated.flower.entry import LOGS, SOCKET
 from edgebench.federated.flower.keys import make_node_key
 from edgebench.federated.flower.remote_listener import ListenerServer
 
@@ -53,6 +53,7 @@ clientapp = "edgebench_job:client_app"
 [tool.flwr.app.config]
 {job_key} = {job}
 {socket_key} = {socket}
+{logs_key} = {logs}
 """
 _MODULE = """
 from edgebench.federated.flower import entry
@@ -105,7 +106,7 @@ def run_on_superlink(job: EngineJob, listener: Listener, *, log_dir: Path) -> No
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebench-")))
         hearing = stack.enter_context(ListenerServer(directory / "s"))
         deployment = stack.enter_context(_deployed(directory, job.clients, log_dir))
-        project = _write_project(directory, job)
+        project = _write_project(directory, job, log_dir)
         deployment.command("run", str(project), _NAME)
         until_s = now_s() + _START_S
         while not hearing.hear(listener, _POLL_S):
@@ -222,14 +223,21 @@ def _tls_arguments(tls: Trust) -> list[str]:
     ]
 
 
-def _write_project(directory: Path, job: EngineJob) -> Path:
+def _write_project(directory: Path, job: EngineJob, log_dir: Path) -> Path:
     """A Flower project that has nothing in it but the way to ours."""
     path = directory / "job.json"
     path.write_bytes(msgspec.json.encode(job))
     project = directory / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
-        _PROJECT.format(job_key=JOB, job=_quoted(path), socket_key=SOCKET, socket=_quoted(directory / "s")),
+        _PROJECT.format(
+            job_key=JOB,
+            job=_quoted(path),
+            socket_key=SOCKET,
+            socket=_quoted(directory / "s"),
+            logs_key=LOGS,
+            logs=_quoted(log_dir.absolute()),
+        ),
         "utf-8",
     )
     (project / "edgebench_job.py").write_text(_MODULE, "utf-8")

@@ -72,14 +72,20 @@ class IcuTask:
         return fit_baseline(dataset)
 
 
-def _models(published: str, parameters: int) -> dict[Size, ModelInfo]:
+_PUBLISHED_BYTES = 48 * 76 * 4
+"""Of a sample as the literature has it: 48 hours of 76 features in float32."""
+
+
+def _models(published: str, parameters: int, multiply_adds: int) -> dict[Size, ModelInfo]:
     return {
         "light": ModelInfo("LSTM 16 and dense 16, blended with a linear model of summaries", 12_462),
         "heavy": ModelInfo("LSTM 32, GRU 32 and dense 64, blended with a linear model of summaries", 49_408),
-        "published": ModelInfo(published, parameters),
+        "published": ModelInfo(published, parameters, multiply_adds, _PUBLISHED_BYTES),
     }
 
 
-DEATH = IcuTask("icu-death", "death", "bilstm-8-lstm-16", _models("BiLSTM 8 + 8, LSTM 16", 7_569))
-DECOMPENSATION = IcuTask("icu-decompensation", "decompensation", "lstm-128", _models("LSTM 128", 105_089))
-HEART_FAILURE = IcuTask("icu-heart-failure", "heart-failure", "lstm-256", _models("LSTM 256, 25 phenotypes", 347_417))
+DEATH = IcuTask("icu-death", "death", "bilstm-8-lstm-16", _models("BiLSTM 8 + 8, LSTM 16", 7_569, 356_368))
+DECOMPENSATION = IcuTask("icu-decompensation", "decompensation", "lstm-128", _models("LSTM 128", 105_089, 5_013_632))
+HEART_FAILURE = IcuTask(
+    "icu-heart-failure", "heart-failure", "lstm-256", _models("LSTM 256, 25 phenotypes", 347_417, 16_324_864)
+)

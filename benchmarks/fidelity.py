@@ -1,0 +1,303 @@
+"""Simulations beside runs that took place on this machine: what was predicted of them, and what was measured.
+
+    python benchmarks/fidelity.py [--json] [--quick] [--anyway] [--only NAME]… [--work DIR] [--minutes M]
+
+Three topologies, in which the larger model of speech recognition decides for real: `hub`, where an edge decides sounds
+one by one; `gates`, where the cloud decides those that two edges pass on across an uplink that they share; `studio`,
+where an edge decides up to eight at once. Of each a short run tells what the model can decide. Then it runs at 20 % of
+that, with one device that is decided elsewhere, and `studio` with some of it in bursts, so that all that its other runs
+need is seen; at 50, 80 and 120 %; and at 50 % with all of it decided elsewhere. These four are predicted from the one
+at 20 %, as `edgebench fidelity` does it.
+
+Some twenty minutes, and some more the first time, when the model is trained. `--quick` runs a few seconds each, to
+see that it works. `--work` keeps what was found there, piece by piece (a run), and goes on with it; `--minutes` begins
+no other piece after that long, says what is left, and ends with status 3: the same line again goes on.
+
+Keys of the printed object:
+
+mean_error, p99_error: of the latency, the worst of all runs at 50 and 80 % and of those elsewhere: by how much the
+    prediction is off, as a share of what was measured.
+backlog_error: likewise of the samples without a decision when the streams ended, of the runs at 120 %.
+formula_error, beside_formula_error: of the mean latency, the mean over all runs of which the two-moment formula says
+    anything: how far off it is, and how far the prediction of the same runs.
+worse_by: by how much at most the prediction of such a mean is farther off than the formula (below 0: nowhere).
+runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all devices, `valid`, and `figures` as
+    `edgebench fidelity` has them: `measured`, `predicted`, `error`, `formula`, `formula_error`, by workload and figure.
+capacity_hz: by topology, what the model can decide.
+minutes: that its pieces took. disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+import edgebench
+from benchmarks.pieces import Pieces, add_pieces, work_of
+from benchmarks.quiet import Quiet, add_anyway, awake
+from edgebench.clock import NS_PER_S
+from edgebench.errors import EdgebenchError
+from edgebench.simulation.calibrating import service_times_of
+
+Plan = dict[str, Any]
+
+DURATION_S, PILOT_S, QUICK_S = 45.0, 10.0, 4.0
+LOADS = (50, 80, 120)
+CALIBRATING = 20
+ELSEWHERE = "elsewhere"
+ELSEWHERE_LOAD = 50
+BURST_S, BURST = 0.5, 2
+"""How often bursts come, and how many samples each device has in one."""
+WORKLOAD: Plan = {
+    "task": "speech-recognition",
+    "model": {"size": "heavy"},
+    "batch": {"max_batch": 1},
+    "queue": {"max_samples": 100_000},
+    "train": {"epochs": 1},
+}
+PILOT_HZ = 60.0
+SHOWN = ("throughput_hz", "latency_ms.mean", "latency_ms.p50", "latency_ms.p99")
+EDGEBENCH = (sys.executable, "-m", "edgebench.cli")
+
+
+class Bench(NamedTuple):
+    """A topology whose one workload is run at several loads, `here` or `there`.
+
+    few: which devices are decided there in the run that tells what things take; bursts: whether that has some besides,
+    so that full batches are seen."""
+
+    nodes: Plan
+    links: list[Plan]
+    workload: Plan
+    devices: int
+    here: str
+    there: str
+    few: str
+    bursts: bool = False
+
+    def topology(self, name: str, rate_hz: float, duration_s: float, place: Any) -> Plan:
+        """As in a file. rate_hz: of all devices together."""
+        each = {"kind": "poisson", "rate_hz": round(rate_hz / self.devices, 4)}
+        return {
+            "schema": 1,
+            "name": f"fidelity-{name}",
+            "seed": 21,
+            "duration_s": duration_s,
+            "nodes": self.nodes,
+            "links": self.links,
+            "workloads": {"watch": self.workload | {"load": each, "place": {"infer": place}}},
+        }
+
+    def telling(self, name: str, rate_hz: float, duration_s: float, trace: Path) -> Plan:
+        """The one that tells what things take."""
+        in_bursts_hz = self.devices * BURST / BURST_S if self.bursts else 0.0
+        place = {self.workload["source"]: self.here, self.few: self.there}
+        made = self.topology(name, max(rate_hz - in_bursts_hz, rate_hz / 2), duration_s, place)
+        if self.bursts:
+            times = (f"{(number + 0.5) * BURST_S:.3f}\n" for number in range(round(duration_s / BURST_S)))
+            trace.write_text("".join(BURST * at for at in times))
+            burst = {"load": {"kind": "trace", "file": str(trace)}, "place": {"infer": self.here}}
+            made["workloads"]["bursts"] = self.workload | burst
+        return made
+
+    def capacity_hz(self, run_dir: Path) -> float:
+        """How many samples a second its model can decide, batches full and answers included, by what a run tells."""
+        times = service_times_of(run_dir)
+        (model,) = times.infer
+        most = max(times.infer[model])
+        full = times.by_batch(model, most, at_once=True)[most]
+        assert full is not None
+        (answers,) = (values for cost, values in times.costs.items() if cost.step == "answer")
+        return float(most * NS_PER_S / (full.mean() + most * answers.mean()))
+
+
+BENCHES: Mapping[str, Bench] = {
+    "hub": Bench(
+        nodes={
+            "cloud": {"tier": "cloud"},
+            "hub": {"tier": "edge", "parent": "cloud"},
+            "microphone": {"tier": "device", "count": 4, "parent": "hub"},
+        },
+        links=[
+            {"between": ["microphone", "hub"], "latency_ms": 3, "jitter_ms": 1, "rate_mbit_s": 20},
+            {"between": ["hub", "cloud"], "latency_ms": 15, "rate_mbit_s": 40},
+        ],
+        workload=WORKLOAD | {"source": "microphone"},
+        devices=4,
+        here="edge",
+        there="cloud",
+        few="microphone-0",
+    ),
+    "gates": Bench(
+        nodes={
+            "cloud": {"tier": "cloud"},
+            "gate": {"tier": "edge", "count": 2, "parent": "cloud"},
+            "intercom": {"tier": "device", "count": 6, "parent": "gate"},
+        },
+        links=[
+            {"between": ["intercom", "gate"], "latency_ms": 2, "rate_mbit_s": 40},
+            {"between": ["gate", "cloud"], "latency_ms": 10, "jitter_ms": 2, "rate_mbit_s": 60, "shared": True},
+        ],
+        workload=WORKLOAD | {"source": "intercom"},
+        devices=6,
+        here="cloud",
+        there="edge",
+        few="intercom-0",
+    ),
+    "studio": Bench(
+        nodes={
+            "cloud": {"tier": "cloud"},
+            "studio": {"tier": "edge", "parent": "cloud"},
+            "stage": {"tier": "device", "count": 8, "parent": "studio"},
+        },
+        links=[{"between": ["stage", "studio"], "latency_ms": 1}],
+        workload=WORKLOAD | {"source": "stage", "batch": {"max_batch": 8, "max_wait_ms": 10}},
+        devices=8,
+        here="edge",
+        there="cloud",
+        few="stage-0",
+        bursts=True,
+    ),
+}
+
+
+class Runs:
+    """The runs of one topology. work: where they are kept."""
+
+    def __init__(self, name: str, bench: Bench, work: Path, pieces: Pieces, duration_s: float, pilot_s: float) -> None:
+        self._name = name
+        self._bench = bench
+        self._work = work
+        self._pieces = pieces
+        self._duration_s = duration_s
+        self._pilot_s = pilot_s
+
+    def measured(self) -> tuple[float, dict[str, Any]]:
+        """What the model can decide, a second, and what was found by load. Raises OutOfTimeError."""
+        bench, name, duration_s = self._bench, self._name, self._duration_s
+        pilot = self._run("pilot", bench.telling(name, PILOT_HZ, self._pilot_s, self._trace("pilot")))
+        capacity_hz = bench.capacity_hz(pilot)
+        rate_hz = CALIBRATING / 100 * capacity_hz
+        telling = self._run(str(CALIBRATING), bench.telling(name, rate_hz, duration_s, self._trace("bursts")))
+        asked = {str(load): (load / 100 * capacity_hz, bench.here) for load in LOADS}
+        asked[ELSEWHERE] = (ELSEWHERE_LOAD / 100 * capacity_hz, bench.there)
+        taken = {
+            load: self._run(load, bench.topology(name, hz, duration_s, place)) for load, (hz, place) in asked.items()
+        }
+        found = edgebench.fidelity(list(taken.values()), calibrate=[telling]).runs
+        return capacity_hz, {
+            load: {
+                "rate_hz": round(asked[load][0], 3),
+                "valid": found[run_dir.name].valid,
+                "figures": msgspec.to_builtins(found[run_dir.name].figures),
+            }
+            for load, run_dir in taken.items()
+        }
+
+    def _trace(self, piece: str) -> Path:
+        return self._work / f"{self._name}-{piece}.trace"
+
+    def _run(self, load: str, topology: Plan) -> Path:
+        """A run, unless it is kept; its run directory."""
+        piece = f"{self._name}, {load}"
+        self._pieces.find(piece, partial(self._ran, piece, topology))
+        return self._work / str(self._pieces.found(piece))
+
+    def _ran(self, piece: str, topology: Plan) -> str:
+        """Whatever its verdict: what it found out about its host is of no account here."""
+        file, out = self._work / f"{piece}.yaml", self._work / "runs"
+        file.write_bytes(msgspec.yaml.encode(topology))
+        command = [*EDGEBENCH, "run", str(file), "--out", str(out), "--json"]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if not done.stdout:
+            raise SystemExit(f"{file}: {done.stderr}")
+        result = json.loads(done.stdout)
+        lost = result["workloads"]["watch"]["lost"]
+        if lost:
+            raise SystemExit(f"{piece}: {lost} samples were lost, so its figures say nothing")
+        print(f"{piece}: {result['verdict']['reasons'] or 'valid'}", file=sys.stderr, flush=True)
+        return f"runs/{result['run_id']}"
+
+
+def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The worst and the mean errors. runs: by topology and load."""
+    below = [each for of in runs.values() for load, each in of.items() if load != str(max(LOADS))]
+    above = [of[str(max(LOADS))] for of in runs.values()]
+    beside = [
+        (abs(mean["error"]), abs(mean["formula_error"]))
+        for of in runs.values()
+        for mean in (each["figures"]["watch.latency_ms.mean"] for each in of.values())
+        if mean["error"] is not None and mean["formula_error"] is not None
+    ]
+    return {
+        "mean_error": _worst(below, "latency_ms.mean"),
+        "p99_error": _worst(below, "latency_ms.p99"),
+        "backlog_error": _worst(above, "backlog"),
+        "formula_error": round(statistics.fmean(formula for _, formula in beside), 4) if beside else None,
+        "beside_formula_error": round(statistics.fmean(ours for ours, _ in beside), 4) if beside else None,
+        "worse_by": round(max(ours - formula for ours, formula in beside), 4) if beside else None,
+    }
+
+
+def _worst(runs: list[Any], figure: str) -> float | None:
+    """None where nothing was measured, or 0, of which no error is a share."""
+    errors = (each["figures"][f"watch.{figure}"]["error"] for each in runs)
+    worst = max((abs(each) for each in errors if each is not None), default=None)
+    return None if worst is None else round(worst, 4)
+
+
+def measured(names: list[str], work: Path, pieces: Pieces, duration_s: float, pilot_s: float) -> dict[str, Any]:
+    """Everything. Raises OutOfTimeError."""
+    found = {name: Runs(name, BENCHES[name], work, pieces, duration_s, pilot_s).measured() for name in names}
+    runs = {name: of for name, (_, of) in found.items()}
+    capacity_hz = {name: round(hz, 2) for name, (hz, _) in found.items()}
+    return {**summed_up(runs), "runs": runs, "capacity_hz": capacity_hz, **pieces.told()}
+
+
+def lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What is printed for people."""
+    for name, of in figures["runs"].items():
+        for load, each in of.items():
+            for figure in (*SHOWN, *(["backlog"] if load == str(max(LOADS)) else [])):
+                told = each["figures"][f"watch.{figure}"]
+                error, formula = told["error"], told["formula_error"]
+                beside = "" if formula is None else f", the formula {formula:+.1%}"
+                off = "–" if error is None else f"{error:+.1%}"
+                yield (
+                    f"{name:7} {load:10} {figure:16} measured {told['measured']:9.3f}, predicted "
+                    f"{told['predicted']:9.3f} ({off}{beside})"
+                )
+    for name in ("mean_error", "p99_error", "backlog_error", "formula_error", "beside_formula_error", "worse_by"):
+        yield f"{name:20} {'–' if figures[name] is None else f'{figures[name]:.2%}'}"
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description="Simulations beside real runs; see the top of this file.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="a few seconds each, to see that it works")
+    parser.add_argument("--only", action="append", choices=list(BENCHES), metavar="NAME", help="this topology")
+    add_pieces(parser)
+    add_anyway(parser)
+    args = parser.parse_args()
+    duration_s, pilot_s = (QUICK_S, QUICK_S) if args.quick else (DURATION_S, PILOT_S)
+    with work_of(parser, args) as work, awake():
+        pieces = Pieces(work, Quiet(anyway=args.anyway), args.minutes)
+        try:
+            figures = measured(args.only or list(BENCHES), work, pieces, duration_s, pilot_s)
+        except EdgebenchError as error:  # a run that others disturbed all the time, for one, tells nothing
+            raise SystemExit(str(error)) from None
+    print(json.dumps(figures, indent=2) if args.json else "\n".join(lines(figures)))
+
+
+if __name__ == "__main__":
+    main()

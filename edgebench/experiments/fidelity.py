@@ -1,0 +1,233 @@
+"""`edgebench fidelity`: how far simulations are from runs that took place, beside what a formula would have said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from edgebench.clock import NS_PER_S
+from edgebench.errors import EdgebenchError
+from edgebench.experiments.given import open_topology
+from edgebench.experiments.simulate import check_calibrates, check_simulated
+from edgebench.report import wording
+from edgebench.report.tables import plain_table
+from edgebench.results import stats
+from edgebench.results.chunks import HOPS, TIMES, SampleChunk, chunks_of, ms
+from edgebench.results.rundir import StoredRun, load_run, read_result, record_batches
+from edgebench.results.sample_times import SampleTimes
+from edgebench.results.values import Values
+from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.formula import Batches, mean_hops_ns
+from edgebench.simulation.layout import Layout, acts_back, layout_of
+from edgebench.simulation.places import places_of
+from edgebench.simulation.service_times import ServiceTimes, merged
+from edgebench.simulation.simulated import Simulated
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import Tier
+
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """One figure: as it was measured, as a simulation predicts it, and as the formula does; the errors are shares of
+    what was measured. None: there is none; a formula has means alone, and none beyond the capacity of a station."""
+
+    measured: float | None
+    predicted: float | None
+    formula: float | None = None
+    error: float | None = None
+    formula_error: float | None = None
+
+
+class RunFidelity(msgspec.Struct, frozen=True):
+    """One run. valid: whether its own verdict lets its figures be trusted; kind: what they are (`measured`, `emulated`,
+    or `modelled` where it was simulated itself). figures: `<workload>.throughput_hz`, `.backlog` (samples without a
+    decision when the streams ended), `.latency_ms.<mean, p50, p90, p99>` and `.hops_ms.<hop>.<likewise>`."""
+
+    calibrated_by: list[str]
+    valid: bool
+    kind: str
+    figures: dict[str, Compared]
+
+
+class Fidelity(msgspec.Struct, frozen=True):
+    """runs: by their names."""
+
+    runs: dict[str, RunFidelity]
+
+
+def fidelity(runs: Sequence[Path], calibrate: Sequence[Path] = ()) -> Fidelity:
+    """Predict each run, and hold it against what was measured.
+
+    calibrate: the runs that say what things take; none: of each run, all the others. Raises EdgebenchError, where a run
+    would be predicted from itself, too.
+    """
+    predicted, telling = _by_name(runs), _by_name(calibrate or runs)
+    if calibrate and (both := [run for run in predicted if run in telling]):
+        mend = "(leave it out of --calibrate)"
+        raise EdgebenchError(f"{predicted[both[0]].path}: a run that is predicted from itself proves nothing {mend}")
+    if not telling.keys() - predicted.keys() and len(predicted) < 2:
+        raise EdgebenchError("nothing says what things take (name a second run, or one with --calibrate RUN)")
+    times = {run: service_times_of(stored.path) for run, stored in telling.items()}
+    found = {}
+    for run, stored in predicted.items():
+        others = {other: each for other, each in times.items() if other != run}
+        found[run] = _predicted(stored, [telling[other].path for other in others], merged(others.values()))
+    return Fidelity(found)
+
+
+def _by_name(paths: Iterable[Path]) -> dict[str, StoredRun]:
+    """Runs, each once, however often it is named."""
+    stored = [load_run(path) for path in paths]
+    return {each.deployment.run_id: each for each in stored}
+
+
+def print_tables(found: Fidelity) -> None:
+    """Print a table a run; of hops only those that anything passed."""
+    from rich.console import Console
+
+    console = Console()
+    for run, each in found.runs.items():
+        table = plain_table(run)
+        table.add_column("figure", no_wrap=True)
+        for name in ("measured", "predicted", "error", "formula", "its error"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for figure, of in each.figures.items():
+            if of.measured or of.predicted:
+                errors = [wording.NONE if error is None else f"{error:+.1%}" for error in (of.error, of.formula_error)]
+                measured, predicted, formula = (wording.number(it, 3) for it in (of.measured, of.predicted, of.formula))
+                table.add_row(figure, measured, predicted, errors[0], formula, errors[1])
+        console.print(table)
+        if not each.valid:
+            console.print("the run itself is invalid", style="red", highlight=False)
+        if each.kind == "modelled":
+            console.print("the run was simulated itself: nothing of it was measured", style="red", highlight=False)
+
+
+def _predicted(stored: StoredRun, calibrate: Sequence[Path], times: ServiceTimes) -> RunFidelity:
+    given = open_topology(stored.path)
+    check_simulated(given)
+    for path in calibrate:
+        check_calibrates(path, given)
+    layout = layout_of(given.topology, times, given.path)
+    places = places_of(layout.fleet)
+    deployment = places.deployment(given.topology, stored.deployment.run_id, given.topology.data)
+    simulated = Simulated(layout, places, deployment)
+    batches = (batch for table in simulated.tables() for batch in table.select(TIMES).to_batches())
+    predicted = _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
+    measured = _measured(stored)
+    formula = _formula(layout, measured)
+    figures = {
+        f"{name}.{figure}": compared
+        for name, of_workload in measured.items()
+        for figure, compared in _compared(of_workload, predicted[name], formula.get(name, {})).items()
+    }
+    result = read_result(stored.path)
+    return RunFidelity(list(times.sources), result.verdict.valid, result.figures, figures)
+
+
+def _formula(layout: Layout, measured: Mapping[str, _Seen]) -> dict[str, dict[str, float]]:
+    """What the formula says, with the batches that came about; nothing of loops that are closed."""
+    if any(acts_back(flow.load) for flow in layout.flows):
+        return {}
+    batches: Batches = {(name, tier): mean for name, seen in measured.items() for tier, mean in seen.mean_batches()}
+    return mean_hops_ns(layout, batches)
+
+
+@dataclass
+class _Seen:
+    """What became of the samples of a workload, so far. open: without a decision when the streams ended. decided,
+    batches: of each tier."""
+
+    tiers: Mapping[str, Tier]
+    started_ns: int
+    ended_ns: int
+    last_ns: int
+    open: int = 0
+    decided: dict[Tier, int] = field(default_factory=dict)
+    batches: dict[Tier, float] = field(default_factory=dict)
+    latency_ns: Values = field(default_factory=Values)
+    hops_ns: dict[str, Values] = field(default_factory=lambda: {hop: Values() for hop in HOPS})
+
+    def update(self, chunk: SampleChunk) -> None:
+        """Take in a chunk."""
+        arrived_ns = chunk.ns["arrived_ns"]
+        self.open += int((~chunk.decided | (arrived_ns > self.ended_ns)).sum())
+        self.last_ns = max(self.last_ns, int(arrived_ns.max(initial=0)))
+        self.latency_ns.update(chunk.latency_ns)
+        for hop, took_ns in chunk.hops_ns.items():
+            self.hops_ns.setdefault(hop, Values()).update(took_ns)
+        for decider in filter(None, chunk.count("decider", chunk.decided)):
+            batch = chunk.ints["batch"][chunk.decided & chunk.is_of("decider", decider)]
+            tier = self.tiers[decider]
+            self.decided[tier] = self.decided.get(tier, 0) + len(batch)
+            self.batches[tier] = self.batches.get(tier, 0.0) + float((1 / batch).sum())
+
+    def mean_batches(self) -> Iterator[tuple[Tier, float]]:
+        """How many samples were decided together, by tier."""
+        yield from ((tier, decided / self.batches[tier]) for tier, decided in self.decided.items())
+
+    def figures(self) -> Iterator[tuple[str, float]]:
+        """All that are compared."""
+        yield "throughput_hz", len(self.latency_ns) * NS_PER_S / (self.last_ns - self.started_ns)
+        yield "backlog", self.open
+        spreads = {"latency_ms": self.latency_ns} | {f"hops_ms.{hop}": ns for hop, ns in self.hops_ns.items()}
+        for name, values in spreads.items():
+            if len(values):
+                yield f"{name}.mean", ms(values.mean)
+                found = values.percentiles(*_PERCENTILES.values())
+                yield from ((f"{name}.{figure}", ms(each)) for figure, each in zip(_PERCENTILES, found, strict=True))
+
+
+def _measured(run: StoredRun) -> dict[str, _Seen]:
+    """By workload. Raises EdgebenchError of a run that was cut off."""
+    started_ns, ended_ns = run.observations.started_ns, run.observations.ended_ns
+    if started_ns is None or ended_ns is None:
+        raise EdgebenchError(f"{run.path}: the run was cut off before its streams were over (run it to its end)")
+    times = SampleTimes(run.deployment, run.observations)
+    chunks = chunks_of(record_batches(run.path, TIMES), run.deployment.workloads)
+    on_server = ((workload, times.on_server(chunk)) for workload, chunk in chunks)
+    return _seen(on_server, run.deployment, (started_ns, ended_ns))
+
+
+def _seen(
+    chunks: Iterable[tuple[str, SampleChunk]], deployment: Deployment, streamed_ns: tuple[int, int]
+) -> dict[str, _Seen]:
+    """By workload. streamed_ns: when the streams began, and ended."""
+    began_ns, ended_ns = streamed_ns
+    tiers = {name: node.tier for name, node in deployment.nodes.items()}
+    found = {name: _Seen(tiers, began_ns, ended_ns, ended_ns) for name in deployment.workloads}
+    for workload, chunk in chunks:
+        found[workload].update(chunk)
+    return found
+
+
+def _compared(measured: _Seen, predicted: _Seen, formula_ns: Mapping[str, float]) -> dict[str, Compared]:
+    """By figure. formula_ns: of each hop."""
+    said = {f"hops_ms.{hop}.mean": ms(took_ns) for hop, took_ns in formula_ns.items()}
+    if formula_ns:
+        said["latency_ms.mean"] = ms(sum(formula_ns.values()))
+    other, found = dict(predicted.figures()), {}
+    for figure, value in measured.figures():
+        formula = said.get(figure, math.inf)
+        of_formula = formula if math.isfinite(formula) else None
+        found[figure] = Compared(
+            measured=stats.rounded(value),
+            predicted=_rounded(other.get(figure)),
+            formula=_rounded(of_formula),
+            error=_error(other.get(figure), value),
+            formula_error=_error(of_formula, value),
+        )
+    return found
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else stats.rounded(value)
+
+
+def _error(said: float | None, measured: float) -> float | None:
+    return None if said is None or not measured else stats.rounded(said / measured - 1)

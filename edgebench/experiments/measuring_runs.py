@@ -1,0 +1,80 @@
+"""Two short real runs on this machine that say what things take: one of a topology as it is, and one with full
+batches, which a simulation of more load needs to know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgebench.experiments.cells import KeptRuns, cell_key
+from edgebench.experiments.deployment_checks import checked_deployment
+from edgebench.experiments.given import TopologyFile, with_overrides
+from edgebench.experiments.run import RunOptions, run_whole
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.model import After, With
+from edgebench.topology.placing import wheres
+
+_LONGEST_S = 20.0
+_EVERY_S = 1.0
+"""So often all devices have samples at once, in between which a node has nothing to do."""
+_BATCHES = 2
+"""So many full batches of a workload a node has to decide then, at least."""
+_WAIT_MS = 100.0
+"""So long a node waits for a batch to be full."""
+
+
+def measured(
+    given: TopologyFile, deployment: Deployment, kept: KeptRuns, registry: Path, tell: Callable[[str], None]
+) -> tuple[Path, ...]:
+    """Run a topology, which was checked, on this machine; the run directories, in the folder of those that are kept.
+
+    Raises EdgebenchError, and KeyboardInterrupt where one was interrupted.
+    """
+    as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
+    kept.folder.mkdir(parents=True, exist_ok=True)
+    both = {
+        f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}"],
+        f"with full batches, for {_LONGEST_S:g} s": [
+            f"duration_s={_LONGEST_S!r}",
+            *_bursts(given, deployment, kept.folder),
+        ],
+    }
+    found = []
+    for how, overrides in both.items():
+        topology = with_overrides(given, overrides)
+        key = cell_key(checked_deployment(topology.topology, topology.path, "local"), topology.topology)
+        earlier = kept.find(key)
+        if earlier is not None:
+            found.append(earlier[0])
+            continue
+        tell(f"no --calibrate: measuring what things take, by a run on this machine {how}")
+        run_dir, result = run_whole(topology, RunOptions(out=kept.folder, registry=registry))
+        if result.verdict.valid:
+            kept.keep(key, run_dir, {})  # else it is made again where the search is gone on with
+        for reason in result.verdict.reasons:
+            tell(f"not valid: {reason}")
+        found.append(run_dir)
+    return tuple(found)
+
+
+def _bursts(given: TopologyFile, deployment: Deployment, folder: Path) -> Iterator[str]:
+    """Every device has samples at the same time, so many that nodes decide full batches; each workload at another time,
+    so that none has to share its cores with another."""
+    workloads = given.topology.workloads
+    for name, each in workloads.items():
+        if wheres(each) != ("device",):
+            yield f"workloads.{name}.batch.max_wait_ms={_WAIT_MS!r}"
+    paced = [name for name, each in workloads.items() if not isinstance(each.load, With | After)]
+    for place, name in enumerate(paced):
+        plan = deployment.workloads[name]
+        shared = len(plan.deciders) / len(set(plan.deciders.values()))
+        together = math.ceil(_BATCHES * plan.batch.max_batch / shared)
+        times_s = np.arange(0, _LONGEST_S, _EVERY_S) + place * _EVERY_S / len(paced)
+        file = folder / f"{name}.txt"
+        file.write_text("".join(f"{time_s:.6f}\n" * together for time_s in times_s), "utf-8")
+        load = msgspec.json.encode({"kind": "trace", "file": str(file)}).decode()
+        yield f"workloads.{name}.load={load}"

@@ -1,0 +1,23 @@
+"""A topology that is run as a placement has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgebench.experiments import placing, placing_streams
+from edgebench.experiments.given import TopologyFile, with_overrides
+from edgebench.experiments.job_runs import runs_jobs
+from edgebench.placement.stream_placed import overrides_in
+from edgebench.tasks import names
+from edgebench.topology import check, jobs_of
+
+
+def with_placement(given: TopologyFile, file: Path) -> TopologyFile:
+    """Its workloads, or its jobs, where the placement in a file has them. Raises EdgebenchError."""
+    topology = given.topology
+    if topology.jobs:
+        check(topology, given.path, tasks=names())
+        jobs = jobs_of(topology)
+        placement, _ = placing.placed_before(file, placing.problem_of(topology, jobs, given.path), jobs)
+        return runs_jobs(given, jobs, placement)
+    return with_overrides(given, list(overrides_in(placing_streams.placed_before(file, topology), topology)))

@@ -1,0 +1,270 @@
+"""The stages of stream workloads are placed: each placement that a policy asks of is simulated."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.experiments.given import TopologyFile
+from edgebench.experiments.simulate import calibrated, check_simulated, simulate_with
+from edgebench.placement.files import read_placement
+from edgebench.placement.objectives import LATE_PERCENT, MEAN, Weights, score_of, terms_of, value_of, weights_of
+from edgebench.placement.placed import Placement
+from edgebench.placement.stream_model import UNKNOWN, Score, Stage, StreamProblem
+from edgebench.placement.stream_placed import (
+    PlacedStage,
+    StageFigures,
+    StreamPlacement,
+    stages_in,
+    with_tiers,
+)
+from edgebench.placement.stream_policies import stream_policy
+from edgebench.results import stats
+from edgebench.results.figures import Result
+from edgebench.results.sample_figures import WorkloadFigures
+from edgebench.seeds import rng_for
+from edgebench.simulation.layout import UnmeasuredBatch
+from edgebench.simulation.service_times import ServiceTimes
+from edgebench.topology.model import After, Load, Tier, Topology, With, Workload
+from edgebench.topology.pacing import asked_first
+from edgebench.topology.placing import wheres
+from edgebench.topology.wording import listed, one_line
+
+_TIERS: tuple[Tier, ...] = ("device", "edge", "cloud")
+
+
+def place_streams(
+    given: TopologyFile,
+    policy: str | None,
+    placement: Path | None,
+    limit_s: float,
+    objective: Weights | None,
+    at_most: Weights | None,
+    calibrate: tuple[Path, ...],
+    tell: Callable[[str], None],
+) -> StreamPlacement:
+    """Place the workloads of a topology, which was checked, by a policy, or as an earlier placement has them.
+
+    objective, at_most: None for those of the earlier placement. Raises EdgebenchError.
+    """
+    topology = given.topology
+    stages = tuple(_stages(topology, given.path))
+    earlier = None
+    if placement is not None:
+        earlier = placed_before(placement, topology)
+        objective = _of_file(placement, "objective", earlier.objective) if objective is None else objective
+        at_most = _of_file(placement, "at_most", earlier.at_most) if at_most is None else at_most
+    objective, at_most = objective or MEAN, at_most or {}
+    _check_deadlines(given, {*objective, *at_most})
+    decide = stream_policy(policy, limit_s) if policy is not None else None
+    check_simulated(given)
+    judging = _Judging(given, calibrated(given, calibrate), stages, objective, at_most, tell)
+    proven = None
+    if decide is not None and policy is not None:
+        decision = decide(StreamProblem(stages, judging.score), rng_for(topology.seed, "place", policy))
+        tiers, proven, name, seed = decision.tiers, decision.proven, policy, topology.seed
+    else:
+        assert earlier is not None
+        found = stages_in(earlier, topology)
+        tiers = tuple(found[stage.workload][stage.group] for stage in stages)
+        name, seed = earlier.policy, earlier.policy_seed
+    result = judging.result(dict(enumerate(tiers)))
+    score, terms = score_of(result, objective, at_most), terms_of(result)
+    value = value_of(terms, objective)
+    return StreamPlacement(
+        schema=1,
+        topology=topology.name,
+        policy=name,
+        policy_seed=seed,
+        seed=topology.seed,
+        objective=dict(objective),
+        at_most=dict(at_most),
+        value=stats.rounded(value) if math.isfinite(value) else None,
+        keeps=score.lost == score.over == 0,
+        stages=tuple(PlacedStage(stage.workload, stage.group, tier) for stage, tier in zip(stages, tiers, strict=True)),
+        terms={term: None if each is None else stats.rounded(each) for term, each in terms.items()},
+        figures={workload: _figures(each) for workload, each in result.workloads.items()},
+        judged=judging.judged,
+        proven=proven and not judging.unknown,
+        calibrated_by=tuple(result.calibrated_by),
+    )
+
+
+def placed_before(file: Path, topology: Topology) -> StreamPlacement:
+    """An earlier placement of the workloads of a topology. Raises EdgebenchError."""
+    placement = read_placement(file)
+    if isinstance(placement, Placement):
+        raise EdgebenchError(f"{file}: places jobs, and the topology has workloads (place these: edgebench place)")
+    try:
+        stages_in(placement, topology)
+    except EdgebenchError as error:
+        raise EdgebenchError(one_line(f"{file}: {error}")) from error
+    return placement
+
+
+def _of_file(file: Path, field: str, weights: Weights) -> dict[str, float]:
+    """Of an earlier placement. Raises EdgebenchError where one is no figure."""
+    return weights_of(f"{file}: $.{field}:", [f"{name}={value!r}" for name, value in weights.items()], plain=None)
+
+
+def _check_deadlines(given: TopologyFile, terms: Collection[str]) -> None:
+    """Raises TopologyError where nothing can be late."""
+    without = [name for name, workload in given.topology.workloads.items() if workload.deadline_ms is None]
+    if LATE_PERCENT in terms and without:
+        why = f"none, so that no sample is late (set it, or leave {LATE_PERCENT} out)"
+        raise TopologyError([one_line(f"{given.path}: $.workloads.{name}.deadline_ms: {why}") for name in without])
+
+
+def _stages(topology: Topology, file: Path) -> Iterator[Stage]:
+    at_two = [
+        (name, where)
+        for name, workload in topology.workloads.items()
+        for where in ("cascade", "chain")
+        if where in wheres(workload)
+    ]
+    if at_two:
+        mend = "which decides at two places (write device, edge or cloud to have it placed)"
+        paths = [f"{file}: $.workloads.{name}.place.infer: a {where}, {mend}" for name, where in at_two]
+        raise TopologyError([one_line(path) for path in paths])
+    tiers = tuple(tier for tier in _TIERS if tier in topology.place.allow)
+    for name in _in_order(topology):
+        yield from (Stage(name, group, tiers) for group in topology.workloads[name].sources)
+
+
+def _in_order(topology: Topology) -> list[str]:
+    """Workloads as they are in the file, but none before those that it takes its times from."""
+    found: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        for before in asked_first(topology.workloads[name].load):
+            add(before)
+        found[name] = None
+
+    for name in topology.workloads:
+        add(name)
+    return list(found)
+
+
+def _figures(each: WorkloadFigures) -> StageFigures:
+    latency = each.latency_ms
+    mean_ms, p99_ms = (None, None) if latency is None else (latency.mean, latency.p99)
+    return StageFigures(each.scheduled, each.lost, each.late, mean_ms, p99_ms)
+
+
+class _Judging:
+    """Simulates placements, each once."""
+
+    def __init__(
+        self,
+        given: TopologyFile,
+        times: ServiceTimes,
+        stages: tuple[Stage, ...],
+        objective: Weights,
+        at_most: Weights,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._given = given
+        self._times = times
+        self._stages = stages
+        self._objective, self._at_most = objective, at_most
+        self._tell = tell
+        self._found: dict[tuple[tuple[int, Tier], ...], Result | UnmeasuredBatch] = {}
+
+    @property
+    def judged(self) -> int:
+        """How many were simulated to their end."""
+        return len(self._found) - self.unknown
+
+    @property
+    def unknown(self) -> int:
+        """Of how many nothing tells what they take."""
+        return sum(isinstance(each, UnmeasuredBatch) for each in self._found.values())
+
+    def score(self, placed: Mapping[int, Tier]) -> Score:
+        """See `Judge`."""
+        try:
+            return score_of(self.result(placed), self._objective, self._at_most)
+        except UnmeasuredBatch:
+            return UNKNOWN
+
+    def result(self, placed: Mapping[int, Tier]) -> Result:
+        """What comes of stages on tiers, without the others. Raises EdgebenchError."""
+        key = tuple(sorted(placed.items()))
+        if key not in self._found:
+            self._check(key)
+            told = ", ".join(f"{self._stages[index].name} on {tier}" for index, tier in key)
+            self._tell(f"placement {len(self._found) + 1}: {told}")
+            topology = _only(self._given.topology, {self._stages[index]: tier for index, tier in key})
+            with tempfile.TemporaryDirectory(prefix="edgebench-place-") as folder:
+                given = TopologyFile(self._given.path, self._given.overrides, topology)
+                try:
+                    _, self._found[key] = simulate_with(self._times, given, Path(folder), page=False)
+                except UnmeasuredBatch as error:
+                    self._found[key] = error
+                    self._tell(f"is no choice: {error}")
+        found = self._found[key]
+        if isinstance(found, UnmeasuredBatch):
+            raise found
+        return found
+
+    def _check(self, placed: Sequence[tuple[int, Tier]]) -> None:
+        """What a policy of a user's own may ask. Raises EdgebenchError."""
+        if not placed:
+            raise EdgebenchError("judge: is asked of no stage (give at least one)")
+        for index, tier in placed:
+            if index not in range(len(self._stages)):
+                raise EdgebenchError(f"judge: there is no stage {index!r} (they are 0 to {len(self._stages) - 1})")
+            stage = self._stages[index]
+            if tier not in stage.tiers:
+                may = listed(stage.tiers)
+                raise EdgebenchError(f"judge: {stage.name} on {str(tier)[:40]!r}, and it may be on {may}")
+
+
+def _only(topology: Topology, placed: Mapping[Stage, Tier]) -> Topology:
+    """A topology with some stages, and the workloads that these wait for, where the file has them."""
+    tiers: dict[str, dict[str, Tier]] = {}
+    for stage, tier in placed.items():
+        tiers.setdefault(stage.workload, {})[stage.group] = tier
+    waited_for = _waited_for(topology, tiers)
+    for name in waited_for & tiers.keys():
+        missing = [group for group in topology.workloads[name].sources if group not in tiers[name]]
+        if missing:
+            others = f"since others wait for it, or place none of '{name}'"
+            raise EdgebenchError(f"judge: '{name}' of {listed(missing)} has to be placed as well, {others}")
+    there = tiers.keys() | waited_for
+    workloads = {name: _placed(name, topology, tiers) for name in topology.workloads if name in there}
+    return msgspec.structs.replace(topology, workloads=workloads, joint={})  # which is no figure of a placement
+
+
+def _placed(name: str, topology: Topology, tiers: Mapping[str, Mapping[str, Tier]]) -> Workload:
+    workload = topology.workloads[name]
+    if name in tiers:
+        sources = tuple(group for group in workload.sources if group in tiers[name])
+        workload = with_tiers(msgspec.structs.replace(workload, source=sources), tiers[name])
+    return msgspec.structs.replace(workload, load=_load(name, topology, tiers))
+
+
+def _load(name: str, topology: Topology, tiers: Collection[str]) -> Load:
+    """Of a workload; where that is another's, which is not there, what the other's is."""
+    load = topology.workloads[name].load
+    while isinstance(load, With) and load.workload not in tiers:
+        load = topology.workloads[load.workload].load
+    return load
+
+
+def _waited_for(topology: Topology, tiers: Collection[str]) -> set[str]:
+    """The workloads without whose decisions some have no samples, placed or not."""
+    found: set[str] = set()
+    asked = list(tiers)
+    while asked:
+        load = _load(asked.pop(), topology, tiers)
+        if isinstance(load, After):
+            more = set(load.workloads) - found
+            found |= more
+            asked += more
+    return found

@@ -1,0 +1,210 @@
+"""`edgebench simulate`: a topology in virtual time, from what was measured to a run directory as a run leaves it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+import edgebench
+from edgebench.clock import utc_now
+from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.experiments.deployment_checks import check_deployment
+from edgebench.experiments.given import TopologyFile, keep_given
+from edgebench.experiments.host import host_facts
+from edgebench.experiments.places import check_folder
+from edgebench.report.page import write_figures, write_report
+from edgebench.results.figures import Result
+from edgebench.results.observations import Observations
+from edgebench.results.rundir import (
+    StoredRun,
+    create_run_dir,
+    load_deployment,
+    write_deployment,
+    write_observations,
+    write_tables,
+)
+from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.fleet import fleet_of
+from edgebench.simulation.folding import Fold
+from edgebench.simulation.layout import Layout, acts_back, layout_of
+from edgebench.simulation.places import Places, places_of
+from edgebench.simulation.recording import Counts, links_observed
+from edgebench.simulation.service_times import ServiceTimes, merged
+from edgebench.simulation.simulated import Simulated
+from edgebench.simulation.vectorised import Vectorised
+from edgebench.tasks import names
+from edgebench.topology import check, profiles_of, refuse_unenforceable
+from edgebench.topology.deployment import SIMULATE, Deployment
+from edgebench.topology.profiles import HOST
+from edgebench.topology.wording import one_line
+
+MOST_NODES = 100_000_000
+MOST_RECORDED = 2_000_000
+"""Of more samples only the figures are kept, and percentiles to a tenth of a percent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions:
+    """How to simulate. calibrate: run directories that say what things take. out: where run directories go."""
+
+    calibrate: tuple[Path, ...] = ()
+    out: Path = Path("runs")
+
+
+def simulate_topology(given: TopologyFile, options: SimulateOptions) -> tuple[Path, Result]:
+    """Simulate a topology to its end; its run directory, and its figures with their verdict.
+
+    Raises EdgebenchError for what a user has to mend first, a service time that is needed and not known among it.
+    """
+    check_folder("--out", options.out)
+    check_simulated(given)
+    return simulate_with(calibrated(given, options.calibrate), given, options.out)
+
+
+def check_simulated(given: TopologyFile) -> Deployment:
+    """As before a run, however many devices there are; what it resolves to. Raises TopologyError."""
+    topology = given.topology
+    check(topology, given.path, tasks=names(), most_nodes=MOST_NODES)
+    refuse_unenforceable(topology, given.path, executor=SIMULATE)
+    deployment = places_of(fleet_of(topology)).deployment(topology, "validate", topology.data)
+    check_deployment(deployment, given.path)
+    problems = dict.fromkeys(_of_cores(deployment))
+    if problems:
+        raise TopologyError([one_line(f"{given.path}: {problem}") for problem in problems])
+    return deployment
+
+
+def _of_cores(deployment: Deployment) -> Iterator[str]:
+    """Nodes that are emulated with fewer cores than they have threads (see `core.emulation`), since no simulation has
+    these wait for each other: one for each model, and where messages pass one for these, and one for a broker of its
+    own."""
+    models, passed = Counter[str](), set[str]()
+    for plan in deployment.workloads.values():
+        deciding = {*plan.deciders.values(), *([deployment.cloud] if plan.cascade is not None else [])}
+        models.update(deciding)
+        travelling = {device for device, decider in plan.deciders.items() if device != decider}
+        passed |= travelling | (deciding - plan.deciders.keys())
+        passed.update(site for device in travelling for site in deployment.nodes[device].sites)
+    for node in deployment.nodes.values():
+        if node.profile != HOST:
+            cores = deployment.profiles[node.profile].cores
+            threads = models[node.name] + (node.name in passed) * (1 if node.tier == "device" else 2)
+            if cores < threads:
+                waits = f"none of its {threads} threads waits for a core in a simulation"
+                mend = "(have less decided there, or edgebench run it)"
+                yield f"$.nodes.{node.group}.profile: {waits}, and '{node.profile}' has {cores} {mend}"
+
+
+def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: bool = True) -> tuple[Path, Result]:
+    """As `simulate_topology`, of a topology that was checked, with service times that are known. page: its report."""
+    topology = given.topology
+    layout = layout_of(topology, times, given.path)
+    places = places_of(layout.fleet)
+    recorded = places.all_told and (layout.expected() <= MOST_RECORDED or bool(topology.joint))
+    if not recorded:
+        _refuse_too_many(layout, given.path)
+    run_dir = create_run_dir(out, topology.name, utc_now()).resolve()
+    try:
+        kept = keep_given(run_dir, given, topology)
+        deployment = places.deployment(kept, run_dir.name, topology.data, folder=run_dir)
+        write_deployment(run_dir, deployment)
+        observations = _observations(layout, deployment, times)
+        if recorded:
+            _record(layout, places, deployment, observations, run_dir)
+            return run_dir, write_report(run_dir, page=page)
+        return run_dir, _fold(layout, places, deployment, observations, run_dir, page=page)
+    except BaseException:
+        shutil.rmtree(run_dir)  # what there is of it means nothing
+        raise
+
+
+def _refuse_too_many(layout: Layout, file: Path) -> None:
+    """What can be simulated of so many samples as can be written down. Raises TopologyError."""
+    problems = [
+        f"{file}: $.workloads.{flow.name}.load: a load of this kind on so many devices (use fewer, or another load)"
+        for flow in layout.flows
+        if acts_back(flow.load)
+    ]
+    if layout.topology.joint:
+        problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")
+    if problems:
+        raise TopologyError(problems)
+
+
+def calibrated(given: TopologyFile, calibrate: tuple[Path, ...]) -> ServiceTimes:
+    """What things took in runs of the same tasks. Raises EdgebenchError."""
+    if not calibrate:
+        raise EdgebenchError("nothing says what things take (name a run of the same tasks with --calibrate RUN)")
+    for path in calibrate:
+        check_calibrates(path, given)
+    return merged(map(service_times_of, calibrate))
+
+
+def check_calibrates(run_dir: Path, given: TopologyFile) -> None:
+    """Raises EdgebenchError where what a run took says nothing of a topology, since it kept its samples otherwise, or
+    had another machine of the same name."""
+    run, mend = load_deployment(run_dir), "(calibrate with a run of the same)"
+    if run.durability != given.topology.durability:
+        differs = f"{given.topology.durability}, and that of {run_dir} was {run.durability}"
+        raise EdgebenchError(f"{given.path}: $.durability: {differs} {mend}")
+    tasks = {plan.task for plan in run.workloads.values()}
+    for file, profile in profiles_of(given.topology).items():
+        other = run.profiles.get(profile.name)
+        if other is not None and other != profile.of_tasks(tasks):
+            raise EdgebenchError(f"{file}: is not the '{profile.name}' that {run_dir} had {mend}")
+
+
+def _record(layout: Layout, places: Places, deployment: Deployment, observations: Observations, run_dir: Path) -> None:
+    """Write what a run would have left behind."""
+    simulated = Simulated(layout, places, deployment)
+    write_tables(run_dir, simulated.tables())
+    counted = msgspec.structs.replace(observations, tallies=simulated.tallies, links=simulated.links)
+    write_observations(run_dir, counted)
+
+
+def _fold(
+    layout: Layout, places: Places, deployment: Deployment, observations: Observations, run_dir: Path, *, page: bool
+) -> Result:
+    """Write figures and report of samples that are too many to be written down."""
+    simulation, counts, fold = Vectorised(layout, places), Counts(layout, places), Fold(deployment, observations)
+    for rows in simulation.run():
+        counts.take(rows)
+        fold.take(rows)
+    links = links_observed(layout, places, simulation.carried)
+    observations = msgspec.structs.replace(observations, tallies=counts.tallies(), links=links)
+    write_observations(run_dir, observations)
+    return write_figures(StoredRun(run_dir, deployment, observations, []), fold.whole(observations), page=page)
+
+
+def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -> Observations:
+    """What is known before anything is simulated: its time begins with the streams."""
+    return Observations(
+        started_ns=0,
+        ended_ns=layout.end_ns,
+        command_started_ns=0,
+        tallies={},
+        swaps=[],
+        usage={},
+        hosts_of={},
+        closed=sorted(deployment.nodes),
+        models=[],
+        links=[],
+        deaths=[],
+        host_usage=[],
+        host=host_facts(),
+        versions={
+            "edgebench": edgebench.__version__,
+            "numba": metadata.version("numba"),
+            "numpy": metadata.version("numpy"),
+            "python": platform.python_version(),
+        },
+        data_sources={},
+        calibrated_by=list(times.sources),
+    )

@@ -1,0 +1,225 @@
+"""`edgebench sweep`: a topology run with many settings, each once, and what came of all of them in one table."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgebench.clock import now_s
+from edgebench.errors import EdgebenchError
+from edgebench.executors import EXECUTORS
+from edgebench.experiments.cells import CELLS, cell_key, digests
+from edgebench.experiments.deployment_checks import checked_deployment
+from edgebench.experiments.given import TopologyFile, open_topology
+from edgebench.experiments.places import check_folder
+from edgebench.experiments.run import RunOptions, run_topology, was_interrupted
+from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated, simulate_with
+from edgebench.experiments.sweep_spec import SweepSpec, overrides_of, read_spec, settings_of
+from edgebench.report.sweep_page import write_page
+from edgebench.results.comparison.run_values import figures_of
+from edgebench.results.comparison.settings import key_of
+from edgebench.results.figures import Result
+from edgebench.results.fronts import Swept, crossings, front
+from edgebench.results.rundir import load_deployment, write_json
+from edgebench.results.sweeps import Cell, Settings, in_words, leaderboard, write_table
+from edgebench.simulation.layout import layout_of
+from edgebench.simulation.service_times import ServiceTimes
+from edgebench.topology.deployment import SIMULATE
+from edgebench.topology.model import Durability
+from edgebench.topology.wording import did_you_mean, one_line
+
+RUNS = "runs"
+TABLE = "sweep.parquet"
+_IN_REGISTRY = "sha256:"
+
+Planned = dict[str, tuple[TopologyFile, Settings]]
+"""The cells of a sweep by their keys."""
+
+_RunCell = Callable[[TopologyFile, list[signal.Signals]], tuple[Path, Result]]
+"""Runs a cell; notes a signal to end that came when that was over."""
+
+
+def sweep(spec_file: Path, out: Path, *, resume: bool = False, tell: Callable[[str], None] = lambda _: None) -> Swept:
+    """Run every cell that is asked for and has not been run, one after the other, and write the table and the page.
+
+    out: where folders of sweeps go. resume: go on with one that was ended. Raises EdgebenchError, before the first cell
+    is run, for what is wrong with any; KeyboardInterrupt where a cell was interrupted, which is then not among those
+    that have been run, or had ended by itself, which then is.
+    """
+    spec = read_spec(spec_file)
+    check_folder("--out", out)
+    folder = out / spec.name
+    planned, done = planned_cells(spec, spec_file), _done(folder)
+    if done and not resume:
+        raise EdgebenchError(f"{folder}: has cells already (go on with --resume, or name another with --out)")
+    run = _runner(spec, spec_file, folder, [planned[key] for key in planned if key not in done])
+    began_s, asked, ran = now_s(), dict[str, None](), 0
+    to_run = _most(spec, len(planned)) - sum(key in done for key in planned)
+    for key in _asked(spec, planned, done):
+        asked[key] = None
+        if key in done:
+            continue
+        given, settings = planned[key]
+        left = f", {_time((now_s() - began_s) / ran * max(0, to_run - ran))} left" if ran else ""
+        ran += 1
+        tell(f"cell {ran} of {max(ran, to_run)}{left}: {in_words(settings)}, seed {given.topology.seed}")
+        heard: list[signal.Signals] = []
+        done[key] = _run(key, given, settings, run, heard)
+        (folder / CELLS).mkdir(parents=True, exist_ok=True)
+        write_json(folder / CELLS / f"{key}.json", done[key])
+        if heard and (spec.search is not None or ran < to_run):
+            raise KeyboardInterrupt
+    # Of a cell that was run for an earlier form of the file, that one's settings are not those of its fellows here.
+    cells = [msgspec.structs.replace(done[key], settings=planned[key][1]) for key in asked]
+    write_table(folder / TABLE, cells)
+    swept = _ranked(spec, spec_file, folder, cells)
+    write_page(swept, spec.name, None if spec.crossings is None else (spec.crossings.along, spec.crossings.between))
+    return swept
+
+
+def _ranked(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[Cell]) -> Swept:
+    figures = dict.fromkeys(name for cell in cells for name in cell.values)
+    asked = {} if spec.rank is None else {"$.rank.figure": spec.rank.figure}
+    asked |= {f"$.front.{figure}": figure for figure in spec.front}
+    for path, figure in asked.items():
+        if figures and figure not in figures:
+            mean = did_you_mean(figure, figures)
+            raise EdgebenchError(f"{spec_file}: {path}: no cell has a figure '{figure}'{mean}")
+    swept = Swept(str(folder), str(folder / TABLE), cells, None, [], front(cells, spec.front))
+    if spec.rank is None:
+        return swept
+    figure, best, across = spec.rank.figure, spec.rank.best, spec.crossings
+    board = leaderboard(cells, figure, best)
+    if spec.search is not None:  # which goes on with the better ones: what was left of it goes before what was not
+        board.sort(key=lambda each: -each.valid)
+    return msgspec.structs.replace(
+        swept,
+        figure=figure,
+        leaderboard=board,
+        crossings=[] if across is None else crossings(cells, figure, best, across.along, across.between),
+    )
+
+
+def _most(spec: SweepSpec, planned: int) -> int:
+    """So many cells are asked for at most."""
+    if spec.search is None:
+        return planned
+    seeds = max(1, len(spec.seeds))
+    return sum(math.ceil(planned / seeds / 2**number) for number in range(seeds))
+
+
+def _asked(spec: SweepSpec, planned: Planned, done: Mapping[str, Cell]) -> Iterator[str]:
+    """The cells in the order in which they are run. Of a search with each further seed the better half of those
+    settings that are left, by the figure that they are ranked by. done: has those that were asked for before."""
+    if spec.search is None or spec.rank is None:
+        yield from planned
+        return
+    left = {key_of(settings) for _, settings in planned.values()}
+    so_far: list[str] = []
+    for number, seed in enumerate(dict.fromkeys(given.topology.seed for given, _ in planned.values()), start=1):
+        those = [key for key, (given, of) in planned.items() if given.topology.seed == seed and key_of(of) in left]
+        yield from those
+        so_far += those
+        cells = [msgspec.structs.replace(done[key], settings=planned[key][1]) for key in so_far]
+        still = [each for each in cells if key_of(each.settings) in left]
+        ranked = leaderboard(still, spec.rank.figure, spec.rank.best)
+        good = [each for each in ranked if each.valid == number]
+        left = {key_of(each.settings) for each in good[: math.ceil(len(those) / 2)]}
+
+
+def planned_cells(spec: SweepSpec, spec_file: Path) -> Planned:
+    """Every cell that may be asked for, each checked as a run of it would be. Raises EdgebenchError."""
+    if spec.executor not in (SIMULATE, *EXECUTORS):
+        there_are = f"write one of {', '.join((SIMULATE, *EXECUTORS))}"
+        raise EdgebenchError(f"{spec_file}: $.executor: no runs by '{spec.executor}' ({there_are})")
+    beside = spec_file.parent / spec.topology
+    measured = digests(calibrations(spec, spec_file))
+    found: dict[str, tuple[TopologyFile, Settings]] = {}
+    for settings, seed in settings_of(spec):
+        given = open_topology(beside if beside.exists() else spec.topology, overrides_of(spec, settings, seed))
+        if spec.executor == SIMULATE:
+            deployment = check_simulated(given)
+        else:
+            deployment = checked_deployment(given.topology, given.path, spec.executor)
+        key = cell_key(deployment, given.topology, measured)
+        _check_registry(given)
+        if key in found and spec.search is not None:
+            continue
+        if key in found:
+            same = in_words(found[key][1])
+            raise EdgebenchError(f"{spec_file}: {in_words(settings)}: is the same as {same} (leave one of them out)")
+        found[key] = (given, settings)
+    return found
+
+
+def _check_registry(given: TopologyFile) -> None:
+    """No run of the sweep would find a model of another registry. Raises EdgebenchError."""
+    for name, workload in given.topology.workloads.items():
+        if workload.model.source.startswith(_IN_REGISTRY):
+            why = "a sweep has a registry of its own, which does not hold it (name the model's file)"
+            raise EdgebenchError(f"{given.path}: $.workloads.{name}.model.source: {workload.model.source}: {why}")
+
+
+def calibrations(spec: SweepSpec, spec_file: Path) -> tuple[Path, ...]:
+    """The run directories that say what things take."""
+    return tuple(spec_file.parent / each for each in spec.calibrate)
+
+
+def _done(folder: Path) -> dict[str, Cell]:
+    """The cells that have been run. One that failed is run again: what came in its way may have been mended."""
+    found = {}
+    for file in sorted((folder / CELLS).glob("*.json")):
+        try:
+            cell = msgspec.json.decode(file.read_bytes(), type=Cell)
+        except msgspec.DecodeError as error:
+            raise EdgebenchError(f"{file}: not a cell of a sweep: {error} (remove it)") from error
+        if cell.state != "failed":
+            found[cell.key] = cell
+    return found
+
+
+def _runner(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[tuple[TopologyFile, Settings]]) -> _RunCell:
+    """How a cell is run. Raises EdgebenchError where something that one of them takes is not known."""
+    if spec.executor != SIMULATE:
+        options = RunOptions(out=folder / RUNS, executor=spec.executor, registry=folder / "registry")
+        return lambda given, heard: run_topology(given, replace(options, heard=heard))
+    measured = calibrations(spec, spec_file)
+    times: dict[Durability, ServiceTimes] = {}
+    for given, settings in cells:
+        durability = given.topology.durability
+        try:
+            if durability not in times:
+                times[durability] = calibrated(given, measured)
+            for run_dir in measured:
+                check_calibrates(run_dir, given)
+            layout_of(given.topology, times[durability], given.path)
+        except EdgebenchError as error:
+            raise EdgebenchError(one_line(f"{spec_file}: {in_words(settings)}: {error}")) from error
+
+    def simulate(given: TopologyFile, _: list[signal.Signals]) -> tuple[Path, Result]:
+        return simulate_with(times[given.topology.durability], given, folder / RUNS, page=False)
+
+    return simulate
+
+
+def _run(key: str, given: TopologyFile, settings: Settings, run: _RunCell, heard: list[signal.Signals]) -> Cell:
+    seed = given.topology.seed
+    try:
+        run_dir, result = run(given, heard)
+    except EdgebenchError as error:
+        return Cell(key, settings, seed, "failed", None, str(error), {})
+    if was_interrupted(result):
+        raise KeyboardInterrupt
+    values = figures_of(result, load_deployment(run_dir))
+    state: Literal["valid", "invalid"] = "valid" if result.verdict.valid else "invalid"
+    return Cell(key, settings, seed, state, f"{RUNS}/{run_dir.name}", "; ".join(result.verdict.reasons), values)
+
+
+def _time(s: float) -> str:
+    return f"{s:.0f} s" if s < 90 else f"{s / 60:.0f} min"

@@ -1,0 +1,152 @@
+"""A placement of stream workloads as data: where each stage is decided, and what comes of it in a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import msgspec
+
+from edgebench.errors import EdgebenchError
+from edgebench.placement.objectives import told
+from edgebench.placement.placed import Record
+from edgebench.topology.model import Batch, Place, Tier, Topology, Workload
+from edgebench.topology.wording import did_you_mean, listed, table, things
+
+
+class PlacedStage(Record, frozen=True):
+    """Where a workload's samples of a group of devices are decided."""
+
+    workload: str
+    group: str
+    tier: Tier
+
+
+class StageFigures(Record, frozen=True):
+    """What comes of a workload: ms, over the decided samples; None without any. late: after the deadline."""
+
+    scheduled: int
+    lost: int
+    late: int
+    mean_ms: float | None
+    p99_ms: float | None
+
+
+class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="kind"):
+    """Stages, placed. topology: by its name.
+
+    seed: of the simulations; policy_seed: of what the policy left to chance.
+    objective, at_most: figure -> its weight, its limit; value: the weighted sum, None where nothing was decided; terms:
+    all figures. keeps: whether nothing is lost, and the limits are kept. judged: how many placements were simulated.
+    proven: whether none is better, where the policy tells. figures: of workloads. All by simulations with service times
+    of the runs `calibrated_by`.
+    """
+
+    schema: Literal[1]
+    topology: str
+    policy: str
+    policy_seed: int
+    seed: int
+    objective: dict[str, float]
+    at_most: dict[str, float]
+    value: float | None
+    keeps: bool
+    stages: tuple[PlacedStage, ...]
+    terms: dict[str, float | None]
+    figures: dict[str, StageFigures]
+    judged: int
+    proven: bool | None
+    calibrated_by: tuple[str, ...]
+
+
+def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Tier]]:
+    """Workload -> group -> tier, for all of a topology. Raises EdgebenchError where the placement has others."""
+    found: dict[str, dict[str, Tier]] = {name: {} for name in topology.workloads}
+    for index, stage in enumerate(placement.stages):
+        at = f"$.stages[{index}]"
+        if stage.workload not in topology.workloads:
+            mean = did_you_mean(stage.workload, topology.workloads)
+            raise EdgebenchError(f"{at}.workload: the topology has no workload '{stage.workload}'{mean}")
+        sources = topology.workloads[stage.workload].sources
+        if stage.group not in sources:
+            mean = did_you_mean(stage.group, sources)
+            raise EdgebenchError(f"{at}.group: '{stage.group}' is no source of '{stage.workload}'{mean}")
+        if stage.group in found[stage.workload]:
+            raise EdgebenchError(f"{at}: '{stage.workload}' of '{stage.group}' stands here twice (remove one)")
+        if stage.tier not in topology.place.allow:
+            may = listed(topology.place.allow)
+            raise EdgebenchError(f"{at}.tier: is {stage.tier}, and place.allow has {may} (place it anew)")
+        found[stage.workload][stage.group] = stage.tier
+    for name, tiers in found.items():
+        missing = [group for group in topology.workloads[name].sources if group not in tiers]
+        if missing:
+            raise EdgebenchError(f"$.stages: does not place '{name}' of {listed(missing)} (place the topology anew)")
+    return found
+
+
+def with_tiers(workload: Workload, tiers: Mapping[str, Tier]) -> Workload:
+    """A workload whose groups are decided so. Where no sample travels any more, what concerns that is left out, as is
+    a cascade and a chain, which no tier is."""
+    values = [tiers[group] for group in workload.sources]
+    infer: Tier | dict[str, Tier] = (
+        values[0] if len(set(values)) == 1 else {each: tiers[each] for each in workload.sources}
+    )
+    changed = msgspec.structs.replace(workload, place=Place(infer=infer), cascade=None, split=None, head=None)  # type: ignore[arg-type]
+    if infer == "device":
+        changed = msgspec.structs.replace(changed, batch=Batch(), compress=None, qos=1)
+    return changed
+
+
+def overrides_in(placement: StreamPlacement, topology: Topology) -> Iterator[str]:
+    """`PATH=VALUE`, which place a topology so. Raises EdgebenchError where the placement is of another."""
+    for name, tiers in stages_in(placement, topology).items():
+        before = topology.workloads[name]
+        after = with_tiers(before, tiers)
+        for path, was, value in (
+            ("place.infer", before.place.infer, after.place.infer),
+            ("cascade", before.cascade, after.cascade),
+            ("split", before.split, after.split),
+            ("head", before.head, after.head),
+            ("batch", before.batch, after.batch),
+            ("compress", before.compress, after.compress),
+            ("qos", before.qos, after.qos),
+        ):
+            if value != was:
+                yield f"workloads.{name}.{path}={msgspec.json.encode(value).decode()}"
+
+
+def shown(placement: StreamPlacement) -> Iterator[str]:
+    """A placement in lines for people."""
+    number = things(len(placement.stages), "stage")
+    of_policy = f" with seed {placement.policy_seed}" if placement.policy_seed != placement.seed else ""
+    by = f"{placement.policy}{of_policy}"
+    yield f"{placement.topology}: {number} by {by}, seed {placement.seed}, modelled"
+    yield f"  {told(placement.objective):30}  {_number(placement.value)}{_how_good(placement)}"
+    for name, limit in placement.at_most.items():
+        yield f"  {name + f', at most {limit:g}':30}  {_number(placement.terms[name])}"
+    yield f"  placements judged               {placement.judged:,}"
+    yield from _table(placement)
+    rest = (f"{name} {_number(value)}" for name, value in placement.terms.items() if value is not None)
+    yield f"  {', '.join(rest)}"
+    if not placement.keeps:
+        lost = sum(each.lost for each in placement.figures.values())
+        yield "  " + (f"{things(lost, 'sample')} lost: no more can be decided there" if lost else "a limit is exceeded")
+
+
+def _how_good(placement: StreamPlacement) -> str:
+    if placement.proven is None:
+        return ""
+    return " (no placement is better)" if placement.proven else " (the best of those that were judged)"
+
+
+def _table(placement: StreamPlacement) -> Iterator[str]:
+    rows = [("workload", "group", "tier", "due", "late", "lost", "mean_ms", "p99_ms")]
+    for stage in placement.stages:
+        of = placement.figures[stage.workload]
+        counts = (f"{of.scheduled:,}", f"{of.late:,}", f"{of.lost:,}", _number(of.mean_ms), _number(of.p99_ms))
+        rows.append((stage.workload, stage.group, stage.tier, *counts))
+    return table(rows, texts={0, 1, 2})
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}"

@@ -1,0 +1,84 @@
+"""What load a workload holds, for people: the curve, and the limit in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgebench.report.tables import plain_table
+from edgebench.report.wording import metric_name, ms, number, quality
+from edgebench.results.capacities import Capacity, LoadPoint
+from edgebench.topology.wording import things
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_capacity(found: Capacity, console: Console | None = None) -> None:
+    """Print it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console()
+    seeds = ", ".join(map(str, found.seeds))
+    head = f"{found.topology}, {found.workload}: p99 within {found.bound_ms:g} ms, {found.figures}, seeds {seeds}"
+    console.print(head, markup=False, highlight=False)
+    table = plain_table()
+    load = "devices" if found.by == "devices" else "Hz each"
+    columns = (load, "due a s", "decided a s", "p50 ms", "p99 ms", "worst seed", "lost", metric_name(found.metric))
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for point in found.curve:
+        table.add_row(*map(Text, _cells(found, point)), style="bold" if point.load == found.limit else "")
+    console.print(table)
+    for line in (*_lines(found), *found.notes):
+        console.print(line, markup=False, highlight=False)
+
+
+def _cells(found: Capacity, point: LoadPoint) -> Iterator[str]:
+    yield f"{point.load:,.0f}" if found.by == "devices" else f"{point.load:g}"
+    yield number(point.offered_hz, 1)
+    yield number(point.throughput_hz, 1)
+    yield from (ms(each) for each in (point.p50_ms, point.p99_ms, point.p99_most_ms))
+    yield f"{sum(each.lost for each in point.runs):,}"
+    yield quality(point.quality)
+    yield "holds" if point.holds else "does not"
+
+
+def _lines(found: Capacity) -> Iterator[str]:
+    if found.limit is None:
+        tried = found.curve[0]
+        yield f"Not even {_load(found, tried.load)} {_verb(found, tried.load)}: {_against(tried)}."
+        return
+    each = found.limit / found.sites if found.sites is not None else 0.0
+    shared = f" ({each:,.4g} on each of {found.sites} sites)" if found.sites is not None and found.sites > 1 else ""
+    if found.next is None:
+        most = ", the most that was tried (see --most)" if found.ended is None else ""
+        yield f"{_load(found, found.limit)} {_verb(found, found.limit)}{shared}{most}."
+    else:
+        beyond = next(point for point in found.curve if point.load == found.next)
+        failed = f"{_load(found, found.next)} not: {_against(beyond)}"
+        yield f"{_load(found, found.limit)} {_verb(found, found.limit)}{shared}; {failed}."
+    if found.ended is not None:
+        yield f"The search ended before the limit was known: {found.ended}"
+    at = next(point for point in found.curve if point.load == found.limit)
+    if not all(run.sure for run in at.runs):
+        fewest = min(run.decided for run in at.runs)
+        yield f"With {things(fewest, 'sample')} a run the p99 is not known for sure there: lengthen it (--duration-s)."
+    odd = [point for point in found.curve if point.holds != (point.load <= found.limit)]
+    for point in odd:
+        held = "holds" if point.holds else "does not hold"
+        yield f"{_load(found, point.load)} {held} all the same: chance goes further than a step (give more seeds)."
+
+
+def _load(found: Capacity, load: float) -> str:
+    return things(int(load), "device") if found.by == "devices" else f"{load:g} Hz"
+
+
+def _verb(found: Capacity, load: float) -> str:
+    return "hold" if found.by == "devices" and load != 1 else "holds"
+
+
+def _against(point: LoadPoint) -> str:
+    return next((why for run in point.runs for why in run.against), "")

@@ -1,0 +1,204 @@
+"""What things took in a run: its service times, message costs and sizes, from its records, without what waited.
+
+A run's own stations are gone through once more with what arrived at them, which tells who had to wait there; a cost is
+taken from those samples alone that had not. So it does not depend on how loaded the run was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from edgebench.clock import NS_PER_MS
+from edgebench.errors import EdgebenchError
+from edgebench.results.chunks import ABSENT
+from edgebench.results.rundir import load_run
+from edgebench.simulation.calibration_samples import ENOUGH, K, Samples, add, processes, runs, samples_of
+from edgebench.simulation.message_costs import MessageCosts
+from edgebench.simulation.service_times import FORWARDED, Cost, Ints, Model, ServiceTimes, compress_of, model_of
+from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
+from edgebench.topology.wording import listed
+
+_SOON_NS = NS_PER_MS
+"""What is ready so soon after a batch was done may have waited for its answers."""
+_NONE = [np.zeros(0, np.int64)]
+
+
+def service_times_of(run_dir: Path) -> ServiceTimes:
+    """What things took in a run.
+
+    Raises EdgebenchError where it is none, where it does not tell, and where it decided nothing undisturbed.
+    """
+    run = load_run(run_dir)
+    _refuse_what_does_not_tell(run_dir, run.deployment)
+    samples = {name: of for name, of in samples_of(run).items() if of.calm.any()}
+    if not samples:
+        raise EdgebenchError(f"{run_dir}: nothing to calibrate with, no decision in it was left undisturbed")
+    found = _Found(run.deployment)
+    for name, those in samples.items():
+        found.take_deciders(run.deployment.workloads[name], those)
+        found.take_sizes(run.deployment.workloads[name], those)
+    found.take_agents(samples)
+    found.take_messages(samples)
+    return found.times()
+
+
+def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
+    """What a message takes besides its link is told by a run in which the link was what was asked for, and carried
+    nothing but samples and decisions. Raises EdgebenchError."""
+    varying = any(
+        link.loses or link.delay_trace or link.up_trace or link.down_trace for link in deployment.links.values()
+    )
+    there = {
+        "faults": bool(deployment.faults),
+        "links that lose packets or follow a trace": varying,
+        "federated learning": bool(deployment.federated),
+        "roll-outs": any(plan.rollout for plan in deployment.workloads.values()),
+        "chains": any(plan.is_chain for plan in deployment.workloads.values()),
+    }
+    found = [what for what, is_there in there.items() if is_there]
+    if found:
+        raise EdgebenchError(f"{run_dir}: a run with {listed(found)} does not tell what things take (run it without)")
+
+
+class _Found:
+    """What was found so far."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._paused: dict[tuple[Model, int], list[Ints]] = {}
+        self._at_once: dict[tuple[Model, int], list[Ints]] = {}
+        self._deployment = deployment
+        self._nodes = list(deployment.nodes.values())
+        self._process = processes(self._nodes)
+        self._costs: dict[Cost, list[Ints]] = {}
+        self._unsure: dict[tuple[Model, Model], float] = {}
+
+    def times(self) -> ServiceTimes:
+        """All of it."""
+        infer: dict[Model, dict[int, Ints]] = {}
+        at_once: dict[Model, dict[int, Ints]] = {}
+        for model, size in self._paused | self._at_once:
+            parts = [np.concatenate(of.get((model, size), _NONE)) for of in (self._paused, self._at_once)]
+            if min(map(len, parts)) < ENOUGH:
+                infer.setdefault(model, {})[size] = np.sort(np.maximum(np.concatenate(parts), 1))
+            else:
+                for into, part in zip((infer, at_once), parts, strict=True):
+                    into.setdefault(model, {})[size] = np.sort(np.maximum(part, 1))
+        return ServiceTimes(
+            infer=infer,
+            at_once=at_once,
+            costs=_sorted(self._costs),
+            unsure=self._unsure,
+            sources=(self._deployment.run_id,),
+        )
+
+    def take_sizes(self, plan: WorkloadPlan, samples: Samples) -> None:
+        """Payloads of what travelled, and what a cascade passed on."""
+        travelled = samples.select(samples["size_bytes"] > 0)
+        if not len(travelled):
+            return
+        add(self._costs, Cost("size", task=plan.task, how=compress_of(plan.compress)), travelled["size_bytes"])
+        passed_on = travelled["forward_in_ns"] != ABSENT
+        add(self._costs, Cost("reply", task=plan.task), travelled["reply_bytes"][~passed_on])
+        add(self._costs, Cost("reply", task=plan.task, how=FORWARDED), travelled["reply_bytes"][passed_on])
+        if plan.cascade is not None:
+            cloud = self._deployment.nodes[self._deployment.cloud]
+            edge = self._deployment.nodes[next(iter(plan.deciders.values()))]
+            models = (model_of(edge.profile, plan.task, plan.model), model_of(cloud.profile, plan.task, plan.cascade))
+            self._unsure[models] = float((samples["forward_in_ns"] != ABSENT).mean())
+
+    def take_deciders(self, plan: WorkloadPlan, samples: Samples) -> None:
+        """What deciding takes, by each server: of an edge, of the cloud, and of an agent, whose devices share one."""
+        server = self._process[samples["decider"]]
+        order = np.lexsort((samples["replied"], samples["started_ns"], server))
+        for which in runs(server, order):
+            mine = samples.select(which)
+            node = self._nodes[mine["decider"][0]]
+            choice = plan.cascade if node.tier == "cloud" and plan.cascade is not None else plan.model
+            model = model_of(node.profile, plan.task, choice)
+            begins = np.diff(mine["started_ns"], prepend=ABSENT) != 0
+            first = np.flatnonzero(begins | (node.tier == "device"))
+            passed_on = self._passed_on_by(node, samples) if plan.cascade is not None else np.zeros(0, np.int64)
+            self._take_batches(plan, model, mine, first, passed_on)
+
+    def _passed_on_by(self, node: NodePlan, samples: Samples) -> Ints:
+        """When a node passed samples on, in order."""
+        at_node = np.array([each.parent == node.name for each in self._nodes])
+        mine = at_node[samples["node"]] & (samples["forward_in_ns"] != ABSENT)
+        return np.sort(samples["forward_out_ns"][mine])
+
+    def _take_batches(self, plan: WorkloadPlan, model: Model, mine: Samples, first: Ints, passed_on_ns: Ints) -> None:
+        """What a server does. mine: in the order of batches, the first of each being `first`. passed_on_ns: when it
+        passed on what it was unsure of, whose records tell nothing else of it [ascending]."""
+        node = self._nodes[mine["decider"][0]]
+        calm, sizes = mine.calm[first], mine["batch"][first]
+        started, finished = mine["started_ns"][first], mine["finished_ns"][first]
+        ready = np.minimum.reduceat(mine["ready_ns"], first)
+        before = np.concatenate([[ABSENT], np.maximum.accumulate(finished)[:-1]])
+        last_passed = np.concatenate([[ABSENT], passed_on_ns])[np.searchsorted(passed_on_ns, started)]
+        at_once = not plan.batch.max_wait_ms or node.tier == "device"
+        full = sizes == (1 if node.tier == "device" else plan.batch.max_batch)
+        begun = at_once | full
+        last_ready = ready if at_once else np.maximum.reduceat(mine["ready_ns"], first)
+        follows = last_ready <= before
+        for size in np.unique(sizes[calm]).tolist():
+            those = calm & (sizes == size)
+            add(self._paused, (model, size), (finished - started)[those & ~follows])
+            add(self._at_once, (model, size), (finished - started)[those & follows])
+        idle = calm & begun & (last_ready > np.maximum(before, last_passed) + _SOON_NS)
+        task, compress = plan.task, compress_of(plan.compress)
+        woken = Cost("begin", node.profile, task) if node.tier == "device" else Cost("wake", node.profile)
+        add(self._costs, woken, (started - last_ready)[idle])
+        if node.tier == "device":
+            return
+        add(
+            self._costs,
+            Cost("decode", node.profile, task, compress),
+            (mine["ready_ns"] - mine["received_ns"])[mine.calm],
+        )
+        # What comes while a batch waits to be full makes it wait, and so does a batch that was all passed on.
+        busy = calm & begun & follows & (last_passed < before)
+        of_before = np.concatenate([[1], sizes[:-1]])
+        gaps = ((started - before) / of_before)[busy].astype(np.int64)
+        if len(gaps) < ENOUGH:
+            turns = np.diff(mine["replied"], prepend=0)
+            turns[first] = mine["replied"][first] - finished
+            of_several = np.repeat(sizes > 1, np.diff(first, append=len(mine)))
+            of_several[first] = False
+            gaps = turns[mine.calm & of_several] if (mine.calm & of_several).any() else turns[mine.calm]
+        add(self._costs, Cost("answer", node.profile, task), gaps)
+
+    def take_agents(self, samples: Mapping[str, Samples]) -> None:
+        """What sensing takes on devices, which an agent hosts by group and site."""
+        plans = self._deployment.workloads
+        names = list(samples)
+        joined = {
+            name: np.concatenate([samples[each][name] for each in names])
+            for name in ("node", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes")
+        }
+        workload = np.repeat(np.arange(len(names)), [len(samples[each]) for each in names])
+        calm = np.concatenate([samples[each].calm for each in names])
+        agent = self._process[joined["node"]]
+        for mine in runs(agent, np.lexsort((joined["scheduled_ns"], agent))):
+            of = {name: column[mine] for name, column in joined.items()}
+            profile = self._nodes[of["node"][0]].profile
+            before = np.concatenate([[ABSENT], np.maximum.accumulate(of["sent_ns"])[:-1]])
+            idle = calm[mine] & (of["scheduled_ns"] > before)
+            add(self._costs, Cost("timer", profile), (of["captured_ns"] - of["scheduled_ns"])[idle])
+            packed = calm[mine] & (of["size_bytes"] > 0)
+            for place, name in enumerate(names):
+                those = packed & (workload[mine] == place)
+                cost = Cost("capture", profile, plans[name].task, compress_of(plans[name].compress))
+                add(self._costs, cost, (of["sent_ns"] - of["captured_ns"])[those])
+
+    def take_messages(self, samples: Mapping[str, Samples]) -> None:
+        """What they take besides their links."""
+        for cost, values in MessageCosts(self._deployment).of(samples).items():
+            self._costs.setdefault(cost, []).extend(values)
+
+
+def _sorted(parts: Mapping[K, list[Ints]]) -> dict[K, Ints]:
+    joined = {key: np.concatenate(values) for key, values in parts.items()}
+    return {key: np.maximum(np.sort(values), 0).astype(np.int64) for key, values in joined.items()}

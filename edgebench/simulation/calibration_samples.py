@@ -1,0 +1,109 @@
+"""The decided samples of a run as arrays, to calibrate simulations by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.results.chunks import ABSENT, TIMES, SampleChunk, chunks_of
+from edgebench.results.disturbance import disturbance_of
+from edgebench.results.rundir import StoredRun, record_batches
+from edgebench.results.sample_times import SampleTimes
+from edgebench.simulation.service_times import Ints
+from edgebench.topology.deployment import NodePlan
+
+K = TypeVar("K")
+Bools = NDArray[np.bool_]
+
+ENOUGH = 20
+"""Fewer of something say less of it than what can be told of it otherwise."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The decided samples of a workload. columns: stamps in ns, `batch`, `size_bytes`, `reply_bytes`, `replied` (when
+    it was this one's turn to be answered), numbers of nodes: `node`, `decider` [sample]. calm: nothing foreign
+    disturbed it [sample]."""
+
+    columns: Mapping[str, Ints]
+    calm: Bools
+
+    def __getitem__(self, name: str) -> Ints:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return len(self.calm)
+
+    def select(self, which: Bools | Ints) -> Samples:
+        """Some of them."""
+        return Samples({name: column[which] for name, column in self.columns.items()}, self.calm[which])
+
+
+def samples_of(run: StoredRun) -> dict[str, Samples]:
+    """By workload, of those with decisions."""
+    deployment, times = run.deployment, SampleTimes(run.deployment, run.observations)
+    disturbance = disturbance_of(run.observations)
+    numbers = {name: number for number, name in enumerate(deployment.nodes)}
+    parts: dict[str, list[Samples]] = {}
+    for batch in record_batches(run.path, (*TIMES, "reply_bytes", "replied_ns")):
+        for workload, chunk in chunks_of([batch], deployment.workloads):
+            of_workload = np.array(batch["workload"].to_pylist()) == workload
+            beside = {name: _ints(batch[name])[of_workload] for name in ("reply_bytes", "replied_ns")}
+            columns = _columns(times.on_server(chunk), chunk, beside, numbers)
+            decided = chunk.decided & (columns["decider"] != ABSENT)
+            due_ns, arrived_ns = columns["scheduled_ns"], np.maximum(columns["arrived_ns"], columns["scheduled_ns"])
+            touched = np.zeros(len(chunk), bool) if disturbance is None else disturbance.touches(due_ns, arrived_ns)
+            parts.setdefault(workload, []).append(Samples(columns, ~touched).select(decided))
+    return {
+        name: Samples(
+            {column: np.concatenate([part[column] for part in several]) for column in several[0].columns},
+            np.concatenate([part.calm for part in several]),
+        )
+        for name, several in parts.items()
+    }
+
+
+def _columns(
+    chunk: SampleChunk, own: SampleChunk, beside: Mapping[str, Ints], numbers: Mapping[str, int]
+) -> dict[str, Ints]:
+    """own: with the stamps as they were written down."""
+    found = {**chunk.ns, "batch": chunk.ints["batch"], "size_bytes": chunk.ints["size_bytes"]}
+    found["reply_bytes"] = beside["reply_bytes"]
+    found["replied"] = chunk.ns["finished_ns"] + beside["replied_ns"] - own.ns["finished_ns"]
+    for name in ("node", "decider"):
+        of_name = np.array([*(numbers.get(node, ABSENT) for node in chunk.names[name]), ABSENT], np.int64)
+        found[name] = of_name[chunk.codes[name]]
+    return found
+
+
+def _ints(column: Any) -> Ints:
+    filled: Ints = column.fill_null(ABSENT).to_numpy(zero_copy_only=False).astype(np.int64)
+    return filled
+
+
+def processes(nodes: Sequence[NodePlan]) -> Ints:
+    """Which process each node is in [node]: the devices of a group at a site share one."""
+    agents: dict[tuple[str, str | None], int] = {}
+    return np.array(
+        [
+            agents.setdefault((node.group, node.parent), number) if node.tier == "device" else number
+            for number, node in enumerate(nodes)
+        ]
+    )
+
+
+def runs(key: Ints, order: Ints) -> list[Ints]:
+    """The places of each key, by an order in which those of one are together."""
+    if not len(order):
+        return []
+    return np.split(order, np.flatnonzero(np.diff(key[order])) + 1)
+
+
+def add(into: dict[K, list[Ints]], key: K, values: Ints) -> None:
+    """Keep some values, if there are any."""
+    if len(values):
+        into.setdefault(key, []).append(values)

@@ -1,0 +1,332 @@
+"""Devices in virtual time: the streams and links of `edgebench.core`, with what each step costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.clock import NS_PER_MS
+from edgebench.core.batching import InferenceRequest, Served
+from edgebench.core.fake_transport import Rank, VirtualTime
+from edgebench.core.links import WINDOW_NS, Lane, Pipe
+from edgebench.core.pending import Pending
+from edgebench.core.samples import Decision, Reading, SampleRecord
+from edgebench.core.stream import Stream, decided_on_device
+from edgebench.core.tallies import Tally
+from edgebench.core.timeouts import Expected
+from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.seeds import seed_for
+from edgebench.simulation import columns
+from edgebench.simulation.columns import ON_DEVICE
+from edgebench.simulation.costs import Flow
+from edgebench.simulation.draws import JITTERS, deviation
+from edgebench.simulation.event_costs import Costs, EventCosts
+from edgebench.simulation.event_server import VirtualServer
+from edgebench.simulation.fleet import Group
+from edgebench.simulation.layout import Layout, rate_of
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import After, Batch
+
+SURE, UNSURE = np.array([1.0], np.float32), np.array([0.5], np.float32)
+"""What a model would say of a sample that it is sure of, or not."""
+_READING = Reading(SURE, None)
+MANIFEST = Manifest(
+    digest="",
+    size_bytes=0,
+    task="",
+    model_size="",
+    runtime="fake",
+    quantisation="float32",
+    input=TensorSpec("float32", (1,)),
+    outputs=1,
+    batches=(1,),
+    parameters=0,
+    data_source="",
+    real=False,
+    examples=0,
+    epochs=0,
+    seed=0,
+    evaluated_on="",
+    metrics={},
+    train_s=0.0,
+)
+
+
+class World:
+    """What all nodes share. lanes: by child and direction."""
+
+    def __init__(self, time: VirtualTime, layout: Layout, rows: list[SampleRecord]) -> None:
+        self.time = time
+        self.layout = layout
+        self.rows = rows
+        self.costs = EventCosts(layout)
+        self.devices: list[Device] = []
+        self.tallies: dict[str, dict[str, Tally]] = {}
+        self.lanes: dict[tuple[str, str], Lane] = {}
+        self._pipes: dict[tuple[str, str], Pipe] = {}
+        arrays = layout.arrays
+        self.up_bytes, self.down_bytes = arrays.up_bytes.tolist(), arrays.down_bytes.tolist()
+        self.forward_bytes, self.answer_bytes = arrays.forward_bytes.tolist(), arrays.answer_bytes.tolist()
+
+    def tally(self, node: str, workload: str) -> Tally:
+        """The counts of a workload at a node."""
+        return self.tallies.setdefault(node, {}).setdefault(workload, Tally())
+
+    def link(self, group: Group, index: int, direction: str) -> VirtualLink:
+        """A new one, from or to a node of a group."""
+        link = self.layout.links[group.name]
+        pipe = Pipe(rate_of(link, direction))
+        if link.shared:
+            pipe = self._pipes.setdefault((group.name, direction), pipe)
+        stream = seed_for(self.layout.topology.seed, "simulate", "jitter", group.name, direction)
+        latency_ns, jitter_ns = round(link.latency_ms * NS_PER_MS), round(link.jitter_ms * NS_PER_MS)
+        law = JITTERS.index(link.jitter)
+        lane = Lane(pipe, latency_ns, jitter_ns, _jitter(law, stream, group.first + index))
+        self.lanes[group.node(index), direction] = lane
+        return VirtualLink(self.time, lane, self.layout.until_ns)
+
+
+class VirtualLink:
+    """One direction of a link, with a relay's law: messages cross its lane whole, and are taken in one after another
+    where they arrive. Those that come to their end by a time are counted."""
+
+    __slots__ = ("_call_at", "_lane", "_taken_ns", "_until_ns", "pipe")
+
+    def __init__(self, time: VirtualTime, lane: Lane, until_ns: int) -> None:
+        self.pipe = lane.pipe
+        self._lane = lane
+        self._call_at = time.call_at
+        self._until_ns = until_ns
+        self._taken_ns = 0
+
+    def carry(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
+        """Call `arrive` when a message that sets out at a time, and before which nothing else can, has been taken in at
+        the other end, which takes `then_ns`."""
+        taken_ns = self._lane.carry(at_ns, size_bytes)[1] + then_ns
+        if taken_ns < self._taken_ns:
+            taken_ns = self._taken_ns
+        self._taken_ns = taken_ns
+        if taken_ns <= self._until_ns:
+            self._lane.count(size_bytes, 1)
+        self._call_at(taken_ns, arrive, rank)
+
+
+def _jitter(law: int, stream: int, lane: int) -> Iterator[float]:
+    return (deviation(law, stream, lane, number) for number in itertools.count())
+
+
+class _Sensor:
+    """Gives the same each time: what is sensed plays no part here."""
+
+    def capture(self) -> Reading:
+        """See `SampleSource`."""
+        return _READING
+
+
+class Echo:
+    """A model that says what it is shown."""
+
+    def infer(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """See `Runtime.infer`."""
+        return np.asarray(x, np.float32)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Message:
+    """A sample on its way, and what its steps cost. rank: its place among those that come at one time."""
+
+    __slots__ = ("costs", "device", "flow", "rank", "seq")
+
+    def __init__(self, device: Device, flow: int, seq: int, costs: Costs) -> None:
+        self.device = device
+        self.flow = flow
+        self.seq = seq
+        self.costs = costs
+        self.rank: Rank = (flow, device.number, seq)
+
+
+class Site(Protocol):
+    """The edge of a device."""
+
+    @property
+    def group(self) -> int:
+        """The number of its group."""
+        ...
+
+    def arrived(self, message: Message) -> None:
+        """A sample of a device is here."""
+        ...
+
+    def bring_back(self, message: Message, decision: Decision) -> None:
+        """A decision sets out from the cloud."""
+        ...
+
+
+class _StreamTime:
+    """The time of a stream: what is due at one time comes in the order of workloads and devices."""
+
+    def __init__(self, time: VirtualTime, rank: Rank) -> None:
+        self._time = time
+        self._rank = rank
+        self.now_ns = time.now_ns
+
+    def call_at(self, due_ns: int, call: Callable[[], None]) -> None:
+        """See `stream.Time`."""
+        self._time.call_at(due_ns, call, self._rank)
+
+
+class Device:
+    """One device: its links, its streams, and when it has sent what it sensed before. where: its samples are decided,
+    by workload."""
+
+    def __init__(self, world: World, group: Group, index: int, site: Site) -> None:
+        self.name = group.node(index)
+        self.number = group.first + index
+        self.site = site
+        self.streams: dict[int, Stream] = {}
+        self.where: dict[int, int] = {}
+        self.free_ns = 0
+        self._group = group.number
+        self._world = world
+        self._now_ns = world.time.now_ns
+        self.shares_up = world.layout.links[group.name].shared
+        self.up, self._down = (world.link(group, index, way) for way in ("up", "down"))
+        world.devices.append(self)
+
+    def sense(self, flow: Flow, plan: WorkloadPlan, where: int, expected: Expected) -> None:
+        """Have a stream of a workload."""
+        world, taker = self._world, self._group if where == ON_DEVICE else self.site.group
+        costs = world.costs.of(flow.number, self.number, (self._group, taker, world.layout.fleet.cloud.number))
+        way = (
+            _OwnWay(world, self, flow, plan, costs, self._group)
+            if where == ON_DEVICE
+            else _SiteWay(world, self, flow, costs)
+        )
+        tally, time = world.tally(self.name, flow.name), _StreamTime(world.time, (flow.number, self.number))
+        self.streams[flow.number] = Stream(self.name, plan, _Sensor(), way, tally, time, world.rows, expected)
+        self.where[flow.number] = where
+
+    def let_follow(self) -> None:
+        """Have each stream that waits for others told of their decisions."""
+        by_workload = {stream.plan.name: stream for stream in self.streams.values()}
+        for stream in self.streams.values():
+            for before in stream.plan.load.workloads if isinstance(stream.plan.load, After) else ():
+                by_workload[before].followers.append(stream)
+
+    def send_up(self, message: Message, at_ns: int) -> None:
+        """A sample sets out to the site at a time, before which nothing else can."""
+        costs = message.costs
+        size = costs[columns.SIZE_DRAW] + self._world.up_bytes[message.flow][self._group]
+        self.up.carry(at_ns, size, costs[columns.SITE_UP], message.rank, partial(self.site.arrived, message))
+
+    def send_down(self, message: Message, decision: Decision, reply_bytes: int) -> None:
+        """A decision sets out from the site."""
+        size = reply_bytes + self._world.down_bytes[message.flow][self._group]
+        hear = partial(self._hear, message.flow, decision, reply_bytes)
+        self._down.carry(self._now_ns(), size, message.costs[columns.SITE_DOWN], message.rank, hear)
+
+    def _hear(self, flow: int, decision: Decision, reply_bytes: int) -> None:
+        self.streams[flow].decided(decision, self._now_ns(), reply_bytes)
+
+
+class _SiteWay:
+    """To the site, over the device's link."""
+
+    def __init__(self, world: World, device: Device, flow: Flow, costs: Callable[[int], Costs]) -> None:
+        """costs: of a sample, by its number."""
+        self._time = world.time
+        self._device = device
+        self._flow = flow.number
+        self._costs = costs
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether the device, or its link, has enough to do."""
+        now_ns, device = self._time.now_ns(), self._device
+        return device.free_ns > now_ns or device.up.pipe.free_ns > now_ns + WINDOW_NS
+
+    def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, _reading: Reading) -> Pending:
+        """See `Way.send`."""
+        device, costs = self._device, self._costs(seq)
+        message = Message(device, self._flow, seq, costs)
+        captured_ns = max(device.free_ns, captured_ns + costs[columns.TIMER])
+        sent_ns = device.free_ns = captured_ns + costs[columns.CAPTURE]
+        if device.shares_up:
+            self._time.call_at(sent_ns, partial(device.send_up, message, sent_ns), message.rank)
+        else:  # a link of its own carries them in the order in which they were sensed
+            device.send_up(message, sent_ns)
+        return Pending(scheduled_ns, captured_ns, sent_ns, costs[columns.SIZE_DRAW], None)
+
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """Do nothing: nobody moves."""
+
+
+class _OwnWay:
+    """To the device's own model."""
+
+    backed_up = False
+
+    def __init__(
+        self, world: World, device: Device, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs], group: int
+    ) -> None:
+        """costs: of a sample, by its number. group: the device's."""
+        self._world = world
+        self._device = device
+        self._flow = flow.number
+        self._costs = costs
+        self._group = group
+        self._under_way: dict[int, Costs] = {}
+        self._free_ns = 0
+        self._heard_ns = 0
+        self._server: VirtualServer[tuple[Stream, int]] = VirtualServer(
+            world.time,
+            Batch(max_batch=1),
+            plan.queue,
+            self,
+            self._service_ns,
+            wake_ns=lambda request: self._under_way[request.about[1]][columns.WAKE],
+            free_ns=lambda: self._free_ns,
+        )
+        self._server.swap(Echo(), MANIFEST)
+
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, _reading: Reading) -> Pending:
+        """See `Way.send`."""
+        device, costs = self._device, self._costs(seq)
+        self._under_way[seq] = costs
+        captured_ns = max(device.free_ns, captured_ns + costs[columns.TIMER])
+        ready_ns = device.free_ns = captured_ns + costs[columns.OWN_CAPTURE]
+        request = InferenceRequest(SURE, captured_ns, (stream, seq))
+        rank = (self._flow, device.number, seq)
+        self._world.time.call_at(ready_ns, partial(self._server.submit, request), rank)
+        return Pending(scheduled_ns, captured_ns, captured_ns, 0, None)
+
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """Do nothing: what never travels is never sent again."""
+
+    def served(self, served: Served[tuple[Stream, int]]) -> None:
+        """Bring a decision to its stream."""
+        (request,) = served.requests
+        costs, now_ns = self._under_way.pop(request.about[1]), self._world.time.now_ns()
+        self._free_ns = now_ns + costs[columns.ANSWER]
+        self._heard_ns = max(self._heard_ns, now_ns + costs[columns.HEAR])
+        self._world.time.call_at(self._heard_ns, partial(decided_on_device, served, self._heard_ns))
+
+    def dropped(self, request: InferenceRequest[tuple[Stream, int]], reason: str) -> None:
+        """Tell the stream."""
+        stream, seq = request.about
+        del self._under_way[seq]
+        stream.dropped(seq, reason)
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Nothing is written down of it."""
+
+    def _service_ns(self, requests: Sequence[InferenceRequest[tuple[Stream, int]]], at_once: bool) -> int:
+        key = self._flow, self._group, self._device.number, requests[0].about[1]
+        return self._world.costs.service_ns(columns.INFER, *key, 1, at_once=at_once)

@@ -1,0 +1,232 @@
+"""From a topology and what things take to the stations of a simulation: who sends what where, and what it costs
+there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.clock import NS_PER_MS, NS_PER_S
+from edgebench.core.links import Pipe
+from edgebench.core.timeouts import LONGEST_DRAIN_S
+from edgebench.errors import EdgebenchError
+from edgebench.seeds import seed_for
+from edgebench.simulation import columns
+from edgebench.simulation.columns import (
+    AT_CLOUD,
+    AT_EDGE,
+    CASCADE,
+    ON_DEVICE,
+    Devices,
+    Flows,
+    Ints,
+    Lanes,
+    Sources,
+    Tables,
+)
+from edgebench.simulation.costs import Flow, costs_of
+from edgebench.simulation.draws import JITTERS
+from edgebench.simulation.fleet import Fleet, Group, fleet_of
+from edgebench.simulation.schedules import Schedule, schedule
+from edgebench.simulation.service_times import ServiceTimes, model_of
+from edgebench.topology.link_model import Link
+from edgebench.topology.model import (
+    After,
+    Cascade,
+    Fixed,
+    Load,
+    MultiStream,
+    Offline,
+    Poisson,
+    Server,
+    SingleStream,
+    Topology,
+    Trace,
+    With,
+    Workload,
+)
+from edgebench.topology.placing import where_of
+from edgebench.topology.trace import read_trace
+
+_WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": CASCADE}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that does not change while it is simulated. links: of each group to that of its parents. traces: of
+    workloads."""
+
+    topology: Topology
+    fleet: Fleet
+    flows: tuple[Flow, ...]
+    arrays: Flows
+    tables: Tables
+    links: Mapping[str, Link]
+    traces: Mapping[str, tuple[float, ...]]
+
+    @property
+    def end_ns(self) -> int:
+        """When samples stop to fall due."""
+        return int(self.topology.duration_s * NS_PER_S)
+
+    @property
+    def until_ns(self) -> int:
+        """When nothing is waited for any more."""
+        return self.end_ns + round(LONGEST_DRAIN_S * NS_PER_S)
+
+    def expected(self) -> int:
+        """About how many samples fall due."""
+        duration_s = self.topology.duration_s
+        each = (_samples(flow.load, duration_s, self.traces.get(flow.paced_by, ())) for flow in self.flows)
+        return round(sum(n * len(flow.devices) for n, flow in zip(each, self.flows, strict=True)))
+
+    def sources(self) -> Sources:
+        """Each workload on each of its devices, before its first sample."""
+        found = np.zeros((sum(len(flow.devices) for flow in self.flows), columns.SOURCE_COLUMNS), np.int32)
+        for flow in self.flows:
+            those = found[flow.first : flow.first + len(flow.devices)]
+            those[:, columns.OF_FLOW] = flow.number
+            those[:, columns.OF_DEVICE], those[:, columns.WHERE] = flow.devices, flow.where
+        return found
+
+    def devices(self) -> Devices:
+        """All devices, with nothing to do."""
+        found = np.zeros((self.fleet.count("device"), columns.DEVICE_COLUMNS), np.int64)
+        found[:, columns.GROUP], found[:, columns.EDGE] = self.fleet.group_of("device"), self.fleet.edge_of
+        return found
+
+    def schedules(self) -> list[Schedule]:
+        """When the samples of each workload fall due."""
+        return [
+            schedule(
+                flow.load,
+                seed=self.topology.seed,
+                paced_by=flow.paced_by,
+                groups=[self.fleet.groups[source] for source in flow.plan.sources],
+                devices=len(flow.devices),
+                first=flow.first,
+                end_ns=self.end_ns,
+                trace_s=self.traces.get(flow.paced_by, ()),
+            )
+            for flow in self.flows
+        ]
+
+    def names(self, flow: Flow) -> Iterator[str]:
+        """The names of a workload's devices."""
+        return (name for source in flow.plan.sources for name in self.fleet.groups[source].nodes())
+
+    def device_lanes(self, direction: str, report: Ints) -> Lanes:
+        """Those between devices and edges, `up` or `down`. report: as in `Lanes` [device]."""
+        return self._lanes(self.fleet.of_tier("device"), report, direction)
+
+    def edge_lanes(self, direction: str) -> Lanes:
+        """Those between edges and the cloud, `up` or `down`."""
+        return self._lanes(self.fleet.of_tier("edge"), np.arange(self.fleet.count("edge")), direction)
+
+    def _lanes(self, groups: list[Group], report: Ints, direction: str) -> Lanes:
+        kind = np.repeat(np.arange(len(groups)), [group.count for group in groups])
+        pipe = np.arange(len(report))
+        for group in groups:
+            if self.links[group.name].shared:
+                pipe[group.first : group.first + group.count] = group.first
+        made = columns.lanes(kind, pipe, report, len(groups), self.until_ns)
+        for place, group in enumerate(groups):
+            link, of = self.links[group.name], made.kinds[place]
+            of[columns.LATENCY], of[columns.JITTER] = (
+                round(each * NS_PER_MS) for each in (link.latency_ms, link.jitter_ms)
+            )
+            of[columns.LAW], of[columns.SHARED] = JITTERS.index(link.jitter), link.shared
+            of[columns.CHANCE] = seed_for(self.topology.seed, "simulate", "jitter", group.name, direction)
+            made.ns_per_byte[place] = Pipe(rate_of(link, direction)).ns_per_byte
+        return made
+
+
+def _samples(load: Load, duration_s: float, trace_s: tuple[float, ...]) -> float:
+    """How many fall due on a device, about."""
+    match load:
+        case Fixed(rate_hz=rate_hz) | Poisson(rate_hz=rate_hz) | Server(rate_hz=rate_hz):
+            return rate_hz * duration_s
+        case Offline(samples=samples):
+            return samples
+        case Trace():
+            return len(trace_s)
+        case _:  # nobody knows before
+            return 0.0
+
+
+def acts_back(load: Load) -> bool:
+    """Whether what is decided, or under way, changes when something is sent."""
+    return isinstance(load, SingleStream | MultiStream | Offline | After)
+
+
+def rate_of(link: Link, direction: str) -> float | None:
+    """Mbit/s `up` or `down`; None is unlimited."""
+    own = link.up_mbit_s if direction == "up" else link.down_mbit_s
+    return link.rate_mbit_s if own is None else own
+
+
+def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layout:
+    """The stations of a topology that was checked and can be simulated.
+
+    Raises TopologyError with a line for each workload of which something that it takes is not known.
+    """
+    fleet = fleet_of(topology)
+    flows = tuple(_flows(topology, fleet))
+    arrays, tables = costs_of(topology, fleet, flows, times, file)
+    links = {link.between[0]: link for link in topology.links}
+    pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
+    traces = {
+        name: tuple(read_trace(workload.load.file))
+        for name, workload in topology.workloads.items()
+        if isinstance(workload.load, Trace)
+    }
+    between = {name: links.get(name, Link(between=pair)) for name, pair in pairs.items()}
+    return Layout(topology, fleet, flows, arrays, tables, between, traces)
+
+
+def _flows(topology: Topology, fleet: Fleet) -> Iterator[Flow]:
+    first = 0
+    for number, (name, plan) in enumerate(topology.workloads.items()):
+        pace, load = name, plan.load
+        while isinstance(load, With):
+            pace = load.workload
+            load = topology.workloads[pace].load
+        groups = [fleet.groups[source] for source in plan.sources]
+        devices = [np.arange(group.first, group.first + group.count, dtype=np.int32) for group in groups]
+        wheres = [_wheres(plan, group) for group in groups]
+        flow = Flow(name, number, plan, load, pace, first, np.concatenate(devices), np.concatenate(wheres))
+        yield flow
+        first += len(flow.devices)
+
+
+def _wheres(plan: Workload, group: Group) -> NDArray[np.int8]:
+    infer = plan.place.infer
+    assert not isinstance(infer, tuple)  # which is refused before
+    named = infer if isinstance(infer, str) else infer.get(group.name, "edge")
+    found = np.full(group.count, _WHERES[named], np.int8)
+    for name in () if isinstance(infer, str) else infer:
+        index = group.index(name)
+        if index is not None:
+            found[index] = _WHERES[where_of(plan, name, group.name) or "edge"]
+    return found
+
+
+class UnmeasuredBatch(EdgebenchError):
+    """A batch came about whose service time is not known."""
+
+
+def missing_service_time(layout: Layout, flow: int, group: int, size: int) -> UnmeasuredBatch:
+    """What to say of a batch that came about, and whose service time is not known."""
+    plan, node = layout.flows[flow].plan, list(layout.fleet.groups.values())[group]
+    cascades = node.tier == "cloud" and bool((layout.flows[flow].where == columns.CASCADE).any())
+    choice = (plan.cascade or Cascade()) if cascades else plan.model
+    known = [n for n in range(1, layout.arrays.service.shape[2]) if layout.arrays.service[flow, group, n] >= 0]
+    return UnmeasuredBatch(
+        f"{layout.flows[flow].name}: a batch of {size} came about at {node.name}, and for "
+        f"{model_of(node.profile, plan.task, choice).told} only batches of {', '.join(map(str, known))} were measured "
+        "(calibrate with a run that has fuller batches, or lower batch.max_batch)"
+    )

@@ -1,0 +1,164 @@
+"""What things take: distributions of service times, message costs and sizes that were measured somewhere.
+
+A waiting time is never among them: those are what a simulation finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.errors import EdgebenchError
+from edgebench.topology.model import Cascade, Jpeg, ModelChoice
+from edgebench.topology.wording import listed
+
+Ints = NDArray[np.int64]
+
+
+class Model(NamedTuple):
+    """What decides, and on which kind of machine."""
+
+    profile: str
+    task: str
+    size: str
+    runtime: str
+    quantisation: str
+    source: str
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.task} ({self.size}, {self.runtime}, {self.quantisation}) on profile {self.profile}"
+
+
+class Cost(NamedTuple):
+    """What a message costs on its way, or is large. step: one of `STEPS`; what does not matter for it is empty.
+    profile: of what belongs to two nodes, that of both (see `between`)."""
+
+    step: str
+    profile: str = ""
+    task: str = ""
+    how: str = ""
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        of = " ".join(part for part in (self.task, self.how) if part)
+        on = f" on profile {self.profile}" if self.profile else ""
+        return f"{STEPS[self.step]}{f' of {of}' if of else ''}{on}"
+
+
+STEPS = {
+    "size": "the bytes of a sample",
+    "reply": "the bytes of a decision",
+    "timer": "how late a device takes a sample",
+    "capture": "what taking and packing a sample costs",
+    "site-up": "what a message from a device to its edge takes besides the link",
+    "decode": "what checking and unpacking a sample costs",
+    "intake": "what taking a sample in keeps a node busy for",
+    "relay": "what taking a sample in to pass it on keeps an edge busy for",
+    "wake": "what waking up to decide takes",
+    "answer": "what answering a sample costs",
+    "pass-on": "what passing a sample on to the cloud costs",
+    "backhaul-up": "what a message from an edge to the cloud takes besides the link",
+    "backhaul-down": "what a message from the cloud to an edge takes besides the link",
+    "hand-back": "what handing a decision of the cloud back costs",
+    "site-down": "what a message from an edge to a device takes besides the link",
+    "begin": "what taking a sample and beginning with it on the device takes",
+    "hear": "what handing a decision over on the device takes",
+}
+"""What each is: ns, or bytes."""
+
+FORWARDED = "by the cloud"
+"""How a decision was made on what an edge passed on."""
+
+
+@dataclass(frozen=True)
+class ServiceTimes:
+    """infer: ns, by size of a batch. at_once: those of batches that begin as soon as another is done, with caches and
+    clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
+    never empty. unsure: what share a cascade passes on, by the models of the edge and of the cloud. sources: what they
+    were measured in."""
+
+    infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
+    at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
+    costs: Mapping[Cost, Ints] = field(default_factory=dict)
+    unsure: Mapping[tuple[Model, Model], float] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+    def by_batch(self, model: Model, most: int, *, at_once: bool = False) -> list[Ints | None]:
+        """The service times of batches of 0, 1, … `most` samples; None of those that nothing is known of.
+
+        A size between two that were measured lies between these, rank by rank. Raises EdgebenchError where none was.
+        """
+        found = self.infer.get(model)
+        if found and at_once:
+            found = {**found, **self.at_once.get(model, {})}
+        if not found:
+            known = sorted(each.told for each in self.infer)
+            raise EdgebenchError(f"no service time of {model.told} is known (known: {listed(known) or 'none'})")
+        sizes = sorted(found)
+        return [_between(found, sizes, size) for size in range(most + 1)]
+
+    def cost(self, *choices: Cost) -> Ints:
+        """The first of several that was measured. Raises EdgebenchError where none was."""
+        for each in choices:
+            if each in self.costs:
+                return self.costs[each]
+        raise EdgebenchError(f"nothing is known of {choices[0].told}")
+
+
+def model_of(profile: str, task: str, choice: ModelChoice | Cascade) -> Model:
+    """The key of a model that decides on a kind of machine."""
+    source = choice.source if isinstance(choice, ModelChoice) else "train"
+    return Model(profile, task, choice.size, choice.runtime, choice.quantisation, source)
+
+
+def between(child: str, parent: str) -> str:
+    """The profile of two nodes."""
+    return child if child == parent else f"{child} below {parent}"
+
+
+def compress_of(compress: Jpeg | None) -> str:
+    """How samples are compressed, as part of a key; empty for not at all."""
+    return "" if compress is None else f"as JPEG {compress.quality}"
+
+
+def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
+    """What was measured in several places, together."""
+    all_of = list(several)
+    models = {model: None for each in all_of for model in each.infer}
+    return ServiceTimes(
+        infer={model: _joined(each.infer.get(model, {}) for each in all_of) for model in models},
+        at_once={model: _joined(each.at_once.get(model, {}) for each in all_of) for model in models},
+        costs=_joined(each.costs for each in all_of),
+        unsure={key: share for each in all_of for key, share in each.unsure.items()},
+        sources=tuple(source for each in all_of for source in each.sources),
+    )
+
+
+def _joined(several: Iterable[Mapping[Any, Ints]]) -> dict[Any, Ints]:
+    parts: dict[Any, list[Ints]] = {}
+    for each in several:
+        for key, values in each.items():
+            parts.setdefault(key, []).append(values)
+    return {key: np.sort(np.concatenate(values)) for key, values in parts.items()}
+
+
+def _between(found: Mapping[int, Ints], sizes: list[int], size: int) -> Ints | None:
+    if size in found:
+        return found[size]
+    below, above = [each for each in sizes if each < size], [each for each in sizes if each > size]
+    if not below or not above:
+        return None
+    low, high = found[below[-1]], found[above[0]]
+    count = max(len(low), len(high))
+    ranks = (np.arange(count) + 0.5) / count
+    share = (size - below[-1]) / (above[0] - below[-1])
+    of_low, of_high = (np.quantile(each, ranks, method="inverted_cdf") for each in (low, high))
+    mixed = (1 - share) * of_low + share * of_high
+    return np.maximum(np.rint(mixed), 1).astype(np.int64)

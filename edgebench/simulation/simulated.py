@@ -1,0 +1,54 @@
+"""A topology simulated with every sample written down, in that of the two ways which its loads ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from edgebench.core.tallies import Tally
+from edgebench.fabric.records import LinkObserved
+from edgebench.results.rundir import records_table
+from edgebench.simulation.event_driven import EventDriven
+from edgebench.simulation.layout import Layout, acts_back
+from edgebench.simulation.places import Places
+from edgebench.simulation.recording import Counts, Records, joined, links_observed, undecided
+from edgebench.simulation.vectorised import Vectorised
+from edgebench.topology.deployment import Deployment
+
+
+class Simulated:
+    """One simulation. Once all `tables` were taken, `tallies` and `links` are as a run would have written them down."""
+
+    def __init__(self, layout: Layout, places: Places, deployment: Deployment) -> None:
+        """places: in which each device is told."""
+        self._layout = layout
+        self._places = places
+        self._counts = Counts(layout, places)
+        self._simulation: EventDriven | Vectorised = (
+            EventDriven(layout, deployment)
+            if any(acts_back(flow.load) for flow in layout.flows)
+            else Vectorised(layout, places)
+        )
+
+    def tables(self) -> Iterator[Any]:
+        """What `records.parquet` holds, in parts.
+
+        Raises EdgebenchError where a service time is needed that is not known.
+        """
+        if isinstance(self._simulation, EventDriven):
+            yield from (undecided(records_table(rows)) for rows in self._simulation.run())
+            return
+        records = Records(self._layout)
+        for rows in joined(self._simulation.run()):
+            self._counts.take(rows)
+            yield records.table(rows)
+
+    @property
+    def tallies(self) -> dict[str, dict[str, Tally]]:
+        """Node -> workload -> counts, of those that have any."""
+        return self._simulation.tallies if isinstance(self._simulation, EventDriven) else self._counts.tallies()
+
+    @property
+    def links(self) -> list[LinkObserved]:
+        """What has crossed them."""
+        return links_observed(self._layout, self._places, self._simulation.carried)

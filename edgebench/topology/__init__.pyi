@@ -1,0 +1,10 @@
+from edgebench.topology.checking import check as check
+from edgebench.topology.enforceable import refuse_unenforceable as refuse_unenforceable
+from edgebench.topology.job_trace import jobs_of as jobs_of
+from edgebench.topology.link_traces import link_traces_of as link_traces_of
+from edgebench.topology.loading import load as load
+from edgebench.topology.profile_files import profiles_of as profiles_of
+from edgebench.topology.resolving import resolve as resolve
+from edgebench.topology.schema import json_schema as json_schema
+from edgebench.topology.shipped import topology_file as topology_file
+from edgebench.topology.trace import read_trace as read_trace

@@ -1,0 +1,71 @@
+"""What `benchmarks/fidelity.py` runs, and how it sums up what it found; how pieces are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import edgebench
+from benchmarks.fidelity import BENCHES, summed_up
+from benchmarks.pieces import OutOfTimeError, Pieces
+from benchmarks.quiet import Quiet
+
+
+@pytest.mark.parametrize("name", list(BENCHES))
+def test_every_topology_is_sound_and_can_be_simulated(name: str, tmp_path: Path) -> None:
+    bench = BENCHES[name]
+    made = {
+        "telling": bench.telling(name, 20.0, 10.0, tmp_path / "bursts.trace"),
+        "here": bench.topology(name, 50.0, 10.0, bench.here),
+        "there": bench.topology(name, 50.0, 10.0, bench.there),
+    }
+    for what, topology in made.items():
+        file = tmp_path / f"{what}.yaml"
+        file.write_bytes(msgspec.yaml.encode(topology))
+        deployment = edgebench.validate(edgebench.load(file))
+        plan = deployment.workloads["watch"]
+        tiers = {deployment.nodes[decider].tier for decider in plan.deciders.values()}
+        assert tiers == ({bench.here, bench.there} if what == "telling" else {getattr(bench, what)})
+
+
+def told(mean: float, p99: float, backlog: float, formula: float | None) -> Any:
+    return {
+        "figures": {
+            "watch.latency_ms.mean": {"error": mean, "formula_error": formula},
+            "watch.latency_ms.p99": {"error": p99},
+            "watch.backlog": {"error": backlog},
+        }
+    }
+
+
+def test_errors_are_summed_up_by_the_load_at_which_they_say_something() -> None:
+    runs = {
+        "one": {
+            "50": told(0.01, -0.10, 3.0, -0.03),
+            "80": told(-0.04, 0.02, 3.0, 0.20),
+            "120": told(9, 9, -0.07, None),
+        },
+        "two": {"50": told(0.02, 0.05, 3.0, 0.01), "120": told(9, 9, 0.03, None)},
+    }
+    assert summed_up(runs) == {
+        "mean_error": 0.04,
+        "p99_error": 0.10,
+        "backlog_error": 0.07,
+        "formula_error": 0.08,
+        "beside_formula_error": 0.0233,
+        "worse_by": 0.01,
+    }
+
+
+def test_a_piece_that_was_found_is_kept_and_none_begins_too_late(tmp_path: Path) -> None:
+    pieces = Pieces(tmp_path, Quiet(anyway=True), minutes=60)
+    pieces.find("one", lambda: {"ms": 5})
+    later = Pieces(tmp_path, Quiet(anyway=True), minutes=-1)
+    later.find("one", lambda: pytest.fail("it is kept"))
+    assert later.found("one") == {"ms": 5}
+    assert [each["what"] for each in later.told()["watched"]] == ["one"]
+    with pytest.raises(OutOfTimeError, match="two"):
+        later.find("two", lambda: pytest.fail("it begins too late"))

@@ -1,0 +1,170 @@
+"""What a run says of what things take; the runs are simulated ones, of which that is known."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import yaml
+
+import edgebench
+from edgebench.errors import EdgebenchError
+from edgebench.experiments.given import TopologyFile
+from edgebench.experiments.simulate import simulate_with
+from edgebench.results.rundir import load_deployment, write_deployment
+from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.service_times import FORWARDED, Cost, ServiceTimes, merged
+from tests.simulation.made import LIGHT, MS, TASK, times
+
+TOPOLOGY = {
+    "schema": 1,
+    "name": "known",
+    "seed": 4,
+    "duration_s": 20,
+    "nodes": {
+        "cloud": {"tier": "cloud"},
+        "ward": {"tier": "edge", "count": 2, "parent": "cloud"},
+        "bed": {"tier": "device", "count": 6, "parent": "ward"},
+    },
+    "links": [
+        {"between": ["bed", "ward"], "latency_ms": 2, "rate_mbit_s": 4},
+        {"between": ["ward", "cloud"], "latency_ms": 10, "rate_mbit_s": 2, "shared": True},
+    ],
+    "workloads": {
+        "near": {"task": TASK, "source": "bed", "load": {"kind": "poisson", "rate_hz": 30}, "batch": {"max_batch": 2}},
+        "far": {
+            "task": TASK,
+            "source": "bed",
+            "load": {"kind": "poisson", "rate_hz": 8},
+            "place": {"infer": "cloud"},
+            "batch": {"max_batch": 1},
+        },
+    },
+}
+"""The wards' model is busy for 80 % of the time, the uplink for 40 %: most samples wait somewhere."""
+COSTS = {
+    "size": (2_000,),
+    "timer": (100_000, 300_000),
+    "capture": (20_000, 60_000),
+    "site-up": (200_000, 400_000, 900_000),
+    "decode": (10_000, 30_000),
+    "wake": (50_000, 150_000),
+    "answer": (40_000,),
+    "pass-on": (70_000,),
+    "backhaul-up": (250_000, 350_000),
+    "backhaul-down": (150_000,),
+    "hand-back": (15_000,),
+    "site-down": (120_000, 180_000),
+}
+
+
+@pytest.fixture(scope="module")
+def known() -> ServiceTimes:
+    return times({1: [8 * MS, 9 * MS, 10 * MS], 2: [14 * MS]}, COSTS)
+
+
+@pytest.fixture(scope="module")
+def run_dir(known: ServiceTimes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("known")
+    file = folder / "known.yaml"
+    file.write_text(yaml.safe_dump(TOPOLOGY))
+    given: TopologyFile = edgebench.load(file)
+    found, _ = simulate_with(known, given, folder / "runs")
+    return found
+
+
+def test_a_loaded_run_tells_what_things_take_without_what_waited(run_dir: Path, known: ServiceTimes) -> None:
+    found = service_times_of(run_dir)
+    assert {size: set(values.tolist()) for size, values in found.infer[LIGHT].items()} == {
+        1: {8 * MS, 9 * MS, 10 * MS},
+        2: {14 * MS},
+    }
+    for cost, values in found.costs.items():
+        expected = known.costs[cost]
+        if cost.step == "wake":  # what comes while a server wakes up may begin a moment later
+            assert abs(np.median(values) - np.median(expected)) < 60_000
+        else:
+            assert set(values.tolist()) <= set(expected.tolist()), cost
+            assert np.mean(values) == pytest.approx(np.mean(expected), rel=0.1), cost
+    steps = {cost.step for cost in found.costs}
+    assert steps == {*COSTS, "reply"}
+    assert found.sources == (run_dir.name,)
+
+
+def calibrated(folder: Path, known: ServiceTimes, **workload: object) -> ServiceTimes:
+    """What a run tells of four beds on one ward, whose model is busy for most of the time."""
+    nodes = {
+        "cloud": {"tier": "cloud"},
+        "ward": {"tier": "edge", "parent": "cloud"},
+        "bed": {"tier": "device", "count": 4, "parent": "ward"},
+    }
+    plan = {"task": TASK, "source": "bed", "load": {"kind": "poisson", "rate_hz": 20}, **workload}
+    made = {"schema": 1, "name": "ward", "seed": 4, "duration_s": 20, "nodes": nodes, "workloads": {"watch": plan}}
+    file = folder / "ward.yaml"
+    file.write_text(yaml.safe_dump(made))
+    found, _ = simulate_with(known, edgebench.load(file), folder / "runs")
+    return service_times_of(found)
+
+
+def test_a_batch_that_waits_to_be_full_does_not_make_answers_cost_more(tmp_path: Path) -> None:
+    known = times({1: [8 * MS], 2: [20 * MS]}, {"answer": (40_000,)})
+    found = calibrated(tmp_path, known, batch={"max_batch": 2, "max_wait_ms": 50})
+    assert set(found.costs[Cost("answer", "host", TASK)].tolist()) == {40_000}
+
+
+def test_what_a_cascade_passes_on_keeps_its_server_busy_though_no_record_says_so(tmp_path: Path) -> None:
+    known = times([8 * MS], {"answer": (40_000,), "wake": (50_000, 150_000)}, unsure=0.5)
+    found = calibrated(tmp_path, known, batch={"max_batch": 1, "max_wait_ms": 0}, place={"infer": "cascade"})
+    assert set(found.costs[Cost("answer", "host", TASK)].tolist()) == {40_000}
+    assert found.costs[Cost("wake", "host")].max() <= 150_000
+
+
+def test_messages_that_wait_tell_how_long_each_keeps_an_edge_busy(tmp_path: Path) -> None:
+    known = times([2 * MS], {"decode": (MS,), "intake": (6 * MS,)})
+    found = calibrated(tmp_path, known, batch={"max_batch": 1})
+    assert set(found.costs[Cost("decode", "host", TASK)].tolist()) == {MS}
+    assert set(found.costs[Cost("intake", "host", TASK)].tolist()) == {6 * MS}
+
+
+def test_batches_that_begin_as_another_is_done_have_times_of_their_own(tmp_path: Path) -> None:
+    known = times([8 * MS, 9 * MS], at_once_ns={1: [6 * MS, 7 * MS]})
+    found = calibrated(tmp_path, known, batch={"max_batch": 1})
+    assert set(found.infer[LIGHT][1].tolist()) == {8 * MS, 9 * MS}
+    assert set(found.at_once[LIGHT][1].tolist()) == {6 * MS, 7 * MS}
+
+
+def test_what_several_runs_saw_counts_together(run_dir: Path, known: ServiceTimes) -> None:
+    once = service_times_of(run_dir)
+    twice = merged([once, once])
+    cost = Cost("site-up", "host", TASK)
+    assert len(twice.costs[cost]) == 2 * len(once.costs[cost])
+    assert (np.diff(twice.costs[cost]) >= 0).all()
+    assert Cost("reply", task=TASK, how=FORWARDED) in twice.costs
+
+
+def test_a_run_over_a_link_that_loses_packets_says_nothing_of_messages(run_dir: Path, tmp_path: Path) -> None:
+    lossy = shutil.copytree(run_dir, tmp_path / "lossy")
+    deployment = load_deployment(lossy)
+    links = {name: msgspec.structs.replace(link, loss_percent=1.0) for name, link in deployment.links.items()}
+    write_deployment(lossy, msgspec.structs.replace(deployment, links=links))
+    with pytest.raises(EdgebenchError, match="a run with links that lose packets or follow a trace does not tell"):
+        service_times_of(lossy)
+
+
+def test_a_batch_between_two_that_were_measured_lies_between_them() -> None:
+    service = times({1: [10, 20], 4: [40, 110]})
+    found = service.by_batch(LIGHT, 5)
+    lists = [None if each is None else each.tolist() for each in found]
+    assert lists == [None, [10, 20], [20, 50], [30, 80], [40, 110], None]
+
+
+def test_what_no_run_has_seen_is_named() -> None:
+    with pytest.raises(EdgebenchError, match=r"nothing is known of what passing a sample on to the cloud costs of x"):
+        ServiceTimes().cost(Cost("pass-on", "host", "x"))
+    with pytest.raises(
+        EdgebenchError, match=r"no service time of icu-death \(light, litert, float32\) on profile host"
+    ):
+        ServiceTimes().by_batch(LIGHT, 1)

@@ -1,0 +1,294 @@
+"""`edgebench place` for stream workloads, judged by simulations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgebench
+from edgebench.cli import main
+from edgebench.experiments.place import PlaceOptions, place
+from edgebench.placement.stream_model import StreamProblem
+from edgebench.placement.stream_placed import StreamPlacement, shown
+from tests.simulation.wards import NODES, WATCH, measured, ward
+
+TWO = {name: {**WATCH, "load": {"kind": "poisson", "rate_hz": rate_hz}} for name, rate_hz in (("a", 9.0), ("b", 5.0))}
+"""Two workloads that the ward decides one at a time each: at 27 and 15 Hz, 20 ms a decision."""
+FAR = {"place": {"allow": ["edge", "cloud"]}}
+HERE = "tests.simulation.test_placing_streams"
+
+
+def upwards(problem: StreamProblem, _: Any) -> list[str]:
+    return ["cloud" for _ in problem.stages]
+
+
+def one_too_few(problem: StreamProblem, _: Any) -> list[str]:
+    return ["cloud"]
+
+
+def asks_for_a_stage_too_many(problem: StreamProblem, _: Any) -> list[str]:
+    return [str(problem.judge({2: "edge"}))]
+
+
+def asks_for_what_is_not_allowed(problem: StreamProblem, _: Any) -> list[str]:
+    return [str(problem.judge({0: "device"}))]
+
+
+def apart(problem: StreamProblem, _: Any) -> list[str]:
+    return ["device", "cloud"]
+
+
+def asks_for_nothing(problem: StreamProblem, _: Any) -> list[str]:
+    return [str(problem.judge({}))]
+
+
+def half_of_what_is_waited_for(problem: StreamProblem, _: Any) -> list[str]:
+    return [str(problem.judge({0: "edge", 2: "edge"}))]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return measured(tmp_path_factory.mktemp("placing"))
+
+
+def placed(file: Path, run_dir: Path, policy: str, **more: Any) -> StreamPlacement:
+    found = edgebench.place(file, policy, calibrate=[run_dir], **more)
+    assert isinstance(found, StreamPlacement)
+    return found
+
+
+def tiers(placement: StreamPlacement) -> list[str]:
+    return [stage.tier for stage in placement.stages]
+
+
+def test_what_the_simulator_says_of_a_placement_is_what_simulate_says(run_dir: Path, tmp_path: Path) -> None:
+    file = ward(tmp_path, workloads=TWO)
+    found = placed(file, run_dir, "all-cloud")
+    changes = [f"workloads.{name}.place.infer=cloud" for name in TWO]
+    figures = edgebench.simulate(edgebench.load(file, changes), calibrate=[run_dir], out=tmp_path).figures
+    for name, each in figures.workloads.items():
+        assert each.latency_ms is not None
+        assert found.figures[name].mean_ms == each.latency_ms.mean
+        assert found.figures[name].scheduled == each.scheduled
+    assert found.terms["bytes"] == pytest.approx(
+        sum(link.bytes or 0 for link in figures.links.values())
+        / sum(each.scheduled for each in figures.workloads.values())
+    )
+
+
+def test_exact_is_not_worse_than_any_other_policy_and_proves_it(run_dir: Path, tmp_path: Path) -> None:
+    file = ward(tmp_path, workloads=TWO, duration_s=3)
+    best = placed(file, run_dir, "exact", objective=["p99-ms=2", "bytes=0.001"])
+    assert (best.proven, best.judged) == (True, 9)
+    assert best.value is not None
+    for policy in ("all-device", "all-edge", "all-cloud", "best-layer", "greedy", "random"):
+        other = placed(file, run_dir, policy, objective=["p99-ms=2", "bytes=0.001"])
+        assert other.value is not None
+        assert other.value >= best.value
+        assert other.proven is None
+
+
+def test_what_travels_least_is_decided_where_it_is_sensed(run_dir: Path, tmp_path: Path) -> None:
+    found = placed(ward(tmp_path, workloads=TWO), run_dir, "greedy", objective=["bytes"])
+    assert tiers(found) == ["device", "device"]
+    assert found.value == 0
+
+
+@pytest.mark.parametrize("policy", ["best-layer", "greedy", "exact", "random"])
+def test_no_policy_decides_where_it_is_not_allowed(policy: str, run_dir: Path, tmp_path: Path) -> None:
+    file = ward(tmp_path, workloads=TWO, **FAR)
+    assert set(tiers(placed(file, run_dir, policy))) <= {"edge", "cloud"}
+
+
+def test_a_limit_goes_before_the_objective(run_dir: Path, tmp_path: Path) -> None:
+    """What is sent to the ward is decided sooner than a device hears of its own decisions."""
+    file = ward(tmp_path, links=[], workloads={"watch": WATCH}, place={"allow": ["device", "edge"]})
+    free = placed(file, run_dir, "exact", objective=["mean-ms"])
+    assert tiers(free) == ["edge"]
+    assert free.terms["bytes"]
+    bound = placed(file, run_dir, "exact", objective=["mean-ms"], at_most=["bytes=1"])
+    assert tiers(bound) == ["device"]
+    assert bound.keeps
+    assert bound.value is not None
+    assert free.value is not None
+    assert bound.value > free.value
+
+
+def test_late_samples_are_counted_where_there_is_a_deadline(run_dir: Path, tmp_path: Path) -> None:
+    strict = {**WATCH, "deadline_ms": 1}
+    found = placed(ward(tmp_path, workloads={"watch": strict}), run_dir, "all-edge", objective=["late-percent"])
+    assert found.value == 100
+    never = ward(tmp_path, workloads={"watch": {**WATCH, "deadline_ms": None}})
+    assert placed(never, run_dir, "all-edge").terms["late-percent"] is None
+    with pytest.raises(edgebench.EdgebenchError, match=r"watch\.deadline_ms: none, so that no sample is late"):
+        placed(never, run_dir, "all-edge", at_most=["late-percent=1"])
+
+
+def test_a_placement_whose_batches_nobody_measured_is_no_choice(run_dir: Path, tmp_path: Path) -> None:
+    """At 81 Hz the ward gathers batches of more than one, which the run never had."""
+    busy = {**WATCH, "load": {"kind": "poisson", "rate_hz": 27}, "batch": {"max_batch": 8}}
+    file = ward(tmp_path, duration_s=3, workloads={"watch": busy}, place={"allow": ["device", "edge"]})
+    told: list[str] = []
+    options = PlaceOptions(policy="exact", calibrate=(run_dir,), tell=told.append)
+    found = place(edgebench.load(file), options)
+    assert isinstance(found, StreamPlacement)
+    assert (tiers(found), found.judged, found.proven) == (["device"], 1, False)
+    assert any(line.startswith("is no choice: watch: a batch of ") for line in told)
+    with pytest.raises(edgebench.EdgebenchError, match="a batch of"):
+        placed(file, run_dir, "all-edge")
+
+
+def test_a_placement_that_is_read_back_keeps_what_it_is_judged_by(run_dir: Path, tmp_path: Path) -> None:
+    file, out = ward(tmp_path, workloads=TWO), tmp_path / "placed.json"
+    first = placed(file, run_dir, "random", objective=["bytes=2"], at_most=["p99-ms=1"], out=out)
+    other_seed = edgebench.load(file, ["seed=9"])
+    again = edgebench.place(other_seed, placement=out, calibrate=[run_dir])
+    assert isinstance(again, StreamPlacement)
+    assert (again.objective, again.at_most, again.keeps) == ({"bytes": 2}, {"p99-ms": 1}, False)
+    assert (first.policy_seed, first.seed, again.policy_seed, again.seed) == (4, 4, 4, 9)
+    assert next(iter(shown(again))) == "ward: 2 stages by random with seed 4, seed 9, modelled"
+    other = edgebench.place(file, placement=out, calibrate=[run_dir], objective=["mean-ms"])
+    assert isinstance(other, StreamPlacement)
+    assert (other.objective, other.at_most) == ({"mean-ms": 1}, {"p99-ms": 1})
+    out.write_text(out.read_text().replace('"bytes": 2.0', '"joules": 2.0'))
+    with pytest.raises(edgebench.EdgebenchError, match=r"placed\.json: \$\.objective: joules=2\.0: no such figure"):
+        edgebench.place(file, placement=out, calibrate=[run_dir])
+
+
+def test_a_placement_is_written_read_back_judged_elsewhere_and_decides_what_is_run(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = ward(tmp_path, workloads=TWO), tmp_path / "placed.json"
+    words = ["place", str(file), "--policy", "random", "--calibrate", str(run_dir), "--out", str(out)]
+    assert main([*words, "--json"]) == 0
+    found = edgebench.load_placement(out)
+    assert isinstance(found, StreamPlacement)
+    assert json.loads(capsys.readouterr().out)["kind"] == "stream-placement"
+    again = edgebench.place(file, placement=out, calibrate=[run_dir])
+    assert isinstance(again, StreamPlacement)
+    assert (again.stages, again.terms) == (found.stages, found.terms)
+    topology = edgebench.load(file, placement=out)
+    deployment = edgebench.validate(topology)
+    assert [plan.place for plan in deployment.workloads.values()] == tiers(found)
+    assert (
+        main(["simulate", str(file), "--placement", str(out), "--calibrate", str(run_dir), "--out", str(tmp_path)]) == 0
+    )
+
+
+def test_what_has_no_effect_on_a_device_is_left_out_there(run_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "placed.json"
+    file = ward(tmp_path, workloads={"watch": {**WATCH, "qos": 0}})
+    placed(file, run_dir, "all-device", out=out)
+    watch = edgebench.validate(edgebench.load(file, placement=out)).workloads["watch"]
+    assert (watch.place, watch.qos, watch.batch.max_batch) == ("device", 1, 8)
+
+
+def test_groups_of_a_workload_are_placed_one_by_one(run_dir: Path, tmp_path: Path) -> None:
+    nodes = {
+        "cloud": {"tier": "cloud"},
+        "ward": {"tier": "edge", "parent": "cloud"},
+        "bed": {"tier": "device", "count": 2, "parent": "ward"},
+        "cot": {"tier": "device", "parent": "ward"},
+    }
+    file = ward(tmp_path, nodes=nodes, links=[], workloads={"watch": {**WATCH, "source": ["bed", "cot"]}})
+    found = placed(file, run_dir, "exact", out=tmp_path / "placed.json")
+    assert [(stage.group, found.judged) for stage in found.stages] == [("bed", 9), ("cot", 9)]
+    edgebench.validate(edgebench.load(file, placement=tmp_path / "placed.json"))
+
+
+def test_groups_that_part_are_run_apart(run_dir: Path, tmp_path: Path) -> None:
+    nodes = {**NODES, "cot": {"tier": "device", "parent": "ward"}}
+    both = {**WATCH, "source": ["bed", "cot"], "place": {"infer": "cascade"}, "cascade": {}}
+    at_edge = {**both, "place": {"infer": "edge"}}
+    del at_edge["cascade"]
+    file, out = ward(tmp_path, nodes=nodes, links=[], workloads={"watch": at_edge}), tmp_path / "placed.json"
+    placed(file, run_dir, f"{HERE}:apart", out=out)
+    ward(tmp_path, nodes=nodes, links=[], workloads={"watch": both})
+    watch = edgebench.validate(edgebench.load(file, placement=out)).workloads["watch"]
+    assert (watch.deciders["bed-0"], watch.deciders["cot"]) == ("bed-0", "cloud")
+
+
+def test_what_waits_for_another_is_judged_beside_it(run_dir: Path, tmp_path: Path) -> None:
+    then = {**WATCH, "load": {"kind": "after", "workloads": ["watch"]}}
+    file = ward(tmp_path, duration_s=3, workloads={"watch": WATCH, "then": then})
+    found = placed(file, run_dir, "best-layer")
+    assert found.figures["then"].scheduled == found.figures["watch"].scheduled
+
+
+def test_what_others_wait_for_is_placed_before_them(run_dir: Path, tmp_path: Path) -> None:
+    nodes = {**NODES, "cot": {"tier": "device", "parent": "ward"}}
+    both = {**WATCH, "source": ["bed", "cot"]}
+    then = {**both, "load": {"kind": "after", "workloads": ["watch"]}}
+    file = ward(tmp_path, nodes=nodes, links=[], duration_s=1, workloads={"then": then, "watch": both})
+    found = placed(file, run_dir, "greedy")
+    assert [stage.workload for stage in found.stages] == ["watch", "watch", "then", "then"]
+    assert found.figures["then"].scheduled == found.figures["watch"].scheduled
+    with pytest.raises(edgebench.EdgebenchError, match="judge: 'watch' of cot has to be placed as well, since others"):
+        placed(file, run_dir, f"{HERE}:half_of_what_is_waited_for")
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("asks_for_a_stage_too_many", r"judge: there is no stage 2 \(they are 0 to 1\)"),
+        ("asks_for_what_is_not_allowed", "judge: a of bed on 'device', and it may be on edge, cloud"),
+        ("asks_for_nothing", "judge: is asked of no stage"),
+    ],
+)
+def test_what_a_policy_asks_has_to_be_there_and_allowed(policy: str, said: str, run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(edgebench.EdgebenchError, match=said):
+        placed(ward(tmp_path, workloads=TWO, **FAR), run_dir, f"{HERE}:{policy}")
+
+
+def test_a_policy_of_ones_own_gives_a_tier_for_each_stage(run_dir: Path, tmp_path: Path) -> None:
+    file = ward(tmp_path, workloads=TWO)
+    assert tiers(placed(file, run_dir, f"{HERE}:upwards")) == ["cloud", "cloud"]
+    with pytest.raises(edgebench.EdgebenchError, match=r"gave 1 tiers for 2 stages \(give one a stage\)"):
+        placed(file, run_dir, f"{HERE}:one_too_few")
+    with pytest.raises(edgebench.EdgebenchError, match="placed a of bed on 'cloud', and it may be on device, edge"):
+        placed(ward(tmp_path, workloads=TWO, place={"allow": ["device", "edge"]}), run_dir, f"{HERE}:upwards")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--policy", "tabu"], "--policy tabu: is for job traces (for workloads: all-device, all-edge, all-cloud, "),
+        (["--policy", "gredy"], "--policy gredy: no such policy (did you mean 'greedy'?), or give module:function"),
+        (["--policy", "greedy"], "nothing says what things take (name a run of the same tasks with --calibrate RUN)"),
+        (["--policy", "greedy", "--limit-s", "5"], "--limit-s: only --policy exact seeks until then (leave it out)"),
+        (
+            ["--policy", "greedy", "--objective", "p98-ms"],
+            "--objective p98-ms: no such figure (did you mean 'p99-ms'?)",
+        ),
+        (["--policy", "greedy", "--at-most", "bytes"], "--at-most bytes: gives no number (write, for example, "),
+        (
+            ["--policy", "greedy", "--set", "place.allow=[cloud]"],
+            "$.workloads.a.place.infer: 'edge' is not within place.allow: cloud (change one of them)",
+        ),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_simulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    file = ward(tmp_path, workloads=TWO)
+    assert main(["place", str(file), *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.removeprefix(f"{file}: ").startswith(said)
+
+
+def test_a_placement_of_another_topology_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    file, out = ward(tmp_path, workloads=TWO), tmp_path / "placed.json"
+    placed(file, run_dir, "all-cloud", out=out)
+    one = ward(tmp_path, workloads={"a": TWO["a"]})
+    with pytest.raises(edgebench.EdgebenchError) as raised:
+        edgebench.load(one, placement=out)
+    assert str(raised.value) == f"{out}: $.stages[1].workload: the topology has no workload 'b' (known: a)"
+    near = ward(tmp_path, workloads=TWO, place={"allow": ["device", "edge"]})
+    with pytest.raises(
+        edgebench.EdgebenchError, match=r"\$\.stages\[0\]\.tier: is cloud, and place\.allow has device, edge"
+    ):
+        edgebench.load(near, placement=out)

@@ -1,0 +1,94 @@
+"""Two stages, the first at the edge and the second in the cloud, of a model that is cut in two and of two models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgebench.inference.runtime import open_runtime
+from edgebench.inference.spec import Manifest
+from edgebench.results.rundir import read_records
+from tests.cloud.tiny import TASK
+from tests.system.running import faults_of, run
+
+SPLIT = """\
+schema: 1
+name: split
+seed: 3
+duration_s: 4
+nodes:
+  cloud: {tier: cloud}
+  ward:  {tier: edge, count: 2, parent: cloud}
+  bed:   {tier: device, count: 4, parent: ward}
+links:
+  - {between: [ward, cloud], latency_ms: 20, rate_mbit_s: 20}
+workloads:
+  watch:
+    task: tests.cloud.tiny:TASK
+    source: bed
+    load: {kind: fixed, rate_hz: 10}
+    place: {infer: [edge, cloud]}
+    split: 2
+    model: {runtime: keras}
+    train: {epochs: 1}
+  after:
+    task: tests.cloud.tiny:SECOND
+    source: bed
+    load: {kind: with, workload: watch}
+    place: {infer: [edge, cloud]}
+    head: {task: tests.cloud.tiny:TASK, runtime: keras, train: {epochs: 1}}
+    model: {runtime: keras}
+"""
+SENT = 160
+
+
+def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_is_told_apart(tmp_path: Path) -> None:
+    _, result, run_dir = run(tmp_path, SPLIT)
+    assert faults_of(result) == []
+    two = result["workloads"]["after"]
+    assert (two["decided"], two["lost"], two["place"], two["chain"]["cut"]) == (SENT, 0, "edge → cloud", None)
+    assert [(model["origin"], model["n"]) for model in two["models"]] == [
+        ("trained for the edge", 0),
+        ("trained for the cloud", SENT),
+    ]
+    assert two["hops_ms"]["head_infer"]["mean"] > 0
+    figures = result["workloads"]["watch"]
+    counts = [figures[key] for key in ("scheduled", "decided", "lost", "duplicated", "reordered", "rejected")]
+    assert counts == [SENT, SENT, 0, 0, 0, 0]
+    assert figures["place"] == "edge → cloud"
+    # 8 values go on, of the 24 of a sample.
+    chain = figures["chain"]
+    assert (chain["cut"]["place"], chain["places"], chain["cut"]["output_bytes"]) == (2, 2, 32)
+    hops = {name: spread["mean"] for name, spread in figures["hops_ms"].items()}
+    assert sum(hops.values()) == pytest.approx(figures["latency_ms"]["mean"], abs=0.01)
+    assert hops["head_infer"] > 0
+    assert hops["backhaul_up"] >= 20.0
+    assert chain["measured_ms"] == pytest.approx(
+        sum(hops[name] for name in hops if name not in ("sense", "uplink", "backhaul_down", "edge_return", "downlink")),
+        abs=0.01,
+    )
+    # Each part is with those that have it, and the cloud's has decided all.
+    (head, of_head), (tail, of_tail) = (_model(run_dir, model["digest"]) for model in figures["models"])
+    assert [model["n"] for model in figures["models"]] == [0, SENT]
+    observed = json.loads((run_dir / "observations.json").read_text())
+    swapped = {(swap["node"], swap["digest"]) for swap in observed["swaps"] if swap["workload"] == "watch"}
+    assert swapped == {("ward-0", of_head.digest), ("ward-1", of_head.digest), ("cloud", of_tail.digest)}
+    # What was decided is what both files give for the samples that were sent.
+    x = TASK.load(None, seed=3).test.x
+    whole = open_runtime(tail, of_tail).infer(open_runtime(head, of_head).infer(x))
+    records = [row for row in read_records(run_dir).to_pylist() if row["workload"] == "watch"]
+    found = np.array([row["output"] for row in records], np.float32)
+    nearest = np.abs(found - whole.T).min(axis=1)
+    assert nearest.max() < 1e-5
+    assert {row["decider"] for row in records} == {"cloud"}
+    assert all(row["forward_in_ns"] <= row["head_ready_ns"] <= row["head_started_ns"] for row in records)
+    assert all(row["head_finished_ns"] <= row["forward_out_ns"] <= row["received_ns"] for row in records)
+
+
+def _model(run_dir: Path, digest: str) -> tuple[Path, Manifest]:
+    described = msgspec.json.decode((run_dir / "models" / f"{digest}.json").read_bytes(), type=Manifest)
+    return run_dir / "models" / f"{digest}.model", described
