@@ -108,45 +108,48 @@ class Intake:
 
 
 class SequenceTracker:
-    """Tells samples that are new from those that come late or again, in memory bounded by the gaps.
+    """Tells samples that are new from those that come late or again, in a bit for each of the last that might be missing.
 
     >>> tracker = SequenceTracker()
     >>> [tracker.see(seq) for seq in (0, 1, 3, 2, 3)]
     ['new', 'new', 'new', 'late', 'again']
     """
 
-    __slots__ = ("_missing", "_next", "_sparse")
-    _MOST_MISSING = 100_000
+    __slots__ = ("_first", "_gaps", "_next", "_sparse")
+    _WINDOW = 100_000
+    """What is so far behind the latest is taken as seen, and what is so far ahead of it is not believed."""
 
     def __init__(self, *, sparse: bool = False) -> None:
-        """sparse: only some samples come this way, so that gaps say nothing, and old ones are forgotten."""
+        """sparse: only some samples come this way, and it need not be the first that comes first."""
         self._sparse = sparse
         self._next = 0
-        self._missing: set[int] = set()
+        # The bit `seq - self._first` is set where `seq` has not been seen; there are none beyond the last gap.
+        self._first, self._gaps = 0, 0
 
     def see(self, seq: int) -> Order:
         """`new`, `late` (after a later one, not seen before), `again`, or `jump` (too far ahead to be believed)."""
         if seq == self._next:
             self._next += 1
             return "new"
-        if seq > self._next:
-            if self._sparse:
-                if self._next == 0 and seq > 0:
-                    # The first that comes this way; others may be about to, that were sent before it.
-                    self._next = seq
-                    self._missing.update(range(max(0, seq - _BEFORE_THE_FIRST), seq))
-                self._forget(seq - self._next)
-            if seq - self._next + len(self._missing) > self._MOST_MISSING:
-                return "jump"
-            self._missing.update(range(self._next, seq))
-            self._next = seq + 1
-            return "new"
-        if seq in self._missing:
-            self._missing.remove(seq)
+        if seq < self._next:
+            bit = 1 << seq - self._first if seq >= self._first else 0
+            if not self._gaps & bit:
+                return "again"
+            self._gaps ^= bit
             return "late"
-        return "again"
+        if self._sparse and self._next == 0:
+            # Others may be about to come that were sent before it.
+            self._next = max(0, seq - _BEFORE_THE_FIRST)
+        if seq - self._next > self._WINDOW:
+            return "jump"
+        self._miss(self._next, seq)
+        self._next = seq + 1
+        return "new"
 
-    def _forget(self, more: int) -> None:
-        """Make room for so many, by forgetting the older half of what never came."""
-        if len(self._missing) + more > self._MOST_MISSING:
-            self._missing = set(sorted(self._missing)[len(self._missing) // 2 :])
+    def _miss(self, begin: int, end: int) -> None:
+        if not self._gaps:
+            self._first = begin
+        self._gaps |= ((1 << end - begin) - 1) << begin - self._first
+        if (passed := end - self._first - self._WINDOW) > self._WINDOW:  # seldom, as it moves all bits
+            self._gaps >>= passed
+            self._first += passed

@@ -64,7 +64,7 @@ def verdict_of(
         ("clock", of_clocks(machines, stepped)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
         ("host", of_hosts(deployment, scheduled, machines)),
-        ("emulation", of_emulation(nodes)),
+        ("emulation", of_emulation(nodes, _least_latency_ms(workloads))),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
         (
             "delivery",
@@ -90,6 +90,10 @@ def verdict_of(
             *_lost_to_faults(deployment, workloads, excused),
         ],
     )
+
+
+def _least_latency_ms(workloads: dict[str, WorkloadFigures]) -> float:
+    return min((each.latency_ms.mean for each in workloads.values() if each.latency_ms is not None), default=0.0)
 
 
 def _refusals(observations: Observations) -> Iterator[str]:

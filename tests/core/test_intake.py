@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from edgebench.core.intake import Intake, SequenceTracker
 from edgebench.core.samples import SampleKey
 from edgebench.core.tallies import Tally
@@ -96,6 +98,19 @@ def test_where_only_some_samples_come_gaps_are_forgotten_in_the_end() -> None:
     # The latest gaps are still known, the first ones are not.
     assert [tracker.see(seq) for seq in (999_991, 999_991, 1)] == ["late", "again", "again"]
     assert tracker.see(1 << 39) == "jump"
+
+
+def test_what_is_remembered_of_a_sequence_stays_small() -> None:
+    tracemalloc.start()
+    try:
+        tracker = SequenceTracker(sparse=True)
+        for seq in range(0, 1_000_000, 2):
+            tracker.see(seq)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert tracker.see(999_999) == "new"
+    assert used < 40_000
 
 
 def test_a_sequence_does_not_believe_a_leap_into_the_far_future() -> None:
