@@ -108,7 +108,7 @@ class Intake:
 
 
 class SequenceTracker:
-    """Tells samples that are new from those that come late or again, in a bit for each of the last that might be missing.
+    """Tells samples that are new from those that come late or again, in a bit for each that might be missing.
 
     >>> tracker = SequenceTracker()
     >>> [tracker.see(seq) for seq in (0, 1, 3, 2, 3)]
