@@ -83,7 +83,7 @@ def bare_root(name: str) -> Path:
     waited for."""
     board = BOARDS[name]
     _prepare(board)
-    return _kept(f"{name}-{_digest(*board.packages)}", lambda root: _install_debian(board, root))
+    return kept(f"{name}-{digest(*board.packages)}", lambda root: _install_debian(board, root))
 
 
 def equipped(name: str) -> tuple[Path, ...]:
@@ -91,8 +91,8 @@ def equipped(name: str) -> tuple[Path, ...]:
     `WHEELS`, which its pip takes for the package index."""
     base = bare_root(name)
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    key = f"{name}-{_digest(*BOARDS[name].packages, *dependencies)}"
-    return _kept(key, lambda layer: _equip(BOARDS[name], base, layer, dependencies)), base
+    key = f"{name}-{digest(*BOARDS[name].packages, *dependencies)}"
+    return kept(key, lambda layer: _equip(BOARDS[name], base, layer, dependencies)), base
 
 
 def installed(name: str, wheel: Path, folder: Path) -> tuple[Path, ...]:
@@ -132,16 +132,49 @@ def own_index() -> dict[str, str]:
     return {"PIP_CERT": f"/{_CERTIFICATES}"} | ({"PIP_INDEX_URL": urls[-1]} if urls else {})
 
 
+def ensure_packages(brought: Path, *packages: str) -> None:
+    """Have these Debian packages on this computer; installed where the file that they bring is missing."""
+    with _alone("tools"):
+        if not brought.exists():
+            run_here("apt-get", "update", "-qq")
+            run_here("apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages)
+
+
+def kept(key: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache, made where it is missing. What broke off while it was made is made anew."""
+    folder = cache_folder() / f"{_FORMAT}-{key}"
+    with _alone(key):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.unfinished")
+            for rest in folder.parent.glob(f"{folder.name}.*"):
+                shutil.rmtree(rest)
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+def digest(*words: str) -> str:
+    """A short name for these."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+
+
+def run_here(*argv: str) -> str:
+    """What a command of this computer says that is to be done well."""
+    environment = {**os.environ, "PATH": SYSTEM_PATH, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"{argv}: {(done.stdout + done.stderr)[-2000:]}"
+    return done.stdout
+
+
 def _prepare(board: Board) -> None:
     """Have what makes and runs such roots; installed where it is missing."""
     need_root_and("apt-get", "unshare", "nsenter", "setpriv", "mount")
     description = Path(f"/usr/lib/binfmt.d/{board.emulator}.conf")
+    ensure_packages(description, "qemu-user-static")
+    ensure_packages(Path("/usr/sbin/debootstrap"), "debootstrap")
     with _alone("tools"):
-        if not description.exists() or shutil.which("debootstrap", path=SYSTEM_PATH) is None:
-            _run("apt-get", "update", "-qq")
-            _run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "qemu-user-static", "debootstrap")
         if not (_BINFMT / "register").exists():
-            _run("mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT))
+            run_here("mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT))
         entry = _BINFMT / board.emulator
         if not entry.exists():
             (_BINFMT / "register").write_text(description.read_text().strip())
@@ -152,7 +185,7 @@ def _prepare(board: Board) -> None:
 def _install_debian(board: Board, root: Path) -> None:
     packages = ",".join((_DEBIAN, *board.packages))
     how = (f"--arch={board.architecture}", "--variant=minbase", f"--include={packages}")
-    _run("nice", "-n", "15", "debootstrap", *how, board.suite, str(root), _mirror())
+    run_here("nice", "-n", "15", "debootstrap", *how, board.suite, str(root), _mirror())
     # Whom this computer trusts, and whom it asks for names.
     shutil.copyfile(f"/{_CERTIFICATES}", root / _CERTIFICATES)
     (root / "etc/resolv.conf").unlink(missing_ok=True)
@@ -163,10 +196,10 @@ def _install_debian(board: Board, root: Path) -> None:
 def _mirror() -> str:
     """The Debian mirror that this computer's apt uses."""
     about = ("Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
-    found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", *about).split()
+    found = run_here("apt-get", "indextargets", "--format", "$(REPO_URI)", *about).split()
     if not found:
-        _run("apt-get", "update", "-qq")
-        found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", *about).split()
+        run_here("apt-get", "update", "-qq")
+        found = run_here("apt-get", "indextargets", "--format", "$(REPO_URI)", *about).split()
     assert found, "apt knows no Debian mirror: see /etc/apt/sources.list"
     return found[0]
 
@@ -201,19 +234,6 @@ def _builder(name: str, disk: Disk, **environment: str) -> Iterator[Machine]:
         machine.power_off()
 
 
-def _kept(key: str, make: Callable[[Path], None]) -> Path:
-    """A folder of the cache, made where it is missing. What broke off while it was made is made anew."""
-    folder = cache_folder() / f"{_FORMAT}-{key}"
-    with _alone(key):
-        if not folder.exists():
-            unfinished = folder.with_name(f"{folder.name}.unfinished")
-            for rest in folder.parent.glob(f"{folder.name}.*"):
-                shutil.rmtree(rest)
-            make(unfinished)
-            unfinished.rename(folder)
-    return folder
-
-
 @contextmanager
 def _alone(what: str) -> Iterator[None]:
     """Nobody else does the same meanwhile, in whichever process."""
@@ -221,17 +241,6 @@ def _alone(what: str) -> Iterator[None]:
     with (cache_folder() / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _digest(*words: str) -> str:
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
-
-
-def _run(*argv: str) -> str:
-    environment = {**os.environ, "PATH": SYSTEM_PATH, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, f"{argv}: {(done.stdout + done.stderr)[-2000:]}"
-    return done.stdout
 
 
 if __name__ == "__main__":

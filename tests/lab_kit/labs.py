@@ -131,5 +131,5 @@ class Lab:
 
 def _decided_in(run_dir: Path) -> int:
     """Samples that are written down so far by the processes of the server."""
-    spools = run_dir.glob("work/bed-*/records.spool")
+    spools = run_dir.glob("work/bed*/records.spool")
     return sum(len(entry.rows) for spool in spools for entry in read_spool(spool) if isinstance(entry, SampleRows))
