@@ -39,6 +39,7 @@ class CloudNode:
         self._ups = 0
         self._work_dir = work_dir
         self._forwards: dict[str, tuple[str, CloudWorkload]] = {}
+        self._trials: dict[str, tuple[str, CloudWorkload]] = {}
         self._workloads: dict[str, CloudWorkload] = {}
         self.tallies: dict[str, Tally] = {}
         self._connection = Connection(
@@ -124,12 +125,19 @@ class CloudNode:
         devices = [name for name, decider in plan.deciders.items() if plan.goes_on or decider == self._name]
         for edge in sorted({edge for name in devices for edge in self._deployment.nodes[name].sites}):
             self._forwards[topics.forward(self._deployment.run_id, edge, plan.name)] = edge, workload
+            if plan.online is not None:
+                self._trials[topics.trial(self._deployment.run_id, edge, plan.name)] = edge, workload
         self._connection.subscribe([topics.forward(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
+        if plan.online is not None:
+            self._connection.subscribe([topics.trial(self._deployment.run_id, topics.ANY, plan.name)], plan.qos)
 
     def _received(self, topic: str, payload: bytes) -> None:
         known = self._forwards.get(topic)
         if known is not None:
             edge, workload = known
             workload.forwarded(edge, payload)
+        elif (asked := self._trials.get(topic)) is not None:
+            edge, workload = asked
+            workload.trial(edge, payload)
         elif self._echo is not None:
             self._echo.takes(topic, payload)

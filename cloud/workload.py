@@ -9,6 +9,7 @@ from pathlib import Path
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Origin, QueuedSample
 from edgebench.core.emulation import EmulatedDecider, EmulatedServer, Machine
+from edgebench.core.replacing import Takes
 from edgebench.core.routing import is_sparse
 from edgebench.core.samples import Decision, RejectedError, SampleKey
 from edgebench.core.tallies import Tally
@@ -20,6 +21,7 @@ from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.real_work import RealWork, check_emulable
 from edgebench.fabric.records import Entry, Swap, Swapped
 from edgebench.fabric.serving import ModelServer
+from edgebench.fabric.timing import takes_here
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import Deployment, WorkloadPlan
@@ -45,6 +47,8 @@ class CloudWorkload:
         self._connection = connection
         self._write = write
         self._node = deployment.cloud
+        self._takes = Takes(0.0, 0.0, plan.batch.max_batch)
+        """What its model does, where edges ask for that."""
         self._ledger: Ledger | None = None
         if deployment.durability != "none":
             self._ledger = Ledger(ledger, deployment.durability, answer_again=self._answer_again)
@@ -52,13 +56,16 @@ class CloudWorkload:
         self._decider = self._decides(sparse=plan.goes_on or is_sparse(plan, deployment.moves))
 
     def _decides(self, *, sparse: bool) -> Decider:
-        decider = Decider(self._node, self._tally, self, RealClock(), sparse=sparse, memory=self._ledger)
+        trials = None if self._plan.online is None else self
+        decider = Decider(self._node, self._tally, self, RealClock(), trials=trials, sparse=sparse, memory=self._ledger)
         self._server = ModelServer(self._plan.name, self._plan.batch, self._plan.queue, decider)
         decider.served_by(self._server)
         return decider
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next batch on."""
+        if self._plan.online is not None:
+            self._takes = takes_here(runtime, manifest, self._plan.batch.max_batch)
         self._decider.expect(manifest, wire.SampleReader(manifest.input))
         self._server.swap(runtime, manifest)
 
@@ -75,6 +82,37 @@ class CloudWorkload:
             return
         origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge, forward.head)
         self._decider.take(origin, forward.envelope)
+
+    def trial(self, edge: str, payload: bytes) -> None:
+        """Take in what an edge tries: a sample is decided, and all else is answered as it comes."""
+        received_ns = now_ns()
+        try:
+            request = wire.parse_trial_request(payload)
+        except RejectedError as rejected:
+            self._tally.reject(rejected.reason)
+            return
+        if request.envelope is None:
+            self._answer_trial(edge, len(payload), wire.TrialAnswer(wire.VERSION, request.began_ns))
+            return
+        accepted = self._decider.intake.read(request.envelope)
+        if accepted is not None:
+            origin = Origin("", edge=edge, trial_ns=request.began_ns)
+            self._decider.accept(origin, payload, accepted, received_ns)
+
+    def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
+        """See `Trials`."""
+        assert origin.edge is not None
+        assert origin.trial_ns is not None
+        held_ns, takes = finished_ns - received_ns, self._takes
+        answer = wire.TrialAnswer(wire.VERSION, origin.trial_ns, held_ns, takes.single_ns, takes.each_ns)
+        self._send_tried(origin.edge, wire.encode(answer), finished_ns)
+
+    def _answer_trial(self, edge: str, _size_bytes: int, answer: wire.TrialAnswer) -> None:
+        self._send_tried(edge, wire.encode(answer), now_ns())
+
+    def _send_tried(self, edge: str, body: bytes, _at_ns: int) -> None:
+        """A trial that goes lost is one that is not known; the next one tells."""
+        self._connection.publish(topics.tried(self._deployment.run_id, edge, self._plan.name), body, qos=self._plan.qos)
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to the edge that asked for it."""
@@ -155,7 +193,14 @@ class EmulatedCloudWorkload(CloudWorkload):
         plan, machine = self._plan, self._machine
         decompress = None if plan.is_chain else machine.decompresses(plan)
         decider = EmulatedDecider(
-            machine, self._tally, self, plan.qos, decompress=decompress, sparse=sparse, memory=self._ledger
+            machine,
+            self._tally,
+            self,
+            plan.qos,
+            decompress=decompress,
+            trials=None if plan.online is None else self,
+            sparse=sparse,
+            memory=self._ledger,
         )
         self._emulated: EmulatedServer[QueuedSample] = machine.server(plan.batch, plan.queue, decider)
         decider.served_by(self._emulated)
@@ -163,7 +208,10 @@ class EmulatedCloudWorkload(CloudWorkload):
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """See `CloudWorkload`. Raises ModelError where the model cannot be emulated here."""
-        check_emulable(self._machine, runtime, manifest, self._plan.batch.max_batch)
+        max_batch = self._plan.batch.max_batch
+        check_emulable(self._machine, runtime, manifest, max_batch)
+        if self._plan.online is not None:
+            self._takes = self._machine.takes(manifest, max_batch)
         self._decider.expect(manifest, wire.SampleReader(manifest.input))
         model = self._work.model(runtime, manifest)
         self._reactor.call_soon_threadsafe(partial(self._emulated.swap, model, manifest))
@@ -181,6 +229,18 @@ class EmulatedCloudWorkload(CloudWorkload):
         now_ns = self._machine.time.now_ns()
         body = wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id))
         self._send(origin, body, now_ns, now_ns)
+
+    def _answer_trial(self, edge: str, size_bytes: int, answer: wire.TrialAnswer) -> None:
+        body = wire.encode(answer)
+        self._machine.takes_in(size_bytes, self._plan.qos, lambda at_ns: self._send_tried(edge, body, at_ns))
+
+    def _send_tried(self, edge: str, body: bytes, at_ns: int) -> None:
+        publish = super()._send_tried
+
+        def send(end_ns: int) -> None:
+            publish(edge, body, end_ns)
+
+        self._machine.sends(at_ns, len(body), self._plan.qos, send, to_own_broker=True)
 
     def _send(self, origin: Origin, body: bytes, since_ns: int, at_ns: int) -> None:
         answer = self._enveloped(origin, body)

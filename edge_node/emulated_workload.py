@@ -8,6 +8,7 @@ from functools import partial
 from edge_node.workload import EdgeWorkload, Host
 from edgebench.core.deciding import HeadOutput, Origin, QueuedSample
 from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine
+from edgebench.core.intake import Intake
 from edgebench.core.routing import Roles
 from edgebench.core.samples import Decision, SampleKey
 from edgebench.core.station import Thread
@@ -38,12 +39,11 @@ class EmulatedWorkload(EdgeWorkload):
         """machine: that the edge is emulated to run on."""
         self._machine = machine
         self._reactor = reactor
-        self._max_batch = plan.batch.max_batch
         self._power = part.durability == "power"
         super().__init__(host, part, plan, roles, site, uplink)
 
-    def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
-        self.decider = decider = EmulatedDecider(
+    def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> EmulatedDecider:
+        decider = EmulatedDecider(
             self._machine,
             self._tally,
             self,
@@ -51,21 +51,23 @@ class EmulatedWorkload(EdgeWorkload):
             decompress=self._machine.decompresses(plan),
             upstream=None if plan.cascade is None else self,
             next_stage=self if plan.is_chain else None,
+            trials=self if plan.online is not None else None,
             sparse=sparse,
             memory=self._ledger,
         )
         self._emulated: EmulatedServer[QueuedSample] = self._machine.server(plan.batch, plan.queue, decider)
         decider.served_by(self._emulated)
         self._work = RealWork(plan.name, self._reactor)
+        return decider
 
-    def _forward(self, plan: WorkloadPlan, *, sparse: bool) -> None:
-        self.forwarder = EmulatedForwarder(
-            self._machine, self._tally, self, plan.qos, sparse=sparse, memory=self._ledger
-        )
+    def _forward(self, intake: Intake) -> EmulatedForwarder:
+        return EmulatedForwarder(self._machine, intake, self, self._qos)
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """See `EdgeWorkload`."""
         stamps = decision.stamps
+        if self.either is not None:
+            self.either.done(stamps.received_ns, stamps.replied_ns)
         body = wire.encode(decision)
         send = partial(self._send, origin.device, body, stamps.received_ns, stamps.finished_ns, self._emulated.thread)
         self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._soon, send))
@@ -117,10 +119,29 @@ class EmulatedWorkload(EdgeWorkload):
 
         self._machine.hears(len(payload), self._qos, heard)
 
+    def ask(self, request: bytes) -> bool:
+        """See `ToCloud`; it sets out once the emulated machine would have sent it."""
+        if not self._uplink.connected:
+            return False
+        publish = super().ask
+
+        def send(_end_ns: int) -> None:
+            publish(request)
+
+        self._machine.sends(self._machine.time.now_ns(), len(request), self._qos, send)
+        return True
+
+    def trial_answered(self, payload: bytes) -> None:
+        """See `EdgeWorkload`."""
+        hear = super().trial_answered
+        self._machine.hears(len(payload), self._qos, lambda _at_ns: hear(payload))
+
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """See `EdgeWorkload`. Raises ModelError where the model cannot be emulated here."""
         check_emulable(self._machine, runtime, manifest, self._max_batch)
         assert self.decider is not None
+        if self.either is not None:
+            self.either.use(self._machine.takes(manifest, self._max_batch))
         self.decider.expect(manifest, wire.SampleReader(manifest.input))
         model = self._work.model(runtime, manifest)
         self._reactor.call_soon_threadsafe(partial(self._emulated.swap, model, manifest))

@@ -45,6 +45,7 @@ class EdgeNode:
         self._workloads: dict[str, EdgeWorkload] = {}
         self._samples: dict[str, tuple[SampleTaker, Origin]] = {}
         self._answers: dict[str, EdgeWorkload] = {}
+        self._tried: dict[str, EdgeWorkload] = {}
         self._models: dict[str, EdgeWorkload] = {}
         self._waiting_for = {_SITE, _UPLINK}
         self._machine = process.emulated(self._name, has_broker=True)
@@ -106,7 +107,8 @@ class EdgeNode:
         models = topics.models(self._run_id, plan.name)
         self._models[models] = workload
         self._uplink.subscribe([models], 1)
-        for taker, devices in ((workload.decider, roles.decided), (workload.forwarder, roles.forwarded)):
+        decider = workload.either or workload.decider
+        for taker, devices in ((decider, roles.decided), (workload.forwarder, roles.forwarded)):
             if taker is not None:
                 for device in devices:
                     self._samples[self._sample_topic(device, plan)] = taker, Origin(device)
@@ -118,6 +120,10 @@ class EdgeNode:
             answers = topics.answer(self._run_id, self._name, plan.name)
             self._answers[answers] = workload
             self._uplink.subscribe([answers], plan.qos)
+        if plan.online is not None:
+            tried = topics.tried(self._run_id, self._name, plan.name)
+            self._tried[tried] = workload
+            self._uplink.subscribe([tried], plan.qos)
         boards = [device for device in travelling if device in self._plan.boards]
         heard = travelling if self._plan.endpoints[self._name].one_broker else [topics.ANY, *boards]
         self._site.subscribe([self._sample_topic(device, plan) for device in heard], plan.qos)
@@ -183,6 +189,10 @@ class EdgeNode:
         workload = self._answers.get(topic)
         if workload is not None:
             workload.bring_back(payload)
+            return
+        workload = self._tried.get(topic)
+        if workload is not None:
+            workload.trial_answered(payload)
             return
         if topic == self._cloud_asks:
             for each in self._workloads.values():

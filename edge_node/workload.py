@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_node.cloud_bound import CloudBound
+from edge_node.online import EitherPlace
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Forwarder, HeadOutput, Origin, brought_back
+from edgebench.core.intake import Intake
+from edgebench.core.replacing import OnlinePlacement
 from edgebench.core.routing import Roles, is_sparse
 from edgebench.core.samples import Decision, RejectedError, SampleKey
 from edgebench.core.tallies import Tally
@@ -19,10 +22,13 @@ from edgebench.fabric.drops import DroppedOnce
 from edgebench.fabric.ledger import Ledger
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import Entry
 from edgebench.fabric.serving import ModelServer
 from edgebench.fabric.slices import Slice
+from edgebench.fabric.timing import takes_here
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
+from edgebench.seeds import rng_for
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Durability
 
@@ -49,11 +55,16 @@ class Host(Protocol):
         """A model that decides from now on."""
         ...
 
+    def write(self, entry: Entry) -> None:
+        """Record something."""
+        ...
+
 
 class EdgeWorkload:
     """Answers towards the site, and passes on towards the cloud, for one workload.
 
-    decider: takes in what this edge decides; forwarder: what the cloud does. None where there is no such device.
+    decider: takes in what this edge decides; forwarder: what the cloud does; either: what one of the two does. None
+    where there is no such device.
     """
 
     def __init__(
@@ -63,15 +74,19 @@ class EdgeWorkload:
         self.name = plan.name
         self.decider: Decider | None = None
         self.forwarder: Forwarder | None = None
+        self.either: EitherPlace | None = None
         self._host = host
         self._run_id = run_id = part.run_id
         (self._node,) = part.nodes
         self._qos = plan.qos
         self._on_device = bool(roles.on_device)
         self._site = site
+        self._uplink = uplink
+        self._max_batch = plan.batch.max_batch
         self._decision_topics = {
             device: topics.decision(topics.NOW, board, plan.name) for device, board in part.boards.items()
         }
+        self._trial_topic = topics.trial(run_id, self._node, plan.name)
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)
         self._no_room = DroppedOnce(self._tally, "store-full")
@@ -87,26 +102,33 @@ class EdgeWorkload:
             self._ledger = self._open_ledger(host.store_dir / f"{plan.name}.ledger", part.durability)
         sparse = is_sparse(plan, part.moves) or host.incarnation > 0
         if roles.decided:
-            self._decide(plan, sparse=sparse)
-        if roles.forwarded:
-            self._forward(plan, sparse=sparse)
+            self.decider = self._decide(plan, sparse=sparse)
+        if self.decider is not None and plan.online is not None:
+            rng = rng_for(part.seed, "online", self._node, plan.name)
+            placement = OnlinePlacement(plan.name, self._node, plan.online, rng)
+            self.forwarder = self._forward(self.decider.intake)
+            self.either = EitherPlace(self.decider, self.forwarder, placement, self, host.reactor, host.write)
+        elif roles.forwarded:
+            self.forwarder = self._forward(Intake(self._tally, sparse=sparse, memory=self._ledger))
 
-    def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> None:
-        self.decider = Decider(
+    def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> Decider:
+        decider = Decider(
             self._node,
             self._tally,
             self,
             RealClock(),
             upstream=None if plan.cascade is None else self,
             next_stage=self if plan.is_chain else None,
+            trials=self if plan.online is not None else None,
             sparse=sparse,
             memory=self._ledger,
         )
-        self._server = ModelServer(plan.name, plan.batch, plan.queue, self.decider)
-        self.decider.served_by(self._server)
+        self._server = ModelServer(plan.name, plan.batch, plan.queue, decider)
+        decider.served_by(self._server)
+        return decider
 
-    def _forward(self, _plan: WorkloadPlan, *, sparse: bool) -> None:
-        self.forwarder = Forwarder(self._tally, self, RealClock(), sparse=sparse, memory=self._ledger)
+    def _forward(self, intake: Intake) -> Forwarder:
+        return Forwarder(intake, self, RealClock())
 
     def _open_ledger(self, path: Path, durability: Durability) -> Ledger:
         bound = self._cloud_bound
@@ -131,6 +153,8 @@ class EdgeWorkload:
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to its device."""
+        if self.either is not None:
+            self.either.done(decision.stamps.received_ns, decision.stamps.replied_ns)
         body = wire.encode(decision)
         if self._ledger is None:
             self._reply(origin.device, body, waits=True)
@@ -200,14 +224,37 @@ class EdgeWorkload:
             if not wire.is_plain(body):
                 decision = wire.parse_decision(body)
                 key = SampleKey(answer.origin, decision.incarnation, decision.seq)
+                if self.either is not None and decision.stamps.forward_in_ns is not None:
+                    self.either.done(decision.stamps.forward_in_ns, return_in_ns)
                 body = wire.encode(brought_back(decision, return_in_ns, now_ns()))
         except RejectedError as rejected:
             self._tally.reject(rejected.reason)
             return None
         return key, answer.origin, body
 
+    def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
+        """See `Trials`: the model here has decided one."""
+        del received_ns  # it has waited since the sample came
+        assert self.either is not None
+        assert origin.trial_ns is not None
+        self.either.tried(origin.trial_ns, finished_ns)
+
+    def ask(self, request: bytes) -> bool:
+        """See `ToCloud`."""
+        return self._uplink.connected and self._uplink.publish(self._trial_topic, request, qos=self._qos)
+
+    def trial_answered(self, payload: bytes) -> None:
+        """The cloud has decided a trial, or says how long the way to it is."""
+        assert self.either is not None
+        try:
+            self.either.answered(payload)
+        except RejectedError as rejected:
+            self._tally.reject(rejected.reason)
+
     def uplink_is_up(self) -> None:
         """The uplink stands, perhaps again."""
+        if self.either is not None:
+            self.either.uplink_is_up()
         if self._cloud_bound is not None:
             self._cloud_bound.uplink_is_up()
 
@@ -245,6 +292,8 @@ class EdgeWorkload:
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next batch on."""
         assert self.decider is not None
+        if self.either is not None:
+            self.either.use(takes_here(runtime, manifest, self._max_batch))
         self.decider.expect(manifest, wire.SampleReader(manifest.input))
         self._server.swap(runtime, manifest)
 

@@ -114,15 +114,16 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, placement: str | Pa
     """Read a topology: a file, one that ships by its name, or an earlier run's by its run directory.
 
     overrides: `PATH=VALUE`, such as `links[0].latency_ms=5`, in the order in which they are applied. placement: the
-    file of one that `place` has made: samples are decided where it says, whatever the topology says. Only its shape is
-    checked; see `validate`. Raises EdgebenchError.
+    file of one that `place` has made: samples are decided where it says, whatever the topology says; or `online`: edges
+    move workloads to the cloud and back while a run goes on. Only its shape is checked; see `validate`. Raises
+    EdgebenchError.
     """
     opened = given.open_topology(path, overrides)
     if placement is None:
         return opened
     from edgebench.experiments.placements import with_placement
 
-    return with_placement(opened, Path(placement))
+    return with_placement(opened, placement)
 
 
 def validate(topology: TopologyFile | str | Path, *, executor: str = "local") -> Deployment:

@@ -27,11 +27,11 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
 
 
-def add_placement(parser: argparse.ArgumentParser) -> None:
-    """Where its samples are decided."""
-    parser.add_argument(
-        "--placement", metavar="FILE", help="decide samples where this file, which edgebench place has written, says"
-    )
+def add_placement(parser: argparse.ArgumentParser, *, online: bool = False) -> None:
+    """Where its samples are decided. online: that may be left to the run."""
+    by_file = "decide samples where this file, which edgebench place has written, says"
+    anew = "; online: have edges move workloads to the cloud and back while the run goes on"
+    parser.add_argument("--placement", metavar="FILE", help=by_file + anew * online)
 
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:

@@ -60,8 +60,12 @@ def validate(args: argparse.Namespace) -> int:
     print(f"  links      {len(deployment.links)}, {shaped} of them shaped")
     for workload in deployment.workloads.values():
         deciders = len(set(workload.deciders.values()))
-        where = f"{len(workload.sources)} devices, decided on {deciders} {workload.place} node{'s' * (deciders != 1)}"
-        print(f"  workload   {workload.name}: {workload.task}, {where}")
+        where = f"decided on {deciders} {workload.place} node{'s' * (deciders != 1)}"
+        if workload.online is not None:
+            where = (
+                f"decided by {deciders} edge{'s' * (deciders != 1)} or the cloud, by the {workload.online.begins} first"
+            )
+        print(f"  workload   {workload.name}: {workload.task}, {len(workload.sources)} devices, {where}")
     for name, joint in deployment.joint.items():
         print(f"  joint      {name}: of {', '.join(joint.of)}")
     for move in deployment.moves:
@@ -145,7 +149,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_topology(parser)
     _add_out(parser)
     add_changes(parser)
-    add_placement(parser)
+    add_placement(parser, online=True)
     parser.add_argument("--data", metavar="DIR", help="real data; without it the streams are generated")
     parser.add_argument("--registry", metavar="DIR", help="the model registry (default: OUT/registry)")
     parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")

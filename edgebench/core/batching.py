@@ -53,6 +53,11 @@ class ServerOwner(Protocol[T]):
 class BatchServer(Protocol[T]):
     """What decides samples, at some time."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one of those that wait would be dropped for another."""
+        ...
+
     def submit(self, request: InferenceRequest[T]) -> None:
         """Queue a sample. From one thread at a time."""
         ...
@@ -78,6 +83,11 @@ class Batcher(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next one that is offered costs one."""
+        return len(self._queue) >= self._bound.max_samples
 
     def offer(self, request: InferenceRequest[T]) -> InferenceRequest[T] | None:
         """Take a sample in; where the queue is full, the one that has to go by the stated policy comes back."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgebench.clock import Clock
 from edgebench.core.batching import BatchServer, InferenceRequest, Served
-from edgebench.core.intake import Intake, Memory, Reader
+from edgebench.core.intake import Accepted, Intake, Memory, Reader
 from edgebench.core.samples import VERSION, Decision, HeadStamps, SampleKey, Stamps
 from edgebench.core.tallies import Tally
 from edgebench.inference.confidence import confidence
@@ -20,7 +20,8 @@ from edgebench.inference.spec import Manifest
 class Origin(NamedTuple):
     """Where a sample comes from: the device, the edge that passed it on, and when that took it in and sent it on.
 
-    None: none did. head: what that did besides, where it had the first stage of a chain.
+    None: none did. head: what that did besides, where it had the first stage of a chain. trial_ns: of a trial, when
+    that began, by the clock of the edge; see `replacing`.
     """
 
     device: str
@@ -28,6 +29,7 @@ class Origin(NamedTuple):
     forward_out_ns: int | None = None
     edge: str | None = None
     head: HeadStamps | None = None
+    trial_ns: int | None = None
 
     def key(self, incarnation: int, seq: int) -> SampleKey:
         """Of one of its samples."""
@@ -72,6 +74,14 @@ class Upstream(Protocol):
 
     def pass_on(self, device: str, received_ns: int, payload: bytes | memoryview, key: SampleKey | None) -> None:
         """Send on a device's sample as it came. received_ns: when it came. key: None of one in plain JSON."""
+        ...
+
+
+class Trials(Protocol):
+    """Who is told of trials."""
+
+    def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
+        """One has been decided. Nothing else comes of it."""
         ...
 
 
@@ -120,6 +130,7 @@ class Decider:
         "_server",
         "_tally",
         "_thresholds",
+        "_trials",
         "_upstream",
         "intake",
     )
@@ -133,11 +144,13 @@ class Decider:
         *,
         upstream: Upstream | None = None,
         next_stage: NextStage | None = None,
+        trials: Trials | None = None,
         sparse: bool = False,
         memory: Memory | None = None,
     ) -> None:
         """upstream: decides what the model is unsure of, where that is asked for. next_stage: decides what the model
-        gives, where this is the first stage of a chain. sparse, memory: as in `Intake`."""
+        gives, where this is the first stage of a chain. trials: hears of them, where there may be any. sparse, memory:
+        as in `Intake`."""
         self.intake = Intake(tally, sparse=sparse, memory=memory)
         self._memory = memory
         self._node = node
@@ -145,6 +158,7 @@ class Decider:
         self._answers = answers
         self._upstream = upstream
         self._next_stage = next_stage
+        self._trials = trials
         self._now_ns = clock.now_ns
         self._thresholds: dict[str, float] = {}
         self._server: BatchServer[QueuedSample] | None = None
@@ -152,6 +166,12 @@ class Decider:
     def served_by(self, server: BatchServer[QueuedSample]) -> None:
         """This server is the decider's."""
         self._server = server
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one of its samples would be dropped for another."""
+        assert self._server is not None
+        return self._server.is_full
 
     def expect(self, manifest: Manifest, reader: Reader) -> None:
         """A model that the server is about to decide with, and what reads its samples."""
@@ -163,7 +183,12 @@ class Decider:
         """Queue a payload if it is a sound sample."""
         received_ns = self._now_ns()
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
-        if accepted is None:
+        if accepted is not None:
+            self.accept(origin, payload, accepted, received_ns)
+
+    def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
+        """Queue a sample that its intake has accepted; a trial only where it costs none."""
+        if origin.trial_ns is not None and self.is_full:
             return
         assert self._server is not None
         kept = b"" if self._upstream is None else payload
@@ -176,13 +201,16 @@ class Decider:
             self._hand_on(served, self._next_stage)
             return
         threshold = self._thresholds.get(served.digest)
-        upstream = self._upstream
+        upstream, trials = self._upstream, self._trials
         stands = None if threshold is None or upstream is None else confidence(served.outputs) >= threshold
         for place, (request, output) in enumerate(zip(served.requests, served.outputs, strict=True)):
             queued = request.about
             if upstream is not None and stands is not None and not stands[place]:
                 key = None if queued.seq is None else queued.origin.key(queued.incarnation, queued.seq)
                 upstream.pass_on(queued.origin.device, request.received_ns, queued.payload, key)
+                continue
+            if trials is not None and queued.origin.trial_ns is not None:
+                trials.tried(queued.origin, request.received_ns, served.finished_ns)
                 continue
             self._tally.decided += 1
             if queued.seq is None:
@@ -223,8 +251,10 @@ class Decider:
 
     def dropped(self, request: InferenceRequest[QueuedSample], reason: str) -> None:
         """Count a sample that will not be decided."""
-        self._tally.drop(reason)
         queued = request.about
+        if queued.origin.trial_ns is not None:
+            return
+        self._tally.drop(reason)
         if self._memory is not None and queued.seq is not None:
             self._memory.dropped(queued.origin.key(queued.incarnation, queued.seq))
 
@@ -238,11 +268,9 @@ class Forwarder:
 
     __slots__ = ("_now_ns", "_upstream", "intake")
 
-    def __init__(
-        self, tally: Tally, upstream: Upstream, clock: Clock, *, sparse: bool = False, memory: Memory | None = None
-    ) -> None:
-        """sparse, memory: as in `Intake`."""
-        self.intake = Intake(tally, sparse=sparse, memory=memory)
+    def __init__(self, intake: Intake, upstream: Upstream, clock: Clock) -> None:
+        """intake: its own, or that of a decider beside it."""
+        self.intake = intake
         self._upstream = upstream
         self._now_ns = clock.now_ns
 
@@ -251,8 +279,12 @@ class Forwarder:
         forward_in_ns = self._now_ns()
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
-            key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
-            self._upstream.pass_on(origin.device, forward_in_ns, payload, key)
+            self.accept(origin, payload, accepted, forward_in_ns)
+
+    def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
+        """Pass a sample on that its intake has accepted."""
+        key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
+        self._upstream.pass_on(origin.device, received_ns, payload, key)
 
 
 def brought_back(decision: Decision, return_in_ns: int, return_out_ns: int) -> Decision:

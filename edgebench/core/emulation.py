@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from edgebench.clock import Time
 from edgebench.core.batching import Batcher, InferenceRequest, Served, ServerOwner
-from edgebench.core.deciding import Answers, Decider, Forwarder, NextStage, Origin, QueuedSample, Upstream
-from edgebench.core.intake import Accepted, Memory
+from edgebench.core.deciding import Answers, Decider, Forwarder, NextStage, Origin, QueuedSample, Trials, Upstream
+from edgebench.core.intake import Accepted, Intake, Memory
 from edgebench.core.releases import Releases
+from edgebench.core.replacing import Takes
 from edgebench.core.samples import SampleKey
 from edgebench.core.service_times import BatchTimes, MessageTimes, batch_times, quantile_ns, quantiles, sum_ns
 from edgebench.core.station import Cores, Job, Leaving, LongWork, SlicedThread, Thread, Work
@@ -115,6 +116,11 @@ class EmulatedServer(Generic[T]):
             self._take_next_model()
         self._look(self._time.now_ns())
 
+    @property
+    def is_full(self) -> bool:
+        """See `BatchServer`."""
+        return self._batcher.is_full
+
     def submit(self, request: InferenceRequest[T]) -> None:
         """Queue a sample that is here now; when the queue is full one is dropped by the stated policy."""
         self.submit_at(self._time.now_ns(), request)
@@ -198,6 +204,7 @@ class EmulatedDecider(Decider):
         decompress: Times | None = None,
         upstream: Upstream | None = None,
         next_stage: NextStage | None = None,
+        trials: Trials | None = None,
         sparse: bool = False,
         memory: Memory | None = None,
     ) -> None:
@@ -209,6 +216,7 @@ class EmulatedDecider(Decider):
             machine.time,
             upstream=upstream,
             next_stage=next_stage,
+            trials=trials,
             sparse=sparse,
             memory=memory,
         )
@@ -216,10 +224,11 @@ class EmulatedDecider(Decider):
         self._qos = qos
         self._decompress = decompress
 
-    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
-        """Queue a payload if it is a sound sample, once the emulated machine would have it."""
-        accepted = self.intake.take(origin.device, payload, by=origin.edge)
-        if accepted is None:
+    def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
+        """See `Decider`; once the emulated machine would have it."""
+        if origin.trial_ns is not None and origin.edge is None:
+            # It has come as the sample that it is a copy of.
+            self._taken(origin, accepted, b"", received_ns)
             return
         kept = b"" if self._upstream is None else payload
         self._machine.takes_in(len(payload), self._qos, partial(self._taken, origin, accepted, kept))
@@ -234,6 +243,8 @@ class EmulatedDecider(Decider):
     def _ready(
         self, origin: Origin, accepted: Accepted, kept: bytes | memoryview, received_ns: int, ready_ns: int
     ) -> None:
+        if origin.trial_ns is not None and self.is_full:
+            return
         queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
         server = cast("EmulatedServer[QueuedSample]", self._server)
         server.submit_at(ready_ns, InferenceRequest(accepted.x, received_ns, queued))
@@ -247,24 +258,19 @@ class EmulatedForwarder(Forwarder):
     def __init__(
         self,
         machine: Machine,
-        tally: Tally,
+        intake: Intake,
         upstream: Upstream,
         qos: int,
-        *,
-        sparse: bool = False,
-        memory: Memory | None = None,
     ) -> None:
-        super().__init__(tally, upstream, machine.time, sparse=sparse, memory=memory)
+        super().__init__(intake, upstream, machine.time)
         self._machine = machine
         self._qos = qos
 
-    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
-        """Pass a payload on if it is a sound sample, once the emulated machine would have it."""
-        accepted = self.intake.take(origin.device, payload, by=origin.edge)
-        if accepted is not None:
-            key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
-            then = partial(self._taken, origin.device, payload, key)
-            self._machine.takes_in(len(payload), self._qos, then)
+    def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
+        """See `Forwarder`; once the emulated machine would have it."""
+        key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
+        then = partial(self._taken, origin.device, payload, key)
+        self._machine.takes_in(len(payload), self._qos, then)
 
     def _taken(self, device: str, payload: bytes | memoryview, key: SampleKey | None, at_ns: int) -> None:
         self._upstream.pass_on(device, at_ns, payload, key)
@@ -307,6 +313,11 @@ class Machine:
         """What a model takes here."""
         share = 1.0 if manifest.part is None else manifest.part.share
         return batch_times(self.profile, key_of(manifest), manifest.batches, self._seed, self.node, share)
+
+    def takes(self, manifest: Manifest, max_batch: int) -> Takes:
+        """The means of that, for one sample and for each of a full batch."""
+        times = self.times_of(manifest)
+        return Takes(times.mean_ns(1), times.mean_ns(max_batch) / max_batch, max_batch)
 
     def _wake_ns(self) -> int:
         assert self.profile.wake is not None

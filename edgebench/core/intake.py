@@ -94,6 +94,13 @@ class Intake:
             self._tally.reordered += 1
         return accepted
 
+    def read(self, payload: bytes | memoryview) -> Accepted | None:
+        """What a payload holds, without counting it; None where it is no sample."""
+        try:
+            return None if self._reader is None else self._reader.read(payload)
+        except RejectedError:
+            return None
+
     def reject(self, reason: str) -> None:
         """Count a payload that is no sample."""
         self._tally.reject(reason)
@@ -103,7 +110,8 @@ class Intake:
         if tracker is None:
             # A device that was started again goes on with its schedule, so it does not begin with the first sample.
             sparse = self._sparse or incarnation > 0
-            tracker = self._trackers[device, incarnation, by] = SequenceTracker(sparse=sparse)
+            tracker = SequenceTracker(sparse=sparse, checked=sparse and by is not None)
+            self._trackers[device, incarnation, by] = tracker
         return tracker
 
 
@@ -115,13 +123,15 @@ class SequenceTracker:
     ['new', 'new', 'new', 'late', 'again']
     """
 
-    __slots__ = ("_first", "_gaps", "_next", "_sparse")
+    __slots__ = ("_checked", "_first", "_gaps", "_next", "_sparse")
     _WINDOW = 100_000
     """What is so far behind the latest is taken as seen, and what is so far ahead of it is not believed."""
 
-    def __init__(self, *, sparse: bool = False) -> None:
-        """sparse: only some samples come this way, and it need not be the first that comes first."""
+    def __init__(self, *, sparse: bool = False, checked: bool = False) -> None:
+        """sparse: only some samples come this way, and it need not be the first that comes first. checked: whoever
+        sends them has seen all that there are, so that none is too far ahead."""
         self._sparse = sparse
+        self._checked = checked
         self._next = 0
         # The bit `seq - self._first` is set where `seq` has not been seen; there are none beyond the last gap.
         self._first, self._gaps = 0, 0
@@ -137,10 +147,12 @@ class SequenceTracker:
                 return "again"
             self._gaps ^= bit
             return "late"
-        if self._sparse and self._next == 0:
+        is_far = seq - self._next > self._WINDOW
+        if (self._sparse and self._next == 0) or (self._checked and is_far):
             # Others may be about to come that were sent before it.
             self._next = max(0, seq - _BEFORE_THE_FIRST)
-        if seq - self._next > self._WINDOW:
+            self._gaps = 0
+        elif is_far:
             return "jump"
         self._miss(self._next, seq)
         self._next = seq + 1

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import NDArray
 
-VERSION = 4
+VERSION = 5
 """Of every envelope; another one whenever the layout of any changes."""
 
 _LARGEST_SEQ = 1 << 40

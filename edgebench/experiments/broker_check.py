@@ -72,6 +72,11 @@ def _of_workload(plan: WorkloadPlan, run_id: str, edge: str, cloud: str, sample_
         heard, shown = topics.forward(run_id, ANY, name), f"samples for the cloud ({topics.forward(ANY, ANY, ANY)})"
         yield Traffic(shown, forward, heard, plan.qos, sample_bytes)
         yield Traffic(f"answers of the cloud ({topics.answer(ANY, ANY, ANY)})", answer, answer, plan.qos, sample_bytes)
+    if plan.online is not None:
+        trial, tried = topics.trial(run_id, edge, name), topics.tried(run_id, edge, name)
+        heard, shown = topics.trial(run_id, ANY, name), f"trials of the cloud ({topics.trial(ANY, ANY, ANY)})"
+        yield Traffic(shown, trial, heard, 0, sample_bytes)
+        yield Traffic(f"what trials took ({topics.tried(ANY, ANY, ANY)})", tried, tried, 0, _STATUS_BYTES)
 
 
 def _of_federation(plan: FederatedPlan, run_id: str) -> Iterator[Traffic]:

@@ -11,10 +11,16 @@ from edgebench.placement.stream_placed import overrides_in
 from edgebench.tasks import names
 from edgebench.topology import check, jobs_of
 
+ONLINE = "online"
+"""Instead of a file: edges place workloads anew while a run goes on."""
 
-def with_placement(given: TopologyFile, file: Path) -> TopologyFile:
-    """Its workloads, or its jobs, where the placement in a file has them. Raises EdgebenchError."""
+
+def with_placement(given: TopologyFile, placed: str | Path) -> TopologyFile:
+    """Its workloads, or its jobs, where the placement in a file has them; or `ONLINE`. Raises EdgebenchError."""
     topology = given.topology
+    if placed == ONLINE:
+        return given if topology.place.online is not None else with_overrides(given, ["place.online={}"])
+    file = Path(placed)
     if topology.jobs:
         check(topology, given.path, tasks=names())
         jobs = jobs_of(topology)

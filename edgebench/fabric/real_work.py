@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.clock import NS_PER_MS, now_ns
+from edgebench.clock import NS_PER_MS
 from edgebench.core.batching import InferenceRequest
 from edgebench.core.emulation import Machine, Outputs, key_of
 from edgebench.core.service_times import lacking, splits_by
 from edgebench.errors import ModelError
 from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.timing import timed_ns
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.wording import listed
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_TIMED_CALLS = 5
 
 
 class _Batch:
@@ -131,19 +131,9 @@ def check_emulable(machine: Machine, runtime: Runtime, manifest: Manifest, max_b
     there = machine.times_of(manifest)
     for n in sorted({1, max_batch}):
         mean_ns = there.mean_ns(n)
-        here_ns = min(_timed_ns(runtime, np.zeros((n, *manifest.input.shape), manifest.input.dtype), mean_ns))
+        here_ns = min(timed_ns(runtime, np.zeros((n, *manifest.input.shape), manifest.input.dtype), mean_ns))
         if here_ns >= mean_ns:
             raise ModelError(
                 f"{model}: this machine takes {here_ns / NS_PER_MS:.3g} ms for a batch of {n} at best, and "
                 f"'{profile.name}' {mean_ns / NS_PER_MS:.3g} ms on average: it is too slow to emulate that"
             )
-
-
-def _timed_ns(runtime: Runtime, x: NDArray[Any], enough_ns: float) -> list[int]:
-    """Of a few calls, until one was quick enough."""
-    took_ns: list[int] = []
-    while len(took_ns) < _TIMED_CALLS and (not took_ns or took_ns[-1] >= enough_ns / 2):
-        began_ns = now_ns()
-        runtime.infer(x)
-        took_ns.append(now_ns() - began_ns)
-    return took_ns

@@ -13,6 +13,7 @@ import msgspec
 from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
 from edgebench.core.releases import Releases
+from edgebench.core.replacing import Replaced
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.inference.spec import Manifest
@@ -495,6 +496,7 @@ Entry = (
     | Cascaded
     | Chained
     | Moved
+    | Replaced
     | TookPart
     | Compared
     | Elsewhere

@@ -34,6 +34,16 @@ def answer(run_id: str, edge: str, workload: str) -> str:
     return f"eb/{run_id}/{edge}/{workload}/answer"
 
 
+def trial(run_id: str, edge: str, workload: str) -> str:
+    """Edge to the cloud, where that may decide instead: a copy of a sample, and what tells how long the way is."""
+    return f"eb/{run_id}/{edge}/{workload}/trial"
+
+
+def tried(run_id: str, edge: str, workload: str) -> str:
+    """Cloud to the edge: what a trial took there."""
+    return f"eb/{run_id}/{edge}/{workload}/tried"
+
+
 def models(run_id: str, workload: str) -> str:
     """Retained at the cloud's broker: the manifest of the workload's model."""
     return f"eb/{run_id}/models/{workload}"

@@ -67,6 +67,26 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     body: memoryview
 
 
+class TrialRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A sample that the cloud is to decide without further consequence, by the time at which the edge took it in.
+    envelope: what the device sent; None where it is only to be answered at once, which tells how long the way is."""
+
+    version: int
+    began_ns: Stamp
+    envelope: memoryview | None = None
+
+
+class TrialAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """What became of that one. held_ns: how long the cloud had it; None where there was nothing to decide. single_ns,
+    each_ns: what its model takes for one sample, and for each of a full batch."""
+
+    version: int
+    began_ns: Stamp
+    held_ns: Stamp | None = None
+    single_ns: float = 0.0
+    each_ns: float = 0.0
+
+
 class _Envelope(msgspec.Struct, frozen=True, array_like=True):
     """What an envelope of any version begins with."""
 
@@ -89,7 +109,7 @@ class PlainDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | int | None = None
 
 
-E = TypeVar("E", Sample, Decision, Forward, Answer)
+E = TypeVar("E", Sample, Decision, Forward, Answer, TrialRequest, TrialAnswer)
 
 _encoder = msgspec.msgpack.Encoder()
 _envelope = msgspec.msgpack.Decoder(_Envelope)
@@ -97,6 +117,8 @@ _sample = msgspec.msgpack.Decoder(Sample)
 _decision = msgspec.msgpack.Decoder(Decision)
 _forward = msgspec.msgpack.Decoder(Forward)
 _answer = msgspec.msgpack.Decoder(Answer)
+_trial_request = msgspec.msgpack.Decoder(TrialRequest)
+_trial_answer = msgspec.msgpack.Decoder(TrialAnswer)
 _manifest = msgspec.json.Decoder(Manifest)
 _plain = msgspec.json.Decoder(PlainSample)
 _json = msgspec.json.Encoder()
@@ -201,6 +223,16 @@ def parse_forward(payload: bytes | memoryview) -> Forward:
 def parse_answer(payload: bytes | memoryview) -> Answer:
     """A decision from the cloud. Raises RejectedError."""
     return _decoded(payload, _answer, "not-an-answer")
+
+
+def parse_trial_request(payload: bytes | memoryview) -> TrialRequest:
+    """A trial. Raises RejectedError."""
+    return _decoded(payload, _trial_request, "not-a-trial")
+
+
+def parse_trial_answer(payload: bytes | memoryview) -> TrialAnswer:
+    """What became of a trial. Raises RejectedError."""
+    return _decoded(payload, _trial_answer, "not-a-trial")
 
 
 def _decoded(payload: bytes | memoryview, decoder: msgspec.msgpack.Decoder[E], otherwise: str) -> E:

@@ -65,7 +65,8 @@ def hop_chart(result: Result) -> Chart | None:
 
 
 def latency_chart(name: str, result: Result, timeline: Timeline) -> Chart | None:
-    """The p50 and p99 of one workload by the due time of its samples; swaps as vertical lines, losses as crosses."""
+    """The p50 and p99 of one workload by the due time of its samples; swaps and moves as vertical lines,
+    losses as crosses."""
     decided = len(timeline.latency_ns)
     if not decided:
         return None
@@ -245,6 +246,13 @@ def _marks(
             annotations.append(
                 note(text, x=short(min(times)), y=1.0, yref="paper", xanchor="left", yanchor="top", xshift=4)
             )
+    moves = [(each.at_s, each.site, each.to) for each in result.replacements if each.workload == name]
+    shapes += [rule("x", at) for at in _apart([at for at, _, _ in moves], result.duration_s / 200)]
+    for place, (at_s, site, to) in enumerate(moves[:_MOST_NAMED]):
+        # One below the other, since the next may be near.
+        y = 1.0 - 0.1 * (place % 4)
+        text = f"{site} to the {to}"
+        annotations.append(note(text, x=short(at_s), y=y, yref="paper", xanchor="left", yanchor="top", xshift=4))
     # A deadline far above what happened would press the curves flat.
     if figures.deadline_ms is not None and figures.deadline_ms <= 2 * highest_ms:
         shapes.append(rule("y", figures.deadline_ms))

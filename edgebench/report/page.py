@@ -163,6 +163,7 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
             "joint": trade_offs.joint_table(result),
             "paths": trade_offs.path_table(result),
             "handovers": trade_offs.handover_table(result),
+            "replacements": trade_offs.replacement_table(result),
             "faults": faults,
             "more_faults": more_faults,
             "cascades": trade_offs.cascade_table(result),

@@ -9,6 +9,7 @@ from edgebench.report.view import Table
 from edgebench.report.wording import NONE, count, metric_name, ms, number, quality, size
 from edgebench.results.figures import Result
 from edgebench.results.sample_figures import CascadeFigures, ChainFigures, CutFigures, JointFigures, WorkloadFigures
+from edgebench.topology.wording import things
 
 
 def compression_table(result: Result) -> Table:
@@ -83,6 +84,27 @@ def handover_table(result: Result) -> Table:
         for each in result.handovers
     ]
     return Table(columns, tuple(rows), text=3)
+
+
+def replacement_table(result: Result) -> Table:
+    """Each move of a workload to the cloud, or back."""
+    columns = ("Workload", "Site", "From", "To", "At s", "There ms", "Predicted ms", "Then ms", "In flight", "Lost")
+    rows = [
+        (
+            each.workload,
+            each.site,
+            each.left,
+            each.to,
+            number(each.at_s, 1),
+            ms(each.measured_ms),
+            ms(each.predicted_ms),
+            ms(each.after_ms),
+            count(each.in_flight),
+            count(each.lost),
+        )
+        for each in result.replacements
+    ]
+    return Table(columns, tuple(rows), text=4)
 
 
 def cascade_table(result: Result) -> Table:
@@ -181,7 +203,7 @@ def _chain_line(chain: ChainFigures) -> str:
 
 
 def summary_lines(result: Result) -> list[str]:
-    """What a scenario is for, a line each: joint decisions, moves, cascades, chains."""
+    """What a scenario is for, a line each: joint decisions, moves, what is placed online, cascades, chains."""
     lines = []
     for name, joint in result.joint.items():
         mean = ms(None if joint.latency_ms is None else joint.latency_ms.mean)
@@ -192,6 +214,10 @@ def summary_lines(result: Result) -> list[str]:
         when = f"connected after {ms(move.connect_ms)} ms, first decision after {ms(move.first_decision_ms)} ms"
         lines.append(f"{move.node} from {move.left} to {move.to} at {move.at_s:.1f} s: {when}, {count(move.lost)} lost")
     for name, each in result.workloads.items():
+        if each.decided_by is not None:
+            where = ", ".join(f"{count(decided)} by the {tier}" for tier, decided in each.decided_by.items())
+            moves = things(sum(replaced.workload == name for replaced in result.replacements), "move")
+            lines.append(f"{name}: {where}, {moves}")
         if each.cascade is not None:
             held_out = _held_out(metric_name(each.quality.metric), each.cascade)
             lines.append(f"{name}: {each.cascade.share:.1%} forwarded to the cloud. {held_out}")

@@ -14,6 +14,7 @@ import msgspec
 
 from edgebench.core.device import Moved
 from edgebench.core.releases import Releases
+from edgebench.core.replacing import Replaced
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally, add_tallies
 from edgebench.fabric.records import (
@@ -154,6 +155,7 @@ class _Gathered:
         self._cascades: list[Cascaded] = []
         self._chains: list[Chained] = []
         self._moves: list[Moved] = []
+        self._replacements: list[Replaced] = []
         self._hiccups: dict[str, HiccupSums] = {}
         self._watched: dict[str, set[str]] = {}
         self._machine_of: dict[str, str] = {}
@@ -268,6 +270,8 @@ class _Gathered:
                 self._refused[entry.node] = entry.refused
             case Linked(link=link):
                 self._links[link.name] = link
+            case Replaced():
+                self._replacements.append(entry)
             case TookPart() | Compared():
                 pass  # see `machines_in`
             case Died(death=death):
@@ -313,6 +317,7 @@ class _Gathered:
             cascades=self._cascades,
             chains=self._chains,
             moves=sorted(self._moves, key=lambda move: move.left_ns),
+            replacements=sorted(self._replacements, key=lambda each: each.at_ns),
             lateness=[late for machine in sorted(self._hiccups) for late in self._lateness(machine)],
             machines={
                 name: msgspec.structs.replace(

@@ -78,6 +78,7 @@ def result_of(
         brokers={each.site: BrokerFigures(each.kind, each.version) for each in observations.brokers},
         refused=observations.refused,
         calibrated_by=observations.calibrated_by,
+        replacements=[each.figures(observations) for each in fold.replacements],
     )
 
 

@@ -46,6 +46,30 @@ class HandoverFigures(msgspec.Struct, frozen=True):
     lost: int
 
 
+class ReplacementFigures(msgspec.Struct, frozen=True):
+    """A move of a workload, at a site, from the tier `left` to the tier `to`, `at_s` after the start of the streams.
+
+    measured_ms: what samples took where they were, predicted_ms: what they were to take at the other place, from when
+    the edge had taken them in until their decisions could leave it: means over `looks` trials, at `rate_hz` samples a
+    second. after_ms: what they then took, the mean of the `after_samples` that came while it was held to; None of none.
+    in_flight: samples that the old place still had, and decided; lost: of those that came before the move.
+    """
+
+    workload: str
+    site: str
+    left: str
+    to: str
+    at_s: float
+    measured_ms: float
+    predicted_ms: float
+    after_ms: float | None
+    after_samples: int
+    in_flight: int
+    lost: int
+    looks: int
+    rate_hz: float
+
+
 class LinkEnergyFigures(msgspec.Struct, frozen=True):
     """What the bytes of a link cost the child's network interface, by a model (`how`): those that it sent (up) and got
     (down), J. source: of the energy a byte. counted: all that crossed the link in the whole run, with what was fetched
@@ -333,3 +357,4 @@ class Result(msgspec.Struct, frozen=True):
     brokers: dict[str, BrokerFigures] = {}
     refused: dict[str, dict[str, int]] = {}
     calibrated_by: list[str] = []
+    replacements: list[ReplacementFigures] = []

@@ -7,6 +7,7 @@ import msgspec
 from edgebench.core.clocks import Exchange
 from edgebench.core.device import Moved
 from edgebench.core.releases import Releases
+from edgebench.core.replacing import Replaced
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     AppMetrics,
@@ -77,8 +78,8 @@ class Observations(msgspec.Struct, frozen=True):
     workloads whose stream is not generated. invalidated: reasons that make
     the run invalid whatever the figures say (an interrupt, a failed roll-out, …). partitions, scores, app_metrics: of
     federations. faults: as they were brought about; faults_asked: those that waited for a condition, once it was met.
-    cascades: as they were calibrated. chains: as their models were cut. moves: of devices, as they were made.
-    brokers: of each site and the cloud.
+    cascades: as they were calibrated. chains: as their models were cut. moves: of devices, as they were made;
+    replacements: of workloads that edges moved to the cloud, or back. brokers: of each site and the cloud.
     sensors: node -> workload -> the kind of a sensor that is really there. lateness, host_usage: of a long run they are
     merged to a few thousand. host_usage: of the server. machines: all others. released: by emulated nodes.
     meters: of machines whose power is measured. calibrated_by: the runs that a simulation has its service times from.
@@ -118,4 +119,5 @@ class Observations(msgspec.Struct, frozen=True):
     meters: dict[str, Metered] = {}
     calibrated_by: list[str] = []
     chains: list[Chained] = []
+    replacements: list[Replaced] = []
     last_lives: dict[str, LastLife] = {}

@@ -13,6 +13,7 @@ from edgebench.results.fault_costs import FaultCosts, fault_costs
 from edgebench.results.handovers import Handover, handovers_in
 from edgebench.results.joints import JointFold
 from edgebench.results.observations import Observations
+from edgebench.results.replacements import Replacement, replacements_in
 from edgebench.results.sample_times import SampleTimes
 from edgebench.results.timeline import axis_of
 from edgebench.results.values import Mergeable
@@ -22,11 +23,12 @@ from edgebench.topology.deployment import Deployment
 
 @dataclass
 class RunFold(Mergeable):
-    """By workload, by joint decision, by move, and by fault."""
+    """By workload, by joint decision, by move of a device and of a workload, and by fault."""
 
     workloads: dict[str, WorkloadFold]
     joints: dict[str, JointFold]
     handovers: list[Handover]
+    replacements: list[Replacement]
     faults: FaultCosts
 
     def update(self, workload: str, chunk: SampleChunk) -> None:
@@ -35,6 +37,8 @@ class RunFold(Mergeable):
         for joint in self.joints.values():
             joint.update(workload, chunk)
         self.faults.update(workload, chunk)
+        for replacement in self.replacements:
+            replacement.update(workload, chunk)
         deciders = self.workloads[workload].plan.deciders
         for handover in self.handovers:
             # What a device decides itself goes on whatever its site is.
@@ -52,6 +56,7 @@ def run_fold(deployment: Deployment, observations: Observations, rounds: Sequenc
         },
         joints={name: JointFold(joint, deployment, observations) for name, joint in deployment.joint.items()},
         handovers=handovers_in(observations),
+        replacements=replacements_in(deployment, observations),
         faults=fault_costs(deployment, observations),
     )
 

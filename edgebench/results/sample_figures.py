@@ -218,7 +218,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     where nothing was disturbed. age_ms: None where nothing was seen live. repeated: decisions that reached their device
     again as they were, as QoS 1 has it. outlived: decisions on samples of an earlier life of their device, which it did
     not keep. missed: samples that were due while their device was not there, or that died with it untold; they are not
-    among the scheduled."""
+    among the scheduled. decided_by: decisions by tier, of what is placed online."""
 
     task: str
     place: str
@@ -256,6 +256,7 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     outlived: int = 0
     missed: int = 0
     chain: ChainFigures | None = None
+    decided_by: dict[str, int] | None = None
 
 
 class PathFigures(msgspec.Struct, frozen=True):

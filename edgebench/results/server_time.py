@@ -13,6 +13,7 @@ import numpy as np
 from edgebench.clock import NS_PER_S
 from edgebench.core.clocks import Exchange, quickest
 from edgebench.core.device import Moved
+from edgebench.core.replacing import Replaced
 from edgebench.fabric.records import (
     Began,
     Compared,
@@ -172,7 +173,7 @@ def _with_stamps(entry: Entry, clock: ClockTrack) -> Entry:
         case Modelled(event=event):
             ready_ns, announced_ns = at(event.ready_ns), at_if_any(event.announced_ns)
             return Modelled(msgspec.structs.replace(event, ready_ns=ready_ns, announced_ns=announced_ns))
-        case Faulted():
+        case Faulted() | Replaced():
             return msgspec.structs.replace(entry, at_ns=at(entry.at_ns))
         case Died(death=death):
             return Died(msgspec.structs.replace(death, at_ns=at(death.at_ns)))

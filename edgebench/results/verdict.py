@@ -242,7 +242,10 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
         used_by_ns = min([observations.ended_ns or event.announced_ns, *_later(event, observations)])
         if event.announced_ns > used_by_ns - ROLLOUT_S * NS_PER_S:
             continue
-        deciders = dict.fromkeys(deployment.workloads[event.workload].deciders.values())
+        plan = deployment.workloads[event.workload]
+        deciders = dict.fromkeys(plan.deciders.values())
+        if plan.online is not None and (deployment.cloud, event.workload, event.manifest.digest) in taken_up:
+            continue  # whichever of edge and cloud has nothing to decide from then on takes up no other model
         if (event.workload, event.manifest.digest) in in_cloud:
             deciders = {deployment.cloud: None}
         missing = [

@@ -96,7 +96,15 @@ def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: O
         outlived=sum(tally.outlived for tally in tallies.values()),
         missed=sum(tally.missed for tally in tallies.values()),
         chain=_chain(fold, observations),
+        decided_by=None if plan.online is None else _by_tier(fold, deployment),
     )
+
+
+def _by_tier(fold: WorkloadFold, deployment: Deployment) -> dict[str, int]:
+    found: dict[str, int] = {"edge": 0, "cloud": 0}
+    for decider, count in fold.by_decider.items():
+        found[deployment.nodes[decider].tier] += count
+    return found
 
 
 def end_ns_of(fold: WorkloadFold, observations: Observations) -> int | None:

@@ -33,9 +33,9 @@ class WorkloadFold(Mergeable):
     """One workload.
 
     places: node -> its number. rows: by node. later_rows: of nodes that were started again, by node and incarnation,
-    the first left out. by_digest, not_finite: decisions by the model that made them, and those
-    of which an output is no finite number. over: decisions beyond the bound of `bound_ms`. hop_bounds_ns: how far off
-    those hops may be that lead from a machine to another.
+    the first left out. by_decider: decisions of what is placed online. by_digest, not_finite: decisions by the model
+    that made them, and those of which an output is no finite number. over: decisions beyond the bound of `bound_ms`.
+    hop_bounds_ns: how far off those hops may be that lead from a machine to another.
     """
 
     PARAMETERS: ClassVar = ("plan", "places", "standstills")
@@ -57,6 +57,7 @@ class WorkloadFold(Mergeable):
     batch_sum: int = 0
     head_batches: int = 0
     head_batch_sum: int = 0
+    by_decider: Counter[str] = field(default_factory=Counter)
     by_digest: Counter[str] = field(default_factory=Counter)
     not_finite: Counter[str] = field(default_factory=Counter)
     scheduled_ns: Extremes = field(default_factory=Extremes)
@@ -75,6 +76,8 @@ class WorkloadFold(Mergeable):
             self.later_rows.update(
                 {(node, life): count for node, count in chunk.count("node", incarnation == life).items()}
             )
+        if self.plan.online is not None:
+            self.by_decider.update(chunk.count("decider", chunk.decided))
         self.by_digest.update(chunk.count("digest", chunk.decided))
         self.not_finite.update(chunk.count("digest", chunk.decided & ~chunk.finite))
         latency_ms = ms(chunk.latency_ns)

@@ -11,7 +11,7 @@ import msgspec
 from edgebench.core.batching import InferenceRequest
 from edgebench.core.deciding import Decider, Forwarder, Origin, QueuedSample, brought_back
 from edgebench.core.fake_transport import FIRST
-from edgebench.core.intake import Accepted
+from edgebench.core.intake import Accepted, Intake
 from edgebench.core.samples import Decision, SampleKey
 from edgebench.inference.spec import Manifest
 from edgebench.simulation import columns
@@ -172,8 +172,8 @@ class Edge:
         """Decide a workload's samples, or pass them on."""
         if where == AT_CLOUD and flow.number not in self._forwarders:
             upstream = _Passing(self._world, self)
-            sparse = isinstance(plan.load, After)
-            forwarder = Forwarder(self._world.tally(self.name, flow.name), upstream, self._world.time, sparse=sparse)
+            intake = Intake(self._world.tally(self.name, flow.name), sparse=isinstance(plan.load, After))
+            forwarder = Forwarder(intake, upstream, self._world.time)
             forwarder.intake.expect(_Reader(self._world, flow.number, cascades=False))
             self._forwarders[flow.number] = forwarder
         if where != AT_CLOUD and flow.number not in self._deciders:

@@ -18,6 +18,7 @@ from edgebench.topology.checking_links import check_links
 from edgebench.topology.checking_machines import check_machines
 from edgebench.topology.checking_moves import check_moves
 from edgebench.topology.checking_nodes import MAX_NODES, check_nodes
+from edgebench.topology.checking_online import check_online
 from edgebench.topology.expand import names_of
 from edgebench.topology.loading import names_a_file
 from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload
@@ -50,6 +51,7 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str], most_
     problems += check_federated(topology)
     problems += check_joint(topology)
     problems += check_durability(topology)
+    problems += check_online(topology)
     problems += check_chains(topology, tasks)
     if nodes_are_sound:
         problems += check_trace(topology, tasks) if topology.jobs else ()

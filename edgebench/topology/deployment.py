@@ -128,13 +128,22 @@ class LinkPlan(Frozen, frozen=True):
         return msgspec.structs.replace(self, **given, **no_more)
 
 
+class OnlinePlan(Frozen, frozen=True):
+    """A workload that edges move to the cloud, and back. begins: the tier that decides at first; the others as in
+    `Online`."""
+
+    begins: Tier
+    gain: float
+    hold_s: float
+
+
 class WorkloadPlan(Frozen, frozen=True):
     """One workload. `deciders` maps each source device to the node that decides its samples.
 
     place: the tier that decides; `device + cloud` and the like where it is not the same for all.
     cascade: where the deciding edge may ask the cloud. split, head: of a chain, where its model is cut, or the model
     before it: the decider has the first stage, and the cloud the second, which decides what that gives. paced_by: the
-    workload whose `load` this is, if it is another's.
+    workload whose `load` this is, if it is another's. online: where the deciding edge may have the cloud decide all.
     """
 
     name: str
@@ -156,6 +165,7 @@ class WorkloadPlan(Frozen, frozen=True):
     store: Store = Store()
     split: Split | None = None
     head: Head | None = None
+    online: OnlinePlan | None = None
 
     @property
     def is_chain(self) -> bool:
@@ -165,7 +175,7 @@ class WorkloadPlan(Frozen, frozen=True):
     @property
     def goes_on(self) -> bool:
         """Whether the cloud decides, at least some, of what deciding edges take in."""
-        return self.cascade is not None or self.is_chain
+        return self.cascade is not None or self.is_chain or self.online is not None
 
 
 class FederatedPlan(Frozen, frozen=True):

@@ -89,6 +89,11 @@ def _moves(topology: Topology) -> Iterator[Problem]:
         yield "$.moves", "moves of devices (remove them)"
 
 
+def _online(topology: Topology) -> Iterator[Problem]:
+    if topology.place.online is not None:
+        yield "$.place.online", "placing while a run goes on (remove it, or write null)"
+
+
 def _faults(topology: Topology) -> Iterator[Problem]:
     if topology.faults:
         yield "$.faults", "faults (remove them)"
@@ -120,10 +125,13 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "chains": _chains,
     "federated learning": _learning,
     "moves": _moves,
+    "online placement": _online,
     "faults": _faults,
     "varying links": _varying_links,
 }
-_WITH_PROCESSES = {*("own broker", "roll-outs", "chains", "federated learning", "moves", "faults", "varying links")}
+_WITH_PROCESSES = {
+    *("own broker", "roll-outs", "chains", "federated learning", "moves", "online placement", "faults", "varying links")
+}
 """What processes do, and nobody does in virtual time."""
 
 ENFORCED: dict[str, frozenset[str]] = {

@@ -365,11 +365,24 @@ class Broker(Strict, frozen=True):
     listen: str = "127.0.0.1"
 
 
+class Online(Strict, frozen=True):
+    """Edges move workloads to the cloud, and back, while a run goes on.
+
+    gain: the share by which the other place has to be better, as predicted. hold_s: for how long it has to be, before a
+    move and before the next one; up to twice as long, by chance, so that not all sites move at once.
+    """
+
+    gain: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    hold_s: Annotated[float, Meta(ge=0.1, le=3600)] = 1.0
+
+
 class Placing(Strict, frozen=True):
-    """allow: the tiers where jobs may be placed, and samples decided, whoever decides that. cost: what jobs take."""
+    """allow: the tiers where jobs may be placed, and samples decided, whoever decides that. cost: what jobs take.
+    online: how samples are placed anew while a run goes on; none: they are not."""
 
     allow: Annotated[tuple[Tier, ...], Meta(min_length=1)] = ("device", "edge", "cloud")
     cost: Cost | None = None
+    online: Online | None = None
 
 
 class Topology(Strict, frozen=True):

@@ -14,8 +14,8 @@ class Reach:
     """Of one workload."""
 
     def __init__(self, plan: WorkloadPlan, deployment: Deployment, *, whole: bool = True) -> None:
-        """whole: what any decision may pass counts, the cloud of a cascade and each site of a device that moves too;
-        else only what all decisions of a device pass, without devices that move."""
+        """whole: what any decision may pass counts, the cloud where only some go there and each site of a device that
+        moves too; else only what all decisions of a device pass, without devices that move."""
         self._devices: dict[Thing, dict[str, None]] = {}
         for device in plan.deciders:
             if not whole and len(deployment.nodes[device].sites) > 1:
@@ -33,7 +33,8 @@ def _passed(device: str, plan: WorkloadPlan, deployment: Deployment, *, whole: b
     yield from (("site", site) for site in nodes[device].sites)
     hosts = [device]
     if plan.deciders[device] != device:
-        cloud = plan.deciders[device] == deployment.cloud or plan.is_chain or (whole and plan.cascade is not None)
+        may = plan.cascade is not None or plan.online is not None
+        cloud = plan.deciders[device] == deployment.cloud or plan.is_chain or (whole and may)
         for site in nodes[device].sites:
             hosts.append(site)
             yield "link", f"{device} -> {site}"

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from msgspec.structs import replace
 
-from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, WorkloadPlan
+from edgebench.topology.deployment import Deployment, FederatedPlan, LinkPlan, NodePlan, OnlinePlan, WorkloadPlan
 from edgebench.topology.expand import expand
 from edgebench.topology.fault_model import FaultPlan
 from edgebench.topology.fault_schedule import fault_plans
 from edgebench.topology.link_model import PUBLISHED, Link
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces, quantiles_ms
-from edgebench.topology.model import Cascade, Federated, Topology, With, Workload
+from edgebench.topology.model import Cascade, Federated, Online, Topology, With, Workload
 from edgebench.topology.placing import Placed, place_of, where_of, wheres
 from edgebench.topology.profiles import HOST, Profile
 from edgebench.topology.settings import of_node
@@ -163,12 +163,15 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         pace = load.workload
         load = topology.workloads[pace].load
     sources = _sources(workload, nodes)
+    online = _online(workload, topology.place.online)
     return WorkloadPlan(
         name=name,
         task=workload.task,
         sources=tuple(node.name for node in sources),
-        deciders={node.name: _decider(node, where_of(workload, node.name, node.group), nodes) for node in sources},
-        place=place_of(workload),
+        deciders={node.name: _decider(node, where_of(workload, node.name, node.group), nodes) for node in sources}
+        if online is None
+        else {node.name: str(node.parent) for node in sources},
+        place=place_of(workload) if online is None else f"{place_of(workload)}, online",
         load=load,
         deadline_ms=workload.deadline_ms,
         model=workload.model,
@@ -183,7 +186,14 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         cascade=(workload.cascade or Cascade()) if "cascade" in wheres(workload) else None,
         split=workload.split,
         head=workload.head,
+        online=online,
     )
+
+
+def _online(workload: Workload, how: Online | None) -> OnlinePlan | None:
+    """How edges move it, from where it is at first."""
+    begins = workload.place.infer
+    return None if how is None or begins not in ("edge", "cloud") else OnlinePlan(begins, how.gain, how.hold_s)
 
 
 def _decider(device: NodePlan, place: Placed | None, nodes: dict[str, NodePlan]) -> str:

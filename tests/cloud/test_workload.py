@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from cloud.workload import CloudWorkload
+from edgebench.clock import NS_PER_S, now_s, sleep_s
 from edgebench.core.tallies import Tally
-from edgebench.fabric import wire
+from edgebench.fabric import topics, wire
 from edgebench.fabric.mqtt import Connection
 from edgebench.inference.fake import FakeRuntime
+from edgebench.topology.deployment import OnlinePlan
+from edgebench.topology.model import Batch
 from tests.manifests import manifest
 from tests.results import factory
 
@@ -44,7 +47,49 @@ def test_a_first_stage_may_drop_as_many_as_it_has_to_and_a_device_has_no_such_ga
     sent = cast("Connection", Unheard())
     workload = CloudWorkload(factory.deployment(plan), plan, tally, sent, lambda _entry: None, tmp_path / "ledger")
     workload.use(FakeRuntime(), manifest())
-    for seq in (0, 60_000, 120_000):
+    for seq in (0, 60_000, 180_000):
         workload.forwarded("ward-0", forwarded(seq))
     assert tally.rejected == rejected
+    workload.close()
+
+
+class Noting(Unheard):
+    """Notes what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, waits: bool = False) -> bool:
+        self.sent.append((topic, payload))
+        return True
+
+
+def test_a_trial_is_decided_and_answered_with_what_that_took_and_counts_as_nothing(tmp_path: Path) -> None:
+    plan = factory.workload(online=OnlinePlan("edge", 0.2, 1.0), batch=Batch(max_batch=4))
+    deployment, tally, noting = factory.deployment(plan), Tally(), Noting()
+    sent = cast("Connection", noting)
+    workload = CloudWorkload(deployment, plan, tally, sent, lambda _entry: None, tmp_path / "ledger")
+    workload.use(FakeRuntime(latency_s=0.02), manifest())
+    envelope = wire.parse_forward(forwarded(0)).envelope
+    workload.trial("ward-0", wire.encode(wire.TrialRequest(wire.VERSION, 5)))
+    workload.trial("ward-0", wire.encode(wire.TrialRequest(wire.VERSION, 6, envelope)))
+    until_s = now_s() + 10.0
+    while len(noting.sent) < 2 and now_s() < until_s:
+        sleep_s(0.01)
+    assert {topic for topic, _ in noting.sent} == {topics.tried(deployment.run_id, "ward-0", plan.name)}
+    ping, answer = (wire.parse_trial_answer(body) for _, body in noting.sent)
+    assert (ping.began_ns, ping.held_ns) == (5, None)
+    assert answer.began_ns == 6
+    assert answer.held_ns is not None
+    assert answer.held_ns >= 0.02 * NS_PER_S
+    # A batch of four takes it as long as one sample does.
+    assert answer.single_ns >= 0.02 * NS_PER_S
+    assert answer.each_ns == pytest.approx(answer.single_ns / 4, rel=0.5)
+    workload.forwarded("ward-0", forwarded(0))  # which is no repetition of the trial
+    for bad in (b"no", wire.encode(wire.TrialRequest(wire.VERSION - 1, 7)), forwarded(0)):
+        workload.trial("ward-0", bad)
+    workload.trial("ward-0", wire.encode(wire.TrialRequest(wire.VERSION, 8, memoryview(b"no sample"))))
+    while len(noting.sent) < 3 and now_s() < until_s:
+        sleep_s(0.01)
+    assert tally == Tally(decided=1, rejected={"not-a-trial": 2, "wrong-version": 1})
     workload.close()

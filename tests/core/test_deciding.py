@@ -7,6 +7,7 @@ import pytest
 
 from edgebench.core.deciding import Forwarder, Origin
 from edgebench.core.fake_transport import VirtualTime
+from edgebench.core.intake import Intake
 from edgebench.core.samples import HeadStamps, SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.topology.model import Batch, Queue
@@ -59,6 +60,37 @@ def test_a_partial_batch_waits_for_more_as_long_as_it_may() -> None:
     assert [(each.batch, each.stamps.started_ns) for each in answers.decisions] == [(2, ms(5)), (2, ms(5)), (1, ms(25))]
 
 
+class Noted:
+    def __init__(self, time: VirtualTime) -> None:
+        self.trials: list[tuple[str, int | None, int, int, int]] = []
+        self._time = time
+
+    def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
+        self.trials.append((origin.device, origin.trial_ns, received_ns, finished_ns, self._time.now_ns()))
+
+
+def test_a_trial_is_decided_beside_the_others_and_neither_answered_nor_counted() -> None:
+    time = VirtualTime()
+    noted, answers = Noted(time), Answering(time, link(time))
+    ward = Node(time, "ward", plan(batch=Batch(max_batch=2), queue=Queue(max_samples=3)), answers, trials=noted)
+    ward.use()
+    sample = ward.decider.intake.read(Payloads.of(1))
+    assert sample is not None
+    assert ward.decider.intake.read(b"no sample") is None
+    ward.decider.take(Origin("bed"), Payloads.of(0))
+    ward.decider.accept(Origin("bed", trial_ns=ms(-7)), b"", sample, 0)
+    ward.decider.take(Origin("bed"), Payloads.of(1))
+    time.run()
+    assert noted.trials == [("bed", ms(-7), 0, ms(1), ms(1))]
+    assert [each.seq for each in answers.decisions] == [0, 1]
+    assert (ward.tally.decided, ward.tally.duplicated, ward.tally.rejected) == (2, 0, {})
+    for seq in range(2, 5):
+        ward.decider.take(Origin("bed"), Payloads.of(seq))
+    ward.decider.accept(Origin("bed", trial_ns=0), b"", sample, 0)  # which has no room
+    time.run()
+    assert (ward.tally.decided, ward.tally.dropped, len(noted.trials)) == (5, {}, 1)
+
+
 def test_a_model_is_swapped_between_two_batches() -> None:
     time = VirtualTime()
     ward, answers = at_ward(time, Batch(max_batch=1))
@@ -90,7 +122,7 @@ def test_an_edge_that_forwards_takes_a_sample_once_and_the_cloud_knows_when() ->
     cloud = Node(time, "cloud", plan(), answers)
     cloud.use()
     tally = Tally()
-    ward = Forwarder(tally, Cloudward(time, link(time, 10.0), cloud.decider), time)
+    ward = Forwarder(Intake(tally), Cloudward(time, link(time, 10.0), cloud.decider), time)
     ward.intake.expect(Payloads())
     time.run(ms(3))
     for seq in (0, 0):

@@ -9,6 +9,7 @@ from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.deciding import HeadOutput, Origin
 from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine
 from edgebench.core.fake_transport import AtOnce, VirtualTime
+from edgebench.core.intake import Intake
 from edgebench.core.releases import Releases
 from edgebench.core.samples import Decision, SampleKey
 from edgebench.core.station import Cores, Thread
@@ -175,7 +176,7 @@ def test_a_forwarder_takes_in_and_passes_on_in_time() -> None:
             machine.sends(received_ns, SAMPLE_BYTES, 1, lambda end_ns: passed.append((device, end_ns / 1e6)))
 
     machine = Machine("ward", EXACT, time, 1, has_broker=True)
-    forwarder = EmulatedForwarder(machine, Tally(), Cloudward(), 1)
+    forwarder = EmulatedForwarder(machine, Intake(Tally()), Cloudward(), 1)
     forwarder.intake.expect(Payloads())
     forwarder.take(Origin("bed"), Payloads.of(0))
     time.run()

@@ -116,3 +116,15 @@ def test_what_is_remembered_of_a_sequence_stays_small() -> None:
 def test_a_sequence_does_not_believe_a_leap_into_the_far_future() -> None:
     tracker = SequenceTracker()
     assert [tracker.see(seq) for seq in (0, 1 << 39, 1)] == ["new", "jump", "new"]
+
+
+def test_what_an_edge_has_checked_may_go_on_after_any_gap() -> None:
+    tally = Tally()
+    cloud = Intake(tally, sparse=True)
+    cloud.expect(Payloads())
+    for seq in (0, 250_000, 249_500, 249_500, 500_000):
+        cloud.take("bed", Payloads.of(seq), by="ward")
+    assert (tally.duplicated, tally.reordered, tally.rejected) == (1, 1, {})
+    for seq in (0, 250_000):
+        cloud.take("bed", Payloads.of(seq))  # whoever sends that itself is not believed
+    assert tally.rejected == {"sequence-jump": 1}

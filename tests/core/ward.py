@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgebench.clock import NS_PER_MS
-from edgebench.core.deciding import Decider, HeadOutput, Origin, QueuedSample, SampleTaker, brought_back
+from edgebench.core.deciding import Decider, HeadOutput, Origin, QueuedSample, SampleTaker, Trials, brought_back
 from edgebench.core.emulation import EmulatedServer
 from edgebench.core.fake_transport import AtOnce, FakeLink, VirtualTime, fake_server
 from edgebench.core.intake import Accepted
@@ -184,9 +184,11 @@ class Node:
         service_ms: Callable[[int], float] = lambda _size: 1.0,
         upstream: Cloudward | None = None,
         next_stage: NextStage | None = None,
+        trials: Trials | None = None,
     ) -> None:
         self.tally = Tally()
-        self.decider = Decider(name, self.tally, answers, time, upstream=upstream, next_stage=next_stage)
+        more = {"upstream": upstream, "next_stage": next_stage, "trials": trials}
+        self.decider = Decider(name, self.tally, answers, time, **more)  # type: ignore[arg-type]
         self.server: EmulatedServer[QueuedSample] = fake_server(
             time, plan.batch, plan.queue, self.decider, lambda size: ms(service_ms(size))
         )

@@ -18,10 +18,11 @@ from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import Entry
 from edgebench.fabric.slices import Slice
 from edgebench.inference.fake import FakeRuntime
 from edgebench.inference.spec import Manifest, TensorSpec
-from edgebench.topology.deployment import NodePlan
+from edgebench.topology.deployment import NodePlan, OnlinePlan
 from tests.core.ward import plan
 from tests.manifests import manifest
 
@@ -52,14 +53,17 @@ class Ward:
 
     incarnation = 0
 
-    def __init__(self, roles: Roles, work_dir: Path, split: int | None = None) -> None:
+    def __init__(
+        self, roles: Roles, work_dir: Path, split: int | None = None, online: OnlinePlan | None = None
+    ) -> None:
         self.store_dir = work_dir
         self.reactor = Reactor()
         ward = NodePlan("ward", "ward", "edge", "host", "cloud", (*roles.decided, *roles.forwarded, *roles.on_device))
-        workload = plan(deciders=dict.fromkeys(ward.children, "ward"), split=split)
+        workload = plan(deciders=dict.fromkeys(ward.children, "ward"), split=split, online=online)
         part = Slice("r", 1, 1.0, {"ward": ward}, {}, {"w": workload}, {})
         self.counts = Tally()
         self.fetches: list[bytes] = []
+        self.entries: list[Entry] = []
         self.site, self.uplink = Noting(), Noting()
         self.workload = EdgeWorkload(
             self, part, workload, roles, cast("Connection", self.site), cast("Connection", self.uplink)
@@ -74,9 +78,12 @@ class Ward:
     def swapped(self, node: str, workload: str, manifest: Manifest) -> None:
         pass
 
-    def sample(self) -> bytes:
+    def write(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def sample(self, seq: int = 0) -> bytes:
         payload = np.zeros(2, np.float32).data.cast("B")
-        return wire.encode(wire.Sample(wire.VERSION, 0, 0, 1, 2, 3, "float32", (2,), None, payload))
+        return wire.encode(wire.Sample(wire.VERSION, seq, 0, 1, 2, 3, "float32", (2,), None, payload))
 
 
 Wards = Callable[..., Ward]

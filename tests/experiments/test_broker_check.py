@@ -16,7 +16,7 @@ from edgebench.experiments.broker_check import traffic
 from edgebench.fabric.authority import Authority
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.model import Federated, NodeGroup, Place, Poisson, Topology, Workload
+from edgebench.topology.model import Federated, NodeGroup, Online, Place, Placing, Poisson, Topology, Workload
 from tests.fabric.mosquittos import mosquitto_with, password_of
 from tests.system.running import SMALL, command, faults_of
 
@@ -26,7 +26,7 @@ STREAM = {"eb/+/+/+/sample", "eb/+/+/+/decision"}
 UPLINK = {"eb/+/+/+/forward", "eb/+/+/+/answer"}
 
 
-def deployment(infer: str, *, qos: int = 1, learning: bool = False) -> Deployment:
+def deployment(infer: str, *, qos: int = 1, learning: bool = False, online: bool = False) -> Deployment:
     topology = Topology(
         schema=1,
         name="t",
@@ -38,13 +38,15 @@ def deployment(infer: str, *, qos: int = 1, learning: bool = False) -> Deploymen
         workloads={
             "w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer=infer), qos=qos)  # type: ignore[arg-type]
         },
+        place=Placing(online=Online() if online else None),
         federated=(Federated(workload="w", rounds=1),) if learning else (),
     )
     return resolve(topology, run_id="r", executor="local")
 
 
-def patterns(infer: str, *, learning: bool = False) -> set[str]:
-    return {each.named.rpartition("(")[2].rstrip(")") for each in traffic(deployment(infer, learning=learning), {})}
+def patterns(infer: str, *, learning: bool = False, online: bool = False) -> set[str]:
+    planned = deployment(infer, learning=learning, online=online)
+    return {each.named.rpartition("(")[2].rstrip(")") for each in traffic(planned, {})}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,10 @@ def patterns(infer: str, *, learning: bool = False) -> set[str]:
 )
 def test_each_kind_of_topic_that_a_placement_uses_is_tried(infer: str, kinds: set[str]) -> None:
     assert patterns(infer) == kinds
+
+
+def test_what_is_placed_online_goes_to_the_cloud_as_well_and_is_tried_there() -> None:
+    assert patterns("edge", online=True) == STATES | MODELS | STREAM | UPLINK | {"eb/+/+/+/trial", "eb/+/+/+/tried"}
 
 
 def test_a_federation_adds_its_messages_on_both_sides_of_an_edge() -> None:

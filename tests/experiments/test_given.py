@@ -6,12 +6,13 @@ from pathlib import Path
 
 import msgspec
 
+import edgebench
 from edgebench.experiments.given import keep_given, open_topology
 from edgebench.results.rundir import DEPLOYMENT
 from edgebench.tasks import names
 from edgebench.topology import check, link_traces_of, resolve
 from edgebench.topology.link_model import Outage
-from edgebench.topology.model import Broker
+from edgebench.topology.model import Broker, Online
 from tests.topology.sound import SOUND
 
 
@@ -26,6 +27,19 @@ def test_a_run_at_a_broker_of_the_users_own_is_run_again_there_though_the_file_n
     again = open_topology(run_dir)
     assert again.topology.broker == Broker(url="mqtt://host:1884")
     check(again.topology, again.path, tasks=names())
+
+
+def test_placed_online_is_kept_as_an_override_and_leaves_what_the_file_says_of_it(tmp_path: Path) -> None:
+    file, run_dir = tmp_path / "topology.yaml", tmp_path / "run"
+    file.write_text(SOUND)
+    run_dir.mkdir()
+    given = edgebench.load(file, placement="online")
+    assert given.topology.place.online == Online(gain=0.2, hold_s=1.0)
+    keep_given(run_dir, given, given.topology)
+    (run_dir / DEPLOYMENT).write_text("{}")
+    assert open_topology(run_dir).topology.place.online == Online()
+    file.write_text(SOUND + "place: {online: {gain: 0.5}}\n")
+    assert edgebench.load(file, placement="online").topology.place.online == Online(gain=0.5)
 
 
 def test_a_run_keeps_the_traces_of_its_links_and_is_run_again_with_them(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from edgebench.report.trade_offs import joint_table, summary_lines
-from edgebench.results.figures import HandoverFigures, Result
+from edgebench.report.trade_offs import joint_table, replacement_table, summary_lines
+from edgebench.results.figures import HandoverFigures, ReplacementFigures, Result
 from edgebench.results.sample_figures import CascadeFigures, JointFigures, Latency
 from tests.results import factory
 
@@ -53,6 +53,17 @@ def result(
 
 def test_without_a_scenario_there_is_nothing_to_say() -> None:
     assert summary_lines(result()) == []
+
+
+def test_what_is_placed_online_says_who_decided_and_how_often_it_moved() -> None:
+    found = result()
+    risk = msgspec.structs.replace(found.workloads["death-risk"], decided_by={"edge": 1_200, "cloud": 34})
+    moved = ReplacementFigures("death-risk", "ward-0", "cloud", "edge", 3.21, 90.0, 30.04, None, 0, 8, 0, 5, 20.0)
+    moved_on = msgspec.structs.replace(found, workloads={"death-risk": risk}, replacements=[moved])
+    assert summary_lines(moved_on) == ["death-risk: 1,200 by the edge, 34 by the cloud, 1 move"]
+    assert replacement_table(moved_on).rows == (
+        ("death-risk", "ward-0", "cloud", "edge", "3.2", "90.0", "30.0", "–", "8", "0"),
+    )
 
 
 def test_a_joint_decision_is_right_of_those_whose_labels_tell() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.device import Moved
+from edgebench.core.replacing import Replaced
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import (
     Began,
@@ -91,12 +92,16 @@ def test_stamps_of_processes_are_brought_to_the_server_s_clock(tmp_path: Path) -
             Closed(["cloud"], 0, {"a": "1"}),
         ],
         ward_0=[Swapped(swap), Used(["ward-0"], Usage(pi(8), 1.0, 5)), Closed(["ward-0"], pi(30), {"a": "2"})],
-        bed_0=[Moved("bed-0", "ward-0", "ward-1", pi(11), pi(11.5), 0)],
+        bed_0=[
+            Moved("bed-0", "ward-0", "ward-1", pi(11), pi(11.5), 0),
+            Replaced("w", "ward-0", "cloud", "edge", pi(9), 90.0, 30.0, 3, 10.0),
+        ],
     )
     assert (found.started_ns, found.usage["cloud"][0].at_ns) == (START_NS, START_NS)
     assert (found.swaps[0].fetched_ns, found.swaps[0].swapped_ns) == (server(5), server(6))
     assert [found.usage[name][0].at_ns for name in ("ward-0", "relay at pi")] == [server(8), server(7)]
     assert (found.moves[0].left_ns, found.moves[0].up_ns) == (server(11), server(11.5))
+    assert [(each.at_ns, each.to) for each in found.replacements] == [(server(9), "edge")]
     assert found.deaths[0].at_ns == server(12)
     assert found.versions == {"a": "1"}
     assert found.machines["pi"].versions == {"a": "2"}

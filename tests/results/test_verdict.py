@@ -9,7 +9,7 @@ from edgebench.core.tallies import Tally
 from edgebench.fabric.records import Brokered, Death, HostUsage, LinkObserved
 from edgebench.results.figures import Verdict
 from edgebench.results.observations import Observations
-from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.deployment import OnlinePlan, WorkloadPlan
 from edgebench.topology.model import Server
 from tests.results import factory
 from tests.results.factory import SECOND, at_ms, lost, row
@@ -289,6 +289,20 @@ def test_decisions_of_a_model_that_was_never_announced_make_a_run_invalid() -> N
     assert _one(_verdict(rows=rows)) == (
         "death-risk: 1 decision was made by bbbbbbbbbbbb, a model that was never announced"
     )
+
+
+def test_of_what_is_placed_online_a_model_need_not_be_used_by_an_edge_that_has_nothing_to_decide() -> None:
+    plan = factory.workload(online=OnlinePlan("edge", 0.2, 1.0))
+    models, nodes = [factory.model(SECOND, 900, 1_000, 0.8)], ("ward-0", "cloud")
+
+    def reasons(*who: str) -> list[str]:
+        swaps = [factory.swap(SECOND, 1_100, 1_200, node) for node in who]
+        observed = factory.observations(ended_ns=at_ms(20_000), models=models, swaps=swaps)
+        found = factory.result(factory.deployment(plan), observed, ROWS).verdict.reasons
+        return [reason for reason in found if "never decided with model" in reason]
+
+    assert [reasons(node) for node in nodes] == [[], []]
+    assert len(reasons()) == 1
 
 
 def test_a_model_need_not_be_used_that_another_one_superseded_at_once() -> None:

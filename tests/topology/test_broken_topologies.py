@@ -611,6 +611,38 @@ REFERENCES: dict[str, tuple[str, str]] = {
         edited((WORKLOAD, WORKLOAD + CHAIN)) + "place: {allow: [device, edge]}\n",
         "$.workloads.risk.place.infer: 'chain' is not within place.allow: device, edge (change one of them)",
     ),
+    "a cascade that is to be moved while a run goes on": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: cascade}\n")) + "place: {online: {}}\n",
+        (
+            "$.workloads.risk.place.infer: 'cascade' is not moved while a run goes on (write edge or cloud, or remove"
+            " place.online)"
+        ),
+    ),
+    "a chain that is to be moved": (
+        edited((WORKLOAD, WORKLOAD + CHAIN)) + "place: {online: {}}\n",
+        (
+            "$.workloads.risk.place.infer: a chain is not moved while a run goes on (write edge or cloud, or remove"
+            " place.online)"
+        ),
+    ),
+    "a site in two places that is to be moved": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: {bed: edge, bed-0: cloud}}\n")) + "place: {online: {}}\n",
+        (
+            "$.workloads.risk.place.infer: with place.online a site has all its samples at one place (write edge or"
+            " cloud)"
+        ),
+    ),
+    "nothing to move between": (
+        SOUND + "place: {allow: [device, edge], online: {}}\n",
+        (
+            "$.place.online: moves workloads between edge and cloud, and place.allow has device, edge (allow both, or"
+            " remove it)"
+        ),
+    ),
+    "a gain of all there is": (
+        SOUND + "place: {online: {gain: 1}}\n",
+        "$.place.online.gain: 1 is not a number < 1",
+    ),
     "a cascade's model in a form that there is not": (
         edited(
             (

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from edgebench.topology import check, load, resolve
-from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan
+from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, OnlinePlan
 from edgebench.topology.link_model import LinkEnergy
-from edgebench.topology.model import Broker
+from edgebench.topology.model import Broker, Tier
 from tests.topology.sound import SOUND, edited
 
 TASKS = ("icu-death",)
@@ -168,6 +168,15 @@ def test_a_chain_begins_at_the_edge_and_is_decided_in_the_cloud(tmp_path: Path) 
 
     assert plan.deciders == {"bed-0": "ward-0", "bed-1": "ward-1", "bed-2": "ward-0"}
     assert (plan.place, plan.split, plan.goes_on) == ("edge → cloud", 2, True)
+
+
+@pytest.mark.parametrize("begins", ["edge", "cloud"])
+def test_what_is_placed_online_begins_where_the_file_has_it_and_both_may_decide(tmp_path: Path, begins: Tier) -> None:
+    text = SOUND + f"    place: {{infer: {begins}}}\nplace: {{online: {{hold_s: 2}}}}\n"
+    plan = resolved(tmp_path, text).workloads["risk"]
+
+    assert plan.deciders == {"bed-0": "ward-0", "bed-1": "ward-1", "bed-2": "ward-0"}
+    assert (plan.place, plan.online, plan.goes_on) == (f"{begins}, online", OnlinePlan(begins, 0.2, 2.0), True)
 
 
 def test_one_placement_for_each_device_is_that_placement(tmp_path: Path) -> None:

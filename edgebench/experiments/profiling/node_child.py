@@ -25,6 +25,7 @@ from edgebench.fabric.endpoints import BrokerUrl
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.records import Entry
 from edgebench.fabric.slices import Slice
 from edgebench.fabric.tls import client_context, trust_in
 from edgebench.inference.runtime import Runtime, open_runtime
@@ -123,6 +124,9 @@ class _Host:
         """See `edge_node.workload.Host`."""
 
     def swapped(self, node: str, workload: str, manifest: Manifest) -> None:
+        """See `edge_node.workload.Host`."""
+
+    def write(self, entry: Entry) -> None:
         """See `edge_node.workload.Host`."""
 
 

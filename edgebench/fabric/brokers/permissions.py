@@ -89,16 +89,18 @@ def _edge_at_site(deployment: Deployment, edge: str) -> Permission:
 
 def _edge_at_cloud(deployment: Deployment, edge: str) -> Permission:
     run = deployment.run_id
-    federated = bool(_federated(deployment))
+    federated, tries = bool(_federated(deployment)), _tries(deployment)
     return Permission(
         publish=(
             topics.forward(run, edge, ANY),
+            *([topics.trial(run, edge, ANY)] if tries else ()),
             topics.status(run, edge),
             *([topics.fl_up(run, ANY, edge, ANY), topics.fl_status(run, ANY, edge, ANY)] if federated else ()),
         ),
         subscribe=(
             topics.models(run, ANY),
             topics.answer(run, edge, ANY),
+            *([topics.tried(run, edge, ANY)] if tries else ()),
             *_asks(deployment, deployment.cloud),
             *([topics.fl_down(run, ANY, edge, ANY)] if federated else ()),
         ),
@@ -108,11 +110,12 @@ def _edge_at_cloud(deployment: Deployment, edge: str) -> Permission:
 def _cloud(deployment: Deployment) -> Permission:
     run = deployment.run_id
     hops = (run, ANY, ANY, ANY)
-    federated = bool(_federated(deployment))
+    federated, tries = bool(_federated(deployment)), _tries(deployment)
     return Permission(
         publish=(
             topics.models(run, ANY),
             topics.answer(run, ANY, ANY),
+            *([topics.tried(run, ANY, ANY)] if tries else ()),
             topics.status(run, deployment.cloud),
             *_asks(deployment, deployment.cloud),
             *_echo(deployment, deployment.cloud),
@@ -120,10 +123,16 @@ def _cloud(deployment: Deployment) -> Permission:
         ),
         subscribe=(
             topics.forward(run, ANY, ANY),
+            *([topics.trial(run, ANY, ANY)] if tries else ()),
             *_echo(deployment, deployment.cloud),
             *([topics.fl_up(*hops), topics.fl_status(*hops), topics.status(run, ANY)] if federated else ()),
         ),
     )
+
+
+def _tries(deployment: Deployment) -> bool:
+    """Whether edges try what the cloud would take."""
+    return any(plan.online is not None for plan in deployment.workloads.values())
 
 
 def _asks(deployment: Deployment, node: str) -> list[str]:

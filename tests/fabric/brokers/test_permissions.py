@@ -12,12 +12,14 @@ from edgebench.fabric.brokers.settings import Permission
 from edgebench.fabric.topics import covers
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.model import Federated, Move, NodeGroup, Place, Poisson, Topology, Workload
+from edgebench.topology.model import Federated, Move, NodeGroup, Online, Place, Placing, Poisson, Topology, Workload
 
 RUN = "r"
 
 
-def deployment(infer: str = "cloud", *, learning: bool = False, moving: bool = False) -> Deployment:
+def deployment(
+    infer: str = "cloud", *, learning: bool = False, moving: bool = False, online: bool = False
+) -> Deployment:
     topology = Topology(
         schema=1,
         name="t",
@@ -31,6 +33,7 @@ def deployment(infer: str = "cloud", *, learning: bool = False, moving: bool = F
         },
         federated=(Federated(workload="w", rounds=1),) if learning else (),
         moves=(Move(at_s=1.0, node="bed-0", to="ward-1"),) if moving else (),
+        place=Placing(online=Online() if online else None),
     )
     return resolve(topology, run_id=RUN, executor="local")
 
@@ -43,10 +46,11 @@ def hears(may: Permission, topic: str) -> bool:
     return any(covers(each, topic) for each in may.subscribe)
 
 
-@pytest.mark.parametrize("infer", ["device", "edge", "cloud", "cascade"])
+@pytest.mark.parametrize("infer", ["device", "edge", "cloud", "cascade", "online"])
 @pytest.mark.parametrize("learning", [False, True])
 def test_whatever_a_run_sends_somebody_may_publish_and_another_hear(infer: str, learning: bool) -> None:
-    planned = deployment(infer, learning=learning)
+    online = infer == "online"
+    planned = deployment("edge" if online else infer, learning=learning, online=online)
     brokers = [permissions_at(planned, site).values() for site in ("cloud", "ward-0")]
     for each in traffic(planned, {}):
         probe = each.topic.split("/")[1]
@@ -112,6 +116,16 @@ def test_an_edge_speaks_at_the_cloud_for_itself_alone() -> None:
     assert not publishes(ward, topics.fl_up(RUN, "w", "ward-1", "bed-1"))
     assert not hears(ward, topics.answer(RUN, "ward-1", "w"))
     assert not hears(ward, topics.fl_down(RUN, "w", "ward-1", "bed-1"))
+
+
+def test_an_edge_tries_the_cloud_in_its_own_name_alone_and_only_where_it_may_move_to_it() -> None:
+    trial, tried = topics.trial(RUN, "ward-0", "w"), topics.tried(RUN, "ward-0", "w")
+    may = permissions_at(deployment("edge", online=True), "cloud")
+    assert [user for user, each in may.items() if publishes(each, trial)] == ["ward-0"]
+    assert [user for user, each in may.items() if hears(each, trial)] == ["cloud"]
+    assert [user for user, each in may.items() if publishes(each, tried)] == ["cloud"]
+    assert [user for user, each in may.items() if hears(each, tried)] == ["ward-0"]
+    assert not any(publishes(each, trial) for each in permissions_at(deployment("edge"), "cloud").values())
 
 
 def test_only_the_cloud_announces_models_to_edges() -> None:
