@@ -58,8 +58,8 @@ class Announcer:
             return self._take_up_two(plan, trained, at_edge, "trained", when)
         if plan.is_chain:
             head, tail = (file.manifest for file in trained.files)
-            digests = head.digest, tail.digest
-            self._write(Chained(plan.name, *digests, trained.cut, trained.places, trained.considered))
+            of = plan.name, head.digest, tail.digest, math.prod(tail.input.shape)
+            self._write(Chained(*of, trained.cut, trained.places, trained.considered))
             how = "trained" if trained.cut is None else f"cut after {trained.cut.layer},"
             return self._take_up_two(plan, trained, head, how, when)
         (file,) = trained.files

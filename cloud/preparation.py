@@ -6,14 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 
 import msgspec
 
 from cloud.announcing import Announcer
 from cloud.cloud_spec import CloudSpec
 from cloud.control_plane import ControlPlane
-from cloud.jobs import BundleOrder, CascadeOrder, EpochDone, HeadOrder, SplitOrder, Trained, TrainJob
+from cloud.cutting_rule import split_order
+from cloud.jobs import BundleOrder, CascadeOrder, EpochDone, HeadOrder, Trained, TrainJob
 from cloud.own_models import manifest_of
 from cloud.registry import Registry
 from cloud.trainer import Trainer
@@ -24,9 +24,8 @@ from edgebench.errors import DataError
 from edgebench.fabric.records import Entry, Partitioned, Sourced, TrainedWhen
 from edgebench.fabric.slices import STREAM_INFO, StreamInfo
 from edgebench.inference.spec import Manifest
-from edgebench.topology.deployment import HERE, Deployment, NodePlan, WorkloadPlan
+from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Dirichlet, Rollout, Training
-from edgebench.topology.profiles import HOST, ModelKey
 
 _log = logging.getLogger(__name__)
 
@@ -210,38 +209,6 @@ def _head_order(plan: WorkloadPlan) -> HeadOrder | None:
     if how is None:
         return None
     return HeadOrder(how.task, how.size, (how.runtime, how.quantisation), how.train.epochs, how.train.examples)
-
-
-def split_order(plan: WorkloadPlan, deployment: Deployment) -> SplitOrder:
-    """Where its model is to be cut; and what is known of the nodes and the link between the two parts. Where edges
-    differ, that is their mean."""
-    assert plan.split is not None
-    edges = [deployment.nodes[name] for name in dict.fromkeys(plan.deciders.values())]
-    cloud = deployment.nodes[deployment.cloud]
-    away = any(edge.machine != HERE and edge.profile == HOST for edge in edges)
-    links = [deployment.links[f"{edge.name} -> {cloud.name}"] for edge in edges]
-    times_ms = [_whole_ms(edge, plan, deployment) for edge in edges]
-    known_ms = [each for each in times_ms if each is not None]
-    ms_per_mbit = fmean(0.0 if link.up_mbit_s is None else 1 / link.up_mbit_s for link in links)
-    edges_known = not away and len(known_ms) in (0, len(edges))
-    assert edges_known or plan.split != "auto"  # which was refused before the run
-    return SplitOrder(
-        after=plan.split,
-        edges_known=edges_known,
-        edge_ms=fmean(known_ms) if edges_known and known_ms else None,
-        cloud_ms=_whole_ms(cloud, plan, deployment),
-        latency_ms=fmean(link.latency_ms for link in links),
-        mbit_s=1 / ms_per_mbit if ms_per_mbit else None,
-    )
-
-
-def _whole_ms(node: NodePlan, plan: WorkloadPlan, deployment: Deployment) -> float | None:
-    """What a node's profile says of the whole model, for one sample; None where it is not emulated."""
-    if node.profile == HOST:
-        return None
-    choice = plan.model
-    key = ModelKey(plan.task, choice.size, choice.runtime, choice.quantisation)
-    return deployment.profiles[node.profile].model_times(key)[1].mean_us / 1e3
 
 
 def target(plan: WorkloadPlan) -> tuple[str, str]:

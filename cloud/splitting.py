@@ -1,7 +1,6 @@
 """A trained model cut in two: where it can be, what its parts are, and where it should be.
 
-It can be cut where one tensor alone goes on. Which place is the best is found as in Kang et al. 2017, Neurosurgeon: by
-what the parts take on the two nodes and what the link between them takes for that tensor.
+It can be cut where one tensor alone goes on. Which place is the best is found by `cutting_rule`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.cutting_rule import predicted_ms
 from cloud.export import Converter
 from cloud.jobs import SplitOrder, Trained, TrainedFile
 from cloud.model_files import Fitted, outputs_of, unscored_file
@@ -28,7 +28,6 @@ from edgebench.inference.runtime import Runtime, open_runtime
 from edgebench.inference.spec import Part, TensorSpec
 
 _TIMED_CALLS, _TIMED_S = 200, 0.5
-_BYTES = 4
 _FLAT, _SHAPED = "edgebench_flat", "edgebench_shaped"
 """Of our own layers: no other of a model may have the name of one."""
 
@@ -104,18 +103,6 @@ def split_files(model: Fitted, order: SplitOrder, converter: Converter | None) -
     files = _described(model, best)
     considered = tuple(each.cut for each in halves) if order.after == "auto" else ()
     return Trained(model.job.name, files, cut=best.cut, places=len(places), considered=considered)
-
-
-def predicted_ms(order: SplitOrder, head_ms: float, tail_ms: float, values: int) -> float:
-    """From a sample's being at the edge to its decision's being made in the cloud, with nothing to wait for.
-
-    head_ms, tail_ms: what the parts took here. Where a node is emulated each takes its share of the whole there.
-    """
-    share = head_ms / (head_ms + tail_ms)
-    at_edge_ms = head_ms if order.edge_ms is None else share * order.edge_ms
-    in_cloud_ms = tail_ms if order.cloud_ms is None else (1 - share) * order.cloud_ms
-    carried_ms = 0.0 if order.mbit_s is None else values * _BYTES * 8 / 1e3 / order.mbit_s
-    return at_edge_ms + order.latency_ms + carried_ms + in_cloud_ms
 
 
 def worthwhile(places: Sequence[Place]) -> list[Place]:

@@ -16,10 +16,10 @@ from edgebench.experiments.simulate import check_calibrates, check_simulated
 from edgebench.report import wording
 from edgebench.report.tables import plain_table
 from edgebench.results import stats
-from edgebench.results.chunks import HOPS, TIMES, SampleChunk, chunks_of, ms
+from edgebench.results.chunks import ABSENT, HOPS, TIMES, SampleChunk, chunks_of, ms
 from edgebench.results.rundir import StoredRun, load_run, read_result, record_batches
 from edgebench.results.sample_times import SampleTimes
-from edgebench.results.values import Values
+from edgebench.results.values import Ints, Values
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.formula import Batches, mean_hops_ns
 from edgebench.simulation.layout import Layout, acts_back, layout_of
@@ -162,10 +162,15 @@ class _Seen:
         for hop, took_ns in chunk.hops_ns.items():
             self.hops_ns.setdefault(hop, Values()).update(took_ns)
         for decider in filter(None, chunk.count("decider", chunk.decided)):
-            batch = chunk.ints["batch"][chunk.decided & chunk.is_of("decider", decider)]
-            tier = self.tiers[decider]
-            self.decided[tier] = self.decided.get(tier, 0) + len(batch)
-            self.batches[tier] = self.batches.get(tier, 0.0) + float((1 / batch).sum())
+            which = chunk.decided & chunk.is_of("decider", decider)
+            self._count(self.tiers[decider], chunk.ints["batch"][which])
+        if "head_batch" in chunk.ints:  # whose first stage is at the edge
+            of_head = chunk.ints["head_batch"]
+            self._count("edge", of_head[of_head != ABSENT])
+
+    def _count(self, tier: Tier, batch: Ints) -> None:
+        self.decided[tier] = self.decided.get(tier, 0) + len(batch)
+        self.batches[tier] = self.batches.get(tier, 0.0) + float((1 / batch).sum())
 
     def mean_batches(self) -> Iterator[tuple[Tier, float]]:
         """How many samples were decided together, by tier."""

@@ -15,7 +15,7 @@ from edgebench.experiments.simulate import calibrated, check_simulated, simulate
 from edgebench.placement.files import read_placement
 from edgebench.placement.objectives import LATE_PERCENT, MEAN, Weights, score_of, terms_of, value_of, weights_of
 from edgebench.placement.placed import Placement
-from edgebench.placement.stream_model import UNKNOWN, Score, Stage, StreamProblem
+from edgebench.placement.stream_model import CHAIN, UNKNOWN, Place, Score, Stage, StreamProblem, chain_at
 from edgebench.placement.stream_placed import (
     PlacedStage,
     StageFigures,
@@ -28,9 +28,10 @@ from edgebench.results import stats
 from edgebench.results.figures import Result
 from edgebench.results.sample_figures import WorkloadFigures
 from edgebench.seeds import rng_for
-from edgebench.simulation.layout import UnmeasuredBatch
+from edgebench.simulation.chains import cuts_measured
+from edgebench.simulation.layout import UnmeasuredBatch, layout_of
 from edgebench.simulation.service_times import ServiceTimes
-from edgebench.topology.model import After, Load, Tier, Topology, With, Workload
+from edgebench.topology.model import After, Fixed, Load, Tier, Topology, With, Workload
 from edgebench.topology.pacing import asked_first
 from edgebench.topology.placing import wheres
 from edgebench.topology.wording import listed, one_line
@@ -53,7 +54,7 @@ def place_streams(
     objective, at_most: None for those of the earlier placement. Raises EdgebenchError.
     """
     topology = given.topology
-    stages = tuple(_stages(topology, given.path))
+    _refuse_cascades(given)
     earlier = None
     if placement is not None:
         earlier = placed_before(placement, topology)
@@ -63,7 +64,8 @@ def place_streams(
     _check_deadlines(given, {*objective, *at_most})
     decide = stream_policy(policy, limit_s) if policy is not None else None
     check_simulated(given)
-    judging = _Judging(given, calibrated(given, calibrate), stages, objective, at_most, tell)
+    judging = _Judging(given, calibrated(given, calibrate), objective, at_most, tell)
+    stages = judging.stages
     proven = None
     if decide is not None and policy is not None:
         decision = decide(StreamProblem(stages, judging.score), rng_for(topology.seed, "place", policy))
@@ -120,20 +122,25 @@ def _check_deadlines(given: TopologyFile, terms: Collection[str]) -> None:
         raise TopologyError([one_line(f"{given.path}: $.workloads.{name}.deadline_ms: {why}") for name in without])
 
 
-def _stages(topology: Topology, file: Path) -> Iterator[Stage]:
-    at_two = [
-        (name, where)
-        for name, workload in topology.workloads.items()
-        for where in ("cascade", "chain")
-        if where in wheres(workload)
-    ]
-    if at_two:
+def _refuse_cascades(given: TopologyFile) -> None:
+    """Raises TopologyError."""
+    cascades = [name for name, workload in given.topology.workloads.items() if "cascade" in wheres(workload)]
+    if cascades:
         mend = "which decides at two places (write device, edge or cloud to have it placed)"
-        paths = [f"{file}: $.workloads.{name}.place.infer: a {where}, {mend}" for name, where in at_two]
+        paths = [f"{given.path}: $.workloads.{name}.place.infer: a cascade, {mend}" for name in cascades]
         raise TopologyError([one_line(path) for path in paths])
-    tiers = tuple(tier for tier in _TIERS if tier in topology.place.allow)
-    for name in _in_order(topology):
-        yield from (Stage(name, group, tiers) for group in topology.workloads[name].sources)
+
+
+def _places(workload: Workload, topology: Topology, times: ServiceTimes) -> list[Place]:
+    """Where a workload may be decided: on the tiers that are allowed, or as a chain where the topology has one. Two
+    models are no one that a tier could have, and a chain is that of all its groups."""
+    tiers: list[Place] = [tier for tier in _TIERS if tier in topology.place.allow]
+    if not workload.is_chain:
+        return tiers
+    if workload.head is not None or len(workload.sources) > 1:
+        return [CHAIN]
+    cuts = cuts_measured(workload, times) if workload.split == "auto" else []
+    return [*tiers, *(map(chain_at, cuts) if cuts else [CHAIN])]
 
 
 def _in_order(topology: Topology) -> list[str]:
@@ -163,43 +170,72 @@ class _Judging:
         self,
         given: TopologyFile,
         times: ServiceTimes,
-        stages: tuple[Stage, ...],
         objective: Weights,
         at_most: Weights,
         tell: Callable[[str], None],
     ) -> None:
         self._given = given
         self._times = times
-        self._stages = stages
         self._objective, self._at_most = objective, at_most
         self._tell = tell
-        self._found: dict[tuple[tuple[int, Tier], ...], Result | UnmeasuredBatch] = {}
+        self._left_out = 0
+        self.stages = tuple(self._all_stages())
+        self._found: dict[tuple[tuple[int, Place], ...], Result | UnmeasuredBatch] = {}
 
     @property
     def judged(self) -> int:
         """How many were simulated to their end."""
-        return len(self._found) - self.unknown
+        return len(self._found) - self._unmeasured
 
     @property
     def unknown(self) -> int:
-        """Of how many nothing tells what they take."""
+        """Of how many choices nothing tells what they take."""
+        return self._unmeasured + self._left_out
+
+    @property
+    def _unmeasured(self) -> int:
         return sum(isinstance(each, UnmeasuredBatch) for each in self._found.values())
 
-    def score(self, placed: Mapping[int, Tier]) -> Score:
+    def _all_stages(self) -> Iterator[Stage]:
+        """Of a workload that is a chain, with those places alone of which it is known what they take: a run of it tells
+        nothing of its whole model. Raises TopologyError where there is none."""
+        topology = self._given.topology
+        for name in _in_order(topology):
+            workload = topology.workloads[name]
+            places = _places(workload, topology, self._times)
+            if workload.is_chain:
+                places = self._known(name, places)
+            yield from (Stage(name, group, tuple(places)) for group in workload.sources)
+
+    def _known(self, name: str, places: Sequence[Place]) -> list[Place]:
+        topology, found = self._given.topology, []
+        for place in places:
+            placed = {Stage(name, group, (place,)): place for group in topology.workloads[name].sources}
+            try:
+                layout_of(_alone(topology, name, placed), self._times, self._given.path)
+                found.append(place)
+            except TopologyError as error:
+                if place == places[-1] and not found:
+                    raise
+                self._left_out += 1
+                self._tell(f"{name} on {place} is no choice: {error}")
+        return found
+
+    def score(self, placed: Mapping[int, Place]) -> Score:
         """See `Judge`."""
         try:
             return score_of(self.result(placed), self._objective, self._at_most)
         except UnmeasuredBatch:
             return UNKNOWN
 
-    def result(self, placed: Mapping[int, Tier]) -> Result:
+    def result(self, placed: Mapping[int, Place]) -> Result:
         """What comes of stages on tiers, without the others. Raises EdgebenchError."""
         key = tuple(sorted(placed.items()))
         if key not in self._found:
             self._check(key)
-            told = ", ".join(f"{self._stages[index].name} on {tier}" for index, tier in key)
+            told = ", ".join(f"{self.stages[index].name} on {tier}" for index, tier in key)
             self._tell(f"placement {len(self._found) + 1}: {told}")
-            topology = _only(self._given.topology, {self._stages[index]: tier for index, tier in key})
+            topology = _only(self._given.topology, {self.stages[index]: tier for index, tier in key})
             with tempfile.TemporaryDirectory(prefix="edgebench-place-") as folder:
                 given = TopologyFile(self._given.path, self._given.overrides, topology)
                 try:
@@ -212,22 +248,29 @@ class _Judging:
             raise found
         return found
 
-    def _check(self, placed: Sequence[tuple[int, Tier]]) -> None:
+    def _check(self, placed: Sequence[tuple[int, Place]]) -> None:
         """What a policy of a user's own may ask. Raises EdgebenchError."""
         if not placed:
             raise EdgebenchError("judge: is asked of no stage (give at least one)")
         for index, tier in placed:
-            if index not in range(len(self._stages)):
-                raise EdgebenchError(f"judge: there is no stage {index!r} (they are 0 to {len(self._stages) - 1})")
-            stage = self._stages[index]
+            if index not in range(len(self.stages)):
+                raise EdgebenchError(f"judge: there is no stage {index!r} (they are 0 to {len(self.stages) - 1})")
+            stage = self.stages[index]
             if tier not in stage.tiers:
                 may = listed(stage.tiers)
                 raise EdgebenchError(f"judge: {stage.name} on {str(tier)[:40]!r}, and it may be on {may}")
 
 
-def _only(topology: Topology, placed: Mapping[Stage, Tier]) -> Topology:
+def _alone(topology: Topology, name: str, placed: Mapping[Stage, Place]) -> Topology:
+    """A topology with one workload, whose load does not matter."""
+    only = _only(topology, placed)
+    free = msgspec.structs.replace(only.workloads[name], load=Fixed(rate_hz=1.0))
+    return msgspec.structs.replace(only, workloads={name: free})
+
+
+def _only(topology: Topology, placed: Mapping[Stage, Place]) -> Topology:
     """A topology with some stages, and the workloads that these wait for, where the file has them."""
-    tiers: dict[str, dict[str, Tier]] = {}
+    tiers: dict[str, dict[str, Place]] = {}
     for stage, tier in placed.items():
         tiers.setdefault(stage.workload, {})[stage.group] = tier
     waited_for = _waited_for(topology, tiers)
@@ -241,7 +284,7 @@ def _only(topology: Topology, placed: Mapping[Stage, Tier]) -> Topology:
     return msgspec.structs.replace(topology, workloads=workloads, joint={})  # which is no figure of a placement
 
 
-def _placed(name: str, topology: Topology, tiers: Mapping[str, Mapping[str, Tier]]) -> Workload:
+def _placed(name: str, topology: Topology, tiers: Mapping[str, Mapping[str, Place]]) -> Workload:
     workload = topology.workloads[name]
     if name in tiers:
         sources = tuple(group for group in workload.sources if group in tiers[name])

@@ -87,7 +87,7 @@ def _of_cores(deployment: Deployment) -> Iterator[str]:
     own."""
     models, passed = Counter[str](), set[str]()
     for plan in deployment.workloads.values():
-        deciding = {*plan.deciders.values(), *([deployment.cloud] if plan.cascade is not None else [])}
+        deciding = {*plan.deciders.values(), *([deployment.cloud] if plan.goes_on else [])}
         models.update(deciding)
         travelling = {device for device, decider in plan.deciders.items() if device != decider}
         passed |= travelling | (deciding - plan.deciders.keys())
@@ -207,4 +207,5 @@ def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -
         },
         data_sources={},
         calibrated_by=list(times.sources),
+        chains=list(layout.chains),
     )

@@ -271,12 +271,14 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Chained(msgspec.Struct, frozen=True, tag="chain"):
-    """The models of a chain's stages were made. head, tail: their digests. cut: where they are one model that was cut
-    in two, at one of `places`; considered: the cuts among which this one was chosen, if it was."""
+    """The models of a chain's stages were made. head, tail: their digests; empty in a simulation, which has none.
+    values: float32, that go on between them. cut: where they are one model that was cut in two, at one of `places`;
+    considered: the cuts among which this one was chosen, if it was."""
 
     workload: str
     head: str
     tail: str
+    values: int
     cut: Cut | None = None
     places: int = 0
     considered: tuple[Cut, ...] = ()

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from edgebench.topology.model import Tier
+CHAIN = "chain"
+Place: TypeAlias = str
+"""A tier, or `chain`: the edge and then the cloud, as the topology has it; `chain@2`: with its model cut at place 2."""
+
+
+_PLACE = re.compile(r"device|edge|cloud|chain(@[1-9][0-9]{0,3})?")
+
+
+def is_place(text: str) -> bool:
+    """Whether it is one at all."""
+    return _PLACE.fullmatch(text) is not None
+
+
+def is_chain(place: Place) -> bool:
+    """Whether it is none of the tiers."""
+    return place.startswith(CHAIN)
+
+
+def chain_at(cut: int) -> Place:
+    """With its model cut at this place."""
+    return f"{CHAIN}@{cut}"
+
+
+def cut_of(place: Place) -> int | None:
+    """Where the model of a chain is cut; None: where the topology says."""
+    number = place.partition("@")[2]
+    return int(number) if number else None
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Deciding a workload's samples of one group of devices. tiers: where it may be, at least one."""
+    """Deciding a workload's samples of one group of devices. tiers: where it may be, at least one; of a chain, its two
+    stages are one such place."""
 
     workload: str
     group: str
-    tiers: tuple[Tier, ...]
+    tiers: tuple[Place, ...]
 
     @property
     def name(self) -> str:
@@ -38,7 +66,7 @@ class Score(NamedTuple):
 UNKNOWN = Score(math.inf, math.inf, math.inf)
 """Of a placement in which something takes what nobody has measured."""
 
-Judge = Callable[[Mapping[int, Tier]], Score]
+Judge = Callable[[Mapping[int, Place]], Score]
 """Judges stages, by their indices, on tiers, as if there were no others."""
 
 
@@ -54,7 +82,7 @@ class StreamProblem:
 class StreamDecision:
     """A tier for each stage. proven: whether no placement is better; None where the policy does not say."""
 
-    tiers: tuple[Tier, ...]
+    tiers: tuple[Place, ...]
     proven: bool | None = None
 
 

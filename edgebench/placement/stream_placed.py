@@ -10,16 +10,18 @@ import msgspec
 from edgebench.errors import EdgebenchError
 from edgebench.placement.objectives import told
 from edgebench.placement.placed import Record
-from edgebench.topology.model import Batch, Place, Tier, Topology, Workload
+from edgebench.placement.stream_model import CHAIN, Place, cut_of, is_chain, is_place
+from edgebench.topology import model
+from edgebench.topology.model import Batch, Tier, Topology, Workload
 from edgebench.topology.wording import did_you_mean, listed, table, things
 
 
 class PlacedStage(Record, frozen=True):
-    """Where a workload's samples of a group of devices are decided."""
+    """Where a workload's samples of a group of devices are decided. tier: or a chain, see `stream_model`."""
 
     workload: str
     group: str
-    tier: Tier
+    tier: Place
 
 
 class StageFigures(Record, frozen=True):
@@ -59,9 +61,9 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     calibrated_by: tuple[str, ...]
 
 
-def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Tier]]:
+def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Place]]:
     """Workload -> group -> tier, for all of a topology. Raises EdgebenchError where the placement has others."""
-    found: dict[str, dict[str, Tier]] = {name: {} for name in topology.workloads}
+    found: dict[str, dict[str, Place]] = {name: {} for name in topology.workloads}
     for index, stage in enumerate(placement.stages):
         at = f"$.stages[{index}]"
         if stage.workload not in topology.workloads:
@@ -73,28 +75,45 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
             raise EdgebenchError(f"{at}.group: '{stage.group}' is no source of '{stage.workload}'{mean}")
         if stage.group in found[stage.workload]:
             raise EdgebenchError(f"{at}: '{stage.workload}' of '{stage.group}' stands here twice (remove one)")
-        if stage.tier not in topology.place.allow:
+        if not is_place(stage.tier):
+            one_of = "is not one of cloud, device, edge, chain, chain@NUMBER"
+            raise EdgebenchError(f"{at}.tier: {stage.tier[:40]!r} {one_of}")
+        if not _tiers_of(stage.tier) <= set(topology.place.allow):
             may = listed(topology.place.allow)
             raise EdgebenchError(f"{at}.tier: is {stage.tier}, and place.allow has {may} (place it anew)")
+        if stage.tier == CHAIN and not topology.workloads[stage.workload].is_chain:
+            lacks = f"is chain, and the topology has '{stage.workload}' on one tier"
+            raise EdgebenchError(f"{at}.tier: {lacks} (place it anew)")
         found[stage.workload][stage.group] = stage.tier
     for name, tiers in found.items():
         missing = [group for group in topology.workloads[name].sources if group not in tiers]
         if missing:
             raise EdgebenchError(f"$.stages: does not place '{name}' of {listed(missing)} (place the topology anew)")
+        if len(set(tiers.values())) > 1 and any(map(is_chain, tiers.values())):
+            alike = "a chain is that of all its groups"
+            raise EdgebenchError(f"$.stages: '{name}' is a chain for some of its groups, and {alike} (place it anew)")
     return found
 
 
-def with_tiers(workload: Workload, tiers: Mapping[str, Tier]) -> Workload:
-    """A workload whose groups are decided so. Where no sample travels any more, what concerns that is left out, as is
-    a cascade and a chain, which no tier is."""
+def with_tiers(workload: Workload, tiers: Mapping[str, Place]) -> Workload:
+    """A workload whose groups are decided so: all by a chain, or none. Where no sample travels any more, what concerns
+    that is left out, as is a cascade, which no tier is, and on a tier a chain."""
     values = [tiers[group] for group in workload.sources]
+    if is_chain(values[0]):
+        split = cut_of(values[0]) or workload.split
+        chain = model.Place(infer=("edge", "cloud"))
+        return msgspec.structs.replace(workload, place=chain, cascade=None, split=split)
     infer: Tier | dict[str, Tier] = (
-        values[0] if len(set(values)) == 1 else {each: tiers[each] for each in workload.sources}
+        values[0] if len(set(values)) == 1 else {each: tiers[each] for each in workload.sources}  # type: ignore[assignment, misc]
     )
-    changed = msgspec.structs.replace(workload, place=Place(infer=infer), cascade=None, split=None, head=None)  # type: ignore[arg-type]
+    changed = msgspec.structs.replace(workload, place=model.Place(infer=infer), cascade=None, split=None, head=None)  # type: ignore[arg-type]
     if infer == "device":
         changed = msgspec.structs.replace(changed, batch=Batch(), compress=None, qos=1)
     return changed
+
+
+def _tiers_of(place: Place) -> set[str]:
+    return {"edge", "cloud"} if is_chain(place) else {place}
 
 
 def overrides_in(placement: StreamPlacement, topology: Topology) -> Iterator[str]:

@@ -11,18 +11,22 @@ import numpy as np
 from edgebench.clock import now_s
 from edgebench.errors import EdgebenchError
 from edgebench.placement.policies import POLICIES, may_not
-from edgebench.placement.stream_model import StreamDecision, StreamPolicy, StreamProblem
+from edgebench.placement.stream_model import Place, StreamDecision, StreamPolicy, StreamProblem, is_chain
 from edgebench.placement.users_own import not_allowed, refuse_other_number, users_own
 from edgebench.topology.model import Tier
-from edgebench.topology.wording import did_you_mean
+from edgebench.topology.wording import did_you_mean, listed
 
 
 def all_on(tier: Tier) -> StreamPolicy:
     """The policy that places every stage on one tier; raises EdgebenchError where it may not be."""
 
     def place(problem: StreamProblem, _: np.random.Generator) -> StreamDecision:
-        if any(tier not in stage.tiers for stage in problem.stages):
-            raise may_not(tier)
+        for stage in problem.stages:
+            if tier not in stage.tiers and any(map(is_chain, stage.tiers)):
+                may = f"{stage.name} may be on {listed(stage.tiers)} (take another)"
+                raise EdgebenchError(f"--policy all-{tier}: {may}")
+            if tier not in stage.tiers:
+                raise may_not(tier)
         return StreamDecision((tier,) * len(problem.stages))
 
     return place
@@ -40,7 +44,7 @@ def best_layer(problem: StreamProblem, _: np.random.Generator) -> StreamDecision
 
 def greedy(problem: StreamProblem, _: np.random.Generator) -> StreamDecision:
     """Each stage, in the order of the file, is placed where it is best beside all that were placed before it."""
-    placed: dict[int, Tier] = {}
+    placed: dict[int, Place] = {}
     for index, stage in enumerate(problem.stages):
         placed[index] = min(stage.tiers, key=lambda tier: problem.judge({**placed, index: tier}))
     return StreamDecision(tuple(placed.values()))

@@ -6,18 +6,30 @@ taken from those samples alone that had not. So it does not depend on how loaded
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from edgebench.clock import NS_PER_MS
 from edgebench.errors import EdgebenchError
 from edgebench.results.chunks import ABSENT
-from edgebench.results.rundir import load_run
+from edgebench.results.rundir import StoredRun, load_run
 from edgebench.simulation.calibration_samples import ENOUGH, K, Samples, add, processes, runs, samples_of
+from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
 from edgebench.simulation.message_costs import MessageCosts
-from edgebench.simulation.service_times import FORWARDED, Cost, Ints, Model, ServiceTimes, compress_of, model_of
+from edgebench.simulation.service_times import (
+    FORWARDED,
+    Cost,
+    Cuts,
+    Ints,
+    Model,
+    ServiceTimes,
+    compress_of,
+    merged_cuts,
+    model_of,
+)
 from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
 from edgebench.topology.wording import listed
 
@@ -37,6 +49,8 @@ def service_times_of(run_dir: Path) -> ServiceTimes:
     if not samples:
         raise EdgebenchError(f"{run_dir}: nothing to calibrate with, no decision in it was left undisturbed")
     found = _Found(run.deployment)
+    for name in filter(lambda name: run.deployment.workloads[name].is_chain, samples):
+        found.take_chain(name, run)
     for name, those in samples.items():
         found.take_deciders(run.deployment.workloads[name], those)
         found.take_sizes(run.deployment.workloads[name], those)
@@ -56,11 +70,19 @@ def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
         "links that lose packets or follow a trace": varying,
         "federated learning": bool(deployment.federated),
         "roll-outs": any(plan.rollout for plan in deployment.workloads.values()),
-        "chains": any(plan.is_chain for plan in deployment.workloads.values()),
     }
     found = [what for what, is_there in there.items() if is_there]
     if found:
         raise EdgebenchError(f"{run_dir}: a run with {listed(found)} does not tell what things take (run it without)")
+
+
+class _Stage(NamedTuple):
+    """What decides at some nodes, of a profile. how: what comes there is told from other messages; turn: what is done
+    for each sample of a batch in turn."""
+
+    model: Callable[[str], Model]
+    how: str
+    turn: Callable[[str], Cost]
 
 
 class _Found:
@@ -74,6 +96,8 @@ class _Found:
         self._process = processes(self._nodes)
         self._costs: dict[Cost, list[Ints]] = {}
         self._unsure: dict[tuple[Model, Model], float] = {}
+        self._handed_on: dict[str, HandedOn] = {}
+        self._cuts: dict[Model, list[Cuts]] = {}
 
     def times(self) -> ServiceTimes:
         """All of it."""
@@ -91,8 +115,19 @@ class _Found:
             at_once=at_once,
             costs=_sorted(self._costs),
             unsure=self._unsure,
+            cuts={model: merged_cuts(several) for model, several in self._cuts.items()},
             sources=(self._deployment.run_id,),
         )
+
+    def take_chain(self, name: str, run: StoredRun) -> None:
+        """What a run wrote down of a chain. Raises EdgebenchError where it did not."""
+        plan = self._deployment.workloads[name]
+        chained = next((each for each in run.observations.chains if each.workload == name), None)
+        if chained is None:
+            raise EdgebenchError(f"{run.path}: does not say what goes on between the stages of {name} (run it again)")
+        self._handed_on[name] = handed_on_in(plan, chained)
+        if chained.cut is not None:
+            self._cuts.setdefault(whole_of(plan), []).append(cuts_in(chained))
 
     def take_sizes(self, plan: WorkloadPlan, samples: Samples) -> None:
         """Payloads of what travelled, and what a cascade passed on."""
@@ -102,7 +137,12 @@ class _Found:
         add(self._costs, Cost("size", task=plan.task, how=compress_of(plan.compress)), travelled["size_bytes"])
         passed_on = travelled["forward_in_ns"] != ABSENT
         add(self._costs, Cost("reply", task=plan.task), travelled["reply_bytes"][~passed_on])
-        add(self._costs, Cost("reply", task=plan.task, how=FORWARDED), travelled["reply_bytes"][passed_on])
+        handed_on = self._handed_on.get(plan.name)
+        how = FORWARDED if handed_on is None else handed_on.how
+        add(self._costs, Cost("reply", task=plan.task, how=how), travelled["reply_bytes"][passed_on])
+        if handed_on is not None:
+            size = np.array([handed_on.size_bytes], np.int64)
+            add(self._costs, Cost("output", task=plan.task, how=handed_on.how), size)
         if plan.cascade is not None:
             cloud = self._deployment.nodes[self._deployment.cloud]
             edge = self._deployment.nodes[next(iter(plan.deciders.values()))]
@@ -111,17 +151,55 @@ class _Found:
 
     def take_deciders(self, plan: WorkloadPlan, samples: Samples) -> None:
         """What deciding takes, by each server: of an edge, of the cloud, and of an agent, whose devices share one."""
+        task, handed_on = plan.task, self._handed_on.get(plan.name)
+        if handed_on is None:
+            whole = _Stage(
+                lambda profile: model_of(profile, task, plan.model),
+                compress_of(plan.compress),
+                lambda profile: Cost("answer", profile, task),
+            )
+            self._take_servers(plan, samples, whole)
+            return
+        cut, how, _ = handed_on
+        head = _Stage(
+            lambda profile: head_of(profile, plan, cut),
+            compress_of(plan.compress),
+            lambda profile: Cost("hand-on", profile, task, how),
+        )
+        tail = _Stage(lambda profile: tail_of(profile, plan, cut), how, lambda profile: Cost("answer", profile, task))
+        self._take_servers(plan, self._of_head(samples), head)
+        self._take_servers(plan, samples, tail)
+
+    def _of_head(self, samples: Samples) -> Samples:
+        """What edges did as the first stage, as if it had been decided there; not of devices that move, since no record
+        says where they were."""
+        numbers = {node.name: number for number, node in enumerate(self._nodes)}
+        at = np.array([ABSENT if node.elsewhere else numbers.get(str(node.parent), ABSENT) for node in self._nodes])
+        staying = samples.select(at[samples["node"]] != ABSENT)
+        named = {
+            "received_ns": "forward_in_ns",
+            "ready_ns": "head_ready_ns",
+            "started_ns": "head_started_ns",
+            "finished_ns": "head_finished_ns",
+            "replied": "forward_out_ns",
+            "batch": "head_batch",
+        }
+        columns = {name: staying[column] for name, column in named.items()}
+        return Samples({**columns, "decider": at[staying["node"]], "node": staying["node"]}, staying.calm)
+
+    def _take_servers(self, plan: WorkloadPlan, samples: Samples, stage: _Stage) -> None:
         server = self._process[samples["decider"]]
         order = np.lexsort((samples["replied"], samples["started_ns"], server))
         for which in runs(server, order):
             mine = samples.select(which)
             node = self._nodes[mine["decider"][0]]
-            choice = plan.cascade if node.tier == "cloud" and plan.cascade is not None else plan.model
-            model = model_of(node.profile, plan.task, choice)
+            model = stage.model(node.profile)
+            if node.tier == "cloud" and plan.cascade is not None:
+                model = model_of(node.profile, plan.task, plan.cascade)
             begins = np.diff(mine["started_ns"], prepend=ABSENT) != 0
             first = np.flatnonzero(begins | (node.tier == "device"))
             passed_on = self._passed_on_by(node, samples) if plan.cascade is not None else np.zeros(0, np.int64)
-            self._take_batches(plan, model, mine, first, passed_on)
+            self._take_batches(plan, model, stage, mine, first, passed_on)
 
     def _passed_on_by(self, node: NodePlan, samples: Samples) -> Ints:
         """When a node passed samples on, in order."""
@@ -129,7 +207,9 @@ class _Found:
         mine = at_node[samples["node"]] & (samples["forward_in_ns"] != ABSENT)
         return np.sort(samples["forward_out_ns"][mine])
 
-    def _take_batches(self, plan: WorkloadPlan, model: Model, mine: Samples, first: Ints, passed_on_ns: Ints) -> None:
+    def _take_batches(
+        self, plan: WorkloadPlan, model: Model, stage: _Stage, mine: Samples, first: Ints, passed_on_ns: Ints
+    ) -> None:
         """What a server does. mine: in the order of batches, the first of each being `first`. passed_on_ns: when it
         passed on what it was unsure of, whose records tell nothing else of it [ascending]."""
         node = self._nodes[mine["decider"][0]]
@@ -148,14 +228,14 @@ class _Found:
             add(self._paused, (model, size), (finished - started)[those & ~follows])
             add(self._at_once, (model, size), (finished - started)[those & follows])
         idle = calm & begun & (last_ready > np.maximum(before, last_passed) + _SOON_NS)
-        task, compress = plan.task, compress_of(plan.compress)
+        task = plan.task
         woken = Cost("begin", node.profile, task) if node.tier == "device" else Cost("wake", node.profile)
         add(self._costs, woken, (started - last_ready)[idle])
         if node.tier == "device":
             return
         add(
             self._costs,
-            Cost("decode", node.profile, task, compress),
+            Cost("decode", node.profile, task, stage.how),
             (mine["ready_ns"] - mine["received_ns"])[mine.calm],
         )
         # What comes while a batch waits to be full makes it wait, and so does a batch that was all passed on.
@@ -168,7 +248,7 @@ class _Found:
             of_several = np.repeat(sizes > 1, np.diff(first, append=len(mine)))
             of_several[first] = False
             gaps = turns[mine.calm & of_several] if (mine.calm & of_several).any() else turns[mine.calm]
-        add(self._costs, Cost("answer", node.profile, task), gaps)
+        add(self._costs, stage.turn(node.profile), gaps)
 
     def take_agents(self, samples: Mapping[str, Samples]) -> None:
         """What sensing takes on devices, which an agent hosts by group and site."""
@@ -195,7 +275,7 @@ class _Found:
 
     def take_messages(self, samples: Mapping[str, Samples]) -> None:
         """What they take besides their links."""
-        for cost, values in MessageCosts(self._deployment).of(samples).items():
+        for cost, values in MessageCosts(self._deployment, self._handed_on).of(samples).items():
             self._costs.setdefault(cost, []).extend(values)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.core.samples import OF_HEAD
 from edgebench.results.chunks import ABSENT, TIMES, SampleChunk, chunks_of
 from edgebench.results.disturbance import disturbance_of
 from edgebench.results.rundir import StoredRun, record_batches
@@ -26,8 +27,8 @@ ENOUGH = 20
 @dataclass(frozen=True)
 class Samples:
     """The decided samples of a workload. columns: stamps in ns, `batch`, `size_bytes`, `reply_bytes`, `replied` (when
-    it was this one's turn to be answered), numbers of nodes: `node`, `decider` [sample]. calm: nothing foreign
-    disturbed it [sample]."""
+    it was this one's turn to be answered), numbers of nodes: `node`, `decider` [sample], and of a chain's first stage
+    those of `OF_HEAD`. calm: nothing foreign disturbed it [sample]."""
 
     columns: Mapping[str, Ints]
     calm: Bools
@@ -72,6 +73,9 @@ def _columns(
 ) -> dict[str, Ints]:
     """own: with the stamps as they were written down."""
     found = {**chunk.ns, "batch": chunk.ints["batch"], "size_bytes": chunk.ints["size_bytes"]}
+    of_head = {name: chunk.ns.get(name, chunk.ints.get(name)) for name in OF_HEAD}
+    nothing = np.full(len(chunk), ABSENT, np.int64)
+    found |= {name: nothing if column is None else column for name, column in of_head.items()}
     found["reply_bytes"] = beside["reply_bytes"]
     found["replied"] = chunk.ns["finished_ns"] + beside["replied_ns"] - own.ns["finished_ns"]
     for name in ("node", "decider"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.int64]
-"""[message, COLUMNS]."""
+"""[message, COLUMNS], or [message, COLUMNS_OF_CHAINS] where any of them passes two stages."""
 
 NEVER = np.iinfo(np.int64).max
 ABSENT = -1
@@ -30,8 +30,11 @@ FINISHED, REPLIED, RETURN_IN, RETURN_OUT, ARRIVED, SIZE, REPLY_SIZE, BATCH, COLU
 its next station. NEXT: the message behind it in a queue. DECIDER: where it is to be decided and, then, the tier that
 has (`CASCADE`: an edge has, and is unsure). SIZE, REPLY_SIZE: bytes of MQTT payload."""
 
-ON_DEVICE, AT_EDGE, AT_CLOUD, CASCADE = range(4)
-"""Where a device's samples are decided."""
+HEAD_READY, HEAD_STARTED, HEAD_FINISHED, HEAD_BATCH, COLUMNS_OF_CHAINS = range(COLUMNS, COLUMNS + 5)
+"""Besides, of what the first stage of a chain has done; the others then are of the second."""
+
+ON_DEVICE, AT_EDGE, AT_CLOUD, CASCADE, CHAIN = range(5)
+"""Where a device's samples are decided; those of a `CHAIN` in the cloud, once an edge has done the first stage."""
 
 PURPOSES = 25
 _purposes: list[Any] = list(np.arange(PURPOSES))
@@ -54,7 +57,8 @@ class Flows(NamedTuple):
     """Workloads. cost: the table of [flow, purpose, group of nodes]; service: of [flow, group, size of a batch], and
     at_once: of one that begins as soon as another is done; -1 where there is none. share: of what a cascade passes on
     to the cloud. up_bytes, down_bytes: what MQTT adds to a payload [flow, group]; forward_bytes, answer_bytes: likewise
-    between edge and cloud [flow]. streams: of chance [flow, purpose].
+    between edge and cloud [flow]. output_bytes: of the sample that holds what the first stage of a chain gives; -1
+    where samples go on as they came [flow]. streams: of chance [flow, purpose].
 
     As kernels read them: drawn [flow, group, purpose, (`COUNT`, `PLACE`, `STREAM`)], batches [flow, group, at once,
     size, likewise], and the values of `Tables`.
@@ -72,6 +76,7 @@ class Flows(NamedTuple):
     down_bytes: Ints
     forward_bytes: Ints
     answer_bytes: Ints
+    output_bytes: Ints
     streams: Ints
     drawn: Ints
     batches: Ints

@@ -14,11 +14,12 @@ from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.fabric import topics
 from edgebench.seeds import seed_for
 from edgebench.simulation import columns
-from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, ON_DEVICE, PURPOSES, Flows, Ints, Tables
+from edgebench.simulation.chains import handed_on, head_of, tail_of
+from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, PURPOSES, Flows, Ints, Tables
 from edgebench.simulation.fleet import Fleet, Group
-from edgebench.simulation.service_times import FORWARDED, Cost, ServiceTimes, between, compress_of, model_of
-from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, publish_bytes
-from edgebench.topology.model import Cascade, Load, ModelChoice, Topology, Workload
+from edgebench.simulation.service_times import FORWARDED, Cost, Model, ServiceTimes, between, compress_of, model_of
+from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes, publish_bytes
+from edgebench.topology.model import Cascade, Load, Topology, Workload
 from edgebench.topology.wording import one_line
 
 _NOTHING = -1
@@ -32,7 +33,7 @@ _RUN_ID = "20000101T000000Z-"
 @dataclass(frozen=True)
 class Flow:
     """A workload. paced_by: the one whose load this is. Its sources are numbers from `first` on, one for each device
-    [source]; where: its samples are decided [source]."""
+    [source]; where: its samples are decided [source]. cut: of a chain, at which place its model is, where it is one."""
 
     name: str
     number: int
@@ -42,6 +43,15 @@ class Flow:
     first: int
     devices: NDArray[np.int32]
     where: NDArray[np.int8]
+    cut: int | None = None
+
+    def model_at(self, node: Group) -> Model:
+        """What decides its samples there."""
+        plan, of_profile = self.plan, node.profile
+        if plan.is_chain:
+            return (head_of if node.tier == "edge" else tail_of)(of_profile, plan, self.cut)
+        cascades = node.tier == "cloud" and bool((self.where == CASCADE).any())
+        return model_of(of_profile, plan.task, (plan.cascade or Cascade()) if cascades else plan.model)
 
 
 def costs_of(
@@ -80,6 +90,7 @@ class _Costs:
         self._share = np.zeros(n)
         self._site_bytes = np.zeros((2, n, groups), np.int64)
         self._far_bytes = np.zeros((2, n), np.int64)
+        self._output_bytes = np.full(n, _NOTHING, np.int64)
 
     def add(self, flow: Flow, group: Group, where: int) -> None:
         """The samples of a group that are decided at one place."""
@@ -89,12 +100,13 @@ class _Costs:
             return
         self._travels(flow, group, where)
         edges, cloud = self._fleet.parent(group), self._fleet.cloud
-        if where in (AT_EDGE, CASCADE):
-            self._decided_at(flow, edges, flow.plan.model, _AT_EDGE)
-        if where in (AT_CLOUD, CASCADE):
-            choice = (flow.plan.cascade or Cascade()) if where == CASCADE else flow.plan.model
-            self._travels_further(flow, group, where)
-            self._decided_at(flow, cloud, choice, _AT_CLOUD)
+        how = compress_of(flow.plan.compress)
+        on = handed_on(flow.plan, flow.cut) if where == CHAIN else how
+        if where != AT_CLOUD:
+            self._decided_at(flow, edges, how, _AT_EDGE)
+        if where != AT_EDGE:
+            self._travels_further(flow, group, where, on)
+            self._decided_at(flow, cloud, on, _AT_CLOUD)
         if where == CASCADE:
             self._passes_some_on(flow, edges, cloud)
         self._count_bytes(flow, group)
@@ -119,6 +131,7 @@ class _Costs:
             down_bytes=self._site_bytes[1],
             forward_bytes=self._far_bytes[0],
             answer_bytes=self._far_bytes[1],
+            output_bytes=self._output_bytes,
             streams=streams,
             drawn=self._drawn(self._cost.swapaxes(1, 2), streams[:, np.newaxis]),
             batches=self._drawn(np.stack([self._service, self._at_once], axis=2), np.zeros(1, np.int64)),
@@ -151,7 +164,7 @@ class _Costs:
         self._set(flow, group, columns.WAKE, begin, wake)
         for purpose in (columns.ANSWER, columns.HEAR):
             self._set(flow, group, purpose, Cost("hear", profile), wake)
-        self._serve(flow, group, flow.plan.model, most=1)
+        self._serve(flow, group, most=1)
 
     def _travels(self, flow: Flow, group: Group, where: int) -> None:
         task, how = flow.plan.task, compress_of(flow.plan.compress)
@@ -163,39 +176,55 @@ class _Costs:
         if where in (AT_EDGE, CASCADE):
             self._set(flow, group, columns.REPLY_DRAW, Cost("reply", task=task))
 
-    def _travels_further(self, flow: Flow, group: Group, where: int) -> None:
-        edges, task, how = self._fleet.parent(group), flow.plan.task, compress_of(flow.plan.compress)
+    def _travels_further(self, flow: Flow, group: Group, where: int, how: str) -> None:
+        """how: what goes on is told from other messages."""
+        edges, task = self._fleet.parent(group), flow.plan.task
         # A cascade passes on in the turn of its answers.
-        passed = Cost("pass-on", edges.profile, task, how) if where == AT_CLOUD else Cost("answer", edges.profile, task)
-        self._set(flow, edges, columns.PASS_ON, passed)
+        passed = {
+            AT_CLOUD: Cost("pass-on", edges.profile, task, how),
+            CASCADE: Cost("answer", edges.profile, task),
+            CHAIN: Cost("hand-on", edges.profile, task, how),
+        }
+        self._set(flow, edges, columns.PASS_ON, passed[where])
         self._set_if_known(flow, edges, columns.RELAY, Cost("relay", edges.profile, task, how))
         both = between(edges.profile, self._fleet.cloud.profile)
         self._set(flow, edges, columns.BACKHAUL_UP, Cost("backhaul-up", both, task, how))
         self._set(flow, edges, columns.BACKHAUL_DOWN, Cost("backhaul-down", both, task))
         self._set(flow, edges, columns.HAND_BACK, Cost("hand-back", edges.profile, task))
-        self._set(flow, group, columns.CLOUD_REPLY, Cost("reply", task=task, how=FORWARDED))
+        reply = how if where == CHAIN else FORWARDED
+        self._set(flow, group, columns.CLOUD_REPLY, Cost("reply", task=task, how=reply))
+        if where == CHAIN:
+            self._gives(flow, how)
 
-    def _decided_at(
-        self, flow: Flow, group: Group, choice: ModelChoice | Cascade, purposes: tuple[int, int, int, int]
-    ) -> None:
-        profile, task, how = group.profile, flow.plan.task, compress_of(flow.plan.compress)
-        self._set_if_known(flow, group, purposes[-1], Cost("intake", profile, task, how))
-        steps = (Cost("decode", profile, task, how), Cost("wake", profile), Cost("answer", profile, task))
-        for purpose, step in zip(purposes[:-1], steps, strict=True):
-            self._set(flow, group, purpose, step)
-        self._serve(flow, group, choice, flow.plan.batch.max_batch)
+    def _gives(self, flow: Flow, how: str) -> None:
+        """How large what the first stage of a chain gives is."""
+        try:
+            size = int(self._times.cost(Cost("output", task=flow.plan.task, how=how))[-1])
+            self._output_bytes[flow.number] = output_bytes(size)
+        except EdgebenchError as error:
+            self._problem(flow, str(error))
+
+    def _decided_at(self, flow: Flow, group: Group, how: str, purposes: tuple[int, int, int, int]) -> None:
+        """how: what comes there is told from other messages."""
+        profile, task = group.profile, flow.plan.task
+        decode, wake, answer, intake = purposes
+        self._set_if_known(flow, group, intake, Cost("intake", profile, task, how))
+        self._set(flow, group, decode, Cost("decode", profile, task, how))
+        self._set(flow, group, wake, Cost("wake", profile))
+        if not (flow.plan.is_chain and group.tier == "edge"):  # where nothing is answered
+            self._set(flow, group, answer, Cost("answer", profile, task))
+        self._serve(flow, group, flow.plan.batch.max_batch)
 
     def _passes_some_on(self, flow: Flow, edges: Group, cloud: Group) -> None:
-        light = model_of(edges.profile, flow.plan.task, flow.plan.model)
-        heavy = model_of(cloud.profile, flow.plan.task, flow.plan.cascade or Cascade())
+        light, heavy = flow.model_at(edges), flow.model_at(cloud)
         share = self._times.unsure.get((light, heavy))
         if share is None:
             self._problem(flow, f"nothing is known of the share that a cascade of {light.told} passes on")
         else:
             self._share[flow.number] = share
 
-    def _serve(self, flow: Flow, group: Group, choice: ModelChoice | Cascade, most: int) -> None:
-        model = model_of(group.profile, flow.plan.task, choice)
+    def _serve(self, flow: Flow, group: Group, most: int) -> None:
+        model = flow.model_at(group)
         for tables, at_once in ((self._service, False), (self._at_once, True)):
             try:
                 by_size = self._times.by_batch(model, most, at_once=at_once)
@@ -239,8 +268,9 @@ class _Costs:
         at = flow.number, group.number
         self._site_bytes[0][at] = publish_bytes(topics.sample(run_id, device, name), size, qos)
         self._site_bytes[1][at] = publish_bytes(topics.decision(run_id, device, name), reply, qos)
-        far = self._far_bytes[:, flow.number]
-        far[0] = max(far[0], forward + publish_bytes(topics.forward(run_id, edge, name), size + forward, qos))
+        far, output = self._far_bytes[:, flow.number], int(self._output_bytes[flow.number])
+        passed_on = forward + (size if output == _NOTHING else output)
+        far[0] = max(far[0], forward + publish_bytes(topics.forward(run_id, edge, name), passed_on, qos))
         far[1] = max(far[1], answer + publish_bytes(topics.answer(run_id, edge, name), reply + answer, qos))
 
     def _most(self, flow: Flow, group: Group, purpose: int) -> int:

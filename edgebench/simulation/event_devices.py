@@ -72,6 +72,7 @@ class World:
         arrays = layout.arrays
         self.up_bytes, self.down_bytes = arrays.up_bytes.tolist(), arrays.down_bytes.tolist()
         self.forward_bytes, self.answer_bytes = arrays.forward_bytes.tolist(), arrays.answer_bytes.tolist()
+        self.output_bytes = arrays.output_bytes.tolist()
 
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node."""

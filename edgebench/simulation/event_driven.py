@@ -16,7 +16,7 @@ from edgebench.core.samples import SampleRecord
 from edgebench.core.schedules import query_size
 from edgebench.core.tallies import Tally
 from edgebench.core.timeouts import expected_of
-from edgebench.simulation.columns import AT_CLOUD, CASCADE, ON_DEVICE, Carried
+from edgebench.simulation.columns import AT_EDGE, ON_DEVICE, Carried
 from edgebench.simulation.event_devices import Device, World
 from edgebench.simulation.event_nodes import Cloud, Edge
 from edgebench.simulation.layout import Layout
@@ -50,7 +50,7 @@ class EventDriven:
                 device.sense(flow, plan, where, expected)
                 if where != ON_DEVICE:
                     edges[fleet.edge_of[number]].serve(flow, plan, where)
-                if where in (AT_CLOUD, CASCADE):
+                if where not in (ON_DEVICE, AT_EDGE):
                     cloud.serve(flow, plan, where)
         for device in world.devices:
             device.let_follow()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from edgebench.core.batching import InferenceRequest
-from edgebench.core.deciding import Decider, Forwarder, Origin, QueuedSample, brought_back
+from edgebench.core.batching import InferenceRequest, Served
+from edgebench.core.deciding import Decider, Forwarder, HeadOutput, Origin, QueuedSample, brought_back
 from edgebench.core.fake_transport import FIRST
 from edgebench.core.intake import Accepted, Intake
-from edgebench.core.samples import Decision, SampleKey
+from edgebench.core.samples import Decision, HeadStamps, SampleKey
 from edgebench.inference.spec import Manifest
 from edgebench.simulation import columns
-from edgebench.simulation.columns import AT_CLOUD, CASCADE
+from edgebench.simulation.columns import AT_CLOUD, CASCADE, CHAIN
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.event_devices import MANIFEST, SURE, UNSURE, Echo, Message, World
 from edgebench.simulation.event_server import VirtualServer
@@ -25,8 +25,8 @@ from edgebench.topology.model import After
 
 _THRESHOLD = 0.75
 
-PassOn = Callable[[int, Message, int], None]
-"""Has a sample set out to the cloud: when, which, and when it came."""
+PassOn = Callable[[int, Message, int, HeadStamps | None], None]
+"""Has a sample set out to the cloud: when, which, when it came, and what the first stage of a chain did meanwhile."""
 
 
 class _From(Origin):
@@ -35,8 +35,14 @@ class _From(Origin):
     message: Message
 
 
-def _origin(message: Message, in_ns: int | None = None, out_ns: int | None = None, edge: str | None = None) -> _From:
-    found = _From(message.device.name, in_ns, out_ns, edge)
+def _origin(
+    message: Message,
+    in_ns: int | None = None,
+    out_ns: int | None = None,
+    edge: str | None = None,
+    head: HeadStamps | None = None,
+) -> _From:
+    found = _From(message.device.name, in_ns, out_ns, edge, head)
     found.message = message
     return found
 
@@ -58,7 +64,10 @@ class _Reader:
 
 
 class _Decider(Decider):
-    """A decider whose node is told when a sample came, and is asked when it is ready."""
+    """A decider whose node is told when a sample came, and is asked when it is ready. handing_on: the messages of a
+    batch whose outputs are handed on, in their order."""
+
+    handing_on: Iterator[Message]
 
     def take_ready(self, origin: _From, received_ns: int, ready_ns: int) -> None:
         """Queue a sample that came then, and is ready now."""
@@ -69,6 +78,11 @@ class _Decider(Decider):
         kept = b"" if self._upstream is None else payload
         queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
         self._server.submit(InferenceRequest(accepted.x, received_ns, queued))
+
+    def served(self, served: Served[QueuedSample]) -> None:
+        """See `ServerOwner.served`."""
+        self.handing_on = (_message(request.about.origin) for request in served.requests)
+        super().served(served)
 
 
 class _Served:
@@ -83,8 +97,11 @@ class _Served:
         plan: WorkloadPlan,
         purposes: tuple[int, int, int],
         passes_on: PassOn | None = None,
+        *,
+        cascades: bool = False,
     ) -> None:
-        """purposes: of waking up, inference and answers. passes_on: of a cascade, what it is unsure of."""
+        """purposes: of waking up, inference and answers. passes_on: of a cascade, what it is unsure of; else, of the
+        first stage of a chain, what it gives."""
         self._node = node
         self._world = world
         self._time_ns = world.time.now_ns
@@ -92,10 +109,16 @@ class _Served:
         self._wake, self._infer, self._answer = purposes
         self._passes_on = passes_on
         self._free_ns = 0
-        cascades = passes_on is not None
         tally = world.tally(node.name, flow.name)
-        sparse = isinstance(plan.load, After) or not cascades
-        self.decider = _Decider(node.name, tally, self, self, upstream=self if cascades else None, sparse=sparse)
+        self.decider = _Decider(
+            node.name,
+            tally,
+            self,
+            self,
+            upstream=self if cascades else None,
+            next_stage=None if cascades or passes_on is None else self,
+            sparse=isinstance(plan.load, After) or not cascades,
+        )
         self._server: VirtualServer[QueuedSample] = VirtualServer(
             world.time,
             plan.batch,
@@ -133,10 +156,17 @@ class _Served:
 
     def pass_on(self, device: str, received_ns: int, payload: Any, key: SampleKey | None) -> None:
         """See `Upstream.pass_on`: what a cascade is unsure of, in the turn of its answers."""
+        self._send_on(payload, received_ns, None)
+
+    def hand_on(self, output: HeadOutput) -> None:
+        """See `NextStage.hand_on`: one after another."""
+        self._send_on(next(self.decider.handing_on), output.received_ns, output.stamps)
+
+    def _send_on(self, message: Message, received_ns: int, head: HeadStamps | None) -> None:
         at_ns = self.now_ns()
-        self._free_ns = at_ns + payload.costs[columns.PASS_ON]
+        self._free_ns = at_ns + message.costs[columns.PASS_ON]
         assert self._passes_on is not None
-        self._passes_on(at_ns, payload, received_ns)
+        self._passes_on(at_ns, message, received_ns, head)
 
     def _wake_ns(self, request: InferenceRequest[QueuedSample]) -> int:
         return _message(request.about.origin).costs[self._wake]
@@ -178,8 +208,10 @@ class Edge:
             self._forwarders[flow.number] = forwarder
         if where != AT_CLOUD and flow.number not in self._deciders:
             purposes = (columns.WAKE, columns.INFER, columns.ANSWER)
-            passes_on = self.pass_on_at if where == CASCADE else None
-            self._deciders[flow.number] = _Served(self, self._world, flow, plan, purposes, passes_on)
+            passes_on = self.pass_on_at if where in (CASCADE, CHAIN) else None
+            self._deciders[flow.number] = _Served(
+                self, self._world, flow, plan, purposes, passes_on, cascades=where == CASCADE
+            )
 
     def arrived(self, message: Message) -> None:
         """A sample of a device is here."""
@@ -195,15 +227,16 @@ class Edge:
             # What was taken in first is ready first.
             self._call_at(ready_ns, partial(self._deciders[flow].decider.take_ready, origin, start_ns, ready_ns))
 
-    def pass_on_at(self, at_ns: int, message: Message, received_ns: int) -> None:
-        """A sample sets out to the cloud at a time."""
-        self._call_at(at_ns, partial(self._send_far, message, received_ns), message.rank)
+    def pass_on_at(self, at_ns: int, message: Message, received_ns: int, head: HeadStamps | None = None) -> None:
+        """A sample sets out to the cloud at a time, or what the first stage of a chain gives for it."""
+        self._call_at(at_ns, partial(self._send_far, message, received_ns, head), message.rank)
 
-    def _send_far(self, message: Message, received_ns: int) -> None:
+    def _send_far(self, message: Message, received_ns: int, head: HeadStamps | None) -> None:
         self._tallies[message.flow].forwarded += 1
-        now_ns, costs = self._now_ns(), message.costs
-        size = costs[columns.SIZE_DRAW] + self._world.forward_bytes[message.flow]
-        arrive = partial(self._cloud.arrived, _origin(message, received_ns, now_ns, self.name))
+        now_ns, costs, world = self._now_ns(), message.costs, self._world
+        payload = costs[columns.SIZE_DRAW] if head is None else world.output_bytes[message.flow]
+        size = payload + world.forward_bytes[message.flow]
+        arrive = partial(self._cloud.arrived, _origin(message, received_ns, now_ns, self.name, head))
         self._up.carry(now_ns, size, costs[columns.BACKHAUL_UP], message.rank, arrive)
 
     def send_answer(self, message: Message, decision: Decision) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.tallies import Tally
-from edgebench.results.chunks import HOPS
+from edgebench.results.chunks import HEAD_HOPS, HOPS
 from edgebench.results.observations import Observations
 from edgebench.results.run_fold import RunFold, run_fold
 from edgebench.results.timeline import axis_of
@@ -21,11 +21,16 @@ from edgebench.simulation.columns import (
     ARRIVED,
     BATCH,
     CAPTURED,
+    COLUMNS,
     DUE,
     FINISHED,
     FLOW,
     FORWARD_IN,
     FORWARD_OUT,
+    HEAD_BATCH,
+    HEAD_FINISHED,
+    HEAD_READY,
+    HEAD_STARTED,
     NEVER,
     READY,
     RECEIVED,
@@ -41,8 +46,10 @@ from edgebench.simulation.jit import inlined, making
 from edgebench.topology.deployment import Deployment
 
 _LATENCY, _SLIP, _HOPS = 0, 1, 2
-_KINDS = _HOPS + len(HOPS)
-_LATE, _OVER, _SLIPPED, _BYTES, _BATCHES, _BATCH_SUM, _SCALARS = range(7)
+_OF_HEAD = _HOPS + len(HOPS)
+_FORWARD = _HOPS + HOPS.index("edge_forward")
+_KINDS = _OF_HEAD + len(HEAD_HOPS)
+_LATE, _OVER, _SLIPPED, _BYTES, _BATCHES, _BATCH_SUM, _HEAD_BATCHES, _HEAD_BATCH_SUM, _SCALARS = range(9)
 
 
 class Fold:
@@ -108,9 +115,12 @@ class Fold:
         fold.timeline = BinnedTimeline(self._axis, latency, counts, lost, arrived)
         fold.slip_ns = self._binned(number, _SLIP)
         fold.hops_ns = {hop: self._binned(number, _HOPS + place) for place, hop in enumerate(HOPS)}
-        late, over, slipped, size_bytes, batches, batch_sum = self._scalars[number].tolist()
+        late, over, slipped, size_bytes, batches, batch_sum, *of_head = self._scalars[number].tolist()
         fold.late, fold.over, fold.slipped = late, over, slipped
         fold.size_bytes, fold.batches, fold.batch_sum = size_bytes, batches, batch_sum
+        fold.head_batches, fold.head_batch_sum = of_head
+        if fold.head_batches:
+            fold.hops_ns |= {hop: self._binned(number, _OF_HEAD + place) for place, hop in enumerate(HEAD_HOPS)}
         if fold.decided:
             fold.by_digest[""] = fold.decided
         for place, extremes in ((0, fold.scheduled_ns), (2, fold.arrived_ns)):
@@ -157,7 +167,12 @@ def _fold(
             lost[flow, place] += 1
         else:
             _hops(rows, number, took)
-            first, kinds = 0, _KINDS
+            first, kinds = 0, _OF_HEAD
+            if rows.shape[1] > COLUMNS and rows[number, HEAD_READY] != ABSENT:
+                _hops_of_head(rows, number, took)
+                kinds = _KINDS
+                scalars[flow, _HEAD_BATCHES] += 1
+                scalars[flow, _HEAD_BATCH_SUM] += rows[number, HEAD_BATCH]
             if took[_LATENCY] > limits[flow, 0]:
                 scalars[flow, _LATE] += 1
             if took[_LATENCY] > limits[flow, 1]:
@@ -190,3 +205,14 @@ def _hops(rows: Rows, number: int, took: Ints) -> None:
         at = stamp
         place += 1
     took[_LATENCY] = rows[number, ARRIVED] - rows[number, DUE]
+
+
+@inlined
+def _hops_of_head(rows: Rows, number: int, took: Ints) -> None:
+    """What the first stage of a chain did before its edge passed on what that gave."""
+    at, place = rows[number, FORWARD_IN], _OF_HEAD
+    for column in (HEAD_READY, HEAD_STARTED, HEAD_FINISHED):
+        took[place] = rows[number, column] - at
+        took[_FORWARD] -= took[place]
+        at = rows[number, column]
+        place += 1

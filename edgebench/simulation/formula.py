@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
-from edgebench.results.chunks import HOPS
+from edgebench.results.chunks import HEAD_HOPS, HOPS
 from edgebench.simulation import columns
-from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, ON_DEVICE, Ints
+from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, Ints
 from edgebench.simulation.layout import Layout
 from edgebench.topology.model import Fixed, Load, Poisson, Server, Tier, Trace
 
@@ -61,7 +61,7 @@ def mean_hops_ns(layout: Layout, batches: Batches | None = None) -> dict[str, di
     found = {}
     for flow in layout.flows:
         mine = [network.hops[flow.number, device] for device in flow.devices.tolist()]
-        found[flow.name] = {hop: math.fsum(each[hop] for each in mine) / len(mine) for hop in HOPS}
+        found[flow.name] = {hop: math.fsum(each[hop] for each in mine) / len(mine) for hop in mine[0]}
     return found
 
 
@@ -77,7 +77,10 @@ class _Network:
             for flow in layout.flows
             for device, where in zip(flow.devices.tolist(), flow.where.tolist(), strict=True)
         }
-        self.hops: dict[Source, dict[str, float]] = {source: dict.fromkeys(HOPS, 0.0) for source in self._where}
+        self.hops: dict[Source, dict[str, float]] = {
+            source: dict.fromkeys((*HOPS, *HEAD_HOPS) if where == CHAIN else HOPS, 0.0)
+            for source, where in self._where.items()
+        }
         self._group = fleet.group_of("device").tolist()
         self._edge = fleet.edge_of.tolist()
         self._edge_group = fleet.group_of("edge").tolist()
@@ -89,10 +92,10 @@ class _Network:
         for source in streams:
             self._add(source, "sense", self._cost(source, columns.TIMER))
         self._on_devices(_those(streams, self._at(ON_DEVICE)))
-        arrived = self._across(_those(streams, self._at(AT_EDGE, CASCADE, AT_CLOUD)), "up", far=False)
+        arrived = self._across(_those(streams, self._at(AT_EDGE, CASCADE, CHAIN, AT_CLOUD)), "up", far=False)
         for source in arrived:
             self._add(source, "sense", self._cost(source, columns.CAPTURE))
-        back, onward = self._at_edges(_those(arrived, self._at(AT_EDGE, CASCADE)))
+        back, onward = self._at_edges(_those(arrived, self._at(AT_EDGE, CASCADE, CHAIN)))
         for source, stream in _those(arrived, self._at(AT_CLOUD)).items():
             self._add(source, "edge_forward", self._cost(source, columns.PASS_ON))
             onward[source] = stream
@@ -113,16 +116,22 @@ class _Network:
             self._add(source, "downlink", self._cost(source, columns.HEAR))
 
     def _at_edges(self, streams: Mapping[Source, Stream]) -> tuple[dict[Source, Stream], dict[Source, Stream]]:
-        """What goes back to devices, and what a cascade passes on."""
+        """What goes back to devices, and what a cascade passes on, or the first stage of a chain hands on."""
         waits, decided = _served(
             streams,
             lambda source: (source[0], self._edge[source[1]]),
-            lambda source: self._inference(source, columns.INFER, columns.ANSWER, self._batch(source, "edge")),
+            lambda source: self._inference(source, columns.INFER, self._answer(source), self._batch(source, "edge")),
         )
         back, onward = {}, {}
         for source, stream in decided.items():
             share, batch = self._passed_on(source), self._batch(source, "edge")
             steps = self._steps(source, waits[source], columns.DECODE, columns.WAKE, columns.INFER, batch)
+            if self._where[source] == CHAIN:
+                for hop, took in steps.items():
+                    self._add(source, f"head_{hop}", took)
+                self._add(source, "edge_forward", self._turn_ns(source, columns.PASS_ON, batch))
+                onward[source] = stream
+                continue
             for hop, took in steps.items():
                 self._add(source, hop, (1 - share) * took)
             self._add(source, "downlink", (1 - share) * self._turn_ns(source, columns.ANSWER, batch))
@@ -189,7 +198,7 @@ class _Network:
         flows, (flow, device) = self._layout.arrays, source
         group = self._group[device]
         purpose = columns.SIZE_DRAW if way == "up" else columns.REPLY_DRAW
-        if way == "down" and (far or self._where[source] == AT_CLOUD):
+        if way == "down" and (far or self._where[source] in (AT_CLOUD, CHAIN)):
             purpose = columns.CLOUD_REPLY
         added = {
             ("up", False): flows.up_bytes[flow, group],
@@ -197,6 +206,9 @@ class _Network:
             ("up", True): flows.forward_bytes[flow],
             ("down", True): flows.answer_bytes[flow],
         }[way, far]
+        output = int(flows.output_bytes[flow])
+        if way == "up" and far and output >= 0:
+            return np.array([output + added])
         return self._values(flows.cost[flow, purpose, group]) + added
 
     def _offered(self) -> dict[Source, Stream]:
@@ -210,10 +222,14 @@ class _Network:
     def _at(self, *wheres: int) -> Callable[[Source], bool]:
         return lambda source: self._where[source] in wheres
 
+    def _answer(self, source: Source) -> int:
+        """What an edge does in turn for each sample of a batch."""
+        return columns.PASS_ON if self._where[source] == CHAIN else columns.ANSWER
+
     def _passed_on(self, source: Source) -> float:
         """What share of its samples the cloud decides."""
         where = self._where[source]
-        return float(self._layout.arrays.share[source[0]]) if where == CASCADE else float(where == AT_CLOUD)
+        return float(self._layout.arrays.share[source[0]]) if where == CASCADE else float(where in (AT_CLOUD, CHAIN))
 
     def _batch(self, source: Source, tier: Tier) -> float:
         """How many samples are decided together."""

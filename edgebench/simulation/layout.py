@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from edgebench.clock import NS_PER_MS, NS_PER_S
 from edgebench.core.links import Pipe
 from edgebench.core.timeouts import LONGEST_DRAIN_S
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, TopologyError
+from edgebench.fabric.records import Chained
 from edgebench.seeds import seed_for
 from edgebench.simulation import columns
+from edgebench.simulation.chains import chained, handed_on, place_for
 from edgebench.simulation.columns import (
     AT_CLOUD,
     AT_EDGE,
     CASCADE,
+    CHAIN,
     ON_DEVICE,
     Devices,
     Flows,
@@ -32,11 +35,10 @@ from edgebench.simulation.costs import Flow, costs_of
 from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
 from edgebench.simulation.schedules import Schedule, schedule
-from edgebench.simulation.service_times import ServiceTimes, model_of
+from edgebench.simulation.service_times import BYTES_A_VALUE, Cost, ServiceTimes
 from edgebench.topology.link_model import Link
 from edgebench.topology.model import (
     After,
-    Cascade,
     Fixed,
     Load,
     MultiStream,
@@ -51,14 +53,15 @@ from edgebench.topology.model import (
 )
 from edgebench.topology.placing import where_of
 from edgebench.topology.trace import read_trace
+from edgebench.topology.wording import one_line
 
-_WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": CASCADE}
+_WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": CASCADE, "chain": CHAIN}
 
 
 @dataclass(frozen=True)
 class Layout:
     """All that does not change while it is simulated. links: of each group to that of its parents. traces: of
-    workloads."""
+    workloads. chains: as a run would write them down."""
 
     topology: Topology
     fleet: Fleet
@@ -67,6 +70,12 @@ class Layout:
     tables: Tables
     links: Mapping[str, Link]
     traces: Mapping[str, tuple[float, ...]]
+    chains: tuple[Chained, ...]
+
+    @property
+    def columns(self) -> int:
+        """How many a row has."""
+        return columns.COLUMNS_OF_CHAINS if self.chains else columns.COLUMNS
 
     @property
     def end_ns(self) -> int:
@@ -175,7 +184,7 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     Raises TopologyError with a line for each workload of which something that it takes is not known.
     """
     fleet = fleet_of(topology)
-    flows = tuple(_flows(topology, fleet))
+    flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
     arrays, tables = costs_of(topology, fleet, flows, times, file)
     links = {link.between[0]: link for link in topology.links}
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
@@ -185,10 +194,29 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
         if isinstance(workload.load, Trace)
     }
     between = {name: links.get(name, Link(between=pair)) for name, pair in pairs.items()}
-    return Layout(topology, fleet, flows, arrays, tables, between, traces)
+    chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
+    return Layout(topology, fleet, flows, arrays, tables, between, traces, chains)
 
 
-def _flows(topology: Topology, fleet: Fleet) -> Iterator[Flow]:
+def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:
+    """Where the models of chains are cut, by workload. Raises TopologyError where nothing tells."""
+    found, problems = {}, []
+    for name, plan in topology.workloads.items():
+        try:
+            found[name] = place_for(name, topology, times) if plan.is_chain else None
+        except EdgebenchError as error:
+            problems.append(one_line(f"{file}: $.workloads.{name}.split: {error}"))
+    if problems:
+        raise TopologyError(problems)
+    return found
+
+
+def _chained(flow: Flow, topology: Topology, times: ServiceTimes) -> Chained:
+    output = times.cost(Cost("output", task=flow.plan.task, how=handed_on(flow.plan, flow.cut)))
+    return chained(flow.name, topology, times, flow.cut, int(output[-1]) // BYTES_A_VALUE)
+
+
+def _flows(topology: Topology, fleet: Fleet, cuts: Mapping[str, int | None]) -> Iterator[Flow]:
     first = 0
     for number, (name, plan) in enumerate(topology.workloads.items()):
         pace, load = name, plan.load
@@ -198,17 +226,16 @@ def _flows(topology: Topology, fleet: Fleet) -> Iterator[Flow]:
         groups = [fleet.groups[source] for source in plan.sources]
         devices = [np.arange(group.first, group.first + group.count, dtype=np.int32) for group in groups]
         wheres = [_wheres(plan, group) for group in groups]
-        flow = Flow(name, number, plan, load, pace, first, np.concatenate(devices), np.concatenate(wheres))
+        at = np.concatenate(devices), np.concatenate(wheres)
+        flow = Flow(name, number, plan, load, pace, first, *at, cuts[name])
         yield flow
         first += len(flow.devices)
 
 
 def _wheres(plan: Workload, group: Group) -> NDArray[np.int8]:
     infer = plan.place.infer
-    assert not isinstance(infer, tuple)  # which is refused before
-    named = infer if isinstance(infer, str) else infer.get(group.name, "edge")
-    found = np.full(group.count, _WHERES[named], np.int8)
-    for name in () if isinstance(infer, str) else infer:
+    found = np.full(group.count, _WHERES[where_of(plan, group.name, group.name) or "edge"], np.int8)
+    for name in infer if isinstance(infer, dict) else ():
         index = group.index(name)
         if index is not None:
             found[index] = _WHERES[where_of(plan, name, group.name) or "edge"]
@@ -221,12 +248,10 @@ class UnmeasuredBatch(EdgebenchError):
 
 def missing_service_time(layout: Layout, flow: int, group: int, size: int) -> UnmeasuredBatch:
     """What to say of a batch that came about, and whose service time is not known."""
-    plan, node = layout.flows[flow].plan, list(layout.fleet.groups.values())[group]
-    cascades = node.tier == "cloud" and bool((layout.flows[flow].where == columns.CASCADE).any())
-    choice = (plan.cascade or Cascade()) if cascades else plan.model
+    node = list(layout.fleet.groups.values())[group]
     known = [n for n in range(1, layout.arrays.service.shape[2]) if layout.arrays.service[flow, group, n] >= 0]
     return UnmeasuredBatch(
         f"{layout.flows[flow].name}: a batch of {size} came about at {node.name}, and for "
-        f"{model_of(node.profile, plan.task, choice).told} only batches of {', '.join(map(str, known))} were measured "
+        f"{layout.flows[flow].model_at(node).told} only batches of {', '.join(map(str, known))} were measured "
         "(calibrate with a run that has fuller batches, or lower batch.max_batch)"
     )

@@ -14,9 +14,10 @@ from edgebench.core.links import Pipe
 from edgebench.fabric import topics
 from edgebench.results.chunks import ABSENT
 from edgebench.simulation.calibration_samples import ENOUGH, Bools, Samples, add, processes, runs
+from edgebench.simulation.chains import HandedOn
 from edgebench.simulation.service_times import Cost, Ints, between, compress_of
 from edgebench.simulation.stations import fifo_by_group
-from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, publish_bytes
+from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes, publish_bytes
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, WorkloadPlan
 
 _HANDED_ON_NS = (200_000, 20_000)
@@ -59,8 +60,10 @@ class _Before(NamedTuple):
 class MessageCosts:
     """Of one run."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, handed_on: Mapping[str, HandedOn]) -> None:
+        """handed_on: by the name of each chain."""
         self._deployment = deployment
+        self._handed_on = handed_on
         self._nodes = list(deployment.nodes.values())
         self._numbers = {name: number for number, name in enumerate(deployment.nodes)}
         self._process = processes(self._nodes)
@@ -106,7 +109,7 @@ class MessageCosts:
         task, compress = plan.task, compress_of(plan.compress)
         for profile, those in _by(self._profiles(passed, lambda _, edge: edge.profile), passed):
             add(self._costs, Cost("hand-back", profile, task), those["return_out_ns"] - those["return_in_ns"])
-            if plan.cascade is None:
+            if not plan.goes_on:
                 took = those["forward_out_ns"] - those["forward_in_ns"]
                 add(self._costs, Cost("pass-on", profile, task, compress), took)
 
@@ -123,18 +126,20 @@ class MessageCosts:
         travels = (forwarded if far else samples["size_bytes"] > 0) & ~moving[samples["node"]]
         task, compress = plan.task, compress_of(plan.compress)
         found = []
+        handed_on = self._handed_on.get(plan.name) if far else None
         travelled, cloud = samples.select(travels), self._deployment.nodes[self._deployment.cloud]
         near_ends = self._profiles(travelled, lambda device, edge: between(device.profile, edge.profile))
         far_ends = self._profiles(travelled, lambda _, edge: between(edge.profile, cloud.profile))
         for profile, those in _by(far_ends if far else near_ends, travelled):
             by_edge = those["forward_in_ns"] == ABSENT
             if direction == "up":
-                step, key = ("backhaul-up" if far else "site-up"), compress
+                step = "backhaul-up" if far else "site-up"
+                key = compress if handed_on is None else handed_on.how
                 begin = those["forward_out_ns"] if far else those["sent_ns"]
                 taken = np.where(by_edge, those["received_ns"], those["forward_in_ns"])
                 passed = np.where(by_edge, those["ready_ns"], those["forward_out_ns"])
-                # A cascade decides before it passes on.
-                passed = taken if plan.cascade is not None else passed
+                if plan.goes_on:  # which is after a first model
+                    passed = taken if plan.cascade is not None else those["head_ready_ns"]
                 end, busy = (those["received_ns"], those["ready_ns"]) if far else (taken, passed)
             else:
                 step, key = ("backhaul-down" if far else "site-down"), ""
@@ -142,10 +147,12 @@ class MessageCosts:
                 end = those["return_in_ns"] if far else those["arrived_ns"]
                 busy = those["return_out_ns"] if far else end
             payload = those["size_bytes"] if direction == "up" else those["reply_bytes"]
+            if direction == "up" and handed_on is not None:
+                payload = np.full(len(those), output_bytes(handed_on.size_bytes))
             links, size = self._on_links(plan, those, payload, direction, far)
             hearer = np.array([self._numbers[link.parent if direction == "up" else link.child] for link in links])
             heard = _Taken(end, busy, self._process[hearer])
-            passed_on = ~by_edge & (plan.cascade is None and not far)
+            passed_on = ~by_edge & (not plan.goes_on and not far)
             found.append(_Crossing(Cost(step, profile, task, key), links, begin, size, those.calm, heard, passed_on))
         return found
 

@@ -18,6 +18,7 @@ from edgebench.simulation.columns import (
     AT_EDGE,
     BATCH,
     CAPTURED,
+    COLUMNS,
     DECIDER,
     DEVICE,
     DROPPED,
@@ -26,6 +27,10 @@ from edgebench.simulation.columns import (
     FLOW,
     FORWARD_IN,
     FORWARD_OUT,
+    HEAD_BATCH,
+    HEAD_FINISHED,
+    HEAD_READY,
+    HEAD_STARTED,
     ON_DEVICE,
     READY,
     RECEIVED,
@@ -61,8 +66,13 @@ _DECIDED = {
     "reply_bytes": REPLY_SIZE,
     "batch": BATCH,
 }
-"""Column of the records -> of a row; of what is decided alone, the latter."""
-
+_OF_HEAD = {
+    "head_ready_ns": HEAD_READY,
+    "head_started_ns": HEAD_STARTED,
+    "head_finished_ns": HEAD_FINISHED,
+    "head_batch": HEAD_BATCH,
+}
+"""Column of the records -> of a row; of what is decided alone, all but the first, and of chains the last."""
 
 _ROWS_A_TABLE = 1 << 17
 
@@ -109,9 +119,10 @@ class Records:
             "incarnation": pa.array(np.zeros(len(rows), self._schema.field("incarnation").type.to_pandas_dtype())),
             "decider": pa.DictionaryArray.from_arrays(pa.array(self._deciders(rows), mask=lost), self._nodes),
         }
-        for name, column in {**_SENSED, **_DECIDED}.items():
+        of_decided = _DECIDED if rows.shape[1] == COLUMNS else _DECIDED | _OF_HEAD
+        for name, column in (_SENSED | of_decided).items():
             kind = self._schema.field(name).type
-            absent = (lost & (name in _DECIDED)) | (rows[:, column] == ABSENT)
+            absent = (lost & (name in of_decided)) | (rows[:, column] == ABSENT)
             columns[name] = pa.array(rows[:, column].astype(kind.to_pandas_dtype()), kind, mask=absent)
         arrays = [
             columns[field.name] if field.name in columns else pa.nulls(len(rows), field.type) for field in self._schema

@@ -11,6 +11,7 @@ from edgebench.simulation.columns import (
     BATCH,
     BUSY,
     CASCADE,
+    CHAIN,
     CLOUD_ANSWER,
     CLOUD_INFER,
     CLOUD_WAKE,
@@ -27,6 +28,10 @@ from edgebench.simulation.columns import (
     FORWARD_OUT,
     GATHERED,
     HEAD,
+    HEAD_BATCH,
+    HEAD_FINISHED,
+    HEAD_READY,
+    HEAD_STARTED,
     INFER,
     LOOK,
     NEAR,
@@ -35,6 +40,7 @@ from edgebench.simulation.columns import (
     ON_DEVICE,
     PASS_ON,
     PLACE,
+    READY,
     RECEIVED,
     REPLIED,
     SEQ,
@@ -68,8 +74,8 @@ def _decide(
     decided: Bag,
     passed_on: Bag,
 ) -> int:
-    """Decide a batch of those that wait at a server, or wait for more. 0, or what `served` gives where no service time
-    is known.
+    """Decide a batch of those that wait at a server, do the first stage of a chain for it, or wait for more. 0, or what
+    `served` gives where no service time is known.
 
     Who is decided leaves when those of its batch that came before it have been answered; the server is free when all
     have.
@@ -98,11 +104,17 @@ def _decide(
         rows[slot, FINISHED] = finished
         rows[slot, BATCH] = n
         rows[slot, AT] = free
-        is_unsure = False
+        goes_on = False
         if tier == AT_EDGE and rows[slot, DECIDER] == CASCADE:
             chance = draw(flows.drawn[flow, group, UNSURE, STREAM], rows[slot, DEVICE], rows[slot, SEQ])
-            is_unsure = chance < flows.share[flow]
-        if is_unsure:
+            goes_on = chance < flows.share[flow]
+        elif tier == AT_EDGE and rows[slot, DECIDER] == CHAIN:
+            goes_on = True
+            rows[slot, HEAD_READY] = rows[slot, READY]
+            rows[slot, HEAD_STARTED] = now
+            rows[slot, HEAD_FINISHED] = finished
+            rows[slot, HEAD_BATCH] = n
+        if goes_on:
             rows[slot, FORWARD_IN] = rows[slot, RECEIVED]
             rows[slot, FORWARD_OUT] = free
             push(passed_on, slot)
@@ -110,7 +122,7 @@ def _decide(
             rows[slot, DECIDER] = tier
             rows[slot, REPLIED] = free
             push(decided, slot)
-        free += cost(flows, PASS_ON if is_unsure else answer, group, rows, slot)
+        free += cost(flows, PASS_ON if goes_on else answer, group, rows, slot)
         slot = rows[slot, NEXT]
     servers[station, LOOK] = free
     servers[station, BUSY] = 1
@@ -174,9 +186,9 @@ def served(
     """What is ready at the nodes of a tier, in order for each of their servers, and all that is due there before
     `until`. What is ready only after `end` is put off until the next window.
 
-    servers: of each node those of all workloads; group_of: of each node. passed_on: what a cascade is unsure of. 0, or
-    the workload, group and size of a batch whose service time is not known, below 0: -((workload * groups + group) *
-    1024 + size).
+    servers: of each node those of all workloads; group_of: of each node. passed_on: what a cascade is unsure of, and
+    what the first stage of a chain gives. 0, or the workload, group and size of a batch whose service time is not
+    known, below 0: -((workload * groups + group) * 1024 + size).
     """
     n_flows, half = len(flows.share), (len(ready) - FIRST) // 2
     wake = CLOUD_WAKE if tier == AT_CLOUD else WAKE

@@ -5,7 +5,7 @@ A waiting time is never among them: those are what a simulation finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.errors import EdgebenchError
+from edgebench.fabric.records import Cut
 from edgebench.topology.model import Cascade, Jpeg, ModelChoice
 from edgebench.topology.wording import listed
 
@@ -20,7 +21,8 @@ Ints = NDArray[np.int64]
 
 
 class Model(NamedTuple):
-    """What decides, and on which kind of machine."""
+    """What decides, and on which kind of machine. part: of a chain, which of its stages it is; empty of a model that
+    takes a task's own samples and is whole."""
 
     profile: str
     task: str
@@ -28,11 +30,13 @@ class Model(NamedTuple):
     runtime: str
     quantisation: str
     source: str
+    part: str = ""
 
     @property
     def told(self) -> str:
         """In words."""
-        return f"{self.task} ({self.size}, {self.runtime}, {self.quantisation}) on profile {self.profile}"
+        of = ", ".join(filter(None, (self.size, self.runtime, self.quantisation, self.part)))
+        return f"{self.task} ({of}) on profile {self.profile}"
 
 
 class Cost(NamedTuple):
@@ -64,6 +68,8 @@ STEPS = {
     "wake": "what waking up to decide takes",
     "answer": "what answering a sample costs",
     "pass-on": "what passing a sample on to the cloud costs",
+    "output": "the bytes that the first stage of a chain gives",
+    "hand-on": "what handing on what the first stage of a chain gives costs",
     "backhaul-up": "what a message from an edge to the cloud takes besides the link",
     "backhaul-down": "what a message from the cloud to an edge takes besides the link",
     "hand-back": "what handing a decision of the cloud back costs",
@@ -73,8 +79,20 @@ STEPS = {
 }
 """What each is: ns, or bytes."""
 
+BYTES_A_VALUE = 4
+"""Of what the first stage of a chain gives."""
+
 FORWARDED = "by the cloud"
 """How a decision was made on what an edge passed on."""
+
+
+class Cuts(NamedTuple):
+    """Where a model was cut in two in some runs. by_place: each cut that was made or thought of; considered: those
+    among which `auto` chose; places: how many there are."""
+
+    by_place: Mapping[int, Cut]
+    considered: frozenset[int]
+    places: int
 
 
 @dataclass(frozen=True)
@@ -82,13 +100,14 @@ class ServiceTimes:
     """infer: ns, by size of a batch. at_once: those of batches that begin as soon as another is done, with caches and
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
     never empty. unsure: what share a cascade passes on, by the models of the edge and of the cloud. sources: what they
-    were measured in."""
+    were measured in. cuts: of models, whose profile is left empty."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     costs: Mapping[Cost, Ints] = field(default_factory=dict)
     unsure: Mapping[tuple[Model, Model], float] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    cuts: Mapping[Model, Cuts] = field(default_factory=dict)
 
     def by_batch(self, model: Model, most: int, *, at_once: bool = False) -> list[Ints | None]:
         """The service times of batches of 0, 1, … `most` samples; None of those that nothing is known of.
@@ -138,6 +157,19 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
         costs=_joined(each.costs for each in all_of),
         unsure={key: share for each in all_of for key, share in each.unsure.items()},
         sources=tuple(source for each in all_of for source in each.sources),
+        cuts={
+            model: merged_cuts([each.cuts[model] for each in all_of if model in each.cuts])
+            for model in dict.fromkeys(model for each in all_of for model in each.cuts)
+        },
+    )
+
+
+def merged_cuts(several: Sequence[Cuts]) -> Cuts:
+    """What several runs, or workloads, tell of one model."""
+    return Cuts(
+        by_place={place: cut for each in several for place, cut in each.by_place.items()},
+        considered=frozenset[int]().union(*(each.considered for each in several)),
+        places=max(each.places for each in several),
     )
 
 

@@ -21,7 +21,6 @@ from edgebench.simulation.columns import (
     CLOUD_DECODE,
     CLOUD_INTAKE,
     CLOUD_REPLY,
-    COLUMNS,
     DECIDER,
     DECODE,
     DEVICE,
@@ -143,7 +142,7 @@ def sensed(
         group = devices[device, GROUP]
         unused[NEAR] -= 1
         slot = unused[FIRST + unused[NEAR]]
-        for column in range(COLUMNS):
+        for column in range(rows.shape[1]):
             rows[slot, column] = ABSENT
         rows[slot, GROUP] = group
         rows[slot, EDGE] = devices[device, EDGE]
@@ -256,7 +255,9 @@ def sent_to_cloud(
         slot = slots[place]
         edge, at = rows[slot, EDGE], rows[slot, AT]
         then = cost(flows, BACKHAUL_UP, edge_group[edge], rows, slot)
-        size = rows[slot, SIZE] + flows.forward_bytes[rows[slot, FLOW]]
+        flow = rows[slot, FLOW]
+        output = flows.output_bytes[flow]
+        size = (rows[slot, SIZE] if output < 0 else output) + flows.forward_bytes[flow]
         rows[slot, AT] = carried(lanes, edge, at, size, then)
         push(to_cloud, slot)
 
@@ -328,10 +329,10 @@ def sent_to_devices(
 @making
 def handed_out(done: Bag, returned: Bag, rows: Rows, until: int) -> Rows:
     """A copy of the messages that have come to their end; what would have arrived after `until` has not."""
-    found = np.empty((done[NEAR], COLUMNS), np.int64)
+    found = np.empty((done[NEAR], rows.shape[1]), np.int64)
     for place in range(done[NEAR]):
         slot = done[FIRST + place]
-        for column in range(COLUMNS):
+        for column in range(rows.shape[1]):
             found[place, column] = rows[slot, column]
         if found[place, ARRIVED] > until:
             found[place, ARRIVED] = ABSENT

@@ -19,7 +19,6 @@ from edgebench.simulation.advancing import Part, above, below
 from edgebench.simulation.columns import (
     ABSENT,
     ARRIVED,
-    COLUMNS,
     FIRST,
     NEAR,
     ON_DEVICE,
@@ -83,7 +82,7 @@ class Vectorised:
         messages = max(_PARTS * messages_a_part, len(sources) // _SOURCES_A_MESSAGE)
         self._asked_ns = max(1, layout.end_ns * messages // max(1, layout.expected()))
         self._keys = np.empty(2 * messages, np.int64)
-        self._rows = np.zeros((0, COLUMNS), np.int64)
+        self._rows = np.zeros((0, layout.columns), np.int64)
         self._grow(4 * messages_a_part)
 
     def run(self) -> Iterator[Rows]:
@@ -183,7 +182,7 @@ class Vectorised:
     def _grow(self, capacity: int) -> None:
         """Make room for so many messages at a time."""
         before = len(self._rows)
-        rows = np.full((capacity, COLUMNS), ABSENT, np.int64)
+        rows = np.full((capacity, self._layout.columns), ABSENT, np.int64)
         rows[:before] = self._rows
         self._rows = rows
         self._bags_below = BagsBelow(*(_larger(bag, capacity) for bag in self._bags_below))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from edgebench.core.samples import HeadStamps
+from edgebench.fabric import wire
+from edgebench.simulation.service_times import BYTES_A_VALUE
+
 _FORWARD_BYTES = 27
 _ANSWER_BYTES = 7
+_SEQ, _NS = 1_000, 1 << 40
+"""Of some sample of a run."""
 
 
 def publish_bytes(topic: str, payload: int, qos: int) -> int:
@@ -16,6 +22,14 @@ def publish_bytes(topic: str, payload: int, qos: int) -> int:
 def forward_bytes(device: str) -> int:
     """What `fabric.wire.Forward` adds to a sample of a device."""
     return _FORWARD_BYTES + len(device)
+
+
+def output_bytes(size_bytes: int) -> int:
+    """What goes on of what the first stage of a chain gives, float32 of that size: `fabric.wire.Sample`, and when."""
+    shape, payload = (size_bytes // BYTES_A_VALUE,), memoryview(bytes(size_bytes))
+    sample = wire.Sample(wire.VERSION, _SEQ, 0, _NS, _NS, _NS, "float32", shape, None, payload)
+    when = HeadStamps(_NS, _NS, _NS, 1)
+    return len(wire.encode(sample)) + len(wire.encode(when)) - len(wire.encode(None))
 
 
 def answer_bytes(device: str) -> int:

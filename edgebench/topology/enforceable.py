@@ -73,12 +73,6 @@ def _rollouts(topology: Topology) -> Iterator[Problem]:
             yield f"$.workloads.{name}.rollout", "a roll-out (remove it)"
 
 
-def _chains(topology: Topology) -> Iterator[Problem]:
-    for name, workload in topology.workloads.items():
-        if isinstance(workload.place.infer, tuple):
-            yield f"$.workloads.{name}.place.infer", "a chain (use device, edge, cloud or cascade)"
-
-
 def _learning(topology: Topology) -> Iterator[Problem]:
     if topology.federated:
         yield "$.federated", "federated learning (remove it)"
@@ -122,7 +116,6 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "jobs": _jobs,
     "own broker": _own_broker,
     "roll-outs": _rollouts,
-    "chains": _chains,
     "federated learning": _learning,
     "moves": _moves,
     "online placement": _online,
@@ -130,7 +123,7 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "varying links": _varying_links,
 }
 _WITH_PROCESSES = {
-    *("own broker", "roll-outs", "chains", "federated learning", "moves", "online placement", "faults", "varying links")
+    *("own broker", "roll-outs", "federated learning", "moves", "online placement", "faults", "varying links")
 }
 """What processes do, and nobody does in virtual time."""
 

@@ -234,6 +234,11 @@ class Workload(Strict, frozen=True):
         """The names of the source groups."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether it has two stages."""
+        return isinstance(self.place.infer, tuple)
+
 
 class Strategy(Strict, frozen=True):
     """A Flower strategy by name, with its arguments."""

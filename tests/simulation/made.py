@@ -24,6 +24,9 @@ from edgebench.topology.model import Topology
 TASK = "icu-death"
 LIGHT = Model("host", TASK, "light", "litert", "float32", "train")
 HEAVY = Model("host", TASK, "heavy", "litert", "float32", "train")
+HEAD, TAIL = (LIGHT._replace(part=f"{part} of the cut at 2") for part in ("head", "tail"))
+CUT = "cut at 2, light"
+"""A chain whose model is cut at its second place."""
 MS = 1_000_000
 Ints = NDArray[np.int64]
 
@@ -53,18 +56,20 @@ def times(
     unsure: float = 0.0,
     heavy_ns: Mapping[int, Sequence[int]] | None = None,
     at_once_ns: Mapping[int, Sequence[int]] | None = None,
+    head_ns: Mapping[int, Sequence[int]] | None = None,
 ) -> ServiceTimes:
     """Service times of either model, by size of a batch or for batches of one; no step costs anything unless it is
     said, a sample has 1,000 bytes, and a decision 100. at_once_ns: of batches of the light model that begin as soon as
-    another is done, where they are not as others."""
+    another is done, where they are not as others. head_ns: of the first part of a model that is cut, which gives 400
+    bytes unless it is said; the second takes as long as either model."""
     by_size = infer_ns if isinstance(infer_ns, Mapping) else {1: infer_ns}
-    asked = {"size": (1_000,), "reply": (100,), **(costs or {})}
+    asked = {"size": (1_000,), "reply": (100,), "output": (400,), **(costs or {})}
     found = {}
     for step in STEPS:
         values = np.sort(np.array(asked.get(step, (0,)), np.int64))
         for profile in ("", "host"):
             for task in ("", TASK):
-                for how in ("", FORWARDED):
+                for how in ("", FORWARDED, CUT):
                     if step != "begin":
                         found[Cost(step, profile, task, how)] = values
 
@@ -72,8 +77,9 @@ def times(
         return {size: np.sort(np.asarray(values, np.int64)) for size, values in of.items()}
 
     infer = {LIGHT: tables(by_size), HEAVY: tables(heavy_ns or by_size)}
+    infer |= {HEAD: tables(head_ns or by_size), TAIL: tables(by_size)}
     at_once = {} if at_once_ns is None else {LIGHT: tables(at_once_ns)}
-    return ServiceTimes(infer, at_once, found, {(LIGHT, HEAVY): unsure}, ("made up",))
+    return ServiceTimes(infer, at_once, found, {(LIGHT, HEAVY): unsure}, sources=("made up",))
 
 
 def laid_out(made: Topology, service: ServiceTimes) -> Layout:

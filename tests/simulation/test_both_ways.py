@@ -61,12 +61,13 @@ def topologies(draw: st.DrawFn) -> Any:
     for number in range(draw(st.integers(1, 3))):
         load = draw(loads([name for name, plan in workloads.items() if plan["source"] == beds]))
         source = beds if load["kind"] == "with" else draw(st.sampled_from([beds, beds[:1]]))
-        where = draw(st.sampled_from(["device", "edge", "edge", "cloud", "cascade", "mixed"]))
+        where = draw(st.sampled_from(["device", "edge", "edge", "cloud", "cascade", "chain", "mixed"]))
         mixed = {bed: draw(st.sampled_from(["device", "edge", "cloud"])) for bed in source}
         workloads[f"w{number}"] = {
             "source": source,
             "load": load,
-            "place": {"infer": mixed if where == "mixed" else where},
+            "place": {"infer": {"mixed": mixed, "chain": ["edge", "cloud"]}.get(where, where)},
+            **({"split": 2} if where == "chain" else {}),
             "batch": {
                 "max_batch": draw(st.integers(1, 4)),
                 "max_wait_ms": draw(st.sampled_from([0.0, 0.0, 1.0, 25.0])),
@@ -86,10 +87,13 @@ def service(draw: st.DrawFn) -> Any:
     unit_ns = draw(st.sampled_from([1, 100_000, 5 * MS, 15 * MS]))
     infer = {size: [unit_ns * size, unit_ns * (size + 1)] for size in range(1, 5)}
     steps = ("timer", "capture", "site-up", "decode", "wake", "answer", "pass-on", "backhaul-up", "backhaul-down")
-    costs = {step: draw(_COSTS_NS) for step in (*steps, "hand-back", "site-down", "hear", "intake", "relay")}
+    more = ("hand-on", "hand-back", "site-down", "hear", "intake", "relay")
+    costs = {step: draw(_COSTS_NS) for step in (*steps, *more)}
+    costs["output"] = draw(st.sampled_from([(4,), (40_000,)]))
+    head = draw(st.sampled_from([None, {size: [unit_ns, 3 * unit_ns] for size in range(1, 5)}]))
     costs["size"] = draw(st.sampled_from([(1_000,), (10, 20_000)]))
     at_once = draw(st.sampled_from([None, {1: [unit_ns], 3: [2 * unit_ns]}]))
-    return times(infer, costs, unsure=draw(st.sampled_from([0.0, 0.3, 1.0])), at_once_ns=at_once)
+    return times(infer, costs, unsure=draw(st.sampled_from([0.0, 0.3, 1.0])), at_once_ns=at_once, head_ns=head)
 
 
 def same_both_ways(made: Any, taken: Any) -> None:

@@ -76,9 +76,11 @@ def test_a_node_that_nothing_passes_needs_no_core(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_bytes(written(msgspec.structs.replace(SLOW, name="one-core", cores=1)))
     given = edgebench.load(slow_ward(tmp_path, ("ward", "bed")), ["nodes.cloud.profile=one.json"])
     assert check_simulated(given).nodes["cloud"].profile == "one-core"
-    by_cloud = edgebench.load(given.path, ["nodes.cloud.profile=one.json", "workloads.watch.place.infer=cloud"])
-    with pytest.raises(EdgebenchError, match=r"\$\.nodes\.cloud\.profile: none of its 3 threads waits for a core"):
-        check_simulated(by_cloud)
+    for place in (["place.infer=cloud"], ["place.infer=[edge, cloud]", "split=1"]):
+        changes = ["nodes.cloud.profile=one.json", *(f"workloads.watch.{each}" for each in place)]
+        by_cloud = edgebench.load(given.path, changes)
+        with pytest.raises(EdgebenchError, match=r"\$\.nodes\.cloud\.profile: none of its 3 threads waits for a core"):
+            check_simulated(by_cloud)
 
 
 def test_threads_that_would_wait_for_a_core_are_refused(run_dir: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ import pytest
 import edgebench
 from edgebench.cli import main
 from edgebench.experiments.place import PlaceOptions, place
+from edgebench.experiments.simulate import simulate_with
+from edgebench.fabric.records import Cut
 from edgebench.placement.stream_model import StreamProblem
 from edgebench.placement.stream_placed import StreamPlacement, shown
+from edgebench.simulation.service_times import Cuts, ServiceTimes
+from tests.simulation.made import LIGHT, MS, times
 from tests.simulation.wards import NODES, WATCH, measured, ward
 
 TWO = {name: {**WATCH, "load": {"kind": "poisson", "rate_hz": rate_hz}} for name, rate_hz in (("a", 9.0), ("b", 5.0))}
@@ -292,3 +297,79 @@ def test_a_placement_of_another_topology_is_refused(run_dir: Path, tmp_path: Pat
         edgebench.EdgebenchError, match=r"\$\.stages\[0\]\.tier: is cloud, and place\.allow has device, edge"
     ):
         edgebench.load(near, placement=out)
+
+
+SPLIT = {**WATCH, "place": {"infer": ["edge", "cloud"]}, "split": 2}
+
+
+def chained(folder: Path) -> Path:
+    """The directory of a run of a chain, cut at its second place, whose first stage takes 3 ms and gives 400 bytes."""
+    known = times([20 * MS], head_ns={1: [3 * MS]})
+    file = ward(folder, workloads={"watch": SPLIT})
+    return simulate_with(known, edgebench.load(file), folder / "chained", page=False)[0]
+
+
+def test_a_chain_that_is_given_is_judged_and_kept_where_it_is_best(run_dir: Path, tmp_path: Path) -> None:
+    """Where hardly anything fits through the link, the edge decides by itself, if runs tell what it takes for that."""
+    of_chain = chained(tmp_path)
+    slow = [{"between": ["ward", "cloud"], "latency_ms": 30, "rate_mbit_s": 0.008}]
+    watch = {**SPLIT, "load": {"kind": "fixed", "rate_hz": 0.1}}
+    file = ward(tmp_path, links=slow, workloads={"watch": watch}, place={"allow": ["edge", "cloud"]})
+    out = tmp_path / "placed.json"
+    found = edgebench.place(file, "exact", calibrate=[run_dir, of_chain], out=out)
+    assert isinstance(found, StreamPlacement)
+    assert (tiers(found), found.judged, found.proven) == (["edge"], 3, True)
+    far = [{"between": ["ward", "cloud"], "latency_ms": 0.1}]
+    quick = ward(tmp_path, links=far, workloads={"watch": watch}, place={"allow": ["edge", "cloud"]})
+    assert edgebench.validate(edgebench.load(quick, placement=out)).workloads["watch"].place == "edge"
+    told: list[str] = []
+    alone = place(edgebench.load(quick), PlaceOptions(policy="exact", calibrate=(of_chain,), out=out, tell=told.append))
+    assert isinstance(alone, StreamPlacement)
+    assert (tiers(alone), alone.proven) == (["chain"], False)
+    assert [line.partition(" is ")[0] for line in told[:2]] == ["watch on edge", "watch on cloud"]
+    again = edgebench.place(quick, placement=out, calibrate=[of_chain])
+    assert isinstance(again, StreamPlacement)
+    assert (again.stages, again.terms) == (alone.stages, alone.terms)
+    plan = edgebench.validate(edgebench.load(quick, placement=out)).workloads["watch"]
+    assert (plan.place, plan.split) == ("edge → cloud", 2)
+    plain = ward(tmp_path, workloads={"watch": WATCH})
+    with pytest.raises(edgebench.EdgebenchError, match=r"\.tier: is chain, and the topology has 'watch' on one tier"):
+        edgebench.load(plain, placement=out)
+
+
+def test_where_auto_would_cut_each_place_that_a_run_had_is_tried(tmp_path: Path) -> None:
+    """The first place gives 40,000 bytes, the second 400, and its first stage takes longer by 30 ms."""
+    runs = []
+    for number, head_ms, size in ((1, 3, 40_000), (2, 33, 400)):
+        cut = Cut(number, f"layer-{number}", size // 4, float(head_ms), 20.0)
+        known = cut_at(times([20 * MS], {"output": (size,)}, head_ns={1: [head_ms * MS]}), cut)
+        file = ward(tmp_path, workloads={"watch": {**SPLIT, "split": number}})
+        runs.append(simulate_with(known, edgebench.load(file), tmp_path / "runs", page=False)[0])
+    found = {}
+    for mbit_s in (0.4, 400):
+        links = [{"between": ["ward", "cloud"], "latency_ms": 30, "rate_mbit_s": mbit_s}]
+        watch = {**SPLIT, "split": "auto", "load": {"kind": "fixed", "rate_hz": 0.2}}
+        file = ward(tmp_path, links=links, workloads={"watch": watch})
+        found[mbit_s] = edgebench.place(file, "best-layer", calibrate=runs, out=tmp_path / "placed.json")
+    assert [tiers(each) for each in found.values() if isinstance(each, StreamPlacement)] == [["chain@2"], ["chain@1"]]
+    assert edgebench.validate(edgebench.load(file, placement=tmp_path / "placed.json")).workloads["watch"].split == 1
+    with pytest.raises(edgebench.EdgebenchError, match="all-edge: watch of bed may be on chain@1, chain@2"):
+        edgebench.place(file, "all-edge", calibrate=runs)
+    plain = ward(tmp_path, workloads={"watch": WATCH}, place={"allow": ["device", "edge"]})
+    with pytest.raises(edgebench.EdgebenchError, match=r"\.tier: is chain@1, and place\.allow has device, edge"):
+        edgebench.load(plain, placement=tmp_path / "placed.json")
+    (tmp_path / "placed.json").write_text((tmp_path / "placed.json").read_text().replace("chain@1", "chain@x"))
+    with pytest.raises(edgebench.EdgebenchError, match=r"stages\[0\]\.tier: 'chain@x' is not one of cloud, device"):
+        edgebench.load(file, placement=tmp_path / "placed.json")
+
+
+def cut_at(known: ServiceTimes, cut: Cut) -> ServiceTimes:
+    """As `made.times` says of the second place, of this one."""
+
+    def there(key: Any) -> Any:
+        return key._replace(how=key.how.replace("cut at 2", f"cut at {cut.place}"))
+
+    infer = {model._replace(part=model.part.replace("2", str(cut.place))): each for model, each in known.infer.items()}
+    costs = {there(cost): values for cost, values in known.costs.items()}
+    cuts = {LIGHT._replace(profile=""): Cuts({cut.place: cut}, frozenset(), 2)}
+    return dataclasses.replace(known, infer=infer, costs=costs, cuts=cuts)

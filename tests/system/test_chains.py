@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+import edgebench
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
-from edgebench.results.rundir import read_records
+from edgebench.results.rundir import load_run, read_records
+from edgebench.simulation.calibration_samples import ENOUGH, samples_of
 from tests.cloud.tiny import TASK
 from tests.system.running import faults_of, run
 
@@ -46,8 +49,17 @@ workloads:
 SENT = 160
 
 
-def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_is_told_apart(tmp_path: Path) -> None:
-    _, result, run_dir = run(tmp_path, SPLIT)
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """Its figures, and its directory."""
+    _, result, run_dir = run(tmp_path_factory.mktemp("chains"), SPLIT)
+    return result, run_dir
+
+
+def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_is_told_apart(
+    ran: tuple[dict[str, Any], Path],
+) -> None:
+    result, run_dir = ran
     assert faults_of(result) == []
     two = result["workloads"]["after"]
     assert (two["decided"], two["lost"], two["place"], two["chain"]["cut"]) == (SENT, 0, "edge → cloud", None)
@@ -87,6 +99,29 @@ def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_
     assert {row["decider"] for row in records} == {"cloud"}
     assert all(row["forward_in_ns"] <= row["head_ready_ns"] <= row["head_started_ns"] for row in records)
     assert all(row["head_finished_ns"] <= row["forward_out_ns"] <= row["received_ns"] for row in records)
+
+
+def test_a_simulation_by_a_run_of_chains_takes_as_long_as_that_did(
+    ran: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    result, run_dir = ran
+    calm = {name: samples.select(samples.calm) for name, samples in samples_of(load_run(run_dir)).items()}
+    if min(map(len, calm.values())) < ENOUGH:
+        pytest.skip("foreign work disturbed the run, so nothing can be calibrated by it")
+    found = edgebench.simulate(edgebench.load(run_dir), calibrate=[run_dir], out=tmp_path).figures
+    for name, measured in calm.items():
+        simulated = found.workloads[name]
+        assert simulated.latency_ms is not None
+        assert simulated.hops_ms is not None
+        assert simulated.hops_ms.head_infer is not None
+        assert (simulated.decided, simulated.place) == (SENT, "edge → cloud")
+        latency_ms = (measured["arrived_ns"] - measured["scheduled_ns"]).mean() / 1e6
+        assert simulated.latency_ms.mean == pytest.approx(latency_ms, rel=0.1)
+        first_ms = (measured["head_finished_ns"] - measured["head_started_ns"]).mean() / 1e6
+        assert simulated.hops_ms.head_infer.mean == pytest.approx(first_ms, rel=0.2)
+    # What crosses the uplinks, but for acknowledgements and the like, which a simulation leaves out.
+    for name in ("ward-0 -> cloud", "ward-1 -> cloud"):
+        assert found.links[name].up_bytes == pytest.approx(result["links"][name]["up_bytes"], rel=0.1)
 
 
 def _model(run_dir: Path, digest: str) -> tuple[Path, Manifest]:
