@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,15 +42,32 @@ FOLDERS = ("examples", "framework/e2e", "e2e", "baselines")
 WORKLOAD = "stream"
 _END_PATIENCE_S = 60.0
 _NO_APP = "no app"
+_RESULTS = "*/result.json"
 
 
 class Own(msgspec.Struct, frozen=True):
     """How an app is asked to run. clients: how many. config: settings of its own, instead of its defaults. parts: where
-    it looks in `context.node_config` for its share of one of `DATA` on disk."""
+    it looks in `context.node_config` for its share of one of `DATA` on disk. folder: a setting that takes a folder, and
+    what fills that folder."""
 
     clients: int = 2
     config: dict[str, Any] = {}
     parts: tuple[str, str] | None = None
+    folder: tuple[str, Callable[[Path], None]] | None = None
+
+
+def _fill_with_processes(folder: Path) -> None:
+    """What the processes of a machine use, by what befalls it: a table of TON_IoT's columns."""
+    kinds = ("ddos", "dos", "injection", "normal", "password", "scanning")
+    names = ("MINFLT", "MAJFLT", "VSTEXT", "VSIZE", "RSIZE", "VGROW", "RGROW", "MEM")
+    rng = rng_for(0, "flower apps", "processes")
+    centres = rng.normal(0, 2, (len(kinds), len(names)))
+    with (folder / "dataset.csv").open("w", encoding="utf-8") as file:
+        print("PID", *names, "CMD", "label", "type", sep=",", file=file)
+        for n in range(_ROWS["train"]):
+            kind = n % len(kinds)
+            values = rng.normal(centres[kind], 1).round(4)
+            print(n, *values, "sh", int(kinds[kind] != "normal"), kinds[kind], sep=",", file=file)
 
 
 OWN = {
@@ -62,6 +80,7 @@ OWN = {
     "fedrep": Own(clients=5),
     "floco": Own(clients=5),
     "fedbn": Own(clients=5),
+    "statavg": Own(clients=5, folder=("path_to_dataset", _fill_with_processes)),
 }
 """By the name of the app's folder; for all others two clients and its defaults."""
 
@@ -291,16 +310,36 @@ def _settings(app: FlowerApp, own: Own, rounds: int) -> dict[str, Any]:
     return {**found, **own.config}
 
 
-def _topology(app: FlowerApp, own: Own, rounds: int, parts: Sequence[Path], patience_s: float) -> str:
-    key = own.parts[0] if own.parts is not None else ""
+def prepare(app: FlowerApp, out: Path, place: Path, rounds: int, patience_s: float) -> Path:
+    """A topology in place that runs an app, with the data that it needs."""
+    own = _own(app)
+    config = _settings(app, own, rounds)
+    if own.folder is not None:
+        key, fill = own.folder
+        made = place / "made-up"
+        made.mkdir(exist_ok=True)
+        fill(made)
+        config[key] = str(made)
     federated: dict[str, Any] = {
         "workload": WORKLOAD,
         "app": app.folder,
-        "config": _settings(app, own, rounds),
+        "config": config,
         "deadline_s": patience_s / 2,
     }
-    if parts:
+    if own.parts is not None:
+        key, data = own.parts
+        parts = _write_parts(out / "parts", data, own.clients)
         federated["node_config"] = {f"device-{n}": {key: str(part)} for n, part in enumerate(parts)}
+    file = place / "topology.yaml"
+    file.write_text(_topology(own.clients, federated), "utf-8")
+    return file
+
+
+def _own(app: FlowerApp) -> Own:
+    return OWN.get(Path(app.folder).name, Own())
+
+
+def _topology(clients: int, federated: Mapping[str, Any]) -> str:
     return dump(
         {
             "schema": 1,
@@ -309,7 +348,7 @@ def _topology(app: FlowerApp, own: Own, rounds: int, parts: Sequence[Path], pati
             "nodes": {
                 "cloud": {"tier": "cloud"},
                 "edge": {"tier": "edge", "parent": "cloud"},
-                "device": {"tier": "device", "count": own.clients, "parent": "edge"},
+                "device": {"tier": "device", "count": clients, "parent": "edge"},
             },
             "workloads": {
                 WORKLOAD: {
@@ -319,7 +358,7 @@ def _topology(app: FlowerApp, own: Own, rounds: int, parts: Sequence[Path], pati
                     "model": {"runtime": "fake"},
                 }
             },
-            "federated": [federated],
+            "federated": [dict(federated)],
         }
     )
 
@@ -333,20 +372,17 @@ def try_app(folder: Path, name: str, out: Path, rounds: int, patience_s: float) 
         return Found(app=name, asks=asks, outcome=_NO_APP)
     if folder.name in NOT_TRIED:
         return Found(app=name, asks=asks, outcome=f"not tried: {NOT_TRIED[folder.name]}")
-    own = OWN.get(folder.name, Own())
     place = out / name
     place.mkdir(parents=True, exist_ok=True)
-    parts = _write_parts(out / "parts", own.parts[1], own.clients) if own.parts is not None else []
-    file = place / "topology.yaml"
-    file.write_text(_topology(app, own, rounds, parts, patience_s), "utf-8")
+    file = prepare(app, out, place, rounds, patience_s)
+    earlier = set(place.glob(_RESULTS))
     status, said = _run(file, place, out / "hub", patience_s)
-    run_dir = next((each.parent for each in sorted(place.glob("*/result.json"), reverse=True)), None)
-    base = Found(app=name, asks=asks, outcome="", clients=own.clients)
+    result = next((each for each in place.glob(_RESULTS) if each not in earlier), None)
+    base = Found(app=name, asks=asks, outcome=_short(said, folder), clients=_own(app).clients)
+    found = base if status == 2 or result is None else _read(base, result.parent, folder)
     if status is None:
-        return msgspec.structs.replace(base, outcome=f"takes more than {patience_s:.0f} s")
-    if status == 2 or run_dir is None:
-        return msgspec.structs.replace(base, outcome=_short(said, folder))
-    return _read(base, run_dir, folder)
+        return msgspec.structs.replace(found, outcome=f"takes more than {patience_s:.0f} s")
+    return found
 
 
 def _asked_flower(folder: Path) -> str:
@@ -374,15 +410,17 @@ def _run(file: Path, place: Path, hub: Path, patience_s: float) -> tuple[int | N
         process = subprocess.Popen(
             command, env=environment, cwd=place, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
         )
+        status: int | None = None
         try:
-            status: int | None = process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            status = None
-            process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_END_PATIENCE_S)
-            process.kill()
-            process.wait()
+                status = process.wait(patience_s)
+        finally:  # also where this program is interrupted
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_END_PATIENCE_S)
+                process.kill()
+                process.wait()
         said.seek(0)
         return status, said.read()
 
@@ -407,7 +445,7 @@ def _read(base: Found, run_dir: Path, folder: Path) -> Found:
     failed = next((f"; a client: {why}" for each in held for why in each["failed"].values()), "")
     return msgspec.structs.replace(
         base,
-        outcome=_why(about[0] + failed, folder) if about else "runs",
+        outcome=why(about[0] + failed, folder) if about else "runs",
         rounds=len(held),
         replies=(good, asked),
         seconds=None if seconds is None else round(seconds, 1),
@@ -415,8 +453,11 @@ def _read(base: Found, run_dir: Path, folder: Path) -> Found:
     )
 
 
-def _why(reason: str, folder: Path) -> str:
-    said = reason.replace(f"{folder.resolve()}/", "").replace("|", "/")
+def why(reason: str, folder: Path) -> str:
+    """Why an app in a folder does not run, in a cell of a table, with no path of this machine."""
+    here = str(folder.resolve())
+    said = reason.replace(f"{here}/", "").replace(here, folder.name).replace("|", "/")
+    said = re.sub(r"[^\s(]*/site-packages/", "", said)
     return f"needs a download: {said}" if any(each in said for each in _DOWNLOADS) else f"fails: {said}"
 
 
