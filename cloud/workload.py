@@ -80,7 +80,8 @@ class CloudWorkload:
         if device is None or device.tier != "device" or edge not in device.sites:
             self._tally.reject("unknown-origin")
             return
-        origin = Origin(forward.origin, forward.forward_in_ns, forward.forward_out_ns, edge, forward.head)
+        # By the node's own name: each message has it anew, and what is answered is remembered by it.
+        origin = Origin(device.name, forward.forward_in_ns, forward.forward_out_ns, edge, forward.head)
         self._decider.take(origin, forward.envelope)
 
     def trial(self, edge: str, payload: bytes) -> None:
