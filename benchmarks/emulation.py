@@ -4,10 +4,10 @@
 
 The machine is a Debian of 64-bit Arm under qemu's user mode, with the project's base install, some 100 times slower
 than this computer. qemu alone is as fast as the processor below it happens to be; so a plugin of qemu holds Python and
-the broker there to a fixed time for each instruction (see `tests/lab_kit/paced_boards.py`), and counts what was lost
-where this computer did not keep up. It is profiled by `edgebench profile`, in a run of its own. Then, task by task, an
-edge decides what a device sends it by the same trace, in a lab: on that machine (three runs), and on one that is as
-fast as this computer, emulated by the profile. The trace holds Poisson arrivals at 20, 50 and 80 % of what the machine
+the broker there to a fixed time for each instruction (see `tests/lab_kit/paced_boards.py`), and counts where this
+computer did not keep up. It is profiled by `edgebench profile`, in a run of its own. Then, task by task, an edge
+decides what a device sends it by the same trace, in a lab: on that machine (three runs), and on one that is as fast as
+this computer, emulated by the profile. The trace holds Poisson arrivals at 20, 50 and 80 % of what the machine
 can decide one by one (by the profile's means: inference and the answer), one after another with a pause between them.
 The device, the cloud and the links are this computer's in both.
 
@@ -16,8 +16,14 @@ takes that machine longest of these tasks.
 
 It needs root's rights (namespaces), and a root of the emulated machine, which is made once and kept (see
 `tests/lab_kit/boards.py`). `--quick` takes few samples, one task and one run, to see that it works. `--work` keeps what
-was found there, piece by piece (the profile, a run), and goes on with it. `--minutes` begins no other piece after that
-long, says what is left, and ends with status 3: the same line again goes on.
+was found there, piece by piece (the profile, a run), and goes on with what was found of the same tasks and samples on a
+machine that is paced alike. `--minutes` begins no other piece after that long, says what is left, and ends with status
+3: the same line again goes on.
+
+Where this computer did not keep up, or a run is invalid, an error is null, and `not_told` has the reason. It has kept
+up where, at every load of which the error is, the slow machine lost no more than `LOST_LIMIT`, and what it did was late
+by no more than `LATE_LIMIT` of the mean latency, and while it was profiled it typically lost no more than `LOST_LIMIT`,
+too.
 
 Keys of the printed object:
 
@@ -26,14 +32,20 @@ mean_error, p50_error, p99_error: of the latency, from a sample's being due to i
 mean_error_80, p99_error_80: likewise at 80 % load.
 real_spread: the worst over tasks, at 20 and 50 %, of how far the means of the three real runs lie apart, over their
     mean; p99_spread: of their p99. spread_80, p99_spread_80: likewise.
-lost: what the slow machine lost in a run where this computer did not keep up with it, as a share of the time that its
-    instructions should have taken: the worst. lost_by_profile: likewise in the profile's measuring, its start included.
+not_told: by error that is null: why.
+invalid: by run that is invalid: the reasons of its verdict.
+lost: what the slow machine lost at a load of a run where this computer did not keep up with it, as a share of the time
+    that its instructions should have taken. waited: likewise, how long its threads waited for a core when they should
+    have gone on; they may have caught up. late_ms: how late an instruction's effect was, on average: at the next call
+    of the system (to send something is one). most_late_ms: no such call was later. Each the worst.
+by_profile: all four while it was profiled, each the median of windows of 5 s: while a process starts, code runs for the
+    first time and is translated, which is lost, and not measured.
 nodes_at_once: the most emulated devices at once, of those that were tried, whose releases were as punctual as a verdict
     asks, and of whose first ten the mean latency is within 1 % of that in a run of these ten alone; 0: not even the
     fewest.
 at_once: by number of devices: `task`, `late_share`, `mean_slip_ms`, `mean_error`, `busy` (of this computer's cores).
 tasks: by task, and load (`20`, `50`, `80`): `n`, `rate_hz`, `real` (a list) and `emulated`: `mean`, `p50`, `p99`
-    (ms), and `hops`: the mean of each hop that is not 0.
+    (ms), and `hops`: the mean of each hop that is not 0; of a real run also `pace`: `lost` and so on there.
 profile: `infer_ms` by task: mean and p99 of a single sample; `messages`: medians by qos and size, ms. board: what it
     is. minutes: that its pieces took.
 disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
@@ -58,16 +70,18 @@ import numpy as np
 
 from benchmarks.pieces import Pieces, add_pieces, work_of
 from benchmarks.quiet import Quiet, add_anyway
+from edgebench.clock import now_s
+from edgebench.experiments.profiling.kit import Kit, Wanted
 from edgebench.lab.wheel import code_digest
 from edgebench.results.chunks import HOPS
 from edgebench.results.rundir import read_records
 from edgebench.seeds import rng_for
 from edgebench.topology.profile_files import read_profile, written
 from edgebench.topology.profiles import ModelKey, Profile
-from tests.lab_kit.boards import HOME, build_wheel, equipped, installed
+from tests.lab_kit.boards import HOME, build_wheel, digest, equipped, installed
 from tests.lab_kit.labs import Lab
-from tests.lab_kit.machines import Disk, Machine, network
-from tests.lab_kit.paced_boards import NEW, pace_of, paced
+from tests.lab_kit.machines import Disk, Machine, Task, network
+from tests.lab_kit.paced_boards import Pace, pace_of, paced, pacing_digest
 
 TASKS = ("icu-death", "sign-recognition", "face-recognition", "speech-recognition", "lane-detection")
 LOADS = (20, 50, 80)
@@ -79,7 +93,19 @@ AT_ONCE = (100, 150, 200)
 AT_ONCE_S, QUICK_AT_ONCE_S = 30.0, 6.0
 FEW = 10
 SAME_MEAN = 0.01
-PROFILE_S = RUN_S = 3600.0
+BEGIN_S = RUN_S = 3600.0
+LOOK_S = 0.5
+LOST_LIMIT, LATE_LIMIT = 0.05, 0.01
+"""A decision passes some five threads, each of which may be as late."""
+LOOKS_A_WINDOW = 10
+ERRORS = {
+    "mean_error": ("mean", LOADS[:2]),
+    "p50_error": ("p50", LOADS[:2]),
+    "p99_error": ("p99", LOADS[:2]),
+    "mean_error_80": ("mean", LOADS[2:]),
+    "p99_error_80": ("p99", LOADS[2:]),
+}
+"""Of which figure, and at which loads."""
 EDGEBENCH = (sys.executable, "-m", "edgebench.cli")
 
 TOPOLOGY = """\
@@ -122,7 +148,7 @@ class Segment:
 
     def __init__(self, load: int, rate_hz: float, begin_s: float, count: int) -> None:
         gaps = rng_for(11, "arrivals", str(load)).exponential(1 / rate_hz, count)
-        self.load, self.rate_hz = load, rate_hz
+        self.load, self.rate_hz, self.begin_s = load, rate_hz, begin_s
         self.at_s = begin_s + np.cumsum(gaps)
 
     @property
@@ -181,6 +207,22 @@ def figures_of(run_dir: Path, segments: list[Segment]) -> dict[str, Any]:
     return found
 
 
+def paces_of(seen: list[tuple[float, Pace]], start_s: float, segments: list[Segment]) -> dict[str, Pace]:
+    """By load. seen: how a board had kept up at some times; start_s: of the run, by the same clock."""
+    found = {}
+    for segment in segments:
+        within = [pace for at_s, pace in seen if segment.begin_s <= at_s - start_s <= segment.end_s]
+        found[str(segment.load)] = within[-1].since(within[0])
+    return found
+
+
+def typical_of(seen: list[tuple[float, Pace]]) -> dict[str, float]:
+    """The medians of windows, as `Pace.told`. seen: how a board had kept up, look by look."""
+    windows = [after.since(before) for (_, before), (_, after) in pairwise(seen[::LOOKS_A_WINDOW])]
+    told = [window.told() for window in windows if window.executed_s > 0 and sum(window.late_by) > 0]
+    return {name: statistics.median(each[name] for each in told) for name in told[0]}
+
+
 def _stamps(run_dir: Path) -> dict[str, list[Any]]:
     wanted = ("scheduled_ns", "sent_ns", "received_ns", "ready_ns", "started_ns", "finished_ns", "arrived_ns", "batch")
     rows = read_records(run_dir).to_pydict()
@@ -196,8 +238,13 @@ def _start_ns(run_dir: Path) -> int:
     return started
 
 
+def board_key(pacing: str, tasks: tuple[str, ...], *, quick: bool) -> str:
+    """A short name for a paced board and how it is profiled. Arrivals are by the profile, so all depends on that."""
+    return digest(pacing, "quick" if quick else "thorough", *tasks)
+
+
 class Bench:
-    """Where all of it goes on. work: what was found there before is not found again."""
+    """Where all of it goes on. work: what was found there before is not found again, unless it was something else."""
 
     def __init__(
         self, work: Path, pieces: Pieces, tasks: tuple[str, ...], samples: int, runs: int, *, quick: bool
@@ -208,9 +255,10 @@ class Bench:
         self.samples = samples
         self.runs = runs
         self.quick = quick
-        self.profile_file = work / "board.json"
-        self.lost_by_profile = 0.0
-        self.lost: list[float] = []
+        self.board = f"board {board_key(pacing_digest(), tasks, quick=quick)}"
+        self.profile_file = work / f"{self.board}.json".replace(" ", "-")
+        self.by_profile: dict[str, float] = {}
+        self.invalid: dict[str, list[str]] = {}
 
     def layers(self) -> tuple[Path, ...]:
         """Of the paced board, with the project installed as it is now: a lab takes no other."""
@@ -225,50 +273,46 @@ class Bench:
 
     def profile(self) -> Profile:
         """Of the board, measured there."""
-        self.pieces.find("profile", self._measure_board)
-        self.lost_by_profile = self.pieces.found("profile")["lost"]
+        piece = f"profile of {self.board}"
+        self.pieces.find(piece, self._measure_board)
+        self.by_profile = self.pieces.found(piece)
         return read_profile(self.profile_file)
 
-    def _measure_board(self) -> dict[str, Any]:
+    def _measure_board(self) -> dict[str, float]:
         kit = self.work / "kit"
-        if not kit.exists():
-            self._make_kit(kit)
+        # Where TensorFlow is: as a user would, by profiling this computer.
+        Kit(kit).complete(Wanted(self.tasks, ("light",), ("float32",), ()), _say)
         options = ["--size", "light", "--format", "float32", *(["--quick"] if self.quick else [])]
         options += [word for task in self.tasks for word in ("--task", task)]
         disk = Disk(self.layers(), self.work / "profiled")
+        shutil.rmtree(disk.folder, ignore_errors=True)
         # Nothing learns here, and of all things that takes longest.
-        ignored = shutil.ignore_patterns("*-step")
-        shutil.copytree(kit, disk.written / "opt/kit", ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(kit, disk.written / "opt/kit", ignore=shutil.ignore_patterns("*-step"))
         machine = Machine("pi", disk=disk)
         machine.power_on()
         try:
             command = ("profile", *options, "--models", "/opt/kit", "--name", "board", "--out", "/root/board.json")
-            done = machine.run(f"{HOME}/bin/edgebench", *command, timeout_s=PROFILE_S)
-            _say(done.stderr + done.stdout)
+            profiling = machine.start(f"{HOME}/bin/edgebench", *command)
+            said, seen = _watched(profiling, disk)
+            _say(said)
+            if profiling.popen.returncode != 0:
+                raise SystemExit(f"{HOME}/bin/edgebench profile: exit status {profiling.popen.returncode}")
             shutil.copy(disk.written / "root/board.json", self.profile_file)
         finally:
             machine.power_off()
-        return {"lost": pace_of(disk).lost_since(NEW)}
-
-    def _make_kit(self, kit: Path) -> None:
-        """Where TensorFlow is: as a user would, by profiling this computer."""
-        from edgebench.experiments.profiling.kit import Kit, Wanted
-
-        unfinished = self.work / "kit.unfinished"
-        Kit(unfinished).complete(Wanted(tuple(self.tasks), ("light",), ("float32",), ()), _say)
-        unfinished.rename(kit)
+        return typical_of(seen)
 
     def task(self, task: str, profile: Profile) -> dict[str, Any]:
         """Both sides of one task."""
         segments = segments_of(profile, task, self.samples)
-        emulated_pieces = [f"{task}, emulated"]
-        pieces = [f"{task}, on the board, {number}" for number in range(self.runs)]
+        what = f"{task}, {self.samples} samples a load, {self.board}"
+        emulated_pieces = [f"{what}, emulated"]
+        pieces = [f"{what}, run {number}" for number in range(self.runs)]
         self._run_there(task, segments, emulated_pieces, profile=self.profile_file)
         self._run_there(task, segments, pieces, profile=None)
-        emulated = self.pieces.found(emulated_pieces[0])["loads"]
-        found = [self.pieces.found(piece) for piece in pieces]
-        self.lost += [each["lost"] for each in found]
-        real = [each["loads"] for each in found]
+        found = {piece: self.pieces.found(piece) for piece in (*emulated_pieces, *pieces)}
+        self.invalid |= {piece: each["invalid"] for piece, each in found.items() if each["invalid"]}
+        emulated, *real = (each["loads"] for each in found.values())
         return {
             str(segment.load): {
                 "n": self.samples,
@@ -314,21 +358,24 @@ class Bench:
     @staticmethod
     def _ran_there(lab: Lab, disk: Disk | None, text: str, segments: list[Segment]) -> dict[str, Any]:
         running = lab.start_run(text)
-        lab.until_streaming(running, 1)
-        # Not of what went before: code that runs for the first time is translated, which takes its time.
-        before = None if disk is None else pace_of(disk)
-        out, _ = running.popen.communicate(timeout=RUN_S)
-        lost = None if disk is None or before is None else pace_of(disk).lost_since(before)
-        _, result, run_dir = lab.result(running, out)
-        _say(f"{run_dir.name}: {result['verdict']['reasons'] or 'valid'}")
-        return {"lost": lost, "loads": figures_of(run_dir, segments)}
+        # From the first decision on: code that runs for the first time is translated, which takes its time.
+        lab.until_streaming(running, 1, timeout_s=BEGIN_S)
+        said, seen = _watched(running, disk)
+        _, result, run_dir = lab.result(running, said)
+        invalid = result["verdict"]["reasons"]
+        _say(f"{run_dir.name}: {invalid or 'valid'}")
+        loads = figures_of(run_dir, segments)
+        if disk is not None:
+            for load, pace in paces_of(seen, _start_ns(run_dir) / 1e9, segments).items():
+                loads[load]["pace"] = pace.told()
+        return {"invalid": invalid, "loads": loads}
 
     def at_once(self, profile: Profile) -> dict[str, Any]:
         """Ever more emulated devices."""
         counts = (FEW, *(AT_ONCE[:1] if self.quick else AT_ONCE))
         found = {}
         for count in counts:
-            piece = f"{count} at once"
+            piece = f"{count} at once, {self.board}"
             self.pieces.find(piece, partial(self._at_once, profile, count))
             found[count] = self.pieces.found(piece)
         alone_ms = found[FEW]["mean_ms"]
@@ -364,6 +411,20 @@ class Bench:
         }
 
 
+def _watched(running: Task, disk: Disk | None) -> tuple[str, list[tuple[float, Pace]]]:
+    """What a command says, when it has ended, and how a board kept up meanwhile."""
+    seen: list[tuple[float, Pace]] = []
+    until_s = now_s() + RUN_S
+    while True:
+        if disk is not None:
+            seen.append((now_s(), pace_of(disk)))
+        try:
+            return running.popen.communicate(timeout=LOOK_S)[0], seen
+        except subprocess.TimeoutExpired:
+            if now_s() > until_s:
+                raise
+
+
 def _mean_of_few_ms(run_dir: Path) -> float:
     rows = read_records(run_dir).to_pydict()
     first = {f"bed-{number}" for number in range(FEW)}
@@ -385,20 +446,19 @@ def measured(bench: Bench) -> dict[str, Any]:
         for count, each in at_once.items()
         if int(count) > FEW and each["punctual"] and each["mean_error"] <= SAME_MEAN
     ]
-    low = [each for task in tasks.values() for load, each in task.items() if load in ("20", "50")]
-    high = [task["80"] for task in tasks.values()]
+    errors, not_told = errors_of(tasks, bench.invalid, bench.by_profile["lost"])
+    low, high = _at(tasks, LOADS[:2]), _at(tasks, LOADS[2:])
+    paces = [run["pace"] for each in (*low, *high) for run in each["real"]]
     return {
-        "mean_error": _worst(low, "mean"),
-        "p50_error": _worst(low, "p50"),
-        "p99_error": _worst(low, "p99"),
-        "mean_error_80": _worst(high, "mean"),
-        "p99_error_80": _worst(high, "p99"),
+        **errors,
+        "not_told": not_told,
+        "invalid": bench.invalid,
         "real_spread": _spread(low, "mean"),
         "p99_spread": _spread(low, "p99"),
         "spread_80": _spread(high, "mean"),
         "p99_spread_80": _spread(high, "p99"),
-        "lost": round(max(bench.lost), 4),
-        "lost_by_profile": round(bench.lost_by_profile, 4),
+        **{name: max(pace[name] for pace in paces) for name in bench.by_profile},
+        "by_profile": bench.by_profile,
         "nodes_at_once": max(held, default=0),
         "at_once": at_once,
         "tasks": tasks,
@@ -406,6 +466,44 @@ def measured(bench: Bench) -> dict[str, Any]:
         "board": msgspec.to_builtins(profile.origin),
         **bench.pieces.told(),
     }
+
+
+def errors_of(
+    tasks: dict[str, Any], invalid: dict[str, list[str]], lost_by_profile: float
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """`ERRORS`, and why some are not told. tasks: as printed; invalid: runs, and why they are."""
+    of_all = [f"{run}: invalid" for run in invalid]
+    if lost_by_profile > LOST_LIMIT:
+        of_all.append(f"profile: lost {lost_by_profile:.1%} (limit {LOST_LIMIT:.0%})")
+    errors: dict[str, float | None] = {}
+    not_told = {}
+    for name, (figure, loads) in ERRORS.items():
+        reasons = of_all + [
+            f"{task}, {load} %, run {number}: {reason}"
+            for task, by_load in tasks.items()
+            for load in loads
+            for number, run in enumerate(by_load[str(load)]["real"])
+            for reason in _fell_behind(run)
+        ]
+        errors[name] = None if reasons else _worst(_at(tasks, loads), figure)
+        if reasons:
+            not_told[name] = "; ".join(reasons)
+    return errors, not_told
+
+
+def _fell_behind(run: dict[str, Any]) -> list[str]:
+    """Where this computer did not keep up with the board at a load."""
+    pace, late_limit_ms = run["pace"], LATE_LIMIT * run["mean"]
+    reasons = []
+    if pace["lost"] > LOST_LIMIT:
+        reasons.append(f"lost {pace['lost']:.1%} (limit {LOST_LIMIT:.0%})")
+    if pace["late_ms"] > late_limit_ms:
+        reasons.append(f"late by {pace['late_ms']:.3f} ms (limit {late_limit_ms:.3f} ms)")
+    return reasons
+
+
+def _at(tasks: dict[str, Any], loads: tuple[int, ...]) -> list[dict[str, Any]]:
+    return [by_load[str(load)] for by_load in tasks.values() for load in loads]
 
 
 def _worst(found: list[dict[str, Any]], figure: str) -> float:
@@ -439,6 +537,14 @@ def _told(profile: Profile, tasks: tuple[str, ...]) -> dict[str, Any]:
     return {"infer_ms": infer, "messages": messages, "kept": len(written(profile))}
 
 
+def _by_reason(not_told: dict[str, str]) -> dict[str, str]:
+    """Figures that are not told for the same reasons, together."""
+    found: dict[str, list[str]] = {}
+    for name, reasons in not_told.items():
+        found.setdefault(reasons, []).append(name)
+    return {reasons: ", ".join(names) for reasons, names in found.items()}
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -465,14 +571,21 @@ def main() -> None:
         for load, each in loads.items():
             real = {name: statistics.fmean(run[name] for run in each["real"]) for name in ("mean", "p50", "p99")}
             emulated = each["emulated"]
+            told = all(figures[name] is not None for name, (_, of) in ERRORS.items() if int(load) in of)
             shown = ", ".join(
-                f"{name} {real[name]:.2f} → {emulated[name]:.2f} ms ({emulated[name] / real[name] - 1:+.1%})"
+                f"{name} {real[name]:.2f} → {emulated[name]:.2f} ms"
+                + (f" ({emulated[name] / real[name] - 1:+.1%})" if told else "")
                 for name in real
             )
             print(f"{task:20} {load} %: {shown}")
-    for name in ("mean_error", "p50_error", "p99_error", "mean_error_80", "p99_error_80", "real_spread", "p99_spread"):
+    for name in ERRORS:
+        print(f"{name:16} {'not told' if figures[name] is None else f'{figures[name]:.2%}'}")
+    for reasons, names in _by_reason(figures["not_told"]).items():
+        print(f"not told ({names}): {reasons}")
+    for name in ("real_spread", "p99_spread", "spread_80", "p99_spread_80", "lost", "waited"):
         print(f"{name:16} {figures[name]:.2%}")
-    print(f"lost             {figures['lost']:.2%}")
+    print(f"late             {figures['late_ms']:.3f} ms, at most {figures['most_late_ms']:.1f}")
+    print(f"lost by profile  {figures['by_profile']['lost']:.2%}")
     print(f"nodes_at_once    {figures['nodes_at_once']}")
 
 

@@ -92,11 +92,11 @@ class Lab:
         command = ("run", str(file), "--executor", "lab", "--out", str(self.folder / "runs"), "--json")
         return self.server.start(*EDGEBENCH, *command, *more)
 
-    def until_streaming(self, running: Task, decided: int) -> Path:
+    def until_streaming(self, running: Task, decided: int, timeout_s: float = PATIENCE_S) -> Path:
         """Wait until devices on the server have written down so many decisions of a run that was begun; its run
         directory."""
         before = {path.name for path in (self.folder / "runs").glob("*") if (path / "result.json").exists()}
-        until_s = now_s() + PATIENCE_S
+        until_s = now_s() + timeout_s
         while True:
             new = [path.parent for path in (self.folder / "runs").glob("*/deployment.json")]
             for run_dir in new:
