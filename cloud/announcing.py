@@ -58,8 +58,8 @@ class Announcer:
             return self._take_up_two(plan, trained, at_edge, "trained", when)
         if plan.is_chain:
             head, tail = (file.manifest for file in trained.files)
-            of = plan.name, head.digest, tail.digest, math.prod(tail.input.shape)
-            self._write(Chained(*of, trained.cut, trained.places, trained.considered))
+            of = plan.name, head.digest, tail.digest, trained.cut, trained.places, trained.considered
+            self._write(Chained(*of, math.prod(tail.input.shape)))
             how = "trained" if trained.cut is None else f"cut after {trained.cut.layer},"
             return self._take_up_two(plan, trained, head, how, when)
         (file,) = trained.files

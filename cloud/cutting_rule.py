@@ -5,13 +5,27 @@ Source of the rule: Kang et al. 2017, Neurosurgeon.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import fmean
+from typing import Protocol, TypeVar
 
 from cloud.jobs import SplitOrder
 from edgebench.topology.deployment import HERE, Deployment, NodePlan, WorkloadPlan
 from edgebench.topology.profiles import HOST, ModelKey
 
 _BYTES = 4
+
+
+class Cuttable(Protocol):
+    """Where a model can be cut in two."""
+
+    @property
+    def values(self) -> int:
+        """float32, that go on there."""
+        ...
+
+
+C = TypeVar("C", bound=Cuttable)
 
 
 def split_order(plan: WorkloadPlan, deployment: Deployment) -> SplitOrder:
@@ -35,6 +49,22 @@ def split_order(plan: WorkloadPlan, deployment: Deployment) -> SplitOrder:
         latency_ms=fmean(link.latency_ms for link in links),
         mbit_s=1 / ms_per_mbit if ms_per_mbit else None,
     )
+
+
+def any_may_be_best(order: SplitOrder) -> bool:
+    """Whether a place may be the best one though an earlier one has no more going on: where the cloud is slower than
+    the edges."""
+    return order.cloud_ms is not None and (order.edge_ms is None or order.cloud_ms > order.edge_ms)
+
+
+def worthwhile(places: Iterable[C]) -> list[C]:
+    """Those before which there is none at which as little goes on; all others are worse where `any_may_be_best` does
+    not hold: more would be done at the edge, and as much carried."""
+    found: list[C] = []
+    for place in places:
+        if not found or place.values < found[-1].values:
+            found.append(place)
+    return found
 
 
 def predicted_ms(order: SplitOrder, head_ms: float, tail_ms: float, values: int) -> float:

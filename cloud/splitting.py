@@ -6,7 +6,6 @@ It can be cut where one tensor alone goes on. Which place is the best is found b
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.cutting_rule import predicted_ms
+from cloud.cutting_rule import any_may_be_best, predicted_ms, worthwhile
 from cloud.export import Converter
 from cloud.jobs import SplitOrder, Trained, TrainedFile
 from cloud.model_files import Fitted, outputs_of, unscored_file
@@ -105,19 +104,6 @@ def split_files(model: Fitted, order: SplitOrder, converter: Converter | None) -
     return Trained(model.job.name, files, cut=best.cut, places=len(places), considered=considered)
 
 
-def worthwhile(places: Sequence[Place]) -> list[Place]:
-    """Those before which there is none at which as little goes on.
-
-    Where the edge is no faster than the cloud no other one can be better: more would be done at the edge, and as much
-    carried.
-    """
-    found: list[Place] = []
-    for place in places:
-        if not found or place.values < found[-1].values:
-            found.append(place)
-    return found
-
-
 def _with_a_row_a_sample(model: keras.Model, tensors: list[Any]) -> list[bool]:
     """Of tensors in a model: inside, the frames of a sample may have a row each."""
     if not tensors:
@@ -134,8 +120,7 @@ def _wanted(places: list[Place], order: SplitOrder, name: str) -> list[Place]:
             f"{at}: nowhere in the model one tensor alone goes on (set place.infer to device, edge or cloud)"
         )
     if order.after == "auto":
-        slower_cloud = order.cloud_ms is not None and (order.edge_ms is None or order.cloud_ms > order.edge_ms)
-        return places if slower_cloud else worthwhile(places)
+        return places if any_may_be_best(order) else worthwhile(places)
     if order.after > len(places):
         raise DataError(
             f"{at}: {order.after}, and the model can be cut at {len(places)} places (write 1 to {len(places)})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from edgebench.clock import NS_PER_S
 from edgebench.errors import EdgebenchError
@@ -27,7 +28,7 @@ from edgebench.simulation.places import places_of
 from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.simulation.simulated import Simulated
 from edgebench.topology.deployment import Deployment
-from edgebench.topology.model import Tier
+from edgebench.topology.model import Tier, Topology
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -113,9 +114,10 @@ def _predicted(stored: StoredRun, calibrate: Sequence[Path], times: ServiceTimes
     check_simulated(given)
     for path in calibrate:
         check_calibrates(path, given)
-    layout = layout_of(given.topology, times, given.path)
+    topology = _cut_as_it_was(given.topology, stored)
+    layout = layout_of(topology, times, given.path)
     places = places_of(layout.fleet)
-    deployment = places.deployment(given.topology, stored.deployment.run_id, given.topology.data)
+    deployment = places.deployment(topology, stored.deployment.run_id, topology.data)
     simulated = Simulated(layout, places, deployment)
     batches = (batch for table in simulated.tables() for batch in table.select(TIMES).to_batches())
     predicted = _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
@@ -128,6 +130,17 @@ def _predicted(stored: StoredRun, calibrate: Sequence[Path], times: ServiceTimes
     }
     result = read_result(stored.path)
     return RunFidelity(list(times.sources), result.verdict.valid, result.figures, figures)
+
+
+def _cut_as_it_was(topology: Topology, stored: StoredRun) -> Topology:
+    """With the places at which `auto` cut in a run, which others might not have chosen. Raises EdgebenchError."""
+    places = {each.workload: each.cut.place for each in stored.observations.chains if each.cut is not None}
+    workloads = {}
+    for name, workload in topology.workloads.items():
+        if workload.split == "auto" and name not in places:
+            raise EdgebenchError(f"{stored.path}: does not say where the model of {name} was cut (run it again)")
+        workloads[name] = workload if workload.split != "auto" else replace(workload, split=places[name])
+    return replace(topology, workloads=workloads)
 
 
 def _formula(layout: Layout, measured: Mapping[str, _Seen]) -> dict[str, dict[str, float]]:

@@ -29,12 +29,12 @@ from edgebench.results.figures import Result
 from edgebench.results.sample_figures import WorkloadFigures
 from edgebench.seeds import rng_for
 from edgebench.simulation.chains import cuts_measured
-from edgebench.simulation.layout import UnmeasuredBatch, layout_of
+from edgebench.simulation.layout import UnmeasuredBatch, layout_of, where_cut
 from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.model import After, Fixed, Load, Tier, Topology, With, Workload
 from edgebench.topology.pacing import asked_first
 from edgebench.topology.placing import wheres
-from edgebench.topology.wording import listed, one_line
+from edgebench.topology.wording import listed, one_line, things
 
 _TIERS: tuple[Tier, ...] = ("device", "edge", "cloud")
 
@@ -64,7 +64,8 @@ def place_streams(
     _check_deadlines(given, {*objective, *at_most})
     decide = stream_policy(policy, limit_s) if policy is not None else None
     check_simulated(given)
-    judging = _Judging(given, calibrated(given, calibrate), objective, at_most, tell)
+    found = None if earlier is None else stages_in(earlier, topology)
+    judging = _Judging(given, calibrated(given, calibrate), objective, at_most, tell, found)
     stages = judging.stages
     proven = None
     if decide is not None and policy is not None:
@@ -72,8 +73,7 @@ def place_streams(
         tiers, proven, name, seed = decision.tiers, decision.proven, policy, topology.seed
     else:
         assert earlier is not None
-        found = stages_in(earlier, topology)
-        tiers = tuple(found[stage.workload][stage.group] for stage in stages)
+        tiers = tuple(tier for stage in stages for tier in stage.tiers)
         name, seed = earlier.policy, earlier.policy_seed
     result = judging.result(dict(enumerate(tiers)))
     score, terms = score_of(result, objective, at_most), terms_of(result)
@@ -131,16 +131,22 @@ def _refuse_cascades(given: TopologyFile) -> None:
         raise TopologyError([one_line(path) for path in paths])
 
 
-def _places(workload: Workload, topology: Topology, times: ServiceTimes) -> list[Place]:
+def _places(name: str, topology: Topology, times: ServiceTimes, file: Path) -> list[Place]:
     """Where a workload may be decided: on the tiers that are allowed, or as a chain where the topology has one. Two
-    models are no one that a tier could have, and a chain is that of all its groups."""
+    models are no one that a tier could have, and a chain is that of all its groups. Raises TopologyError where these
+    have one that is cut, and nothing tells where."""
+    workload = topology.workloads[name]
     tiers: list[Place] = [tier for tier in _TIERS if tier in topology.place.allow]
     if not workload.is_chain:
         return tiers
-    if workload.head is not None or len(workload.sources) > 1:
+    if workload.head is not None:
         return [CHAIN]
-    cuts = cuts_measured(workload, times) if workload.split == "auto" else []
-    return [*tiers, *(map(chain_at, cuts) if cuts else [CHAIN])]
+    if len(workload.sources) > 1:
+        cut = where_cut(name, topology, times, file)
+        assert cut is not None  # as it is one model
+        return [chain_at(cut)]
+    cuts = [workload.split] if isinstance(workload.split, int) else cuts_measured(workload, times)
+    return [*tiers, *(map(chain_at, cuts) if cuts else [CHAIN])]  # of which nothing is known, and which is told so
 
 
 def _in_order(topology: Topology) -> list[str]:
@@ -173,13 +179,15 @@ class _Judging:
         objective: Weights,
         at_most: Weights,
         tell: Callable[[str], None],
+        earlier: Mapping[str, Mapping[str, Place]] | None,
     ) -> None:
+        """earlier: workload -> group -> where it is placed already, and is judged as nothing else."""
         self._given = given
         self._times = times
         self._objective, self._at_most = objective, at_most
         self._tell = tell
         self._left_out = 0
-        self.stages = tuple(self._all_stages())
+        self.stages = tuple(self._all_stages() if earlier is None else _placed_already(given.topology, earlier))
         self._found: dict[tuple[tuple[int, Place], ...], Result | UnmeasuredBatch] = {}
 
     @property
@@ -202,7 +210,7 @@ class _Judging:
         topology = self._given.topology
         for name in _in_order(topology):
             workload = topology.workloads[name]
-            places = _places(workload, topology, self._times)
+            places = _places(name, topology, self._times, self._given.path)
             if workload.is_chain:
                 places = self._known(name, places)
             yield from (Stage(name, group, tuple(places)) for group in workload.sources)
@@ -218,7 +226,9 @@ class _Judging:
                 if place == places[-1] and not found:
                     raise
                 self._left_out += 1
-                self._tell(f"{name} on {place} is no choice: {error}")
+                more = len(error.problems) - 1
+                beside = f" (and {things(more, 'more line')})" if more else ""
+                self._tell(f"{name} on {place} is no choice: {error.problems[0]}{beside}")
         return found
 
     def score(self, placed: Mapping[int, Place]) -> Score:
@@ -259,6 +269,12 @@ class _Judging:
             if tier not in stage.tiers:
                 may = listed(stage.tiers)
                 raise EdgebenchError(f"judge: {stage.name} on {str(tier)[:40]!r}, and it may be on {may}")
+
+
+def _placed_already(topology: Topology, earlier: Mapping[str, Mapping[str, Place]]) -> Iterator[Stage]:
+    """earlier: workload -> group -> the one place where it is."""
+    for name in _in_order(topology):
+        yield from (Stage(name, group, (earlier[name][group],)) for group in topology.workloads[name].sources)
 
 
 def _alone(topology: Topology, name: str, placed: Mapping[Stage, Place]) -> Topology:

@@ -272,16 +272,16 @@ class Cut(msgspec.Struct, frozen=True):
 
 class Chained(msgspec.Struct, frozen=True, tag="chain"):
     """The models of a chain's stages were made. head, tail: their digests; empty in a simulation, which has none.
-    values: float32, that go on between them. cut: where they are one model that was cut in two, at one of `places`;
-    considered: the cuts among which this one was chosen, if it was."""
+    cut: where they are one model that was cut in two, at one of `places`; considered: the cuts among which this one was
+    chosen, if it was. values: float32, that go on between the stages; None: it was not written down."""
 
     workload: str
     head: str
     tail: str
-    values: int
     cut: Cut | None = None
     places: int = 0
     considered: tuple[Cut, ...] = ()
+    values: int | None = None
 
 
 _Step = Literal[

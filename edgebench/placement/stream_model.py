@@ -12,10 +12,11 @@ import numpy as np
 
 CHAIN = "chain"
 Place: TypeAlias = str
-"""A tier, or `chain`: the edge and then the cloud, as the topology has it; `chain@2`: with its model cut at place 2."""
+"""A tier, or the edge and then the cloud: `chain` with the two models of the topology, `chain@2` with one that is cut
+at its place 2."""
 
 
-_PLACE = re.compile(r"device|edge|cloud|chain(@[1-9][0-9]{0,3})?")
+_PLACE = re.compile(r"device|edge|cloud|chain(@([1-9][0-9]{0,3}|10000))?")
 
 
 def is_place(text: str) -> bool:
@@ -34,7 +35,7 @@ def chain_at(cut: int) -> Place:
 
 
 def cut_of(place: Place) -> int | None:
-    """Where the model of a chain is cut; None: where the topology says."""
+    """Where the model of a chain is cut; None of two models, and of a tier."""
     number = place.partition("@")[2]
     return int(number) if number else None
 

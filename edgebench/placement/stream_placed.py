@@ -81,9 +81,7 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
         if not _tiers_of(stage.tier) <= set(topology.place.allow):
             may = listed(topology.place.allow)
             raise EdgebenchError(f"{at}.tier: is {stage.tier}, and place.allow has {may} (place it anew)")
-        if stage.tier == CHAIN and not topology.workloads[stage.workload].is_chain:
-            lacks = f"is chain, and the topology has '{stage.workload}' on one tier"
-            raise EdgebenchError(f"{at}.tier: {lacks} (place it anew)")
+        _check_chain(at, stage, topology.workloads[stage.workload])
         found[stage.workload][stage.group] = stage.tier
     for name, tiers in found.items():
         missing = [group for group in topology.workloads[name].sources if group not in tiers]
@@ -93,6 +91,17 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
             alike = "a chain is that of all its groups"
             raise EdgebenchError(f"$.stages: '{name}' is a chain for some of its groups, and {alike} (place it anew)")
     return found
+
+
+def _check_chain(at: str, stage: PlacedStage, workload: Workload) -> None:
+    """Raises EdgebenchError where a chain is of two models, and the workload of one, or the other way round."""
+    is_cut, of = cut_of(stage.tier) is not None, f"'{stage.workload}'"
+    if is_cut and workload.head is not None:
+        other = f"is {stage.tier}, of a model that is cut, and the topology has a head before that of {of}"
+        raise EdgebenchError(f"{at}.tier: {other} (write chain, or place it anew)")
+    if stage.tier == CHAIN and workload.head is None:
+        other = f"is chain, of two models, and the topology has no head for {of}"
+        raise EdgebenchError(f"{at}.tier: {other} (write chain@NUMBER to have its model cut there, or place it anew)")
 
 
 def with_tiers(workload: Workload, tiers: Mapping[str, Place]) -> Workload:

@@ -6,13 +6,15 @@ taken from those samples alone that had not. So it does not depend on how loaded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from edgebench.clock import NS_PER_MS
+from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
 from edgebench.results.chunks import ABSENT
 from edgebench.results.rundir import StoredRun, load_run
@@ -27,11 +29,10 @@ from edgebench.simulation.service_times import (
     Model,
     ServiceTimes,
     compress_of,
-    merged_cuts,
     model_of,
 )
 from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
-from edgebench.topology.wording import listed
+from edgebench.topology.wording import listed, things
 
 _SOON_NS = NS_PER_MS
 """What is ready so soon after a batch was done may have waited for its answers."""
@@ -50,7 +51,7 @@ def service_times_of(run_dir: Path) -> ServiceTimes:
         raise EdgebenchError(f"{run_dir}: nothing to calibrate with, no decision in it was left undisturbed")
     found = _Found(run.deployment)
     for name in filter(lambda name: run.deployment.workloads[name].is_chain, samples):
-        found.take_chain(name, run)
+        found.take_chain(name, run, samples[name])
     for name, those in samples.items():
         found.take_deciders(run.deployment.workloads[name], those)
         found.take_sizes(run.deployment.workloads[name], those)
@@ -94,6 +95,7 @@ class _Found:
         self._deployment = deployment
         self._nodes = list(deployment.nodes.values())
         self._process = processes(self._nodes)
+        self._edge = _edges_of_staying(self._nodes)
         self._costs: dict[Cost, list[Ints]] = {}
         self._unsure: dict[tuple[Model, Model], float] = {}
         self._handed_on: dict[str, HandedOn] = {}
@@ -115,19 +117,27 @@ class _Found:
             at_once=at_once,
             costs=_sorted(self._costs),
             unsure=self._unsure,
-            cuts={model: merged_cuts(several) for model, several in self._cuts.items()},
+            cuts=self._cuts,
             sources=(self._deployment.run_id,),
         )
 
-    def take_chain(self, name: str, run: StoredRun) -> None:
-        """What a run wrote down of a chain. Raises EdgebenchError where it did not."""
+    def take_chain(self, name: str, run: StoredRun, samples: Samples) -> None:
+        """What a run wrote down of a chain. Raises EdgebenchError where it did not, or not of all its samples."""
         plan = self._deployment.workloads[name]
         chained = next((each for each in run.observations.chains if each.workload == name), None)
-        if chained is None:
+        if chained is None or chained.values is None:
             raise EdgebenchError(f"{run.path}: does not say what goes on between the stages of {name} (run it again)")
-        self._handed_on[name] = handed_on_in(plan, chained)
+        self._handed_on[name] = handed_on_in(plan, chained, chained.values)
         if chained.cut is not None:
             self._cuts.setdefault(whole_of(plan), []).append(cuts_in(chained))
+        told = Counter(self._edge[samples["node"]].tolist())
+        for number, node in enumerate(self._nodes):
+            done = _first_stages(run.observations.tallies.get(node.name, {}).get(name, Tally()))
+            if node.tier == "edge" and done != told[number]:
+                # Batches of which nobody told would pass for waiting, or for handing on.
+                counted = f"{node.name} did the first stage of {name} for {things(done, 'sample')}"
+                mend = "run it without devices that move, and with room in the cloud for all that comes"
+                raise EdgebenchError(f"{run.path}: {counted}, and {told[number]:,} records say when ({mend})")
 
     def take_sizes(self, plan: WorkloadPlan, samples: Samples) -> None:
         """Payloads of what travelled, and what a cascade passed on."""
@@ -171,11 +181,8 @@ class _Found:
         self._take_servers(plan, samples, tail)
 
     def _of_head(self, samples: Samples) -> Samples:
-        """What edges did as the first stage, as if it had been decided there; not of devices that move, since no record
-        says where they were."""
-        numbers = {node.name: number for number, node in enumerate(self._nodes)}
-        at = np.array([ABSENT if node.elsewhere else numbers.get(str(node.parent), ABSENT) for node in self._nodes])
-        staying = samples.select(at[samples["node"]] != ABSENT)
+        """What edges did as the first stage, as if it had been decided there."""
+        staying = samples.select(self._edge[samples["node"]] != ABSENT)
         named = {
             "received_ns": "forward_in_ns",
             "ready_ns": "head_ready_ns",
@@ -185,7 +192,7 @@ class _Found:
             "batch": "head_batch",
         }
         columns = {name: staying[column] for name, column in named.items()}
-        return Samples({**columns, "decider": at[staying["node"]], "node": staying["node"]}, staying.calm)
+        return Samples({**columns, "decider": self._edge[staying["node"]], "node": staying["node"]}, staying.calm)
 
     def _take_servers(self, plan: WorkloadPlan, samples: Samples, stage: _Stage) -> None:
         server = self._process[samples["decider"]]
@@ -213,7 +220,10 @@ class _Found:
         """What a server does. mine: in the order of batches, the first of each being `first`. passed_on_ns: when it
         passed on what it was unsure of, whose records tell nothing else of it [ascending]."""
         node = self._nodes[mine["decider"][0]]
-        calm, sizes = mine.calm[first], mine["batch"][first]
+        sizes, told = mine["batch"][first], np.diff(first, append=len(mine))
+        # Where some samples of a batch have no record, nobody knows when the last was ready, or who was answered when.
+        whole = (told == sizes) | (plan.cascade is not None)
+        calm, after_whole = mine.calm[first] & whole, np.concatenate([[True], whole[:-1]])
         started, finished = mine["started_ns"][first], mine["finished_ns"][first]
         ready = np.minimum.reduceat(mine["ready_ns"], first)
         before = np.concatenate([[ABSENT], np.maximum.accumulate(finished)[:-1]])
@@ -227,7 +237,7 @@ class _Found:
             those = calm & (sizes == size)
             add(self._paused, (model, size), (finished - started)[those & ~follows])
             add(self._at_once, (model, size), (finished - started)[those & follows])
-        idle = calm & begun & (last_ready > np.maximum(before, last_passed) + _SOON_NS)
+        idle = calm & after_whole & begun & (last_ready > np.maximum(before, last_passed) + _SOON_NS)
         task = plan.task
         woken = Cost("begin", node.profile, task) if node.tier == "device" else Cost("wake", node.profile)
         add(self._costs, woken, (started - last_ready)[idle])
@@ -239,15 +249,15 @@ class _Found:
             (mine["ready_ns"] - mine["received_ns"])[mine.calm],
         )
         # What comes while a batch waits to be full makes it wait, and so does a batch that was all passed on.
-        busy = calm & begun & follows & (last_passed < before)
+        busy = calm & after_whole & begun & follows & (last_passed < before)
         of_before = np.concatenate([[1], sizes[:-1]])
         gaps = ((started - before) / of_before)[busy].astype(np.int64)
         if len(gaps) < ENOUGH:
             turns = np.diff(mine["replied"], prepend=0)
             turns[first] = mine["replied"][first] - finished
-            of_several = np.repeat(sizes > 1, np.diff(first, append=len(mine)))
+            calm_turns, of_several = mine.calm & np.repeat(whole, told), np.repeat(sizes > 1, told)
             of_several[first] = False
-            gaps = turns[mine.calm & of_several] if (mine.calm & of_several).any() else turns[mine.calm]
+            gaps = turns[calm_turns & of_several] if (calm_turns & of_several).any() else turns[calm_turns]
         add(self._costs, stage.turn(node.profile), gaps)
 
     def take_agents(self, samples: Mapping[str, Samples]) -> None:
@@ -277,6 +287,18 @@ class _Found:
         """What they take besides their links."""
         for cost, values in MessageCosts(self._deployment, self._handed_on).of(samples).items():
             self._costs.setdefault(cost, []).extend(values)
+
+
+def _edges_of_staying(nodes: Sequence[NodePlan]) -> Ints:
+    """The number of each node's edge [node], ABSENT where it has none, and of devices that move, since no record says
+    where they were."""
+    numbers = {node.name: number for number, node in enumerate(nodes)}
+    return np.array([ABSENT if node.elsewhere else numbers.get(str(node.parent), ABSENT) for node in nodes])
+
+
+def _first_stages(tally: Tally) -> int:
+    """For how many samples an edge did the first stage of a chain: it handed on what that gave, or had to drop it."""
+    return tally.forwarded + sum(tally.dropped.get(reason, 0) for reason in ("not-connected", "store-full"))
 
 
 def _sorted(parts: Mapping[K, list[Ints]]) -> dict[K, Ints]:

@@ -203,12 +203,20 @@ def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str
     found, problems = {}, []
     for name, plan in topology.workloads.items():
         try:
-            found[name] = place_for(name, topology, times) if plan.is_chain else None
-        except EdgebenchError as error:
-            problems.append(one_line(f"{file}: $.workloads.{name}.split: {error}"))
+            found[name] = where_cut(name, topology, times, file) if plan.is_chain else None
+        except TopologyError as error:
+            problems += error.problems
     if problems:
         raise TopologyError(problems)
     return found
+
+
+def where_cut(name: str, topology: Topology, times: ServiceTimes, file: str | Path) -> int | None:
+    """Where the model of a chain is cut; None of two models. Raises TopologyError where nothing tells."""
+    try:
+        return place_for(name, topology, times)
+    except EdgebenchError as error:
+        raise TopologyError([one_line(f"{file}: $.workloads.{name}.split: {error}")]) from error
 
 
 def _chained(flow: Flow, topology: Topology, times: ServiceTimes) -> Chained:

@@ -87,8 +87,8 @@ FORWARDED = "by the cloud"
 
 
 class Cuts(NamedTuple):
-    """Where a model was cut in two in some runs. by_place: each cut that was made or thought of; considered: those
-    among which `auto` chose; places: how many there are."""
+    """Where a model was cut in two in one run. by_place: each cut that was made or thought of; considered: those among
+    which `auto` chose, if it did; places: how many there are."""
 
     by_place: Mapping[int, Cut]
     considered: frozenset[int]
@@ -100,14 +100,15 @@ class ServiceTimes:
     """infer: ns, by size of a batch. at_once: those of batches that begin as soon as another is done, with caches and
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
     never empty. unsure: what share a cascade passes on, by the models of the edge and of the cloud. sources: what they
-    were measured in. cuts: of models, whose profile is left empty."""
+    were measured in. cuts: of models, whose profile is left empty, by each run that cut them: what the parts took in
+    different runs is not compared."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     costs: Mapping[Cost, Ints] = field(default_factory=dict)
     unsure: Mapping[tuple[Model, Model], float] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
-    cuts: Mapping[Model, Cuts] = field(default_factory=dict)
+    cuts: Mapping[Model, Sequence[Cuts]] = field(default_factory=dict)
 
     def by_batch(self, model: Model, most: int, *, at_once: bool = False) -> list[Ints | None]:
         """The service times of batches of 0, 1, … `most` samples; None of those that nothing is known of.
@@ -158,18 +159,9 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
         unsure={key: share for each in all_of for key, share in each.unsure.items()},
         sources=tuple(source for each in all_of for source in each.sources),
         cuts={
-            model: merged_cuts([each.cuts[model] for each in all_of if model in each.cuts])
+            model: [cuts for each in all_of for cuts in each.cuts.get(model, ())]
             for model in dict.fromkeys(model for each in all_of for model in each.cuts)
         },
-    )
-
-
-def merged_cuts(several: Sequence[Cuts]) -> Cuts:
-    """What several runs, or workloads, tell of one model."""
-    return Cuts(
-        by_place={place: cut for each in several for place, cut in each.by_place.items()},
-        considered=frozenset[int]().union(*(each.considered for each in several)),
-        places=max(each.places for each in several),
     )
 
 

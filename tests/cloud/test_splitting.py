@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from cloud.cutting_rule import predicted_ms, split_order
+from cloud.cutting_rule import predicted_ms, split_order, worthwhile
 from cloud.export import Converter
 from cloud.jobs import HeadOrder, SplitOrder, Trained, TrainJob
 from cloud.model_files import Fitted
 from cloud.model_files import outputs_of as outputs_of_file
-from cloud.splitting import Place, cut_at, places_of, split_files, worthwhile
+from cloud.splitting import Place, cut_at, places_of, split_files
 from cloud.training import TrainerSession, fitted
 from edgebench.errors import DataError, ModelError
 from edgebench.executors.assigning import untold_cuts

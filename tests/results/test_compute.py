@@ -120,7 +120,7 @@ def test_what_was_predicted_of_a_cut_stands_beside_what_was_measured() -> None:
     head = HeadStamps(at_ms(4), at_ms(4), at_ms(18), 3)
     chained = row(0, 0, (1, 40, 2, 4, 30), forward_in_ns=at_ms(4), forward_out_ns=at_ms(19), head=head)
     cuts = (Cut(2, "dense", 8, 10.0, 3.0, 35.0), Cut(1, "flat", 24, 1.0, 12.0, 40.0))
-    observed = factory.observations(chains=[Chained("death-risk", FIRST, SECOND, 8, cuts[0], 3, cuts)])
+    observed = factory.observations(chains=[Chained("death-risk", FIRST, SECOND, cuts[0], 3, cuts, 8)])
     found = _death_risk([chained], observations=observed).chain
     assert found is not None
     assert found.cut is not None

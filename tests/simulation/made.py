@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,23 @@ def times(
     heavy_ns: Mapping[int, Sequence[int]] | None = None,
     at_once_ns: Mapping[int, Sequence[int]] | None = None,
     head_ns: Mapping[int, Sequence[int]] | None = None,
+    tail_ns: Mapping[int, Sequence[int]] | None = None,
+    cut_costs: Mapping[str, Sequence[int]] | None = None,
 ) -> ServiceTimes:
     """Service times of either model, by size of a batch or for batches of one; no step costs anything unless it is
     said, a sample has 1,000 bytes, and a decision 100. at_once_ns: of batches of the light model that begin as soon as
-    another is done, where they are not as others. head_ns: of the first part of a model that is cut, which gives 400
-    bytes unless it is said; the second takes as long as either model."""
+    another is done, where they are not as others. head_ns, tail_ns: of the parts of a model that is cut, the first of
+    which gives 400 bytes unless it is said; none: as long as either model. cut_costs: of what goes on between them,
+    where these are not as others."""
     by_size = infer_ns if isinstance(infer_ns, Mapping) else {1: infer_ns}
     asked = {"size": (1_000,), "reply": (100,), "output": (400,), **(costs or {})}
     found = {}
+    of_cut = {**asked, **(cut_costs or {})}
     for step in STEPS:
-        values = np.sort(np.array(asked.get(step, (0,)), np.int64))
-        for profile in ("", "host"):
-            for task in ("", TASK):
-                for how in ("", FORWARDED, CUT):
+        for how, given in (("", asked), (FORWARDED, asked), (CUT, of_cut)):
+            values = np.sort(np.array(given.get(step, (0,)), np.int64))
+            for profile in ("", "host"):
+                for task in ("", TASK):
                     if step != "begin":
                         found[Cost(step, profile, task, how)] = values
 
@@ -77,9 +82,19 @@ def times(
         return {size: np.sort(np.asarray(values, np.int64)) for size, values in of.items()}
 
     infer = {LIGHT: tables(by_size), HEAVY: tables(heavy_ns or by_size)}
-    infer |= {HEAD: tables(head_ns or by_size), TAIL: tables(by_size)}
+    infer |= {HEAD: tables(head_ns or by_size), TAIL: tables(tail_ns or by_size)}
     at_once = {} if at_once_ns is None else {LIGHT: tables(at_once_ns)}
     return ServiceTimes(infer, at_once, found, {(LIGHT, HEAVY): unsure}, sources=("made up",))
+
+
+def cut_elsewhere(known: ServiceTimes, place: int) -> ServiceTimes:
+    """As `times` says of the second place, of another one."""
+    there = f"cut at {place}"
+    return dataclasses.replace(
+        known,
+        infer={model._replace(part=model.part.replace("cut at 2", there)): each for model, each in known.infer.items()},
+        costs={cost._replace(how=cost.how.replace("cut at 2", there)): each for cost, each in known.costs.items()},
+    )
 
 
 def laid_out(made: Topology, service: ServiceTimes) -> Layout:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -14,7 +15,7 @@ import edgebench
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.given import TopologyFile
 from edgebench.experiments.simulate import simulate_with
-from edgebench.results.rundir import load_deployment, write_deployment
+from edgebench.results.rundir import load_deployment, write_deployment, write_tables
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.service_times import FORWARDED, Cost, ServiceTimes, merged
 from tests.simulation.made import LIGHT, MS, TASK, times
@@ -95,7 +96,12 @@ def test_a_loaded_run_tells_what_things_take_without_what_waited(run_dir: Path, 
 
 
 def calibrated(folder: Path, known: ServiceTimes, **workload: object) -> ServiceTimes:
-    """What a run tells of four beds on one ward, whose model is busy for most of the time."""
+    """What `ran` tells."""
+    return service_times_of(ran(folder, known, **workload))
+
+
+def ran(folder: Path, known: ServiceTimes, **workload: object) -> Path:
+    """A run of four beds on one ward, whose model is busy for most of the time."""
     nodes = {
         "cloud": {"tier": "cloud"},
         "ward": {"tier": "edge", "parent": "cloud"},
@@ -105,14 +111,34 @@ def calibrated(folder: Path, known: ServiceTimes, **workload: object) -> Service
     made = {"schema": 1, "name": "ward", "seed": 4, "duration_s": 20, "nodes": nodes, "workloads": {"watch": plan}}
     file = folder / "ward.yaml"
     file.write_text(yaml.safe_dump(made))
-    found, _ = simulate_with(known, edgebench.load(file), folder / "runs")
-    return service_times_of(found)
+    return simulate_with(known, edgebench.load(file), folder / "runs")[0]
 
 
 def test_a_batch_that_waits_to_be_full_does_not_make_answers_cost_more(tmp_path: Path) -> None:
     known = times({1: [8 * MS], 2: [20 * MS]}, {"answer": (40_000,)})
     found = calibrated(tmp_path, known, batch={"max_batch": 2, "max_wait_ms": 50})
     assert set(found.costs[Cost("answer", "host", TASK)].tolist()) == {40_000}
+
+
+def test_a_batch_of_which_a_record_is_missing_tells_nothing(tmp_path: Path) -> None:
+    """Of every third full batch the decision on the sample that it waited for was lost on its way."""
+    known = times({1: [8 * MS], 2: [20 * MS]}, {"answer": (40_000,), "wake": (50_000,)})
+    batch = {"max_batch": 2, "max_wait_ms": 50}
+    run_dir = ran(tmp_path, known, batch=batch)
+    table = edgebench.load_run(run_dir).records
+    started, ready, size = (np.array(table.column(name)) for name in ("started_ns", "ready_ns", "batch"))
+    lost = np.zeros(len(table), bool)
+    for begun in np.unique(started[size == 2])[::3]:
+        (both,) = np.nonzero(started == begun)
+        lost[both[np.argmax(ready[both])]] = True
+    assert lost.sum() > 50
+    arrived = pa.array(np.array(table.column("arrived_ns")), mask=lost)
+    place = table.schema.get_field_index("arrived_ns")
+    write_tables(run_dir, [table.set_column(place, table.schema.field(place), arrived)])
+    found = service_times_of(run_dir)
+    assert set(found.costs[Cost("answer", "host", TASK)].tolist()) == {40_000}
+    assert 0 < found.costs[Cost("wake", "host")].max() <= 50_000
+    assert {size: set(of.tolist()) for size, of in found.infer[LIGHT].items()} == {1: {8 * MS}, 2: {20 * MS}}
 
 
 def test_what_a_cascade_passes_on_keeps_its_server_busy_though_no_record_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgebench.fabric.records import Cut
 from edgebench.placement.stream_model import StreamProblem
 from edgebench.placement.stream_placed import StreamPlacement, shown
 from edgebench.simulation.service_times import Cuts, ServiceTimes
-from tests.simulation.made import LIGHT, MS, times
+from tests.simulation.made import LIGHT, MS, cut_elsewhere, times
 from tests.simulation.wards import NODES, WATCH, measured, ward
 
 TWO = {name: {**WATCH, "load": {"kind": "poisson", "rate_hz": rate_hz}} for name, rate_hz in (("a", 9.0), ("b", 5.0))}
@@ -325,16 +326,61 @@ def test_a_chain_that_is_given_is_judged_and_kept_where_it_is_best(run_dir: Path
     told: list[str] = []
     alone = place(edgebench.load(quick), PlaceOptions(policy="exact", calibrate=(of_chain,), out=out, tell=told.append))
     assert isinstance(alone, StreamPlacement)
-    assert (tiers(alone), alone.proven) == (["chain"], False)
+    assert (tiers(alone), alone.proven) == (["chain@2"], False)
     assert [line.partition(" is ")[0] for line in told[:2]] == ["watch on edge", "watch on cloud"]
+    said = r"watch on cloud is no choice: .*ward\.yaml: \$\.workloads\.watch: [^\n]+ \(and [2-9] more lines\)"
+    assert re.fullmatch(said, told[1])
     again = edgebench.place(quick, placement=out, calibrate=[of_chain])
     assert isinstance(again, StreamPlacement)
     assert (again.stages, again.terms) == (alone.stages, alone.terms)
     plan = edgebench.validate(edgebench.load(quick, placement=out)).workloads["watch"]
     assert (plan.place, plan.split) == ("edge → cloud", 2)
-    plain = ward(tmp_path, workloads={"watch": WATCH})
-    with pytest.raises(edgebench.EdgebenchError, match=r"\.tier: is chain, and the topology has 'watch' on one tier"):
-        edgebench.load(plain, placement=out)
+
+
+def test_a_chain_that_is_read_back_is_cut_where_it_was_judged_whatever_the_file_says(tmp_path: Path) -> None:
+    of_chain, out = chained(tmp_path), tmp_path / "placed.json"
+    first = edgebench.place(ward(tmp_path, workloads={"watch": SPLIT}), "exact", calibrate=[of_chain], out=out)
+    assert isinstance(first, StreamPlacement)
+    assert tiers(first) == ["chain@2"]
+    others: list[dict[str, Any]] = [{**SPLIT, "split": 5}, {**SPLIT, "split": "auto"}, WATCH]
+    for other in others:
+        file = ward(tmp_path, workloads={"watch": other})
+        plan = edgebench.validate(edgebench.load(file, placement=out)).workloads["watch"]
+        assert (plan.place, plan.split) == ("edge → cloud", 2)
+        again = edgebench.place(file, placement=out, calibrate=[of_chain])
+        assert isinstance(again, StreamPlacement)
+        assert (again.stages, again.value, again.terms) == (first.stages, first.value, first.terms)
+
+
+def test_a_chain_of_two_models_is_no_model_that_is_cut_nor_the_other_way_round(tmp_path: Path) -> None:
+    of_chain, out = chained(tmp_path), tmp_path / "placed.json"
+    one = ward(tmp_path, workloads={"watch": SPLIT})
+    edgebench.place(one, "exact", calibrate=[of_chain], out=out)
+    headed = {**WATCH, "place": {"infer": ["edge", "cloud"]}, "head": {"task": "occupancy"}}
+    two = ward(tmp_path, workloads={"watch": headed})
+    with pytest.raises(edgebench.EdgebenchError) as refused:
+        edgebench.load(two, placement=out)
+    assert str(refused.value) == (
+        f"{out}: $.stages[0].tier: is chain@2, of a model that is cut, and the topology has a head before that of "
+        "'watch' (write chain, or place it anew)"
+    )
+    out.write_text(out.read_text().replace("chain@2", "chain"))
+    assert edgebench.load(two, placement=out).topology.workloads["watch"].head is not None
+    for plan in (SPLIT, WATCH):
+        with pytest.raises(
+            edgebench.EdgebenchError, match=r"\$\.stages\[0\]\.tier: is chain, of two models, and the to"
+        ):
+            edgebench.load(ward(tmp_path, workloads={"watch": plan}), placement=out)
+
+
+def test_groups_that_share_a_chain_have_it_cut_where_auto_would(tmp_path: Path) -> None:
+    nodes = {**NODES, "cot": {"tier": "device", "parent": "ward"}}
+    shared = {**SPLIT, "split": "auto", "source": ["bed", "cot"]}
+    file = ward(tmp_path, nodes=nodes, links=[], workloads={"watch": shared})
+    cuts = {LIGHT._replace(profile=""): [Cuts({2: Cut(2, "second", 100, 3.0, 20.0)}, frozenset({2}), 1)]}
+    known = dataclasses.replace(times([20 * MS], head_ns={1: [3 * MS]}), cuts=cuts)
+    run_dir, _ = simulate_with(known, edgebench.load(file), tmp_path / "runs", page=False)
+    assert tiers(placed(file, run_dir, "greedy")) == ["chain@2", "chain@2"]
 
 
 def test_where_auto_would_cut_each_place_that_a_run_had_is_tried(tmp_path: Path) -> None:
@@ -365,11 +411,5 @@ def test_where_auto_would_cut_each_place_that_a_run_had_is_tried(tmp_path: Path)
 
 def cut_at(known: ServiceTimes, cut: Cut) -> ServiceTimes:
     """As `made.times` says of the second place, of this one."""
-
-    def there(key: Any) -> Any:
-        return key._replace(how=key.how.replace("cut at 2", f"cut at {cut.place}"))
-
-    infer = {model._replace(part=model.part.replace("2", str(cut.place))): each for model, each in known.infer.items()}
-    costs = {there(cost): values for cost, values in known.costs.items()}
-    cuts = {LIGHT._replace(profile=""): Cuts({cut.place: cut}, frozenset(), 2)}
-    return dataclasses.replace(known, infer=infer, costs=costs, cuts=cuts)
+    cuts = {LIGHT._replace(profile=""): [Cuts({cut.place: cut}, frozenset(), 2)]}
+    return dataclasses.replace(cut_elsewhere(known, cut.place), cuts=cuts)
