@@ -103,7 +103,7 @@ class CloudNode:
             self._connection.announce(topics.asks(self._deployment.run_id, self._name), f"0.{self._ups}".encode())
 
     def _damaged(self, topic: str) -> None:
-        known = self._forwards.get(topic)
+        known = self._forwards.get(topic) or self._trials.get(topic)
         if known is not None:
             _, workload = known
             workload.damaged()

@@ -96,8 +96,10 @@ class CloudWorkload:
             self._answer_trial(edge, len(payload), wire.TrialAnswer(wire.VERSION, request.began_ns))
             return
         accepted = self._decider.intake.read(request.envelope)
-        if accepted is not None:
-            origin = Origin("", edge=edge, trial_ns=request.began_ns)
+        origin = Origin("", edge=edge, trial_ns=request.began_ns)
+        if accepted is None:
+            self.let_go(origin)
+        else:
             self._decider.accept(origin, payload, accepted, received_ns)
 
     def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
@@ -107,6 +109,13 @@ class CloudWorkload:
         held_ns, takes = finished_ns - received_ns, self._takes
         answer = wire.TrialAnswer(wire.VERSION, origin.trial_ns, held_ns, takes.single_ns, takes.each_ns)
         self._send_tried(origin.edge, wire.encode(answer), finished_ns)
+
+    def let_go(self, origin: Origin) -> None:
+        """See `Trials`; the edge need not wait for that."""
+        assert origin.edge is not None
+        assert origin.trial_ns is not None
+        answer = wire.TrialAnswer(wire.VERSION, origin.trial_ns, let_go=True)
+        self._send_tried(origin.edge, wire.encode(answer), now_ns())
 
     def _answer_trial(self, edge: str, _size_bytes: int, answer: wire.TrialAnswer) -> None:
         self._send_tried(edge, wire.encode(answer), now_ns())

@@ -66,6 +66,11 @@ class CloudBound:
         """What is kept."""
         return list(self._keep)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether what is sent now waits for what was sent before."""
+        return bool(self._waiting)
+
     def send(self, key: SampleKey | None, body: bytes) -> None:
         """Pass a sample on, in an edge's envelope. key: None of one in plain JSON."""
         if not self._until_answered and (not self._qos or (self._uplink.connected and not self._waiting)):

@@ -66,11 +66,10 @@ class EmulatedWorkload(EdgeWorkload):
     def answer(self, origin: Origin, decision: Decision) -> None:
         """See `EdgeWorkload`."""
         stamps = decision.stamps
-        if self.either is not None:
-            self.either.done(stamps.received_ns, stamps.replied_ns)
         body = wire.encode(decision)
         send = partial(self._send, origin.device, body, stamps.received_ns, stamps.finished_ns, self._emulated.thread)
-        self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._soon, send))
+        noted = self._noted(stamps.received_ns, stamps.replied_ns, partial(self._soon, send))
+        self._once(origin.key(decision.incarnation, decision.seq), body, noted)
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """See `EdgeWorkload`."""
@@ -113,15 +112,20 @@ class EmulatedWorkload(EdgeWorkload):
         def heard(at_ns: int) -> None:
             brought = self._brought_back(payload, at_ns)
             if brought is not None:
-                key, device, body = brought
+                key, device, body, began_ns = brought
                 reply = partial(self._soon, partial(self._send, device, body, at_ns, at_ns))
-                self._once(key, body, partial(self._bring, key, reply))
+                self._once(key, body, partial(self._bring, key, self._noted(began_ns, at_ns, reply)))
 
         self._machine.hears(len(payload), self._qos, heard)
 
+    def takes_in(self, came_ns: int, size_bytes: int, then: Callable[[int], None]) -> None:
+        """See `Edge`; once the emulated machine would have it."""
+        del came_ns  # to this machine
+        self._machine.takes_in(size_bytes, self._qos, then)
+
     def ask(self, request: bytes) -> bool:
-        """See `ToCloud`; it sets out once the emulated machine would have sent it."""
-        if not self._uplink.connected:
+        """See `Edge`; it sets out once the emulated machine would have sent it."""
+        if not self._way_is_free:
             return False
         publish = super().ask
 

@@ -157,7 +157,7 @@ class EdgeNode:
         self._site.announce(topics.asks(self._run_id, self._name), how)
 
     def _damaged(self, topic: str) -> None:
-        workload = self._answers.get(topic)
+        workload = self._answers.get(topic) or self._tried.get(topic)
         if workload is not None:
             workload.damaged()
         elif topic in self._samples:

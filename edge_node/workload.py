@@ -105,7 +105,7 @@ class EdgeWorkload:
             self.decider = self._decide(plan, sparse=sparse)
         if self.decider is not None and plan.online is not None:
             rng = rng_for(part.seed, "online", self._node, plan.name)
-            placement = OnlinePlacement(plan.name, self._node, plan.online, rng)
+            placement = OnlinePlacement(plan.name, self._node, plan.online, rng, now_ns())
             self.forwarder = self._forward(self.decider.intake)
             self.either = EitherPlace(self.decider, self.forwarder, placement, self, host.reactor, host.write)
         elif roles.forwarded:
@@ -153,13 +153,15 @@ class EdgeWorkload:
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """Send a decision to its device."""
-        if self.either is not None:
-            self.either.done(decision.stamps.received_ns, decision.stamps.replied_ns)
         body = wire.encode(decision)
-        if self._ledger is None:
-            self._reply(origin.device, body, waits=True)
-        else:
-            self._once(origin.key(decision.incarnation, decision.seq), body, partial(self._reply, origin.device, body))
+        took_ns = decision.stamps.received_ns, decision.stamps.replied_ns
+        if self._ledger is not None:
+            send = self._noted(*took_ns, partial(self._reply, origin.device, body))
+            self._once(origin.key(decision.incarnation, decision.seq), body, send)
+            return
+        if self.either is not None:
+            self.either.done(*took_ns)
+        self._reply(origin.device, body, waits=True)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -172,6 +174,18 @@ class EdgeWorkload:
             send()
         elif not self._ledger.answered(key, body, send):
             self._no_room.drop(key)
+
+    def _noted(self, began_ns: int | None, ended_ns: int, send: Callable[[], None]) -> Callable[[], None]:
+        """To send an answer, which tells what its sample took where the workload is. began_ns: None of plain JSON."""
+        if self.either is None or began_ns is None:
+            return send
+        done = self.either.done
+
+        def note_and_send() -> None:
+            done(began_ns, ended_ns)
+            send()
+
+        return note_and_send
 
     def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
         """Send a decision on a plain sample to its device."""
@@ -205,32 +219,36 @@ class EdgeWorkload:
 
     def bring_back(self, payload: bytes) -> None:
         """Send an answer of the cloud to its device."""
-        brought = self._brought_back(payload, now_ns())
+        return_in_ns = now_ns()
+        brought = self._brought_back(payload, return_in_ns)
         if brought is not None:
-            key, device, body = brought
-            self._once(key, body, partial(self._bring, key, partial(self._reply, device, body)))
+            key, device, body, began_ns = brought
+            send = self._noted(began_ns, return_in_ns, partial(self._reply, device, body))
+            self._once(key, body, partial(self._bring, key, send))
 
     def _bring(self, key: SampleKey | None, reply: Callable[[], None]) -> None:
         reply()
         if key is not None and self._ledger is not None and self._cloud_bound is not None:
             self._host.reactor.call_soon_threadsafe(partial(self._cloud_bound.answered, key))
 
-    def _brought_back(self, payload: bytes, return_in_ns: int) -> tuple[SampleKey | None, str, bytes] | None:
-        """The sample and the device that an answer is for, and what that is to get; None where it is no answer."""
+    def _brought_back(
+        self, payload: bytes, return_in_ns: int
+    ) -> tuple[SampleKey | None, str, bytes, int | None] | None:
+        """The sample and the device that an answer is for, what that is to get, and when the sample was taken in; None
+        where it is no answer."""
         try:
             answer = wire.parse_answer(payload)
             body = bytes(answer.body)
-            key = None
+            key = began_ns = None
             if not wire.is_plain(body):
                 decision = wire.parse_decision(body)
                 key = SampleKey(answer.origin, decision.incarnation, decision.seq)
-                if self.either is not None and decision.stamps.forward_in_ns is not None:
-                    self.either.done(decision.stamps.forward_in_ns, return_in_ns)
+                began_ns = decision.stamps.forward_in_ns
                 body = wire.encode(brought_back(decision, return_in_ns, now_ns()))
         except RejectedError as rejected:
             self._tally.reject(rejected.reason)
             return None
-        return key, answer.origin, body
+        return key, answer.origin, body, began_ns
 
     def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
         """See `Trials`: the model here has decided one."""
@@ -239,9 +257,25 @@ class EdgeWorkload:
         assert origin.trial_ns is not None
         self.either.tried(origin.trial_ns, finished_ns)
 
+    def let_go(self, origin: Origin) -> None:
+        """See `Trials`."""
+        assert self.either is not None
+        assert origin.trial_ns is not None
+        self.either.let_go(origin.trial_ns)
+
+    def takes_in(self, came_ns: int, size_bytes: int, then: Callable[[int], None]) -> None:
+        """See `Edge`."""
+        del size_bytes  # it is in
+        then(came_ns)
+
     def ask(self, request: bytes) -> bool:
-        """See `ToCloud`."""
-        return self._uplink.connected and self._uplink.publish(self._trial_topic, request, qos=self._qos)
+        """See `Edge`."""
+        return self._way_is_free and self._uplink.publish(self._trial_topic, request, qos=self._qos)
+
+    @property
+    def _way_is_free(self) -> bool:
+        """Whether samples would set out for the cloud at once."""
+        return self._uplink.connected and self._cloud_bound is not None and not self._cloud_bound.is_behind
 
     def trial_answered(self, payload: bytes) -> None:
         """The cloud has decided a trial, or says how long the way to it is."""

@@ -17,11 +17,13 @@ T = TypeVar("T")
 
 
 class InferenceRequest(NamedTuple, Generic[T]):
-    """A sample that waits. x: [*shape]; received_ns: when the node took it in; `about` is the asker's own."""
+    """A sample that waits. x: [*shape]; received_ns: when the node took it in; `about` is the asker's own. is_trial:
+    only what it takes is asked for, and it costs no other one its room."""
 
     x: NDArray[Any]
     received_ns: int
     about: T
+    is_trial: bool = False
 
 
 class Served(NamedTuple, Generic[T]):
@@ -53,11 +55,6 @@ class ServerOwner(Protocol[T]):
 class BatchServer(Protocol[T]):
     """What decides samples, at some time."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether one of those that wait would be dropped for another."""
-        ...
-
     def submit(self, request: InferenceRequest[T]) -> None:
         """Queue a sample. From one thread at a time."""
         ...
@@ -69,10 +66,11 @@ class Batcher(Generic[T]):
     One thread may `offer` while another takes batches: what both touch is a deque, whose ends are atomic.
     """
 
-    __slots__ = ("_bound", "_max_batch", "_max_wait_ns", "_queue", "closing", "gathered")
+    __slots__ = ("_bound", "_max_batch", "_max_wait_ns", "_queue", "_trials", "closing", "gathered")
 
     def __init__(self, batch: Batch, bound: Queue) -> None:
         self._queue: deque[InferenceRequest[T]] = deque()
+        self._trials: deque[InferenceRequest[T]] = deque()
         self._bound = bound
         self._max_batch = batch.max_batch
         self._max_wait_ns = round(batch.max_wait_ms * NS_PER_MS)
@@ -82,17 +80,20 @@ class Batcher(Generic[T]):
         """Nothing more will come, so nothing is waited for."""
 
     def __len__(self) -> int:
-        return len(self._queue)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the next one that is offered costs one."""
-        return len(self._queue) >= self._bound.max_samples
+        return len(self._queue) + len(self._trials)
 
     def offer(self, request: InferenceRequest[T]) -> InferenceRequest[T] | None:
-        """Take a sample in; where the queue is full, the one that has to go by the stated policy comes back."""
+        """Take a sample in; where the queue is full, the one that has to go by the stated policy comes back.
+
+        A trial has to go itself, and where it does not it is no part of what makes the queue full.
+        """
         queue = self._queue
         dropped = None
+        if request.is_trial:
+            if max(len(queue), len(self._trials)) >= self._bound.max_samples:
+                return request
+            self._trials.append(request)
+            return None
         if len(queue) >= self._bound.max_samples:
             if self._bound.when_full == "drop-newest":
                 return request
@@ -108,10 +109,11 @@ class Batcher(Generic[T]):
 
         A batch is due when it is full, or when its first sample has waited for as long as is allowed.
         """
-        queue, gathered, most = self._queue, self.gathered, self._max_batch
+        queue, trials, gathered, most = self._queue, self._trials, self.gathered, self._max_batch
         try:
-            while queue and len(gathered) < most:
-                gathered.append(queue.popleft())
+            while (queue or trials) and len(gathered) < most:
+                is_trial = trials and not (queue and queue[0].received_ns < trials[0].received_ns)
+                gathered.append((trials if is_trial else queue).popleft())
         except IndexError:  # the last one was dropped just now
             pass
         if not gathered:

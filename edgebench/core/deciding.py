@@ -84,6 +84,10 @@ class Trials(Protocol):
         """One has been decided. Nothing else comes of it."""
         ...
 
+    def let_go(self, origin: Origin) -> None:
+        """One will not be decided, for want of room, or because the model failed on it."""
+        ...
+
 
 class HeadOutput(NamedTuple):
     """What the first stage of a chain gives: output float32 [value]. received_ns: when it took the sample in. seq: None
@@ -167,12 +171,6 @@ class Decider:
         """This server is the decider's."""
         self._server = server
 
-    @property
-    def is_full(self) -> bool:
-        """Whether one of its samples would be dropped for another."""
-        assert self._server is not None
-        return self._server.is_full
-
     def expect(self, manifest: Manifest, reader: Reader) -> None:
         """A model that the server is about to decide with, and what reads its samples."""
         self.intake.expect(reader)
@@ -187,13 +185,20 @@ class Decider:
             self.accept(origin, payload, accepted, received_ns)
 
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
-        """Queue a sample that its intake has accepted; a trial only where it costs none."""
-        if origin.trial_ns is not None and self.is_full:
-            return
+        """Take a sample in that its intake has accepted."""
+        self.taken(origin, payload, accepted, received_ns)
+
+    def taken(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, at_ns: int) -> None:
+        """Queue a sample that the node has taken in; a trial only where it costs none."""
         assert self._server is not None
+        self._server.submit(self._request(origin, payload, accepted, at_ns, self._now_ns()))
+
+    def _request(
+        self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int, ready_ns: int
+    ) -> InferenceRequest[QueuedSample]:
         kept = b"" if self._upstream is None else payload
-        queued = QueuedSample(origin, self._now_ns(), kept, accepted.seq, accepted.id, accepted.incarnation)
-        self._server.submit(InferenceRequest(accepted.x, received_ns, queued))
+        queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
+        return InferenceRequest(accepted.x, received_ns, queued, origin.trial_ns is not None)
 
     def served(self, served: Served[QueuedSample]) -> None:
         """Answer a batch, except what the model is unsure of where that goes on; hand it on in a chain."""
@@ -203,13 +208,14 @@ class Decider:
         threshold = self._thresholds.get(served.digest)
         upstream, trials = self._upstream, self._trials
         stands = None if threshold is None or upstream is None else confidence(served.outputs) >= threshold
+        batch = sum(not request.is_trial for request in served.requests)
         for place, (request, output) in enumerate(zip(served.requests, served.outputs, strict=True)):
             queued = request.about
             if upstream is not None and stands is not None and not stands[place]:
                 key = None if queued.seq is None else queued.origin.key(queued.incarnation, queued.seq)
                 upstream.pass_on(queued.origin.device, request.received_ns, queued.payload, key)
                 continue
-            if trials is not None and queued.origin.trial_ns is not None:
+            if trials is not None and request.is_trial:
                 trials.tried(queued.origin, request.received_ns, served.finished_ns)
                 continue
             self._tally.decided += 1
@@ -233,7 +239,7 @@ class Decider:
                 self._node,
                 served.digest,
                 output.tobytes(),
-                len(served.requests),
+                batch,
                 stamps,
             )
             self._answers.answer(queued.origin, decision)
@@ -252,7 +258,9 @@ class Decider:
     def dropped(self, request: InferenceRequest[QueuedSample], reason: str) -> None:
         """Count a sample that will not be decided."""
         queued = request.about
-        if queued.origin.trial_ns is not None:
+        if request.is_trial:
+            if self._trials is not None:
+                self._trials.let_go(queued.origin)
             return
         self._tally.drop(reason)
         if self._memory is not None and queued.seq is not None:
@@ -282,9 +290,13 @@ class Forwarder:
             self.accept(origin, payload, accepted, forward_in_ns)
 
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
-        """Pass a sample on that its intake has accepted."""
+        """Take a sample in that its intake has accepted."""
+        self.taken(origin, payload, accepted, received_ns)
+
+    def taken(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, at_ns: int) -> None:
+        """Pass a sample on that the node has taken in."""
         key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
-        self._upstream.pass_on(origin.device, received_ns, payload, key)
+        self._upstream.pass_on(origin.device, at_ns, payload, key)
 
 
 def brought_back(decision: Decision, return_in_ns: int, return_out_ns: int) -> Decision:

@@ -22,7 +22,6 @@ from edgebench.core.deciding import Answers, Decider, Forwarder, NextStage, Orig
 from edgebench.core.intake import Accepted, Intake, Memory
 from edgebench.core.releases import Releases
 from edgebench.core.replacing import Takes
-from edgebench.core.samples import SampleKey
 from edgebench.core.service_times import BatchTimes, MessageTimes, batch_times, quantile_ns, quantiles, sum_ns
 from edgebench.core.station import Cores, Job, Leaving, LongWork, SlicedThread, Thread, Work
 from edgebench.core.tallies import Tally
@@ -115,11 +114,6 @@ class EmulatedServer(Generic[T]):
         if self._current is None:
             self._take_next_model()
         self._look(self._time.now_ns())
-
-    @property
-    def is_full(self) -> bool:
-        """See `BatchServer`."""
-        return self._batcher.is_full
 
     def submit(self, request: InferenceRequest[T]) -> None:
         """Queue a sample that is here now; when the queue is full one is dropped by the stated policy."""
@@ -226,28 +220,22 @@ class EmulatedDecider(Decider):
 
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
         """See `Decider`; once the emulated machine would have it."""
-        if origin.trial_ns is not None and origin.edge is None:
-            # It has come as the sample that it is a copy of.
-            self._taken(origin, accepted, b"", received_ns)
-            return
         kept = b"" if self._upstream is None else payload
-        self._machine.takes_in(len(payload), self._qos, partial(self._taken, origin, accepted, kept))
+        self._machine.takes_in(len(payload), self._qos, partial(self.taken, origin, kept, accepted))
 
-    def _taken(self, origin: Origin, accepted: Accepted, kept: bytes | memoryview, at_ns: int) -> None:
-        ready = partial(self._ready, origin, accepted, kept, at_ns)
+    def taken(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, at_ns: int) -> None:
+        """See `Decider`; by the emulated machine."""
+        ready = partial(self._ready, origin, payload, accepted, at_ns)
         if self._decompress is not None and accepted.seq is not None:
             self._machine.works(at_ns, self._decompress, ready)
         else:
             ready(at_ns)
 
     def _ready(
-        self, origin: Origin, accepted: Accepted, kept: bytes | memoryview, received_ns: int, ready_ns: int
+        self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int, ready_ns: int
     ) -> None:
-        if origin.trial_ns is not None and self.is_full:
-            return
-        queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
         server = cast("EmulatedServer[QueuedSample]", self._server)
-        server.submit_at(ready_ns, InferenceRequest(accepted.x, received_ns, queued))
+        server.submit_at(ready_ns, self._request(origin, payload, accepted, received_ns, ready_ns))
 
 
 class EmulatedForwarder(Forwarder):
@@ -268,12 +256,7 @@ class EmulatedForwarder(Forwarder):
 
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
         """See `Forwarder`; once the emulated machine would have it."""
-        key = None if accepted.seq is None else origin.key(accepted.incarnation, accepted.seq)
-        then = partial(self._taken, origin.device, payload, key)
-        self._machine.takes_in(len(payload), self._qos, then)
-
-    def _taken(self, device: str, payload: bytes | memoryview, key: SampleKey | None, at_ns: int) -> None:
-        self._upstream.pass_on(device, at_ns, payload, key)
+        self._machine.takes_in(len(payload), self._qos, partial(self.taken, origin, payload, accepted))
 
 
 class Machine:

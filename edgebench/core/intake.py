@@ -95,10 +95,13 @@ class Intake:
         return accepted
 
     def read(self, payload: bytes | memoryview) -> Accepted | None:
-        """What a payload holds, without counting it; None where it is no sample."""
+        """What a payload holds, which is not counted; None where it is no sample, which is."""
         try:
-            return None if self._reader is None else self._reader.read(payload)
-        except RejectedError:
+            if self._reader is None:
+                raise RejectedError("no-model-yet")
+            return self._reader.read(payload)
+        except RejectedError as rejected:
+            self.reject(rejected.reason)
             return None
 
     def reject(self, reason: str) -> None:

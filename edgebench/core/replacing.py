@@ -24,9 +24,13 @@ _LOOKS = 3
 _TRIALS_IN_HOLD = 4
 _SAMPLES_A_TRIAL = 4
 """At the most every fourth sample is tried elsewhere, too: a trial to the cloud has to cross the link as well."""
+_LOST_AFTER_HOLDS, _LOST_AFTER_TRIPS = 4, 2
+"""Whoever has not answered a trial for so many times `hold_s`, and what the last answer took, never will."""
 _LOST_NS = 10 * NS_PER_S
-"""Whoever has not answered a trial for so long never will."""
+"""Nor after so long, whatever those are."""
 _RATE_OVER_S = 1.0
+_MOST_WAITING = 10_000
+"""Of so many it is noted since when they wait, the first of which tells."""
 
 
 class Takes(NamedTuple):
@@ -72,11 +76,17 @@ class _Look(NamedTuple):
     predicted_ns: float
 
 
+class _Came(NamedTuple):
+    since_ns: int = 0
+    samples: int = 0
+
+
 class OnlinePlacement:
     """Of one workload at one edge."""
 
-    def __init__(self, workload: str, site: str, plan: OnlinePlan, rng: np.random.Generator) -> None:
-        """rng: by which sites that see the same do not move at the same time."""
+    def __init__(self, workload: str, site: str, plan: OnlinePlan, rng: np.random.Generator, since_ns: int) -> None:
+        """rng: by which sites that see the same do not move at the same time. since_ns: when the edge has begun; what
+        it took in before was in an earlier life, and says nothing of this one."""
         self.tier: Tier = plan.begins
         """Where its samples are decided now."""
         self._workload = workload
@@ -86,27 +96,31 @@ class OnlinePlacement:
         self._rng = rng
         self._agree_for_ns = self._drawn_ns()
         self._rate_over_ns = max(_RATE_OVER_S * NS_PER_S, self._hold_ns)
-        self._arrived: deque[int] = deque()
+        self._before = _Came()
+        self._came = _Came()
         self._waiting: deque[int] = deque()
         """When those came that nothing is known of yet, nor of any later one."""
-        self._moved_ns = 0
+        self._moved_ns = since_ns
         self._took_ns = self._took = 0
         self._last_ns: float | None = None
         """The mean of those that were decided before `_took`."""
         self._trial_ns: int | None = None
         self._trial_due_ns = 0.0
+        self._trip_ns = 0
         self._untried = 0
         self._looks: list[_Look] = []
 
     def took_in(self, at_ns: int) -> bool:
         """The edge has taken a sample in. Whether it is to be tried at the other place as well, under that time."""
-        self._arrived.append(at_ns)
-        while self._arrived[0] < at_ns - self._rate_over_ns:
-            self._arrived.popleft()
-        self._waiting.append(at_ns)
+        if self._came.samples and (old_ns := at_ns - self._came.since_ns) >= self._rate_over_ns:
+            self._before, self._came = self._came if old_ns < 2 * self._rate_over_ns else _Came(), _Came()
+        self._came = _Came(self._came.since_ns if self._came.samples else at_ns, self._came.samples + 1)
+        if len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(at_ns)
         self._untried += 1
-        is_tried = self._trial_ns is not None and at_ns - self._trial_ns < _LOST_NS
-        if is_tried or at_ns < self._trial_due_ns or self._untried < _SAMPLES_A_TRIAL:
+        if self._trial_ns is not None and at_ns - self._trial_ns >= self._lost_ns:
+            self.forget_trial()
+        if self._trial_ns is not None or at_ns < self._trial_due_ns or self._untried < _SAMPLES_A_TRIAL:
             return False
         self._note_mean()
         self._trial_ns = at_ns
@@ -124,11 +138,26 @@ class OnlinePlacement:
             self._waiting.popleft()
 
     def forget_trial(self) -> None:
-        """Nothing will come of the one that is under way."""
+        """Nothing will come of the one that is under way, so the others no longer agree."""
         self._trial_ns = None
+        self._looks.clear()
+
+    def let_go(self, began_ns: int) -> None:
+        """The other place does not decide the trial of that time: what has no room for one is no place to go to."""
+        if began_ns == self._trial_ns:
+            self.forget_trial()
+
+    def answered_late(self, took_ns: int) -> None:
+        """A trial that was given up is answered after so long; the next one may take as long."""
+        self._trip_ns = took_ns
+
+    @property
+    def _lost_ns(self) -> float:
+        return min(_LOST_NS, max(_LOST_AFTER_HOLDS * self._hold_ns, _LOST_AFTER_TRIPS * self._trip_ns))
 
     def tried(self, began_ns: int, trial: Trial, now_ns: int) -> Replaced | None:
         """What came of the trial of that time. The move, where there is one: `tier` is the other one then."""
+        self._trip_ns = now_ns - began_ns
         if began_ns != self._trial_ns:
             return None
         self._trial_ns = None
@@ -169,8 +198,10 @@ class OnlinePlacement:
             self._took_ns = self._took = 0
 
     def _rate(self, now_ns: int) -> float:
-        """Samples a ns."""
-        return (len(self._arrived) - 1) / max(1, now_ns - self._arrived[0]) if self._arrived else 0.0
+        """Samples a ns, since they were counted anew the last time but one."""
+        counted = [each for each in (self._before, self._came) if each.samples]
+        samples = sum(each.samples for each in counted)
+        return (samples - 1) / max(1, now_ns - counted[0].since_ns) if counted else 0.0
 
     def _drawn_ns(self) -> float:
         return self._hold_ns * float(self._rng.uniform(1.0, 2.0))
@@ -184,14 +215,24 @@ def _fifo_wait_ns(rate: float, service_ns: float) -> float:
 
 
 def batched_wait_ns(rate: float, takes: Takes) -> float:
-    """The mean of what they wait more than `single_ns` for a server that takes all that there is, a full batch at most.
+    """The mean of what they take longer than `single_ns` at a server that decides all that there is together, a full
+    batch at most.
 
-    One by one as long as that is quicker. Else a batch of n takes a + b n, and has in it what came during the last one:
-    n = rate (a + b n). It is waited for half as long as it takes.
+    By the bounds for batches of any size n that take `fixed + more n`, which are near (Source: Inoue, Queueing analysis
+    of GPU-based inference servers with dynamic batching, 2021), but no more than for the wait of one by one and then
+    half of a full batch, and no less than for the wait where each takes its share of a full batch.
     """
-    alone_ns = _fifo_wait_ns(rate, takes.single_ns)
-    if takes.max_batch == 1 or rate * takes.each_ns >= 1:
-        return alone_ns
-    more_ns = max(0.0, (takes.max_batch * takes.each_ns - takes.single_ns) / (takes.max_batch - 1))
-    batch_ns = (takes.single_ns - more_ns) / (1 - rate * more_ns)
-    return min(alone_ns, max(0.0, 1.5 * batch_ns - takes.single_ns))
+    single_ns, each_ns, most = takes
+    if most == 1:
+        return _fifo_wait_ns(rate, single_ns)
+    if rate * each_ns >= 1:
+        return math.inf
+    fixed_ns = min(single_ns, max(0.0, (single_ns - each_ns) * most / (most - 1)))
+    more_ns = max(single_ns, each_ns) - fixed_ns
+    busy, fixed = rate * more_ns, rate * fixed_ns
+    bounds_ns = (
+        (more_ns + fixed_ns) / (2 * (1 - busy)) * (1 + 2 * fixed + (1 - fixed) / (1 + busy)),
+        1.5 * fixed_ns / (1 - busy) + more_ns / 2 * (busy + 2) / (1 - busy**2),
+        single_ns + _fifo_wait_ns(rate, max(single_ns, each_ns)) + max(0.0, most * each_ns - single_ns) / 2,
+    )
+    return max(_fifo_wait_ns(rate, each_ns), min(bounds_ns) - single_ns)

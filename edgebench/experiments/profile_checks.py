@@ -47,7 +47,8 @@ def _passes(deployment: Deployment, node: NodePlan, plan: WorkloadPlan) -> bool:
 
 def _of_workload(node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterator[str]:
     decides = node.name in plan.deciders.values()
-    if decides or (node.tier == "cloud" and plan.goes_on):
+    decides_more = node.tier == "cloud" and plan.goes_on
+    if decides or decides_more:
         # The cloud has the second of two models where there are two, and else whoever decides has the only one.
         asked = (plan.cascade or plan.model) if node.tier == "cloud" else (plan.head or plan.model)
         yield from _of_model(plan, asked, profile, 1 if node.tier == "device" else plan.batch.max_batch)
@@ -57,7 +58,9 @@ def _of_workload(node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterat
         return  # nothing travels
     if not profile.message_costs(plan.qos):
         yield f"'{profile.name}' has no times of messages with qos {plan.qos} ({_MEASURE})"
-    if plan.compress is not None and (decides or node.tier == "device"):
+    # What the second stage of a chain takes in is no picture.
+    takes_pictures = decides or (decides_more and not plan.is_chain)
+    if plan.compress is not None and (takes_pictures or node.tier == "device"):
         quality = plan.compress.quality
         if profile.picture_cost(plan.task, quality) is None:
             yield f"'{profile.name}' has no times of pictures of {plan.task} at quality {quality} ({_MEASURE})"

@@ -61,11 +61,6 @@ class ModelServer(Generic[T]):
         self._has_model.set()
 
     @property
-    def is_full(self) -> bool:
-        """See `BatchServer`."""
-        return self._batcher.is_full
-
-    @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is being decided."""
         return self._submitted == self._done + self._dropped

@@ -78,13 +78,15 @@ class TrialRequest(msgspec.Struct, frozen=True, array_like=True):
 
 class TrialAnswer(msgspec.Struct, frozen=True, array_like=True):
     """What became of that one. held_ns: how long the cloud had it; None where there was nothing to decide. single_ns,
-    each_ns: what its model takes for one sample, and for each of a full batch."""
+    each_ns: what its model takes for one sample, and for each of a full batch. let_go: it was not decided, for want of
+    room, say."""
 
     version: int
     began_ns: Stamp
     held_ns: Stamp | None = None
     single_ns: float = 0.0
     each_ns: float = 0.0
+    let_go: bool = False
 
 
 class _Envelope(msgspec.Struct, frozen=True, array_like=True):

@@ -54,6 +54,7 @@ def result_of(
             federated,
             disturbance,
             _excused(deployment, observations, fold),
+            {name: each.begun_ns for name, each in fold.workloads.items()},
         ),
         workloads=workloads,
         federated=federated,

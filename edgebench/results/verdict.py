@@ -31,10 +31,14 @@ from edgebench.results.tolerances import (
     SLIP_LEAST_SAMPLES,
     SLIP_SHARE,
 )
+from edgebench.results.values import Extremes
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.fault_model import shown
 from edgebench.topology.model import Offline
 from edgebench.topology.wording import listed, things
+
+Begun = Mapping[tuple[str, str], Extremes]
+"""When a node's decisions with a model, by its digest, were begun."""
 
 
 def verdict_of(
@@ -47,10 +51,12 @@ def verdict_of(
     federated: dict[str, FederatedFigures],
     disturbance: DisturbanceFigures | None,
     excused: Mapping[str, int] = {},
+    begun_ns: Mapping[str, Begun] = {},
 ) -> Verdict:
     """Judge a run by its figures; the reasons come in the order in which they explain each other.
 
-    excused: by workload, how many samples were lost to faults that nobody had promised to keep.
+    excused: by workload, how many samples were lost to faults that nobody had promised to keep. begun_ns: by workload,
+    of what is placed online.
     """
     stepped = clocks_stepped(deployment, observations)
     # All samples of an offline load are due at once, so how late they are taken says nothing.
@@ -74,7 +80,7 @@ def verdict_of(
                 for reason in _delivery(name, each, excused.get(name, 0), _bound(deployment, observations, name))
             ),
         ),
-        ("model", _rollouts(deployment, observations)),
+        ("model", _rollouts(deployment, observations, begun_ns)),
         ("federation", _federations(deployment, observations, federated)),
         ("link", _links(deployment, links)),
     ]
@@ -227,7 +233,7 @@ def _delivery(name: str, figures: WorkloadFigures, excused: int, bound: str) -> 
         yield f"{name}: p99 {found:,.1f} ms misses the bound of {asked:g} ms; lower the rate"
 
 
-def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[str]:
+def _rollouts(deployment: Deployment, observations: Observations, begun_ns: Mapping[str, Begun]) -> Iterator[str]:
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
     dead = killed_for_good(observations)
     # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
@@ -244,8 +250,9 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
             continue
         plan = deployment.workloads[event.workload]
         deciders = dict.fromkeys(plan.deciders.values())
-        if plan.online is not None and (deployment.cloud, event.workload, event.manifest.digest) in taken_up:
-            continue  # whichever of edge and cloud has nothing to decide from then on takes up no other model
+        if plan.online is not None:
+            # Whichever of edge and cloud has nothing to decide from then on need not take up another one.
+            deciders = dict.fromkeys(_with_earlier_ones(event, observations, begun_ns.get(event.workload, {})))
         if (event.workload, event.manifest.digest) in in_cloud:
             deciders = {deployment.cloud: None}
         missing = [
@@ -258,6 +265,20 @@ def _rollouts(deployment: Deployment, observations: Observations) -> Iterator[st
                 f"{event.workload}: {listed(missing)} never decided with model {event.manifest.digest[:12]}, "
                 "although it was announced; see the logs, or let the run go on for longer after a roll-out"
             )
+
+
+def _with_earlier_ones(event: ModelEvent, observations: Observations, begun_ns: Begun) -> Iterator[str]:
+    """Nodes that decided with a model of before, when they had had the time to take up this one."""
+    assert event.announced_ns is not None
+    due_ns = event.announced_ns + ROLLOUT_S * NS_PER_S
+    later = {
+        other.manifest.digest
+        for other in observations.models
+        if other.announced_ns is None or other.announced_ns >= event.announced_ns
+    }
+    for (node, digest), begun in begun_ns.items():
+        if digest not in later and begun.most is not None and begun.most > due_ns:
+            yield node
 
 
 def _later(event: ModelEvent, observations: Observations) -> list[int]:

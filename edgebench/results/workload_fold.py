@@ -33,9 +33,10 @@ class WorkloadFold(Mergeable):
     """One workload.
 
     places: node -> its number. rows: by node. later_rows: of nodes that were started again, by node and incarnation,
-    the first left out. by_decider: decisions of what is placed online. by_digest, not_finite: decisions by the model
-    that made them, and those of which an output is no finite number. over: decisions beyond the bound of `bound_ms`.
-    hop_bounds_ns: how far off those hops may be that lead from a machine to another.
+    the first left out. by_decider, begun_ns: decisions of what is placed online, and when those of a node with a model
+    were begun. by_digest, not_finite: decisions by the model that made them, and those of which an output is no finite
+    number. over: decisions beyond the bound of `bound_ms`. hop_bounds_ns: how far off those hops may be that lead from
+    a machine to another.
     """
 
     PARAMETERS: ClassVar = ("plan", "places", "standstills")
@@ -58,6 +59,7 @@ class WorkloadFold(Mergeable):
     head_batches: int = 0
     head_batch_sum: int = 0
     by_decider: Counter[str] = field(default_factory=Counter)
+    begun_ns: dict[tuple[str, str], Extremes] = field(default_factory=dict)
     by_digest: Counter[str] = field(default_factory=Counter)
     not_finite: Counter[str] = field(default_factory=Counter)
     scheduled_ns: Extremes = field(default_factory=Extremes)
@@ -77,7 +79,7 @@ class WorkloadFold(Mergeable):
                 {(node, life): count for node, count in chunk.count("node", incarnation == life).items()}
             )
         if self.plan.online is not None:
-            self.by_decider.update(chunk.count("decider", chunk.decided))
+            self._update_online(chunk)
         self.by_digest.update(chunk.count("digest", chunk.decided))
         self.not_finite.update(chunk.count("digest", chunk.decided & ~chunk.finite))
         latency_ms = ms(chunk.latency_ns)
@@ -105,6 +107,15 @@ class WorkloadFold(Mergeable):
         for part in (self.timeline, self.cascade, self.beside, self.undisturbed, *self.swaps.values()):
             if part is not None:
                 part.update(chunk)
+
+    def _update_online(self, chunk: SampleChunk) -> None:
+        by_decider = chunk.count("decider", chunk.decided)
+        self.by_decider.update(by_decider)
+        for decider in by_decider:
+            mine = chunk.decided & chunk.is_of("decider", decider)
+            for digest in chunk.count("digest", mine):
+                begun_ns = chunk.ns["started_ns"][mine & chunk.is_of("digest", digest)]
+                self.begun_ns.setdefault((decider, digest), Extremes()).update(begun_ns)
 
     @property
     def samples(self) -> int:

@@ -71,6 +71,7 @@ def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
         "links that lose packets or follow a trace": varying,
         "federated learning": bool(deployment.federated),
         "roll-outs": any(plan.rollout for plan in deployment.workloads.values()),
+        "workloads that are placed online": any(plan.online for plan in deployment.workloads.values()),
     }
     found = [what for what, is_there in there.items() if is_there]
     if found:

@@ -52,11 +52,6 @@ class VirtualServer(Generic[T]):
             self._take_next_model()
         self._look()
 
-    @property
-    def is_full(self) -> bool:
-        """See `BatchServer`."""
-        return self._batcher.is_full
-
     def submit(self, request: InferenceRequest[T]) -> None:
         """Queue a sample; when the queue is full one is dropped by the stated policy."""
         wake_ns = 0 if self._busy or self._wake_ns is None else self._wake_ns(request)

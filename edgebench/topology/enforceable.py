@@ -85,7 +85,7 @@ def _moves(topology: Topology) -> Iterator[Problem]:
 
 def _online(topology: Topology) -> Iterator[Problem]:
     if topology.place.online is not None:
-        yield "$.place.online", "placing while a run goes on (remove it, or write null)"
+        yield "$.place.online", "placing while a run goes on, --placement online (leave it out, or write null)"
 
 
 def _faults(topology: Topology) -> Iterator[Problem]:

@@ -20,7 +20,7 @@ from edgebench.fabric.mqtt import ANNOUNCED_AGAIN_S, Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology import resolve
-from edgebench.topology.model import Fixed, NodeGroup, Topology, Workload
+from edgebench.topology.model import Fixed, NodeGroup, Online, Placing, Topology, Workload
 from tests.manifests import manifest_of
 
 NODES = {
@@ -100,3 +100,14 @@ def test_a_model_is_announced_twice_unless_a_later_one_has_come(broker: Broker, 
     reactor.close()
     assert now_s() < until_s
     assert heard == [msgspec.json.encode(each) for each in (first, later, later)]
+
+
+def test_what_was_changed_on_its_way_is_counted_trials_too(broker: Broker, tmp_path: Path) -> None:
+    online = msgspec.structs.replace(TOPOLOGY, place=Placing(online=Online()))
+    deployment = resolve(online, run_id="r", executor="local")
+    node = CloudNode(deployment, broker.url, Registry(tmp_path / "registry"), lambda _entry: None, tmp_path)
+    for topic in (topics.forward("r", "hub", "w"), topics.trial("r", "hub", "w"), topics.trial("r", "hall", "w")):
+        node._damaged(topic)
+    assert node.tallies["w"].rejected == {"damaged": 2}
+    node.start()
+    node.stop()

@@ -15,7 +15,7 @@ from edgebench.fabric import topics, wire
 from edgebench.fabric.mqtt import Connection
 from edgebench.inference.fake import FakeRuntime
 from edgebench.topology.deployment import OnlinePlan
-from edgebench.topology.model import Batch
+from edgebench.topology.model import Batch, Queue
 from tests.manifests import manifest
 from tests.results import factory
 
@@ -89,7 +89,27 @@ def test_a_trial_is_decided_and_answered_with_what_that_took_and_counts_as_nothi
     for bad in (b"no", wire.encode(wire.TrialRequest(wire.VERSION - 1, 7)), forwarded(0)):
         workload.trial("ward-0", bad)
     workload.trial("ward-0", wire.encode(wire.TrialRequest(wire.VERSION, 8, memoryview(b"no sample"))))
-    while len(noting.sent) < 3 and now_s() < until_s:
+    while len(noting.sent) < 4 and now_s() < until_s:
         sleep_s(0.01)
-    assert tally == Tally(decided=1, rejected={"not-a-trial": 2, "wrong-version": 1})
+    assert tally == Tally(decided=1, rejected={"not-a-trial": 2, "wrong-version": 1, "not-a-sample": 1})
+    gone = [wire.parse_trial_answer(body) for topic, body in noting.sent[2:] if topic.endswith("/tried")]
+    assert [(each.began_ns, each.held_ns, each.let_go) for each in gone] == [(8, None, True)]
+    workload.close()
+
+
+def test_a_trial_that_finds_no_room_is_answered_at_once(tmp_path: Path) -> None:
+    plan = factory.workload(online=OnlinePlan("edge", 0.2, 1.0), queue=Queue(max_samples=1))
+    tally, noting = Tally(), Noting()
+    sent = cast("Connection", noting)
+    workload = CloudWorkload(factory.deployment(plan), plan, tally, sent, lambda _entry: None, tmp_path / "ledger")
+    workload._decider.expect(manifest(), wire.SampleReader(manifest().input))  # and has no model for them yet
+    workload.forwarded("ward-0", forwarded(0))
+    workload.trial("ward-0", wire.encode(wire.TrialRequest(wire.VERSION, 6, wire.parse_forward(forwarded(2)).envelope)))
+    (_, body), *_ = noting.sent
+    assert wire.parse_trial_answer(body) == wire.TrialAnswer(wire.VERSION, 6, let_go=True)
+    workload.use(FakeRuntime(), manifest())
+    until_s = now_s() + 10.0
+    while len(noting.sent) < 2 and now_s() < until_s:
+        sleep_s(0.01)
+    assert (tally.decided, tally.dropped) == (1, {})
     workload.close()

@@ -25,6 +25,22 @@ def numbers(found: list[InferenceRequest[int]] | int | None) -> list[int]:
     return [each.about for each in found]
 
 
+def test_a_trial_is_decided_with_the_others_and_takes_the_room_of_none() -> None:
+    waiting, trial = batcher(max_batch=2, most=2), InferenceRequest(X, 1, 7, is_trial=True)
+    for each in (request(0, 0), trial, request(1, 2)):
+        assert waiting.offer(each) is None
+    assert waiting.offer(trial) is trial
+    dropped = waiting.offer(request(2, 3))
+    assert dropped is not None
+    assert dropped.about == 0
+    assert len(waiting) == 3
+    assert numbers(waiting.next_batch(3)) == [7, 1]
+    assert numbers(waiting.next_batch(3)) == [2]
+    alone = batcher()
+    alone.offer(trial)
+    assert numbers(alone.next_batch(1)) == [7]
+
+
 def test_where_nothing_waits_there_is_no_batch_and_no_time_for_one() -> None:
     assert batcher().next_batch(5) is None
 

@@ -63,10 +63,14 @@ def test_a_partial_batch_waits_for_more_as_long_as_it_may() -> None:
 class Noted:
     def __init__(self, time: VirtualTime) -> None:
         self.trials: list[tuple[str, int | None, int, int, int]] = []
+        self.gone: list[int | None] = []
         self._time = time
 
     def tried(self, origin: Origin, received_ns: int, finished_ns: int) -> None:
         self.trials.append((origin.device, origin.trial_ns, received_ns, finished_ns, self._time.now_ns()))
+
+    def let_go(self, origin: Origin) -> None:
+        self.gone.append(origin.trial_ns)
 
 
 def test_a_trial_is_decided_beside_the_others_and_neither_answered_nor_counted() -> None:
@@ -82,11 +86,13 @@ def test_a_trial_is_decided_beside_the_others_and_neither_answered_nor_counted()
     ward.decider.take(Origin("bed"), Payloads.of(1))
     time.run()
     assert noted.trials == [("bed", ms(-7), 0, ms(1), ms(1))]
-    assert [each.seq for each in answers.decisions] == [0, 1]
-    assert (ward.tally.decided, ward.tally.duplicated, ward.tally.rejected) == (2, 0, {})
+    # The first batch had the trial in it, too.
+    assert [(each.seq, each.batch) for each in answers.decisions] == [(0, 1), (1, 1)]
+    assert (ward.tally.decided, ward.tally.duplicated, ward.tally.rejected) == (2, 0, {"not-a-sample": 1})
     for seq in range(2, 5):
         ward.decider.take(Origin("bed"), Payloads.of(seq))
     ward.decider.accept(Origin("bed", trial_ns=0), b"", sample, 0)  # which has no room
+    assert noted.gone == [0]
     time.run()
     assert (ward.tally.decided, ward.tally.dropped, len(noted.trials)) == (5, {}, 1)
 

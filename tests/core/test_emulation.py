@@ -183,6 +183,16 @@ def test_a_forwarder_takes_in_and_passes_on_in_time() -> None:
     assert passed == [("bed", 6.0)]
 
 
+def test_what_the_machine_has_taken_in_already_waits_for_the_model_alone() -> None:
+    ward = Ward()
+    accepted = ward.decider.intake.take("bed", Payloads.of(0))
+    assert accepted is not None
+    ward.time.run(ms(3.0))
+    ward.decider.taken(Origin("bed"), b"", accepted, ms(3.0))
+    ward.time.run()
+    assert ward.decided == [(0, 23.0, 27.0, 1)]
+
+
 def test_pictures_are_decompressed_after_they_have_been_taken_in() -> None:
     ward = Ward()
     ward.decider = EmulatedDecider(ward.machine, ward.tally, ward, 1, decompress=ms_times(5.0))

@@ -10,9 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_node.emulated_workload import EmulatedWorkload
 from edge_node.workload import EdgeWorkload
 from edgebench.clock import now_s, sleep_s
 from edgebench.core.deciding import Origin
+from edgebench.core.emulation import Machine
 from edgebench.core.routing import Roles
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
@@ -23,6 +25,8 @@ from edgebench.fabric.slices import Slice
 from edgebench.inference.fake import FakeRuntime
 from edgebench.inference.spec import Manifest, TensorSpec
 from edgebench.topology.deployment import NodePlan, OnlinePlan
+from edgebench.topology.model import Durability
+from edgebench.topology.profiles import Profile
 from tests.core.ward import plan
 from tests.manifests import manifest
 
@@ -32,6 +36,8 @@ ANNOUNCED = msgspec.json.encode(MANIFEST)
 
 class Noting:
     """Instead of a connection."""
+
+    backed_up = False
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, bool]] = []
@@ -54,20 +60,29 @@ class Ward:
     incarnation = 0
 
     def __init__(
-        self, roles: Roles, work_dir: Path, split: int | None = None, online: OnlinePlan | None = None
+        self,
+        roles: Roles,
+        work_dir: Path,
+        split: int | None = None,
+        online: OnlinePlan | None = None,
+        durability: Durability = "none",
+        profile: Profile | None = None,
     ) -> None:
         self.store_dir = work_dir
         self.reactor = Reactor()
         ward = NodePlan("ward", "ward", "edge", "host", "cloud", (*roles.decided, *roles.forwarded, *roles.on_device))
         workload = plan(deciders=dict.fromkeys(ward.children, "ward"), split=split, online=online)
-        part = Slice("r", 1, 1.0, {"ward": ward}, {}, {"w": workload}, {})
+        part = Slice("r", 1, 1.0, {"ward": ward}, {}, {"w": workload}, {}, durability=durability)
         self.counts = Tally()
         self.fetches: list[bytes] = []
         self.entries: list[Entry] = []
         self.site, self.uplink = Noting(), Noting()
-        self.workload = EdgeWorkload(
-            self, part, workload, roles, cast("Connection", self.site), cast("Connection", self.uplink)
-        )
+        connections = cast("Connection", self.site), cast("Connection", self.uplink)
+        self.workload = EdgeWorkload(self, part, workload, roles, *connections)
+        if profile is not None:
+            self.workload.close()
+            machine = Machine("ward", profile, self.reactor, 1, has_broker=True)
+            self.workload = EmulatedWorkload(self, part, workload, roles, *connections, machine, self.reactor)
 
     def tally(self, node: str, workload: str) -> Tally:
         return self.counts

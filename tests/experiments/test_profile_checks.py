@@ -88,6 +88,17 @@ def test_messages_and_pictures_that_were_not_measured_are_named(tmp_path: Path) 
     assert problems(tmp_path, whole, DEVICE, EDGE, faces, ("icu-death", "face-recognition")) == []
 
 
+@pytest.mark.parametrize("online", [True, False])
+def test_a_cloud_that_may_decide_pictures_has_to_have_their_times(tmp_path: Path, online: bool) -> None:
+    place = "    place: {infer: cloud}\n"
+    faces = (LOAD, f"{LOAD}{place}    model: {{runtime: fake}}\n    compress: {{kind: jpeg}}\n")
+    of_faces = profile(inference=tuple(inference(n, 9.0, task="face-recognition") for n in (1, 8, 32)))
+    more = "place: {online: {}}\n" * online
+    assert problems(tmp_path, of_faces, CLOUD, faces, ("icu-death", "face-recognition"), more=more) == [
+        f"cloud.profile: 'slow-board' has no times of pictures of face-recognition at quality 75 {MEASURE}"
+    ]
+
+
 def test_an_emulated_edge_or_cloud_is_refused_with_a_broker_that_is_not_beside_it(tmp_path: Path) -> None:
     broker = "broker: {url: mqtt://broker.example}\n"
     elsewhere = "broker beside it, and the run has one elsewhere (use host)"

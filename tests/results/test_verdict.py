@@ -291,18 +291,27 @@ def test_decisions_of_a_model_that_was_never_announced_make_a_run_invalid() -> N
     )
 
 
-def test_of_what_is_placed_online_a_model_need_not_be_used_by_an_edge_that_has_nothing_to_decide() -> None:
+def test_of_what_is_placed_online_whoever_goes_on_deciding_has_to_take_up_a_model() -> None:
     plan = factory.workload(online=OnlinePlan("edge", 0.2, 1.0))
-    models, nodes = [factory.model(SECOND, 900, 1_000, 0.8)], ("ward-0", "cloud")
+    models = [factory.model(factory.FIRST, -900, -800, 0.7), factory.model(SECOND, 900, 1_000, 0.8)]
 
-    def reasons(*who: str) -> list[str]:
-        swaps = [factory.swap(SECOND, 1_100, 1_200, node) for node in who]
+    def reasons(decided: dict[str, tuple[float, str]], *swapped: str) -> list[str]:
+        """decided: of a node, when it decided last, and with which model."""
+        swaps = [factory.swap(SECOND, 1_100, 1_200, node) for node in swapped]
         observed = factory.observations(ended_ns=at_ms(20_000), models=models, swaps=swaps)
-        found = factory.result(factory.deployment(plan), observed, ROWS).verdict.reasons
-        return [reason for reason in found if "never decided with model" in reason]
+        last = [
+            row(400 + seq, due_ms, decider=node, digest=digest)
+            for seq, (node, (due_ms, digest)) in enumerate(decided.items())
+        ]
+        found = factory.result(factory.deployment(plan), observed, [*ROWS, *last]).verdict.reasons
+        return [reason.split(" never")[0] for reason in found if "never decided with model bbbb" in reason]
 
-    assert [reasons(node) for node in nodes] == [[], []]
-    assert len(reasons()) == 1
+    first = factory.FIRST
+    assert reasons({}) == []  # until 4 s, 3 after the model was announced, the edge has decided
+    assert reasons({"cloud": (5_900, first)}) == []
+    assert reasons({"cloud": (6_100, first)}) == ["death-risk: cloud"]
+    assert reasons({"cloud": (6_100, first), "ward-0": (9_000, first)}, "cloud") == ["death-risk: ward-0"]
+    assert reasons({"cloud": (6_100, SECOND)}, "cloud") == []
 
 
 def test_a_model_need_not_be_used_that_another_one_superseded_at_once() -> None:

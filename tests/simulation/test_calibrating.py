@@ -18,6 +18,7 @@ from edgebench.experiments.simulate import simulate_with
 from edgebench.results.rundir import load_deployment, write_deployment, write_tables
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.service_times import FORWARDED, Cost, ServiceTimes, merged
+from edgebench.topology.deployment import OnlinePlan
 from tests.simulation.made import LIGHT, MS, TASK, times
 
 TOPOLOGY = {
@@ -178,6 +179,16 @@ def test_a_run_over_a_link_that_loses_packets_says_nothing_of_messages(run_dir: 
     write_deployment(lossy, msgspec.structs.replace(deployment, links=links))
     with pytest.raises(EdgebenchError, match="a run with links that lose packets or follow a trace does not tell"):
         service_times_of(lossy)
+
+
+def test_a_run_that_was_placed_online_says_nothing_as_trials_are_in_no_record(run_dir: Path, tmp_path: Path) -> None:
+    online = shutil.copytree(run_dir, tmp_path / "online")
+    deployment = load_deployment(online)
+    how = OnlinePlan("edge", 0.2, 1.0)
+    plans = {name: msgspec.structs.replace(plan, online=how) for name, plan in deployment.workloads.items()}
+    write_deployment(online, msgspec.structs.replace(deployment, workloads=plans))
+    with pytest.raises(EdgebenchError, match="a run with workloads that are placed online does not tell"):
+        service_times_of(online)
 
 
 def test_a_batch_between_two_that_were_measured_lies_between_them() -> None:

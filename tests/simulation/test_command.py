@@ -156,7 +156,10 @@ def test_devices_that_are_too_many_to_be_named_are_told_by_their_site(
         (["workloads.watch.place.infer=cloud"], "nothing is known of what passing a sample on to the cloud costs"),
         (["workloads.watch.model.size=heavy"], "no service time of icu-death (heavy, litert, float32) on profile host"),
         (["workloads.watch.task=occupancy"], "no service time of occupancy (light, litert, float32) on profile host"),
-        (["place.online={}"], "$.place.online: the simulate executor cannot enforce placing while a run goes on"),
+        (
+            ["place.online={}"],
+            "$.place.online: the simulate executor cannot enforce placing while a run goes on, --placement online",
+        ),
         (["workloads.watch.rollout=[{at_s: 5}]"], "the simulate executor cannot enforce a roll-out"),
         (["links[0].loss_percent=1"], "the simulate executor cannot enforce a loss of 1 %"),
         (["nodes.ward.memory_mb=500"], "the simulate executor cannot enforce a limit of memory"),

@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgebench.results.rundir import read_records
 from edgebench.topology.profile_files import written
 from tests.profiles import inference, profile
@@ -60,7 +62,7 @@ def run_online(tmp_path: Path, text: str, *changes: str, sent: int = 88) -> tupl
 
 
 def test_a_workload_leaves_a_link_that_becomes_slow_and_comes_back_when_it_is_good_again(tmp_path: Path) -> None:
-    result, run_dir = run_online(tmp_path, TOPOLOGY + DEGRADED)
+    result, run_dir = run_online(tmp_path, TOPOLOGY + DEGRADED, "duration_s=14", sent=112)
     figures = result["workloads"]["watch"]
     away, back = result["replacements"]
     assert (away["workload"], away["site"], away["left"], away["to"]) == ("watch", "ward", "cloud", "edge")
@@ -87,6 +89,7 @@ def test_a_workload_leaves_a_link_that_becomes_slow_and_comes_back_when_it_is_go
     assert figures["place"] == "cloud, online"
 
 
+@pytest.mark.long  # tests/edge_node/test_online.py has an uplink that is cut, and test_durable.py restarts
 def test_without_an_uplink_it_goes_on_at_the_edge_and_a_restart_of_that_loses_and_repeats_nothing(
     tmp_path: Path,
 ) -> None:
@@ -99,6 +102,7 @@ def test_without_an_uplink_it_goes_on_at_the_edge_and_a_restart_of_that_loses_an
     assert away["after_ms"] > 200.0
 
 
+@pytest.mark.long  # tests/core/test_replacing.py has places that cannot keep up
 def test_an_edge_that_cannot_keep_up_moves_its_workload_to_the_cloud_and_not_back(tmp_path: Path) -> None:
     # One by one the edge decides 5 a second, and 8 come.
     one_by_one = ["duration_s=8", "workloads.watch.batch.max_batch=1", "workloads.watch.place.infer=edge"]
