@@ -14,7 +14,7 @@ import edgebench
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
 from edgebench.results.rundir import load_run, read_records
-from edgebench.simulation.calibration_samples import ENOUGH, samples_of
+from edgebench.simulation.calibration_samples import ENOUGH, Samples, samples_of
 from tests.cloud.tiny import TASK
 from tests.system.running import faults_of, run
 
@@ -25,7 +25,7 @@ seed: 3
 duration_s: 4
 nodes:
   cloud: {tier: cloud}
-  ward:  {tier: edge, count: 2, parent: cloud}
+  ward:  {tier: edge, parent: cloud}
   bed:   {tier: device, count: 4, parent: ward}
 links:
   - {between: [ward, cloud], latency_ms: 20, rate_mbit_s: 20}
@@ -88,7 +88,7 @@ def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_
     assert [model["n"] for model in figures["models"]] == [0, SENT]
     observed = json.loads((run_dir / "observations.json").read_text())
     swapped = {(swap["node"], swap["digest"]) for swap in observed["swaps"] if swap["workload"] == "watch"}
-    assert swapped == {("ward-0", of_head.digest), ("ward-1", of_head.digest), ("cloud", of_tail.digest)}
+    assert swapped == {("ward", of_head.digest), ("cloud", of_tail.digest)}
     # What was decided is what both files give for the samples that were sent.
     x = TASK.load(None, seed=3).test.x
     whole = open_runtime(tail, of_tail).infer(open_runtime(head, of_head).infer(x))
@@ -104,24 +104,34 @@ def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_
 def test_a_simulation_by_a_run_of_chains_takes_as_long_as_that_did(
     ran: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
+    """By the medians of the hops in which the fewest have a part: a model alone, and a link that is slower than all
+    that happens at its ends."""
     result, run_dir = ran
-    calm = {name: samples.select(samples.calm) for name, samples in samples_of(load_run(run_dir)).items()}
+    calm = _calm(run_dir)
     if min(map(len, calm.values())) < ENOUGH:
-        pytest.skip("foreign work disturbed the run, so nothing can be calibrated by it")
-    found = edgebench.simulate(edgebench.load(run_dir), calibrate=[run_dir], out=tmp_path).figures
+        _, result, run_dir = run(tmp_path, SPLIT)
+        calm = _calm(run_dir)
+    if min(map(len, calm.values())) < ENOUGH:
+        pytest.skip("foreign work disturbed both runs, so nothing can be calibrated by them")
+    found = edgebench.simulate(edgebench.load(run_dir), calibrate=[run_dir], out=tmp_path / "simulated").figures
     for name, measured in calm.items():
         simulated = found.workloads[name]
-        assert simulated.latency_ms is not None
+        assert (simulated.decided, simulated.place) == (SENT, "edge → cloud")
         assert simulated.hops_ms is not None
         assert simulated.hops_ms.head_infer is not None
-        assert (simulated.decided, simulated.place) == (SENT, "edge → cloud")
-        latency_ms = (measured["arrived_ns"] - measured["scheduled_ns"]).mean() / 1e6
-        assert simulated.latency_ms.mean == pytest.approx(latency_ms, rel=0.1)
-        first_ms = (measured["head_finished_ns"] - measured["head_started_ns"]).mean() / 1e6
-        assert simulated.hops_ms.head_infer.mean == pytest.approx(first_ms, rel=0.2)
-    # What crosses the uplinks, but for acknowledgements and the like, which a simulation leaves out.
-    for name in ("ward-0 -> cloud", "ward-1 -> cloud"):
-        assert found.links[name].up_bytes == pytest.approx(result["links"][name]["up_bytes"], rel=0.1)
+        first_ms = np.median(measured["head_finished_ns"] - measured["head_started_ns"]) / 1e6
+        assert simulated.hops_ms.head_infer.p50 == pytest.approx(first_ms, rel=0.2)
+        across_ms = np.median(measured["received_ns"] - measured["forward_out_ns"]) / 1e6
+        assert across_ms > 20
+        assert simulated.hops_ms.backhaul_up.p50 == pytest.approx(across_ms, rel=0.1)
+    # What crosses the uplink, but for acknowledgements and the like, which a simulation leaves out.
+    name = "ward -> cloud"
+    assert found.links[name].up_bytes == pytest.approx(result["links"][name]["up_bytes"], rel=0.1)
+
+
+def _calm(run_dir: Path) -> dict[str, Samples]:
+    """What nothing foreign disturbed of each workload."""
+    return {name: samples.select(samples.calm) for name, samples in samples_of(load_run(run_dir)).items()}
 
 
 def _model(run_dir: Path, digest: str) -> tuple[Path, Manifest]:
