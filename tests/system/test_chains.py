@@ -37,6 +37,7 @@ workloads:
     place: {infer: [edge, cloud]}
     split: 2
     model: {runtime: keras}
+    batch: {max_batch: 1}
     train: {epochs: 1}
   after:
     task: tests.cloud.tiny:SECOND
@@ -45,6 +46,7 @@ workloads:
     place: {infer: [edge, cloud]}
     head: {task: tests.cloud.tiny:TASK, runtime: keras, train: {epochs: 1}}
     model: {runtime: keras}
+    batch: {max_batch: 1}
 """
 SENT = 160
 
@@ -101,6 +103,7 @@ def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_
     assert all(row["head_finished_ns"] <= row["forward_out_ns"] <= row["received_ns"] for row in records)
 
 
+@pytest.mark.long  # by times, which a busy machine has none of
 def test_a_simulation_by_a_run_of_chains_takes_as_long_as_that_did(
     ran: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
