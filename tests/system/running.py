@@ -17,6 +17,8 @@ from edgebench.fabric.records import SampleRows
 from edgebench.fabric.spool import read_spool
 
 RUN_PATIENCE_S = 600.0
+CLOSING_PATIENCE_S = 60.0
+"""What closes a run whose command is gone waits 15 s for its nodes, and then has a report to write."""
 
 SMALL = """\
 schema: 1
@@ -90,8 +92,8 @@ class Streaming:
         return self.process.returncode, result
 
     def left(self) -> list[str]:
-        """Command lines of the processes that outlived the run."""
-        _, alive = psutil.wait_procs(self.parts, timeout=10.0)
+        """Command lines of the processes that outlived the run, and what closes it where the command could not."""
+        _, alive = psutil.wait_procs(self.parts, timeout=CLOSING_PATIENCE_S)
         return [" ".join(part.cmdline()) for part in alive if part.status() != psutil.STATUS_ZOMBIE]
 
 
