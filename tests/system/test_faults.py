@@ -15,7 +15,7 @@ import pytest
 from edgebench.clock import sleep_s
 from edgebench.results.rundir import read_records
 from tests.conftest import ROOT
-from tests.system.running import SMALL, Streaming, command, run_dir_of, streaming
+from tests.system.running import RUN_PATIENCE_S, SMALL, Streaming, command, run_dir_of, streaming
 
 LONG = SMALL.replace("duration_s: 4", "duration_s: 60")
 
@@ -79,7 +79,7 @@ def test_data_that_is_not_there_is_one_line_and_leaves_nothing_running(tmp_path:
     topology.write_text(SMALL)
     (tmp_path / "empty").mkdir()
     line = command(topology, tmp_path / "runs", "--data", str(tmp_path / "empty"))
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=RUN_PATIENCE_S)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
@@ -96,7 +96,7 @@ def test_a_task_that_fails_in_the_report_loses_nothing(tmp_path: Path, monkeypat
         SMALL.replace("icu-death", "tests.cloud.tiny:UNSCORED").replace("runtime: fake", "runtime: keras")
     )
     line = command(topology, tmp_path / "runs", "--set", "nodes.ward.count=1")
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=RUN_PATIENCE_S)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     run_dir = run_dir_of(tmp_path / "runs").resolve()
@@ -176,7 +176,7 @@ def test_what_only_the_data_or_the_task_can_tell_names_file_and_place(more: str,
     topology.write_text(SMALL.replace(", model: {runtime: fake}", ""))
     cascade = ["--set", "workloads.watch.place.infer=cascade"] if more.startswith("task") else []
     line = command(topology, tmp_path / "runs", *cascade, "--set", f"workloads.watch.{more}")
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120.0)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=RUN_PATIENCE_S)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
