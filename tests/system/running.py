@@ -121,6 +121,8 @@ def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Itera
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def _wait_for_rows(process: subprocess.Popen[str], out: Path, decided: int) -> None:
