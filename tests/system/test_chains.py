@@ -18,6 +18,8 @@ from edgebench.simulation.calibration_samples import ENOUGH, Samples, samples_of
 from tests.cloud.tiny import TASK
 from tests.system.running import faults_of, run
 
+pytestmark = pytest.mark.timeout(600)  # it makes, cuts and converts four models
+
 SPLIT = """\
 schema: 1
 name: split
