@@ -67,16 +67,8 @@ class Client:
         self.contents = lab.contents or ContentFiles(self.directory)
         self._lab = lab
         self._name = name
-        self.messages = MessageClient(
-            lab.reactor,
-            self._send,
-            self.transfers,
-            url,
-            self.contents,
-            on_request=self._asked,
-            on_cancelled=self.cancelled.append,
-            shares_way=lab.transfers is not None,
-        )
+        self._url = url
+        self.messages = self._made()
 
     def asked(self, number: int = 0) -> Received:
         """A request, once it is there."""
@@ -93,10 +85,27 @@ class Client:
     def files(self) -> list[str]:
         return sorted(each.name for each in self.directory.iterdir())
 
+    def forget(self) -> None:
+        """Go on as a process that has been started again."""
+        self._lab.now(self.messages.close)
+        self.messages = self._made()
+
     def close(self) -> None:
         self._lab.now(self.messages.close)
         self.transfers.close()
         self.contents.close()
+
+    def _made(self) -> MessageClient:
+        return MessageClient(
+            self._lab.reactor,
+            self._send,
+            self.transfers,
+            self._url,
+            self.contents,
+            on_request=self._asked,
+            on_cancelled=self.cancelled.append,
+            shares_way=self._lab.transfers is not None,
+        )
 
     def _asked(self, received: Received) -> None:
         self.received.append(received)
