@@ -14,12 +14,13 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import msgspec
 
 from edgebench.core.samples import SampleKey
 from edgebench.errors import FabricError
+from edgebench.fabric.kept_places import KeptPlaces, Place
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +33,6 @@ _ROOM_AGAIN_BYTES = 1 << 20
 """So much has to be kept before a disk that was full counts as one with room: where little is free, a store that drops
 what is old takes and refuses in turn."""
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-
-
-class _Place(NamedTuple):
-    offset: int
-    size_bytes: int
 
 
 class Keep:
@@ -52,7 +48,7 @@ class Keep:
         self._power = power
         self._passing = passing
         self._lock = threading.Lock()
-        self._places: dict[SampleKey, _Place] = {}
+        self._places = KeptPlaces()
         self._live_bytes = 0
         self._end = 0
         self._anew_from = 0
@@ -114,7 +110,7 @@ class Keep:
                 return False
             self._note_room(len(record))
             self._forget(key)
-            self._places[key] = _Place(begin + body_at, len(body))
+            self._places.add(key, Place(begin + body_at, len(body)))
             self._live_bytes += len(body)
             self._to_sync = True
             if self._power and then is not None:
@@ -181,7 +177,7 @@ class Keep:
                 _log.warning("%s: there is room again", self._path)
 
     def _forget(self, key: SampleKey) -> bool:
-        place = self._places.pop(key, None)
+        place = self._places.pop(key)
         if place is not None:
             self._live_bytes -= place.size_bytes
         return place is not None
@@ -192,21 +188,21 @@ class Keep:
             for begin, kind, key, body in _records(file, self._path):
                 self._forget(key)
                 if kind == _BODY:
-                    self._places[key] = _Place(begin, len(body))
+                    self._places.add(key, Place(begin, len(body)))
                     self._live_bytes += len(body)
                 self._end = begin + len(body)
         os.ftruncate(self._fd, self._end)
 
     def _write_anew(self) -> None:
         anew = self._path.with_name(self._path.name + ".anew")
-        places: dict[SampleKey, _Place] = {}
+        places = KeptPlaces()
         end = 0
         fd = os.open(anew, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             for key, place in self._places.items():
                 record, body_at = _record(_BODY, key, os.pread(self._fd, place.size_bytes, place.offset))
                 _write(fd, record, end)
-                places[key] = _Place(end + body_at, place.size_bytes)
+                places.add(key, Place(end + body_at, place.size_bytes))
                 end += len(record)
             if self._power:
                 _sync(fd)

@@ -50,6 +50,31 @@ def test_what_is_kept_is_there_again_in_order_without_what_was_dropped(tmp_path:
     again.close()
 
 
+def test_samples_of_one_number_are_kept_apart_by_device_its_life_and_who_passed_them_on(tmp_path: Path) -> None:
+    largest = (1 << 40) - 1
+    keys = [
+        SampleKey(device, incarnation, seq, by)
+        for device in ("bed-0", "bed-1")
+        for incarnation in (0, 3)
+        for seq in (largest, 0)
+        for by in ("", "ward")
+    ]
+    keep = Keep(tmp_path / "keep")
+    for number, each in enumerate(keys[:-1]):
+        keep.put(each, b"%d" % number)
+    assert keys[-1] not in keep
+    keep.put(keys[0], b"again")  # the last one from now on
+    order = [*keys[1:-1], keys[0]]
+    assert (list(keep), keep.oldest(3)) == (order, order[:3])
+    keep.close()
+    again = Keep(tmp_path / "keep")
+    assert list(again) == order
+    assert [again.get(each) for each in again] == [*(b"%d" % number for number in range(1, len(keys) - 1)), b"again"]
+    with pytest.raises(KeyError):
+        again.get(SampleKey("nobody", 0, 0))
+    again.close()
+
+
 def test_what_is_kept_survives_the_death_of_who_keeps_it(tmp_path: Path) -> None:
     program = """
 import os, sys
