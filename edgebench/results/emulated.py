@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.releases import LATE_NS, LATE_SHARE, Releases
@@ -50,10 +50,10 @@ def source_of(profile: Profile) -> str:
     return f"{origin.cpu or origin.machine}, {origin.at}"
 
 
-def of_emulation(nodes: dict[str, NodeFigures], least_latency_ms: float) -> Iterator[str]:
+def of_emulation(nodes: Mapping[str, NodeFigures], least_latency_ms: Mapping[str, float]) -> Iterator[str]:
     """Reasons against a run that asked more of this machine than it could do in time.
 
-    least_latency_ms: the mean of the workload that has the least; 0 where nothing was decided.
+    least_latency_ms: by node, the mean of the workload that has the least of those that pass it, if any was decided.
     """
     alike: dict[str, dict[str, EmulationFigures]] = {}
     for name, node in nodes.items():
@@ -65,7 +65,7 @@ def of_emulation(nodes: dict[str, NodeFigures], least_latency_ms: float) -> Iter
         yield f"{len(reasons) - MOST_NODES_NAMED} more emulated nodes were not as they should have been; see the nodes"
 
 
-def _of_alike(profile: str, nodes: dict[str, EmulationFigures], least_latency_ms: float) -> Iterator[str]:
+def _of_alike(profile: str, nodes: dict[str, EmulationFigures], least_latency_ms: Mapping[str, float]) -> Iterator[str]:
     """nodes: all that are emulated as the same."""
     late, released = (sum(getattr(each, name) for each in nodes.values()) for name in ("late", "released"))
     as_profile = f"emulated as '{profile}',"
@@ -75,17 +75,18 @@ def _of_alike(profile: str, nodes: dict[str, EmulationFigures], least_latency_ms
         yield _too_late(f"{who}, {as_profile}", late, released, sum(each.unready for each in nodes.values()))
     for name, found in nodes.items():
         as_what = f"{name}, {as_profile}"
+        share_ms = least_latency_ms.get(name, 0.0) / RELEASES
         if not together and _beyond_chance(found):
             yield _too_late(as_what, found.late, found.released, found.unready)
         elif (
             found.mean_slip_ms is not None
             and found.mean_took_ms is not None
-            and found.mean_slip_ms > EMULATION_SLIP_SHARE * max(found.mean_took_ms, least_latency_ms / RELEASES)
+            and found.mean_slip_ms > EMULATION_SLIP_SHARE * max(found.mean_took_ms, share_ms)
         ):
             yield (
                 f"{as_what} was {found.mean_slip_ms:.3g} ms late on average with what it takes "
                 f"{found.mean_took_ms:.3g} ms for (limit {EMULATION_SLIP_SHARE:.0%} of that, or of a quarter of the "
-                f"least mean latency, {least_latency_ms / RELEASES:.3g} ms); {_MEND}"
+                f"least mean latency of what passes it, {share_ms:.3g} ms); {_MEND}"
             )
         if found.beyond:
             yield (

@@ -21,7 +21,7 @@ EMULATION_CHANCE = 0.001
 EMULATION_SLIP_SHARE = 0.02
 """Of what all nodes released that are emulated as the same at most this share may be late; of one of them no more than
 it would be with this chance if that share were late. The mean slip of each may be the last of what it took, or of the
-least mean latency shared among the times that it holds a decision up."""
+least mean latency of what passes it, shared among the times that it holds a decision up."""
 LATE_MS = 1.0
 WORST_LATE_MS = 5.0
 FOREIGN_SHARE = 0.10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from edgebench.clock import NS_PER_S
@@ -35,6 +36,7 @@ from edgebench.results.values import Extremes
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.fault_model import shown
 from edgebench.topology.model import Offline
+from edgebench.topology.reach import nodes_passed
 from edgebench.topology.wording import listed, things
 
 Begun = Mapping[tuple[str, str], Extremes]
@@ -70,7 +72,7 @@ def verdict_of(
         ("clock", of_clocks(machines, stepped)),
         ("load", (reason for name, figures in scheduled.items() for reason in _generator(name, figures))),
         ("host", of_hosts(deployment, scheduled, machines)),
-        ("emulation", of_emulation(nodes, _least_latency_ms(workloads))),
+        ("emulation", of_emulation(nodes, _least_latency_ms(deployment, workloads, nodes))),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
         (
             "delivery",
@@ -98,8 +100,17 @@ def verdict_of(
     )
 
 
-def _least_latency_ms(workloads: dict[str, WorkloadFigures]) -> float:
-    return min((each.latency_ms.mean for each in workloads.values() if each.latency_ms is not None), default=0.0)
+def _least_latency_ms(
+    deployment: Deployment, workloads: dict[str, WorkloadFigures], nodes: dict[str, NodeFigures]
+) -> dict[str, float]:
+    """Of the workloads that pass an emulated node, the least mean."""
+    found: dict[str, float] = {}
+    if any(node.emulated is not None for node in nodes.values()):
+        for name, figures in workloads.items():
+            if figures.latency_ms is not None:
+                for node in nodes_passed(deployment.workloads[name], deployment):
+                    found[node] = min(figures.latency_ms.mean, found.get(node, math.inf))
+    return found
 
 
 def _refusals(observations: Observations) -> Iterator[str]:

@@ -28,6 +28,12 @@ class Reach:
         return tuple(self._devices.get(fault.thing, ()))
 
 
+def nodes_passed(plan: WorkloadPlan, deployment: Deployment) -> frozenset[str]:
+    """Whom a workload's samples and decisions may pass, their devices included."""
+    things = (thing for device in plan.deciders for thing in _passed(device, plan, deployment, whole=True))
+    return frozenset(name for kind, name in things if kind == "node")
+
+
 def _passed(device: str, plan: WorkloadPlan, deployment: Deployment, *, whole: bool) -> Iterator[Thing]:
     nodes = deployment.nodes
     yield from (("site", site) for site in nodes[device].sites)

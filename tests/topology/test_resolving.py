@@ -9,6 +9,7 @@ from edgebench.topology import check, load, resolve
 from edgebench.topology.deployment import Deployment, LinkPlan, NodePlan, OnlinePlan
 from edgebench.topology.link_model import LinkEnergy
 from edgebench.topology.model import Broker, Tier
+from edgebench.topology.reach import nodes_passed
 from tests.topology.sound import SOUND, edited
 
 TASKS = ("icu-death",)
@@ -204,3 +205,19 @@ def test_clients_of_an_app_have_what_all_have_and_what_their_group_and_they_them
     found = {federated.clients[number - 1]: own for number, own in federated.node_configs.items()}
     assert found == {name: common | ({"data": "/b"} if name == "bed-1" else {}) for name in federated.clients}
     assert len(found) > 1
+
+
+@pytest.mark.parametrize(
+    ("place", "passed"),
+    [
+        ("device", {"bed-0"}),
+        ("edge", {"bed-0", "ward-0"}),
+        ("cascade", {"bed-0", "ward-0", "cloud"}),
+        ("cloud", {"bed-0", "ward-0", "cloud"}),
+    ],
+)
+def test_samples_pass_whom_they_may_go_to(tmp_path: Path, place: str, passed: set[str]) -> None:
+    text = edited(("count: 3, ", "count: 1, "), ("rate_hz: 2}", f"rate_hz: 2}}\n    place: {{infer: {place}}}"))
+    deployment = resolved(tmp_path, text)
+    (plan,) = deployment.workloads.values()
+    assert nodes_passed(plan, deployment) == passed
