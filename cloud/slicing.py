@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from cloud.link_turns import links_with_samples
-from edgebench.core.timeouts import expected_of
+from edgebench.core.expecting import expected_of
 from edgebench.fabric.shelves import Caller, digest_of_token
 from edgebench.fabric.slices import WATCHER, Endpoints, Share, Slice
 from edgebench.topology.deployment import Deployment, WorkloadPlan

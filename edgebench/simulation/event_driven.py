@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgebench.clock import NS_PER_S
+from edgebench.core.expecting import expected_of
 from edgebench.core.fake_transport import VirtualTime
 from edgebench.core.samples import SampleRecord
 from edgebench.core.schedules import query_size
 from edgebench.core.tallies import Tally
-from edgebench.core.timeouts import expected_of
 from edgebench.simulation.columns import AT_EDGE, ON_DEVICE, Carried
 from edgebench.simulation.event_devices import Device, World
 from edgebench.simulation.event_nodes import Cloud, Edge

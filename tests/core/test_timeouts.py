@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgebench.core.timeouts import Expected, expected_of
+from edgebench.core.expecting import expected_of
+from edgebench.core.timeouts import Expected
 from edgebench.topology import resolve
 from edgebench.topology.fault_model import Fault
 from edgebench.topology.link_model import Link, LinkChange, Outage
