@@ -43,7 +43,7 @@ def add_lab(parser: argparse.ArgumentParser) -> None:
 
 def join(args: argparse.Namespace) -> int:
     """Make this machine one of a lab's, and work for it until Ctrl-C."""
-    token = args.token or os.environ.get(_TOKEN_VARIABLE)
+    token = args.token or os.environ.pop(_TOKEN_VARIABLE, None)
     edgebench.join(
         args.url,
         token,

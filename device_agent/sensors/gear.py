@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from device_agent.sensors.live import LiveSensor, ReadingError, SensorError, taken_now
-from device_agent.sensors.rows import number
+from device_agent.sensors.live import LiveSensor, ReadingError, SensorError
+from device_agent.sensors.rows import number, parsed
+from edgebench.clock import now_ns
 from edgebench.errors import FabricError
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import REFUSED, Connection, topic_matches
@@ -59,6 +59,7 @@ class Gear:
         self._reactor = reactor
         self._is_over = False
         self._values: dict[str, float] = {}
+        self._came_ns: dict[str, int] = {}
         self._awaited = set(file.features)
         self._complained = False
         device = file.devices.get(node, node)
@@ -95,21 +96,20 @@ class Gear:
             self._reactor.call_later(self._every_s, self._step_again)
 
     def _heard(self, topic: str, payload: bytes) -> None:
-        try:
-            message = json.loads(payload)
-        except ValueError:
-            message = payload.decode(errors="replace")
+        text, came_ns = payload.decode(errors="replace"), now_ns()
+        message = parsed(text, text)
         for name, pattern, path, place in self._places:
             if not topic_matches(pattern, topic):
                 continue
-            found = path.search(message)
-            if found is None:
-                continue
             try:
+                found = _searched(path, message, name)
+                if found is None:
+                    continue
                 self._values[name] = number(found, name) * place.scale + place.offset
             except ReadingError as error:
                 self._complain(f"{topic}: {error}")
                 continue
+            self._came_ns[name] = came_ns
             self._awaited.discard(name)
         if self._every_s is None and not self._awaited:
             self._step()
@@ -123,7 +123,7 @@ class Gear:
             self._reactor.call_later(self._every_s, self._step_again)
 
     def _step(self) -> None:
-        values, taken_ns = taken_now(dict(self._values))
+        values, taken_ns = dict(self._values), min(self._came_ns.values())  # it is as old as the oldest of them
         for sensor in self.sensors:
             sensor.take(values, taken_ns)
 
@@ -159,6 +159,16 @@ def _read(choice: SensorChoice) -> GearFile:
     if file.every_s is not None and not file.every_s > 0:
         raise SensorError(f"{choice.path}: $.every_s is {file.every_s:g} (give seconds above 0)")
     return file
+
+
+def _searched(path: Any, message: Any, name: str) -> Any:
+    """Raises ReadingError where a function of the path cannot take what the message holds."""
+    from jmespath.exceptions import JMESPathError
+
+    try:
+        return path.search(message)
+    except (JMESPathError, ArithmeticError, RecursionError) as error:
+        raise ReadingError(f"{name} cannot be found: {' '.join(str(error).split())[:200]}") from None
 
 
 def _compiled(path: str, place: str) -> Any:

@@ -7,7 +7,6 @@ blanks; a first line of names says which cell is which. Blank lines and what beg
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from device_agent.sensors.live import SensorError, Taken, taken_now
+from device_agent.sensors.rows import parsed
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.descriptors import READABLE, wait_until_ready
 from edgebench.fabric.sensors import SensorChoice
@@ -41,10 +41,7 @@ class LineParser:
         if not text or text.startswith("#"):
             return None
         if text[0] in "[{":
-            try:
-                return json.loads(text)
-            except ValueError:
-                return [text]  # no number, which is then said of it
+            return parsed(text, [text])  # what is none is no number, which is then said of it
         cells = _cells(text)
         if self._names is not None and len(cells) == len(self._names):
             return dict(zip(self._names, cells, strict=True))

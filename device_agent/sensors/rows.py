@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,6 +81,14 @@ def _flat(reading: Any) -> list[Any]:
     return [reading]
 
 
+def parsed(text: str, otherwise: Any) -> Any:
+    """What JSON says; `otherwise` where it is none, or is nested too deeply to be a reading."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+
+
 def number(value: Any, name: str = "") -> float:
     """A number, or a word that stands for 0 or 1. Raises ReadingError."""
     if isinstance(value, str):
@@ -89,6 +98,6 @@ def number(value: Any, name: str = "") -> float:
         value = word
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         of = f"{name} is " if name else ""
         raise ReadingError(f"{of}{str(value)[:40]!r}, which is no number") from None

@@ -496,7 +496,7 @@ def start_node(program: str, argv: list[str] | None, host: Callable[[NodeProcess
     args = parser.parse_args(argv)
     allow_descriptors()
     log_to_stderr()
-    token = os.environ.get("EDGEBENCH_TOKEN", "")
+    token = os.environ.pop("EDGEBENCH_TOKEN", "")  # what this node starts, as a sensor's program, has no need of it
     threading.excepthook = end_with_thread
     try:
         if args.lifeline:

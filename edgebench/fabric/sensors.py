@@ -37,6 +37,9 @@ _HOW = {
 _FORM = f"NODE[/WORKLOAD]=SENSOR, with one of {'; '.join(_HOW.values())}; or MODULE:ATTRIBUTE of your own"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _SAID = re.compile(rf"(?P<node>{_NAME})(?:/(?P<workload>{_NAME}))?=(?P<sensor>.+)")
+_LOGIN = re.compile(r"//.*@")
+"""Up to the last @: a password may hold any of them."""
+_QUERY = re.compile(r"\?.*")
 _OWN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -60,7 +63,7 @@ class SensorChoice(msgspec.Struct, frozen=True):
     @property
     def shown(self) -> str:
         """For people; without what an address may hold besides a host."""
-        source = re.sub(r"//[^/@]*@", "//…@", self.source)
+        source = _QUERY.sub("?…", _LOGIN.sub("//…@", self.source)) if "//" in self.source else self.source
         return source if self.kind == "own" else f"{self.kind}:{source}" if source else self.kind
 
     def of(self, node: str) -> SensorChoice:
@@ -136,7 +139,7 @@ def sensors_from_environment() -> list[SensorChoice]:
 
 def _problem_of(choice: SensorChoice) -> str | None:
     """What is wrong with it and can be seen before anything is read."""
-    source = choice.source
+    source = choice.source.strip()
     if (choice.kind == "replay") != (not source):
         return f"write {_HOW[choice.kind]}"
     if choice.kind in ("pipe", "mqtt") and NODE not in source and not choice.path.exists():

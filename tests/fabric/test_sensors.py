@@ -56,10 +56,24 @@ def test_what_was_said_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     keep_sensors(file, choices)
     assert read_sensors(file) == choices
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert "secret" not in choices[0].shown
     file.write_text("{")
     with pytest.raises(EdgebenchError, match="say --sensor again"):
         read_sensors(file)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://me:secret@host/live", "camera:rtsp://…@host/live"),
+        ("rtsp://me:sec@ret@host/live", "camera:rtsp://…@host/live"),
+        ("rtsp://me:sec/ret@host/live", "camera:rtsp://…@host/live"),
+        ("http://host/live?key=secret&x=1", "camera:http://host/live?…"),
+        ("/dev/video0", "camera:/dev/video0"),
+    ],
+)
+def test_what_lets_one_in_is_not_shown(source: str, shown: str) -> None:
+    (choice,) = said(f"bed=camera:{source}")
+    assert choice.shown == shown
 
 
 def test_ones_own_sensor_is_told_by_module_and_attribute() -> None:

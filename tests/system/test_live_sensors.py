@@ -40,7 +40,8 @@ features: {Temperature: temperature, Humidity: humidity, Light: illuminance, CO2
 """
 
 LINES = """\
-import itertools, time
+import itertools, os, time
+assert "EDGEBENCH_TOKEN" not in os.environ
 print("Temperature,Humidity,Light,CO2,HumidityRatio")
 for n in itertools.count():
     print(f"{20 + n % 5},30,400,{600 + n},0.004")

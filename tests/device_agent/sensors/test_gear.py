@@ -31,6 +31,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield running.url
 
 
+class Nested:
+    """A list in a list in a list …"""
+
+    def __init__(self, deep: int) -> None:
+        self.text = "[" * deep + "]" * deep
+
+
 class House:
     """A feed of gear, and whoever publishes in its name."""
 
@@ -54,7 +61,8 @@ class House:
         while not happened():
             assert now_s() < until_s, "did not happen"
             for topic, message in messages.items():
-                self._publisher.publish(topic.replace("__", "/"), json.dumps(message).encode(), qos=0)
+                text = message.text if isinstance(message, Nested) else json.dumps(message)
+                self._publisher.publish(topic.replace("__", "/"), text.encode(), qos=0)
             self.reactor.call_later(0.02, lambda: None)
             self.reactor.turn()
 
@@ -126,6 +134,49 @@ def test_a_value_that_is_no_number_is_said(tmp_path: Path, broker: str) -> None:
         made.publish_until(lambda: bool(made.sensor.complaint), t={"a": "warm", "b": 2})
         assert made.sensor.complaint == "t: warmth is 'warm', which is no number"
         assert made.sensed() is None
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ({"a": None, "b": 2}, "t: warmth cannot be found: "),
+        ({"a": [1], "b": 2}, "t: warmth cannot be found: "),
+        ({"a": 1, "b": 10**400}, "t: light is '1000"),
+    ],
+)
+def test_a_message_that_the_path_cannot_take_is_said_and_the_next_one_is_read(
+    tmp_path: Path, broker: str, message: Any, why: str
+) -> None:
+    text = "{broker: BROKER, topic: t, features: {warmth: abs(a), light: b}}"
+    with house(tmp_path, broker, text) as made:
+        made.publish_until(lambda: bool(made.sensor.complaint), t=message)
+        assert made.sensor.complaint.startswith(why)
+        made.publish_until(lambda: made.sensed() == [1.0, 2.0], t={"a": -1, "b": 2})
+        assert made.failed == []
+
+
+def test_a_message_that_is_nested_too_deeply_is_no_reading(tmp_path: Path, broker: str) -> None:
+    with house(tmp_path, broker, "{broker: BROKER, topic: t, features: {warmth: '@', light: '@'}}") as made:
+        made.publish_until(lambda: bool(made.sensor.complaint), t=Nested(100_000))
+        assert "which is no number" in made.sensor.complaint
+        made.publish_until(lambda: made.sensed() == [1.0, 1.0], t=1)
+
+
+def test_held_values_are_as_old_as_the_oldest_of_them(tmp_path: Path, broker: str) -> None:
+    text = "{broker: BROKER, every_s: 0.05, features: {warmth: {topic: a, path: '@'}, light: {topic: b, path: '@'}}}"
+    with house(tmp_path, broker, text) as made:
+        made.publish_until(lambda: made.sensed() == [1.0, 2.0], a=1, b=2)
+        first_ns = made.sensor.capture().taken_ns
+        assert first_ns is not None
+        made.publish_until(lambda: made.sensed() == [1.0, 3.0], b=3)
+        again_ns = made.sensor.capture().taken_ns
+        assert again_ns is not None
+        made.publish_until(lambda: made.sensed() == [1.0, 4.0], b=4)
+        assert made.sensor.capture().taken_ns == again_ns
+        made.publish_until(lambda: made.sensed() == [5.0, 4.0], a=5)
+        newest_ns = made.sensor.capture().taken_ns
+        assert newest_ns is not None
+        assert newest_ns > again_ns >= first_ns
 
 
 @pytest.mark.parametrize(

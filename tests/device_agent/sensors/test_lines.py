@@ -25,6 +25,8 @@ def test_lines_of_csv_and_json_say_the_same() -> None:
     assert parser.parse('{"a": 1}') == {"a": 1}
     assert parser.parse("\ufeff") is None
     assert parser.parse("{broken") == ["{broken"]
+    deep = "[" * 100_000 + "]" * 100_000
+    assert parser.parse(deep) == [deep]
 
 
 def test_a_first_line_of_names_says_which_cell_is_which() -> None:
