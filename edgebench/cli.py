@@ -152,7 +152,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add_placement(parser, online=True)
     parser.add_argument("--data", metavar="DIR", help="real data; without it the streams are generated")
     parser.add_argument("--registry", metavar="DIR", help="the model registry (default: OUT/registry)")
-    parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt://[user:password@]host[:port]")
+    parser.add_argument("--broker", metavar="URL", help="one external broker: mqtt[s]://[user:password@]host[:port]")
     parser.add_argument("--wait", action="store_true", help="wait for machines of the lab that serve another run")
     lab_commands.add_sensor(parser)
     lab_commands.add_meter(parser)

@@ -149,9 +149,9 @@ def _list(args: argparse.Namespace) -> int:
     """List the machines of the lab: what they are, how their clocks stand, what they run and for whom."""
     import msgspec
 
-    machines = edgebench.lab_list()
+    machines, refused = edgebench.lab_list(), edgebench.lab_refusals()
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(machines)).decode())
+        print(msgspec.json.format(msgspec.json.encode({"machines": machines, "refused": refused})).decode())
         return 0
     rows = [_HEADINGS, *map(_row, machines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -160,7 +160,7 @@ def _list(args: argparse.Namespace) -> int:
     for machine in machines:
         if machine.mend is not None:
             print(f"{machine.name} runs other code than this; on it: {machine.mend} (then join again)")
-    for reason, number in edgebench.lab_refusals().items():
+    for reason, number in refused.items():
         print(f"refused: {reason}: {number:,}")
     return 0
 

@@ -27,6 +27,15 @@ from tests.system.running import SMALL
 TRACED = SMALL.replace("{kind: fixed, rate_hz: 10}", "{kind: trace, file: due.txt}")
 
 
+class Plug:
+    """A meter of one's own."""
+
+    source = "a plug"
+
+    def joules(self) -> float:
+        return 12.5
+
+
 @pytest.fixture(scope="module")
 def threads_before() -> set[threading.Thread]:
     """Of this process, which is that of other tests, too."""
@@ -44,7 +53,7 @@ def ran(threads_before: set[threading.Thread], tmp_path_factory: pytest.TempPath
 
     def work() -> None:
         topology = edgebench.load(file, ["duration_s=2", "workloads.watch.deadline_ms=900"])
-        runs.append(edgebench.run(topology, out=folder / "runs"))
+        runs.append(edgebench.run(topology, out=folder / "runs", meter=f"{__name__}:Plug"))
 
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     thread = threading.Thread(target=work, name="a cell of a notebook")
@@ -147,6 +156,8 @@ def test_a_run_is_run_again_from_its_run_directory_alone_and_compared(
         return sorted((row["node"], row["scheduled_ns"] - start_ns) for row in rows)
 
     assert due_ns(replayed.run) == due_ns(ran)
+    for each in (ran, replayed.run):
+        assert load_run(each.folder).observations.meters["here"].source == "a plug"
     comparison = replayed.comparison
     assert [run.run_id for side in comparison.sides for run in side.runs] == [ran.folder.name, replayed.run.folder.name]
     assert (comparison.topology, comparison.versions, comparison.host) == ([], [], [])

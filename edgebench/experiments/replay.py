@@ -38,6 +38,7 @@ def replay(folder: Path, out: Path | None = None, *, progress: bool = False) -> 
         resume=None if kept.resume is None else Path(kept.resume),
         retrain=kept.retrain,
         base_image=kept.base_image,
+        meter=kept.meter,
         progress=progress,
     )
     run_dir, result = run_topology(given, options)

@@ -192,6 +192,7 @@ def _kept(options: RunOptions, registry_dir: Path) -> KeptOptions:
         base_image=options.base_image,
         sensors=[f"{each.place}={each.shown}" for each in options.sensors],
         tokens=options.tokens is not None,
+        meter=options.meter,
     )
 
 

@@ -22,8 +22,8 @@ def verdict(result: Result) -> dict[str, str]:
     if result.verdict.valid:
         return {
             "headline": "Valid",
-            "sentence": "The load kept its schedule, every sample was decided once, the links that were measured did "
-            f"as asked and no part died{_but_faults(result)}: the figures may be trusted."
+            "sentence": "The load kept its schedule, every sample was decided once, the links that could be measured "
+            f"did as asked and no part died{_but_faults(result)}: the figures may be trusted."
             + (
                 " Other work disturbed some of it, and changed them less than is tolerated."
                 if disturbed_lines(result)

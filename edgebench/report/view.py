@@ -253,11 +253,12 @@ def _pair(hops: Hops, hop: str) -> str:
 
 
 def _link(name: str, link: LinkFigures, *, between: bool, lossy: bool) -> tuple[str, ...]:
-    """between: whether any link leads from one machine to another. lossy: whether any loses packets."""
+    """between: whether any link leads from one machine to another. lossy: whether any loses packets. One that was not
+    measured undisturbed has a star."""
     keys = ("latency_ms", "latency_p99_ms", "jitter_ms", "up_mbit_s", "down_mbit_s")
     real = ("latency_ms", "latency_during_ms", "up_mbit_s", "down_mbit_s") if between else ()
     return (
-        name,
+        name if link.steady else f"{name} *",
         *(_asked_and_found(link, key) for key in keys),
         *((_lost(link),) if lossy else ()),
         *(number(link.real.get(key), 2) for key in real),

@@ -49,7 +49,7 @@ class KeptOptions(msgspec.Struct, frozen=True):
     """What a run was given besides its topology: `options.json`, which `edgebench replay` needs.
 
     registry, resume: absolute. sensors: what was read live, in words, without what an address may hold besides a host.
-    tokens: whether others started its containers.
+    tokens: whether others started its containers. meter: of this machine's power, `module:attribute`.
     """
 
     registry: str | None = None
@@ -58,6 +58,7 @@ class KeptOptions(msgspec.Struct, frozen=True):
     base_image: str | None = None
     sensors: list[str] = []
     tokens: bool = False
+    meter: str | None = None
 
 
 @dataclass(frozen=True)

@@ -345,7 +345,7 @@ def _links(deployment: Deployment, links: dict[str, LinkFigures]) -> Iterator[st
 
 def _link(name: str, link: LinkFigures, *, by_trace: bool) -> Iterator[str]:
     if not link.steady:
-        return  # what was measured says more of a busy machine than of the link; result and report mark it
+        return  # what was measured says more of a busy machine than of the link; the report marks it with a star
     asked_ms, jitter_ms = link.requested.get("latency_ms"), link.requested.get("jitter_ms", 0.0)
     for key, found in link.measured.items():
         if key in ("latency_ms", "down_latency_ms") and asked_ms is not None and not by_trace:

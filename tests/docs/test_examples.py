@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgebench import cli, tasks
+from edgebench.tasks import occupancy
+from edgebench.tasks.icu import physionet2012, published
+from edgebench.tasks.icu.features import feature_names
 from edgebench.topology import check, load, refuse_unenforceable, resolve, topology_file
 from tests.conftest import ROOT
 
@@ -112,7 +115,18 @@ def test_every_reason_for_rejecting_or_dropping_is_explained() -> None:
     sources = [
         path for name in ("edgebench", "cloud", "edge_node", "device_agent") for path in (ROOT / name).rglob("*.py")
     ]
-    given = re.compile(r"(?:(?:RejectedError|DroppedOnce|\.reject|\.drop|\.dropped)\([^()\n]*|refused = )\"([a-z-]+)\"")
+    calls = r"RejectedError|NothingSensedError|DroppedOnce|\.reject|\.drop|\.dropped"
+    given = re.compile(rf"(?:(?:{calls})\([^()\n]*|refused = )\"([a-z-]+)\"")
     reasons = {reason for path in sources for reason in given.findall(path.read_text())}
-    assert {"too-large", "unknown-origin", "queue-full", "store-full", "not-connected"} <= reasons
+    assert {"too-large", "unknown-origin", "queue-full", "store-full", "not-connected", "no-reading"} <= reasons
     assert sorted(reason for reason in reasons if f"`{reason}`" not in page) == []
+
+
+def test_the_pages_of_tasks_of_numbers_name_what_sensors_call_their_features() -> None:
+    pages = ROOT / "docs" / "tasks"
+    wards, named = (pages / "intensive-care.md").read_text(), published.feature_names()
+    for names in (("Heart Rate", "Glascow coma scale total->15", "mask->Heart Rate"), ("HR", "log(1 + BUN)", "HR gap")):
+        assert [name for name in names if f"`{name}`" not in wards or name not in named] == []
+        named = feature_names(physionet2012.CHANNELS, ())
+    room = (pages / "occupancy.md").read_text()
+    assert [name for name in occupancy.COLUMNS if f"`{name}`" not in room] == []

@@ -1,4 +1,4 @@
-"""The keys of `result.json`, as docs/results.md lists them."""
+"""The keys of `result.json` and the columns of `records.parquet`, as docs/results.md lists them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from edgebench.results.figures import Result
+from edgebench.results.rundir import records_schema
 from tests.conftest import ROOT
 
 
@@ -40,3 +42,19 @@ def test_every_key_of_result_json_is_listed() -> None:
     keys = list(keys_of(msgspec.inspect.type_info(Result), set()))
     assert len(keys) > 150
     assert [key for key in keys if key.partition(".")[2] not in words] == []
+
+
+def shown(name: str, kind: pa.DataType) -> str:
+    """The type and the unit of a column, as the page has them."""
+    unit = {"ns": ", ns", "bytes": ", bytes"}.get(name.rpartition("_")[2], "")
+    if pa.types.is_dictionary(kind):
+        return "text"
+    return f"{'list of float32' if pa.types.is_list(kind) else kind}{unit}"
+
+
+def test_every_column_of_records_parquet_is_listed_in_its_order_with_type_and_unit() -> None:
+    text = (ROOT / "docs" / "results.md").read_text()
+    rows = text.partition("| column | type | what |\n|---|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    cells = [row.split("|") for row in rows]
+    listed = [(name, kind.strip()) for _, names, kind, *_ in cells for name in names.split("`")[1::2]]
+    assert listed == [(field.name, shown(field.name, field.type)) for field in records_schema()]

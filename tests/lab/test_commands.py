@@ -120,7 +120,8 @@ def test_the_list_says_who_is_there_and_the_removed_are_out(bench: Bench, capsys
     assert re.search(r" [+-]\d+\.\d{3} ± \d+\.\d{3} ", row)
     assert row.endswith("now")
     assert main(["lab", "list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["name"] == "pi"
+    told = json.loads(capsys.readouterr().out)
+    assert ([each["name"] for each in told["machines"]], told["refused"]) == (["pi"], {})
 
     status, _, err = bench.ask("other", *join)
     assert (status, err.count("\n")) == (2, 1)
@@ -135,6 +136,8 @@ def test_the_list_says_who_is_there_and_the_removed_are_out(bench: Bench, capsys
     assert err.splitlines()[-1].startswith("this machine was removed from the lab: join with --token")
     assert main(["lab", "list"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["refused: a token: used: 1"]
+    assert main(["lab", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"machines": [], "refused": {"a token: used": 1}}
     assert main(["lab", "remove", "pi"]) == 2
     assert capsys.readouterr().err == "pi: no machine of the lab (there are: none)\n"
 

@@ -73,7 +73,7 @@ class Lab:
     def listed(self) -> dict[str, dict[str, Any]]:
         """What `edgebench lab list` says, by machine."""
         said = json.loads(self.server.run(*EDGEBENCH, "lab", "list", "--json").stdout)
-        return {each["name"]: each for each in said}
+        return {each["name"]: each for each in said["machines"]}
 
     def present(self) -> list[str]:
         """The machines that are there now."""

@@ -298,6 +298,15 @@ def test_links_beyond_the_first_twenty_are_folded_away(tmp_path: Path) -> None:
     assert "<summary>3 more links</summary>" in page
 
 
+def test_a_link_that_a_busy_machine_could_not_measure_undisturbed_has_a_star_that_is_explained(tmp_path: Path) -> None:
+    shaken, steady = factory.observations().links
+    page = _small(tmp_path, factory.observations(links=[msgspec.structs.replace(shaken, steady=False), steady]))
+    assert '<th scope="row">ward-0 -&gt; cloud *</th>' in page
+    assert '<th scope="row">bed-0 -&gt; ward-0</th>' in page
+    assert "* The machine was too busy to measure it undisturbed" in page
+    assert "too busy to measure" not in _small(tmp_path / "steady", factory.observations(links=[steady]))
+
+
 def test_the_closing_table_fits_80_columns_and_ends_with_the_verdict(ward: Path) -> None:
     output = io.StringIO()
     print_summary(write_report(ward), Console(file=output, width=80, force_terminal=False))
