@@ -25,6 +25,12 @@ def test_many_are_kept_as_means_of_equal_shares_so_that_the_mean_stays() -> None
     assert np.percentile(times.us, 99) == pytest.approx(np.percentile(measured_ns, 99) / 1e3, rel=0.1)
 
 
+def test_shares_that_are_all_but_equal_ascend() -> None:
+    for value_ns in (92_653.5, 370_785.0, 1_234_550.0):
+        us = times_of([value_ns] * 12).us
+        assert list(us) == sorted(us)
+
+
 def test_what_is_left_beside_a_part_has_the_mean_and_the_variance_that_make_up_the_whole() -> None:
     rng = np.random.default_rng(1)  # noqa: TID251
     part = rng.lognormal(13, 0.4, 5_000)
