@@ -13,7 +13,7 @@ import io
 import re
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -50,13 +50,10 @@ class _About(NamedTuple):
 
 def own_wheel(folder: Path) -> Wheel:
     """The wheel of what runs here, in this folder. Raises LabError where what runs here was never installed."""
-    about = _about()
-    # A version of its own: pip then sees that it differs from what a board has, whatever that was.
-    digest = hashlib.sha256("\0".join((code_digest(), *about)).encode()).hexdigest()
-    version = f"{edgebench.__version__}+lab.c{digest[:10]}"
+    version, data = _packed(_about())
     path = private_folder(folder) / f"edgebench-{version}-py3-none-any.whl"
-    data = _packed(version, about)
-    if not path.exists():
+    # One of that name may be damaged, or packed by another zlib: what is told is the hash of these bytes.
+    if not path.exists() or path.read_bytes() != data:
         write_private(path, data)
         for old in sorted(folder.glob("*.whl"), key=lambda each: each.stat().st_mtime)[:-_KEPT]:
             old.unlink()
@@ -66,12 +63,15 @@ def own_wheel(folder: Path) -> Wheel:
 @cache
 def code_digest() -> str:
     """SHA-256 of the Python source that runs here, hexadecimal."""
+    return _digest_of((name, path.read_bytes()) for name, path in _package_files() if path.suffix == ".py")
+
+
+def _digest_of(files: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 over their names and what is in them, hexadecimal."""
     digest = hashlib.sha256()
-    for name, path in _package_files():
-        if path.suffix == ".py":
-            data = path.read_bytes()
-            digest.update(f"{name}\0{len(data)}\0".encode())
-            digest.update(data)
+    for name, data in files:
+        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(data)
     return digest.hexdigest()
 
 
@@ -120,7 +120,13 @@ def _described(project: dict[str, Any]) -> _About:
 
 
 @cache
-def _packed(version: str, about: _About) -> bytes:
+def _packed(about: _About) -> tuple[str, bytes]:
+    """Its version, by all that is in it, and the wheel."""
+    files = [(name, file.read_bytes()) for name, file in _package_files()]
+    files += [(f"{_TOPOLOGIES}/{name}.yaml", file.read_bytes()) for name, file in shipped().items()]
+    told = [(name, text.encode()) for name, text in zip(_About._fields, about, strict=True)]
+    # A version of its own: pip then sees that it differs from what a board has, whatever that was.
+    version = f"{edgebench.__version__}+lab.c{_digest_of([*files, *told])[:10]}"
     info = f"edgebench-{version}.dist-info"
     metadata = about.metadata.replace("\nName:", f"\nVersion: {version}\nName:", 1)
     record = []
@@ -135,13 +141,11 @@ def _packed(version: str, about: _About) -> bytes:
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
             record.append(f"{name},sha256={digest},{len(data)}\n")
 
-        for name, file in _package_files():
-            add(name, file.read_bytes())
-        for name, file in shipped().items():
-            add(f"{_TOPOLOGIES}/{name}.yaml", file.read_bytes())
+        for name, data in files:
+            add(name, data)
         add(f"{info}/METADATA", metadata.encode())
         add(f"{info}/WHEEL", _WHEEL.encode())
         add(f"{info}/entry_points.txt", about.entry_points.encode())
         record.append(f"{info}/RECORD,,\n")
         wheel.writestr(zipfile.ZipInfo(f"{info}/RECORD", _LONG_AGO), "".join(record))
-    return packed.getvalue()
+    return version, packed.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import shutil
@@ -51,24 +52,49 @@ def test_a_wheel_is_what_runs_here_and_the_same_when_it_is_packed_again(tmp_path
     assert not any("__pycache__" in name or name.startswith("tests") for name in names)
 
 
-def test_a_clone_that_has_changed_since_it_was_installed_gives_what_it_requires_now(tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    made = tmp_path / "clone"
     for folder in (*PACKAGES, "topologies"):
-        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, made / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("README.md", "LICENSE", "pyproject.toml"):
-        shutil.copy(ROOT / name, clone)
+        shutil.copy(ROOT / name, made)
+    return made
+
+
+def said_in(clone: Path, code: str) -> str:
+    """What Python prints that runs this code, beside the clone."""
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=clone.parent, env={"PYTHONPATH": str(clone)}, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    return said.stdout.strip()
+
+
+@pytest.mark.parametrize("file", ["topologies/icu-ward.yaml", "edgebench/__init__.pyi", "edgebench/cli.py"])
+def test_a_wheel_has_another_name_when_any_file_in_it_has_changed(clone: Path, file: str) -> None:
+    before = said_in(clone, PRINT_WHEEL)
+    with (clone / file).open("a") as changed:
+        changed.write("# another line\n")
+    after, told = said_in(clone, f"{PRINT_WHEEL}; print(lab.own_wheel(pathlib.Path('wheels')).sha256)").split()
+    assert after != before
+    assert hashlib.sha256((clone.parent / after).read_bytes()).hexdigest() == told
+
+
+def test_a_wheel_that_was_damaged_is_packed_again(tmp_path: Path) -> None:
+    wheel = own_wheel(tmp_path)
+    wheel.path.write_bytes(b"cut off")
+    assert own_wheel(tmp_path) == wheel
+    assert hashlib.sha256(wheel.path.read_bytes()).hexdigest() == wheel.sha256
+
+
+def test_a_clone_that_has_changed_since_it_was_installed_gives_what_it_requires_now(
+    clone: Path, tmp_path: Path
+) -> None:
     changed = (clone / "pyproject.toml").read_text().replace("dependencies = [", "dependencies = [\n'brand-new>=7',", 1)
     changed = changed.replace("onnx = [", 'onnx = [\n\'newer; sys_platform == "linux" or python_version < "3.13"\',')
     (clone / "pyproject.toml").write_text(changed)
-    said = subprocess.run(
-        [sys.executable, "-c", PRINT_WHEEL],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(clone)},
-        capture_output=True,
-        text=True,
-    )
-    assert said.returncode == 0, said.stderr
-    wheel = tmp_path / said.stdout.strip()
+    wheel = tmp_path / said_in(clone, PRINT_WHEEL)
     assert Requirement("brand-new>=7") in about(wheel)[0]
     assert wheel.name != own_wheel(tmp_path).path.name, "pip would keep what a board has"
     build = (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "built"))
