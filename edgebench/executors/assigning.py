@@ -71,6 +71,10 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
         if machine is None:
             mend = did_you_mean(name, machines) or " (edgebench lab invite says how one does)"
             yield path, f"no machine '{name}' has joined the lab{mend}"
+        elif misplaced := _not_for_its_tier(deployment, machine):
+            asked = f"was invited with --as {machine.role}, and is to run {listed(misplaced)}"
+            mend = f"put them on another machine, or invite it anew after edgebench lab remove {name}"
+            yield path, f"'{name}' {asked} ({mend})"
         elif not machine.present:
             yield path, f"'{name}' is not there{_last_seen(machine)} (see to its power and network)"
         elif not machine.same_code:
@@ -94,6 +98,14 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
     yield from shared_apart(deployment)
     yield from untold_cuts(deployment)
     yield from _of_boards(deployment)
+
+
+def _not_for_its_tier(deployment: Deployment, machine: MachineInfo) -> list[str]:
+    """The nodes that a machine is to run itself, of a tier that it was not invited for."""
+    if machine.role == "any":
+        return []
+    nodes = [node for node in deployment.nodes.values() if node.machine == machine.name and node.board is None]
+    return [f"{node.name} ({node.tier})" for node in nodes if node.tier != machine.role]
 
 
 def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:

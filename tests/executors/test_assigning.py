@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgebench.executors.assigning import by_tier, machines_of, problems
+from edgebench.executors.assigning import by_tier, machines_of, played_by_boards, problems
 from edgebench.executors.lab_fleet import first_by_processors
 from edgebench.lab.messages import MachineInfo, Role
 from edgebench.topology import resolve
@@ -91,6 +91,23 @@ def test_what_no_machine_is_for_stays_here() -> None:
     assert machines_of(by_tier(deployment(), [machine("d", "device")])) == ["d"]
     assert where(by_tier(deployment(), [machine("e", "edge")]))["bed-0"] == "here"
     assert machines_of(by_tier(deployment(), [])) == []
+
+
+def test_a_machine_is_not_mapped_to_what_it_was_not_invited_for() -> None:
+    mapped = deployment(machines={"ward": "d", "bed-0": "d", "bed-1": "e", "bed-2": "a"})
+    assert told(mapped, machine("d", "device"), machine("e", "edge", present=False), machine("a")) == [
+        "'d' was invited with --as device, and is to run ward-0 (edge), ward-1 (edge) "
+        "(put them on another machine, or invite it anew after edgebench lab remove d)",
+        "'e' was invited with --as edge, and is to run bed-1 (device) "
+        "(put them on another machine, or invite it anew after edgebench lab remove e)",
+    ]
+    assert told(deployment(machines={"ward": "e", "bed": "d"}), machine("e", "edge"), machine("d", "device")) == []
+
+
+def test_a_device_without_python_is_no_device_of_the_edge_whose_broker_it_finds() -> None:
+    infos = {"e": machine("e", "edge"), "esp": MachineInfo("esp", "device-only", "device", True, near="e")}
+    placed = played_by_boards(deployment(machines={"ward": "e", "bed-0": "esp"}), infos)
+    assert not [problem for _, problem in problems(placed, infos) if "invited" in problem]
 
 
 @pytest.mark.parametrize(("infer", "sensor_has"), [("edge", ["bed-0", "bed-2"]), ("device", [])])
