@@ -137,6 +137,10 @@ class Members:
         query = "SELECT 1 FROM certificates WHERE serial = ? AND machine = ?"
         return self._database.row(query, peer.serial, peer.machine) is not None
 
+    def is_machine(self, name: str) -> bool:
+        """Whether this member runs `edgebench join`; else it is a device without Python, or is no member."""
+        return self._database.row("SELECT 1 FROM machines WHERE name = ? AND near IS NULL", name) is not None
+
     def seen(self, name: str, facts: Facts) -> None:
         """It was there just now, and is like that."""
         with self._database.change() as db:

@@ -122,7 +122,9 @@ class LabServer:
     def release(self, run_id: str) -> None:
         """Let a run's machines go."""
         check_run_id(run_id)
-        present = {name for name in self.mail.held(run_id) if not self.presence(name).is_lost}
+        # On a device without Python nothing runs, and it would never say that it has ended that.
+        held = [name for name in self.mail.held(run_id) if self.members.is_machine(name)]
+        present = {name for name in held if not self.presence(name).is_lost}
         for name in self.mail.release(run_id, present):
             self.presence(name).wake.set()
         self._files.forget(run_id)
@@ -168,8 +170,11 @@ class LabServer:
             presence.wake.set()
 
     def _look_for(self, machine: str) -> None:
+        if not self.members.is_machine(machine):
+            self.mail.free_lost(machine)  # a server of before may have waited for it
+            return
         presence = self.presence(machine)
-        if presence.is_lost and self.members.get(machine).near is None:
+        if presence.is_lost:
             self.mail.free_lost(machine)
             if not presence.lost_told:
                 presence.lost_told = True
@@ -182,9 +187,7 @@ class LabServer:
 
     def _hear_clock(self, peer: Peer, question: ClockQuestion) -> None:
         """Take in how a machine's clock stands. Raises LabError where it is no member, or in another session."""
-        if not self.members.knows(peer):
-            self.doorkeeper.refused("a machine that was removed")
-            raise RemovedError(f"{peer.machine}: is not in the lab any more")
+        self._check_machine(peer)
         presence = self._check_session(peer.machine, question.session)
         presence.heard()
         if question.last is not None:
@@ -221,15 +224,22 @@ class LabServer:
             if peer is None:
                 self.doorkeeper.refused("no certificate", request.remote)
                 raise LabError(f"a machine has to show its certificate (join with --token; {HOW_TO_GET})")
-            if not self.members.knows(peer):
-                self.doorkeeper.refused("a machine that was removed", request.remote)
-                raise RemovedError(f"this machine is not in the lab any more: join with --token ({HOW_TO_GET})")
+            self._check_machine(peer, request.remote)
             self.doorkeeper.admitted(peer.machine, request.transport)
         elif (request.content_length or 0) > _STRANGERS_BYTES or (
             request.content_length is None and request.body_exists
         ):
             self.doorkeeper.refused("a request of a stranger that is too large", request.remote)
             raise LabError(f"at most {_STRANGERS_BYTES:,} bytes, of a length that is told")
+
+    def _check_machine(self, peer: Peer, address: str | None = None) -> None:
+        """Whether a certificate is that of a member that runs `edgebench join`. Raises LabError."""
+        if not self.members.knows(peer):
+            self.doorkeeper.refused("a machine that was removed", address)
+            raise RemovedError(f"this machine is not in the lab any more: join with --token ({HOW_TO_GET})")
+        if not self.members.is_machine(peer.machine):
+            self.doorkeeper.refused("a device without Python", address)
+            raise LabError(f"{peer.machine}: is a device without Python, which talks to the broker of its site alone")
 
     async def _introduction(self, _request: web.Request) -> web.Response:
         return packed(Introduction(self.authority.pem, utc_now().timestamp()))

@@ -19,6 +19,7 @@ from edgebench.fabric.authority import Authority, make_key, make_request
 from edgebench.fabric.tls import HttpsConnection, Trust, client_context, tls_name, trust_in
 from edgebench.lab import doorkeeper, joining
 from edgebench.lab.clock_exchange import ClockAsker
+from edgebench.lab.devices import write_credential
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.messages import Hello, JoinRequest, LabError, RemovedError, Told
 from edgebench.lab.tokens import new_token, parse_token
@@ -239,6 +240,39 @@ def is_cut_off(clock: ClockAsker, session: str, last: Exchange | None) -> bool:
         return True
     return False
 
+
+@pytest.fixture
+def esp(lab: Lab, tmp_path: Path) -> Trust:
+    """The credential of a device without Python."""
+    write_credential(lab.client.invite_device("esp-1"), tmp_path / "esp-1")
+    return Trust(*(tmp_path / "esp-1" / name for name in ("ca.pem", "device.pem", "device.key")))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/machine/hello"),
+        ("POST", "/v1/machine/goodbye"),
+        ("GET", "/v1/machine/orders?session=s&after=0&wait_ms=0"),
+        ("POST", "/v1/machine/reports"),
+        ("POST", "/v1/machine/renew"),
+        ("GET", f"/v1/uploads/files/run-1%2Frecords?sha256={'0' * 64}&size=1"),
+    ],
+)
+def test_a_device_without_python_is_no_machine(lab: Lab, esp: Trust, method: str, path: str) -> None:
+    lab.client.hold("run-1", ["esp-1"], "a test")
+    status, said = asked(lab, client_context(esp, mutual=True), method, path, HELLO if method == "POST" else b"")
+    assert (status, said) == (403, "esp-1: is a device without Python, which talks to the broker of its site alone")
+    assert lab.client.refusals() == {"a device without Python": 1}
+    assert lab.info("esp-1").last_seen_s is None
+    assert not lab.client.files("run-1").exists()
+
+
+def test_the_clock_of_a_device_without_python_is_not_compared(lab: Lab, esp: Trust) -> None:
+    clock = ClockAsker(lab.served.url, esp)
+    assert is_cut_off(clock, "s", None)
+    assert lab.client.refusals() == {"a device without Python": 1}
+    clock.close()
 
 def test_who_connects_and_says_nothing_is_hung_up_on(
     lab: Lab, stranger: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.clock import NS_PER_MS, now_s
+from edgebench.clock import NS_PER_MS, now_s, sleep_s
 from edgebench.fabric.tls import client_context
-from edgebench.lab import joining, server, serving
+from edgebench.lab import joining, presence, server, serving
 from edgebench.lab.addresses import Listen, parse_listen
 from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.messages import (
@@ -165,6 +165,30 @@ def test_a_machine_serves_one_run_and_the_second_waits_for_its_end(lab: Lab, tmp
         holder = lab.info("pi").holder
         assert holder is not None
         assert (holder.run_id, holder.purpose) == ("run-2", "another")
+        lab.client.release("run-2")
+
+
+def test_a_device_without_python_is_free_as_soon_as_its_run_lets_it_go(lab: Lab) -> None:
+    lab.client.invite_device("esp-1")
+    lab.client.hold("run-1", ["esp-1"], "a test")
+    lab.client.release("run-1")
+    assert lab.info("esp-1").holder is None
+
+
+def test_the_server_outlives_a_run_whose_machine_was_removed(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lab.link(tmp_path / "pi", "pi"):
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        lab.client.remove("pi")
+        monkeypatch.setattr(presence, "LOST_S", 0.2)
+        sleep_s(2.5)  # it looks for who is lost once a second
+        assert lab.served.is_running
+        lab.client.release("run-1")
+        sleep_s(1.5)
+    assert lab.served.is_running
+    with lab.link(tmp_path / "qi", "pi"):
+        lab.client.hold("run-2", ["pi"], "another", wait_s=10.0)
         lab.client.release("run-2")
 
 
