@@ -53,6 +53,7 @@ from edgebench.lab.uploads import UPLOADS, RunFiles, UploadRoutes
 from edgebench.lab.wheel import Wheel, code_digest, own_wheel
 
 _STRANGERS_BYTES = 64 << 10
+_STRANGERS_S = 10.0
 _ROOM_BYTES = 64 << 10
 _MOST_WAIT_S = 20.0
 _TAKEN_OVER_S = 5.0
@@ -245,7 +246,13 @@ class LabServer:
         return packed(Introduction(self.authority.pem, utc_now().timestamp()))
 
     async def _join(self, request: web.Request) -> web.Response:
-        return packed(self.members.join(await asked(request, JoinRequest), request.remote or ""))
+        try:
+            async with asyncio.timeout(_STRANGERS_S):
+                question = await asked(request, JoinRequest)
+        except TimeoutError:
+            self.doorkeeper.refused("a request of a stranger that does not end", request.remote)
+            raise LabError(f"a request to join has to come within {_STRANGERS_S:.0f} s") from None
+        return packed(self.members.join(question, request.remote or ""))
 
     async def _wheel(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]

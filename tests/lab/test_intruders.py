@@ -17,7 +17,7 @@ import pytest
 from edgebench.core.clocks import Exchange
 from edgebench.fabric.authority import Authority, make_key, make_request
 from edgebench.fabric.tls import HttpsConnection, Trust, client_context, tls_name, trust_in
-from edgebench.lab import doorkeeper, joining
+from edgebench.lab import doorkeeper, joining, server
 from edgebench.lab.clock_exchange import ClockAsker
 from edgebench.lab.devices import write_credential
 from edgebench.lab.facts import facts_of_this_machine
@@ -286,6 +286,26 @@ def test_who_connects_and_says_nothing_is_hung_up_on(
         silent.settimeout(5.0)
         silent.sendall(b"GET /v1/introduction HTTP/1.1\r\n")
         assert silent.recv(1) == b""
+
+
+def test_a_stranger_that_does_not_come_to_an_end_is_not_waited_for(
+    lab: Lab, stranger: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_STRANGERS_S", 0.3)
+    url = lab.served.url
+    with (
+        socket.create_connection((url.host, url.port)) as plain,
+        stranger.wrap_socket(plain, server_hostname=tls_name("here")) as slow,
+    ):
+        slow.settimeout(5.0)
+        slow.sendall(b"POST /v1/join HTTP/1.1\r\nHost: lab\r\nContent-Length: 1000\r\n\r\nthe first of")
+        said = b""
+        while not said.endswith(b"a request to join has to come within 0 s"):
+            more = slow.recv(4096)
+            assert more, said
+            said += more
+    assert said.startswith(b"HTTP/1.1 403 ")
+    assert lab.client.refusals() == {"a request of a stranger that does not end": 1}
 
 
 @pytest.fixture
