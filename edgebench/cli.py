@@ -432,7 +432,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; its exit status is returned.
 
-    0: done; 1: an invalid run; 2: a user's mistake, one line each on stderr; 130: Ctrl-C.
+    0: done; 1: an invalid run; 2: a user's mistake, one line each on stderr; 75: no mistake, and it may go well in a
+    while, likewise; 130: Ctrl-C.
     """
     if argv is None:
         _speak_utf8()
@@ -445,7 +446,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except EdgebenchError as error:
         print(error, file=sys.stderr)
-        return EXIT_USER_ERROR
+        return error.exit_status
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -11,14 +11,18 @@ from types import ModuleType
 
 EXIT_INVALID_RUN = 1
 EXIT_USER_ERROR = 2
+EXIT_TRY_AGAIN = 75
+"""What was asked for is no mistake, and may go well in a while: EX_TEMPFAIL of sysexits.h."""
 
 
 class EdgebenchError(Exception):
     """A user's mistake or a broken environment.
 
     The message is one line that names the thing, the place and the mend; the command line prints it
-    without a traceback and exits with status 2.
+    without a traceback and exits with `exit_status`.
     """
+
+    exit_status = EXIT_USER_ERROR
 
 
 class TopologyError(EdgebenchError):

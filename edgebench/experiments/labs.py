@@ -22,7 +22,7 @@ from edgebench.lab.connection import UnheardError
 from edgebench.lab.facts import facts_of_this_machine
 from edgebench.lab.joining import Identity
 from edgebench.lab.machine import MachineLink, Tell
-from edgebench.lab.messages import LOST_S, LabError
+from edgebench.lab.messages import LOST_S, LabError, PassingError
 from edgebench.lab.places import lab_folder, machine_folder, sensors_file
 from edgebench.lab.serving import ServedLab, find
 from edgebench.lab.tokens import HOW_TO_GET
@@ -48,11 +48,11 @@ def serve_lab(listen: str | None, *, install: bool, tell: Tell) -> None:
     if install:
         _install_lab(listen, tell)
         return
-    with _told_to_end() as told, ServedLab(wanted) as served:
+    with _room_may_be_made(), _told_to_end() as told, ServedLab(wanted) as served:
         tell(f"the lab is served at {served.url} (its memory: {lab_folder()}); for a board: edgebench lab invite")
         while not told.wait(_LOOK_S):
             if not served.is_running:
-                raise EdgebenchError("the lab's server has failed: see above")
+                raise PassingError("the lab's server has failed: see above")
 
 
 def join_lab(
@@ -82,7 +82,10 @@ def join_lab(
         if meter is not None:
             services.check_there(_TRY_METER, meter)
     else:
-        metered = meter_of(meter, tell)
+        try:
+            metered = meter_of(meter, tell)
+        except EdgebenchError as error:  # a plug may take longer to start than the board
+            raise PassingError(str(error)) from error
     threading.excepthook = end_with_thread
     with joining.only_process():
         if token is None:
@@ -111,6 +114,7 @@ def join_lab(
         return
     begin_within_s = LOST_S if once else math.inf
     with (
+        _room_may_be_made(),
         _told_to_end() as told,
         joining.only_process(),
         MachineLink(identity, tell, begin_within_s=begin_within_s) as link,
@@ -163,6 +167,18 @@ def _install_lab(listen: str | None, tell: Tell) -> None:
             raise LabError("--install: the service does not begin (see its log)")
         sleep_s(_LOOK_S)
     client.close()
+
+
+@contextmanager
+def _room_may_be_made() -> Iterator[None]:
+    """What the system refuses to a command that has begun well, as room on a full disk, it may give in a while."""
+    try:
+        yield
+    except (BrokenPipeError, PermissionError):
+        raise
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        raise PassingError(f"{where}{error.strerror or error}") from error
 
 
 def _interrupt_when(told: threading.Event, link: MachineLink) -> None:

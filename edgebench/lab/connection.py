@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from edgebench.clock import utc_now
 from edgebench.fabric.tls import HttpsConnection, tls_name
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.messages import STATUS, LabError
@@ -22,6 +23,8 @@ from edgebench.topology.deployment import HERE
 
 _ANSWER_S = 10.0
 _MOST_ANSWER_BYTES = 64 << 20
+_OUT_OF_TIME = (9, 10)
+"""What OpenSSL calls X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 _Answer = TypeVar("_Answer")
 
 
@@ -118,6 +121,11 @@ class LabConnection:
             yield
         except ssl.SSLCertVerificationError as error:
             self.close()
+            if error.verify_code in _OUT_OF_TIME:
+                # A board without a battery is told the time some seconds after it has started.
+                told = f"by this machine's calendar, which says {utc_now():%Y-%m-%d}"
+                mend = "set it, or wait until it has been told the time"
+                raise UnheardError(f"{self.url}: the lab's {error.verify_message} {told} ({mend})") from error
             raise LabError(f"{self.url}: is not the server of this lab: {error.verify_message}") from error
         except (OSError, UnicodeError, http.client.HTTPException) as error:
             self.close()

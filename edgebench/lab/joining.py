@@ -19,7 +19,16 @@ from edgebench.fabric.tls import Trust, client_context, private_folder, trust_in
 from edgebench.lab.addresses import LabUrl, parse_lab_url
 from edgebench.lab.connection import LabConnection
 from edgebench.lab.facts import facts_of_this_machine, name_of_this_machine
-from edgebench.lab.messages import Introduction, Joined, JoinRequest, LabError, RemovedError, Role, check_name
+from edgebench.lab.messages import (
+    Introduction,
+    Joined,
+    JoinRequest,
+    LabError,
+    PassingError,
+    RemovedError,
+    Role,
+    check_name,
+)
 from edgebench.lab.places import machine_folder
 from edgebench.lab.tokens import HOW_TO_GET, parse_token
 
@@ -124,7 +133,7 @@ def only_process() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError(
+            raise PassingError(
                 f"{folder}: another process has joined by it (end that one, or give this one another EDGEBENCH_HOME)"
             ) from None
         yield

@@ -21,7 +21,7 @@ from edgebench.fabric.transfer_routes import http_logger
 from edgebench.lab.addresses import LabUrl, Listen
 from edgebench.lab.database import Database
 from edgebench.lab.doorkeeper import Door, Doorkeeper
-from edgebench.lab.messages import DEFAULT_PORT, OPERATOR, LabError
+from edgebench.lab.messages import DEFAULT_PORT, OPERATOR, LabError, PassingError
 from edgebench.lab.operator_routes import OperatorRoutes
 from edgebench.lab.server import LabServer
 from edgebench.topology.deployment import HERE
@@ -102,7 +102,9 @@ class Listener:
                 ssl_handshake_timeout=_HANDSHAKE_S,
             )
         except OSError as error:
-            raise LabError(
+            # An address may be given to this computer yet, and a port be let go; rights are not given by themselves.
+            kind = LabError if isinstance(error, PermissionError) else PassingError
+            raise kind(
                 f"--listen {listen.host}:{listen.port}: {error.strerror or error} (name another address or port)"
             ) from error
         stack.callback(server.close)

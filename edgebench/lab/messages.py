@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from edgebench.core.clocks import Exchange, Offset
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EXIT_TRY_AGAIN, EdgebenchError
 from edgebench.topology.deployment import HERE
 
 Role = Literal["any", "edge", "device"]
@@ -40,6 +40,12 @@ _MOST_PARTS = 4
 
 class LabError(EdgebenchError):
     """A lab that cannot be reached, or that refuses."""
+
+
+class PassingError(LabError):
+    """What may be otherwise in a while though nobody mends it: systemd starts a command again that ends by it."""
+
+    exit_status = EXIT_TRY_AGAIN
 
 
 class TokenError(LabError):

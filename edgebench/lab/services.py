@@ -19,7 +19,7 @@ _RUNNING = Path("/run/systemd/system")
 _SYSTEM_UNITS = Path("/etc/systemd/system")
 _ASK_S = 60.0
 
-# A mistake (status 2) does not mend itself by another start; anything else may.
+# A mistake (EXIT_USER_ERROR) does not mend itself by another start; anything else may (EXIT_TRY_AGAIN, a signal, …).
 _UNIT = """\
 [Unit]
 Description=edgebench: {about}

@@ -16,7 +16,7 @@ import msgspec
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric.tls import private_folder, write_private
 from edgebench.lab.addresses import LabUrl, Listen
-from edgebench.lab.messages import LabError
+from edgebench.lab.messages import LabError, PassingError
 from edgebench.lab.operator import LabClient
 from edgebench.lab.places import lab_folder
 
@@ -138,13 +138,13 @@ class ServedLab:
 
 
 def _locked(file: Path) -> int:
-    """A descriptor that keeps it locked. Raises LabError where another process does."""
+    """A descriptor that keeps it locked. Raises PassingError where another process does."""
     lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise LabError(f"{file.parent}: another process serves this lab already") from None
+        raise PassingError(f"{file.parent}: another process serves this lab already") from None
     return lock
 
 
@@ -154,6 +154,6 @@ def is_locked(file: Path) -> bool:
         os.close(_locked(file))
     except FileNotFoundError:
         return False
-    except LabError:
+    except PassingError:
         return True
     return False

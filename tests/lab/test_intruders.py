@@ -274,6 +274,7 @@ def test_the_clock_of_a_device_without_python_is_not_compared(lab: Lab, esp: Tru
     assert lab.client.refusals() == {"a device without Python": 1}
     clock.close()
 
+
 def test_who_connects_and_says_nothing_is_hung_up_on(
     lab: Lab, stranger: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

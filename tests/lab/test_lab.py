@@ -8,15 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from edgebench.clock import NS_PER_MS, now_s, sleep_s
+from edgebench.cli import main
+from edgebench.clock import NS_PER_MS, now_s, sleep_s, utc_now
+from edgebench.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
+from edgebench.fabric import authority
+from edgebench.fabric.authority import Authority
 from edgebench.fabric.tls import client_context
 from edgebench.lab import joining, presence, server, serving
 from edgebench.lab.addresses import Listen, parse_listen
 from edgebench.lab.connection import LabConnection, UnheardError
+from edgebench.lab.listening import own_addresses
 from edgebench.lab.messages import (
     AbsentError,
     HeldError,
@@ -308,8 +314,54 @@ def test_without_a_server_one_is_served_for_as_long_as_it_takes_at_the_same_port
 
 def test_an_address_that_is_taken_is_one_line(lab: Lab, tmp_path: Path) -> None:
     said = rf"--listen 127\.0\.0\.1:{lab.served.url.port}: .*in use"
-    with lab.at(tmp_path / "other"), pytest.raises(LabError, match=said):
+    with lab.at(tmp_path / "other"), pytest.raises(LabError, match=said) as taken:
         ServedLab(Listen("127.0.0.1", lab.served.url.port)).start()
+    assert taken.value.exit_status == EXIT_TRY_AGAIN
+
+
+def test_a_lab_that_cannot_be_served_yet_ends_by_a_status_after_which_systemd_tries_again(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lab.at(lab.home):
+        assert main(["lab", "serve"]) == EXIT_TRY_AGAIN
+    assert capsys.readouterr().err == f"{lab.home}/lab: another process serves this lab already\n"
+    with lab.at(tmp_path / "other"):
+        assert main(["lab", "serve", "--listen", "192.0.2.1:46900"]) == EXIT_TRY_AGAIN  # before DHCP
+        said = capsys.readouterr().err
+        assert said.startswith("--listen 192.0.2.1:46900: ")
+        assert said.count("\n") == 1
+        assert main(["lab", "serve", "--listen", "x"]) == EXIT_USER_ERROR
+
+
+def test_a_machine_whose_place_is_taken_ends_by_a_status_after_which_systemd_tries_again(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.joined(tmp_path / "pi", "pi")
+    with lab.at(tmp_path / "pi"), joining.only_process():
+        assert main(["join", lab.url]) == EXIT_TRY_AGAIN
+    assert "another process has joined by it" in capsys.readouterr().err
+
+
+def test_a_board_whose_calendar_is_behind_goes_on_trying_until_it_has_been_told_the_time(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    pi = lab.link(tmp_path / "pi", "pi")
+    pi.link._tell = said.append
+    lab.stop()
+    folder = lab.home / "lab"
+    with monkeypatch.context() as ahead:  # by a month, as the lab sees it
+        ahead.setattr(authority, "utc_now", lambda: utc_now() + timedelta(days=30))
+        Authority.load(folder / "authority").issue(folder / "here", "here", own_addresses())
+    lab.serve_again()
+    with pi:
+        eventually(lambda: said)
+        assert "the lab's certificate is not yet valid by this machine's calendar, which says " in said[0]
+        lab.served.stop()
+        Authority.load(folder / "authority").issue(folder / "here", "here", own_addresses())
+        lab.serve_again()
+        eventually(lambda: lab.info("pi").present)
+    assert pi.errors == []
 
 
 @pytest.mark.parametrize(
