@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,7 @@ _BURST_EVERY_S = 0.02
 _COMPARE_EVERY_S = 0.5
 _MOST_AT_ONCE = 200
 _HAND_IN_AGAIN_S = 0.5
+_TOUCH_EVERY_S = 2.0
 _RENEWED_AFTER = 2 / 3
 """Of the time for which a certificate is good."""
 _RENEW_AGAIN = timedelta(hours=1)
@@ -91,6 +92,7 @@ class MachineLink:
         self._first = 1
         self._outbox: deque[bytes] = deque()
         self._heard_s = now_s()
+        self._touched_s = -math.inf
         self._heard_file = private_folder(machine_folder()) / HEARD
         self._trouble: str | None = None
         self._told_to_upgrade = False
@@ -248,11 +250,18 @@ class MachineLink:
             self._tell(f"{error}; trying again")
 
     def _note_heard(self) -> None:
-        self._heard_s = now_s()
-        self._heard_file.touch()
+        self._hear()
         if self._trouble is not None:
             self._trouble = None
             self._tell(f"{self.identity.url}: the lab is heard again")
+
+    def _hear(self) -> None:
+        """The lab has just answered. From any thread."""
+        self._heard_s = now_s()
+        if self._heard_s > self._touched_s + _TOUCH_EVERY_S:
+            self._touched_s = self._heard_s
+            with suppress(OSError):  # its age tells
+                self._heard_file.touch()
 
     def _renew(self) -> None:
         """Have another certificate, for the address that this machine has now. Raises as `LabConnection.ask` does."""
@@ -329,10 +338,14 @@ class MachineLink:
                     return
                 if self._session != session:
                     session, number, last = self._session, 0, None
+            before = last
             try:
                 last = self._clock.ask(session or "", last)
             except OSError:  # whoever waits for orders notices as well, and says so
                 last = None
+            if before is not None and last is not None:
+                # The first answer comes before the lab has seen who asks; it has hung up since where it should not be.
+                self._hear()
             number += 1
             pause_s = _BURST_EVERY_S if last is not None and number < _BURST else _COMPARE_EVERY_S
             with self._changed:

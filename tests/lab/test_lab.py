@@ -32,6 +32,7 @@ from edgebench.lab.messages import (
     Order,
     RemovedError,
 )
+from edgebench.lab.places import HEARD
 from edgebench.lab.presence import Presence
 from edgebench.lab.serving import ServedLab
 from tests.conftest import ROOT
@@ -143,6 +144,27 @@ def test_a_lab_that_is_not_heard_is_lost_to_its_machine_which_goes_on_trying(lab
     with lab.link(tmp_path / "pi"):
         eventually(lambda: lab.info("pi").present)
     assert identity.name == "pi"
+
+
+def test_a_machine_that_is_busy_with_an_order_for_long_has_heard_the_lab_all_the_same(lab: Lab, tmp_path: Path) -> None:
+    def be_long(order: Order) -> None:
+        if order.body != b"long":
+            return
+        heard = tmp_path / "pi" / "machine" / HEARD
+        before_s = heard.stat().st_mtime
+        eventually(lambda: heard.stat().st_mtime > before_s + 3.0)
+        lab.served.stop()
+        again.start()
+
+    again = threading.Timer(0.5, lab.serve_again)
+    with lab.link(tmp_path / "pi", "pi", lost_s=2.5) as pi:
+        pi.answer = be_long
+        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
+        lab.client.send("run-1", "pi", b"long")
+        assert again.finished.wait(20.0)
+        lab.client.send("run-1", "pi", b"short")
+        eventually(lambda: len(pi.orders) == 2)
+    assert pi.errors == []
 
 
 def test_a_removed_machine_is_out_at_once_and_is_told_how_to_come_back(lab: Lab, tmp_path: Path) -> None:
