@@ -134,6 +134,7 @@ class JoinedMachine:
         self._run_dir = run_dir
         self._write = write
         self._told: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._is_gone = False
 
     def send(self, order: Order) -> None:
         """Lay it ready for the machine, and do not wait."""
@@ -170,17 +171,24 @@ class JoinedMachine:
     def hear(self, report: MachineReport) -> None:
         """What the lab has of it. From any thread."""
         if report.kind != "report":
+            self._is_gone = True
             self._told.put(_gone(report.kind))
             return
-        for each in decode_reports(report.body):
+        try:
+            reports = decode_reports(report.body)
+        except (msgspec.DecodeError, RecursionError) as error:  # the others are to be heard all the same
+            self.lose(f"tells what cannot be understood: {error}")
+            return
+        for each in reports:
             if isinstance(each, Noted):
                 entry = each.entry
                 self._write(entry if isinstance(entry, Brokered) else Elsewhere(self._name, entry))
-            else:
+            elif not self._is_gone:  # else its parts count as dead already
                 self._told.put(each)
 
     def lose(self, why: str) -> None:
         """It is not there any more."""
+        self._is_gone = True
         self._told.put(Gone(why))
 
     def _take_in(self, source: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.core.clocks import Exchange, Offset
 from edgebench.executors.faults import CutLink, Kill
 from edgebench.executors.here import PROCESSES
-from edgebench.executors.joined import JoinedMachine, JoinedMachines, decode_order
+from edgebench.executors.joined import JoinedMachine, JoinedMachines, decode_order, encode_reports
 from edgebench.executors.orders import (
     AllEnded,
     BeginLinks,
@@ -85,7 +85,7 @@ class Board:
         self._link.__exit__(None, None, None)
 
 
-def deployment() -> Deployment:
+def deployment(machines: dict[str, str | tuple[str, ...]] | None = None) -> Deployment:
     topology = Topology(
         schema=1,
         name="t",
@@ -96,7 +96,7 @@ def deployment() -> Deployment:
         },
         links=(Link(between=("bed", "ward"), latency_ms=1.0),),
         workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0))},
-        machines={"ward": "pi"},
+        machines=machines or {"ward": "pi"},
     )
     return resolve(topology, run_id="run-1", executor="lab")
 
@@ -196,6 +196,30 @@ def test_a_machine_that_leaves_is_gone_for_its_run(lab: Lab, board: Board, tmp_p
         board.leave()
         assert "" in held.told(Gone).why
         assert not board.runs.exists() or not list(board.runs.iterdir())
+
+
+def test_a_machine_that_tells_what_cannot_be_understood_is_lost_and_no_other(lab: Lab, tmp_path: Path) -> None:
+    of = deployment({"ward": "pi", "bed": "qi"})
+    with lab.link(tmp_path / "pi", "pi") as pi, lab.link(tmp_path / "qi", "qi") as qi:
+        lab.client.hold("run-1", ["pi", "qi"], "a test", wait_s=10.0)
+        with JoinedMachines(lab.client, of, tmp_path, lambda _entry: None) as machines:
+            told: dict[str, list[Report]] = {"pi": [], "qi": []}
+
+            def have_told(name: str, number: int) -> bool:
+                told[name] += machines[name].reports()
+                return len(told[name]) == number
+
+            pi.link.report(b"no report")
+            pi.link.report(encode_reports([AllEnded(("what counts as dead",))]))
+            eventually(lambda: have_told("pi", 1))
+            (gone,) = told["pi"]
+            assert isinstance(gone, Gone)
+            assert gone.why.startswith("tells what cannot be understood: ")
+            qi.link.report(encode_reports([AllEnded(("what ran there",))]))
+            eventually(lambda: have_told("qi", 1))
+            assert told["qi"] == [AllEnded(("what ran there",))]
+            assert have_told("pi", 1)
+        lab.client.release("run-1")
 
 
 def test_a_device_without_python_that_is_removed_is_told_of(lab: Lab, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.executors.joined import decode_reports, encode_order, why_gone
@@ -110,7 +112,11 @@ def _await_profile(client: LabClient, run_id: str, machine: str, options: Profil
             after = told.seq
             if told.kind != "report":
                 raise EdgebenchError(f"--machine {machine}: {why_gone(told.kind)}")
-            if any(_is_over(machine, report, options) for report in decode_reports(told.body)):
+            try:
+                reports = decode_reports(told.body)
+            except msgspec.DecodeError as error:
+                raise EdgebenchError(f"--machine {machine}: tells what cannot be understood: {error}") from error
+            if any(_is_over(machine, report, options) for report in reports):
                 return
 
 
