@@ -37,6 +37,8 @@ class LabFleet:
     def __init__(self, client: LabClient, wait: bool) -> None:
         self._client = client
         self._wait = wait
+        self._file: str | Path = ""
+        """What messages call the topology."""
         self._infos: dict[str, MachineInfo] = {}
 
     def place(self, deployment: Deployment, file: str | Path) -> Deployment:
@@ -48,9 +50,8 @@ class LabFleet:
             if not machines_of(deployment):
                 raise EdgebenchError(f"{file}: {self._why_nowhere()}")
         deployment = played_by_boards(deployment, self._infos)
-        found = list(problems(deployment, self._infos))
-        if found:
-            raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in found])
+        self._file = file
+        self._check(deployment)
         return deployment
 
     def hold(self, deployment: Deployment, tell: Tell) -> None:
@@ -58,6 +59,13 @@ class LabFleet:
         names = [*machines_of(deployment), *boards_of(deployment)]
         wait_s = math.inf if self._wait else 0.0
         self._client.hold(deployment.run_id, names, deployment.name, wait_s, tell)
+        # Where it was waited for hours, a machine may have another address by now, other code or other packages.
+        try:
+            self._infos = self._machines()
+            self._check(deployment)
+        except BaseException:
+            self._client.release(deployment.run_id)
+            raise
 
     @contextlib.contextmanager
     def open(self, inputs: RunInputs, spool: Spool) -> Iterator[Machines]:
@@ -81,11 +89,20 @@ class LabFleet:
         finally:
             self._client.release(deployment.run_id)
 
+    def _machines(self) -> dict[str, MachineInfo]:
+        return {machine.name: machine for machine in self._client.machines()}
+
+    def _check(self, deployment: Deployment) -> None:
+        """Raises TopologyError where a machine is not there, or cannot be what it is to be."""
+        found = list(problems(deployment, self._infos))
+        if found:
+            raise TopologyError([one_line(f"{self._file}: {path}: {problem}") for path, problem in found])
+
     def _gather(self, named: list[str]) -> None:
         """Hear of the machines. Those that are to be there are waited for: they return to a lab that has just begun."""
         until_s = now_s() + _GATHERING_S
         while True:
-            self._infos = {machine.name: machine for machine in self._client.machines()}
+            self._infos = self._machines()
             awaited = named or [name for name, machine in self._infos.items() if machine.kind == "machine"]
             missing = [name for name in awaited if name in self._infos and not self._infos[name].present]
             if not missing or now_s() > until_s:
