@@ -20,7 +20,7 @@ from edgebench.fabric.listening import LOOPBACK, PORTS, Listening
 from edgebench.fabric.records import MachineFacts, TookPart
 from edgebench.fabric.spool import Spool
 from edgebench.fabric.tls import Trust
-from edgebench.lab.messages import MachineInfo
+from edgebench.lab.messages import LOST_S, MachineInfo
 from edgebench.lab.operator import LabClient
 from edgebench.lab.serving import lab
 from edgebench.topology.deployment import HERE, Deployment
@@ -90,7 +90,7 @@ class LabFleet:
             self._client.release(deployment.run_id)
 
     def _machines(self) -> dict[str, MachineInfo]:
-        return {machine.name: machine for machine in self._client.machines()}
+        return {machine.name: machine for machine in self._client.machines(patience_s=LOST_S)}
 
     def _check(self, deployment: Deployment) -> None:
         """Raises TopologyError where a machine is not there, or cannot be what it is to be."""

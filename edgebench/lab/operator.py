@@ -63,9 +63,9 @@ class LabClient:
         """The certificate of this computer, for the parts of a run that it takes on."""
         return trust_in(self.folder / HERE)
 
-    def machines(self) -> list[MachineInfo]:
-        """All members, in the order of their names."""
-        return self._ask("GET", "/v1/operator/machines", list[MachineInfo])
+    def machines(self, patience_s: float = 0.0) -> list[MachineInfo]:
+        """All members, in the order of their names. patience_s: how long a server may be away."""
+        return self._ask("GET", "/v1/operator/machines", list[MachineInfo], patience_s=patience_s)
 
     def invite(self, role: Role = "any", for_s: float = 900.0) -> Invited:
         """Lines to paste at a board. Raises LabError."""
@@ -103,10 +103,11 @@ class LabClient:
         """
         self._own(run_id)
         began_s, told = now_s(), ""
+        hold = Hold(run_id, tuple(names), purpose)
         try:
             while True:
                 try:
-                    self._ask("POST", "/v1/operator/holds", bool, Hold(run_id, tuple(names), purpose))
+                    self._ask("POST", "/v1/operator/holds", bool, hold, patience_s=LOST_S)
                     return
                 except (HeldError, AbsentError) as error:
                     patience_s = max(wait_s, _ENDING_S) if isinstance(error, EndingError) else wait_s

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.clock import now_s, sleep_s
+from edgebench.errors import EdgebenchError
 from edgebench.fabric.tls import private_folder, write_private
 from edgebench.lab.addresses import LabUrl, Listen
 from edgebench.lab.messages import LabError, PassingError
@@ -22,23 +23,26 @@ from edgebench.lab.places import lab_folder
 
 _BEGINNING_S = 10.0
 _POLL_S = 0.05
+_LOOK_S = 0.5
 LOCK = "lock"
 """The file in a lab's folder that its server keeps locked."""
 _SERVED = "served.json"
+_EMBEDDED = "embedded"
+"""A file that is there where the last server was embedded in a command."""
 
 
 @contextlib.contextmanager
 def lab(listen: Listen | None = None) -> Iterator[LabClient]:
     """The one that `edgebench lab serve` serves here; where it does not, one that is served for as long as this lasts.
 
-    Raises LabError.
+    One that another process serves in this way is taken over when that one is through with it first. Raises LabError.
     """
     client = find()
     if client is not None:
-        with contextlib.closing(client):
+        with contextlib.closing(client), _Heir(client.folder):
             yield client
         return
-    with ServedLab(listen) as served, contextlib.closing(served.client()) as client:
+    with ServedLab(listen, embedded=True) as served, contextlib.closing(served.client()) as client:
         yield client
 
 
@@ -66,12 +70,14 @@ def connect() -> LabClient:
 class ServedLab:
     """A lab's server, in a thread with an event loop of its own, from `start` (or `with`) to `stop`."""
 
-    def __init__(self, listen: Listen | None = None, folder: Path | None = None) -> None:
+    def __init__(self, listen: Listen | None = None, folder: Path | None = None, *, embedded: bool = False) -> None:
         """listen: None for where it listened before, or all addresses of this computer at port 46900. folder: of
-        another lab than this computer's."""
+        another lab than this computer's. embedded: in a command that is there for something else, whose place as a
+        server others may take when it ends."""
         self.url = LabUrl("", 0)
         self._listen = listen
         self._folder = folder or lab_folder()
+        self._embedded = embedded
         self._lock: int | None = None
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,6 +89,10 @@ class ServedLab:
         """Raises LabError where another process serves it, or it cannot listen there."""
         self._lock = _locked(private_folder(self._folder) / LOCK)
         (self._folder / _SERVED).unlink(missing_ok=True)  # of one that was killed
+        if self._embedded:
+            (self._folder / _EMBEDDED).touch()
+        else:
+            (self._folder / _EMBEDDED).unlink(missing_ok=True)
         self._thread.start()
         try:
             self._ready.result()
@@ -135,6 +145,36 @@ class ServedLab:
             write_private(self._folder / _SERVED, msgspec.json.encode(self._from_here))
             self._ready.set_result(None)
             await listener.until(self._over)
+
+
+class _Heir:
+    """Takes a server's place when the command in which it was embedded has ended: the database has all that it
+    knew, and machines and runs look for it at the same address for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._over = threading.Event()
+        self._served: ServedLab | None = None
+        self._thread = threading.Thread(target=self._watch, name="heir of the lab server", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._served is not None:
+            self._served.stop()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            if not (self._folder / _EMBEDDED).exists():
+                continue
+            try:
+                self._served = ServedLab(folder=self._folder, embedded=True).start()
+            except (EdgebenchError, OSError):  # another serves it yet, or its port is not free yet
+                continue
+            return
 
 
 def _locked(file: Path) -> int:

@@ -334,6 +334,36 @@ def test_without_a_server_one_is_served_for_as_long_as_it_takes_at_the_same_port
     lab.restart()
 
 
+def test_a_run_that_waits_takes_over_the_server_of_the_one_that_it_waits_for(lab: Lab, tmp_path: Path) -> None:
+    lab.stop()
+    with lab.at(lab.home), contextlib.ExitStack() as first:
+        one = first.enter_context(serving.lab())
+        with serving.lab() as two, lab.link(tmp_path / "pi", "pi") as pi:
+            one.hold("run-1", ["pi"], "the first", wait_s=10.0)
+            said: list[str] = []
+            waiting = threading.Thread(target=two.hold, args=("run-2", ["pi"], "the second", 60.0, said.append))
+            waiting.start()
+            eventually(lambda: said)
+            first.close()
+            waiting.join(30.0)
+            assert not waiting.is_alive()
+            two.send("run-2", "pi", b"the second's")
+            eventually(lambda: pi.orders and pi.orders[-1] == Order("run-2", b"the second's"))
+            two.release("run-2")
+        assert serving.find() is None
+    assert pi.errors == []
+    lab.restart()
+
+
+def test_a_server_that_is_to_be_started_again_by_its_owner_is_not_taken_over(lab: Lab) -> None:
+    with lab.at(lab.home), serving.lab() as found:
+        lab.served.stop()
+        sleep_s(1.5)
+        assert serving.find() is None
+        lab.serve_again()
+        assert found.machines() == []
+
+
 def test_an_address_that_is_taken_is_one_line(lab: Lab, tmp_path: Path) -> None:
     said = rf"--listen 127\.0\.0\.1:{lab.served.url.port}: .*in use"
     with lab.at(tmp_path / "other"), pytest.raises(LabError, match=said) as taken:
