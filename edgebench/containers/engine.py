@@ -72,9 +72,7 @@ class Engine:
     def pull(self, name: str) -> None:
         """Fetch an image from where the engine gets them."""
         with _translated(f"{name}: cannot be pulled"):
-            repository, colon, tag = name.rpartition(":")
-            named = (repository, tag) if colon and "/" not in tag else (name, "latest")
-            self._client.images.pull(*named)
+            self._client.images.pull(*repository_and_tag(name))
 
     def take_in(self, root: IO[bytes], name: str) -> None:
         """Make an image of a root file system, a tar file. name: `REPOSITORY:TAG`."""
@@ -238,6 +236,16 @@ class Engine:
                     return False
                 raise
             return True
+
+
+def repository_and_tag(image: str) -> tuple[str, str]:
+    """Of `[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]`; the digest, which alone says which image is meant, in place
+    of the tag."""
+    name, _, digest = image.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = name, "latest"
+    return repository, digest or tag
 
 
 @contextlib.contextmanager

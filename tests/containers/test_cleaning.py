@@ -13,7 +13,8 @@ from edgebench.containers.commands import own_mark
 from edgebench.containers.made import COMMAND, RUN, Made
 from edgebench.lab.places import runs_folder
 
-GONE = "another-boot:1:2:3"
+COMPUTER = own_mark().partition(":")[0]
+GONE = f"{COMPUTER}:another-boot:1:2:3"
 
 
 class FakeEngine:
@@ -86,12 +87,14 @@ def test_what_is_over_goes_and_what_goes_on_or_is_anothers_stays(engine: Any) ->
     assert (cleaned.networks, cleaned.volumes) == (("its network",), ("its volume",))
 
     engine.add("network", "of a run that goes on", **labelled("b", own_mark()))
+    engine.add("volume", "of another computer", **labelled("c", "another-computer:another-boot:1:2:3"))
     engine.add("volume", "a user's own")
     engine.add("volume", "of another program", **{"com.example": "x"})
     cleaned = clean(engine)
     assert (cleaned.containers, cleaned.networks, cleaned.volumes) == ((), (), ())
-    assert cleaned.left == ("of a run that goes on",)
-    assert engine.names() == ["of a run that goes on", "a user's own", "of another program"]
+    assert cleaned.left == ("of a run that goes on", "of another computer")
+    stay = ["of a run that goes on", "of another computer", "a user's own", "of another program"]
+    assert engine.names() == stay
 
 
 def test_the_end_of_a_run_removes_its_own_and_no_other_runs(engine: Any) -> None:

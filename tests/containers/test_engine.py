@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.cli import main
+from edgebench.containers.engine import repository_and_tag
 from tests.topology.sound import SOUND
 
 
@@ -29,6 +30,21 @@ def test_where_no_engine_answers_a_line_says_how_to_start_one(
     assert main(["clean"]) == 2
     assert capsys.readouterr().err == said
     assert not list((tmp_path / "runs").glob("*-small"))
+
+
+@pytest.mark.parametrize(
+    ("image", "repository", "tag"),
+    [
+        ("debian", "debian", "latest"),
+        ("python:3.11-slim", "python", "3.11-slim"),
+        ("lab.example:5000/python", "lab.example:5000/python", "latest"),
+        ("lab.example:5000/python:3", "lab.example:5000/python", "3"),
+        ("python@sha256:0a1b", "python", "sha256:0a1b"),
+        ("lab.example:5000/python:3@sha256:0a1b", "lab.example:5000/python", "sha256:0a1b"),
+    ],
+)
+def test_the_name_of_an_image_is_read_with_its_tag_or_digest(image: str, repository: str, tag: str) -> None:
+    assert repository_and_tag(image) == (repository, tag)
 
 
 @pytest.mark.parametrize(
