@@ -112,7 +112,8 @@ class Listener:
         port = server.sockets[0].getsockname()[1]
         database.keep_setting(_LISTEN, msgspec.json.encode(Listen(listen.host, port)).decode())
         wildcard = listen.host in ("", _ALL, "::")
-        self.url = self._lab.url = LabUrl(_primary_address() if wildcard else listen.host, port)
+        self._lab.find_url = lambda: LabUrl(primary_address() if wildcard else listen.host, port)
+        self.url = self._lab.url
         self.from_here = LabUrl("127.0.0.1" if wildcard else listen.host, port)
 
     def _issue(self, database: Database, now: datetime) -> None:
@@ -147,7 +148,7 @@ def own_addresses() -> list[str]:
     return sorted(found)
 
 
-def _primary_address() -> str:
+def primary_address() -> str:
     """The one by which the way to other networks begins; where there is none, any that is not loopback."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

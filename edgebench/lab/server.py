@@ -75,13 +75,18 @@ class LabServer:
         self.members = Members(database, authority)
         self.mail = Mail(database)
         self._files = RunFiles(folder / "files", self.mail)
-        self.url = LabUrl("", 0)
-        """As machines reach it; known once it listens."""
+        self.find_url: Callable[[], LabUrl] = lambda: LabUrl("", 0)
+        """Known once it listens."""
         self.told = asyncio.Event()
         """Something was reported."""
         self.ending = False
         self._presences: dict[str, Presence] = {}
         self._packing = threading.Lock()
+
+    @property
+    def url(self) -> LabUrl:
+        """As machines reach it now: this computer may be given its address after the server has begun."""
+        return self.find_url()
 
     def application(self, operator_routes: Callable[[web.UrlDispatcher], None]) -> web.Application:
         """Routes and checks."""
@@ -112,9 +117,9 @@ class LabServer:
 
     def wheel_line(self) -> str:
         """What `pip install` takes to install it, and nothing else in its place."""
-        wheel = self.wheel()
-        place = f"{self.url}/v1/wheel/{wheel.path.name}#sha256={wheel.sha256}"
-        return f"--trusted-host {str(self.url).removeprefix('https://')} {place}"
+        wheel, url = self.wheel(), str(self.url)
+        place = f"{url}/v1/wheel/{wheel.path.name}#sha256={wheel.sha256}"
+        return f"--trusted-host {url.removeprefix('https://')} {place}"
 
     def mend(self, facts: Facts) -> str | None:
         """The line by which a machine comes to run the lab's code; None where it does."""

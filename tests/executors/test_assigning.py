@@ -95,11 +95,10 @@ def test_what_no_machine_is_for_stays_here() -> None:
 
 def test_a_machine_is_not_mapped_to_what_it_was_not_invited_for() -> None:
     mapped = deployment(machines={"ward": "d", "bed-0": "d", "bed-1": "e", "bed-2": "a"})
+    mend = "put them on another machine, or invite it anew after edgebench lab remove"
     assert told(mapped, machine("d", "device"), machine("e", "edge", present=False), machine("a")) == [
-        "'d' was invited with --as device, and is to run ward-0 (edge), ward-1 (edge) "
-        "(put them on another machine, or invite it anew after edgebench lab remove d)",
-        "'e' was invited with --as edge, and is to run bed-1 (device) "
-        "(put them on another machine, or invite it anew after edgebench lab remove e)",
+        f"'d' was invited with --as device, and is to run ward-0 (edge), ward-1 (edge) ({mend} d)",
+        f"'e' was invited with --as edge, and is to run bed-1 (device) ({mend} e)",
     ]
     assert told(deployment(machines={"ward": "e", "bed": "d"}), machine("e", "edge"), machine("d", "device")) == []
 

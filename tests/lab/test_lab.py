@@ -19,7 +19,7 @@ from edgebench.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
 from edgebench.fabric import authority
 from edgebench.fabric.authority import Authority
 from edgebench.fabric.tls import client_context
-from edgebench.lab import joining, presence, server, serving
+from edgebench.lab import joining, listening, server, serving
 from edgebench.lab.addresses import Listen, parse_listen
 from edgebench.lab.connection import LabConnection, UnheardError
 from edgebench.lab.listening import own_addresses
@@ -152,16 +152,16 @@ def test_a_machine_that_is_busy_with_an_order_for_long_has_heard_the_lab_all_the
             return
         heard = tmp_path / "pi" / "machine" / HEARD
         before_s = heard.stat().st_mtime
-        eventually(lambda: heard.stat().st_mtime > before_s + 3.0)
+        eventually(lambda: heard.stat().st_mtime > before_s + 6.0, 20.0)
         lab.served.stop()
         again.start()
 
     again = threading.Timer(0.5, lab.serve_again)
-    with lab.link(tmp_path / "pi", "pi", lost_s=2.5) as pi:
+    with lab.link(tmp_path / "pi", "pi", lost_s=5.0) as pi:
         pi.answer = be_long
         lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
         lab.client.send("run-1", "pi", b"long")
-        assert again.finished.wait(20.0)
+        assert again.finished.wait(30.0)
         lab.client.send("run-1", "pi", b"short")
         eventually(lambda: len(pi.orders) == 2)
     assert pi.errors == []
@@ -201,23 +201,6 @@ def test_a_device_without_python_is_free_as_soon_as_its_run_lets_it_go(lab: Lab)
     lab.client.hold("run-1", ["esp-1"], "a test")
     lab.client.release("run-1")
     assert lab.info("esp-1").holder is None
-
-
-def test_the_server_outlives_a_run_whose_machine_was_removed(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with lab.link(tmp_path / "pi", "pi"):
-        lab.client.hold("run-1", ["pi"], "a test", wait_s=10.0)
-        lab.client.remove("pi")
-        monkeypatch.setattr(presence, "LOST_S", 0.2)
-        sleep_s(2.5)  # it looks for who is lost once a second
-        assert lab.served.is_running
-        lab.client.release("run-1")
-        sleep_s(1.5)
-    assert lab.served.is_running
-    with lab.link(tmp_path / "qi", "pi"):
-        lab.client.hold("run-2", ["pi"], "another", wait_s=10.0)
-        lab.client.release("run-2")
 
 
 def test_a_machine_that_is_not_there_is_named_before_anything_begins(lab: Lab, tmp_path: Path) -> None:
@@ -364,6 +347,16 @@ def test_a_server_that_is_to_be_started_again_by_its_owner_is_not_taken_over(lab
         assert found.machines() == []
 
 
+def test_a_lab_that_was_served_before_this_computer_had_an_address_invites_by_the_one_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ServedLab(Listen("", 0), tmp_path) as served, contextlib.closing(served.client()) as client:
+        monkeypatch.setattr(listening, "primary_address", lambda: "192.0.2.7")
+        invited = client.invite()
+        assert f"join https://192.0.2.7:{served.url.port} --token " in invited.join
+        assert f"--trusted-host 192.0.2.7:{served.url.port} https://192.0.2.7:{served.url.port}/v1/" in invited.install
+
+
 def test_an_address_that_is_taken_is_one_line(lab: Lab, tmp_path: Path) -> None:
     said = rf"--listen 127\.0\.0\.1:{lab.served.url.port}: .*in use"
     with lab.at(tmp_path / "other"), pytest.raises(LabError, match=said) as taken:
@@ -386,8 +379,9 @@ def test_a_lab_that_cannot_be_served_yet_ends_by_a_status_after_which_systemd_tr
 
 
 def test_a_machine_whose_place_is_taken_ends_by_a_status_after_which_systemd_tries_again(
-    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # which the command sets
     lab.joined(tmp_path / "pi", "pi")
     with lab.at(tmp_path / "pi"), joining.only_process():
         assert main(["join", lab.url]) == EXIT_TRY_AGAIN
