@@ -59,8 +59,9 @@ def test_where_the_processes_of_others_are_hidden_they_are_taken_to_go_on() -> N
     of_nobody = subprocess.Popen(["setpriv", "--reuid", "65534", "--clear-groups", "sleep", "60"], env=ENVIRONMENT)
     try:
         marks = (f"{place}:{of_nobody.pid}:{birth_of(of_nobody.pid)}", of_a_command_that_is_over())
-        # Root without these rights is another user to nobody.
-        hidden = 'mount -t proc -o hidepid=2 proc /proc && exec setpriv --bounding-set -sys_ptrace,-kill "$@"'
+        # Root without these rights, and not in the group that sees all, is another user to nobody.
+        drop = "--regid 65534 --clear-groups --bounding-set -sys_ptrace,-kill"
+        hidden = f'mount -t proc -o hidepid=2 proc /proc && exec setpriv {drop} "$@"'
         asked = ("unshare", "--mount", "sh", "-c", hidden, "sh", sys.executable, "-c", IS_OVER, *marks)
         said = subprocess.run(asked, capture_output=True, text=True, env=ENVIRONMENT)
         assert (said.stdout, said.stderr) == ("[False, True]\n", "")
