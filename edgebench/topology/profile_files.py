@@ -60,7 +60,7 @@ def profile_problems(topology: Topology) -> Iterator[tuple[str, str]]:
             continue
         if not names_a_file(node.profile):
             names = sorted(file.stem for file in kept_profile(HOST).parent.glob("*.json"))
-            mend = did_you_mean(node.profile, names) or f" (write {HOST}, or a file that edgebench profile wrote)"
+            mend = did_you_mean(node.profile, names) or f" (write {HOST}, a file, or a name edgebench profile has kept)"
             yield path, f"no profile '{node.profile}'{mend}"
             continue
         try:

@@ -263,7 +263,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
     ),
     "unknown profile": (
         edited(("count: 3,", "count: 3, profile: raspberry-pi-4,")),
-        "$.nodes.bed.profile: no profile 'raspberry-pi-4' (write host, or a file that edgebench profile wrote)",
+        "$.nodes.bed.profile: no profile 'raspberry-pi-4' (write host, a file, or a name edgebench profile has kept)",
     ),
     "colliding names": (
         edited(("  bed:", "  ward-1: {tier: edge, parent: cloud}\n  bed:")),
