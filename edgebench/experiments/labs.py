@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
-from edgebench.executors.power_meter import meter_of
+from edgebench.executors.power_meter import Meter, meter_of
 from edgebench.executors.runner import obey
 from edgebench.fabric.listening import PORTS
 from edgebench.fabric.node_process import end_with_thread
@@ -82,10 +82,7 @@ def join_lab(
         if meter is not None:
             services.check_there(_TRY_METER, meter)
     else:
-        try:
-            metered = meter_of(meter, tell)
-        except EdgebenchError as error:  # a plug may take longer to start than the board
-            raise PassingError(str(error)) from error
+        metered = _meter(meter, tell)
     threading.excepthook = end_with_thread
     with joining.only_process():
         if token is None:
@@ -167,6 +164,16 @@ def _install_lab(listen: str | None, tell: Tell) -> None:
             raise LabError("--install: the service does not begin (see its log)")
         sleep_s(_LOOK_S)
     client.close()
+
+
+def _meter(where: str | None, tell: Tell) -> Meter | None:
+    """See `meter_of`. Raises PassingError where it does not answer: a plug may take longer to start than the board."""
+    try:
+        return meter_of(where, tell)
+    except EdgebenchError as error:
+        if isinstance(error.__cause__, OSError):
+            raise PassingError(str(error)) from error
+        raise
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from edgebench.lab.messages import LabError, PassingError
 from edgebench.lab.operator import LabClient
 from edgebench.lab.places import lab_folder
 
+_log = logging.getLogger(__name__)
 _BEGINNING_S = 10.0
 _POLL_S = 0.05
 _LOOK_S = 0.5
@@ -172,8 +174,10 @@ class _Heir:
                 continue
             try:
                 self._served = ServedLab(folder=self._folder, embedded=True).start()
-            except (EdgebenchError, OSError):  # another serves it yet, or its port is not free yet
+            except PassingError:  # another serves it yet, or its port is not free yet
                 continue
+            except (EdgebenchError, OSError) as error:
+                _log.error("the lab's server cannot be taken over: %s", error)
             return
 
 

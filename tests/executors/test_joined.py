@@ -52,15 +52,6 @@ RELAY = Part("link relay of pi", "relay", machine="pi", offers=("mqtt:bed:ward",
 LINK = LinkPlan("bed", "ward", 1.0, 0.0, None, None, "bed -> ward")
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """One that is served on loopback by this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = Lab(tmp_path / "server", patch)
-        yield made
-        made.stop()
-
-
 class Board:
     """A machine of the lab that obeys, in a thread."""
 

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from edgebench.errors import TopologyError
 from edgebench.executors.lab_fleet import LabFleet
 from tests.executors.test_joined import deployment
 from tests.lab.labs import Lab, Machine, eventually
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """One that is served on loopback by this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        made = Lab(tmp_path / "server", patch)
-        yield made
-        made.stop()
 
 
 def pi(lab: Lab, home: Path, **facts: object) -> Machine:

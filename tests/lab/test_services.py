@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgebench.cli import main
+from edgebench.errors import EXIT_TRY_AGAIN
 from edgebench.experiments.labs import join_lab
 from edgebench.lab import services
 from edgebench.lab.messages import LabError
@@ -127,3 +129,18 @@ def test_what_systemd_refuses_is_one_line(systemd: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(LabError, match=r"^--install: systemctl enable broken\.service: status 1$"):
         services.install("broken", "a part", ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("meter", "status"), [("silent_plug:Plug", EXIT_TRY_AGAIN), ("silent_plug:Socket", 2), ("no_plug:Plug", 2)]
+)
+def test_a_meter_that_does_not_answer_yet_is_tried_again_and_one_that_is_not_there_is_not(
+    meter: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "silent_plug.py").write_text(
+        "def Plug():\n    raise ConnectionRefusedError(111, 'silent')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["join", "https://192.0.2.1:46900", "--token", "a token", "--meter", meter]) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"--meter {meter}: ")
