@@ -137,9 +137,7 @@ def test_what_systemd_refuses_is_one_line(systemd: Path, monkeypatch: pytest.Mon
 def test_a_meter_that_does_not_answer_yet_is_tried_again_and_one_that_is_not_there_is_not(
     meter: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "silent_plug.py").write_text(
-        "def Plug():\n    raise ConnectionRefusedError(111, 'silent')\n"
-    )
+    (tmp_path / "silent_plug.py").write_text("def Plug():\n    raise ConnectionRefusedError(111, 'silent')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert main(["join", "https://192.0.2.1:46900", "--token", "a token", "--meter", meter]) == status
     (line,) = capsys.readouterr().err.splitlines()
