@@ -59,6 +59,7 @@ from edgebench.fabric.paths import NetworkPath, PathServer, PathWatched
 from edgebench.fabric.probing import probe
 from edgebench.fabric.records import Brokered, Entry, Faulted, Hiccuped
 from edgebench.fabric.tls import Trust, context_to, server_context, tls_name
+from edgebench.interruption import uninterrupted
 
 PROCESSES = "processes"
 """The file among what is worked with that lists the processes of a run: pid, and when that was born."""
@@ -115,7 +116,8 @@ class ThisMachine:
     def send(self, order: Order) -> None:
         """Do it, and return when it is done."""
         try:
-            self._obey(order)
+            with uninterrupted():  # a process that is started is known, or there is none
+                self._obey(order)
         except (EdgebenchError, OSError) as error:
             self._told.put(Failed(str(error)))
 

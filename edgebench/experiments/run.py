@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench import interruption
 from edgebench.clock import now_ns, utc_now
 from edgebench.errors import DataError, EdgebenchError, TaskError
 from edgebench.executors import EXECUTORS
@@ -376,7 +377,8 @@ def _heard_again(heard: list[signal.Signals]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None]]:
-    """The first signal to end raises KeyboardInterrupt; later ones do not disturb the orderly end that it begins.
+    """The first signal to end raises KeyboardInterrupt, outside of sections that are whole (`interruption`); later ones
+    do not disturb the orderly end that it begins.
 
     heard: where they are noted. Gives a function that says that this end has begun by itself. Signals are the main
     thread's: in any other, nothing is changed.
@@ -396,7 +398,7 @@ def _interrupted_once(heard: list[signal.Signals]) -> Iterator[Callable[[], None
     def interrupt(number: int, frame: object) -> None:
         only_note()
         note(number, frame)
-        raise KeyboardInterrupt(names[heard[0]])
+        interruption.interrupt(KeyboardInterrupt(names[heard[0]]))
 
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         del names[signal.SIGHUP]  # by nohup: the run is to outlive its terminal

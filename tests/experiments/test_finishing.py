@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 import edgebench
-from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.executors.here import PROCESSES
+from edgebench.experiments import finishing
 from edgebench.experiments.finishing import finish_held, held
 from edgebench.experiments.places import NoRoomError, room_in
 from edgebench.experiments.reaper import close_run
@@ -60,25 +61,25 @@ def test_a_run_that_was_cut_off_is_finished_by_its_report(tmp_path: Path) -> Non
     assert not (tmp_path / COMMAND_SPOOL).exists()
 
 
-def is_held(run_dir: Path) -> bool:
-    with (run_dir / COMMAND_SPOOL).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def test_a_report_takes_nothing_from_under_nodes_that_still_write(tmp_path: Path) -> None:
+def test_a_report_takes_nothing_from_under_nodes_that_still_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cut_off(tmp_path)
     (tmp_path / WORK).mkdir()
+    is_held = Event()
+
+    @contextlib.contextmanager
+    def tells(run_dir: Path) -> Iterator[None]:
+        with held(run_dir):
+            is_held.set()
+            yield
+
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as node:
         (tmp_path / WORK / PROCESSES).write_text(f"{node.pid} {birth_of(node.pid)}\n")
+        monkeypatch.setattr(finishing, "held", tells)
         reaper = Thread(target=close_run, args=(tmp_path,))
         reaper.start()
-        until_s = now_s() + 10.0
-        while not is_held(tmp_path) and now_s() < until_s:
-            sleep_s(0.02)
+        assert is_held.wait(10.0)
         with pytest.raises(EdgebenchError, match="the run goes on"):
             edgebench.load_run(tmp_path, rebuild=True)
         node.kill()

@@ -95,7 +95,8 @@ def test_any_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp
         assert outcome.stamps.finished_ns is not None
 
 
-@pytest.mark.parametrize("engine", ["ray", pytest.param("superlink", marks=pytest.mark.long)])
+@pytest.mark.long  # what is ours about engines, the tests below have on a SuperLink
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine: str, tmp_path: Path) -> None:
     how = Federated(workload="w", rounds=2)
     first = tmp_path / "first.ebf"

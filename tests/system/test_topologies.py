@@ -30,7 +30,8 @@ def test_every_topology_is_run_by_some_test() -> None:
     assert {path.stem for path in FOLDER.glob("*.yaml")} == RUN_ELSEWHERE | SHORTER.keys()
 
 
-LONG = {"smart-home"}
+LONG = {"smart-home", "vehicle"}
+"""What is theirs alone, joint decisions and moves, tests/system/test_joint.py and test_moves.py have by smaller runs."""
 
 
 @pytest.mark.parametrize(

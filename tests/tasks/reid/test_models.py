@@ -122,6 +122,7 @@ def test_the_published_encoder_learns(data: Dataset, monkeypatch: pytest.MonkeyP
     assert seen[0].picture == b""
 
 
+@pytest.mark.long  # tests/system/test_topologies.py trains it, and looks for its picture in the report
 def test_dg_net_learns_is_saved_and_its_picture_shows_what_it_paints(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
