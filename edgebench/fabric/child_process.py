@@ -34,7 +34,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _HAS_PROC = sys.platform.startswith("linux")
 """Where the system tells by files what psutil tells elsewhere, which a board then has no need of."""
 _LISTS_CHILDREN = _HAS_PROC and Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
-"""Whether the kernel was built to."""
+"""For each thread, those that it has started, if the kernel was built to."""
 
 _STAND_STILL = """
 import os, signal, sys
