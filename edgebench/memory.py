@@ -56,8 +56,8 @@ def available_bytes() -> int:
 
 def resident_bytes(process: int | str) -> int:
     """What a process has in use (`self`: this one). Raises OSError where the system does not tell."""
-    # Not by a `Path`: its parts are interned anew each time. Asked twice a second, that fills Python's table of interned
-    # strings in some 20 minutes, and a larger one takes a megabyte.
+    # Not by a `Path`, whose parts are interned anew each time: asked twice a second, that fills Python's table of
+    # interned strings in some 20 minutes, and the next one takes a megabyte.
     with open(f"/proc/{process}/statm", "rb") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -430,8 +430,8 @@ def _threads_of(pid: int) -> list[str]:
 def _contents_of(file: str) -> bytes:
     """Of one of the system's; nothing where it is not there, or not any more.
 
-    Not by a `Path`: its parts are interned anew each time. Asked of all processes each second, that fills Python's table
-    of interned strings every few minutes, and each time a new one of a megabyte takes the place of the old one.
+    Not by a `Path`, whose parts are interned anew each time: asked of all processes each second, that fills Python's
+    table of interned strings in a few minutes, and each time another one of a megabyte takes its place.
     """
     try:
         with open(file, "rb") as opened:  # noqa: PTH123

@@ -17,8 +17,8 @@ _FIELDS = len(Hiccup.__struct_fields__)
 
 
 class HiccupLog:
-    """Wakings of a timer, by the second of the monotonic clock in which they were due. 32 bytes a second: it may be hours
-    until somebody takes them."""
+    """Wakings of a timer, by the second of the monotonic clock in which they were due: 32 bytes each, since it may be
+    hours until somebody takes them."""
 
     def __init__(self, period_ns: int = PERIOD_NS) -> None:
         self._period_ns = period_ns
