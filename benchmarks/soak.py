@@ -13,9 +13,11 @@ machine's, these still hold.
 A figure's growth is a slope over time: Sen's, the median over all pairs of moments of one life of a process, with all
 its lives pooled, and the 95 % interval of the seasonal Kendall test (Hirsch et al. 1982), each life a season. The first
 minute of a life is left out (a tenth of the time where that is less), and moments are medians of some seconds, since
-neighbours are not independent. What lies above `TOLERANCES` with its whole interval has grown. One thing is to grow:
-who decides keeps the last answers in a file, up to 16 MB (some hours of `city`), and where in the file each is in
-memory. What its answers take so is taken off the slope of its memory before that is judged.
+neighbours are not independent. What lies above `TOLERANCES` with its whole interval has grown, unless the later halves
+of the lives do not: what is made once (for a first fault, or as a table comes to its size) is mostly over by then, and
+a few steps in lives of some minutes are as steep as any leak. One thing is to grow: who decides keeps the last answers
+in a file, up to 16 MB (some hours of `city`), and where in the file each is in memory. What its answers take so is
+taken off the slope of its memory before that is judged.
 
 Keys of the printed object:
 
@@ -25,7 +27,8 @@ faults: how often each kind happened. recovery_s: the median and the longest tim
 processes: by part, `lives` (how often it was started), `samples` (how many moments of its lives count), and of
     `memory_mb` (its own, not shared with others), `descriptors`, `threads` and `files` (in the folder that it works in)
     each the `last` value that was seen, and the slope: `per_h`, `low`, `high` (an hour; null where too little was
-    seen); `answers_mb_per_h`, of that of memory: what its answers take.
+    seen), and `late_low`, the `low` of the later half of each life; `answers_mb_per_h`, of that of memory: what its
+    answers take.
 grown: the parts and figures that have grown; empty where none has.
 scheduled, decided, lost, missed: over all workloads, as the records have it (see docs/results.md).
 differences: devices and workloads of which the records do not hold as many samples, or decisions, as the device itself
@@ -183,12 +186,25 @@ def grown_in(lives: Sequence[Life], total_s: float) -> dict[str, dict[str, Any]]
         for figure in FIGURES:
             moments = [moments_of(life, figure, warm_s, width_s) for life in those]
             entry["samples"] = sum(map(len, moments))
-            slopes = slope(moments)
-            per_h, low, high = (None, None, None) if slopes is None else (round(each, 3) for each in slopes)
+            per_h, low, high = _rounded(slope(moments))
+            _, late_low, _ = _rounded(slope([of_life[len(of_life) // 2 :] for of_life in moments]))
             last = round(those[-1].seen[-1][1][figure], 3)
-            entry[figure] = {"last": last, "per_h": per_h, "low": low, "high": high}
+            entry[figure] = {"last": last, "per_h": per_h, "low": low, "high": high, "late_low": late_low}
         found[name] = entry
     return found
+
+
+def _rounded(slopes: tuple[float, float, float] | None) -> tuple[float | None, float | None, float | None]:
+    if slopes is None:
+        return None, None, None
+    per_h, low, high = slopes
+    return round(per_h, 3), round(low, 3), round(high, 3)
+
+
+def has_grown(entry: dict[str, Any], figure: str) -> bool:
+    """Whether a figure of a part has, of what `grown_in` has found and `answers_mb_per_h`."""
+    allowed = TOLERANCES[figure] + (entry["answers_mb_per_h"] if figure == "memory_mb" else 0.0)
+    return all((entry[figure][which] or 0.0) > allowed for which in ("low", "late_low"))
 
 
 def differences_of(run_dir: Path) -> list[str]:
@@ -301,8 +317,8 @@ def _told(run_dir: Path, lives: list[Life], watched_s: float, minutes: float, se
         "grown": [
             f"{name}: {figure}"
             for name, entry in processes.items()
-            for figure, tolerance in TOLERANCES.items()
-            if (entry[figure]["low"] or 0.0) > tolerance + (figure == "memory_mb") * entry["answers_mb_per_h"]
+            for figure in TOLERANCES
+            if has_grown(entry, figure)
         ],
         **{key: sum(each[key] for each in workloads) for key in ("scheduled", "decided", "lost", "missed")},
         "differences": differences,

@@ -83,6 +83,7 @@ class DeviceAgent:
         self._begun = False
         for (device, workload), sensor in sensors.items():
             self._add_stream(self._devices[device], process.plan.workloads[workload], sensor)
+        self._recorded = None  # the streams have it, and forget what is decided
         for each in self._devices.values():
             _let_follow(each.streams)
 

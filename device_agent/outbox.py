@@ -69,7 +69,8 @@ class Recorded:
         self._kept = kept
         self.done: dict[str, set[SampleKey]] = {workload: set() for workload in kept}
         """By workload, what was kept although it had been recorded."""
-        self._rows: Counter[tuple[str, str]] = Counter()
+        self._decided: Counter[tuple[str, str]] = Counter()
+        self._lost: Counter[tuple[str, str]] = Counter()
         self._sensed: dict[tuple[str, str], int] = {}
         self._counts: dict[tuple[str, str], dict[int, Tally]] = {}
         for entry in read_spool(spool):
@@ -91,7 +92,9 @@ class Recorded:
         counts = self._counts.get(stream, {}).values()
         scheduled = sum(tally.scheduled for tally in counts)
         dropped = sum(sum(tally.dropped.values()) for tally in counts)
-        uncounted = max(0, self._rows[stream] + len(undecided) + dropped - scheduled)
+        # What was dropped is mostly recorded as lost by now, and it counts once.
+        known = self._decided[stream] + len(undecided) + max(dropped, self._lost[stream])
+        uncounted = max(0, known - scheduled)
         return EarlierLives(
             undecided=undecided,
             sensed=max((scheduled, self._sensed.get(stream, 0), *(seq + 1 for _, seq in undecided))),
@@ -101,7 +104,7 @@ class Recorded:
 
     def _note(self, row: SampleRecord) -> None:
         stream = row.node, row.workload
-        self._rows[stream] += 1
+        (self._lost if row.arrived_ns is None else self._decided)[stream] += 1
         self._sensed[stream] = max(row.seq + 1, self._sensed.get(stream, 0))
         key = key_of(row)
         if key in self._kept.get(row.workload, ()):

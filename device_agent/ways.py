@@ -28,8 +28,9 @@ from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch
 
-_FORGOTTEN_AT = 1024
-"""So many messages may be remembered beside what is undecided, before those that the broker has are forgotten."""
+_FORGOTTEN_AT = 16
+"""So many messages may be remembered beside what is undecided, before those are forgotten that the broker has or that
+are decided: an agent may have a thousand devices."""
 
 OnDevice = tuple[Stream, int]
 """A stream and the sequence number of its sample."""
@@ -94,7 +95,7 @@ class MqttWay:
             key = stream.incarnation, seq
             return self._keep(stream, key, pending, partial(self._set_out, key, envelope))
         if not (kept and self._device.moving) and not self._publish(envelope):
-            return msgspec.structs.replace(pending, refused="not-connected")
+            return _refused(pending, "not-connected")
         return pending
 
     def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
@@ -111,12 +112,16 @@ class MqttWay:
     def _keep(self, stream: Stream, key: tuple[int, int], pending: Pending, then: Callable[[], None]) -> Pending:
         """Keep a sample before it sets out."""
         assert self._outbox is not None
+        if len(self._deliveries) > _FORGOTTEN_AT + 2 * len(stream.pending):
+            self._deliveries = {
+                each: delivery
+                for each, delivery in self._deliveries.items()
+                if not delivery.acknowledged and (each[0] != stream.incarnation or each[1] in stream.pending)
+            }
         self._staying.add(key)
         if not self._outbox.put(SampleKey(self._device.name, *key), pending, then):
             self._staying.discard(key)
-            return msgspec.structs.replace(pending, refused="store-full")
-        if len(self._deliveries) > _FORGOTTEN_AT + 2 * len(stream.pending):
-            self._deliveries = {key: each for key, each in self._deliveries.items() if not each.acknowledged}
+            return _refused(pending, "store-full")
         return pending
 
     def _set_out(self, key: tuple[int, int], envelope: bytes) -> None:
@@ -150,6 +155,11 @@ class MqttWay:
 
     def _publish(self, envelope: bytes) -> bool:
         return self._connections[self._device.name].publish(self._topic, envelope, qos=self._qos)
+
+
+def _refused(pending: Pending, why: str) -> Pending:
+    """A sample that does not set out, and never will."""
+    return msgspec.structs.replace(pending, refused=why, envelope=b"")
 
 
 class OnBoard:

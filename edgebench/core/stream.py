@@ -246,9 +246,12 @@ class Stream:
             self._send(now, seq)
 
     def dropped(self, seq: int, reason: str) -> None:
-        """A sample of the device's own server will not be decided."""
+        """A sample that was sent will not be decided."""
         self.tally.drop(reason)
-        self._hopeless.add(seq)
+        if self._query_size is not None:
+            self._hopeless.add(seq)  # with the others of its query it is given up
+        elif (pending := self.pending.pop(seq, None)) is not None:
+            self._write_down(self.incarnation, seq, pending)
 
     @property
     def takes_along(self) -> list[tuple[int, int, bytes]]:
@@ -419,8 +422,7 @@ class Stream:
         if not pending.refused:
             self.tally.sent += 1
         else:
-            self.tally.drop(pending.refused)
-            self._hopeless.add(seq)
+            self.dropped(seq, pending.refused)
 
     def _remember_more(self) -> None:
         """What waits for long is sent again, and may be answered again after all of it has been decided."""

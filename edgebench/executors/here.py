@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -58,6 +59,7 @@ from edgebench.fabric.node_process import STORE
 from edgebench.fabric.paths import NetworkPath, PathServer, PathWatched
 from edgebench.fabric.probing import probe
 from edgebench.fabric.records import Brokered, Entry, Faulted, Hiccuped
+from edgebench.fabric.relay import Counters
 from edgebench.fabric.tls import Trust, context_to, server_context, tls_name
 from edgebench.interruption import uninterrupted
 
@@ -240,8 +242,16 @@ class ThisMachine:
             listening=self._listening_at,
             traces=order.traces,
         )
+        relay.heard = partial(self._note_relay, order.part.name)
         self._relays[order.part.name] = relay
         self._runs(PartProcess(order.part, relay.process, relay.log))
+
+    def _note_relay(self, name: str, counters: Counters) -> None:
+        """As it comes: of a run of a day it would be megabytes here."""
+        if counters.hiccups:
+            self._note(Hiccuped(name, counters.hiccups))
+        for each in counters.outages:
+            self._note(Faulted(each.link, each.step, each.at_ns))
 
     def _emulate(self, order: Emulate) -> None:
         relay = self._relays[order.part]
@@ -357,11 +367,7 @@ class ThisMachine:
 
     def _stop_relay(self, name: str) -> None:
         relay = self._relays[name]
-        counters = relay.stop()
-        self._note(Hiccuped(name, relay.hiccups))
-        for each in relay.outages:
-            self._note(Faulted(each.link, each.step, each.at_ns))
-        if counters:
+        if counters := relay.stop():
             self._told.put(Counted(counters))
 
     def _tell_ended(self) -> None:

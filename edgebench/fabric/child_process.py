@@ -33,6 +33,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _HAS_PROC = sys.platform.startswith("linux")
 """Where the system tells by files what psutil tells elsewhere, which a board then has no need of."""
+_LISTS_CHILDREN = _HAS_PROC and Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
+"""For each thread, those that it has started, if the kernel was built to."""
 
 _STAND_STILL = """
 import os, signal, sys
@@ -386,9 +388,9 @@ def core_time_of_family(pid: int) -> float | None:
         return None
     found = []
     for member in _family_of(pid):
-        for file in Path(f"/proc/{member}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError, ValueError):  # a thread that has ended
-                had_ns, waited_ns, _ = map(int, file.read_text("utf-8").split())
+        for thread in _threads_of(member):
+            with contextlib.suppress(ValueError):  # a thread that has ended
+                had_ns, waited_ns, _ = map(int, _contents_of(f"/proc/{member}/task/{thread}/schedstat").split())
                 found.append((had_ns + waited_ns) / 1e9)
     return sum(found) or None  # nothing but zeros: the kernel does not count
 
@@ -412,12 +414,30 @@ def _usage_of(pid: int) -> tuple[float, int] | None:
 
 
 def _stat_of(pid: int) -> list[str] | None:
-    """What /proc tells of a process, from its state (the third field) on."""
+    """What /proc tells of a process, from its state (the third field) on; None where it is no more."""
+    # The name, which stands in brackets before, may hold anything.
+    return _contents_of(f"/proc/{pid}/stat").decode("utf-8", "replace").rpartition(")")[2].split() or None
+
+
+def _threads_of(pid: int) -> list[str]:
+    """Their numbers; none of a process that is no more."""
     try:
-        # The name, which stands in brackets before, may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  (see below)
     except OSError:
-        return None
+        return []
+
+
+def _contents_of(file: str) -> bytes:
+    """Of one of the system's; nothing where it is not there, or not any more.
+
+    Not by a `Path`, whose parts are interned anew each time: asked of all processes each second, that fills Python's
+    table of interned strings in a few minutes, and each time another one of a megabyte takes its place.
+    """
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123
+            return opened.read()
+    except OSError:
+        return b""
 
 
 def _family_of(pid: int) -> list[int]:
@@ -429,11 +449,10 @@ def _family_of(pid: int) -> list[int]:
             return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
         return [pid]
     family = [pid]
-    if Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
+    if _LISTS_CHILDREN:
         for member in family:  # it grows as it is walked
-            for listed in Path(f"/proc/{member}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    family += map(int, listed.read_text("utf-8").split())
+            for thread in _threads_of(member):
+                family += map(int, _contents_of(f"/proc/{member}/task/{thread}/children").split())
         return family
     parents = {other: int(stat[1]) for other in _processes() if (stat := _stat_of(other)) is not None}
     for member in family:

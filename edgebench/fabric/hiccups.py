@@ -7,33 +7,41 @@ weighs as much as it would for samples due at any moment of it (as jHiccup count
 from __future__ import annotations
 
 import threading
+from array import array
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, sleep_s
 from edgebench.fabric.records import Hiccup
 
 PERIOD_NS = 20 * NS_PER_MS
+_FIELDS = len(Hiccup.__struct_fields__)
 
 
 class HiccupLog:
-    """Wakings of a timer, by the second of the monotonic clock in which they were due."""
+    """Wakings of a timer, by the second of the monotonic clock in which they were due: 32 bytes each, since it may be
+    hours until somebody takes them."""
 
     def __init__(self, period_ns: int = PERIOD_NS) -> None:
         self._period_ns = period_ns
-        self._by_second: dict[int, tuple[int, int, int]] = {}
+        self._noted = array("q")
+        """The fields of a `Hiccup`, second by second."""
 
     def note(self, due_ns: int, at_ns: int) -> int:
         """A waking was due, and came: when the next one after `at_ns` is due."""
         while due_ns <= at_ns:
             second, late_ns = due_ns // NS_PER_S, at_ns - due_ns
-            most_ns, sum_ns, count = self._by_second.get(second, (0, 0, 0))
-            self._by_second[second] = max(most_ns, late_ns), sum_ns + late_ns, count + 1
+            noted = self._noted
+            if not noted or noted[-_FIELDS] != second:
+                noted.extend((second, 0, 0, 0))
+            noted[-3] = max(noted[-3], late_ns)
+            noted[-2] += late_ns
+            noted[-1] += 1
             due_ns += self._period_ns
         return due_ns
 
     def take(self) -> list[Hiccup]:
         """What was noted since the last call; the second that goes on will come in parts."""
-        taken, self._by_second = self._by_second, {}
-        return [Hiccup(second, *noted) for second, noted in taken.items()]
+        taken, self._noted = self._noted, array("q")
+        return [Hiccup(*taken[at : at + _FIELDS]) for at in range(0, len(taken), _FIELDS)]
 
 
 class HiccupMeter:

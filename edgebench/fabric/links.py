@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -18,8 +18,7 @@ from edgebench.errors import FabricError
 from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.endpoints import addresses_of
 from edgebench.fabric.listening import LOOPBACK, ON_LOOPBACK, Listening
-from edgebench.fabric.records import Hiccup
-from edgebench.fabric.relay import Counters, LinkCounters, OutageStep, Ports, RelayCommand, RelaySpec, Route
+from edgebench.fabric.relay import Counters, LinkCounters, Ports, RelayCommand, RelaySpec, Route
 from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import LinkChange
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces
@@ -47,8 +46,8 @@ class Relay:
         self._listening = listening
         self._child = child
         self.log = log
-        self.hiccups: list[Hiccup] = []
-        self.outages: list[OutageStep] = []
+        self.heard: Callable[[Counters], None] = lambda _counters: None
+        """Told of the hiccups and outages that each answer brings, in the thread that asks."""
         self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -146,11 +145,13 @@ class Relay:
     def stop(self) -> dict[str, LinkCounters] | None:
         """End the relay and all its connections; the final counters, or None where it was dead already."""
         final = None
-        if self._ports and not self._child.has_ended:
-            with contextlib.suppress(FabricError):
-                final = self._ask(RelayCommand("stop"), Counters).links
-                self._child.wait(_STOP_S)
-        self._child.end()
+        try:
+            if self._ports and not self._child.has_ended:
+                with contextlib.suppress(FabricError):
+                    final = self._ask(RelayCommand("stop"), Counters).links
+                    self._child.wait(_STOP_S)
+        finally:
+            self._child.end()
         return final
 
     def __enter__(self) -> Relay:
@@ -175,8 +176,7 @@ class Relay:
             raise FabricError(f"link relay: gone: {self._last_words()}")
         answered = msgspec.json.decode(line, type=answer)
         if isinstance(answered, Counters):
-            self.hiccups += answered.hiccups
-            self.outages += answered.outages
+            self.heard(answered)
         return answered
 
     def _last_words(self) -> str:

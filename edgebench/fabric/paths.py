@@ -13,6 +13,7 @@ import ssl
 import statistics
 import struct
 import threading
+from array import array
 from collections.abc import Callable
 
 import msgspec
@@ -108,7 +109,7 @@ class NetworkPath:
         self._sock: ssl.SSLSocket | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._delays_ms: list[float] = []
+        self._delays_ms = array("d")
 
     def measure(self) -> PathMeasured:
         """Open it, and measure it; takes some 2 s. Raises FabricError."""

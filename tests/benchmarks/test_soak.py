@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.soak import FIGURES, Life, grown_in, slope
+from benchmarks.soak import FIGURES, Life, grown_in, has_grown, slope
 from edgebench.seeds import rng_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,29 @@ def test_what_grows_is_told_from_what_varies() -> None:
     assert (found["leaks"]["lives"], found["steady"]["lives"]) == (2, 1)
     assert found["leaks"]["memory_mb"]["low"] > 15.0
     assert found["steady"]["memory_mb"]["low"] < 1.0
-    assert found["steady"]["threads"] == {"last": 4.0, "per_h": 0.0, "low": 0.0, "high": 0.0}
+    assert found["steady"]["threads"] == {"last": 4.0, "per_h": 0.0, "low": 0.0, "high": 0.0, "late_low": 0.0}
+
+
+def test_steps_that_each_life_makes_once_are_no_growth_and_what_goes_on_is() -> None:
+    def life(name: str, memory_mb: Callable[[float], float]) -> Life:
+        noise = rng_for(5, "soak").normal(0, 0.01, 180)
+        seen = [
+            (5.0 * number, dict.fromkeys(FIGURES, 4.0) | {"memory_mb": memory_mb(5.0 * number) + wobble})
+            for number, wobble in enumerate(noise.tolist())
+        ]
+        return Life(name, None, seen)
+
+    def settles_mb(at_s: float) -> float:
+        return 26.0 + 0.4 * sum(at_s > step_s for step_s in (200, 330, 450))
+
+    # Four lives of 15 minutes: 0.4 MB three times before the middle, or 2 MB an hour.
+    lives = [life("settles", settles_mb) for _ in range(4)]
+    lives += [life("leaks", lambda at_s: 26.0 + 2.0 * at_s / 3_600) for _ in range(4)]
+    found = grown_in(lives, 3_600.0)
+    for entry in found.values():
+        entry["answers_mb_per_h"] = 0.5
+        assert entry["memory_mb"]["low"] > 1.5
+    assert {name: has_grown(entry, "memory_mb") for name, entry in found.items()} == {"settles": False, "leaks": True}
 
 
 @pytest.mark.long

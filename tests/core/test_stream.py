@@ -254,6 +254,26 @@ def test_a_sample_that_cannot_set_out_is_lost_and_not_waited_for() -> None:
     assert (row.seq, row.arrived_ns, row.decision) == (0, None, None)
 
 
+def test_what_will_never_be_decided_is_written_down_at_once_and_kept_no_longer() -> None:
+    bed = bed_with(Fixed(rate_hz=10.0), keep=True)
+    bed.up.cut()
+    bed.begin(duration_s=100.0)
+    bed.time.run(90 * S)
+    assert not bed.stream.pending
+    assert [row.seq for row in bed.rows] == list(range(900))
+    bed.up.mend()
+    bed.down.cut()
+    bed.time.run(91 * S)
+    assert len(bed.stream.pending) == 10
+    for seq in list(bed.stream.pending):
+        bed.stream.dropped(seq, "queue-full")
+    assert not bed.stream.pending
+    assert bed.stream.takes_along == []
+    assert bed.tally.dropped == {"not-connected": 900, "queue-full": 10}
+    bed.stream.give_up()
+    assert [row.seq for row in bed.rows] == list(range(910))
+
+
 def test_what_is_undecided_at_the_end_is_waited_for_twice_as_long_as_decisions_took() -> None:
     bed = bed_with(Trace(file=""), service_ms=12_000.0)
     bed.begin(duration_s=30.0, trace_s=[0.0, 13.0, 29.0])

@@ -75,3 +75,13 @@ def test_a_third_life_does_not_count_again_what_the_second_has_missed(tmp_path: 
     spool.close()
     earlier = Recorded(tmp_path / "records.spool", {W: {}}).of("bed-0", W)
     assert (earlier.sensed, earlier.uncounted, earlier.accounted) == (13, 0, 17)
+
+
+def test_what_was_dropped_and_is_recorded_as_lost_counts_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "records.spool")
+    rows = [factory.row(seq, 0) for seq in range(5)]
+    rows += [factory.row(seq, 0, arrived_ns=None) for seq in (5, 6)]
+    spool.write(SampleRows(rows), TallySnapshot(0, "bed-0", {W: Tally(scheduled=7, dropped={"store-full": 2})}, 0))
+    spool.close()
+    earlier = Recorded(tmp_path / "records.spool", {W: {key(7): pending()}}).of("bed-0", W)
+    assert (earlier.sensed, earlier.uncounted, earlier.accounted) == (8, 1, 8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,15 @@ import pytest
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric import child_process
-from edgebench.fabric.child_process import ChildProcess, describe_end, end_children, end_family, lines_of, start_family
+from edgebench.fabric.child_process import (
+    ChildProcess,
+    describe_end,
+    end_children,
+    end_family,
+    lines_of,
+    start_family,
+    usage_of_family,
+)
 from edgebench.fabric.descriptors import HasFileno, wait_until_ready
 
 WAIT_S = 30.0
@@ -252,3 +262,16 @@ def test_whoever_is_paused_goes_on_and_ends_when_whoever_paused_it_is_killed() -
         assert status_of(paused) == psutil.STATUS_STOPPED
         holder.kill()
     check_gone(paused)
+
+
+def test_looking_at_a_family_every_second_of_an_hour_leaves_nothing_behind() -> None:
+    assert usage_of_family(os.getpid()) is not None
+    tracemalloc.start()
+    try:
+        before_bytes, _ = tracemalloc.get_traced_memory()
+        for _ in range(3_600):
+            usage_of_family(os.getpid())
+        after_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after_bytes - before_bytes < 20_000

@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, sleep_s
 from edgebench.fabric.hiccups import HiccupLog, HiccupMeter
@@ -34,6 +35,19 @@ def test_what_was_taken_is_not_given_again() -> None:
     log.note(at_ms(0), at_ms(1))
     assert log.take()
     assert log.take() == []
+
+
+def test_hours_in_which_nobody_asks_take_a_few_bytes_a_second() -> None:
+    log = HiccupLog(period_ns=NS_PER_S)
+    tracemalloc.start()
+    try:
+        for second in range(3_600):
+            log.note(SECOND_NS + second * NS_PER_S, SECOND_NS + second * NS_PER_S + 1)
+        taken_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken_bytes < 3_600 * 40
+    assert log.take()[-1] == Hiccup(1_000 + 3_599, most_ns=1, sum_ns=1, count=1)
 
 
 STOPPED = """

@@ -12,6 +12,7 @@ import msgspec
 
 from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, sleep_s
 from edgebench.fabric.links import Relay
+from edgebench.fabric.relay import OutageStep
 from edgebench.topology.link_model import LinkChange, Outage
 from edgebench.topology.link_traces import LinkTraces, RateTrace
 from tests.fabric.relaying import BED, WARD, Server, connect, is_over, link, read_all
@@ -66,7 +67,9 @@ def test_in_an_outage_nothing_passes_and_connections_outlive_it_unless_it_resets
         changed(link(WARD, 1.0), outages=(Outage(0.0, reset=True),)),
     ]
     routes = [server.route(BED, name="silent"), server.route(WARD, name="reset")]
+    outages: list[OutageStep] = []
     with Relay.start(links, routes, seed=1, log_dir=tmp_path) as relay:
+        relay.heard = lambda counters: outages.extend(counters.outages)
         silent = connect(relay, "silent")
         with silent, server.accept() as target:
             reset = connect(relay, "reset")
@@ -82,10 +85,10 @@ def test_in_an_outage_nothing_passes_and_connections_outlive_it_unless_it_resets
                 again.sendall(b"back")
                 assert end.recv(4) == b"back"
         relay.counters()
-        steps = [(each.link, each.step) for each in sorted(relay.outages, key=lambda each: each.at_ns)]
+        steps = [(each.link, each.step) for each in sorted(outages, key=lambda each: each.at_ns)]
         assert sorted(steps[:2]) == [(BED, "silent"), (WARD, "reset")]
         assert steps[2:] == [(BED, "again")]
-        assert relay.outages[-1].at_ns - began_ns >= 300 * NS_PER_MS
+        assert outages[-1].at_ns - began_ns >= 300 * NS_PER_MS
 
 
 def test_a_link_that_begins_to_lose_packets_in_mid_transfer_keeps_the_bytes_in_order(
