@@ -386,7 +386,7 @@ def core_time_of_family(pid: int) -> float | None:
         return None
     found = []
     for member in _family_of(pid):
-        for file in Path(f"/proc/{member}/task").glob("*/schedstat"):
+        for file in _of_threads(member, "schedstat"):
             with contextlib.suppress(OSError, ValueError):  # a thread that has ended
                 had_ns, waited_ns, _ = map(int, file.read_text("utf-8").split())
                 found.append((had_ns + waited_ns) / 1e9)
@@ -431,7 +431,7 @@ def _family_of(pid: int) -> list[int]:
     family = [pid]
     if Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists():
         for member in family:  # it grows as it is walked
-            for listed in Path(f"/proc/{member}/task").glob("*/children"):
+            for listed in _of_threads(member, "children"):
                 with contextlib.suppress(OSError):
                     family += map(int, listed.read_text("utf-8").split())
         return family
@@ -439,6 +439,13 @@ def _family_of(pid: int) -> list[int]:
     for member in family:
         family += [other for other, parent in parents.items() if parent == member]
     return family
+
+
+def _of_threads(pid: int, what: str) -> list[Path]:
+    """The files of that name, one a thread; none of a process that ends meanwhile, whose folder cannot be listed."""
+    with contextlib.suppress(OSError):
+        return list(Path(f"/proc/{pid}/task").glob(f"*/{what}"))
+    return []
 
 
 def _processes() -> list[int]:
