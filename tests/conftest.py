@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -52,6 +53,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
     cache = (base if worker_id == "master" else base.parent) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEBENCH_CACHE", str(cache))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fixed_ports() -> Iterator[None]:
+    """Ports that labs ask for by their numbers are given to nobody else: a connection to anywhere may get one of them,
+    and has it for a minute after its end."""
+    from edgebench.errors import FabricError
+    from edgebench.fabric.brokers.ports import Reservation
+    from edgebench.lab.messages import DEFAULT_PORT, DEVICE_PORT
+
+    with contextlib.ExitStack() as held:
+        for port in (DEFAULT_PORT, DEVICE_PORT):
+            with contextlib.suppress(FabricError):  # a test of another worker may listen there just now
+                held.callback(Reservation("0.0.0.0", port).release)
         yield
 
 

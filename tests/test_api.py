@@ -22,7 +22,7 @@ from edgebench.errors import TopologyError
 from edgebench.results.comparison.figures import Comparison
 from edgebench.results.rundir import load_deployment, load_run
 from tests.conftest import ROOT
-from tests.system.running import SMALL
+from tests.system.running import SMALL, lines_of
 
 TRACED = SMALL.replace("{kind: fixed, rate_hz: 10}", "{kind: trace, file: due.txt}")
 
@@ -70,7 +70,7 @@ def test_a_run_by_a_thread_leaves_neither_threads_nor_processes_behind(
 ) -> None:
     names = {thread.name for thread in set(threading.enumerate()) - threads_before}
     assert {name for name in names if not name.startswith(("pytest_timeout", "Dummy", "asyncio"))} == set()
-    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    commands = lines_of(psutil.Process().children(recursive=True))
     ours = ("cloud", "edge_node", "device_agent", "edgebench", "mosquitto", "nats-server")
     assert [command for command in commands if any(each in command for each in ours)] == []
 

@@ -57,6 +57,7 @@ from edgebench.fabric.records import Brokered, Died, Elsewhere, Invalidated
 from edgebench.fabric.shelves import Caller
 from edgebench.fabric.slices import WATCHER, LiveState
 from edgebench.fabric.spool import Spool
+from edgebench.interruption import uninterrupted
 from edgebench.lab.messages import DEVICE_PORT
 from edgebench.topology.deployment import HERE, Deployment, LinkPlan, boards_at
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces, for_relay
@@ -341,13 +342,14 @@ class Execution:
         """Whether there was anything to hear."""
         failures: list[str] = []
         heard = False
-        for name, machine in self._machines.items():
-            for report in machine.reports():
-                heard = True
-                if isinstance(report, Failed):
-                    failures.append(report.reason if name == HERE else f"{name}: {report.reason}")
-                else:
-                    self._take(name, report)
+        with uninterrupted():  # what a machine has told it does not tell again, and what it reads meanwhile it closes
+            for name, machine in self._machines.items():
+                for report in machine.reports():
+                    heard = True
+                    if isinstance(report, Failed):
+                        failures.append(report.reason if name == HERE else f"{name}: {report.reason}")
+                    else:
+                        self._take(name, report)
         if failures:
             raise FabricError("; ".join(failures))
         return heard

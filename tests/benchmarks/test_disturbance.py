@@ -15,16 +15,24 @@ HOST = {"busy", "full", "foreign", "stolen", "pressure"}
 
 
 @pytest.mark.timeout(300)
-def test_a_run_beside_busy_loops_is_told_of_and_the_loops_are_ended() -> None:
-    command = [sys.executable, "benchmarks/disturbance.py", "--quick", "--json", "--only", "disturbed"]
+@pytest.mark.parametrize(
+    ("name", "loops"),
+    # Linux shares the processor among sessions first: 24 of them leave other tests, of one session, next to nothing.
+    [("idle_nice", 4), pytest.param("disturbed", 24, marks=pytest.mark.long)],
+)
+def test_a_run_beside_busy_loops_is_told_of_and_the_loops_are_ended(name: str, loops: int) -> None:
+    command = [sys.executable, "benchmarks/disturbance.py", "--quick", "--json", "--only", name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert set(figures) == {"disturbed", "duration_s", "loops", "host"}
-    assert figures["loops"] == {"disturbed": 24}
-    run = figures["disturbed"]
+    assert set(figures) == {name, "duration_s", "loops", "host"}
+    assert figures["loops"] == {name: loops}
+    run = figures[name]
     assert set(run) == RUN | LATE | HOST
-    assert run["load_from_s"] >= 2.0
+    if name == "disturbed":
+        assert run["load_from_s"] >= 2.0
+    else:
+        assert run["load_from_s"] is None
     assert run["foreign"] > 0.1  # the loops, whatever else there is
     assert run["most_late_ms"] >= run["mean_late_ms"] > 0
     assert all(set(each) == {"all", "undisturbed"} for each in run["workloads"].values())

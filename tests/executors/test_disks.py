@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgebench.clock import sleep_s
 from edgebench.core.samples import SampleKey
 from edgebench.executors import disks
 from edgebench.executors.disks import SmallDisk, left_in, why_not
 from edgebench.fabric.keep import Keep
 from edgebench.fabric.ledger import Ledger
+from tests.lab.labs import eventually
 from tests.lab_kit.needs import need_root_and
 
 
@@ -30,7 +30,7 @@ def test_what_is_kept_on_a_full_disk_is_refused_until_there_is_room_and_survives
         assert not keep.put(SampleKey("bed", 0, 1), bytes(10_000))
         # What is given back meanwhile is taken, too.
         os.ftruncate(spare, 0)
-        sleep_s(0.1)
+        eventually(lambda: not os.statvfs(folder).f_bfree)
         assert not keep.put(SampleKey("bed", 0, 1), bytes(10_000))
         disk.free()
         assert keep.put(SampleKey("bed", 0, 2), bytes(10_000))

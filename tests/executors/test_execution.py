@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from edgebench.executors.wiring import Loopback
 from edgebench.fabric.brokers.choice import choose
 from edgebench.fabric.records import Opened
 from edgebench.fabric.spool import Spool
+from edgebench.interruption import interrupt
 from edgebench.report.page import write_report
 from edgebench.results.collect import COMMAND_SPOOL, WORK, collect
 from edgebench.results.rundir import create_run_dir, read_records, write_deployment
@@ -117,3 +120,25 @@ def test_every_step_of_the_end_is_taken_though_one_before_it_fails(tmp_path: Pat
     brokers = tuple(part.name for part in plan.of_kind("broker"))
     assert machine.orders == [End(("cloud",)), End(brokers)]
     assert machine.closed
+
+
+class Signalled(Stubborn):
+    """A machine that is about to tell something when a signal to end comes."""
+
+    def reports(self) -> Sequence[Report]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().reports()
+
+
+def test_what_a_machine_tells_is_heard_before_a_signal_to_end_interrupts(tmp_path: Path) -> None:
+    plan, inputs = planned(tmp_path)
+    spool = Spool(inputs.run_dir / COMMAND_SPOOL)
+    execution = Execution(plan, {HERE: Signalled()}, inputs, spool, lambda _what: None, Loopback())
+    before = signal.signal(signal.SIGTERM, lambda *_: interrupt(KeyboardInterrupt("told to end")))
+    try:
+        with pytest.raises(KeyboardInterrupt, match="told to end"):
+            execution.start()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    spool.close()
+    assert execution._up == {"cloud"}

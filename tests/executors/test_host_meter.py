@@ -40,10 +40,15 @@ def test_what_a_program_does_beside_its_run_is_foreign_to_the_run() -> None:
 
 
 def test_what_the_parts_of_a_run_and_its_own_thread_do_is_its_own() -> None:
-    program = f"{BURN}\nprint(flush=True)\ninput()"
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as part:
+    # What it takes to start is no part of what it is then asked to do.
+    program = f"import time\ninput()\nend_s = time.process_time() + {BURN_S}\nwhile time.process_time() < end_s: pass\n"
+    command = [sys.executable, "-c", program + "print(flush=True)\ninput()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as part:
+        assert part.stdin is not None
         assert part.stdout is not None
         own_s = own_cpu_s([part.pid])
+        part.stdin.write(b"\n")
+        part.stdin.flush()
         _burn(BURN_S)
         part.stdout.readline()
         assert (spent_s(own_s, own_cpu_s([part.pid])) or 0.0) >= 2 * BURN_S - 0.15

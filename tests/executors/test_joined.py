@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,12 +272,17 @@ def test_a_machine_whose_clock_was_never_compared_cannot_begin_its_links(tmp_pat
 
 def test_outages_of_links_elsewhere_are_told_as_they_happened(lab: Lab, board: Board, tmp_path: Path) -> None:
     link = msgspec.structs.replace(LINK, outages=(Outage(0.0, 0.1), Outage(0.2, reset=True)))
-    with Held(lab, tmp_path / "run") as held:
+    with Held(lab, tmp_path / "run") as held, socket.create_server(("127.0.0.1", 0)) as beyond:
+        route = Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", beyond.getsockname()[1], "opaque")
         held.pi.send(StartRelay(RELAY, (link,), seed=1))
-        held.pi.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "opaque"),)))
-        held.told(Up)
-        held.pi.send(BeginLinks(RELAY.name, now_ns()))
-        sleep_s(0.5)
+        held.pi.send(Emulate(RELAY.name, (route,)))
+        (port,) = held.told(Up).ports.values()
+        with socket.create_connection(("127.0.0.1", port), 20.0) as across:
+            beyond.settimeout(20.0)
+            there, _ = beyond.accept()
+            with there, contextlib.suppress(ConnectionResetError):
+                held.pi.send(BeginLinks(RELAY.name, now_ns()))
+                assert across.recv(1) == b""  # by the last of them, which breaks connections
         held.pi.send(End((RELAY.name,)))
         held.told(AllEnded)
         entries = [each.entry for each in held.written if isinstance(each, Elsewhere)]

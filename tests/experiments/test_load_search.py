@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebench.experiments.load_search import Limit, Scale, gaps, limit_of
@@ -21,6 +21,7 @@ def sought(limit: float, start: float, scale: Scale = DEVICES) -> tuple[Limit, l
     return limit_of(holds, start, scale), tried
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.integers(1, 8191), st.integers(1, 8192))
 def test_the_limit_holds_and_one_more_does_not(limit: int, start: int) -> None:
     found, tried = sought(limit, start)

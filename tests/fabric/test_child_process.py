@@ -124,6 +124,16 @@ def test_a_familys_use_of_the_machine_is_counted_and_kept() -> None:
     assert last.cpu_s >= used.cpu_s
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil tells of a family")
+def test_a_family_is_counted_though_members_end_just_as_they_are_looked_at() -> None:
+    child = ChildProcess(python("import os\nwhile True:\n    if not os.fork():\n        os._exit(0)\n    os.wait()"))
+    until_s = now_s() + 0.5
+    while now_s() < until_s:
+        assert child.usage() is not None
+        child.core_time_s()
+    child.end()
+
+
 def test_leaders_are_ended_side_by_side_with_their_groups() -> None:
     children = [
         ChildProcess(python(SAYS + "time.sleep(1000)"), lifeline=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,10 @@ class Streaming:
     def part(self, *words: str) -> psutil.Process:
         """The one process whose command line has all these words (the first, where several have)."""
         for part in self.parts:
-            line = " ".join(part.cmdline())
-            if all(word in line for word in words):
-                return part
+            with contextlib.suppress(psutil.NoSuchProcess):  # what was done with may have ended since
+                line = " ".join(part.cmdline())
+                if all(word in line for word in words):
+                    return part
         raise AssertionError(f"no process of the run has {words} in its command line")
 
     def end(self) -> tuple[int, dict[str, Any]]:
@@ -94,12 +96,27 @@ class Streaming:
     def left(self) -> list[str]:
         """Command lines of the processes that outlived the run, and what closes it where the command could not."""
         _, alive = psutil.wait_procs(self.parts, timeout=CLOSING_PATIENCE_S)
-        return [" ".join(part.cmdline()) for part in alive if part.status() != psutil.STATUS_ZOMBIE]
+        return lines_of(alive)
+
+
+def lines_of(processes: Iterable[psutil.Process]) -> list[str]:
+    """Command lines of those that have not ended."""
+    lines = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(" ".join(process.cmdline()))
+    return lines
 
 
 @contextmanager
-def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Iterator[Streaming]:
-    """A run that has recorded at least so many decisions; it is ended at the end whatever happens."""
+def streaming(
+    tmp_path: Path, text: str, *more: str, decided: int = 40, device: str = "bed-*"
+) -> Iterator[Streaming]:
+    """A run of whose devices so many decisions at least are recorded; it is ended at the end whatever happens.
+
+    device: the first of an agent whose records count, or a pattern.
+    """
     topology = tmp_path / "topology.yaml"
     topology.write_text(text)
     out = tmp_path / "runs"
@@ -111,7 +128,7 @@ def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Itera
         start_new_session=True,
     )
     try:
-        _wait_for_rows(process, out, decided)
+        _wait_for_rows(process, out, decided, device)
         yield Streaming(process, out)
     finally:
         if process.poll() is None:
@@ -125,11 +142,11 @@ def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40) -> Itera
         process.stdout.close()
 
 
-def _wait_for_rows(process: subprocess.Popen[str], out: Path, decided: int) -> None:
+def _wait_for_rows(process: subprocess.Popen[str], out: Path, decided: int, device: str) -> None:
     until_s = now_s() + RUN_PATIENCE_S
     while now_s() < until_s:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
-        spools = out.glob("*/work/bed-*/records.spool") if out.exists() else iter(())
+        spools = out.glob(f"*/work/{device}/records.spool") if out.exists() else iter(())
         rows = sum(len(entry.rows) for path in spools for entry in read_spool(path) if isinstance(entry, SampleRows))
         if rows >= decided:
             return

@@ -15,7 +15,7 @@ import pytest
 from edgebench.clock import sleep_s
 from edgebench.results.rundir import read_records
 from tests.conftest import ROOT
-from tests.system.running import RUN_PATIENCE_S, SMALL, Streaming, command, run_dir_of, streaming
+from tests.system.running import RUN_PATIENCE_S, SMALL, Streaming, command, lines_of, run_dir_of, streaming
 
 LONG = SMALL.replace("duration_s: 4", "duration_s: 60")
 
@@ -109,10 +109,11 @@ def test_a_task_that_fails_in_the_report_loses_nothing(tmp_path: Path, monkeypat
 def test_a_broker_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
     topology = tmp_path / "topology.yaml"
     topology.write_text(SMALL)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    line = command(topology, tmp_path / "runs", "--broker", f"mqtt://ann:s3cret@127.0.0.1:{port}")
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60.0)
+    with socket.socket() as held:  # who only holds a port refuses connections, and nobody else can listen there
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        line = command(topology, tmp_path / "runs", "--broker", f"mqtt://ann:s3cret@127.0.0.1:{port}")
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60.0)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert f"127.0.0.1:{port}" in done.stderr
@@ -160,7 +161,7 @@ def test_ctrl_c_while_the_run_is_being_prepared_leaves_nothing_running(tmp_path:
     process.communicate(timeout=60.0)
     assert process.returncode == 1
     _, alive = psutil.wait_procs(parts, timeout=10.0)
-    assert [part.cmdline() for part in alive if part.status() != psutil.STATUS_ZOMBIE] == []
+    assert lines_of(alive) == []
     assert (run_dir_of(tmp_path / "runs") / "result.json").is_file()
 
 

@@ -49,7 +49,9 @@ def test_a_run_goes_on_while_its_nodes_are_killed_paused_and_started_again(tmp_p
         assert fault["asked_s"] == at_s
         assert at_s <= fault["at_s"] < fault["until_s"]
         assert fault["recovery_s"] > 0
-        assert fault["lost"] == 0
+    # What the edge has taken in and not decided as it is killed goes with it, which without durability nobody promises.
+    assert edge["lost"] <= edge["devices"]
+    assert device["lost"] == found["pause", "bed-3"]["lost"] == 0
     assert (edge["devices"], device["devices"]) == (3, 1)
     # What came while its edge was away waited for it.
     assert edge["slowest_ms"] > 500

@@ -20,6 +20,7 @@ from edgebench.federated.flower.journal import digest_of
 from edgebench.federated.flower.observed import ObservedGrid
 from edgebench.federated.litert_stepper import LiteRtStepper
 from edgebench.federated.partition import PartitionFile, partition, write_partitions
+from edgebench.results.tolerances import ROLLOUT_S
 from edgebench.tasks import task_named
 from edgebench.topology.model import Dirichlet, Federated
 from tests.system.running import faults_of, run
@@ -46,6 +47,9 @@ federated:
   - {{workload: risk, rounds: 2, rollout_every: 2, partition: {{kind: dirichlet, alpha: 1}}}}
 """
 
+FLAT_S = 20
+"""Of the streams of devices that answer the cloud."""
+
 Found = tuple[dict[str, Any], Path]
 
 
@@ -61,7 +65,7 @@ def models(result: dict[str, Any]) -> list[str]:
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """The devices answer the cloud, each for itself."""
-    _, result, run_dir = run(tmp_path_factory.mktemp("flat"), LEARNING, "--duration-s", "20")
+    _, result, run_dir = run(tmp_path_factory.mktemp("flat"), LEARNING, "--duration-s", str(FLAT_S))
     assert faults_of(result) == []
     return result, run_dir
 
@@ -85,12 +89,13 @@ def test_devices_learn_while_they_stream_and_the_better_model_rolls_out(flat: Fo
     assert (figures["decided"], figures["lost"]) == (400, 0)
     by_origin = {model["origin"]: model for model in figures["models"]}
     learned = by_origin["federated round 2"]
-    # On a machine that has much else to do the streams may be over before it is exported; then it says so.
-    if learned["announced"]:
-        assert learned["n"] > 0
-        assert set(result["rollouts"][0]["nodes"]) == {"ward-0", "ward-1"}
-    else:
+    # On a machine that has much else to do the streams may be over before it is exported, which it says then; or over
+    # before anybody has it.
+    if not learned["announced"]:
         assert learned["note"] == "not announced: the streams were over"
+    elif (rollout := result["rollouts"][0])["announced_s"] < FLAT_S - ROLLOUT_S:
+        assert learned["n"] > 0
+        assert set(rollout["nodes"]) == {"ward-0", "ward-1"}
     assert any(name.startswith("learner of") for name in result["processes"])
     assert (run_dir / "rounds.parquet").is_file()
 
@@ -137,8 +142,10 @@ def test_edges_that_aggregate_save_the_uplink_what_their_devices_share(flat: Fou
         each_for_itself, together = (federation(found[0])["links"][link] for found in (flat, by_edges))
         assert together["up_bytes"] / each_for_itself["up_bytes"] == pytest.approx(0.5, rel=0.02)
         assert together["down_bytes"] / each_for_itself["down_bytes"] == pytest.approx(0.5, rel=0.02)
-    (of_bed,) = {round(federation(found[0])["links"]["bed-0 -> ward-0"]["up_bytes"], -3) for found in (flat, by_edges)}
-    assert of_bed > 0
+    # The same, but for what answers that travel together have besides.
+    flat_bed, bed = (federation(found[0])["links"]["bed-0 -> ward-0"]["up_bytes"] for found in (flat, by_edges))
+    assert flat_bed == pytest.approx(bed, rel=0.02)
+    assert bed > 0
     counted = by_edges[0]["links"]["ward-0 -> cloud"]["up_bytes"]
     assert counted > federation(by_edges[0])["links"]["ward-0 -> cloud"]["up_bytes"]
 

@@ -20,8 +20,9 @@ SHARE = (1 * 1 + 2 * 2 + 3 * 3 + 4 * 4) / (1 + 2 + 3 + 4)
 
 
 def federated(text: str, **config: Any) -> str:
+    """With a deadline for learners whose start takes its time beside other tests."""
     settings = ", ".join(f"{name.replace('_', '-')}: {value!r}" for name, value in config.items())
-    return text + f"federated:\n  - {{workload: watch, app: {APP}, config: {{{settings}}}, deadline_s: 20}}\n"
+    return text + f"federated:\n  - {{workload: watch, app: {APP}, config: {{{settings}}}, deadline_s: 60}}\n"
 
 
 def rounds_of(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def test_a_client_that_fails_is_named_and_the_others_make_the_model(
 @pytest.mark.parametrize("engine", ["ray", "superlink"])
 def test_an_engine_of_flower_s_ends_with_the_same_model(tmp_path: Path, engine: str) -> None:
     out = tmp_path / "model.npy"
-    text = federated(SMALL, rounds=1, out=str(out)).replace("deadline_s: 20", f"deadline_s: 240, engine: {engine}")
+    text = federated(SMALL, rounds=1, out=str(out)).replace("deadline_s: 60", f"deadline_s: 240, engine: {engine}")
     _, result, _ = run(tmp_path, text)
     assert faults_of(result) == []
     assert result["federated"]["watch"]["engine"] == engine
@@ -110,8 +111,7 @@ workloads:
 
 def test_a_device_killed_in_mid_round_is_named_and_the_round_ends(tmp_path: Path) -> None:
     out = tmp_path / "model.npy"
-    # The learners' start takes its time beside other tests.
-    text = federated(TWO_AGENTS, rounds=4, takes_s=1.0, out=str(out)).replace("deadline_s: 20", "deadline_s: 60")
+    text = federated(TWO_AGENTS, rounds=4, takes_s=1.0, out=str(out))
     with streaming(tmp_path, text) as run_:
         wait_for_rounds(run_, 1)
         run_.part("device_agent", "cot-0").kill()
@@ -147,7 +147,6 @@ def test_an_uplink_cut_in_mid_round_costs_that_round_and_no_other(tmp_path: Path
 def test_a_run_is_gone_on_with_after_the_cloud_was_killed(tmp_path: Path) -> None:
     out = tmp_path / "model.npy"
     text = federated(TWO_AGENTS, rounds=5, takes_s=0.5, out=str(out))
-    text = text.replace("deadline_s: 20", "deadline_s: 60")  # the learners' start takes its time beside other tests
     with streaming(tmp_path, text) as run_:
         wait_for_rounds(run_, 2)
         run_.part("-m cloud ").kill()

@@ -15,7 +15,7 @@ from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
-from tests.system.running import faults_of, run
+from tests.system.running import faults_of, run, streaming
 
 HOME = """\
 schema: 1
@@ -107,19 +107,21 @@ def test_a_camera_a_program_and_gear_are_decided_and_accounted_for_as_any_stream
 
 
 def test_a_sensor_that_ends_in_mid_run_makes_it_invalid_and_is_told(tmp_path: Path) -> None:
-    (tmp_path / "lines.py").write_text(LINES.replace("itertools.count()", "range(60)"))
-    status, result, run_dir = run(
-        tmp_path,
-        HOME.replace("count: 3", "count: 1"),
-        "--sensor",
-        f"room=program:{sys.executable} {tmp_path / 'lines.py'}",
-    )
+    over = tmp_path / "over"
+    goes_on = f"itertools.takewhile(lambda _: not os.path.exists({str(over)!r}), itertools.count())"
+    (tmp_path / "lines.py").write_text(LINES.replace("itertools.count()", goes_on))
+    home = HOME.replace("count: 3", "count: 1").replace("duration_s: 4", "duration_s: 8")
+    sensor = f"room=program:{sys.executable} {tmp_path / 'lines.py'}"
+    with streaming(tmp_path, home, "--sensor", sensor, decided=1, device="room-0") as live:
+        over.touch()
+        status, result = live.end()
     figures = result["workloads"]["anybody"]
     dropped = figures["dropped_by_reason"]["sensor-ended"]
-    assert (status, figures["decided"] + dropped) == (1, 20)
+    assert (status, figures["decided"] + dropped) == (1, 40)
+    assert figures["decided"] > 0
     assert any("sensor-ended" in reason and "a live sensor has ended" in reason for reason in faults_of(result))
-    assert "the program has ended (status 0)" in (run_dir / "logs" / "room-0.log").read_text()
-    assert result["workloads"]["who"]["decided"] == 20  # the others go on
+    assert "the program has ended (status 0)" in (live.run_dir / "logs" / "room-0.log").read_text()
+    assert result["workloads"]["who"]["decided"] == 40  # the others go on
 
 
 def test_a_sensor_that_does_not_suit_its_task_ends_the_run_in_its_words(tmp_path: Path) -> None:

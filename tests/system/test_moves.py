@@ -39,7 +39,7 @@ def test_a_car_that_changes_its_site_loses_nothing(place: str, tmp_path: Path) -
         ("car-0", "road-0", "road-1", 0),
         ("car-0", "road-1", "road-0", 0),
     ]
-    assert there["at_s"] == pytest.approx(2.0, abs=0.2)
+    assert 2.0 <= there["at_s"] < 4.0 <= back["at_s"]  # each at its time, or as soon as its agent had a core
     # Connecting and subscribing take a turn each over a link of 20 ms; a decision takes at least one more.
     assert there["connect_ms"] > 80
     assert there["first_decision_ms"] > 80
