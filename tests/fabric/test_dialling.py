@@ -92,15 +92,17 @@ def test_what_can_be_no_hosts_name_is_told(reactor: Reactor, host: str) -> None:
     assert "can be no host's name" in (Outcome(reactor, BrokerUrl(host, 1883)).wait().why or "")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python forgets the socket that it made
-def test_a_peer_that_breaks_off_before_the_handshake_is_told(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_breaks_off_before_the_handshake_is_told_and_no_socket_is_forgotten(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting = context_to("example.org")
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def reset_and_go_on(_name: str) -> ssl.SSLContext:
             peer, _ = server.accept()
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
-            return ssl.create_default_context()
+            return trusting
 
         monkeypatch.setattr(dialling, "context_to", reset_and_go_on)
         outcome = Outcome(reactor, BrokerUrl("127.0.0.1", server.getsockname()[1], tls=True)).wait()
