@@ -30,7 +30,10 @@ _MIN_STAMPS = 10
 _STAMPING_NS = NS_PER_S
 _SPACING_NS = 5 * NS_PER_MS
 _RATE_S = 0.3
-_MIN_RATE_BYTES = 8 * 512
+_LEAST_READS = 8
+"""In which what is sent to measure a rate comes: of what is read at once, after this process stood still, nothing tells
+how long it took."""
+_MIN_RATE_BYTES = _LEAST_READS * 512
 _MAX_RATE_BYTES = 32 * 1024 * 1024
 _ENOUGH_SLOPES = 5
 _TRIES = 3
@@ -194,6 +197,7 @@ class _End:
         self.received = 0
         self.stamps_awaited = 0
         self.flood_awaited = 0
+        self._most_bytes = _RECEIVE_BYTES
         self.flights: list[Span] = []
         self.points: list[Span] = []
         self._reactor = reactor
@@ -206,6 +210,11 @@ class _End:
 
     def stamp(self) -> None:
         self.sock.send(_STAMP.pack(now_ns()))
+
+    def await_flood(self, size_bytes: int) -> None:
+        self.points = []
+        self.flood_awaited = size_bytes
+        self._most_bytes = min(_RECEIVE_BYTES, size_bytes // _LEAST_READS)
 
     def flood(self, size_bytes: int) -> None:
         self._to_flood = size_bytes
@@ -221,7 +230,7 @@ class _End:
 
     def _read(self) -> None:
         try:
-            data = self.sock.recv(_RECEIVE_BYTES)
+            data = self.sock.recv(self._most_bytes)
         except BlockingIOError:
             return
         at_ns = now_ns()
@@ -274,8 +283,7 @@ class _Probe:
         ):
             if rate is not None:
                 size_bytes = min(max(int(rate * 1e6 / 8 * _RATE_S), _MIN_RATE_BYTES), _MAX_RATE_BYTES)
-                receiver.points = []
-                receiver.flood_awaited = size_bytes
+                receiver.await_flood(size_bytes)
                 sender.flood(size_bytes)
 
     def delays_are_steady(self, stalls: Sequence[Span]) -> bool:

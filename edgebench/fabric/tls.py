@@ -7,6 +7,7 @@ finds its files by the variable EDGEBENCH_TRUST; without it everything is plain,
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import ssl
@@ -43,6 +44,22 @@ class Peer(NamedTuple):
 
     machine: str
     serial: str
+
+
+class _Socket(ssl.SSLSocket):
+    """Python's own, but closed where the peer has broken off before the handshake: its maker forgets it then, open."""
+
+    def getpeername(self) -> Any:
+        """The other end's address, for which it is asked as it is made. Raises OSError."""
+        try:
+            return super().getpeername()
+        except OSError as error:
+            if self.version() is not None:
+                raise
+            self.close()
+            if error.errno != errno.ENOTCONN:
+                raise
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
 
 
 class HttpsConnection(http.client.HTTPSConnection):
@@ -119,7 +136,9 @@ def context_to(server_name: str, trust: Trust | None = None) -> ssl.SSLContext:
 
 @cache
 def _of_the_system() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reading the certificates takes some 20 ms
+    context = ssl.create_default_context()  # reading the certificates takes some 20 ms
+    context.sslsocket_class = _Socket
+    return context
 
 
 @cache
@@ -163,6 +182,7 @@ def private_folder(path: Path) -> Path:
 
 def _context(protocol: int, trust: Trust) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
+    context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:

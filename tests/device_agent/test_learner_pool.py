@@ -37,6 +37,7 @@ from edgebench.federated.content import (
 )
 from edgebench.federated.message_client import Received
 from edgebench.topology.model import Learners
+from tests.fabric.ended import check_gone
 
 APP = Path(__file__).parents[1] / "system" / "apps" / "adding"
 WAIT_S = 60.0
@@ -330,13 +331,6 @@ def forked_by(app: Path) -> int:
     return int((app / "forked").read_text())
 
 
-def check_gone(pid: int) -> None:
-    until_s = now_s() + WAIT_S
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert now_s() < until_s
-        sleep_s(0.01)
-
-
 def test_a_request_whose_client_has_forked_is_called_off_with_all_that_it_has_started(tmp_path: Path) -> None:
     app = forking(tmp_path, "Event().wait()")
     bench = bench_of(app, tmp_path, {"out": "none"})
@@ -490,12 +484,13 @@ def train(message, context):
         file.write(f"{node}\\n")
     while not (Path(__file__).parent / f"go-{node}").exists():
         if context.run_config["out"] == "sleeps" and not (Path(__file__).parent / "wake").exists():
-            time.sleep(0.02)
+            time.sleep(0.15)
     numbers = {"calls": kept["calls"] + 1, "processes": len(pids), "threads": int(os.environ["OMP_NUM_THREADS"])}
     numbers["gpu"] = int(os.environ.get("CUDA_VISIBLE_DEVICES") != "-1")
     return Message(RecordDict({"metrics": MetricRecord(numbers)}), reply_to=message)
 """
-"""A client sleeps, until it is woken, or computes, until it is let go on."""
+"""A client sleeps, until it is woken, or computes, until it is let go on. It wakes seldom: each time it waits for a core
+where others have them, and waiting for a core is not sleeping."""
 
 
 @pytest.fixture

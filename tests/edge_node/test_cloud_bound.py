@@ -61,14 +61,14 @@ class Site:
             bound.send(SampleKey("bed", 0, seq), seq.to_bytes(4, "big") + bytes(BODY_BYTES))
 
     def cut(self) -> None:
-        """The edge has no uplink, until `mend`."""
-        self.broker.stop()
+        """The edge has no uplink, until `mend`. The broker's port is nobody else's meanwhile."""
+        self.broker.process.end()
         self.turn_until(lambda: not self.uplink.connected)
 
     def mend(self, bound: CloudBound) -> None:
         self._ups.clear()
-        again = BrokerSettings("cloud", self._folder / "again", port=self.broker.port)
-        self.broker = make_broker(again).start()
+        self.broker.launch_again()
+        self.broker.until_up()
         self.turn_until(lambda: len(self._ups) == 2)
         bound.uplink_is_up()
 

@@ -16,4 +16,4 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         made = Lab(tmp_path / "server", patch)
         yield made
-        made.stop()
+        made.close()

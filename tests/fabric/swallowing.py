@@ -1,10 +1,18 @@
-"""An address that swallows packets."""
+"""Addresses that nobody serves: one swallows packets, another refuses connections."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+@contextmanager
+def refusing() -> Iterator[int]:
+    """A port of 127.0.0.1 that nobody listens at, nor is given: one that was closed may be another's in a moment."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edgebench.fabric.endpoints import BrokerUrl, parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from tests.fabric.mosquittos import mosquitto_with, password_of
-from tests.fabric.swallowing import swallowing
+from tests.fabric.swallowing import refusing, swallowing
 
 SAMPLES = Traffic("samples (eb/+/+/+/sample)", "eb/r/bed/w/sample", "eb/r/bed/w/sample", 1, 3000)
 DECISIONS = Traffic("decisions (eb/+/+/+/decision)", "eb/r/bed/w/decision", "eb/r/bed/+/decision", 0, 500)
@@ -113,7 +113,7 @@ def test_a_login_that_is_refused_and_a_port_without_a_broker_are_told(mosquitto:
         pytest.raises(FabricError, match="refuses the connection: Not authorized"),
     ):
         probe_access(at(port, "lab:guess@"), ALL)
-    with pytest.raises(FabricError, match="no broker answers there: Connection refused"):
+    with refusing() as port, pytest.raises(FabricError, match="no broker answers there: Connection refused"):
         probe_access(at(port), ALL)
     with swallowing() as port, pytest.raises(FabricError, match="no broker answers there: timed out"):
         probe_access(at(port), ALL)

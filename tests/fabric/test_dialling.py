@@ -19,7 +19,7 @@ from edgebench.fabric.dialling import Dial
 from edgebench.fabric.endpoints import Address, BrokerUrl, addresses_of
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.tls import context_to
-from tests.fabric.swallowing import swallowing
+from tests.fabric.swallowing import refusing, swallowing
 
 
 @pytest.fixture
@@ -82,9 +82,8 @@ def test_a_name_is_resolved_and_its_addresses_are_tried_in_turn(reactor: Reactor
 
 
 def test_a_refused_connection_and_an_unknown_name_tell_why(reactor: Reactor) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert Outcome(reactor, BrokerUrl("127.0.0.1", port)).wait().why == "Connection refused"
+    with refusing() as port:
+        assert Outcome(reactor, BrokerUrl("127.0.0.1", port)).wait().why == "Connection refused"
     assert Outcome(reactor, BrokerUrl("no.such.host.invalid", 1883)).wait(60.0).why is not None
 
 
@@ -93,15 +92,17 @@ def test_what_can_be_no_hosts_name_is_told(reactor: Reactor, host: str) -> None:
     assert "can be no host's name" in (Outcome(reactor, BrokerUrl(host, 1883)).wait().why or "")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python forgets the socket that it made
-def test_a_peer_that_breaks_off_before_the_handshake_is_told(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_breaks_off_before_the_handshake_is_told_and_no_socket_is_forgotten(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting = context_to("example.org")
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def reset_and_go_on(_name: str) -> ssl.SSLContext:
             peer, _ = server.accept()
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
-            return ssl.create_default_context()
+            return trusting
 
         monkeypatch.setattr(dialling, "context_to", reset_and_go_on)
         outcome = Outcome(reactor, BrokerUrl("127.0.0.1", server.getsockname()[1], tls=True)).wait()
@@ -178,11 +179,11 @@ def test_a_name_is_asked_for_once_for_all_who_wait_for_it(reactor: Reactor, monk
 
     monkeypatch.setattr(dialling, "addresses_of", slowly)
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
-        before = threading.active_count()
         broker = BrokerUrl("broker.lab", server.getsockname()[1])
         outcomes = [Outcome(reactor, broker) for _ in range(50)]
         reactor.turn()
-        assert threading.active_count() == before + 1
+        asking = [thread for thread in threading.enumerate() if thread.name == "address of broker.lab"]
+        assert len(asking) == 1
         answered.set()
         for outcome in outcomes:
             sock = outcome.wait().sock

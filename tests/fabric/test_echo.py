@@ -16,11 +16,11 @@ from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 
 TOPIC = "eb/r/ward/echo"
-BUSY_MS = 40
+BUSY_MS = 120
 
 
 class Edge:
-    """A connection to a broker of its own. busy: it has something else to do for 40 ms before three of four echoes.
+    """A connection to a broker of its own. busy: it has something else to do for 120 ms before three of four echoes.
     lost: so many echoes, the first, never reach it."""
 
     def __init__(self, folder: Path, *, busy: bool = False, lost: int = 0) -> None:

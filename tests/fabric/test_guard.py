@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric import guard
+from tests.fabric.ended import check_gone
 
 WAIT_S = 30.0
 CHILDREN = """
@@ -29,13 +29,6 @@ def watched(then: str, patience_s: float = 20.0) -> tuple[subprocess.Popen[bytes
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     assert process.stdout is not None
     return process, list(map(int, process.stdout.readline().split()))
-
-
-def check_gone(pids: list[int]) -> None:
-    until_s = now_s() + WAIT_S
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
-        assert now_s() < until_s
-        sleep_s(0.02)
 
 
 def test_the_command_takes_the_guards_place_and_its_status_comes_through() -> None:
@@ -64,7 +57,7 @@ def test_what_a_command_has_started_ends_with_it_and_its_status_comes_through(th
     process, pids = watched(then)
     output, _ = process.communicate(timeout=WAIT_S)  # which ends with the last holder of the pipe
     assert (process.returncode, output) == (status, b"")
-    check_gone(pids)
+    check_gone(*pids)
 
 
 def test_a_command_may_end_in_good_order_when_it_is_asked_to() -> None:
@@ -77,7 +70,7 @@ def test_a_command_may_end_in_good_order_when_it_is_asked_to() -> None:
     process.terminate()
     output, _ = process.communicate(timeout=WAIT_S)
     assert (process.returncode, output) == (3, b"ending\n")
-    check_gone(pids)
+    check_gone(*pids)
 
 
 def test_a_command_that_does_not_end_when_it_is_asked_to_is_killed_after_its_patience() -> None:
@@ -89,7 +82,7 @@ def test_a_command_that_does_not_end_when_it_is_asked_to_is_killed_after_its_pat
     process.terminate()
     process.communicate(timeout=WAIT_S)
     assert process.returncode == -signal.SIGKILL
-    check_gone(pids)
+    check_gone(*pids)
 
 
 def test_a_family_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
@@ -106,7 +99,7 @@ def test_a_family_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> No
         sleep_s(0.02)
     process.kill()
     process.wait()
-    check_gone(list(map(int, told.read_text().split())))
+    check_gone(*map(int, told.read_text().split()))
 
 
 def test_a_command_that_is_not_there_is_named() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edgebench.clock import sleep_s
 from edgebench.errors import FabricError
-from edgebench.fabric import links
+from edgebench.fabric import links, probing
 from edgebench.fabric.links import Relay
 from edgebench.fabric.probing import delays_and_spread, probe, sample, slopes_mbit_s, undisturbed, waves
 from edgebench.topology.deployment import LinkPlan
@@ -121,3 +122,23 @@ def test_links_measure_as_what_was_asked_for(tmp_path: Path) -> None:
     assert slow_up is not None
     assert near_up is not None
     assert slow_up < near_up
+
+
+def test_what_is_sent_to_measure_a_rate_may_all_come_while_the_process_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = probing._End._read
+
+    def read_late(end: probing._End) -> None:
+        if end.flood_awaited > 0 and not end.points:
+            sleep_s(0.5)  # it takes 0.3 s
+        read(end)
+
+    monkeypatch.setattr(probing._End, "_read", read_late)
+    monkeypatch.setattr(probing, "_TRIES", 1)
+    slow = LinkPlan("slow", "cloud", 5.0, 0.0, 0.5, 0.5, "slow")
+    with Relay.start([slow], [], seed=7, log_dir=tmp_path) as relay:
+        measured = probe(relay)[slow.name]
+    assert not measured.steady
+    assert measured.up_mbit_s is not None
+    assert measured.up_mbit_s > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import pytest
@@ -10,8 +11,14 @@ from edgebench.errors import FabricError
 from edgebench.fabric.listening import ON_LOOPBACK, FreePorts, Listening
 
 
-def held() -> socket.socket:
-    return socket.create_server(("127.0.0.1", 0))
+def held_before_a_free_one() -> socket.socket:
+    """A port that is in use, and not the next: of those that systems, as they come, give to nobody who asks for any, as
+    other tests do meanwhile."""
+    for port in range(20_000, 30_000, 2):
+        with contextlib.suppress(OSError):
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return socket.create_server(("127.0.0.1", port))
+    raise AssertionError("no two ports are free")
 
 
 def port_of(sock: socket.socket) -> int:
@@ -26,7 +33,7 @@ def test_without_a_range_any_port_is_taken() -> None:
 
 
 def test_a_port_in_use_is_passed_over_and_a_full_range_names_the_mend() -> None:
-    with held() as taken:
+    with held_before_a_free_one() as taken:
         first = port_of(taken)
         ports = FreePorts(Listening("127.0.0.1", (first, first + 1)))
         with ports.listen() as other:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from edgebench.clock import NS_PER_MS, now_ns, now_s, sleep_s
+from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.fabric import mqtt
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.descriptors import READABLE, wait_until_ready
@@ -57,8 +57,11 @@ def ignore(_topic: str, _payload: bytes) -> None:
     return
 
 
-def test_what_is_published_last_arrives_where_something_has_come_unread(reactor: Reactor) -> None:
+def test_what_is_published_last_arrives_where_something_has_come_unread(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A socket that is closed with something unread resets its connection, and all that is under way is lost."""
+    monkeypatch.setattr(mqtt, "_GOODBYE_S", 20.0)  # a busy machine may not get round to reading in a second
     got = bytearray()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -160,7 +163,7 @@ def test_an_uplink_that_swallows_packets_leaves_the_sites_connection_its_latency
         uplink.close()
         site.close()
     # Blocking, the first one waited for the whole time that a connection may take to open.
-    assert max(round_trips_ns) < 1000 * NS_PER_MS
+    assert max(round_trips_ns) < 0.8 * mqtt._CONNECT_S * NS_PER_S
     assert sorted(round_trips_ns)[50] < 50 * NS_PER_MS
 
 
@@ -266,8 +269,14 @@ def test_a_broker_that_falls_silent_is_told_of_once_and_asked_once(
                     reactor.turn()
                 assert len(troubles) == 1
                 connection.depart()
-                turn_until(reactor, lambda: wait_until_ready(again, READABLE, 0.0))
-                assert again.recv(1000).endswith(b"\xe0\x00")
+                said = bytearray()  # perhaps it has asked again before whether anybody is there
+
+                def has_said_goodbye() -> bool:
+                    if wait_until_ready(again, READABLE, 0.0):
+                        said.extend(again.recv(1000))
+                    return said.endswith(b"\xe0\x00")
+
+                turn_until(reactor, has_said_goodbye)
 
 
 def test_a_broker_that_accepts_a_connection_only_to_break_it_is_asked_less_and_less_often(reactor: Reactor) -> None:

@@ -46,9 +46,10 @@ def test_delay_and_rates_are_those_of_the_way_between(served: int, trusts: tuple
         path.watch()
         sleep_s(1.3)
         watched = path.close()
-    assert measured.delay_ms == pytest.approx(20.0, rel=0.25)
-    assert measured.up_mbit_s == pytest.approx(4.0, rel=0.25)
-    assert measured.down_mbit_s == pytest.approx(8.0, rel=0.25)
+    # A busy machine adds to all of them. A round trip would be 40 ms, and the rate of the other way twice, or half.
+    assert 19.0 <= measured.delay_ms < 35.0
+    assert measured.up_mbit_s == pytest.approx(4.0, rel=0.4)
+    assert measured.down_mbit_s == pytest.approx(8.0, rel=0.4)
     assert watched is not None
     assert watched.n >= 1
     assert 19.0 <= watched.delay_ms <= watched.most_delay_ms  # of two or three, on a machine that may be busy

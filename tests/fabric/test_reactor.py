@@ -80,8 +80,8 @@ def test_a_call_from_another_thread_wakes_the_reactor(reactor: Reactor) -> None:
 
 def test_stop_from_another_thread_ends_an_idle_run(reactor: Reactor) -> None:
     stopper = threading.Timer(0.01, reactor.stop)
-    stopper.start()
     began_s = now_s()
+    stopper.start()
     reactor.run()
     stopper.join()
     assert now_s() - began_s >= 0.01

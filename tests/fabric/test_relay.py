@@ -27,6 +27,7 @@ from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
 from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import LinkChange
+from tests.fabric.ended import check_gone
 from tests.fabric.relaying import BED, WAIT_S, WARD, Server, connect, is_over, link, read_all
 
 
@@ -232,7 +233,7 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert psutil.pid_exists(relay_pid)
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    wait_until(lambda: not psutil.pid_exists(relay_pid) or psutil.Process(relay_pid).status() == "zombie")
+    check_gone(relay_pid)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +281,15 @@ def test_a_link_that_is_cut_breaks_its_connections_and_takes_none_until_it_is_me
 def test_the_relay_tells_its_hiccups_up_to_its_end(relay: Relay) -> None:
     told: list[int] = []
     relay.heard = lambda counters: told.append(sum(each.count for each in counters.hiccups))
-    for end in (relay.counters, relay.stop):
-        sleep_s(0.1)
-        end()
-    assert len(told) == 2
-    assert all(told)
+
+    def asked() -> bool:
+        relay.counters()
+        return sum(told) > 0
+
+    wait_until(asked)
+    sleep_s(0.5)  # in which it wakes 25 times, if others leave it the processor
+    relay.stop()
+    assert told[-1] > 0
 
 
 def _takes_ns(sender: socket.socket, receiver: socket.socket, size_bytes: int) -> int:
@@ -318,7 +323,7 @@ def test_what_was_held_up_behind_something_late_arrives_together_with_it(server:
         server.accept() as target,
     ):
         _takes_ns(client, target, 1)
-        relay.degrade(BED, LinkChange(latency_ms=500.0))
+        relay.degrade(BED, LinkChange(latency_ms=1500.0))  # in which the words come, however busy the machine
         client.sendall(b"late")
         sleep_s(0.1)
         relay.mend(BED)
@@ -356,6 +361,6 @@ def test_a_pipe_keeps_the_rate_of_a_link_that_is_degraded_when_another_that_shar
         assert _takes_ns(client, target, 100_000) >= 100_000_000
         relay.degrade("b -> cloud", LinkChange(up_mbit_s=4.0))
         relay.mend("b -> cloud")
-        assert 100_000_000 <= _takes_ns(client, target, 100_000) < 200_000_000
+        assert 100_000_000 <= min(_takes_ns(client, target, 100_000) for _ in range(5)) < 200_000_000
         relay.mend("a -> cloud")
         assert min(_takes_ns(client, target, 100_000) for _ in range(10)) < 100_000_000

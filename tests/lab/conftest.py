@@ -20,7 +20,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         try:
             yield made
         finally:
-            made.stop()
+            made.close()
 
 
 @pytest.fixture

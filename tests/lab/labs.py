@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.clock import now_s, sleep_s
+from edgebench.fabric.brokers.ports import Reservation
 from edgebench.lab import joining
 from edgebench.lab.addresses import Listen
 from edgebench.lab.joining import Identity
@@ -26,12 +27,13 @@ LOOPBACK = Listen("127.0.0.1", 0)
 
 
 class Lab:
-    """Started at once. `restart` gives the same one anew, at the same port."""
+    """Started at once. `restart` gives the same one anew, at the same port, which is nobody else's until `close`."""
 
     def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
         self.home = home
         self._patch = patch
-        self.served = self._serve(LOOPBACK)
+        self._held = Reservation(LOOPBACK.host)
+        self.served = self._serve(Listen(LOOPBACK.host, self._held.port))
         self.client: LabClient = self.served.client()
 
     def restart(self) -> None:
@@ -46,6 +48,11 @@ class Lab:
     def stop(self) -> None:
         self.client.close()
         self.served.stop()
+
+    def close(self) -> None:
+        """For good."""
+        self.stop()
+        self._held.release()
 
     def _serve(self, listen: Listen | None) -> ServedLab:
         with self.at(self.home):

@@ -77,7 +77,12 @@ class Running:
 
     def _parts(self, program: str, below: int) -> list[psutil.Process]:
         assert self._process.poll() is None, self._process.communicate()
-        return [each for each in psutil.Process(below).children(recursive=True) if program in each.cmdline()]
+        found = []
+        for each in psutil.Process(below).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended just now
+                if program in each.cmdline():
+                    found.append(each)
+        return found
 
     @property
     def token_of_ward(self) -> str:

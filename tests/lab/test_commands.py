@@ -15,6 +15,7 @@ import pytest
 import edgebench
 from edgebench.cli import main
 from edgebench.clock import now_s
+from edgebench.fabric.brokers.ports import Reservation
 from edgebench.lab.messages import MachineInfo
 from edgebench.lab.serving import find
 from tests.lab.labs import Lab, command, eventually
@@ -26,7 +27,8 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[str]] = []
-        self.server = self.start("server", "lab", "serve", "--listen", "127.0.0.1:0")
+        self._held = Reservation("127.0.0.1")  # nobody else is given it while the server is away
+        self.server = self.start("server", "lab", "serve", "--listen", f"127.0.0.1:{self._held.port}")
 
     def start(self, home: str, *words: str) -> subprocess.Popen[str]:
         process = command(self.folder / home, *words)
@@ -45,6 +47,12 @@ class Bench:
         process.send_signal(how)
         return process.communicate(timeout=30)[1]
 
+    def close(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                self.end(process)
+        self._held.release()
+
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
@@ -52,9 +60,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path)
     eventually(find, 30.0)
     yield made
-    for process in made.processes:
-        if process.poll() is None:
-            made.end(process)
+    made.close()
 
 
 def line_of(process: subprocess.Popen[str]) -> str:

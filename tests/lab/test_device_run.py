@@ -74,8 +74,11 @@ def _asked(folder: Path, workload: str) -> list[dict[str, object]]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    sleep_s(0.5)
     publish = ["mosquitto_pub", "-q", "1", "-t", f"{topic}/sample", "-f", "sample.json"]
-    subprocess.run(publish, cwd=folder, env=environment, capture_output=True)
+    while True:  # what is decided before the other program has subscribed, that one does not hear
+        sleep_s(0.5)
+        subprocess.run(publish, cwd=folder, env=environment, capture_output=True)
+        if listening.poll() is not None:
+            break
     heard, _ = listening.communicate()
     return [json.loads(line) for line in heard.splitlines()]

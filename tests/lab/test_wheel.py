@@ -151,9 +151,10 @@ def test_a_machine_that_runs_other_code_is_told_the_line_that_mends_it(lab: Lab,
     with lab.link(tmp_path / "pi", "pi") as pi:
         eventually(lambda: lab.info("pi").present)
         assert lab.info("pi").same_code
-    with lab.link(tmp_path / "pi") as pi:
-        pi.link._tell = said.append
-        pi.link._facts = msgspec.structs.replace(pi.link._facts, code="another")
+    pi = lab.link(tmp_path / "pi")
+    pi.link._tell = said.append
+    pi.link._facts = msgspec.structs.replace(pi.link._facts, code="another")
+    with pi:
         eventually(lambda: said)
         assert not lab.info("pi").same_code
     mend = lab.client.invite().install.partition("pip install ")[2]

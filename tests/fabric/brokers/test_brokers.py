@@ -7,19 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from edgebench.clock import now_s, sleep_s
+from edgebench.clock import sleep_s
 from edgebench.errors import FabricError
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.brokers.nats import MAX_QOS1_FILTERS
 from edgebench.fabric.brokers.server import Broker, Kind
 from tests.fabric.brokers.clients import WAIT_S, Client
+from tests.fabric.ended import check_gone
 
 KINDS: list[Kind] = ["mosquitto", "nats"]
 
@@ -42,13 +43,6 @@ def client(broker: Broker, request: pytest.FixtureRequest) -> Iterator[Client]:
     connected = Client(broker.url, request.node.name)
     yield connected
     connected.close()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    until_s = now_s() + WAIT_S
-    while not happened():
-        assert now_s() < until_s, "did not happen"
-        sleep_s(0.02)
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -187,4 +181,4 @@ def test_it_dies_with_a_parent_that_is_killed(kind: Kind, tmp_path: Path) -> Non
     assert psutil.pid_exists(broker_pid)
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    wait_until(lambda: not psutil.pid_exists(broker_pid) or psutil.Process(broker_pid).status() == "zombie")
+    check_gone(broker_pid)

@@ -304,10 +304,12 @@ def test_a_broker_that_does_not_cut_off_whom_it_no_longer_knows_is_found_out(
 ) -> None:
     from edgebench.fabric.brokers import trial as trials
 
-    monkeypatch.setattr(trials, "_PATIENCE_S", 1.0)
+    def revoke_nothing() -> None:
+        monkeypatch.setattr(trials, "_PATIENCE_S", 1.0)  # to wait for what does not come
+
     trial = Trial()
     with (
         make_broker(BrokerSettings("b", tmp_path, users=trial.users), kind) as broker,
         pytest.raises(FabricError, match="stays connected"),
     ):
-        trial.run(parse_broker_url(broker.url), None, lambda: None)
+        trial.run(parse_broker_url(broker.url), None, revoke_nothing)
