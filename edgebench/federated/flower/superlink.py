@@ -167,8 +167,7 @@ class _Deployment:
 
 @contextmanager
 def _deployed(directory: Path, ports: Sequence[int], log_dir: Path) -> Iterator[_Deployment]:
-    """A SuperLink, and a SuperNode for each port but the first, in the order of their places; they may not be up
-    yet."""
+    """A SuperLink at the first port, and a SuperNode at each other, by their places; SuperNodes may not be up yet."""
     # An authority that signs nothing else.
     authority = Authority.create(directory / "authority")
     tls = authority.issue(directory / "server", _HOST, [_ADDRESS], host_names=[_HOST])
