@@ -77,13 +77,20 @@ class TrainingMemory:
         entry = _read(folder)
         if entry is None:
             return None
+        taken: list[Path] = []
         try:
             for file in entry.files:
-                _take(folder / file.place, _place(job, file.place), file)
+                target = _place(job, file.place)
+                _take(folder / file.place, target, file)
+                taken.append(target)
             os.utime(folder)
         except (OSError, _DamagedError) as error:
             _log.warning("%s: trained anew, since what was remembered is damaged: %s", job.name, error)
             _remove(folder)
+            # They are the very files of other runs, into which the trainer would write.
+            for target in taken:
+                with contextlib.suppress(OSError):
+                    target.unlink()
             return None
         return Recalled(_with_paths(entry.trained, job), entry.when)
 

@@ -92,8 +92,10 @@ class ContentFiles:
             self._users[digest] = self._users.get(digest, 0) + 1
 
     def release(self, digest: str) -> None:
-        """A user needs it no more."""
+        """A user needs it no more. One whose fetch ends just after `close` has nothing left to let go of."""
         with self._lock:
+            if digest not in self._users:
+                return
             self._users[digest] -= 1
             if not self._users[digest]:
                 del self._users[digest]

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from cloud import control_plane
 from cloud.control_plane import ControlPlane
 from cloud.registry import Registry
 from cloud.run_status import RunStatus
@@ -56,6 +57,7 @@ class Served:
     registry: Registry
     run_dir: Path
     digest: str
+    loop: asyncio.AbstractEventLoop
 
     def client(self, token: str) -> ControlClient:
         return ControlClient(self.url, token)
@@ -69,19 +71,19 @@ def served(tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "model").write_bytes(MODEL)
     digest = hashlib.sha256(MODEL).hexdigest()
     registry.put(tmp_path / "model", manifest_of(MODEL))
-    made: list[tuple[RunStatus, ControlPlane]] = []
+    made: list[tuple[RunStatus, ControlPlane, asyncio.AbstractEventLoop]] = []
 
     def application() -> web.Application:
         status = RunStatus(["bed-0", "bed-1"], ["ward"])
         tokens = {"ward-token": Caller(frozenset({"ward"})), "bed-token": Caller(frozenset({"bed-0", "bed-1"}))}
         endpoints = {name: Endpoints("mqtt://h:1", "http://h:2") for name in deployment.nodes}
         plane = ControlPlane(deployment, endpoints, tokens, {}, status, registry, tmp_path, tmp_path / "work")
-        made.append((status, plane))
+        made.append((status, plane, asyncio.get_running_loop()))
         return plane.application()
 
     with serving(application) as url:
-        ((status, plane),) = made
-        yield Served(url, status, plane, registry, tmp_path, digest)
+        ((status, plane, loop),) = made
+        yield Served(url, status, plane, registry, tmp_path, digest, loop)
 
 
 def test_a_node_gets_its_slice_by_its_token_and_no_other(served: Served) -> None:
@@ -179,7 +181,11 @@ def test_records_are_kept_under_the_name_that_the_token_speaks_for(served: Serve
     assert (tmp_path / "uploads" / "ward.spool").read_bytes() == spool.read_bytes()
 
 
-def test_who_waits_for_the_start_has_heard_of_the_abort_once_it_is_answered(served: Served) -> None:
+def test_who_waits_for_the_start_has_heard_of_the_abort_once_it_is_answered(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_plane, "_HELD_S", 30.0)  # it is answered for the abort, and for nothing else
+
     def wait_for_start() -> None:
         with served.client("bed-token") as client:
             heard.append(client.beat(Heartbeat(["bed-0", "bed-1"], ready=True, drained=False, may_wait=True))[0].phase)
@@ -188,9 +194,9 @@ def test_who_waits_for_the_start_has_heard_of_the_abort_once_it_is_answered(serv
     waiting = threading.Thread(target=wait_for_start)
     waiting.start()
     until(lambda: served.status.live().ready)
-    served.status.abort("no data")
-    served.status.died(["ward"])
+    served.loop.call_soon_threadsafe(served.status.abort, "no data")
     waiting.join()
+    served.status.died(["ward"])
     assert heard == ["aborted"]
     asyncio.run(asyncio.wait_for(served.status.all_notified(), 0.1))
 

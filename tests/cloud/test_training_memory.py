@@ -135,10 +135,14 @@ def test_a_damaged_entry_is_told_and_goes(kept: Kept, tmp_path: Path, part: str)
     assert not kept.folder.exists()
 
 
-def test_an_entry_that_lacks_a_file_is_told_and_goes(kept: Kept) -> None:
+def test_an_entry_that_lacks_a_file_is_told_and_goes_and_nothing_of_it_is_left_to_be_written_into(
+    kept: Kept, tmp_path: Path
+) -> None:
     (kept.folder / "stream" / "x.npy").unlink()
-    assert kept.memory.recall(kept.job, ingredients(kept.job)) is None
+    again = job_in(tmp_path / "second")
+    assert kept.memory.recall(again, ingredients(again)) is None
     assert not kept.folder.exists()
+    assert [path for path in (tmp_path / "second").rglob("*") if path.is_file()] == []
 
 
 def test_what_an_entry_says_never_leads_out_of_a_jobs_folders(kept: Kept, tmp_path: Path) -> None:

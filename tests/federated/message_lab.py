@@ -75,6 +75,10 @@ class Client:
         until(lambda: len(self.received) > number, f"{self._name} is asked")
         return self.received[number]
 
+    def told(self, times: int) -> None:
+        """Wait until the server has told it something so often, whether or not it hears that."""
+        until(lambda: self.heard >= times, f"{self._name} is told something {times} times")
+
     def answer(self, received: Received, reply: Sequence[Bytes] | None = None) -> Path:
         """Answer by a file, which is returned."""
         path = self.directory / f"{len(received.message_id)}-{received.message_id}.reply"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -147,3 +148,13 @@ def test_an_app_that_fails_on_a_superlink_says_why(tmp_path: Path) -> None:
     job = EngineJob(clients=1, seed=SEED, deadline_s=60, app=broken)
     with pytest.raises(EdgebenchError, match="has no attribute 'nothing'"):
         run_on_superlink(job, Keeping(tmp_path), log_dir=tmp_path / "logs")
+
+
+def test_the_ports_of_a_superlink_are_nobody_elses_until_it_binds_to_them() -> None:
+    from edgebench.federated.flower.superlink import _held_ports
+
+    with _held_ports(3) as ports:
+        assert len(set(ports)) == 3
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))

@@ -102,7 +102,7 @@ def test_nothing_is_left_behind(lab: MessageLab) -> None:
 
 def test_a_client_that_is_known_to_be_offline_fails_at_once(lab: MessageLab) -> None:
     lab.status("bed", online=False)
-    sleep_s(1.5 * GRACE_S)
+    until(lambda: lab.server._presence.is_offline("bed"))
     reply = lab.reply(lab.ask())
     assert (reply.error, reply.parcel, reply.received_ns, reply.down_bytes) == ("offline", None, None, 0)
     assert lab.server.failed == {"offline": 1}
@@ -122,11 +122,14 @@ def test_a_client_that_goes_away_fails_after_a_grace(lab: MessageLab) -> None:
     assert lab.server.failed == {"offline": 1}
 
 
-def test_a_client_that_comes_back_in_time_is_asked_and_answers(lab: MessageLab) -> None:
+def test_a_client_that_comes_back_in_time_is_asked_and_answers(
+    lab: MessageLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_presence, "_GRACE_S", WAIT_S)
     lab.bed.reachable = False
     lab.status("bed", online=False)
     message_id = lab.ask()
-    sleep_s(GRACE_S / 4)
+    sleep_s(0.1)
     lab.bed.reachable = True
     lab.status("bed", online=True)
     lab.bed.answer(lab.bed.asked())
@@ -158,7 +161,7 @@ def test_a_client_that_has_just_gone_and_stays_away_fails_when_its_grace_ends(la
 def test_waiting_for_clients_counts_those_that_have_not_stayed_away(lab: MessageLab) -> None:
     lab.status("bed", online=False)
     lab.server.wait_online(["bed", "chair"], 2, WAIT_S)
-    sleep_s(1.5 * GRACE_S)
+    until(lambda: lab.server._presence.is_offline("bed"))
     began_s = now_s()
     lab.server.wait_online(["bed", "chair"], 2, 0.01)
     assert now_s() - began_s >= 0.01
@@ -169,10 +172,12 @@ def test_waiting_for_clients_counts_those_that_have_not_stayed_away(lab: Message
 
 def test_a_notice_that_is_lost_is_repeated_less_and_less_often(lab: MessageLab) -> None:
     lab.bed.deaf = True
+    began_s = now_s()
     message_id = lab.ask()
-    sleep_s(1.0)
-    # At once, and after 0.1, 0.3, 0.7 s.
-    assert 3 <= lab.bed.heard <= 4
+    # A busy machine may be late, and is never early.
+    for times, after_s in ((1, 0.0), (2, 0.1), (3, 0.3), (4, 0.7)):
+        lab.bed.told(times)
+        assert now_s() - began_s >= after_s
     lab.bed.deaf = False
     lab.bed.answer(lab.bed.asked())
     assert value_of(lab.reply(message_id)) == 2.0
@@ -191,13 +196,13 @@ def test_what_is_delivered_is_not_asked_again(lab: MessageLab) -> None:
 
 
 def test_a_request_that_breaks_off_goes_on_where_it_was_and_what_goes_twice_is_counted(tmp_path: Path) -> None:
-    with message_lab(tmp_path, down_bytes=600_000, cuts=2) as lab:
+    with message_lab(tmp_path, down_bytes=700_000, cuts=2) as lab:
         message_id = lab.ask(n_values=LARGE)
         lab.bed.answer(lab.bed.asked())
         reply = lab.reply(message_id)
     size = size_of(request("bed", message_id, LARGE))
     assert value_of(reply) == 2.0
-    assert size <= reply.down_bytes < 2 * size
+    assert size <= reply.down_bytes < 2 * size  # whatever was under way: 2.0, 1.3 and 0.6 MB at most
 
 
 def test_a_reply_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -208,7 +213,9 @@ def test_a_reply_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
         lab.bed.answer(received, reply_bytes)
         reply = lab.reply(message_id)
     assert value_of(reply) == 2.0
-    assert reply.up_bytes == sum(map(len, reply_bytes))
+    # What was under way when a connection broke may be read after another was asked for, and comes once more.
+    size = sum(map(len, reply_bytes))
+    assert size <= reply.up_bytes < size + 700_000
     assert lab.server_files() == []
 
 
@@ -580,3 +587,13 @@ def test_nobody_hands_in_for_a_client_that_its_token_does_not_speak_for(lab: Mes
     lab.soon(partial(answer_together, answered, path))  # by the bed's token
     replies = lab.take("to bed", "to chair")
     assert all("not to a node of this token" in str(reply.error) for reply in replies)
+
+
+def test_a_content_whose_fetch_ends_as_all_are_deleted_harms_nobody(tmp_path: Path) -> None:
+    contents = message_client.ContentFiles(tmp_path / "contents")
+    (tmp_path / "fetched").write_bytes(b"model")
+    contents.add("a" * 64, tmp_path / "fetched")
+    contents.close()
+    contents.release("a" * 64)
+    assert not contents.hold("a" * 64)
+    assert list((tmp_path / "contents").iterdir()) == []

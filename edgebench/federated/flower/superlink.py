@@ -20,6 +20,7 @@ import msgspec
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.authority import Authority
+from edgebench.fabric.brokers.ports import Reservation
 from edgebench.fabric.child_process import ChildProcess, describe_end, end_children
 from edgebench.fabric.tls import Trust
 from edgebench.federated.flower.clients import JOB
@@ -105,7 +106,8 @@ def run_on_superlink(job: EngineJob, listener: Listener, *, log_dir: Path) -> No
         # Short, since the address of a socket may have 107 bytes.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebench-")))
         hearing = stack.enter_context(ListenerServer(directory / "s"))
-        deployment = stack.enter_context(_deployed(directory, job.clients, log_dir))
+        ports = stack.enter_context(_held_ports(job.clients + 1))
+        deployment = stack.enter_context(_deployed(directory, ports, log_dir))
         project = _write_project(directory, job, log_dir)
         deployment.command("run", str(project), _NAME)
         until_s = now_s() + _START_S
@@ -164,14 +166,14 @@ class _Deployment:
 
 
 @contextmanager
-def _deployed(directory: Path, clients: int, log_dir: Path) -> Iterator[_Deployment]:
-    """A SuperLink with as many SuperNodes as there are clients, each at its place; the SuperNodes may not be up yet."""
+def _deployed(directory: Path, ports: Sequence[int], log_dir: Path) -> Iterator[_Deployment]:
+    """A SuperLink at the first port, and a SuperNode at each other, by their places; SuperNodes may not be up yet."""
     # An authority that signs nothing else.
     authority = Authority.create(directory / "authority")
     tls = authority.issue(directory / "server", _HOST, [_ADDRESS], host_names=[_HOST])
     home = directory / "home"
     home.mkdir()
-    port, *node_ports = _free_ports(clients + 1)
+    port, *node_ports = ports
     (home / "config.toml").write_text(
         _CONNECTIONS.format(name=_NAME, address=_ADDRESS, port=port, authority=_quoted(tls.ca_file)), "utf-8"
     )
@@ -187,7 +189,7 @@ def _deployed(directory: Path, clients: int, log_dir: Path) -> Iterator[_Deploym
             node_home = directory / name
             node_home.mkdir()
             deployment.start(
-                name, _node_command(port, node_port, place, clients, private, tls), FLWR_HOME=str(node_home)
+                name, _node_command(port, node_port, place, len(node_ports), private, tls), FLWR_HOME=str(node_home)
             )
         yield deployment
     finally:
@@ -280,10 +282,16 @@ def _wait_for(link: _Process, port: int) -> None:
             return
 
 
-def _free_ports(count: int) -> list[int]:
+@contextmanager
+def _held_ports(count: int) -> Iterator[list[int]]:
+    """Ports that the system gives to nobody else meanwhile: a SuperNode may bind to its own a minute later."""
     with ExitStack() as stack:
-        open_now = [stack.enter_context(socket.create_server((_ADDRESS, 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in open_now]
+        ports = []
+        for _ in range(count):
+            held = Reservation(_ADDRESS)
+            stack.callback(held.release)
+            ports.append(held.port)
+        yield ports
 
 
 def _quoted(path: Path) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebench.clock import now_s
+from edgebench.clock import thread_cpu_s
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.speech.transcripts import (
@@ -116,6 +116,6 @@ def test_intervals_draw_whole_groups() -> None:
 def test_fifteen_hundred_utterances_are_scored_in_a_second() -> None:
     rng = rng_for(1, "long")
     texts = ["".join(np.array(list(CHARACTERS))[rng.integers(0, 28, 100)]) for _ in range(1_500)]
-    start_s = now_s()
+    start_s = thread_cpu_s()
     speech_metrics(texts[::-1], encode(texts))
-    assert now_s() - start_s < 5  # 0.6 s on an idle core
+    assert thread_cpu_s() - start_s < 5  # 0.6 s, and others may have the cores meanwhile
