@@ -1,7 +1,9 @@
-"""A container engine for tests: the one that answers on this machine, else one that is started for them."""
+"""Container engines for tests: Docker, the one that answers on this machine, else one that is started for them; and
+podman, on a machine of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +13,17 @@ import docker
 import pytest
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.containers.engine import EngineError, engine
+from edgebench.containers.base import bases
+from edgebench.containers.engine import Engine, EngineError, engine
+from edgebench.containers.wheels import gathered
+from edgebench.tasks.cache import cache_dir
+from tests.containers.hosts import Host
+from tests.lab_kit.machines import network
 from tests.lab_kit.needs import SYSTEM_PATH, need_root_and
 
 _STARTS_WITHIN_S = 60.0
 _ENDS_WITHIN_S = 60.0
+_ANSWERS_WITHIN_S = 120.0
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +46,32 @@ def docker_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.D
                 _iptables("iptables-restore", said=rules)
         else:
             yield from _client()
+
+
+@pytest.fixture(scope="session")
+def podman_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A machine with podman's service, whose network is its own, so that no rule of Docker's is in the way."""
+    packages = "podman catatonit netavark iptables debootstrap"
+    need_root_and("podman", "catatonit", "iptables", "debootstrap", packages=packages)
+    folder = tmp_path_factory.mktemp("podman")
+    url = f"unix://{folder}/socket"
+    own = {"root": "data", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "networks"}
+    options = [word for option, place in own.items() for word in (f"--{option}", str(folder / place))]
+    options += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+    with network() as net:
+        # Health checks are timers of systemd, which does not run there.
+        machine = net.machine("podman", environment={"DOCKER_HOST": url, "DISABLE_HC_SYSTEMD": "true"})
+        service = machine.start("podman", *options, "system", "service", "--time", "0", url, log=folder / "log")
+        until_s = now_s() + _STARTS_WITHIN_S
+        while not (folder / "socket").is_socket():
+            assert service.popen.poll() is None, service.said()
+            assert now_s() < until_s, service.said()
+            sleep_s(0.1)
+        with contextlib.closing(docker.DockerClient(base_url=url, timeout=_ANSWERS_WITHIN_S, version="auto")) as client:
+            # From that machine nothing can be fetched.
+            bases(Engine(client), None, print)
+            gathered((), cache_dir() / "containers")
+            yield Host(client, machine)
 
 
 def _client() -> Iterator[docker.DockerClient]:

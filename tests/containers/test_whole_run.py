@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
-import psutil
 import pytest
 
 from edgebench.clock import now_s, sleep_s
-from edgebench.containers.made import RUN
-from tests.system.running import RUN_PATIENCE_S, command, faults_of, run_dir_of
+from tests.conftest import ROOT
+from tests.containers.hosts import Host, Running
+from tests.system.running import RUN_PATIENCE_S, faults_of, run
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -26,18 +22,16 @@ TOPOLOGY = """\
 schema: 1
 name: wards
 seed: 3
-duration_s: {duration_s}
 nodes:
-  cloud: {{tier: cloud}}
-  ward:  {{tier: edge, count: 2, parent: cloud, memory_mb: 400}}
-  bed:   {{tier: device, count: 4, parent: ward, memory_mb: 200}}
+  cloud: {tier: cloud}
+  ward:  {tier: edge, count: 2, parent: cloud, memory_mb: 400}
+  bed:   {tier: device, count: 4, parent: ward, memory_mb: 200}
 links:
-  - {{between: [bed, ward], latency_ms: 2}}
-  - {{between: [ward, cloud], latency_ms: 5}}
+  - {between: [bed, ward], latency_ms: 2}
+  - {between: [ward, cloud], latency_ms: 5}
 workloads:
-  watch: {{task: occupancy, source: bed, load: {{kind: fixed, rate_hz: 10}}, model: {{runtime: fake}}}}
+  watch: {task: occupancy, source: bed, load: {kind: fixed, rate_hz: 10}, model: {runtime: fake}}
 """
-FIRST_BUILD_S = 900.0
 LISTENING = "print(*{line.split()[1] for line in open('/proc/net/tcp') if line.split()[3] == '0A'})"
 REACH = """
 import socket, sys
@@ -47,41 +41,10 @@ try:
 except OSError as error:
     print(type(error).__name__)
 """
-REFUSED, UNREACHABLE = "ConnectionRefusedError", {"TimeoutError", "OSError"}
+UNREACHABLE = {"TimeoutError", "OSError"}
 
-
-class Running:
-    """A run in containers that streams."""
-
-    def __init__(self, folder: Path, client: docker.DockerClient, duration_s: float) -> None:
-        self.client = client
-        (folder / "wards.yaml").write_text(TOPOLOGY.format(duration_s=duration_s))
-        self.out = folder / "runs"
-        self.log = folder / "said"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command(folder / "wards.yaml", self.out, "--executor", "containers"), stdout=log, stderr=log
-            )
-        until_s = now_s() + FIRST_BUILD_S
-        while "streaming" not in self.log.read_text().splitlines():
-            assert self.process.poll() is None, self.log.read_text()
-            assert now_s() < until_s, self.log.read_text()
-            sleep_s(0.2)
-
-    @property
-    def run_dir(self) -> Path:
-        return run_dir_of(self.out)
-
-    def containers(self) -> dict[str, Any]:
-        found = self.client.containers.list(
-            all=True, filters={"label": f"{RUN}={self.run_dir.name}"}, ignore_removed=True
-        )
-        return {each.attrs["Config"]["Hostname"]: each for each in found}
-
-    def left(self) -> list[str]:
-        label = {"label": f"{RUN}={self.run_dir.name}"}
-        networks, volumes = self.client.networks.list(filters=label), self.client.volumes.list(filters=label)
-        return [*self.containers(), *(each.name for each in networks), *(each.name for each in volumes)]
+Start = Callable[..., Running]
+"""Starts a run of a topology, with further words of the command, which is ended with the test."""
 
 
 @pytest.fixture
@@ -90,40 +53,48 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home" / "containers"
 
 
+@pytest.fixture(params=["docker", "podman"])
+def host(request: pytest.FixtureRequest) -> Host:
+    if request.param == "podman":
+        found: Host = request.getfixturevalue("podman_host")
+        return found
+    return Host(request.getfixturevalue("docker_client"))
+
+
 @pytest.fixture
-def start(tmp_path: Path, docker_client: docker.DockerClient, home: Path) -> Iterator[Callable[[float], Running]]:
-    """Starts a run of so many seconds, which is ended with the test."""
+def start(tmp_path: Path, host: Host, home: Path) -> Iterator[Start]:
     started: list[Running] = []
 
-    def start_run(duration_s: float) -> Running:
-        started.append(Running(tmp_path, docker_client, duration_s))
+    def start_run(topology: str, *more: str) -> Running:
+        started.append(Running(host, tmp_path, topology, *more))
         return started[-1]
 
     yield start_run
     for running in started:
-        running.process.terminate()
+        if running.process.poll() is None:
+            running.command.terminate()
         running.process.wait(RUN_PATIENCE_S)
 
 
 @pytest.fixture
-def foreign(docker_client: docker.DockerClient) -> Iterator[str]:
+def foreign(host: Host) -> Iterator[str]:
     """A network that is nobody's business."""
-    made = docker_client.networks.create("a-users-own", internal=True)
+    made = host.client.networks.create("a-users-own", internal=True)
     yield made.name
     made.remove()
 
 
 def test_a_run_in_containers_is_valid_and_each_reaches_its_own_site_only(
-    start: Callable[[float], Running], docker_client: docker.DockerClient, home: Path, mosquitto: Path
+    start: Start, host: Host, home: Path, mosquitto: Path
 ) -> None:
-    running = start(30)
+    running = start(TOPOLOGY, "--duration-s", "30")
     containers = running.containers()
     assert sorted(containers) == ["ward-0", "ward-0-bed", "ward-1", "ward-1-bed"]
     for container in containers.values():
         _is_tight(container)
     limits = {name: each.attrs["HostConfig"]["Memory"] for name, each in containers.items()}
     assert limits == dict.fromkeys(containers, 400_000_000)
-    image = docker_client.images.get(containers["ward-0-bed"].attrs["Image"])
+    image = host.client.images.get(containers["ward-0-bed"].attrs["Image"])
     assert image.attrs["Size"] <= 350_000_000
     _reaches_its_site_only(containers)
 
@@ -185,30 +156,33 @@ def _address(container: Any) -> str:
 
 
 def test_clean_removes_what_a_killed_run_has_left_and_nothing_else(
-    start: Callable[[float], Running], docker_client: docker.DockerClient, home: Path, foreign: str
+    start: Start, host: Host, home: Path, foreign: str
 ) -> None:
-    running = start(600)
+    def clean() -> dict[str, list[str]]:
+        return dict(json.loads(host.run(sys.executable, "-m", "edgebench.cli", "clean", "--json")))
+
+    running = start(TOPOLOGY, "--duration-s", "600")
     there = running.left()
     assert len(there) == 4 + 2 + 4
     going_on = clean()
     assert [len(going_on[each]) for each in ("containers", "networks", "volumes", "labs", "left")] == [0, 0, 0, 0, 10]
     assert sorted(running.left()) == sorted(there)
 
-    reaper = next(child for child in psutil.Process(running.process.pid).children() if "reaper" in str(child.cmdline()))
-    for number in (reaper.pid, running.process.pid):
-        os.kill(number, signal.SIGKILL)
+    reaper = next(child for child in running.command.children() if "reaper" in str(child.cmdline()))
+    for process in (reaper, running.command):
+        process.kill()
     running.process.wait()
     assert sorted(running.left()) == sorted(there)
     cleaned = clean()
     assert [len(cleaned[each]) for each in ("containers", "networks", "volumes", "labs", "left")] == [4, 2, 4, 1, 0]
     assert running.left() == []
     assert [*home.iterdir()] == []
-    assert foreign in [each.name for each in docker_client.networks.list()]
+    assert foreign in [each.name for each in host.client.networks.list()]
 
 
-def test_a_run_whose_command_is_killed_goes_away_by_itself(start: Callable[[float], Running], home: Path) -> None:
-    running = start(600)
-    os.kill(running.process.pid, signal.SIGKILL)
+def test_a_run_whose_command_is_killed_goes_away_by_itself(start: Start, home: Path) -> None:
+    running = start(TOPOLOGY, "--duration-s", "600")
+    running.command.kill()
     running.process.wait()
     until_s = now_s() + 120.0
     while running.left() or any(home.iterdir()) or not (running.run_dir / "result.json").exists():
@@ -218,9 +192,25 @@ def test_a_run_whose_command_is_killed_goes_away_by_itself(start: Callable[[floa
     assert "the command edgebench itself was killed" in result["verdict"]["reasons"]
 
 
-def clean() -> dict[str, list[str]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "edgebench.cli", "clean", "--json"], capture_output=True, text=True, timeout=300
+@pytest.mark.parametrize("host", ["docker"], indirect=True)
+def test_devices_in_containers_learn_the_same_models_bit_by_bit_as_on_this_machine(
+    start: Start, tmp_path: Path
+) -> None:
+    topology = (ROOT / "topologies" / "icu-federated.yaml").read_text()
+    sooner = ("--duration-s", "15", "--set", "federated[0].interval_s=0")
+    running = start(topology, *sooner)
+    assert running.process.wait(RUN_PATIENCE_S) in (0, 1)
+    contained = json.loads((running.run_dir / "result.json").read_text())
+    (tmp_path / "here").mkdir()
+    _, here, _ = run(tmp_path / "here", topology, *sooner)
+    for result in (contained, here):
+        assert faults_of(result) == []
+        assert result["workloads"]["death-risk"]["decided"] == result["workloads"]["death-risk"]["scheduled"] > 0
+        rounds = result["federated"]["death-risk"]["rounds"]
+        assert [(each["clients"], each["failures"], each["skipped"]) for each in rounds] == [(2, 0, None)] * 5
+    assert {contained["nodes"][f"bed-{n}"]["machine"] for n in range(8)} == {"ward-0-bed", "ward-1-bed"}
+    in_containers, on_this_machine = (
+        [each["model"] for each in result["federated"]["death-risk"]["rounds"]] for result in (contained, here)
     )
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    assert len(set(on_this_machine)) == 5
+    assert in_containers == on_this_machine

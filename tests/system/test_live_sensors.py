@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
+from edgebench.tasks.icu.published import feature_names
+from edgebench.topology import load
+from tests.conftest import ROOT
 from tests.system.running import faults_of, run, streaming
 
 HOME = """\
@@ -47,6 +52,44 @@ for n in itertools.count():
     print(f"{20 + n % 5},30,400,{600 + n},0.004")
     time.sleep(0.05)
 """
+
+MONITOR = f"""\
+import csv, itertools, sys, time
+names = {feature_names()!r}
+out = csv.writer(sys.stdout)
+out.writerow(["bed", *names])
+for n in itertools.count():
+    out.writerow([sys.argv[1], *((n + i) % 7 for i in range(len(names)))])
+    time.sleep(0.05)
+"""
+"""A bedside monitor, by the names that docs/tasks/intensive-care.md tells."""
+
+WHOLE = """\
+import itertools, json, sys, time
+count, levels = map(int, sys.argv[1:])
+for n in itertools.count():
+    print(json.dumps([(n + i) % levels for i in range(count)]))
+    time.sleep(0.1)
+"""
+"""All numbers of a sample in each line."""
+
+CAMERA = "camera:lavfi:testsrc=size=320x240:rate=25"
+SHIPPED = {
+    "icu-ward": {"bed": "program:PYTHON FOLDER/monitor.py {node}"},
+    "surveillance": {"camera": CAMERA, "camera/actions": "program:PYTHON FOLDER/whole.py 2880 256"},
+    "smart-home": {
+        "door": CAMERA,
+        "microphone": "program:PYTHON FOLDER/whole.py 8000 999",
+        "room": "mqtt:FOLDER/gear.yaml",
+    },
+}
+"""Of each topology what its devices read, by `--sensor`."""
+READ_BY = {
+    "icu-ward": {"program": 8 * 3},
+    "surveillance": {"camera": 2 * 5, "program": 2},
+    "smart-home": {"camera": 1, "program": 2, "mqtt": 4},
+}
+"""How many streams read which kind."""
 
 
 @contextmanager
@@ -82,7 +125,7 @@ def test_a_camera_a_program_and_gear_are_decided_and_accounted_for_as_any_stream
         _, result, run_dir = run(
             tmp_path,
             HOME,
-            *("--sensor", "door=camera:lavfi:testsrc=size=320x240:rate=25"),
+            *("--sensor", f"door={CAMERA}"),
             *("--sensor", f"room=program:{sys.executable} {tmp_path / 'lines.py'}"),
             *("--sensor", f"room-0=mqtt:{tmp_path / 'gear.yaml'}"),
             *("--sensor", "room-2=replay"),
@@ -128,3 +171,29 @@ def test_a_sensor_that_does_not_suit_its_task_ends_the_run_in_its_words(tmp_path
     _, result, _ = run(tmp_path, HOME, "--sensor", "room-1=camera:lavfi:testsrc")
     told = "room-1/anybody=camera:lavfi:testsrc: gives pictures, and a sample is float32 [10, 5]"
     assert any(told in reason for reason in faults_of(result))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_topology_runs_on_live_sensors_and_loses_nothing(name: str, tmp_path: Path, mosquitto: Path) -> None:
+    file = ROOT / "topologies" / f"{name}.yaml"
+    (tmp_path / "monitor.py").write_text(MONITOR)
+    (tmp_path / "whole.py").write_text(WHOLE)
+    words = ["--duration-s", "10"]
+    for workload in load(file).workloads:
+        words += ["--set", f"workloads.{workload}.train={{epochs: 1, examples: 300}}"]
+    for nodes, sensor in SHIPPED[name].items():
+        words += ["--sensor", f"{nodes}={sensor.replace('PYTHON', sys.executable).replace('FOLDER', str(tmp_path))}"]
+    with make_broker(BrokerSettings("house", tmp_path / "house"), "mosquitto") as broker, gear(broker.url):
+        told = GEAR.replace("BROKER", broker.url).replace("{device}", "+")
+        (tmp_path / "gear.yaml").write_text(told)
+        _, result, _ = run(tmp_path, file.read_text(), *words)
+    assert faults_of(result) == []
+    for figures in result["workloads"].values():
+        assert figures["scheduled"] > 0
+        assert (figures["decided"], figures["lost"]) == (figures["scheduled"], 0)
+        assert sum(model["n"] for model in figures["models"]) == figures["decided"] == figures["age_ms"]["n"]
+        assert (figures["quality"]["value"], figures["quality"]["source"]) == (None, "live sensors")
+    read_by = Counter(kind for node in result["nodes"].values() for kind in node.get("sensors", {}).values())
+    assert read_by == READ_BY[name]
