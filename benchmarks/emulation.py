@@ -3,9 +3,9 @@
     python benchmarks/emulation.py [--json] [--quick] [--anyway] [--task TASK]… [--samples N] [--work DIR] [--minutes M]
 
 The machine is a Debian of 64-bit Arm under qemu's user mode, with the project's base install, some hundreds of times
-slower than this computer. qemu alone is as fast as the processor below it happens to be; so a plugin of qemu holds Python and
-the broker there to a fixed time for each instruction (see `tests/lab_kit/paced_boards.py`), and counts where this
-computer did not keep up. It is profiled by `edgebench profile`, in a run of its own. Then, task by task, an edge
+slower than this computer. qemu alone is as fast as the processor below it happens to be; so a plugin of qemu holds
+Python and the broker there to a fixed time for each instruction (see `tests/lab_kit/paced_boards.py`), and counts where
+this computer did not keep up. It is profiled by `edgebench profile`, in a run of its own. Then, task by task, an edge
 decides what a device sends it by the same trace, in a lab: on that machine (three runs), and on one that is as fast as
 this computer, emulated by the profile. The trace holds Poisson arrivals at 20, 50 and 80 % of what the machine
 can decide one by one (by the profile's means: inference and the answer), one after another with a pause between them.

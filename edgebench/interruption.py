@@ -6,7 +6,9 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-_sections = 0
+_sections: list[None] = []
+"""One for each that the main thread is in."""
+
 _due: list[KeyboardInterrupt] = []
 
 
@@ -24,11 +26,10 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _sections
-    _sections += 1
+    _sections.append(None)
     try:
         yield
     finally:
-        _sections -= 1
+        _sections.pop()
         if not _sections and _due:
             raise _due.pop()

@@ -30,20 +30,29 @@ def test_outside_of_sections_it_interrupts_at_once() -> None:
 
 def test_a_section_is_done_before_it_is_interrupted() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt, match="told to end"), uninterrupted():
+
+    def do() -> None:
         with uninterrupted():
-            tell()
-            done.append("inner")
-        done.append("outer")
+            with uninterrupted():
+                tell()
+                done.append("inner")
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt, match="told to end"):
+        do()
     assert done == ["inner", "outer"]
     with uninterrupted():
         done.append("nothing is left to raise")
 
 
 def test_what_fails_in_a_section_does_not_swallow_it() -> None:
-    with pytest.raises(KeyboardInterrupt, match="told to end"), uninterrupted():
-        tell()
-        raise ValueError
+    def fail() -> None:
+        with uninterrupted():
+            tell()
+            raise ValueError
+
+    with pytest.raises(KeyboardInterrupt, match="told to end"):
+        fail()
 
 
 def test_a_section_of_another_thread_holds_nothing_back() -> None:

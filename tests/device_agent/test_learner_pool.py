@@ -489,8 +489,8 @@ def train(message, context):
     numbers["gpu"] = int(os.environ.get("CUDA_VISIBLE_DEVICES") != "-1")
     return Message(RecordDict({"metrics": MetricRecord(numbers)}), reply_to=message)
 """
-"""A client sleeps, until it is woken, or computes, until it is let go on. It wakes seldom: each time it waits for a core
-where others have them, and waiting for a core is not sleeping."""
+"""A client sleeps, until it is woken, or computes, until it is let go on. It wakes seldom: each time it waits for a
+core where others have them, and waiting for a core is not sleeping."""
 
 
 @pytest.fixture

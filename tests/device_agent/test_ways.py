@@ -31,7 +31,7 @@ class Zeros:
     dtype = "uint8"
 
     def __init__(self, size_bytes: int) -> None:
-        self.shape = (size_bytes,)
+        self.shape: tuple[int, ...] = (size_bytes,)
 
     def capture(self) -> Reading:
         return Reading(np.zeros(self.shape, np.uint8), b"")

@@ -62,9 +62,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "task_name", ["person-reid", pytest.param("speech-recognition", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("task_name", ["person-reid", pytest.param("speech-recognition", marks=pytest.mark.long)])
 def test_a_device_learns_by_its_task_s_own_loss(task_name: str, bundles: Callable[[str], Path]) -> None:
     bundle = bundles(task_name)
     assert read_info(bundle).loss is None

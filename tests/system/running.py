@@ -110,9 +110,7 @@ def lines_of(processes: Iterable[psutil.Process]) -> list[str]:
 
 
 @contextmanager
-def streaming(
-    tmp_path: Path, text: str, *more: str, decided: int = 40, device: str = "bed-*"
-) -> Iterator[Streaming]:
+def streaming(tmp_path: Path, text: str, *more: str, decided: int = 40, device: str = "bed-*") -> Iterator[Streaming]:
     """A run of whose devices so many decisions at least are recorded; it is ended at the end whatever happens.
 
     device: the first of an agent whose records count, or a pattern.

@@ -31,7 +31,7 @@ def test_every_topology_is_run_by_some_test() -> None:
 
 
 LONG = {"smart-home", "vehicle"}
-"""What is theirs alone, joint decisions and moves, tests/system/test_joint.py and test_moves.py have by smaller runs."""
+"""Joint decisions and moves, tests/system/test_joint.py and test_moves.py have by smaller runs."""
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ for size in ("light", "heavy"):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "task",
-    [*(pytest.param(name, marks=pytest.mark.long) for name in ("sign-recognition", "person-reid")), "speech-recognition"],
+    [
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("sign-recognition", "person-reid")),
+        "speech-recognition",
+    ],
 )
 def test_both_sizes_learn_on_torch(task: str) -> None:
     env = {**os.environ, "KERAS_BACKEND": "torch", "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
