@@ -1,27 +1,38 @@
-"""All that happens in a part of a window of time, station by station, in two calls, of which the one for what is below
-can be ahead of the other: nothing above acts back. What it costs to come here from Python is paid once for thousands
-of messages, and these are still in the processor's cache."""
+"""All that happens in some parts of a window of time, part by part and station by station, in two calls, of which the one
+for what is below can be ahead of the other: nothing above acts back. What it costs to come here from Python, and to wait
+for another thread, is paid once for thousands of messages, and those of a part are still in the processor's cache."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgebench.simulation.columns import (
     AT_CLOUD,
     AT_EDGE,
+    END,
+    FIRST_KEY,
+    FOR_CLOUD,
+    FOR_DEVICES,
+    LAST_KEY,
+    NEAR,
     ON_DEVICE,
+    SINCE,
+    UNTIL,
+    WINDOW,
     Above,
     BagsAbove,
     BagsBelow,
     Below,
     Flows,
+    HandedOver,
     Ints,
+    Parts,
     Rows,
 )
 from edgebench.simulation.jit import jit
-from edgebench.simulation.ordering import Room, brought_forward, in_order
+from edgebench.simulation.ordering import Room, brought_forward, in_order, poured
 from edgebench.simulation.servers import served
 from edgebench.simulation.stages import (
     decided_on_devices,
@@ -39,18 +50,6 @@ _DEVICE, _EDGE, _CLOUD = _tiers
 """Of a plain number numba would make a type, and compile `served` for each."""
 
 
-class Part(NamedTuple):
-    """Of a window, from `since` to `until`. window, end: when that begins and ends. first, last: the places of the keys
-    of what falls due in the part."""
-
-    window: int
-    end: int
-    since: int
-    until: int
-    first: int
-    last: int
-
-
 @jit
 def _bits(rows: Rows) -> int:
     """So many are enough for the number of any message."""
@@ -62,7 +61,30 @@ def _bits(rows: Rows) -> int:
 
 @jit
 def below(
-    part: Part,
+    parts: Parts,
+    due: Ints,
+    source_bits: int,
+    tree: Below,
+    bags: BagsBelow,
+    rows: Rows,
+    flows: Flows,
+    room: Room,
+    handed_over: HandedOver,
+) -> int:
+    """Devices, edges, and their links. due: the keys of what falls due in the window. handed_over: is filled in. It
+    gives what `servers.served` does."""
+    for number in range(len(parts)):
+        lacks = _below(parts[number], due, source_bits, tree, bags, rows, flows, room)
+        if lacks:
+            return lacks
+        handed_over[number, FOR_CLOUD] = bags.at_cloud[NEAR]
+        handed_over[number, FOR_DEVICES] = bags.to_devices[NEAR]
+    return 0
+
+
+@jit
+def _below(
+    part: Ints,
     due: Ints,
     source_bits: int,
     tree: Below,
@@ -71,19 +93,17 @@ def below(
     flows: Flows,
     room: Room,
 ) -> int:
-    """Devices, edges, and their links. due: the keys of what falls due in the window. It gives what `servers.served`
-    does."""
-    _, end, since, until, first, last = part
+    window, end, since, until = part[WINDOW], part[END], part[SINCE], part[UNTIL]
     bits, slots = _bits(rows), room.slots
-    if since == part.window:
+    if since == window:
         for bag in (bags.to_links, bags.to_edges, bags.ready_on_devices, bags.ready_at_edges, bags.to_cloud):
             brought_forward(bag)
     sensed(
         due,
-        first,
-        last,
+        part[FIRST_KEY],
+        part[LAST_KEY],
         source_bits,
-        part.window,
+        window,
         bags.unused,
         rows,
         tree.sources,
@@ -134,11 +154,28 @@ def below(
 
 
 @jit
-def above(part: Part, tree: Above, bags: BagsAbove, rows: Rows, flows: Flows, room: Room) -> int:
+def above(
+    parts: Parts, tree: Above, bags: BagsAbove, rows: Rows, flows: Flows, room: Room, handed_over: HandedOver
+) -> int:
     """The cloud, and the way back; as `below`."""
-    _, end, since, until, _, _ = part
+    for_cloud = for_devices = 0
+    for number in range(len(parts)):
+        more_for_cloud, more_for_devices = handed_over[number, FOR_CLOUD], handed_over[number, FOR_DEVICES]
+        poured(bags.for_cloud, for_cloud, more_for_cloud, bags.at_cloud)
+        poured(bags.for_devices, for_devices, more_for_devices, bags.to_devices)
+        for_cloud, for_devices = more_for_cloud, more_for_devices
+        lacks = _above(parts[number], tree, bags, rows, flows, room)
+        if lacks:
+            return lacks
+    bags.for_cloud[NEAR] = bags.for_devices[NEAR] = 0
+    return 0
+
+
+@jit
+def _above(part: Ints, tree: Above, bags: BagsAbove, rows: Rows, flows: Flows, room: Room) -> int:
+    end, since, until = part[END], part[SINCE], part[UNTIL]
     bits, slots = _bits(rows), room.slots
-    if since == part.window:
+    if since == part[WINDOW]:
         for bag in (bags.at_cloud, bags.ready_at_cloud, bags.from_cloud, bags.to_devices):
             brought_forward(bag)
     n = in_order(bags.at_cloud, rows, since, until, end, bits, room)

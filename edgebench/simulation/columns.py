@@ -99,6 +99,19 @@ before."""
 DEVICE_COLUMNS = 3
 
 
+Parts = Ints
+"""[part, PART_COLUMNS]: parts of a window, one after another, which are gone through together."""
+
+WINDOW, END, SINCE, UNTIL, FIRST_KEY, LAST_KEY, PART_COLUMNS = range(7)
+"""Of a part, which goes from SINCE to UNTIL. WINDOW, END: when its window begins and ends. FIRST_KEY, LAST_KEY: the
+places of the keys of what falls due in it."""
+
+HandedOver = Ints
+"""[part, (`FOR_CLOUD`, `FOR_DEVICES`)]: by the end of each part below, so many messages had left edges."""
+
+FOR_CLOUD, FOR_DEVICES = range(2)
+
+
 class Lanes(NamedTuple):
     """One direction of links. state [lane, LANE_COLUMNS]; kinds [kind, KIND_COLUMNS], and their ns_per_byte. crossed
     [report, 2]: the bytes and messages that have come to their end by `until`."""
@@ -185,8 +198,10 @@ class Above(NamedTuple):
 
 
 class BagsAbove(NamedTuple):
-    """Messages between stations, done (handed out next), and returned: unused again."""
+    """Messages handed over from below, between stations, done (handed out next), and returned: unused again."""
 
+    for_cloud: Bag
+    for_devices: Bag
     at_cloud: Bag
     ready_at_cloud: Bag
     from_cloud: Bag

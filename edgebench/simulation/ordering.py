@@ -88,11 +88,17 @@ def brought_forward(bag: Bag) -> None:
 
 
 @jit
-def poured(bag: Bag, into: Bag) -> None:
+def poured(bag: Bag, start: int, end: int, into: Bag) -> None:
+    """Some of a bag goes into another one as well: from place `start` to `end`."""
+    for place in range(FIRST + start, FIRST + end):
+        into[into[NEAR] + place - start] = bag[place]
+    into[NEAR] += end - start
+
+
+@jit
+def poured_out(bag: Bag, into: Bag) -> None:
     """All that was not put off goes into another bag."""
-    for place in range(FIRST, FIRST + bag[NEAR]):
-        into[into[NEAR] + place] = bag[place]
-    into[NEAR] += bag[NEAR]
+    poured(bag, 0, bag[NEAR], into)
     bag[NEAR] = 0
 
 

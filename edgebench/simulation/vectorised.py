@@ -3,8 +3,8 @@ before.
 
 Memory holds what is under way, and not what has been: messages are handed out as soon as all is known of them. What
 falls due is drawn for a window, since all devices are asked for it; a window is gone through in parts, so small that a
-processor's cache holds their messages. Devices and edges are a part ahead of the cloud and the way back, on a thread of
-their own.
+processor's cache holds their messages. Devices and edges are some parts ahead of the cloud and the way back, on a thread
+of their own: one waits for the other once for all these.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from edgebench.simulation import columns
-from edgebench.simulation.advancing import Part, above, below
+from edgebench.simulation.advancing import above, below
 from edgebench.simulation.columns import (
     ABSENT,
     ARRIVED,
     FIRST,
+    FIRST_KEY,
+    LAST_KEY,
     NEAR,
     ON_DEVICE,
+    PART_COLUMNS,
     WHERE,
     Above,
     Bag,
@@ -29,14 +32,16 @@ from edgebench.simulation.columns import (
     BagsBelow,
     Below,
     Carried,
+    Parts,
     Rows,
 )
 from edgebench.simulation.layout import Layout, missing_service_time
-from edgebench.simulation.ordering import poured, room
+from edgebench.simulation.ordering import poured_out, room
 from edgebench.simulation.places import Places
 from edgebench.simulation.stages import handed_out
 
 _MESSAGES_A_PART = 1 << 11
+_PARTS_TOGETHER = 4
 _PARTS = 8
 _SOURCES_A_MESSAGE = 8
 """A window has so many parts, or more where there are so many devices that asking them all would take longer."""
@@ -83,24 +88,28 @@ class Vectorised:
         self._asked_ns = max(1, layout.end_ns * messages // max(1, layout.expected()))
         self._keys = np.empty(2 * messages, np.int64)
         self._rows = np.zeros((0, layout.columns), np.int64)
-        self._grow(4 * messages_a_part)
+        self._handed_over, self._handing_over = np.zeros((2, _PARTS_TOGETHER, 2), np.int64)
+        self._grow(4 * _PARTS_TOGETHER * messages_a_part)
 
     def run(self) -> Iterator[Rows]:
         """The rows [message, column] of all samples, as they come to their end; those without `ARRIVED` are lost.
 
         Raises EdgebenchError where a service time is needed that is not known.
         """
-        parts = self._parts()
-        part: Part | None = None
-        following = next(parts, None)
+        steps = self._steps()
+        step: Parts | None = None
+        following = next(steps, None)
         with ThreadPoolExecutor(1, "below") as ahead:
-            while part or following:
-                if following and self._bags_below.unused[NEAR] < (due := following.last - following.first):
-                    self._grow(2 * max(len(self._rows), due))
-                job = ahead.submit(self._go_below, following, parts) if following else None
-                if part:
-                    yield from self._go_above(part)
-                part, following = following, job.result() if job else None
+            while step is not None or following is not None:
+                job = None
+                if following is not None:
+                    due = int(following[-1, LAST_KEY] - following[0, FIRST_KEY])
+                    if self._bags_below.unused[NEAR] < due:
+                        self._grow(2 * max(len(self._rows), due))
+                    job = ahead.submit(self._go_below, following, steps)
+                if step is not None:
+                    yield from self._go_above(step)
+                step, following = following, job.result() if job else None
                 self._hand_over()
         left = np.delete(self._rows, self._bags_below.unused[FIRST:][: self._bags_below.unused[NEAR]], axis=0)
         left[:, ARRIVED] = ABSENT
@@ -113,38 +122,45 @@ class Vectorised:
         lanes |= {("edge", "up"): self._below.far_up, ("edge", "down"): self._above.far_down}
         return {key: Carried(*each.crossed.T) for key, each in lanes.items()}
 
-    def _go_below(self, part: Part, parts: Iterator[Part]) -> Part | None:
-        """Go through a part at devices and edges; the next one."""
-        tree, bags, room = self._below, self._bags_below, self._rooms[0]
-        self._check(below(part, self._keys, self._bits, tree, bags, self._rows, self._layout.arrays, room))
-        return next(parts, None)
+    def _go_below(self, step: Parts, steps: Iterator[Parts]) -> Parts | None:
+        """Go through some parts at devices and edges; the next ones."""
+        tree, bags, arrays = self._below, self._bags_below, self._layout.arrays
+        lacks = below(step, self._keys, self._bits, tree, bags, self._rows, arrays, self._rooms[0], self._handing_over)
+        self._check(lacks)
+        return next(steps, None)
 
-    def _go_above(self, part: Part) -> Iterator[Rows]:
-        """Go through a part above; what has come to its end, if anything has."""
-        bags = self._bags_above
-        self._check(above(part, self._above, bags, self._rows, self._layout.arrays, self._rooms[1]))
+    def _go_above(self, step: Parts) -> Iterator[Rows]:
+        """Go through some parts above; what has come to its end, if anything has."""
+        bags, arrays = self._bags_above, self._layout.arrays
+        self._check(above(step, self._above, bags, self._rows, arrays, self._rooms[1], self._handed_over))
         if bags.done[NEAR]:
             yield handed_out(bags.done, bags.returned, self._rows, self._layout.until_ns)
 
     def _hand_over(self) -> None:
         """What has left edges, for the cloud or devices, is at hand above; what was handed out is at hand below."""
         down, up = self._bags_below, self._bags_above
-        poured(down.at_cloud, up.at_cloud)
-        poured(down.to_devices, up.to_devices)
-        poured(down.done, up.done)
-        poured(up.returned, down.unused)
+        self._handed_over, self._handing_over = self._handing_over, self._handed_over
+        poured_out(down.at_cloud, up.for_cloud)
+        poured_out(down.to_devices, up.for_devices)
+        poured_out(down.done, up.done)
+        poured_out(up.returned, down.unused)
 
-    def _parts(self) -> Iterator[Part]:
-        """Windows, until nothing is under way any more, in parts. The keys of a window are there from its first on."""
+    def _steps(self) -> Iterator[Parts]:
+        """Windows, until nothing is under way any more, in parts, of which some are gone through together. The keys of a
+        window are there from its first on."""
         end_ns, until_ns = self._layout.end_ns, self._layout.until_ns
         base = 0
         while base < end_ns or (base <= until_ns and self._bags_below.unused[NEAR] < len(self._rows)):
             end = min(base + self._window_ns(), end_ns if base < end_ns else until_ns + 1)
             n, first, since = self._due(base, end), 0, base
             while since < end:
-                until, last = self._part(first, n, base, end)
-                yield Part(base, end, since, until, first, last)
-                first, since = last, until
+                step = np.empty((_PARTS_TOGETHER, PART_COLUMNS), np.int64)
+                number = 0
+                while since < end and number < _PARTS_TOGETHER:
+                    until, last = self._part(first, n, base, end)
+                    step[number] = base, end, since, until, first, last
+                    first, since, number = last, until, number + 1
+                yield step[:number]
             base = end
 
     def _window_ns(self) -> int:

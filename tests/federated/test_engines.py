@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,9 @@ def test_nothing_of_a_superlink_outlives_whoever_has_started_it_but_what_an_app_
     told.write_text(told.read_text().replace("    x, y", '    print("learning")\n    x, y'))
     app = load_app(tmp_path / "app").configured({"num-server-rounds": 1000})
     job = EngineJob(clients=2, seed=SEED, deadline_s=60, app=app)
-    with started("superlink", job, tmp_path, TMPDIR=str(tmp_path)) as process:
-        until_s = now_s() + 200
+    with started("superlink", job, tmp_path, TMPDIR=str(tmp_path)) as process, ExitStack() as stack:
+        stack.callback(process.kill)  # else a test that fails waits for all the rounds
+        until_s = now_s() + 400
         while not (tmp_path / "rounds.json").exists():
             assert process.poll() is None
             assert now_s() < until_s
