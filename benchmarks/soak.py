@@ -41,6 +41,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -354,6 +355,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where the run's folder is kept (default: nowhere)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and the run ends with it
     with tempfile.TemporaryDirectory() as passing:
         out = args.out or Path(passing)
         out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""All that happens in some parts of a window of time, part by part and station by station, in two calls, of which the one
-for what is below can be ahead of the other: nothing above acts back. What it costs to come here from Python, and to wait
-for another thread, is paid once for thousands of messages, and those of a part are still in the processor's cache."""
+"""All that happens in some parts of a window of time, part by part and station by station, in two calls, of which the
+one for what is below can be ahead of the other: nothing above acts back. What it costs to come here from Python, and to
+wait for another thread, is paid once for thousands of messages, and those of a part are still in the processor's
+cache."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@ before.
 
 Memory holds what is under way, and not what has been: messages are handed out as soon as all is known of them. What
 falls due is drawn for a window, since all devices are asked for it; a window is gone through in parts, so small that a
-processor's cache holds their messages. Devices and edges are some parts ahead of the cloud and the way back, on a thread
-of their own: one waits for the other once for all these.
+processor's cache holds their messages. Devices and edges are some parts ahead of the cloud and the way back, on a
+thread of their own: one waits for the other once for all these.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ class Vectorised:
         poured_out(up.returned, down.unused)
 
     def _steps(self) -> Iterator[Parts]:
-        """Windows, until nothing is under way any more, in parts, of which some are gone through together. The keys of a
-        window are there from its first on."""
+        """Windows, until nothing is under way any more, in parts, of which some are gone through together. The keys of
+        a window are there from its first on."""
         end_ns, until_ns = self._layout.end_ns, self._layout.until_ns
         base = 0
         while base < end_ns or (base <= until_ns and self._bags_below.unused[NEAR] < len(self._rows)):
