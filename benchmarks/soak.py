@@ -13,11 +13,11 @@ machine's, these still hold.
 A figure's growth is a slope over time: Sen's, the median over all pairs of moments of one life of a process, with all
 its lives pooled, and the 95 % interval of the seasonal Kendall test (Hirsch et al. 1982), each life a season. The first
 minute of a life is left out (a tenth of the time where that is less), and moments are medians of some seconds, since
-neighbours are not independent. What lies above `TOLERANCES` with its whole interval has grown, unless the later halves
-of the lives do not: what is made once (for a first fault, or as a table comes to its size) is mostly over by then, and
-a few steps in lives of some minutes are as steep as any leak. One thing is to grow: who decides keeps the last answers
-in a file, up to 16 MB (some hours of `city`), and where in the file each is in memory. What its answers take so is
-taken off the slope of its memory before that is judged.
+neighbours are not independent. What lies above `TOLERANCES` with its whole interval has grown; memory has not where the
+later halves of the lives do not lie above: what is made once (for a first fault, or as a table comes to its size) is
+mostly over by then, and a few steps in lives of some minutes are as steep as any leak. One thing is to grow: who
+decides keeps the last answers in a file, up to 16 MB (some hours of `city`), and where in the file each is in memory.
+What its answers take so is taken off the slope of its memory before that is judged.
 
 Keys of the printed object:
 
@@ -204,8 +204,10 @@ def _rounded(slopes: tuple[float, float, float] | None) -> tuple[float | None, f
 
 def has_grown(entry: dict[str, Any], figure: str) -> bool:
     """Whether a figure of a part has, of what `grown_in` has found and `answers_mb_per_h`."""
-    allowed = TOLERANCES[figure] + (entry["answers_mb_per_h"] if figure == "memory_mb" else 0.0)
-    return all((entry[figure][which] or 0.0) > allowed for which in ("low", "late_low"))
+    of_memory = figure == "memory_mb"
+    allowed = TOLERANCES[figure] + (entry["answers_mb_per_h"] if of_memory else 0.0)
+    lows = [entry[figure]["low"], entry[figure]["late_low"] if of_memory else None]
+    return lows[0] is not None and all(low is None or low > allowed for low in lows)
 
 
 def differences_of(run_dir: Path) -> list[str]:
@@ -268,6 +270,7 @@ def soaked(topology: str, minutes: float, seed: int, out: Path) -> dict[str, Any
         watched_s = now_s() - began_s
         process.wait()
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if process.poll() is None:
             process.terminate()
             process.wait()

@@ -81,8 +81,8 @@ class TrainingMemory:
         try:
             for file in entry.files:
                 target = _place(job, file.place)
-                _take(folder / file.place, target, file)
                 taken.append(target)
+                _take(folder / file.place, target, file)
             os.utime(folder)
         except (OSError, _DamagedError) as error:
             _log.warning("%s: trained anew, since what was remembered is damaged: %s", job.name, error)

@@ -246,7 +246,7 @@ class Stream:
             self._send(now, seq)
 
     def dropped(self, seq: int, reason: str) -> None:
-        """A sample that was sent will not be decided."""
+        """A sample will not be decided."""
         self.tally.drop(reason)
         if self._query_size is not None:
             self._hopeless.add(seq)  # with the others of its query it is given up

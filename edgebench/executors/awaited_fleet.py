@@ -93,7 +93,7 @@ class AwaitedFleet:
         begun_s, told = now_s(), 0
         while missing := sorted(names - {each.name for each in client.machines() if _is_there(each)}):
             waited_s = now_s() - begun_s
-            if told and waited_s > self._joined_within_s:  # and it was told who: to ask may take as long
+            if told and waited_s > self._joined_within_s:  # who is awaited is told first
                 why = f"not in the lab after {self._joined_within_s:.0f} s (see what they say)"
                 raise EdgebenchError(f"{listed(missing)}: {why}")
             if waited_s >= told * _TOLD_EVERY_S:

@@ -69,6 +69,9 @@ PROCESSES = "processes"
 RECORDS = "records.spool"
 """What a node process records, in the folder that it works in."""
 
+_HEARING_EVERY_S = 60.0
+"""How often relays are asked for what they have to tell."""
+
 _PROGRAMS = {"edge": "edge_node", "agent": "device_agent"}
 
 
@@ -114,17 +117,21 @@ class ThisMachine:
         self._telling = threading.Lock()
         self._usage = UsageSampler(self._running, note, meter, for_runs_only=for_runs_only)
         self._next_usage_s = _usage_after(now_s())
+        self._next_hearing_s = now_s() + _HEARING_EVERY_S
 
     def send(self, order: Order) -> None:
         """Do it, and return when it is done."""
         try:
-            with uninterrupted():  # a process that is started is known, or there is none
-                self._obey(order)
+            self._obey(order)
         except (EdgebenchError, OSError) as error:
             self._told.put(Failed(str(error)))
 
     def reports(self) -> Sequence[Report]:
         """See `Machine`; the use of this machine is noted once a second meanwhile."""
+        if now_s() >= self._next_hearing_s:
+            self._next_hearing_s = now_s() + _HEARING_EVERY_S
+            for relay in self._relays.values():
+                relay.hear()
         if now_s() >= self._next_usage_s:
             # After a standstill there is one sample of all of it, and no burst of them.
             self._next_usage_s = _usage_after(now_s())
@@ -164,18 +171,17 @@ class ThisMachine:
         match order:
             case Listen(part=part):
                 self._listen(part)
-            case StartBroker():
-                self._start_broker(order)
             case AwaitBroker(part=name):
                 self._await_broker(name)
             case Revoke(part=name, users=users):
                 self._brokers[name].revoke(*users)
-            case StartRelay() | Emulate() | BeginLinks():
-                self._on_relay(order)
-            case StartCloud():
-                self._start_cloud(order)
-            case StartNode():
-                self._start_node(order)
+            case StartBroker() | StartRelay() | StartCloud() | StartNode():
+                with uninterrupted():  # a process that is started is known, or there is none
+                    self._start_process(order)
+            case Emulate():
+                self._emulate(order)
+            case BeginLinks(part=name, at_ns=at_ns):
+                self._relays[name].begin(at_ns)
             case End(parts=names):
                 self._end(names)
                 self._tell_ended()
@@ -194,6 +200,17 @@ class ThisMachine:
             listening = self._listening[address] = self._ports.listen()
             self._port_of[address] = listening.getsockname()[1]
         self._told.put(Up(part.name, {address: self._port_of[address] for address in part.offers}))
+
+    def _start_process(self, order: StartBroker | StartRelay | StartCloud | StartNode) -> None:
+        match order:
+            case StartBroker():
+                self._start_broker(order)
+            case StartRelay():
+                self._start_relay(order)
+            case StartCloud():
+                self._start_cloud(order)
+            case StartNode():
+                self._start_node(order)
 
     def _start_broker(self, order: StartBroker) -> None:
         if order.incarnation:
@@ -225,15 +242,6 @@ class ThisMachine:
         self._note(Brokered(site_of(part), broker.kind, broker.version))
         self._told.put(Up(name, dict.fromkeys(part.offers, broker.port)))
 
-    def _on_relay(self, order: StartRelay | Emulate | BeginLinks) -> None:
-        match order:
-            case StartRelay():
-                self._start_relay(order)
-            case Emulate():
-                self._emulate(order)
-            case BeginLinks(part=name, at_ns=at_ns):
-                self._relays[name].begin(at_ns)
-
     def _start_relay(self, order: StartRelay) -> None:
         relay = Relay.launch(
             order.links,
@@ -242,12 +250,12 @@ class ThisMachine:
             listening=self._listening_at,
             traces=order.traces,
         )
-        relay.heard = partial(self._note_relay, order.part.name)
+        relay.on_counters = partial(self._note_relay, order.part.name)
         self._relays[order.part.name] = relay
         self._runs(PartProcess(order.part, relay.process, relay.log))
 
     def _note_relay(self, name: str, counters: Counters) -> None:
-        """As it comes: of a run of a day it would be megabytes here."""
+        """As it comes: a day of it is megabytes."""
         if counters.hiccups:
             self._note(Hiccuped(name, counters.hiccups))
         for each in counters.outages:

@@ -46,7 +46,7 @@ class Relay:
         self._listening = listening
         self._child = child
         self.log = log
-        self.heard: Callable[[Counters], None] = lambda _counters: None
+        self.on_counters: Callable[[Counters], None] = lambda _counters: None
         """Told of the hiccups and outages that each answer brings, in the thread that asks."""
         self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -123,6 +123,12 @@ class Relay:
         """What has crossed each link up to now."""
         return self._ask(RelayCommand("counters"), Counters).links
 
+    def hear(self) -> None:
+        """Have it tell what it has noted, by `on_counters`. Of one that is not up, or has ended, nothing is heard."""
+        if self._ports and not self._child.has_ended:
+            with contextlib.suppress(FabricError):
+                self.counters()
+
     def cut(self, link: str) -> None:
         """Break every connection across a link, and let none pass until `mend`."""
         self._ask(RelayCommand("down", link=link), Counters)
@@ -176,7 +182,7 @@ class Relay:
             raise FabricError(f"link relay: gone: {self._last_words()}")
         answered = msgspec.json.decode(line, type=answer)
         if isinstance(answered, Counters):
-            self.heard(answered)
+            self.on_counters(answered)
         return answered
 
     def _last_words(self) -> str:

@@ -47,7 +47,7 @@ class Peer(NamedTuple):
 
 
 class _Socket(ssl.SSLSocket):
-    """Python's own, but closed where the peer has broken off before the handshake: its maker forgets it then, open."""
+    """Python's own, but closed where the peer has broken off before the handshake, which Python leaves open."""
 
     def getpeername(self) -> Any:
         """The other end's address, for which it is asked as it is made. Raises OSError."""

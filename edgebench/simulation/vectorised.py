@@ -42,6 +42,7 @@ from edgebench.simulation.stages import handed_out
 
 _MESSAGES_A_PART = 1 << 11
 _PARTS_TOGETHER = 4
+"""So many are gone through by a thread until it waits for the other."""
 _PARTS = 8
 _SOURCES_A_MESSAGE = 8
 """A window has so many parts, or more where there are so many devices that asking them all would take longer."""

@@ -68,6 +68,17 @@ def test_steps_that_each_life_makes_once_are_no_growth_and_what_goes_on_is() -> 
     assert {name: has_grown(entry, "memory_mb") for name, entry in found.items()} == {"settles": False, "leaks": True}
 
 
+def test_a_few_threads_that_stay_are_growth_whenever_they_came_and_so_is_memory_of_short_lives() -> None:
+    def slopes(low: float, late_low: float | None) -> dict[str, float | None]:
+        return {"per_h": low, "low": low, "high": low, "late_low": late_low}
+
+    entry = {"answers_mb_per_h": 0.5, "threads": slopes(0.6, 0.0), "memory_mb": slopes(1.6, None)}
+    assert has_grown(entry, "threads")
+    assert has_grown(entry, "memory_mb")
+    entry["memory_mb"] = slopes(1.4, 9.0)
+    assert not has_grown(entry, "memory_mb")
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_short_soak_looks_at_every_process_and_the_counts_agree(tmp_path: Path) -> None:

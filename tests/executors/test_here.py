@@ -101,6 +101,7 @@ def test_a_relay_is_measured_cut_and_counted(tmp_path: Path) -> None:
     assert [(each.link, each.kind) for each in noted if isinstance(each, Faulted)] == [(LINK.name, "down")]
     hiccuped = [each.part for each in noted if isinstance(each, Hiccuped)]  # as they are told, and not at the end
     assert set(hiccuped) == {RELAY.name}
+    sleep_s(0.5)  # in which it wakes 25 times, if others leave it the processor
     machine.send(End((RELAY.name,)))
     counted, ended, over = told(machine)
     assert isinstance(counted, Counted)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import psutil
@@ -22,7 +20,6 @@ from edgebench.fabric.child_process import (
     end_family,
     lines_of,
     start_family,
-    usage_of_family,
 )
 from edgebench.fabric.descriptors import HasFileno, wait_until_ready
 from tests.fabric.ended import check_gone, is_gone
@@ -265,14 +262,19 @@ def test_whoever_is_paused_goes_on_and_ends_when_whoever_paused_it_is_killed() -
     check_gone(paused)
 
 
-def test_looking_at_a_family_every_second_of_an_hour_leaves_nothing_behind() -> None:
-    assert usage_of_family(os.getpid()) is not None
-    tracemalloc.start()
-    try:
-        before_bytes, _ = tracemalloc.get_traced_memory()
-        for _ in range(3_600):
-            usage_of_family(os.getpid())
-        after_bytes, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after_bytes - before_bytes < 20_000
+LOOKING = """
+import os, tracemalloc
+from edgebench.fabric.child_process import usage_of_family
+assert usage_of_family(os.getpid()) is not None
+tracemalloc.start()
+for _ in range(20_000):
+    usage_of_family(os.getpid())
+print(tracemalloc.get_traced_memory()[0])
+"""
+"""In a new process: in one that runs tests Python's table of interned strings may have room for more."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil tells of a family")
+def test_looking_at_a_family_every_second_of_hours_leaves_nothing_behind() -> None:
+    said = subprocess.run([sys.executable, "-c", LOOKING], capture_output=True, text=True, check=True).stdout
+    assert int(said) < 20_000

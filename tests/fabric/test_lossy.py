@@ -69,7 +69,7 @@ def test_in_an_outage_nothing_passes_and_connections_outlive_it_unless_it_resets
     routes = [server.route(BED, name="silent"), server.route(WARD, name="reset")]
     outages: list[OutageStep] = []
     with Relay.start(links, routes, seed=1, log_dir=tmp_path) as relay:
-        relay.heard = lambda counters: outages.extend(counters.outages)
+        relay.on_counters = lambda counters: outages.extend(counters.outages)
         silent = connect(relay, "silent")
         with silent, server.accept() as target:
             reset = connect(relay, "reset")

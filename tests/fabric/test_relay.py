@@ -280,7 +280,7 @@ def test_a_link_that_is_cut_breaks_its_connections_and_takes_none_until_it_is_me
 
 def test_the_relay_tells_its_hiccups_up_to_its_end(relay: Relay) -> None:
     told: list[int] = []
-    relay.heard = lambda counters: told.append(sum(each.count for each in counters.hiccups))
+    relay.on_counters = lambda counters: told.append(sum(each.count for each in counters.hiccups))
 
     def asked() -> bool:
         relay.counters()

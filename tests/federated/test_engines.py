@@ -152,6 +152,7 @@ def test_an_app_that_fails_on_a_superlink_says_why(tmp_path: Path) -> None:
         run_on_superlink(job, Keeping(tmp_path), log_dir=tmp_path / "logs")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port cannot be held for another process")
 def test_the_ports_of_a_superlink_are_nobody_elses_until_it_binds_to_them() -> None:
     from edgebench.federated.flower.superlink import _held_ports
 
