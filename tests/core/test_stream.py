@@ -255,7 +255,7 @@ def test_a_sample_that_cannot_set_out_is_lost_and_not_waited_for() -> None:
 
 
 def test_what_will_never_be_decided_is_written_down_at_once_and_kept_no_longer() -> None:
-    bed = bed_with(Fixed(rate_hz=10.0), keep=True)
+    bed = bed_with(Fixed(rate_hz=10.0))
     bed.up.cut()
     bed.begin(duration_s=100.0)
     bed.time.run(90 * S)
@@ -268,7 +268,6 @@ def test_what_will_never_be_decided_is_written_down_at_once_and_kept_no_longer()
     for seq in list(bed.stream.pending):
         bed.stream.dropped(seq, "queue-full")
     assert not bed.stream.pending
-    assert bed.stream.takes_along == []
     assert bed.tally.dropped == {"not-connected": 900, "queue-full": 10}
     bed.stream.give_up()
     assert [row.seq for row in bed.rows] == list(range(910))

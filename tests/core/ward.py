@@ -88,7 +88,7 @@ class LinkWay:
 
     def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         payload = Payloads.of(seq, stream.incarnation)
-        sent = self.held or self._send(payload)
+        sent = self.held or self._send(payload) or self._keep  # what is kept can be sent again
         kept = payload if self._keep else b""
         return Pending(
             scheduled_ns,
