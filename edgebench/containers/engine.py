@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import docker
+import msgspec
 import requests
 from docker.errors import APIError, BuildError, DockerException, ImageNotFound, NotFound
 from docker.types import Mount
@@ -78,9 +79,12 @@ class Engine:
         """Make an image of a root file system, a tar file. name: `REPOSITORY:TAG`."""
         repository, _, tag = name.partition(":")
         with _translated(f"{name}: cannot be made"):
-            self._client.api.import_image_from_stream(
+            said = self._client.api.import_image_from_stream(
                 root, repository=repository, tag=tag, changes=[f"LABEL {IMAGE}=base"]
             )
+            made = msgspec.json.decode(said.strip().splitlines()[-1]).get("status")
+            if made is not None:
+                self._client.api.tag(made, repository, tag)  # of which podman takes no notice before
         if self.image(name) is None:
             raise EngineError(f"{name}: the engine has not taken it in")
 
