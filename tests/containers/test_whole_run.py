@@ -113,11 +113,9 @@ def test_a_run_in_containers_is_valid_and_each_reaches_its_own_site_only(
 def _is_tight(container: Any) -> None:
     config, host = container.attrs["Config"], container.attrs["HostConfig"]
     assert config["User"] == "10001:10001"
-    assert host["CapDrop"] == ["ALL"]
     assert not host["CapAdd"]
     assert not host["Privileged"]
     assert host["ReadonlyRootfs"]
-    assert host["SecurityOpt"] == ["no-new-privileges"]
     assert not host["PortBindings"]
     assert [(each["Type"], each["Destination"]) for each in container.attrs["Mounts"]] == [
         ("volume", "/var/lib/edgebench")
@@ -125,7 +123,8 @@ def _is_tight(container: Any) -> None:
     assert not re.search("token", " ".join(config["Cmd"]), re.IGNORECASE)
     assert "machine/heard" in config["Healthcheck"]["Test"][1]
     effective = said(container, "print(open('/proc/1/status').read())")
-    assert "CapEff:\t0000000000000000" in effective
+    # What engines list of what was dropped differs; this is what comes of it.
+    assert re.findall(r"Cap(?:Prm|Eff|Bnd|Amb):\t(\w+)", effective) == ["0" * 16] * 4
     assert "NoNewPrivs:\t1" in effective
 
 
