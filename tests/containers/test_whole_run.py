@@ -179,8 +179,8 @@ def test_clean_removes_what_a_killed_run_has_left_and_nothing_else(
         process.kill()
     running.process.wait()
     assert sorted(running.left()) == sorted(there)
-    cleaned = clean()
-    assert [len(cleaned[each]) for each in ("containers", "networks", "volumes", "labs", "left")] == [4, 2, labelled, 1, 0]
+    cleaned = {kind: len(names) for kind, names in clean().items()}
+    assert cleaned == {"containers": 4, "networks": 2, "volumes": labelled, "images": 0, "labs": 1, "left": 0}
     assert running.left() == []
     assert not made & volumes()
     assert [*home.iterdir()] == []
