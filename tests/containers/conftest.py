@@ -58,7 +58,9 @@ def podman_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     own = {"root": "data", "runroot": "run", "tmpdir": "tmp", "network-config-dir": "networks"}
     options = [word for option, place in own.items() for word in (f"--{option}", str(folder / place))]
     options += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-    with network() as net:
+    # Podman mounts it on itself, and leaves it so: nobody could remove the folder.
+    mounted = folder / own["root"] / "overlay"
+    with _unmounted(mounted), network() as net:
         # Health checks are timers of systemd, which does not run there.
         machine = net.machine("podman", environment={"DOCKER_HOST": url, "DISABLE_HC_SYSTEMD": "true"})
         service = machine.start("podman", *options, "system", "service", "--time", "0", url, log=folder / "log")
@@ -72,6 +74,16 @@ def podman_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             bases(Engine(client), None, print)
             gathered((), cache_dir() / "containers")
             yield Host(client, machine)
+
+
+@contextlib.contextmanager
+def _unmounted(folder: Path) -> Iterator[None]:
+    """It is mounted no more at the end."""
+    try:
+        yield
+    finally:
+        while f" {folder} " in Path("/proc/mounts").read_text("utf-8"):
+            subprocess.run(["umount", str(folder)], check=True)
 
 
 def _client() -> Iterator[docker.DockerClient]:
