@@ -131,7 +131,10 @@ class ThisMachine:
         if now_s() >= self._next_hearing_s:
             self._next_hearing_s = now_s() + _HEARING_EVERY_S
             for relay in self._relays.values():
-                relay.hear()
+                try:
+                    relay.hear()
+                except FabricError as error:
+                    self._told.put(Failed(str(error)))
         if now_s() >= self._next_usage_s:
             # After a standstill there is one sample of all of it, and no burst of them.
             self._next_usage_s = _usage_after(now_s())

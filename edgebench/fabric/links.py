@@ -124,10 +124,12 @@ class Relay:
         return self._ask(RelayCommand("counters"), Counters).links
 
     def hear(self) -> None:
-        """Have it tell what it has noted, by `on_counters`. Of one that is not up, or has ended, nothing is heard."""
+        """Have it tell what it has noted, by `on_counters`; nothing where it is not up, or has ended.
+
+        Raises FabricError where it does not answer.
+        """
         if self._ports and not self._child.has_ended:
-            with contextlib.suppress(FabricError):
-                self.counters()
+            self.counters()
 
     def cut(self, link: str) -> None:
         """Break every connection across a link, and let none pass until `mend`."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import psutil
+import pytest
 
 from edgebench.clock import NS_PER_S, now_s, sleep_s
+from edgebench.executors import here
 from edgebench.executors.faults import CutLink, Kill, Pause, Resume
 from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import (
@@ -108,6 +110,28 @@ def test_a_relay_is_measured_cut_and_counted(tmp_path: Path) -> None:
     assert isinstance(ended, Ended)
     assert over == AllEnded((RELAY.name,))
     assert len([each for each in noted if isinstance(each, Hiccuped)]) > len(hiccuped)
+    machine.close()
+
+
+def test_a_relay_tells_while_a_run_goes_on_and_one_that_was_killed_is_told_of_as_any_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "_HEARING_EVERY_S", 0.0)
+    noted: list[Entry] = []
+    machine = ThisMachine(tmp_path, noted.append)
+    machine.send(StartRelay(RELAY, (LINK,), seed=1))
+    assert told(machine) == []  # it is not up, and not asked
+    machine.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "mqtt"),)))
+    told(machine)
+    until_s = now_s() + 20.0
+    while not any(isinstance(each, Hiccuped) for each in noted):
+        assert now_s() < until_s
+        told(machine)
+    process = machine.named(RELAY.name).process
+    process.kill()
+    assert process.wait(20.0)
+    (ended,) = told(machine)
+    assert isinstance(ended, Ended)
     machine.close()
 
 
