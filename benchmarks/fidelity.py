@@ -6,12 +6,17 @@ Three topologies, in which the larger model of speech recognition decides for re
 one by one; `gates`, where the cloud decides those that two edges pass on across an uplink that they share; `studio`,
 where an edge decides up to eight at once. Of each a short run tells what the model can decide. Then it runs at 20 % of
 that, with one device that is decided elsewhere, and `studio` with some of it in bursts, so that all that its other runs
-need is seen; at 50, 80 and 120 %; and at 50 % with all of it decided elsewhere. These four are predicted from the one
-at 20 %, as `edgebench fidelity` does it.
+need is seen; at 50, 80 and 120 %; and at 50 % with all of it decided elsewhere.
 
-Some twenty minutes, and some more the first time, when the model is trained. `--quick` runs a few seconds each, to
-see that it works. `--work` keeps what was found there, piece by piece (a run), and goes on with it; `--minutes` begins
-no other piece after that long, says what is left, and ends with status 3: the same line again goes on.
+A computer, a virtual machine above all, is not as fast in one minute as in the next. So all of these take turns, round
+by round, each round with arrivals of its own, and once more at 20 % in the end. What runs of a round take is told by
+the two at 20 % before and behind them, as `edgebench fidelity` does it; an error is the median of the rounds', and
+`spread` has what lies between them.
+
+Some half an hour, and some more the first time, when the model is trained. `--quick` runs one round of a few seconds
+each, to see that it works. `--work` keeps what was found there, piece by piece (a run), and goes on with it;
+`--minutes` begins no other piece after that long, says what is left, and ends with status 3: the same line again goes
+on.
 
 Keys of the printed object:
 
@@ -21,8 +26,12 @@ backlog_error: likewise of the samples without a decision when the streams ended
 formula_error, beside_formula_error: of the mean latency, the mean over all runs of which the two-moment formula says
     anything: how far off it is, and how far the prediction of the same runs.
 worse_by: by how much at most the prediction of such a mean is farther off than the formula (below 0: nowhere).
-runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all devices, `valid`, and `figures` as
-    `edgebench fidelity` has them: `measured`, `predicted`, `error`, `formula`, `formula_error`, by workload and figure.
+missed, of: of how many of all these figures (mean and p99 at 50 and 80 % and elsewhere, backlog at 120 %) the error is
+    beyond its limit (`LIMITS`), and how many there are.
+runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all devices, `valid` (all rounds), and
+    `figures` as `edgebench fidelity` has them, by workload and figure: `measured`, `predicted`, `error`, `formula`,
+    `formula_error`, each the median of the rounds, `errors` by round, and `spread`: of what was measured, greatest less
+    least over the median.
 capacity_hz: by topology, what the model can decide.
 minutes: that its pieces took. disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
 """
@@ -34,8 +43,9 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,15 +56,19 @@ from benchmarks.pieces import Pieces, add_pieces, work_of
 from benchmarks.quiet import Quiet, add_anyway, awake
 from edgebench.clock import NS_PER_S
 from edgebench.errors import EdgebenchError
+from edgebench.experiments.fidelity import Compared, RunFidelity
 from edgebench.simulation.calibrating import service_times_of
 
 Plan = dict[str, Any]
 
-DURATION_S, PILOT_S, QUICK_S = 45.0, 10.0, 4.0
+DURATION_S, PILOT_S, QUICK_S = 20.0, 10.0, 4.0
+ROUNDS = 3
 LOADS = (50, 80, 120)
 CALIBRATING = 20
 ELSEWHERE = "elsewhere"
 ELSEWHERE_LOAD = 50
+SEED = 21
+"""Of the first round; of each later one it is one more."""
 BURST_S, BURST = 0.5, 2
 """How often bursts come, and how many samples each device has in one."""
 WORKLOAD: Plan = {
@@ -65,6 +79,7 @@ WORKLOAD: Plan = {
     "train": {"epochs": 1},
 }
 PILOT_HZ = 60.0
+LIMITS = {"latency_ms.mean": 0.05, "latency_ms.p99": 0.15, "backlog": 0.10}
 SHOWN = ("throughput_hz", "latency_ms.mean", "latency_ms.p50", "latency_ms.p99")
 EDGEBENCH = (sys.executable, "-m", "edgebench.cli")
 
@@ -84,24 +99,24 @@ class Bench(NamedTuple):
     few: str
     bursts: bool = False
 
-    def topology(self, name: str, rate_hz: float, duration_s: float, place: Any) -> Plan:
+    def topology(self, name: str, rate_hz: float, duration_s: float, place: Any, seed: int = SEED) -> Plan:
         """As in a file. rate_hz: of all devices together."""
         each = {"kind": "poisson", "rate_hz": round(rate_hz / self.devices, 4)}
         return {
             "schema": 1,
             "name": f"fidelity-{name}",
-            "seed": 21,
+            "seed": seed,
             "duration_s": duration_s,
             "nodes": self.nodes,
             "links": self.links,
             "workloads": {"watch": self.workload | {"load": each, "place": {"infer": place}}},
         }
 
-    def telling(self, name: str, rate_hz: float, duration_s: float, trace: Path) -> Plan:
+    def telling(self, name: str, rate_hz: float, duration_s: float, trace: Path, seed: int = SEED) -> Plan:
         """The one that tells what things take."""
         in_bursts_hz = self.devices * BURST / BURST_S if self.bursts else 0.0
         place = {self.workload["source"]: self.here, self.few: self.there}
-        made = self.topology(name, max(rate_hz - in_bursts_hz, rate_hz / 2), duration_s, place)
+        made = self.topology(name, max(rate_hz - in_bursts_hz, rate_hz / 2), duration_s, place, seed)
         if self.bursts:
             times = (f"{(number + 0.5) * BURST_S:.3f}\n" for number in range(round(duration_s / BURST_S)))
             trace.write_text("".join(BURST * at for at in times))
@@ -173,42 +188,60 @@ BENCHES: Mapping[str, Bench] = {
 class Runs:
     """The runs of one topology. work: where they are kept."""
 
-    def __init__(self, name: str, bench: Bench, work: Path, pieces: Pieces, duration_s: float, pilot_s: float) -> None:
+    def __init__(
+        self, name: str, bench: Bench, work: Path, pieces: Pieces, rounds: int, duration_s: float, pilot_s: float
+    ) -> None:
         self._name = name
         self._bench = bench
         self._work = work
         self._pieces = pieces
+        self._rounds = rounds
         self._duration_s = duration_s
         self._pilot_s = pilot_s
 
     def measured(self) -> tuple[float, dict[str, Any]]:
         """What the model can decide, a second, and what was found by load. Raises OutOfTimeError."""
-        bench, name, duration_s = self._bench, self._name, self._duration_s
-        pilot = self._run("pilot", bench.telling(name, PILOT_HZ, self._pilot_s, self._trace("pilot")))
+        bench = self._bench
+        pilot = self._run("pilot", bench.telling(self._name, PILOT_HZ, self._pilot_s, self._trace("pilot")))
         capacity_hz = bench.capacity_hz(pilot)
-        rate_hz = CALIBRATING / 100 * capacity_hz
-        telling = self._run(str(CALIBRATING), bench.telling(name, rate_hz, duration_s, self._trace("bursts")))
         asked = {str(load): (load / 100 * capacity_hz, bench.here) for load in LOADS}
         asked[ELSEWHERE] = (ELSEWHERE_LOAD / 100 * capacity_hz, bench.there)
-        taken = {
-            load: self._run(load, bench.topology(name, hz, duration_s, place)) for load, (hz, place) in asked.items()
-        }
-        found = edgebench.fidelity(list(taken.values()), calibrate=[telling]).runs
+        tellings = [self._telling(0, capacity_hz)]
+        taken = []
+        for number in range(self._rounds):
+            taken.append({load: self._loaded(number, load, *of) for load, of in asked.items()})
+            tellings.append(self._telling(number + 1, capacity_hz))
+        rounds = [self._compared(runs, beside) for runs, beside in zip(taken, pairwise(tellings), strict=True)]
         return capacity_hz, {
-            load: {
-                "rate_hz": round(asked[load][0], 3),
-                "valid": found[run_dir.name].valid,
-                "figures": msgspec.to_builtins(found[run_dir.name].figures),
-            }
-            for load, run_dir in taken.items()
+            load: {"rate_hz": round(rate_hz, 3)} | typical([of_round[load] for of_round in rounds])
+            for load, (rate_hz, _) in asked.items()
         }
+
+    def _telling(self, number: int, capacity_hz: float) -> Path:
+        """The run before a round, or behind the last, that tells what things take."""
+        name, rate_hz = f"{CALIBRATING} before {number}", CALIBRATING / 100 * capacity_hz
+        trace = self._trace("bursts")
+        return self._run(
+            name, self._bench.telling(self._name, rate_hz, self._duration_s, trace, SEED + self._rounds + number)
+        )
+
+    def _loaded(self, number: int, load: str, rate_hz: float, place: str) -> Path:
+        """A run of a round that is predicted."""
+        topology = self._bench.topology(self._name, rate_hz, self._duration_s, place, SEED + number)
+        return self._run(f"{load} in {number}", topology)
+
+    @staticmethod
+    def _compared(runs: Mapping[str, Path], beside: tuple[Path, Path]) -> dict[str, RunFidelity]:
+        """By load, of one round."""
+        found = edgebench.fidelity(list(runs.values()), calibrate=list(beside)).runs
+        return {load: found[run_dir.name] for load, run_dir in runs.items()}
 
     def _trace(self, piece: str) -> Path:
         return self._work / f"{self._name}-{piece}.trace"
 
     def _run(self, load: str, topology: Plan) -> Path:
         """A run, unless it is kept; its run directory."""
-        piece = f"{self._name}, {load}"
+        piece = f"{self._name}, {load}, {topology['duration_s']:g} s"
         self._pieces.find(piece, partial(self._ran, piece, topology))
         return self._work / str(self._pieces.found(piece))
 
@@ -228,6 +261,28 @@ class Runs:
         return f"runs/{result['run_id']}"
 
 
+def typical(rounds: Sequence[RunFidelity]) -> dict[str, Any]:
+    """What stands under `runs` of a load that was run in some rounds."""
+    figures = {}
+    for figure in dict.fromkeys(chain.from_iterable(of_round.figures for of_round in rounds)):
+        of_all = [of_round.figures.get(figure, Compared(None, None)) for of_round in rounds]
+        measured = [each.measured for each in of_all if each.measured is not None]
+        middle = statistics.median(measured) if measured else 0.0
+        names = ("measured", "predicted", "error", "formula", "formula_error")
+        medians: dict[str, Any] = {name: _median([getattr(each, name) for each in of_all]) for name in names}
+        figures[figure] = medians | {
+            "errors": [each.error for each in of_all],
+            "spread": round((max(measured) - min(measured)) / middle, 4) if middle else None,
+        }
+    return {"valid": all(each.valid for each in rounds), "figures": figures}
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    """Of those that there are; None where there is none in one round: half of the rounds would be told for all."""
+    known = [each for each in values if each is not None]
+    return round(statistics.median(known), 6) if len(known) == len(values) and known else None
+
+
 def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The worst and the mean errors. runs: by topology and load."""
     below = [each for of in runs.values() for load, each in of.items() if load != str(max(LOADS))]
@@ -238,7 +293,15 @@ def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for mean in (each["figures"]["watch.latency_ms.mean"] for each in of.values())
         if mean["error"] is not None and mean["formula_error"] is not None
     ]
+    judged = [
+        (LIMITS[figure], each["figures"][f"watch.{figure}"]["error"])
+        for of_load, figures in ((below, ("latency_ms.mean", "latency_ms.p99")), (above, ("backlog",)))
+        for each in of_load
+        for figure in figures
+    ]
     return {
+        "missed": sum(error is None or abs(error) > limit for limit, error in judged),
+        "of": len(judged),
         "mean_error": _worst(below, "latency_ms.mean"),
         "p99_error": _worst(below, "latency_ms.p99"),
         "backlog_error": _worst(above, "backlog"),
@@ -255,9 +318,11 @@ def _worst(runs: list[Any], figure: str) -> float | None:
     return None if worst is None else round(worst, 4)
 
 
-def measured(names: list[str], work: Path, pieces: Pieces, duration_s: float, pilot_s: float) -> dict[str, Any]:
+def measured(
+    names: list[str], work: Path, pieces: Pieces, rounds: int, duration_s: float, pilot_s: float
+) -> dict[str, Any]:
     """Everything. Raises OutOfTimeError."""
-    found = {name: Runs(name, BENCHES[name], work, pieces, duration_s, pilot_s).measured() for name in names}
+    found = {name: Runs(name, BENCHES[name], work, pieces, rounds, duration_s, pilot_s).measured() for name in names}
     runs = {name: of for name, (_, of) in found.items()}
     capacity_hz = {name: round(hz, 2) for name, (hz, _) in found.items()}
     return {**summed_up(runs), "runs": runs, "capacity_hz": capacity_hz, **pieces.told()}
@@ -278,6 +343,7 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
                 )
     for name in ("mean_error", "p99_error", "backlog_error", "formula_error", "beside_formula_error", "worse_by"):
         yield f"{name:20} {'–' if figures[name] is None else f'{figures[name]:.2%}'}"
+    yield f"{'missed':20} {figures['missed']} of {figures['of']}"
 
 
 def main() -> None:
@@ -289,11 +355,11 @@ def main() -> None:
     add_pieces(parser)
     add_anyway(parser)
     args = parser.parse_args()
-    duration_s, pilot_s = (QUICK_S, QUICK_S) if args.quick else (DURATION_S, PILOT_S)
+    rounds, duration_s, pilot_s = (1, QUICK_S, QUICK_S) if args.quick else (ROUNDS, DURATION_S, PILOT_S)
     with work_of(parser, args) as work, awake():
         pieces = Pieces(work, Quiet(anyway=args.anyway), args.minutes)
         try:
-            figures = measured(args.only or list(BENCHES), work, pieces, duration_s, pilot_s)
+            figures = measured(args.only or list(BENCHES), work, pieces, rounds, duration_s, pilot_s)
         except EdgebenchError as error:  # a run that others disturbed all the time, for one, tells nothing
             raise SystemExit(str(error)) from None
     print(json.dumps(figures, indent=2) if args.json else "\n".join(lines(figures)))

@@ -150,7 +150,7 @@ def small_tree(duration_s: float) -> Layout:
 def for_reference(layout: Layout) -> tuple[dict[str, Any], Ints]:
     """What SimPy needs to know of a tree, in which messages are numbered in the order in which they set out; and what
     became of them here: [message, (left its site, was back at its device)], -1 where it was not."""
-    rows = np.concatenate(list(Vectorised(layout, places_of(layout.fleet)).run()))
+    rows = np.concatenate([part.copy() for part in Vectorised(layout, places_of(layout.fleet)).run()])
     rows = rows[np.lexsort((rows[:, columns.DEVICE], rows[:, columns.SENT]))]
     costs = EventCosts(layout)
     keys = rows[:, [columns.DEVICE, columns.SEQ]].tolist()

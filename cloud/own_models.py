@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import platform
 import subprocess
 import sys
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
+import edgebench
 from edgebench.errors import ModelError
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.digests import digest_of
 from edgebench.inference.model_facts import SUFFIXES, ModelFacts
 from edgebench.inference.runtime import BUILT_IN
 from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.tasks.cache import cache_dir
 
 _READING_S = 120.0
 """Loading Keras takes seconds, and many more on a busy machine."""
+_PACKAGES = {
+    "litert": ("ai-edge-litert", "tflite-runtime", "tensorflow"),
+    "keras": ("tensorflow", "keras"),
+    "onnx": ("onnxruntime",),
+}
+"""By which a runtime reads a file."""
+_MOST_KEPT = 256
 UNTOLD = "unknown"
 """What stands in a manifest where neither file nor description tells."""
 
 
 def read_facts(runtime: str, path: Path) -> ModelFacts:
-    """What a model file tells, read in a process of its own, once. Raises ModelError where it cannot be read."""
+    """What a model file tells, read in a process of its own, once: what a file with the same content has told to the
+    same runtime is kept in the user's cache. Raises ModelError where it cannot be read."""
     try:
         found = path.stat()
+        return _facts_of(runtime, path.resolve(), found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from error
-    return _facts_of(runtime, path.resolve(), found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=64)
-def _facts_of(runtime: str, path: Path, _mtime_ns: int, _size_bytes: int) -> ModelFacts:
-    # Loading Keras takes seconds, and a file is asked for its manifest, against it, and against the samples.
+def _facts_of(runtime: str, path: Path, mtime_ns: int, size_bytes: int) -> ModelFacts:
+    # Python, NumPy and LiteRT take most of a second to start, Keras several; and a file is asked for its manifest,
+    # against it, and against the samples.
+    kept = _kept_in(runtime, path)
+    facts = _recalled(kept)
+    if facts is not None:
+        return facts
+    facts = _told(runtime, path)
+    after = path.stat()
+    if (after.st_mtime_ns, after.st_size) == (mtime_ns, size_bytes):  # else another file may have told it
+        _keep(kept, facts)
+    return facts
+
+
+def _told(runtime: str, path: Path) -> ModelFacts:
     child = ChildProcess(
         [sys.executable, "-m", "edgebench.inference.model_facts", runtime, str(path)],
         family=True,
@@ -52,6 +80,35 @@ def _facts_of(runtime: str, path: Path, _mtime_ns: int, _size_bytes: int) -> Mod
     if facts.error is not None:
         raise ModelError(facts.error)
     return facts
+
+
+def _kept_in(runtime: str, path: Path) -> Path:
+    """The file for what a model file of this content tells, as far as this machine's packages read it."""
+    read_by = [edgebench.__version__, platform.python_version(), platform.machine(), runtime]
+    for package in _PACKAGES.get(runtime, ()):
+        with contextlib.suppress(PackageNotFoundError):
+            read_by.append(f"{package} {version(package)}")
+    key = hashlib.sha256("\n".join([*read_by, digest_of(path)]).encode()).hexdigest()
+    return cache_dir() / "model-facts" / f"{key[:32]}.json"
+
+
+def _recalled(kept: Path) -> ModelFacts | None:
+    try:
+        return msgspec.json.decode(kept.read_bytes(), type=ModelFacts)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _keep(kept: Path, facts: ModelFacts) -> None:
+    """Where nothing can be kept, it is read again the next time."""
+    unfinished = kept.with_name(f"{kept.stem}.{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(msgspec.json.encode(facts))
+        unfinished.replace(kept)
+        by_age = sorted(kept.parent.iterdir(), key=lambda each: each.stat().st_mtime)
+        for old in by_age[:-_MOST_KEPT]:
+            old.unlink(missing_ok=True)
 
 
 def manifest_of(path: Path, task: str) -> Manifest:

@@ -3,6 +3,10 @@
 # `.venv/installed-EXTRA` holds the digest of the pyproject.toml that the extra was last installed from; `.venv/unfinished`
 # is there while something is being installed, and stays where that was interrupted.
 
+# What .venv holds is compiled as it is first used (see below), and kept there: a process that compiles all that it
+# imports takes seconds to start, each time.
+unset PYTHONDONTWRITEBYTECODE
+
 fail() {
     echo "edgebench: $*" >&2
     exit 2

@@ -20,7 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ctrl-C reaches what tests start, even where the suite is to ignore it, as in the background of a script."""
+    """Ctrl-C reaches what tests start, even where the suite is to ignore it, as in the background of a script; and what
+    they start keeps what it compiles, as it does for users: thousands of processes would compile all of it anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

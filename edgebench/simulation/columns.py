@@ -96,8 +96,8 @@ Devices = Ints
 """[device, DEVICE_COLUMNS]: GROUP and EDGE of each, as in rows, and since when it is FREE: it has sent what it sensed
 before."""
 
-DEVICE_COLUMNS = 3
-
+DEVICE_COLUMNS = 4
+"""One more than are used: two devices fill a line of a processor's cache, and none lies in two."""
 
 Parts = Ints
 """[part, PART_COLUMNS]: parts of a window, one after another, which are gone through together."""
@@ -210,9 +210,21 @@ class BagsAbove(NamedTuple):
     returned: Bag
 
 
+_LINE_BYTES = 64
+"""Of the cache of most processors."""
+
+
+def in_lines(n: int, columns: int, of: type[np.int64 | np.int32] = np.int64) -> Any:
+    """Zeros [n, columns] that begin with a line of the cache, so that a row which is no longer than one takes one."""
+    size = np.dtype(of).itemsize
+    room = np.zeros(n * columns + _LINE_BYTES // size, of)
+    start = -room.ctypes.data % _LINE_BYTES // size
+    return room[start : start + n * columns].reshape(n, columns)
+
+
 def lanes(kind: Ints, pipe: Ints, report: Ints, kinds: int, until: int) -> Lanes:
     """Lanes that have carried nothing yet, with kinds to be filled in."""
-    state = np.zeros((len(kind), LANE_COLUMNS), np.int64)
+    state = in_lines(len(kind), LANE_COLUMNS)
     state[:, KIND], state[:, PIPE], state[:, REPORT] = kind, pipe, report
     crossed = np.zeros((int(report.max()) + 1 if len(report) else 0, 2), np.int64)
     return Lanes(state, np.zeros((kinds, KIND_COLUMNS), np.int64), np.zeros(kinds), crossed, until)

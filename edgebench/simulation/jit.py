@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import config
+from llvmlite import ir
+from numba.core import cgutils, config, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+from numpy.typing import NDArray
 
 from edgebench.tasks.cache import cache_dir
 
@@ -39,6 +43,31 @@ def jit(function: F) -> F:
 def making(function: F) -> F:
     """As `jit`, for what makes arrays."""
     return _compiled(function, _nrt=True)
+
+
+@intrinsic
+def _prefetch(_: Any, array: Any, row: Any, column: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        of_array, *of_indices = signature.args
+        indices = [
+            context.cast(builder, value, of_index, types.intp)
+            for value, of_index in zip(args[1:], of_indices, strict=True)
+        ]
+        found = make_array(of_array)(context, builder, args[0])  # type: ignore[no-untyped-call]
+        place = cgutils.get_item_pointer(context, builder, of_array, found, indices, wraparound=False)  # type: ignore[no-untyped-call]
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", (cgutils.voidptr_t,), kind)
+        to_write, keep_near, data = (number(flag) for flag in (1, 3, 1))
+        builder.call(fetch, [builder.bitcast(place, cgutils.voidptr_t), to_write, keep_near, data])
+        return context.get_dummy_value()
+
+    return types.void(array, row, column), generate
+
+
+prefetch = cast(Callable[[NDArray[Any], Any, int], None], _prefetch)
+"""Have a processor fetch what is at [row, column] of an array into its cache while it goes on: for what a loop comes to
+some rounds later, at places that it cannot guess. Nothing is read, so nothing goes wrong beyond the array."""
 
 
 def _compiled(function: F, **options: Any) -> F:

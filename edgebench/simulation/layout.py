@@ -95,7 +95,7 @@ class Layout:
 
     def sources(self) -> Sources:
         """Each workload on each of its devices, before its first sample."""
-        found = np.zeros((sum(len(flow.devices) for flow in self.flows), columns.SOURCE_COLUMNS), np.int32)
+        found = columns.in_lines(sum(len(flow.devices) for flow in self.flows), columns.SOURCE_COLUMNS, np.int32)
         for flow in self.flows:
             those = found[flow.first : flow.first + len(flow.devices)]
             those[:, columns.OF_FLOW] = flow.number
@@ -104,7 +104,7 @@ class Layout:
 
     def devices(self) -> Devices:
         """All devices, with nothing to do."""
-        found = np.zeros((self.fleet.count("device"), columns.DEVICE_COLUMNS), np.int64)
+        found = columns.in_lines(self.fleet.count("device"), columns.DEVICE_COLUMNS)
         found[:, columns.GROUP], found[:, columns.EDGE] = self.fleet.group_of("device"), self.fleet.edge_of
         return found
 

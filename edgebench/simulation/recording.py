@@ -78,11 +78,11 @@ _ROWS_A_TABLE = 1 << 17
 
 
 def joined(parts: Iterable[Rows]) -> Iterator[Rows]:
-    """As many rows at a time as a table is to have, or a few more."""
+    """As many rows at a time as a table is to have, or a few more. parts: there until the next is asked for."""
     waiting: list[Rows] = []
     n = 0
     for rows in parts:
-        waiting.append(rows)
+        waiting.append(rows.copy())
         n += len(rows)
         if n >= _ROWS_A_TABLE:
             yield np.concatenate(waiting)

@@ -79,7 +79,10 @@ from edgebench.simulation.columns import (
     Sources,
 )
 from edgebench.simulation.draws import cost, deviation, push
-from edgebench.simulation.jit import inlined, jit, making
+from edgebench.simulation.jit import inlined, jit, prefetch
+
+AHEAD = 8
+"""So many messages ahead what is kept of a device is fetched: of a million devices it is in no cache."""
 
 
 @inlined
@@ -134,6 +137,10 @@ def sensed(
     """
     mask = (1 << bits) - 1
     for place in range(first, last):
+        prefetch(sources, keys[min(place + 2 * AHEAD, last - 1)] & mask, 0)
+        later = np.int64(sources[keys[min(place + AHEAD, last - 1)] & mask, OF_DEVICE])
+        prefetch(devices, later, 0)
+        prefetch(lanes.state, later, 0)
         source = keys[place] & mask
         due = base + (keys[place] >> bits)
         flow, device = np.int64(sources[source, OF_FLOW]), np.int64(sources[source, OF_DEVICE])
@@ -185,6 +192,7 @@ def sent_to_edges_together(
 ) -> None:
     """What devices send across links that they share."""
     for place in range(n):
+        prefetch(lanes.state, rows[slots[min(place + AHEAD, n - 1)], DEVICE], 0)
         slot = slots[place]
         group = rows[slot, GROUP]
         then = cost(flows, SITE_UP, group, rows, slot)
@@ -314,6 +322,7 @@ def sent_to_devices(
 ) -> None:
     """Decisions on their way to devices."""
     for place in range(n):
+        prefetch(lanes.state, rows[slots[min(place + AHEAD, n - 1)], DEVICE], 0)
         slot = slots[place]
         group = rows[slot, GROUP]
         reply = rows[slot, REPLY_SIZE]
@@ -326,16 +335,15 @@ def sent_to_devices(
         push(done, slot)
 
 
-@making
-def handed_out(done: Bag, returned: Bag, rows: Rows, until: int) -> Rows:
-    """A copy of the messages that have come to their end; what would have arrived after `until` has not."""
-    found = np.empty((done[NEAR], rows.shape[1]), np.int64)
+@jit
+def handed_out(done: Bag, returned: Bag, rows: Rows, until: int, into: Rows) -> None:
+    """Copy the messages that have come to their end; what would have arrived after `until` has not. into: its first
+    rows are filled in, as many as are done."""
     for place in range(done[NEAR]):
         slot = done[FIRST + place]
         for column in range(rows.shape[1]):
-            found[place, column] = rows[slot, column]
-        if found[place, ARRIVED] > until:
-            found[place, ARRIVED] = ABSENT
+            into[place, column] = rows[slot, column]
+        if into[place, ARRIVED] > until:
+            into[place, ARRIVED] = ABSENT
         push(returned, slot)
     done[NEAR] = 0
-    return found

@@ -44,7 +44,7 @@ _MESSAGES_A_PART = 1 << 11
 _PARTS_TOGETHER = 4
 """So many are gone through by a thread until it waits for the other."""
 _PARTS = 8
-_SOURCES_A_MESSAGE = 8
+_SOURCES_A_MESSAGE = 3
 """A window has so many parts, or more where there are so many devices that asking them all would take longer."""
 _KEY_BITS = 62
 
@@ -88,12 +88,13 @@ class Vectorised:
         messages = max(_PARTS * messages_a_part, len(sources) // _SOURCES_A_MESSAGE)
         self._asked_ns = max(1, layout.end_ns * messages // max(1, layout.expected()))
         self._keys = np.empty(2 * messages, np.int64)
-        self._rows = np.zeros((0, layout.columns), np.int64)
+        self._rows, self._handed_out = np.zeros((2, 0, layout.columns), np.int64)
         self._handed_over, self._handing_over = np.zeros((2, _PARTS_TOGETHER, 2), np.int64)
         self._grow(4 * _PARTS_TOGETHER * messages_a_part)
 
     def run(self) -> Iterator[Rows]:
-        """The rows [message, column] of all samples, as they come to their end; those without `ARRIVED` are lost.
+        """The rows [message, column] of all samples, as they come to their end; those without `ARRIVED` are lost. They
+        are there until the next ones are asked for, which take their place: memory that is new is slow.
 
         Raises EdgebenchError where a service time is needed that is not known.
         """
@@ -134,8 +135,12 @@ class Vectorised:
         """Go through some parts above; what has come to its end, if anything has."""
         bags, arrays = self._bags_above, self._layout.arrays
         self._check(above(step, self._above, bags, self._rows, arrays, self._rooms[1], self._handed_over))
-        if bags.done[NEAR]:
-            yield handed_out(bags.done, bags.returned, self._rows, self._layout.until_ns)
+        n = int(bags.done[NEAR])
+        if n:
+            if n > len(self._handed_out):
+                self._handed_out = np.empty((2 * n, self._layout.columns), np.int64)
+            handed_out(bags.done, bags.returned, self._rows, self._layout.until_ns, self._handed_out)
+            yield self._handed_out[:n]
 
     def _hand_over(self) -> None:
         """What has left edges, for the cloud or devices, is at hand above; what was handed out is at hand below."""

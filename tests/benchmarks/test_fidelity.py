@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 import edgebench
-from benchmarks.fidelity import BENCHES, summed_up
+from benchmarks.fidelity import BENCHES, summed_up, typical
 from benchmarks.pieces import OutOfTimeError, Pieces
 from benchmarks.quiet import Quiet
+from edgebench.experiments.fidelity import Compared, RunFidelity
 
 
 @pytest.mark.parametrize("name", list(BENCHES))
@@ -51,6 +52,8 @@ def test_errors_are_summed_up_by_the_load_at_which_they_say_something() -> None:
         "two": {"50": told(0.02, 0.05, 3.0, 0.01), "120": told(9, 9, 0.03, None)},
     }
     assert summed_up(runs) == {
+        "missed": 0,
+        "of": 8,
         "mean_error": 0.04,
         "p99_error": 0.10,
         "backlog_error": 0.07,
@@ -58,6 +61,39 @@ def test_errors_are_summed_up_by_the_load_at_which_they_say_something() -> None:
         "beside_formula_error": 0.0233,
         "worse_by": 0.01,
     }
+
+
+def test_what_is_missed_is_counted() -> None:
+    runs = {"one": {"50": told(0.051, 0.15, 9, None), "120": told(9, 9, -0.11, None)}}
+    found = summed_up(runs)
+    assert (found["missed"], found["of"]) == (2, 3)
+    runs["one"]["50"]["figures"]["watch.latency_ms.p99"]["error"] = None
+    assert summed_up(runs)["missed"] == 3, "what was not measured is not met"
+
+
+def round_of(measured: float | None, error: float | None, *, valid: bool = True) -> RunFidelity:
+    compared = Compared(measured=measured, predicted=5.0, error=error)
+    return RunFidelity(["telling"], valid, "measured", {"watch.latency_ms.mean": compared})
+
+
+def test_of_some_rounds_the_median_is_told_and_how_far_they_lie_apart() -> None:
+    found = typical([round_of(4.0, 0.25), round_of(8.0, -0.375, valid=False), round_of(5.0, 0.0)])
+    assert not found["valid"]
+    figure = found["figures"]["watch.latency_ms.mean"]
+    assert figure == {
+        "measured": 5.0,
+        "predicted": 5.0,
+        "error": 0.0,
+        "formula": None,
+        "formula_error": None,
+        "errors": [0.25, -0.375, 0.0],
+        "spread": 0.8,
+    }
+
+
+def test_what_one_round_does_not_tell_is_not_told_by_the_others() -> None:
+    figure = typical([round_of(4.0, 0.25), round_of(None, None)])["figures"]["watch.latency_ms.mean"]
+    assert (figure["measured"], figure["error"], figure["errors"]) == (None, None, [0.25, None])
 
 
 def test_a_piece_that_was_found_is_kept_and_none_begins_too_late(tmp_path: Path) -> None:

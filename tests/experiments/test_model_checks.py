@@ -8,9 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from cloud import own_models
 from cloud.own_models import UNTOLD, manifest_of, read_facts
 from edgebench.cli import main
 from edgebench.errors import ModelError
+from edgebench.inference.model_facts import ModelFacts
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest, Part, TensorSpec
 from tests.manifests import manifest_of as manifest_for
@@ -183,6 +185,67 @@ def test_a_file_is_read_once_and_again_when_it_has_changed(tmp_path: Path, files
     path.unlink()
     with pytest.raises(ModelError, match=r"^cannot be read: No such file or directory$"):
         read_facts("litert", path)
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """The files that were read, of which nothing is remembered yet."""
+    monkeypatch.setenv("EDGEBENCH_CACHE", str(tmp_path / "cache"))
+    found: list[Path] = []
+    told = own_models._told
+
+    def noted(runtime: str, path: Path) -> ModelFacts:
+        found.append(path)
+        return told(runtime, path)
+
+    monkeypatch.setattr(own_models, "_told", noted)
+    own_models._facts_of.cache_clear()
+    return found
+
+
+def test_what_a_file_tells_is_kept_for_later_commands(
+    tmp_path: Path, files: dict[str, bytes], readings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "model.tflite", tmp_path / "copy.tflite"
+    path.write_bytes(files["sound"])
+    copy.write_bytes(files["sound"])
+    facts = read_facts("litert", path)
+    own_models._facts_of.cache_clear()
+    assert read_facts("litert", path) == read_facts("litert", copy) == facts
+    assert readings == [path]
+
+    copy.write_bytes(files["wide"])
+    assert read_facts("litert", copy).outputs != facts.outputs
+    kept, _ = sorted((tmp_path / "cache" / "model-facts").iterdir(), key=lambda each: each.stat().st_mtime_ns)
+    kept.write_bytes(kept.read_bytes()[:-5])
+    own_models._facts_of.cache_clear()
+    assert read_facts("litert", path) == facts, "of what is kept damaged"
+    monkeypatch.setattr(own_models, "version", lambda package: f"another {package}")
+    own_models._facts_of.cache_clear()
+    assert read_facts("litert", path) == facts
+    assert readings == [path, copy, path, path], "another runtime may read it otherwise"
+
+
+def test_why_a_file_tells_nothing_is_not_kept(tmp_path: Path, files: dict[str, bytes], readings: list[Path]) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(files["truncated"])
+    for _ in range(2):
+        own_models._facts_of.cache_clear()
+        with pytest.raises(ModelError, match="no LiteRT model"):
+            read_facts("litert", path)
+    assert readings == [path, path]
+
+
+def test_the_oldest_of_what_is_kept_goes(
+    tmp_path: Path, files: dict[str, bytes], readings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_models, "_MOST_KEPT", 1)
+    for name in ("sound", "wide"):
+        path = tmp_path / f"{name}.tflite"
+        path.write_bytes(files[name])
+        newest = read_facts("litert", path)
+    (kept,) = (tmp_path / "cache" / "model-facts").iterdir()
+    assert msgspec.json.decode(kept.read_bytes(), type=ModelFacts) == newest
 
 
 def test_a_quantised_file_without_a_description_is_told_what_a_decision_is(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.core.samples import COLUMNS
 from edgebench.results.rundir import records_table
+from edgebench.simulation.columns import Rows
 from edgebench.simulation.event_driven import EventDriven
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
@@ -113,6 +114,11 @@ def vectorised(layout: Layout, messages_a_part: int = 1 << 12) -> tuple[dict[str
         for name in COLUMNS:
             columns[name] += table.column(name).to_pylist()
     return _ordered(columns), {"tallies": counts.tallies(), "links": links_observed(layout, places, simulation.carried)}
+
+
+def all_rows(layout: Layout, messages_a_part: int = 1 << 12) -> Rows:
+    """What `Vectorised` hands out, all of it."""
+    return np.concatenate([rows.copy() for rows in Vectorised(layout, places_of(layout.fleet), messages_a_part).run()])
 
 
 def event_driven(layout: Layout) -> tuple[dict[str, list[Any]], dict[str, Any]]:

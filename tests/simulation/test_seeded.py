@@ -11,10 +11,8 @@ from edgebench.simulation.columns import DEVICE, DUE, FLOW
 from edgebench.simulation.fleet import Group
 from edgebench.simulation.hashing import numbered_seeds
 from edgebench.simulation.jit import jit
-from edgebench.simulation.places import places_of
 from edgebench.simulation.seeded import generators, next_exponential, next_uniform, seeded
-from edgebench.simulation.vectorised import Vectorised
-from tests.simulation.made import laid_out, times, topology
+from tests.simulation.made import all_rows, laid_out, times, topology
 
 
 @jit
@@ -67,7 +65,7 @@ def test_samples_fall_due_when_they_would_in_a_run(tmp_path: Path) -> None:
     }
     made = topology(nodes, workloads, duration_s=2.0, seed=5)
     layout = laid_out(made, times({size: [1_000] for size in range(1, 9)}))
-    rows = np.concatenate(list(Vectorised(layout, places_of(layout.fleet), messages_a_part=16).run()))
+    rows = all_rows(layout, messages_a_part=16)
     for flow in layout.flows:
         for device, name in zip(flow.devices.tolist(), layout.names(flow), strict=True):
             mine = rows[(rows[:, FLOW] == flow.number) & (rows[:, DEVICE] == device)]

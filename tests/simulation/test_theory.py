@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from edgebench.simulation.columns import ARRIVED, DEVICE, DUE, READY, SEQ, STARTED
-from edgebench.simulation.places import places_of
-from edgebench.simulation.vectorised import Vectorised
 from edgebench.topology.link_model import Link
-from tests.simulation.made import MS, Ints, chain, laid_out, times
+from tests.simulation.made import MS, Ints, all_rows, chain, laid_out, times
 
 SERVICE_NS = 10 * MS
 MESSAGES = 20_000
@@ -23,7 +21,7 @@ def simulated(load: float, service_ns: Ints, seed: int) -> Ints:
     rate_hz = load * 1e9 / SERVICE_NS
     made = chain({"kind": "poisson", "rate_hz": rate_hz / 4}, duration_s=MESSAGES / rate_hz, beds=4)
     layout = laid_out(msgspec.structs.replace(made, seed=seed), times(service_ns))
-    return np.concatenate(list(Vectorised(layout, places_of(layout.fleet)).run()))
+    return all_rows(layout)
 
 
 @pytest.mark.parametrize("load", [0.3, 0.7, 0.9])
@@ -50,7 +48,7 @@ def test_parts_of_any_size_make_no_difference_where_much_is_behind() -> None:
     layout = laid_out(made, times([MS]))
     found = []
     for messages in (5, 100, 1 << 13):
-        rows = np.concatenate(list(Vectorised(layout, places_of(layout.fleet), messages).run()))
+        rows = all_rows(layout, messages)
         found.append(rows[np.lexsort((rows[:, SEQ], rows[:, DEVICE]))][:, [DEVICE, SEQ, DUE, STARTED, ARRIVED]])
     assert (found[0][:, 4] - found[0][:, 2]).max() > 1_000 * MS
     assert (found[0] == found[1]).all()
