@@ -6,12 +6,13 @@ Three topologies, in which the larger model of speech recognition decides for re
 one by one; `gates`, where the cloud decides those that two edges pass on across an uplink that they share; `studio`,
 where an edge decides up to eight at once. Of each a short run tells what the model can decide. Then it runs at 20 % of
 that, with one device that is decided elsewhere, and `studio` with some of it in bursts, so that all that its other runs
-need is seen; at 50, 80 and 120 %; and at 50 % with all of it decided elsewhere.
+need is seen (which there makes it more than 20 %); at 50, 80 and 120 %; and at 50 % with all of it decided elsewhere.
 
 A computer, a virtual machine above all, is not as fast in one minute as in the next. So all of these take turns, round
-by round, each round with arrivals of its own, and once more at 20 % in the end. What runs of a round take is told by
-the two at 20 % before and behind them, as `edgebench fidelity` does it; an error is the median of the rounds', and
-`spread` has what lies between them.
+by round, each with arrivals of its own and in the other order than the round before, and once more at 20 % in the end.
+What the runs of a round take is told by the two at 20 % before and behind it, as `edgebench fidelity` does it; so two
+rounds share one of these. Of each figure that round is told in which the error is the middle one by size, whatever its
+sign.
 
 Some half an hour, and some more the first time, when the model is trained. `--quick` runs one round of a few seconds
 each, to see that it works. `--work` keeps what was found there, piece by piece (a run), and goes on with it;
@@ -20,18 +21,18 @@ on.
 
 Keys of the printed object:
 
-mean_error, p99_error: of the latency, the worst of all runs at 50 and 80 % and of those elsewhere: by how much the
+mean_error, p99_error: of the latency, the worst of all loads of 50 and 80 % and of those elsewhere: by how much the
     prediction is off, as a share of what was measured.
-backlog_error: likewise of the samples without a decision when the streams ended, of the runs at 120 %.
+backlog_error: likewise of the samples without a decision when the streams ended, at 120 %.
 formula_error, beside_formula_error: of the mean latency, the mean over all runs of which the two-moment formula says
     anything: how far off it is, and how far the prediction of the same runs.
 worse_by: by how much at most the prediction of such a mean is farther off than the formula (below 0: nowhere).
 missed, of: of how many of all these figures (mean and p99 at 50 and 80 % and elsewhere, backlog at 120 %) the error is
     beyond its limit (`LIMITS`), and how many there are.
 runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all devices, `valid` (all rounds), and
-    `figures` as `edgebench fidelity` has them, by workload and figure: `measured`, `predicted`, `error`, `formula`,
-    `formula_error`, each the median of the rounds, `errors` by round, and `spread`: of what was measured, greatest less
-    least over the median.
+    `figures` as `edgebench fidelity` has them, by workload and figure, of the round in the middle: `measured`,
+    `predicted`, `error`, `formula`, `formula_error`; besides, `errors` by round, and `spread`: how far the rounds'
+    measurements, whose arrivals differ, lie apart, over their median (null of a single round).
 capacity_hz: by topology, what the model can decide.
 minutes: that its pieces took. disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
 """
@@ -39,7 +40,9 @@ minutes: that its pieces took. disturbed, watched: how busy others kept this com
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -67,8 +70,8 @@ LOADS = (50, 80, 120)
 CALIBRATING = 20
 ELSEWHERE = "elsewhere"
 ELSEWHERE_LOAD = 50
-SEED = 21
-"""Of the first round; of each later one it is one more."""
+SEED, TELLING_SEED = 21, 121
+"""Of the first round, and of what tells before it; of each later one it is one more."""
 BURST_S, BURST = 0.5, 2
 """How often bursts come, and how many samples each device has in one."""
 WORKLOAD: Plan = {
@@ -209,7 +212,8 @@ class Runs:
         tellings = [self._telling(0, capacity_hz)]
         taken = []
         for number in range(self._rounds):
-            taken.append({load: self._loaded(number, load, *of) for load, of in asked.items()})
+            loads = list(asked) if number % 2 == 0 else list(reversed(asked))
+            taken.append({load: self._loaded(number, load, *asked[load]) for load in loads})
             tellings.append(self._telling(number + 1, capacity_hz))
         rounds = [self._compared(runs, beside) for runs, beside in zip(taken, pairwise(tellings), strict=True)]
         return capacity_hz, {
@@ -219,11 +223,9 @@ class Runs:
 
     def _telling(self, number: int, capacity_hz: float) -> Path:
         """The run before a round, or behind the last, that tells what things take."""
-        name, rate_hz = f"{CALIBRATING} before {number}", CALIBRATING / 100 * capacity_hz
-        trace = self._trace("bursts")
-        return self._run(
-            name, self._bench.telling(self._name, rate_hz, self._duration_s, trace, SEED + self._rounds + number)
-        )
+        seed, rate_hz = TELLING_SEED + number, CALIBRATING / 100 * capacity_hz
+        made = self._bench.telling(self._name, rate_hz, self._duration_s, self._trace("bursts"), seed)
+        return self._run(f"{CALIBRATING} before {number}", made)
 
     def _loaded(self, number: int, load: str, rate_hz: float, place: str) -> Path:
         """A run of a round that is predicted."""
@@ -241,7 +243,7 @@ class Runs:
 
     def _run(self, load: str, topology: Plan) -> Path:
         """A run, unless it is kept; its run directory."""
-        piece = f"{self._name}, {load}, {topology['duration_s']:g} s"
+        piece = f"{self._name}, {load}, {hashlib.sha256(msgspec.json.encode(topology)).hexdigest()[:12]}"
         self._pieces.find(piece, partial(self._ran, piece, topology))
         return self._work / str(self._pieces.found(piece))
 
@@ -266,21 +268,22 @@ def typical(rounds: Sequence[RunFidelity]) -> dict[str, Any]:
     figures = {}
     for figure in dict.fromkeys(chain.from_iterable(of_round.figures for of_round in rounds)):
         of_all = [of_round.figures.get(figure, Compared(None, None)) for of_round in rounds]
-        measured = [each.measured for each in of_all if each.measured is not None]
-        middle = statistics.median(measured) if measured else 0.0
-        names = ("measured", "predicted", "error", "formula", "formula_error")
-        medians: dict[str, Any] = {name: _median([getattr(each, name) for each in of_all]) for name in names}
-        figures[figure] = medians | {
-            "errors": [each.error for each in of_all],
-            "spread": round((max(measured) - min(measured)) / middle, 4) if middle else None,
-        }
+        middle = sorted(of_all, key=_off)[len(of_all) // 2]
+        errors = [each.error for each in of_all]
+        figures[figure] = msgspec.to_builtins(middle) | {"errors": errors, "spread": _spread(of_all)}
     return {"valid": all(each.valid for each in rounds), "figures": figures}
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    """Of those that there are; None where there is none in one round: half of the rounds would be told for all."""
-    known = [each for each in values if each is not None]
-    return round(statistics.median(known), 6) if len(known) == len(values) and known else None
+def _off(compared: Compared) -> float:
+    """What is not told is no better than any error."""
+    return math.inf if compared.error is None else abs(compared.error)
+
+
+def _spread(of_all: Sequence[Compared]) -> float | None:
+    measured = [each.measured for each in of_all if each.measured is not None]
+    if len(measured) < 2 or not (middle := statistics.median(measured)):
+        return None
+    return round((max(measured) - min(measured)) / middle, 4)
 
 
 def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -312,10 +315,9 @@ def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _worst(runs: list[Any], figure: str) -> float | None:
-    """None where nothing was measured, or 0, of which no error is a share."""
-    errors = (each["figures"][f"watch.{figure}"]["error"] for each in runs)
-    worst = max((abs(each) for each in errors if each is not None), default=None)
-    return None if worst is None else round(worst, 4)
+    """None where any of them has none: it was not measured, or is 0, of which no error is a share."""
+    errors = [each["figures"][f"watch.{figure}"]["error"] for each in runs]
+    return None if not errors or None in errors else round(max(map(abs, errors)), 4)
 
 
 def measured(
@@ -334,16 +336,23 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
         for load, each in of.items():
             for figure in (*SHOWN, *(["backlog"] if load == str(max(LOADS)) else [])):
                 told = each["figures"][f"watch.{figure}"]
-                error, formula = told["error"], told["formula_error"]
+                measured, predicted = (_shown(told[side], "9.3f") for side in ("measured", "predicted"))
+                formula = told["formula_error"]
                 beside = "" if formula is None else f", the formula {formula:+.1%}"
-                off = "–" if error is None else f"{error:+.1%}"
+                others = ", ".join(_shown(error, "+.1%") for error in told["errors"])
                 yield (
-                    f"{name:7} {load:10} {figure:16} measured {told['measured']:9.3f}, predicted "
-                    f"{told['predicted']:9.3f} ({off}{beside})"
+                    f"{name:7} {load:10} {figure:16} measured {measured}, predicted {predicted} "
+                    f"({_shown(told['error'], '+.1%')}{beside}; by round: {others})"
                 )
+            if not each["valid"]:
+                yield f"{name:7} {load:10} a run was invalid"
     for name in ("mean_error", "p99_error", "backlog_error", "formula_error", "beside_formula_error", "worse_by"):
         yield f"{name:20} {'–' if figures[name] is None else f'{figures[name]:.2%}'}"
     yield f"{'missed':20} {figures['missed']} of {figures['of']}"
+
+
+def _shown(value: float | None, how: str) -> str:
+    return "–" if value is None else format(value, how)
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-import edgebench
 from edgebench.errors import ModelError
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.digests import digest_of
+from edgebench.inference import model_facts
 from edgebench.inference.model_facts import SUFFIXES, ModelFacts
 from edgebench.inference.runtime import BUILT_IN
 from edgebench.inference.spec import Manifest, TensorSpec
@@ -25,12 +25,8 @@ from edgebench.tasks.cache import cache_dir
 
 _READING_S = 120.0
 """Loading Keras takes seconds, and many more on a busy machine."""
-_PACKAGES = {
-    "litert": ("ai-edge-litert", "tflite-runtime", "tensorflow"),
-    "keras": ("tensorflow", "keras"),
-    "onnx": ("onnxruntime",),
-}
-"""By which a runtime reads a file."""
+_READ_BY = {"litert": ("ai-edge-litert", "tflite-runtime", "tensorflow"), "keras": ("tensorflow", "keras")}
+"""Packages of a runtime whose files hold all that is known of a model; ONNX may keep a part of it beside them."""
 _MOST_KEPT = 256
 UNTOLD = "unknown"
 """What stands in a manifest where neither file nor description tells."""
@@ -38,25 +34,24 @@ UNTOLD = "unknown"
 
 def read_facts(runtime: str, path: Path) -> ModelFacts:
     """What a model file tells, read in a process of its own, once: what a file with the same content has told to the
-    same runtime is kept in the user's cache. Raises ModelError where it cannot be read."""
+    same packages is kept in the user's cache. Raises ModelError where it cannot be read."""
     try:
         found = path.stat()
-        return _facts_of(runtime, path.resolve(), found.st_mtime_ns, found.st_size)
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from error
+    return _facts_of(runtime, path.resolve(), found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=64)
-def _facts_of(runtime: str, path: Path, mtime_ns: int, size_bytes: int) -> ModelFacts:
+def _facts_of(runtime: str, path: Path, _mtime_ns: int, _size_bytes: int) -> ModelFacts:
     # Python, NumPy and LiteRT take most of a second to start, Keras several; and a file is asked for its manifest,
     # against it, and against the samples.
     kept = _kept_in(runtime, path)
-    facts = _recalled(kept)
+    facts = None if kept is None else _recalled(kept)
     if facts is not None:
         return facts
     facts = _told(runtime, path)
-    after = path.stat()
-    if (after.st_mtime_ns, after.st_size) == (mtime_ns, size_bytes):  # else another file may have told it
+    if kept is not None and kept == _kept_in(runtime, path):  # else another file may have told it
         _keep(kept, facts)
     return facts
 
@@ -82,14 +77,31 @@ def _told(runtime: str, path: Path) -> ModelFacts:
     return facts
 
 
-def _kept_in(runtime: str, path: Path) -> Path:
-    """The file for what a model file of this content tells, as far as this machine's packages read it."""
-    read_by = [edgebench.__version__, platform.python_version(), platform.machine(), runtime]
-    for package in _PACKAGES.get(runtime, ()):
+def _kept_in(runtime: str, path: Path) -> Path | None:
+    """The file for what a model file of this content tells, as far as this machine's packages, and we, read it; None
+    where it is not known by what it would be read."""
+    packages = []
+    for package in _READ_BY.get(runtime, ()):
         with contextlib.suppress(PackageNotFoundError):
-            read_by.append(f"{package} {version(package)}")
-    key = hashlib.sha256("\n".join([*read_by, digest_of(path)]).encode()).hexdigest()
+            packages.append(f"{package} {version(package)}")
+    if not packages:
+        return None
+    try:
+        content = digest_of(path)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}") from error
+    about = [_own_code(), platform.python_version(), platform.machine(), runtime, *packages, content]
+    key = hashlib.sha256("\n".join(about).encode()).hexdigest()
     return cache_dir() / "model-facts" / f"{key[:32]}.json"
+
+
+@lru_cache(maxsize=1)
+def _own_code() -> str:
+    """A digest of how we read model files."""
+    found = hashlib.sha256()
+    for file in sorted(Path(model_facts.__file__).parent.glob("*.py")):
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def _recalled(kept: Path) -> ModelFacts | None:

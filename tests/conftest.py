@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C reaches what tests start, even where the suite is to ignore it, as in the background of a script; and what
     they start keeps what it compiles, as it does for users: thousands of processes would compile all of it anew."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite
 import numba
 from llvmlite import ir
 from numba.core import cgutils, config, types
@@ -87,10 +88,10 @@ def _compiled(function: F, **options: Any) -> F:
 def _folder() -> Path | None:
     """One for each state of what is compiled, since numba looks at the file of a function alone, and not at those of
     what it calls and of the constants in it; None where nothing can be written."""
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source = file.read_bytes()
-        if file.name == "columns.py" or b"simulation.jit import" in source:
+        if file.name in ("columns.py", "jit.py") or b"simulation.jit import" in source:
             digest.update(source)
     folder = cache_dir() / "compiled" / digest.hexdigest()[:16]
     try:

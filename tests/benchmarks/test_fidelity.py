@@ -68,7 +68,8 @@ def test_what_is_missed_is_counted() -> None:
     found = summed_up(runs)
     assert (found["missed"], found["of"]) == (2, 3)
     runs["one"]["50"]["figures"]["watch.latency_ms.p99"]["error"] = None
-    assert summed_up(runs)["missed"] == 3, "what was not measured is not met"
+    found = summed_up(runs)
+    assert (found["missed"], found["p99_error"]) == (3, None), "what was not measured is not met"
 
 
 def round_of(measured: float | None, error: float | None, *, valid: bool = True) -> RunFidelity:
@@ -76,24 +77,25 @@ def round_of(measured: float | None, error: float | None, *, valid: bool = True)
     return RunFidelity(["telling"], valid, "measured", {"watch.latency_ms.mean": compared})
 
 
-def test_of_some_rounds_the_median_is_told_and_how_far_they_lie_apart() -> None:
+def test_of_some_rounds_the_one_in_the_middle_is_told_and_how_far_they_lie_apart() -> None:
     found = typical([round_of(4.0, 0.25), round_of(8.0, -0.375, valid=False), round_of(5.0, 0.0)])
     assert not found["valid"]
-    figure = found["figures"]["watch.latency_ms.mean"]
-    assert figure == {
-        "measured": 5.0,
+    assert found["figures"]["watch.latency_ms.mean"] == {
+        "measured": 4.0,
         "predicted": 5.0,
-        "error": 0.0,
+        "error": 0.25,
         "formula": None,
         "formula_error": None,
         "errors": [0.25, -0.375, 0.0],
         "spread": 0.8,
-    }
+    }, "errors of opposite signs do not make up for each other"
 
 
-def test_what_one_round_does_not_tell_is_not_told_by_the_others() -> None:
+def test_what_a_round_does_not_tell_is_no_better_than_any_error() -> None:
     figure = typical([round_of(4.0, 0.25), round_of(None, None)])["figures"]["watch.latency_ms.mean"]
-    assert (figure["measured"], figure["error"], figure["errors"]) == (None, None, [0.25, None])
+    assert (figure["measured"], figure["error"], figure["errors"], figure["spread"]) == (None, None, [0.25, None], None)
+    figure = typical([round_of(4.0, 0.25), round_of(None, None), round_of(5.0, 0.0)])["figures"]
+    assert figure["watch.latency_ms.mean"]["error"] == 0.25
 
 
 def test_a_piece_that_was_found_is_kept_and_none_begins_too_late(tmp_path: Path) -> None:

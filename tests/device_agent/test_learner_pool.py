@@ -134,7 +134,7 @@ def wait_for(path: Path, text: str) -> None:
 @pytest.fixture
 def hanging(tmp_path: Path) -> Path:
     """An app that hangs for its first client."""
-    app = shutil.copytree(APP, tmp_path / "app")
+    app = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "adding_client.py").write_text(HANGING)
     return app
 
@@ -317,7 +317,7 @@ def test_a_request_that_is_called_off_while_it_is_done_ends_and_the_next_one_is_
 
 def forking(tmp_path: Path, then: str) -> Path:
     """An app whose first client forks, and then does that."""
-    app = shutil.copytree(APP, tmp_path / "app")
+    app = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "adding_client.py").write_text(FORKING.replace("THEN", then))
     return app
 
@@ -495,7 +495,7 @@ core where others have them, and waiting for a core is not sleeping."""
 
 @pytest.fixture
 def waiting(tmp_path: Path) -> Path:
-    app = shutil.copytree(APP, tmp_path / "app")
+    app = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "adding_client.py").write_text(WAITING)
     return app
 

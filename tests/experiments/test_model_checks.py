@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import msgspec
@@ -224,6 +225,44 @@ def test_what_a_file_tells_is_kept_for_later_commands(
     own_models._facts_of.cache_clear()
     assert read_facts("litert", path) == facts
     assert readings == [path, copy, path, path], "another runtime may read it otherwise"
+
+
+def test_what_was_told_while_a_file_changed_is_not_kept(
+    tmp_path: Path, files: dict[str, bytes], readings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(files["sound"])
+    told = own_models._told
+
+    def changed_meanwhile(runtime: str, path: Path) -> ModelFacts:
+        path.write_bytes(files["wide"])
+        return told(runtime, path)
+
+    monkeypatch.setattr(own_models, "_told", changed_meanwhile)
+    read_facts("litert", path)
+    assert not (tmp_path / "cache" / "model-facts").exists()
+
+
+def test_nothing_is_kept_where_nobody_knows_by_what_a_file_was_read(
+    tmp_path: Path, files: dict[str, bytes], readings: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(own_models, "version", unknown)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(files["sound"])
+    assert read_facts("litert", path).batches
+    assert not (tmp_path / "cache" / "model-facts").exists()
+
+
+def test_a_cache_that_cannot_be_written_keeps_nobody_from_reading(
+    tmp_path: Path, files: dict[str, bytes], readings: list[Path]
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(files["sound"])
+    assert read_facts("litert", path).batches
 
 
 def test_why_a_file_tells_nothing_is_not_kept(tmp_path: Path, files: dict[str, bytes], readings: list[Path]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from msgspec.structs import asdict
@@ -14,6 +16,8 @@ import edgebench
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.simulate import simulate_with
+from edgebench.simulation import recording
+from edgebench.simulation.columns import Rows
 from tests.simulation.made import MS, TASK, times
 
 TOPOLOGY: dict[str, Any] = {
@@ -83,6 +87,19 @@ def test_twice_the_beds_and_a_slower_link_are_predicted(file: Path, run_dir: Pat
     assert (watch.scheduled, watch.decided) == (300, 300)
     assert watch.latency_ms is not None
     assert watch.latency_ms.p50 > 12 * 2 + 20
+
+
+def test_tables_keep_what_was_handed_out_when_its_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_ROWS_A_TABLE", 4)
+    memory = np.zeros((3, 2), np.int64)
+
+    def handed_out() -> Iterator[Rows]:
+        for number in range(5):
+            memory[:] = number
+            yield memory[: 2 + number % 2]
+
+    tables = list(recording.joined(handed_out()))
+    assert [table[:, 0].tolist() for table in tables] == [[0, 0, 1, 1, 1], [2, 2, 3, 3, 3], [4, 4]]
 
 
 def test_an_overloaded_ward_falls_behind_by_as_much_as_it_must(file: Path, run_dir: Path, tmp_path: Path) -> None:
