@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,7 @@ from edgebench.results.rundir import (
     write_tables,
 )
 from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.columns import Rows
 from edgebench.simulation.fleet import fleet_of
 from edgebench.simulation.folding import Fold
 from edgebench.simulation.layout import Layout, acts_back, layout_of
@@ -174,13 +176,28 @@ def _fold(
 ) -> Result:
     """Write figures and report of samples that are too many to be written down."""
     simulation, counts, fold = Vectorised(layout, places), Counts(layout, places), Fold(deployment, observations)
-    for rows in simulation.run():
+
+    def take(rows: Rows) -> None:
         counts.take(rows)
         fold.take(rows)
+
+    _take_beside(simulation.run(), take)
     links = links_observed(layout, places, simulation.carried)
     observations = msgspec.structs.replace(observations, tallies=counts.tallies(), links=links)
     write_observations(run_dir, observations)
     return write_figures(StoredRun(run_dir, deployment, observations, []), fold.whole(observations), page=page)
+
+
+def _take_beside(parts: Iterable[Rows], take: Callable[[Rows], None]) -> None:
+    """Take rows in while the next ones are made: one of the threads that simulate has less to do than the other."""
+    with ThreadPoolExecutor(1, "take") as beside:
+        taking: Future[None] | None = None
+        for rows in parts:
+            if taking is not None:
+                taking.result()
+            taking = beside.submit(take, rows)
+        if taking is not None:
+            taking.result()
 
 
 def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -> Observations:

@@ -88,13 +88,15 @@ class Vectorised:
         messages = max(_PARTS * messages_a_part, len(sources) // _SOURCES_A_MESSAGE)
         self._asked_ns = max(1, layout.end_ns * messages // max(1, layout.expected()))
         self._keys = np.empty(2 * messages, np.int64)
-        self._rows, self._handed_out = np.zeros((2, 0, layout.columns), np.int64)
+        self._rows = np.zeros((0, layout.columns), np.int64)
+        self._handed_out = [self._rows, self._rows]
+        """Filled in by turns: whoever took the last rows may still be at them, on another thread."""
         self._handed_over, self._handing_over = np.zeros((2, _PARTS_TOGETHER, 2), np.int64)
         self._grow(4 * _PARTS_TOGETHER * messages_a_part)
 
     def run(self) -> Iterator[Rows]:
         """The rows [message, column] of all samples, as they come to their end; those without `ARRIVED` are lost. They
-        are there until the next ones are asked for, which take their place: memory that is new is slow.
+        are there until the next but one are asked for, which take their place: memory that is new is slow.
 
         Raises EdgebenchError where a service time is needed that is not known.
         """
@@ -137,10 +139,11 @@ class Vectorised:
         self._check(above(step, self._above, bags, self._rows, arrays, self._rooms[1], self._handed_over))
         n = int(bags.done[NEAR])
         if n:
-            if n > len(self._handed_out):
-                self._handed_out = np.empty((2 * n, self._layout.columns), np.int64)
-            handed_out(bags.done, bags.returned, self._rows, self._layout.until_ns, self._handed_out)
-            yield self._handed_out[:n]
+            self._handed_out.reverse()
+            if n > len(self._handed_out[0]):
+                self._handed_out[0] = np.empty((2 * n, self._layout.columns), np.int64)
+            handed_out(bags.done, bags.returned, self._rows, self._layout.until_ns, self._handed_out[0])
+            yield self._handed_out[0][:n]
 
     def _hand_over(self) -> None:
         """What has left edges, for the cloud or devices, is at hand above; what was handed out is at hand below."""

@@ -121,8 +121,8 @@ def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine:
 
 
 def test_nothing_of_a_superlink_outlives_whoever_has_started_it_but_what_an_app_has_printed(tmp_path: Path) -> None:
-    app = shutil.copytree(NUMPY_APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    told = app / "flower_numpy" / "client_app.py"
+    copy = shutil.copytree(NUMPY_APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    told = copy / "flower_numpy" / "client_app.py"
     told.write_text(told.read_text().replace("    x, y", '    print("learning")\n    x, y'))
     app = load_app(tmp_path / "app").configured({"num-server-rounds": 1000})
     job = EngineJob(clients=2, seed=SEED, deadline_s=60, app=app)

@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 import edgebench
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError
-from edgebench.experiments.simulate import simulate_with
+from edgebench.experiments.simulate import _take_beside, simulate_with
 from edgebench.simulation import recording
 from edgebench.simulation.columns import Rows
 from tests.simulation.made import MS, TASK, times
@@ -100,6 +100,24 @@ def test_tables_keep_what_was_handed_out_when_its_memory_is_used_again(monkeypat
 
     tables = list(recording.joined(handed_out()))
     assert [table[:, 0].tolist() for table in tables] == [[0, 0, 1, 1, 1], [2, 2, 3, 3, 3], [4, 4]]
+
+
+def test_rows_are_taken_in_order_beside_the_next_ones_and_none_after_one_that_fails() -> None:
+    asked, taken = [], []
+
+    def made() -> Iterator[Rows]:
+        for number in range(4):
+            asked.append(number)
+            yield np.full((1, 1), number)
+
+    def take(rows: Rows) -> None:
+        taken.append(int(rows[0, 0]))
+        if rows[0, 0] == 2:
+            raise EdgebenchError("no more")
+
+    with pytest.raises(EdgebenchError, match="no more"):
+        _take_beside(made(), take)
+    assert (taken, asked) == ([0, 1, 2], [0, 1, 2, 3])
 
 
 def test_an_overloaded_ward_falls_behind_by_as_much_as_it_must(file: Path, run_dir: Path, tmp_path: Path) -> None:
