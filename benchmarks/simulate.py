@@ -6,7 +6,8 @@ A chain of four first-in-first-out stations, and a tree: 1,000 devices with a li
 micro-batches of at most 8 out of a bounded queue, an uplink that all devices of a site share, and a cloud with such a
 model as well; everything goes all the way up, and its decision back to its device. What the reference does is in
 `simulate_reference.py`; it is told all times, which ours draws. A figure is the median of the rounds, in which we and
-the reference take turns, the reference once and ours several times in a row. ciw brings a package of the name `tests`, so it is best kept in an environment of its own:
+the reference take turns, the reference once and ours several times in a row. ciw brings a package of the name `tests`,
+so it is best kept in an environment of its own:
 `--ciw` names the interpreter there. `--quick` takes a tenth of everything, to see that it runs. It needs SimPy.
 
 Keys of the printed object:
