@@ -131,6 +131,9 @@ def test_messages_that_other_work_disturbed_are_measured_again(tmp_path: Path, m
     assert [(cost.qos, cost.relay.n) for cost in found.costs] == [(1, MESSAGES)]
     assert found.wake.n == MESSAGES
     assert told[1] == "the machine did other work; once more"
+    monkeypatch.setattr(messages, "_LONG_S", 0.0)
+    monkeypatch.setattr(messages, "_LEAST", MESSAGES - 2)
+    assert [cost.relay.n for cost in messages.measured_messages(MESSAGES, told.append, model).costs] == [MESSAGES - 2]
     disturbed[0] = 3
     with pytest.raises(FabricError, match="other work"):
         messages.measured_messages(MESSAGES, told.append, model)
