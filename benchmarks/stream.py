@@ -35,7 +35,7 @@ broker: the kind that the system used, and its version (`--broker`; see docs/bro
 start_to_first_decision_s: from the start of the command `edgebench run` to the arrival of the first decision, with the
     model in the registry: the median of the runs with one device (`starts_s` lists them). This and the memory of agents
     are as Python has them by default, which keeps what it has compiled, also where the environment says that it is not
-    to (PYTHONDONTWRITEBYTECODE): to compile everything anew takes an agent a third of a second, and 7 MB.
+    to (PYTHONDONTWRITEBYTECODE): to compile everything anew takes an agent a second and more, and 7 MB.
 samples, rounds, host: what was done, and where; `host.stolen` is the share of CPU time that other guests took.
 disturbed, watched: how busy others kept the machine during each pair, and during the other figures; see `quiet.py`,
     which refuses a disturbed pair unless `--anyway` is given.
