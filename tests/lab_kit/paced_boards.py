@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tests.lab_kit.boards import BOARDS, HOME, digest, ensure_packages, kept, run_here
 from tests.lab_kit.machines import Disk
 
-INSN_NS, SIMD_NS = 20, 240
+INSN_NS, SIMD_NS = 40, 480
 """What an instruction takes, and one of the floating-point and vector unit. qemu takes an eighth of that in a loop; but
 what wakes for a message finds other things in the processor's caches, and took 12 ns for an instruction and more."""
 COUNTERS = struct.Struct("=4q17q")
