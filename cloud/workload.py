@@ -44,6 +44,7 @@ class CloudWorkload:
         self._plan = plan
         self._tally = tally
         self._no_room = DroppedOnce(tally, "store-full")
+        self._answer_gone = DroppedOnce(tally, "answer-gone")
         self._connection = connection
         self._write = write
         self._node = deployment.cloud
@@ -51,7 +52,12 @@ class CloudWorkload:
         """What its model does, where edges ask for that."""
         self._ledger: Ledger | None = None
         if deployment.durability != "none":
-            self._ledger = Ledger(ledger, deployment.durability, answer_again=self._answer_again)
+            self._ledger = Ledger(
+                ledger,
+                deployment.durability,
+                answer_again=self._answer_again,
+                answer_gone=self._answer_gone.drop,
+            )
         # What an edge decides itself, or drops, before it would go on leaves gaps.
         self._decider = self._decides(sparse=plan.goes_on or is_sparse(plan, deployment.moves))
 

@@ -90,6 +90,7 @@ class EdgeWorkload:
         self._site_models_topic = topics.site_models(run_id, self._node, plan.name)
         self._tally = host.tally(self._node, plan.name)
         self._no_room = DroppedOnce(self._tally, "store-full")
+        self._answer_gone = DroppedOnce(self._tally, "answer-gone")
         self._cloud_bound: CloudBound | None = None
         if roles.forwarded or (roles.decided and plan.goes_on):
             path = host.store_dir / f"{plan.name}.forwards"
@@ -136,7 +137,8 @@ class EdgeWorkload:
         ledger = Ledger(
             path,
             durability,
-            answer_again=lambda key, reply: self._reply(key.device, reply),
+            answer_again=self._answer_again,
+            answer_gone=self._answer_gone.drop,
             came_again=None if bound is None else bound.came_again,
             taken_in=taken_in,
         )
@@ -174,6 +176,9 @@ class EdgeWorkload:
             send()
         elif not self._ledger.answered(key, body, send):
             self._no_room.drop(key)
+
+    def _answer_again(self, key: SampleKey, body: bytes) -> None:
+        self._reply(key.device, body)
 
     def _noted(self, began_ns: int | None, ended_ns: int, send: Callable[[], None]) -> Callable[[], None]:
         """To send an answer, which tells what its sample took where the workload is. began_ns: None of plain JSON."""

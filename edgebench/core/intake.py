@@ -39,7 +39,8 @@ class Memory(Protocol):
     """What a node remembers of the samples that it took in, where none may be decided twice."""
 
     def takes(self, key: SampleKey) -> bool:
-        """Whether a sample is to be decided: it is news. Else it is answered as it was, as soon as it was."""
+        """Whether a sample is to be decided: it is news. Else it is answered as it was, as soon as it was; never more
+        where that is forgotten."""
         ...
 
     def dropped(self, key: SampleKey) -> None:

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from edgebench.core.samples import SampleKey
+from edgebench.fabric.forgotten import Forgotten
 from edgebench.fabric.keep import Keep
 from edgebench.topology.model import Durability
 
 MOST_BYTES = 16_000_000
-"""Of answers that are kept for whoever asks again, some 80,000. The oldest are forgotten first."""
+"""Of answers that are kept for whoever asks again, some 80,000. Of the oldest it is known only that they were given."""
 _AT_ONCE_BYTES = MOST_BYTES // 8
 
 
@@ -26,30 +27,38 @@ class Ledger:
         durability: Durability,
         *,
         answer_again: Callable[[SampleKey, bytes], None],
+        answer_gone: Callable[[SampleKey], None],
         came_again: Callable[[SampleKey], None] | None = None,
         taken_in: Iterable[SampleKey] = (),
     ) -> None:
-        """answer_again: sends what a sample was answered once more. came_again: is told of one that came again before
-        it was answered. taken_in: by an earlier life of this node, and not answered by it.
+        """answer_again: sends what a sample was answered once more. answer_gone: is told of one that came again after
+        its answer was forgotten; came_again: before it had one. taken_in: by an earlier life of this node, and not
+        answered by it.
 
         Raises FabricError where what an earlier life has left at `path` is damaged.
         """
         self._keep = Keep(path, power=durability == "power")
+        self._forgotten = Forgotten(path.with_suffix(".forgotten"), power=durability == "power")
         self._answer_again = answer_again
+        self._answer_gone = answer_gone
         self._came_again = came_again
         self._lock = threading.Lock()
         self._open = {key for key in taken_in if key not in self._keep}
 
     def takes(self, key: SampleKey) -> bool:
-        """Whether a sample is to be decided: it is news. Else it is answered as it was, as soon as it was."""
+        """Whether a sample is to be decided: it is news. Else it is answered as it was, as soon as it was; never more
+        where that is forgotten."""
         with self._lock:
-            is_open = key in self._open
-            if not is_open and key not in self._keep:
+            is_open, is_kept = key in self._open, key in self._keep
+            is_gone = not is_open and not is_kept and key in self._forgotten
+            if not (is_open or is_kept or is_gone):
                 self._open.add(key)
                 return True
-            reply = None if is_open else self._keep.get(key)
+            reply = self._keep.get(key) if is_kept and not is_open else None
         if reply is not None:
             self._answer_again(key, reply)
+        elif is_gone:
+            self._answer_gone(key)
         elif self._came_again is not None:
             self._came_again(key)
         return False
@@ -60,10 +69,10 @@ class Ledger:
         False where the disk is full: it is not sent, and decided again if it comes again.
         """
         with self._lock:
-            if key in self._keep:
+            if key in self._keep or (key not in self._open and key in self._forgotten):
                 return True
             if self._keep.size_bytes + len(reply) > MOST_BYTES:
-                self._keep.drop(self._keep.oldest(_AT_ONCE_BYTES))
+                self._forget_oldest()
         if self._keep.put(key, reply, partial(self._written, key, send)):
             return True
         self.dropped(key)
@@ -79,8 +88,14 @@ class Ledger:
             self._open.discard(key)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._keep.close()
+        self._forgotten.close()
+
+    def _forget_oldest(self) -> None:
+        oldest = self._keep.oldest(_AT_ONCE_BYTES)
+        if self._forgotten.add(oldest):  # else there is no room on the disk for another answer either
+            self._keep.drop(oldest)
 
     def _written(self, key: SampleKey, send: Callable[[], None]) -> None:
         self.dropped(key)

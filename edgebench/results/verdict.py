@@ -222,6 +222,8 @@ def _delivery(name: str, figures: WorkloadFigures, excused: int, bound: str) -> 
         besides = f" beside {excused:,} that faults took" if excused else ""
         yield f"{name}: {lost:,} of {scheduled} {_was(lost)} lost{dropped}{besides} ({bound})"
     for reason, count in figures.dropped_by_reason.items() if lost or not excused else ():
+        if reason == "answer-gone" and not lost:
+            continue  # whoever asked had heard it after all
         mend = _MENDS.get(reason, "see the logs of its nodes")
         yield f"{name}: {things(count, 'sample')} {_was(count)} dropped ({reason}); {mend}"
     if figures.not_finite:
@@ -380,6 +382,8 @@ _MENDS = {
     "sensor-ended": "a live sensor has ended; the log of the device's agent says how",
     "store-full": "what waited had no room on disk; raise store.max_mb, shorten the outage, or lower the rate",
     "site-full": "an edge had no connection to its site's broker, nor room to wait for it; see the logs of both",
+    "answer-gone": "each was decided, and its answer forgotten before its device had it; shorten the outage, or lower "
+    "the rate at the node that decides",
 }
 """What to do about samples that were dropped for this reason."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
 from cloud.workload import CloudWorkload
 from edgebench.clock import NS_PER_S, now_s, sleep_s
 from edgebench.core.tallies import Tally
-from edgebench.fabric import topics, wire
+from edgebench.fabric import ledger, topics, wire
 from edgebench.fabric.mqtt import Connection
 from edgebench.inference.fake import FakeRuntime
 from edgebench.topology.deployment import OnlinePlan
@@ -112,4 +113,26 @@ def test_a_trial_that_finds_no_room_is_answered_at_once(tmp_path: Path) -> None:
     while len(noting.sent) < 2 and now_s() < until_s:
         sleep_s(0.01)
     assert (tally.decided, tally.dropped) == (1, {})
+    workload.close()
+
+
+def test_a_sample_that_comes_again_when_its_answer_is_forgotten_is_counted_and_not_decided_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(ledger, "_AT_ONCE_BYTES", 500)
+    plan, tally, noting = factory.workload(deciders={"bed-0": "cloud"}, place="cloud"), Tally(), Noting()
+    deployment = msgspec.structs.replace(factory.deployment(plan), durability="process")
+    sent = cast("Connection", noting)
+    workload = CloudWorkload(deployment, plan, tally, sent, lambda _entry: None, tmp_path / "w.ledger")
+    workload.use(FakeRuntime(), manifest())
+    for count, seqs in ((20, range(20)), (21, (0, 0, 19))):
+        for seq in seqs:
+            workload.forwarded("ward-0", forwarded(seq))
+        until_s = now_s() + 10.0
+        while len(noting.sent) < count and now_s() < until_s:
+            sleep_s(0.01)
+    answers = [wire.parse_decision(bytes(wire.parse_answer(body).body)).seq for _, body in noting.sent]
+    assert answers == [*range(20), 19]
+    assert tally == Tally(decided=20, duplicated=3, dropped={"answer-gone": 1})
     workload.close()

@@ -17,7 +17,7 @@ from edgebench.core.deciding import Origin
 from edgebench.core.emulation import Machine
 from edgebench.core.routing import Roles
 from edgebench.core.tallies import Tally
-from edgebench.fabric import topics, wire
+from edgebench.fabric import ledger, topics, wire
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Entry
@@ -176,3 +176,30 @@ def test_the_first_stage_of_a_chain_sends_on_what_it_gives_as_a_sample_for_the_s
         assert head is not None
         assert forward.forward_in_ns <= head.ready_ns <= head.started_ns <= head.finished_ns <= forward.forward_out_ns
     assert (ward.counts.forwarded, ward.counts.decided) == (2, 0)
+
+
+def test_a_sample_that_comes_again_when_its_answer_is_forgotten_is_counted_and_not_decided_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(ledger, "_AT_ONCE_BYTES", 500)
+    ward = Ward(Roles(("bed-0",), (), ()), tmp_path, durability="process")
+    ward.workload.use(FakeRuntime(), MANIFEST)
+    assert ward.workload.decider is not None
+    for seq in range(20):
+        ward.workload.decider.take(Origin("bed-0"), ward.sample(seq))
+    until_sent(ward.site, 20)
+    for seq in (0, 0, 19):
+        ward.workload.decider.take(Origin("bed-0"), ward.sample(seq))
+    until_sent(ward.site, 21)
+    assert [wire.parse_decision(body).seq for _, body, _ in ward.site.sent] == [*range(20), 19]
+    assert ward.counts == Tally(decided=20, duplicated=3, dropped={"answer-gone": 1})
+    ward.workload.close()
+    ward.reactor.close()
+
+
+def until_sent(connection: Noting, count: int) -> None:
+    until_s = now_s() + 10.0
+    while len(connection.sent) < count and now_s() < until_s:
+        sleep_s(0.01)
+    assert len(connection.sent) == count

@@ -49,7 +49,8 @@ def test_an_answer_that_a_full_disk_has_no_room_for_is_not_given(tmp_path: Path)
     disk = SmallDisk(tmp_path / "store")
     key, sent = SampleKey("bed", 0, 0), list[str]()
     try:
-        ledger = Ledger(tmp_path / "store" / "w.ledger", "process", answer_again=lambda _key, _reply: None)
+        path = tmp_path / "store" / "w.ledger"
+        ledger = Ledger(path, "process", answer_again=lambda _key, _reply: None, answer_gone=lambda _key: None)
         disk.fill()
         assert ledger.takes(key)
         assert not ledger.answered(key, b"yes", lambda: sent.append("full"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ class Answers:
     def __init__(self) -> None:
         self.again: list[tuple[SampleKey, bytes]] = []
         self.missed: list[SampleKey] = []
+        self.gone: list[SampleKey] = []
         self.sent: list[bytes] = []
 
     def open(self, path: Path, durability: Durability = "process", taken_in: list[SampleKey] | None = None) -> Ledger:
@@ -26,6 +28,7 @@ class Answers:
             path,
             durability,
             answer_again=lambda key, reply: self.again.append((key, reply)),
+            answer_gone=self.gone.append,
             came_again=self.missed.append,
             taken_in=taken_in or [],
         )
@@ -93,18 +96,80 @@ def test_where_a_power_cut_is_survived_nothing_is_answered_that_is_not_on_the_di
     assert answers.sent == [b"yes"]
 
 
-def test_the_oldest_answers_are_forgotten_first_and_memory_is_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def of_a_hundred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of 100 bytes; the eleventh ten are kept at the expense of the first."""
     monkeypatch.setattr(module, "MOST_BYTES", 10_000)
     monkeypatch.setattr(module, "_AT_ONCE_BYTES", 1_000)
+
+
+def answer(ledger: Ledger, seqs: Iterable[int], key: SampleKey = KEY) -> None:
+    for seq in seqs:
+        assert ledger.takes(key._replace(seq=seq))
+        assert ledger.answered(key._replace(seq=seq), bytes(100), lambda: None)
+
+
+@pytest.mark.usefixtures("of_a_hundred")
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_the_oldest_answers_are_forgotten_and_their_samples_are_told_of_when_they_come_again_and_not_decided_again(
+    tmp_path: Path, durability: Durability
+) -> None:
+    answers = Answers()
+    ledger = answers.open(tmp_path / "ledger", durability)
+    answer(ledger, range(300))
+    for _ in range(2):  # each life of the node knows it
+        ledger.close()
+        answers = Answers()
+        ledger = answers.open(tmp_path / "ledger", durability)
+        assert not any(ledger.takes(KEY._replace(seq=seq)) for seq in (299, 210, 190, 0))
+        assert [key.seq for key, _ in answers.again] == [299, 210]
+        assert [key.seq for key in answers.gone] == [190, 0]
+    answer(ledger, range(300, 400))
+    assert not ledger.takes(KEY._replace(seq=299))
+    assert answers.gone[2:] == [KEY._replace(seq=299)]
+    assert answers.missed == []
+    ledger.close()
+
+
+@pytest.mark.usefixtures("of_a_hundred")
+def test_an_answer_to_what_was_answered_and_forgotten_comes_to_nothing(tmp_path: Path) -> None:
     answers = Answers()
     ledger = answers.open(tmp_path / "ledger")
-    for seq in range(1_000):
-        key = KEY._replace(seq=seq)
-        assert ledger.takes(key)
-        ledger.answered(key, bytes(100), lambda: None)
-    assert not ledger.takes(KEY._replace(seq=999))
-    assert not ledger.takes(KEY._replace(seq=910))
-    assert ledger.takes(KEY._replace(seq=890))
+    answer(ledger, range(200))
+    assert ledger.answered(KEY._replace(seq=0), b"no", lambda: answers.sent.append(b"no"))
+    assert answers.sent == []
     ledger.close()
+
+
+@pytest.mark.usefixtures("of_a_hundred")
+def test_what_was_dropped_is_no_answer_that_was_forgotten_nor_is_what_another_device_sent(tmp_path: Path) -> None:
+    answers = Answers()
+    ledger = answers.open(tmp_path / "ledger")
+    assert ledger.takes(KEY._replace(seq=3))
+    ledger.dropped(KEY._replace(seq=3))
+    answer(ledger, [*range(3), *range(4, 300)])
+    answer(ledger, [3])
+    answer(ledger, range(3), KEY._replace(incarnation=1))
+    answer(ledger, range(3), KEY._replace(by="ward-1"))
+    assert answers.gone == []
+    ledger.close()
+
+
+@pytest.mark.usefixtures("of_a_hundred")
+def test_while_it_cannot_be_written_down_what_is_forgotten_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers()
+    ledger = answers.open(tmp_path / "ledger")
+    answer(ledger, range(100))
+    with monkeypatch.context() as patched:
+        patched.setattr("edgebench.fabric.keep._write", no_space)
+        assert ledger.takes(KEY._replace(seq=100))
+        assert not ledger.answered(KEY._replace(seq=100), bytes(100), lambda: None)
+    assert not ledger.takes(KEY._replace(seq=0))
+    assert answers.again == [(KEY._replace(seq=0), bytes(100))]
+    ledger.close()
+
+
+def no_space(_fd: int, _data: bytes, _at: int) -> None:
+    raise OSError(28, "No space left on device")

@@ -140,6 +140,19 @@ def test_dropped_samples_are_counted_by_reason() -> None:
     ]
 
 
+def test_a_sample_whose_answer_was_forgotten_is_named_where_it_was_lost_and_only_there() -> None:
+    mend = (
+        "each was decided, and its answer forgotten before its device had it; shorten the outage, or lower the rate "
+        "at the node that decides"
+    )
+    observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(dropped={"answer-gone": 1})}})
+    assert _verdict(observed, [*ROWS, lost(400, 3_999)]).reasons == [
+        "death-risk: 1 of 401 samples was lost, 1 of them dropped (none may be)",
+        f"death-risk: 1 sample was dropped (answer-gone); {mend}",
+    ]
+    assert _verdict(observed).valid  # whoever sent it again had the answer by then
+
+
 def test_what_keeps_what_nats_server_loses_is_said_where_it_is_the_broker() -> None:
     rows = [*ROWS, lost(400, 3_999)]
     for kind, bound in (
