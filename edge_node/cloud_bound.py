@@ -1,8 +1,9 @@
-"""What an edge passes on of one workload, in order: kept on disk while it has no uplink and, where durability is
-promised, until the cloud has answered."""
+"""What an edge passes on of one workload, in order: kept on disk while its uplink takes nothing and, where durability
+is promised, until the cloud has answered."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -19,8 +20,10 @@ from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Durability
 
 _MB = 1_000_000
-_BACKED_UP_NS = NS_PER_MS
-"""How soon it looks again whether a connection that is backed up takes more."""
+_TOO_MUCH_NS = NS_PER_MS
+"""How soon it looks again whether the broker has acknowledged some of what is under way, where that is too much."""
+_TOGETHER = 64
+"""So many are sent before it is seen whether the connection takes more."""
 _NOBODY = ""
 """The device of what nobody counts: samples in plain JSON."""
 
@@ -58,6 +61,8 @@ class CloudBound:
         self._waiting = dict.fromkeys(kept, False)
         """What has yet to be sent, in order, and whether it was before."""
         self._sent: dict[SampleKey, Delivery] = {}
+        self._coming: deque[tuple[SampleKey | None, bytes]] = deque()
+        """What is to wait once the reactor comes to it."""
         self._looks_again = False
         self._asked = b""
         self._number = count(max((key.seq + 1 for key in kept if key.device == _NOBODY), default=0))
@@ -68,22 +73,28 @@ class CloudBound:
 
     @property
     def is_behind(self) -> bool:
-        """Whether what is sent now waits for what was sent before."""
-        return bool(self._waiting)
+        """Whether what is sent now waits: for what was sent before, or for the connection to take more."""
+        return bool(self._waiting or self._coming) or self._uplink.is_full
 
     def send(self, key: SampleKey | None, body: bytes) -> None:
         """Pass a sample on, in an edge's envelope. key: None of one in plain JSON."""
-        if not self._until_answered and (not self._qos or (self._uplink.connected and not self._waiting)):
+        waits = self._until_answered or (self._qos and (self.is_behind or not self._uplink.connected))
+        if not waits:
             if self._uplink.publish(self._topic, body, qos=self._qos):
                 self._tally.forwarded += 1
                 return
             if not self._qos:
                 self._tally.drop("not-connected")
                 return
-        self._reactor.call_soon_threadsafe(lambda: self._put(key, body))
+        self._coming.append((key, body))
+        self._reactor.call_soon_threadsafe(self._put_next)
 
     def uplink_is_up(self) -> None:
         """The connection stands, perhaps again."""
+        self._pass_on()
+
+    def uplink_has_room(self) -> None:
+        """The connection takes more again."""
         self._pass_on()
 
     def asked(self, how: bytes) -> None:
@@ -109,6 +120,10 @@ class CloudBound:
     def close(self) -> None:
         """Close the file."""
         self._keep.close()
+
+    def _put_next(self) -> None:
+        self._put(*self._coming[0])
+        self._coming.popleft()  # now that it waits
 
     def _put(self, key: SampleKey | None, body: bytes) -> None:
         if key is None:
@@ -143,7 +158,8 @@ class CloudBound:
 
     def _wait(self, key: SampleKey) -> None:
         self._waiting[key] = False
-        self._pass_on()
+        if not self._looks_again:
+            self._pass_on()
 
     def _send_again(self, keys: list[SampleKey]) -> None:
         for key in keys:
@@ -153,12 +169,15 @@ class CloudBound:
 
     def _pass_on(self) -> None:
         """Send what waits, as the connection takes it."""
-        while self._waiting and self._uplink.connected:
+        for _ in range(_TOGETHER):
+            if not self._waiting or not self._uplink.connected or self._uplink.is_full:
+                return
             key = next(iter(self._waiting))
-            if self._uplink.backed_up or not self._hand_over(key):
-                self._look_again()
+            if not self._hand_over(key):
+                self._look_again(now_ns() + _TOO_MUCH_NS)
                 return
             self._tally.forwarded += not self._waiting.pop(key)
+        self._look_again(now_ns())  # others have their turn, and what was sent is written
 
     def _hand_over(self, key: SampleKey) -> bool:
         body = self._keep.get(key)
@@ -173,10 +192,10 @@ class CloudBound:
             self._keep.drop([key])
         return True
 
-    def _look_again(self) -> None:
+    def _look_again(self, at_ns: int) -> None:
         if not self._looks_again:
             self._looks_again = True
-            self._reactor.call_at(now_ns() + _BACKED_UP_NS, self._look)
+            self._reactor.call_at(at_ns, self._look)
 
     def _look(self) -> None:
         self._looks_again = False

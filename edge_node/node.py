@@ -87,6 +87,7 @@ class EdgeNode:
             f"{self._run_id}-{self._name}-{side}",
             on_message=on_message,
             on_up=partial(self._is_up, side),
+            on_room=self._uplink_has_room if side == _UPLINK else None,
             will=(topics.status(self._run_id, self._name), b"offline"),
             session_key=self._process.token,
             seals=self._plan.durability != "none",
@@ -147,6 +148,10 @@ class EdgeNode:
             for workload in self._workloads.values():
                 workload.uplink_is_up()
         self._no_longer_waiting_for(side)
+
+    def _uplink_has_room(self) -> None:
+        for workload in self._workloads.values():
+            workload.uplink_has_room()
 
     def _ask_devices(self) -> None:
         """Whatever the broker, or an earlier life of this edge, had of them may be lost."""

@@ -297,6 +297,11 @@ class EdgeWorkload:
         if self._cloud_bound is not None:
             self._cloud_bound.uplink_is_up()
 
+    def uplink_has_room(self) -> None:
+        """The uplink takes more again."""
+        if self._cloud_bound is not None:
+            self._cloud_bound.uplink_has_room()
+
     def asked(self, how: bytes) -> None:
         """The cloud asks for what is unanswered."""
         if self._cloud_bound is not None:

@@ -98,6 +98,7 @@ class Connection:
         *,
         on_message: Received,
         on_up: Callable[[], None] | None = None,
+        on_room: Callable[[], None] | None = None,
         on_trouble: Callable[[str], None] | None = None,
         will: tuple[str, bytes] | None = None,
         clean_session: bool = False,
@@ -107,18 +108,19 @@ class Connection:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """`will`: a retained message that the broker publishes should this client vanish. `on_up` is called at each
-        (re)connection, and after each `subscribe`, once all subscriptions stand; `on_trouble`, instead of a line in
-        the log, with the reason when a connection fails, is refused or breaks, or a subscription is refused.
-        clean_session: the broker forgets what it holds for this client when that is gone. session_key: a secret of the
-        node's that outlives this process, so that it finds its session when it is started again. seals: see
-        `edgebench.fabric.seals`, as all who speak to each other; `on_damaged` is told the topic of what was changed on
-        the way, which is then not heard. tls: whom to trust, where the broker is asked by TLS (None: as `Dial` has
-        it)."""
+        (re)connection, and after each `subscribe`, once all subscriptions stand; `on_room` whenever it is full no
+        more; `on_trouble`, instead of a line in the log, with the reason when a connection fails, is refused or breaks,
+        or a subscription is refused. clean_session: the broker forgets what it holds for this client when that is gone.
+        session_key: a secret of the node's that outlives this process, so that it finds its session when it is started
+        again. seals: see `edgebench.fabric.seals`, as all who speak to each other; `on_damaged` is told the topic of
+        what was changed on the way, which is then not heard. tls: whom to trust, where the broker is asked by TLS
+        (None: as `Dial` has it)."""
         self._reactor = reactor
         self._broker = broker
         self._tls = tls
         self._on_message = on_message
         self._on_up = on_up
+        self._on_room = on_room
         self._on_trouble = on_trouble
         self._seals = seals
         self._on_damaged = on_damaged
@@ -238,6 +240,11 @@ class Connection:
         """Whether messages wait for the connection to take more."""
         sock = self._sock
         return self._client.want_write() or (sock is not None and sock.unsent)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the system takes no more just now of what is to be sent: all that is published waits in memory."""
+        return self._watched != READ
 
     def close(self) -> None:
         """Say goodbye (so no will is published) and disconnect."""
@@ -432,6 +439,8 @@ class Connection:
         if wanted != self._watched:
             self._watched = wanted
             self._reactor.watch(sock, wanted, self._ready)
+            if wanted == READ and self._on_room is not None:
+                self._on_room()
 
     def _ready(self, events: int) -> None:
         sock = self._sock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ class Site:
         self.dropped: list[int] = []
         self._folder = folder
         self._ups: list[str] = []
+        self._bound: CloudBound | None = None
         self.uplink = self._connection("edge", lambda _topic, _payload: None)
         self._cloud = self._connection("cloud", lambda _topic, body: self.heard.append(int.from_bytes(body[:4], "big")))
         self._cloud.subscribe([TOPIC], 1)
@@ -42,10 +44,15 @@ class Site:
 
     def _connection(self, name: str, on_message: Callable[[str, bytes], None]) -> Connection:
         url = parse_broker_url(self.broker.url)
-        return Connection(self.reactor, url, name, on_message=on_message, on_up=lambda: self._ups.append(name))
+        ups = partial(self._ups.append, name)
+        return Connection(self.reactor, url, name, on_message=on_message, on_up=ups, on_room=self._has_room)
+
+    def _has_room(self) -> None:
+        if self._bound is not None:
+            self._bound.uplink_has_room()
 
     def bound(self, durability: Durability = "none", store: Store | None = None) -> CloudBound:
-        return CloudBound(
+        self._bound = CloudBound(
             self.reactor,
             self.uplink,
             TOPIC,
@@ -55,6 +62,7 @@ class Site:
             durability,
             lambda key: self.dropped.append(key.seq),
         )
+        return self._bound
 
     def send(self, bound: CloudBound, seqs: range) -> None:
         for seq in seqs:
@@ -71,6 +79,12 @@ class Site:
         self.broker.until_up()
         self.turn_until(lambda: len(self._ups) == 2)
         bound.uplink_is_up()
+
+    def send_and_turn(self, bound: CloudBound, seqs: range) -> None:
+        for seq in seqs:
+            self.send(bound, range(seq, seq + 1))
+            self.reactor.call_later(0.0, lambda: None)
+            self.reactor.turn()
 
     def turn_until(self, happened: Callable[[], bool]) -> None:
         until_s = now_s() + 20.0
@@ -120,6 +134,35 @@ def test_what_has_no_room_is_dropped_by_the_stated_policy_and_counted(site: Site
     assert site.dropped == [seq for seq in range(15) if seq not in kept]
     site.mend(bound)
     site.turn_until(lambda: site.heard == list(kept))
+    bound.close()
+
+
+def test_what_a_silent_uplink_does_not_take_waits_on_disk_within_the_bound_and_goes_on_in_order(site: Site) -> None:
+    bound = site.bound(store=Store(max_mb=2))
+    site.broker.process.pause()
+    site.send_and_turn(bound, range(300))  # 30 MB, of which the system takes some
+    assert site.uplink.connected
+    kept = bound.undecided()
+    assert 0 < len(kept) < 2_000_000 // BODY_BYTES
+    assert kept[-1].seq == 299
+    assert site.tally.dropped == {"store-full": len(site.dropped)}
+    assert len(site.dropped) > 100
+    site.broker.process.resume()
+    site.send_and_turn(bound, range(300, 320))
+    site.turn_until(lambda: len(site.heard) == 320 - len(site.dropped))
+    assert site.heard == [seq for seq in range(320) if seq not in site.dropped]
+    assert (site.tally.forwarded, bound.undecided()) == (len(site.heard), [])
+    bound.close()
+
+
+def test_what_an_uplink_takes_in_bursts_goes_on_in_order(site: Site) -> None:
+    bound = site.bound()
+    for begin in range(0, 400, 20):
+        site.send(bound, range(begin, begin + 10))
+        site.send_and_turn(bound, range(begin + 10, begin + 20))
+    site.turn_until(lambda: len(site.heard) == 400)
+    assert site.heard == list(range(400))
+    assert (site.tally.forwarded, site.tally.dropped, bound.undecided()) == (400, {}, [])
     bound.close()
 
 

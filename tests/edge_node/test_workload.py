@@ -37,7 +37,7 @@ ANNOUNCED = msgspec.json.encode(MANIFEST)
 class Noting:
     """Instead of a connection."""
 
-    backed_up = False
+    is_full = False
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes, bool]] = []
