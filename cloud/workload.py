@@ -12,6 +12,7 @@ from edgebench.core.emulation import EmulatedDecider, EmulatedServer, Machine
 from edgebench.core.replacing import Takes
 from edgebench.core.routing import is_sparse
 from edgebench.core.samples import Decision, RejectedError, SampleKey
+from edgebench.core.station import Thread
 from edgebench.core.tallies import Tally
 from edgebench.fabric import topics, wire
 from edgebench.fabric.drops import DroppedOnce
@@ -235,7 +236,8 @@ class EmulatedCloudWorkload(CloudWorkload):
     def answer(self, origin: Origin, decision: Decision) -> None:
         """See `CloudWorkload`."""
         stamps, body = decision.stamps, wire.encode(decision)
-        send = partial(self._send, origin, body, stamps.received_ns, stamps.finished_ns)
+        since_ns, at_ns = stamps.received_ns, stamps.finished_ns
+        send = partial(self._send, origin, body, since_ns, at_ns, self._emulated.thread)
         # Where it is synced first, another thread calls.
         soon = partial(self._reactor.call_soon_threadsafe, send) if self._deployment.durability == "power" else send
         self._once(origin, decision, body, soon)
@@ -244,7 +246,11 @@ class EmulatedCloudWorkload(CloudWorkload):
         """See `CloudWorkload`."""
         now_ns = self._machine.time.now_ns()
         body = wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id))
-        self._send(origin, body, now_ns, now_ns)
+        self._send(origin, body, now_ns, now_ns, self._emulated.thread)
+
+    def _answer_again(self, key: SampleKey, body: bytes) -> None:
+        now_ns = self._machine.time.now_ns()
+        self._send(Origin(key.device, edge=key.by), body, now_ns, now_ns)
 
     def _answer_trial(self, edge: str, size_bytes: int, answer: wire.TrialAnswer) -> None:
         body = wire.encode(answer)
@@ -258,12 +264,11 @@ class EmulatedCloudWorkload(CloudWorkload):
 
         self._machine.sends(at_ns, len(body), self._plan.qos, send, to_own_broker=True)
 
-    def _send(self, origin: Origin, body: bytes, since_ns: int, at_ns: int) -> None:
+    def _send(self, origin: Origin, body: bytes, since_ns: int, at_ns: int, thread: Thread | None = None) -> None:
         answer = self._enveloped(origin, body)
 
         def send(end_ns: int) -> None:
             self._machine.released(since_ns, end_ns)
             self._publish(origin, answer)
 
-        thread = self._emulated.thread
         self._machine.sends(at_ns, len(answer), self._plan.qos, send, thread=thread, to_own_broker=True)

@@ -72,6 +72,17 @@ class EmulatedMqttWay(MqttWay):
             machine.sends(captured_ns, len(envelope), self._qos, leave, after_ns=took_ns)
         return pending
 
+    def _go_again(self, key: tuple[int, int], envelope: bytes) -> None:
+        if self._outbox is not None:
+            self._staying.add(key)  # so that it is not asked for twice meanwhile
+        now_ns, go = self._machine.time.now_ns(), super()._go_again
+
+        def leave(due_ns: int) -> None:
+            self._machine.released(now_ns, due_ns)
+            go(key, envelope)
+
+        self._machine.sends(now_ns, len(envelope), self._qos, leave)
+
     def _leave(self, stream: Stream, seq: int, envelope: bytes, since_ns: int, due_ns: int) -> None:
         self._machine.released(since_ns, due_ns)
         if not (self._keeps and self._device.moving) and not self._publish(envelope):

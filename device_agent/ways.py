@@ -76,7 +76,7 @@ class MqttWay:
         self._keeps = (moves and plan.qos > 0) or outbox is not None
         self._outbox = outbox
         self._staying: set[tuple[int, int]] = set()
-        """What does not set out yet: it is still to be kept first."""
+        """What does not set out yet: it is still to be kept, or the device has yet to come to it."""
         self._deliveries: dict[tuple[int, int], Delivery] = {}
 
     @property
@@ -100,14 +100,19 @@ class MqttWay:
 
     def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
         """Publish an undecided sample once more."""
-        if self._outbox is None:
-            self._publish(envelope)
-            return
         key = incarnation, seq
-        delivery = self._deliveries.get(key)
-        is_on_its_way = delivery is not None and not delivery.acknowledged
-        if key not in self._staying and (moved or not is_on_its_way):
+        if self._outbox is not None:
+            delivery = self._deliveries.get(key)
+            is_on_its_way = delivery is not None and not delivery.acknowledged
+            if key in self._staying or (is_on_its_way and not moved):
+                return
+        self._go_again(key, envelope)
+
+    def _go_again(self, key: tuple[int, int], envelope: bytes) -> None:
+        if self._outbox is not None:
             self._set_out(key, envelope)
+        elif not self._device.moving:
+            self._publish(envelope)
 
     def _keep(self, stream: Stream, key: tuple[int, int], pending: Pending, then: Callable[[], None]) -> Pending:
         """Keep a sample before it sets out."""

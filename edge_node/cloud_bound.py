@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 from edgebench.clock import NS_PER_MS, now_ns
 from edgebench.core.samples import SampleKey
@@ -24,6 +25,10 @@ _TOO_MUCH_NS = NS_PER_MS
 """How soon it looks again whether the broker has acknowledged some of what is under way, where that is too much."""
 _TOGETHER = 64
 """So many are sent before it is seen whether the connection takes more."""
+Resend = Callable[[int, Callable[[], None]], None]
+"""Of a message of so many bytes: call, later than this returns, when the node would have sent it once more."""
+_How = Literal["new", "kept", "again"]
+"""As what something is to be sent: for the first time, by an earlier life perhaps, or again."""
 _NOBODY = ""
 """The device of what nobody counts: samples in plain JSON."""
 
@@ -41,8 +46,10 @@ class CloudBound:
         path: Path,
         durability: Durability,
         dropped: Callable[[SampleKey], None],
+        resend: Resend | None = None,
     ) -> None:
-        """path: of the file. dropped: is told of what had no room.
+        """path: of the file. dropped: is told of what had no room. resend: where what is not sent for the first time
+        takes a time of its own.
 
         Raises FabricError where what an earlier life has left there is damaged.
         """
@@ -58,8 +65,11 @@ class CloudBound:
         self._keep = Keep(path, power=self._power, passing=not self._until_answered)
         kept = list(self._keep)
         self._dropped = dropped
-        self._waiting = dict.fromkeys(kept, False)
-        """What has yet to be sent, in order, and whether it was before."""
+        self._resend = resend
+        self._resends = False
+        """One is under way to being sent again."""
+        self._waiting: dict[SampleKey, _How] = dict.fromkeys(kept, "kept")
+        """What has yet to be sent, in order."""
         self._sent: dict[SampleKey, Delivery] = {}
         self._coming: deque[tuple[SampleKey | None, bytes]] = deque()
         """What is to wait once the reactor comes to it."""
@@ -157,27 +167,45 @@ class CloudBound:
             self._wait(key)
 
     def _wait(self, key: SampleKey) -> None:
-        self._waiting[key] = False
+        self._waiting[key] = "new"
         if not self._looks_again:
             self._pass_on()
 
     def _send_again(self, keys: list[SampleKey]) -> None:
         for key in keys:
             del self._sent[key]
-        self._waiting = dict.fromkeys(keys, True) | self._waiting
+        first: dict[SampleKey, _How] = dict.fromkeys(keys, "again")
+        self._waiting = first | self._waiting
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Send what waits, as the connection takes it."""
+        """Send what waits, as the connection takes it, and as the node sends again what was sent before."""
         for _ in range(_TOGETHER):
-            if not self._waiting or not self._uplink.connected or self._uplink.is_full:
+            if not self._waiting or self._resends or not self._uplink.connected or self._uplink.is_full:
                 return
-            key = next(iter(self._waiting))
-            if not self._hand_over(key):
-                self._look_again(now_ns() + _TOO_MUCH_NS)
+            key, how = next(iter(self._waiting.items()))
+            if how != "new" and self._resend is not None:
+                self._resends = True
+                self._resend(self._keep.size_of(key), self._has_resent)
                 return
-            self._tally.forwarded += not self._waiting.pop(key)
+            if not self._hand_over_next():
+                return
         self._look_again(now_ns())  # others have their turn, and what was sent is written
+
+    def _has_resent(self) -> None:
+        self._resends = False
+        if not self._waiting or not self._uplink.connected or self._hand_over_next():
+            self._pass_on()
+
+    def _hand_over_next(self) -> bool:
+        """Send what has waited longest; not yet, where too much is under way."""
+        key, how = next(iter(self._waiting.items()))
+        if not self._hand_over(key):
+            self._look_again(now_ns() + _TOO_MUCH_NS)
+            return False
+        del self._waiting[key]
+        self._tally.forwarded += how != "again"
+        return True
 
     def _hand_over(self, key: SampleKey) -> bool:
         body = self._keep.get(key)

@@ -40,7 +40,7 @@ class EmulatedWorkload(EdgeWorkload):
         self._machine = machine
         self._reactor = reactor
         self._power = part.durability == "power"
-        super().__init__(host, part, plan, roles, site, uplink)
+        super().__init__(host, part, plan, roles, site, uplink, resend=self._resend)
 
     def _decide(self, plan: WorkloadPlan, *, sparse: bool) -> EmulatedDecider:
         decider = EmulatedDecider(
@@ -76,6 +76,19 @@ class EmulatedWorkload(EdgeWorkload):
         now_ns = self._machine.time.now_ns()
         body = wire.encode_json(wire.PlainDecision(output, digest, self._node, sample_id))
         self._send(origin.device, body, now_ns, now_ns, self._emulated.thread)
+
+    def _answer_again(self, key: SampleKey, body: bytes) -> None:
+        now_ns = self._machine.time.now_ns()
+        self._send(key.device, body, now_ns, now_ns)
+
+    def _resend(self, size_bytes: int, then: Callable[[], None]) -> None:
+        now_ns = self._machine.time.now_ns()
+
+        def send(end_ns: int) -> None:
+            self._machine.released(now_ns, end_ns)
+            then()
+
+        self._machine.sends(now_ns, size_bytes, self._qos, send)
 
     def _soon(self, send: Callable[[], None]) -> None:
         """In the reactor's thread: where an answer is synced first, another calls."""

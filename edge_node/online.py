@@ -70,10 +70,12 @@ class EitherPlace:
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """See `SampleTaker`."""
-        came_ns = now_ns()
+        self._edge.takes_in(now_ns(), len(payload), partial(self._came, origin, payload))
+
+    def _came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
-            self._edge.takes_in(came_ns, len(payload), partial(self._taken, origin, payload, accepted))
+            self._taken(origin, payload, accepted, at_ns)
 
     def _taken(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, at_ns: int) -> None:
         # Before its own decision can be done.

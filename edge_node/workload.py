@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from edge_node.cloud_bound import CloudBound
+from edge_node.cloud_bound import CloudBound, Resend
 from edge_node.online import EitherPlace
 from edgebench.clock import RealClock, now_ns
 from edgebench.core.deciding import Decider, Forwarder, HeadOutput, Origin, brought_back
@@ -68,9 +68,17 @@ class EdgeWorkload:
     """
 
     def __init__(
-        self, host: Host, part: Slice, plan: WorkloadPlan, roles: Roles, site: Connection, uplink: Connection
+        self,
+        host: Host,
+        part: Slice,
+        plan: WorkloadPlan,
+        roles: Roles,
+        site: Connection,
+        uplink: Connection,
+        *,
+        resend: Resend | None = None,
     ) -> None:
-        """part: the slice of this edge's process."""
+        """part: the slice of this edge's process. resend: as `CloudBound` has it."""
         self.name = plan.name
         self.decider: Decider | None = None
         self.forwarder: Forwarder | None = None
@@ -96,7 +104,7 @@ class EdgeWorkload:
             path = host.store_dir / f"{plan.name}.forwards"
             topic = topics.forward(run_id, self._node, plan.name)
             self._cloud_bound = CloudBound(
-                host.reactor, uplink, topic, plan, self._tally, path, part.durability, self._dropped
+                host.reactor, uplink, topic, plan, self._tally, path, part.durability, self._dropped, resend
             )
         self._ledger: Ledger | None = None
         if part.durability != "none" and (roles.decided or roles.forwarded):

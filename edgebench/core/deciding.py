@@ -287,11 +287,7 @@ class Forwarder:
         forward_in_ns = self._now_ns()
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
-            self.accept(origin, payload, accepted, forward_in_ns)
-
-    def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
-        """Take a sample in that its intake has accepted."""
-        self.taken(origin, payload, accepted, received_ns)
+            self.taken(origin, payload, accepted, forward_in_ns)
 
     def taken(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, at_ns: int) -> None:
         """Pass a sample on that the node has taken in."""

@@ -218,6 +218,15 @@ class EmulatedDecider(Decider):
         self._qos = qos
         self._decompress = decompress
 
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """See `Decider`; once the emulated machine would have it, whatever it then is."""
+        self._machine.takes_in(len(payload), self._qos, partial(self._came, origin, payload))
+
+    def _came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
+        if accepted is not None:
+            self.taken(origin, b"" if self._upstream is None else payload, accepted, at_ns)
+
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
         """See `Decider`; once the emulated machine would have it."""
         kept = b"" if self._upstream is None else payload
@@ -254,9 +263,14 @@ class EmulatedForwarder(Forwarder):
         self._machine = machine
         self._qos = qos
 
-    def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
-        """See `Forwarder`; once the emulated machine would have it."""
-        self._machine.takes_in(len(payload), self._qos, partial(self.taken, origin, payload, accepted))
+    def take(self, origin: Origin, payload: bytes | memoryview) -> None:
+        """See `Forwarder`; once the emulated machine would have it, whatever it then is."""
+        self._machine.takes_in(len(payload), self._qos, partial(self._came, origin, payload))
+
+    def _came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
+        accepted = self.intake.take(origin.device, payload, by=origin.edge)
+        if accepted is not None:
+            self.taken(origin, payload, accepted, at_ns)
 
 
 class Machine:

@@ -9,15 +9,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from cloud.workload import CloudWorkload
+from cloud.workload import CloudWorkload, EmulatedCloudWorkload
 from edgebench.clock import NS_PER_S, now_s, sleep_s
+from edgebench.core.emulation import Machine
 from edgebench.core.tallies import Tally
 from edgebench.fabric import ledger, topics, wire
 from edgebench.fabric.mqtt import Connection
+from edgebench.fabric.reactor import Reactor
 from edgebench.inference.fake import FakeRuntime
 from edgebench.topology.deployment import OnlinePlan
 from edgebench.topology.model import Batch, Queue
 from tests.manifests import manifest
+from tests.profiles import inference, message, profile
 from tests.results import factory
 
 
@@ -136,3 +139,29 @@ def test_a_sample_that_comes_again_when_its_answer_is_forgotten_is_counted_and_n
     assert answers == [*range(20), 19]
     assert tally == Tally(decided=20, duplicated=3, dropped={"answer-gone": 1})
     workload.close()
+
+
+def test_an_emulated_cloud_takes_its_time_to_take_in_and_to_answer_what_comes_again(tmp_path: Path) -> None:
+    slow = profile(
+        inference=tuple(inference(batch, 10.0) for batch in (1, 8, 32)),
+        messages=tuple(message(size_bytes, 20.0, 40.0, 60.0) for size_bytes in (100, 100_000)),
+    )
+    plan, tally, noting = factory.workload(deciders={"bed-0": "cloud"}, place="cloud"), Tally(), Noting()
+    deployment = msgspec.structs.replace(factory.deployment(plan), durability="process")
+    reactor, sent = Reactor(), cast("Connection", noting)
+    machine = Machine("cloud", slow, reactor, 1, has_broker=True)
+    common = (deployment, plan, tally, sent, lambda _entry: None, tmp_path / "w.ledger")
+    workload = EmulatedCloudWorkload(*common, machine, reactor)
+    workload.use(FakeRuntime(), manifest(task="icu-death", batches=(1, 8, 32)))
+    for count in (1, 2):
+        began_s = now_s()
+        workload.forwarded("ward-0", forwarded(0))
+        while len(noting.sent) < count and now_s() < began_s + 10.0:
+            reactor.call_later(0.01, lambda: None)
+            reactor.turn()
+        took_s = now_s() - began_s
+    assert noting.sent[0] == noting.sent[1]
+    assert took_s >= 0.135  # by its broker, in, out, and by its broker: 140 ms
+    assert (tally.decided, tally.duplicated) == (1, 1)
+    workload.close()
+    reactor.close()

@@ -168,6 +168,16 @@ def test_two_models_of_one_machine_share_its_cores() -> None:
     assert finished == [20.0, 20.0, 40.0]
 
 
+def test_what_comes_again_takes_as_long_to_be_taken_in_and_nothing_more() -> None:
+    ward = Ward()
+    ward.arrives(0, 0)
+    ward.time.run()
+    assert ward.decided == [(0, 23.0, 27.0, 1)]
+    assert (ward.tally.decided, ward.tally.duplicated) == (1, 1)
+    # Twice 1 + 2, and once 20 + 3 + 1.
+    assert ward.machine.noted().busy_ns == ms(30.0)
+
+
 def test_a_forwarder_takes_in_and_passes_on_in_time() -> None:
     time, passed = VirtualTime(), list[tuple[str, float]]()
 
@@ -178,9 +188,11 @@ def test_a_forwarder_takes_in_and_passes_on_in_time() -> None:
     machine = Machine("ward", EXACT, time, 1, has_broker=True)
     forwarder = EmulatedForwarder(machine, Intake(Tally()), Cloudward(), 1)
     forwarder.intake.expect(Payloads())
-    forwarder.take(Origin("bed"), Payloads.of(0))
+    for seq in (0, 0, 1):
+        forwarder.take(Origin("bed"), Payloads.of(seq))
     time.run()
-    assert passed == [("bed", 6.0)]
+    # What comes again is taken in from 3 to 5; then the first is sent, and then the last taken in and sent.
+    assert passed == [("bed", 8.0), ("bed", 13.0)]
 
 
 def test_what_the_machine_has_taken_in_already_waits_for_the_model_alone() -> None:

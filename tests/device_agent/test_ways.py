@@ -8,19 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_agent.emulated_ways import EmulatedMqttWay
 from device_agent.outbox import Outbox
 from device_agent.ways import MqttWay
 from edgebench.clock import now_ns, now_s
 from edgebench.core.device import Device
+from edgebench.core.emulation import Machine
 from edgebench.core.samples import VERSION, Decision, Reading, Stamps
 from edgebench.core.stream import Stream
 from edgebench.core.tallies import Tally
+from edgebench.fabric import topics
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.topology.model import Load, SingleStream, Store, Trace
 from tests.core.ward import plan
+from tests.profiles import message, profile
 
 WAIT_S = 20.0
 
@@ -47,22 +51,28 @@ class Bed:
         self._folder = folder
         self._outboxes: list[Outbox] = []
         self._ups: list[None] = []
+        self.heard_s: list[float] = []
         self.connection = Connection(
             self.reactor,
             parse_broker_url(self.broker.url),
             "bed",
-            on_message=lambda _topic, _payload: None,
+            on_message=lambda _topic, _payload: self.heard_s.append(now_s()),
             on_up=lambda: self._ups.append(None),
         )
         self.connection.start()
         self.turn_until(lambda: bool(self._ups))
 
-    def begin(self, load: Load, trace_s: list[float], size_bytes: int = 100) -> tuple[Stream, MqttWay]:
+    def begin(
+        self, load: Load, trace_s: list[float], size_bytes: int = 100, machine: Machine | None = None
+    ) -> tuple[Stream, MqttWay]:
         workload, sensor = plan(load=load, store=Store(max_mb=3)), Zeros(size_bytes)
         outbox = Outbox(self._folder / "w.outbox", workload, "process", self.reactor)
         self._outboxes.append(outbox)
-        connections = {"bed": self.connection}
-        way = MqttWay("run", Device("bed", "ward"), workload, sensor, connections, moves=False, outbox=outbox)
+        common = ("run", Device("bed", "ward"), workload, sensor, {"bed": self.connection})
+        if machine is None:
+            way = MqttWay(*common, moves=False, outbox=outbox)
+        else:
+            way = EmulatedMqttWay(*common, moves=False, outbox=outbox, machine=machine)
         stream = Stream("bed", workload, sensor, way, self.tally, self.reactor, [], kept=True)
         stream.begin(now_ns(), seed=1, duration_s=60.0, trace_s=trace_s)
         return stream, way
@@ -115,3 +125,19 @@ def test_a_sample_that_has_no_room_is_not_kept_in_memory_either_and_never_sent(b
     assert list(stream.pending) == [0, 1]
     stream.send_again(moved=True)
     assert list(way._deliveries) == [(0, 0), (0, 1)]
+
+
+def test_an_emulated_device_takes_its_time_for_each_sample_that_it_sends_again_and_sends_each_once(bed: Bed) -> None:
+    bed.connection.subscribe([topics.sample("run", "bed", "w")], 1)
+    bed.turn_until(lambda: len(bed._ups) == 2)
+    slow = profile(messages=tuple(message(size_bytes, 0.0, 0.0, 100.0) for size_bytes in (100, 100_000)))
+    machine = Machine("bed", slow, bed.reactor, 1, has_broker=False)
+    stream, way = bed.begin(Trace(file=""), [0.0] * 3, machine=machine)
+    bed.turn_until(lambda: len(bed.heard_s) == 3 and all(each.acknowledged for each in way._deliveries.values()))
+    asked_s = now_s()
+    for _ in range(2):  # what is on its way is left alone
+        stream.send_again(moved=False)
+    bed.turn_until(lambda: now_s() > asked_s + 0.8)
+    assert len(bed.heard_s) == 6
+    for count, heard_s in enumerate(bed.heard_s[3:], start=1):
+        assert heard_s - asked_s >= 0.1 * count - 0.005

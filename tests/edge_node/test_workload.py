@@ -16,8 +16,10 @@ from edgebench.clock import now_s, sleep_s
 from edgebench.core.deciding import Origin
 from edgebench.core.emulation import Machine
 from edgebench.core.routing import Roles
+from edgebench.core.samples import SampleKey
 from edgebench.core.tallies import Tally
 from edgebench.fabric import ledger, topics, wire
+from edgebench.fabric.in_flight import Delivery
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import Entry
@@ -29,6 +31,7 @@ from edgebench.topology.model import Durability
 from edgebench.topology.profiles import Profile
 from tests.core.ward import plan
 from tests.manifests import manifest
+from tests.profiles import inference, message, profile
 
 MANIFEST = manifest(digest="d" * 64)
 ANNOUNCED = msgspec.json.encode(MANIFEST)
@@ -46,6 +49,12 @@ class Noting:
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False, waits: bool = False) -> bool:
         self.sent.append((topic, payload, retain))
         return True
+
+    def publish_followed(self, topic: str, payload: bytes) -> Delivery:
+        self.publish(topic, payload, qos=1)
+        delivery = Delivery()
+        delivery.acknowledged = True
+        return delivery
 
     def flush(self) -> None:
         return
@@ -203,3 +212,71 @@ def until_sent(connection: Noting, count: int) -> None:
     while len(connection.sent) < count and now_s() < until_s:
         sleep_s(0.01)
     assert len(connection.sent) == count
+
+
+SLOW = profile(
+    inference=tuple(inference(batch, 10.0) for batch in (1, 8, 32)),
+    messages=tuple(message(size_bytes, 20.0, 40.0, 60.0) for size_bytes in (100, 100_000)),
+)
+"""A message takes 20 ms at its broker, 40 ms to be taken in, and 60 ms to be sent."""
+
+
+def turned_until_sent(ward: Ward, connection: Noting, count: int) -> float:
+    """How long that takes, s."""
+    began_s = now_s()
+    while len(connection.sent) < count and now_s() < began_s + 10.0:
+        ward.reactor.call_later(0.01, lambda: None)
+        ward.reactor.turn()
+    assert len(connection.sent) == count
+    return now_s() - began_s
+
+
+def test_an_emulated_edge_takes_its_time_to_take_in_and_to_answer_what_comes_again(tmp_path: Path) -> None:
+    ward = Ward(Roles(("bed-0",), (), ()), tmp_path, durability="process", profile=SLOW)
+    ward.workload.use(FakeRuntime(), manifest(task="icu-death", batches=(1, 8, 32)))
+    assert ward.workload.decider is not None
+    for count in (1, 2):
+        ward.workload.decider.take(Origin("bed-0"), ward.sample())
+        took_s = turned_until_sent(ward, ward.site, count)
+    assert ward.site.sent[0] == ward.site.sent[1]
+    assert took_s >= 0.135  # to its broker, in, out, and by its broker: 140 ms
+    assert (ward.counts.decided, ward.counts.duplicated) == (1, 1)
+    ward.workload.close()
+    ward.reactor.close()
+
+
+def test_an_emulated_edge_takes_its_time_for_what_it_sends_the_cloud_again_also_in_its_next_life(
+    tmp_path: Path,
+) -> None:
+    sent: list[list[int]] = []
+    for life in range(2):
+        ward = Ward(Roles((), ("bed-0",), ()), tmp_path, durability="process", profile=SLOW)
+        ward.workload.announced(ANNOUNCED)
+        if not life:
+            assert ward.workload.forwarder is not None
+            for seq in range(3):
+                ward.workload.forwarder.take(Origin("bed-0"), ward.sample(seq))
+            turned_until_sent(ward, ward.uplink, 3)
+            ward.workload.asked(b"0.1")
+        else:
+            ward.workload.uplink_is_up()
+        assert turned_until_sent(ward, ward.uplink, 3 if life else 6) >= 0.175  # 60 ms each
+        forwards = [wire.parse_forward(body).envelope for _, body, _ in ward.uplink.sent]
+        sent.append([msgspec.msgpack.decode(envelope)[1] for envelope in forwards])
+        assert ward.counts.forwarded == 3
+        ward.workload.close()
+        ward.reactor.close()
+    assert sent == [[0, 1, 2, 0, 1, 2], [0, 1, 2]]
+
+
+def test_what_was_sent_while_the_uplink_took_nothing_is_not_overtaken(tmp_path: Path) -> None:
+    ward = Ward(Roles((), ("bed-0",), ()), tmp_path)
+    for seq, is_full in enumerate((True, False, False)):
+        ward.uplink.is_full = is_full
+        ward.workload.pass_on("bed-0", 1, ward.sample(seq), SampleKey("bed-0", 0, seq))
+    assert ward.uplink.sent == []
+    turned_until_sent(ward, ward.uplink, 3)
+    envelopes = [wire.parse_forward(body).envelope for _, body, _ in ward.uplink.sent]
+    assert [msgspec.msgpack.decode(envelope)[1] for envelope in envelopes] == [0, 1, 2]
+    ward.workload.close()
+    ward.reactor.close()
