@@ -48,8 +48,8 @@ class Times(Strict, frozen=True):
 
 
 class Inference(Strict, frozen=True):
-    """A model's time for a batch. times: once it is warm; first_ms: of the first call after it was loaded, ms.
-    memory_mb: of a process that runs it and does nothing else, 10⁶ bytes."""
+    """A model's time for a batch. times: once it is warm; first_ms: to load it and for its first call, ms.
+    memory_mb: of a process that runs it and does nothing else, 10⁶ bytes. The last two are for people."""
 
     task: str
     size: Size
@@ -64,7 +64,8 @@ class Inference(Strict, frozen=True):
 
 class TrainingCost(Strict, frozen=True):
     """Learning on a device. step: of one with `batch` samples; rest: what a request takes besides its steps, from its
-    being there to the reply's being ready to be sent."""
+    being there to the reply's being ready to be sent. memory_mb: of a process that learns so and does nothing else, 10⁶
+    bytes, for people."""
 
     task: str
     size: Size
@@ -72,6 +73,7 @@ class TrainingCost(Strict, frozen=True):
     batch: Annotated[int, Meta(ge=1)]
     step: Times
     rest: Times
+    memory_mb: float | None = None
 
 
 class MessageCost(Strict, frozen=True):

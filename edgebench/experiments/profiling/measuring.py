@@ -303,8 +303,9 @@ class _Measuring:
         graph, weights, x, y = (str(step.folder / each) for each in (STEP, WEIGHTS, LEARNED_X, LEARNED_Y))
         found = self._found(LearningJob(graph, weights, x, y, self._patience), what)
         if found is not None:
-            times = (times_of(found.took_ns[each]) for each in ("step", "rest"))
-            yield TrainingCost(step.task, step.size, "litert", step.batch, *times)
+            step_times, rest = (times_of(found.took_ns[each]) for each in ("step", "rest"))
+            memory_mb = _rounded(found.memory_mb)
+            yield TrainingCost(step.task, step.size, "litert", step.batch, step_times, rest, memory_mb)
 
     def sustained(
         self, models: Sequence[KitModel], inference: Sequence[Inference], cores: int

@@ -13,14 +13,14 @@ def lines_of(profile: Profile) -> Iterator[str]:
     about = f"{origin.cpu}, {origin.system}, {origin.broker}" if isinstance(origin, Measured) else "by data sheet"
     yield f"{profile.name}: {profile.cores} cores, {profile.memory_mb:,} MB, {about}"
     yield ""
-    yield f"{'ms':44} {'batch':>5} {'p50':>9} {'p99':>9} {'mean':>9} {'first':>9} {'n':>6}"
+    yield f"{'ms':44} {'batch':>5} {'p50':>9} {'p99':>9} {'mean':>9} {'first':>9} {'n':>6} {'MB':>6}"
     for cost in profile.inference:
         what = f"{cost.task}, {cost.size}, {cost.runtime}, {cost.quantisation}"
         first = "" if cost.first_ms is None else f"{cost.first_ms:.1f}"
-        yield f"{what:44} {cost.batch:5} {_row(cost.times)} {first:>9} {cost.times.n:6,}"
+        yield f"{what:44} {cost.batch:5} {_row(cost.times)} {first:>9} {cost.times.n:6,}{_memory(cost.memory_mb)}"
     for step in profile.training:
         what = f"{step.task}, {step.size}, {step.runtime}: a step"
-        yield f"{what:44} {step.batch:5} {_row(step.step)} {'':>9} {step.step.n:6,}"
+        yield f"{what:44} {step.batch:5} {_row(step.step)} {'':>9} {step.step.n:6,}{_memory(step.memory_mb)}"
     for picture in profile.pictures:
         for name, times in (("compress", picture.compress), ("decompress", picture.decompress)):
             yield f"{f'{picture.task}: {name}, quality {picture.quality}':44} {'':5} {_row(times)} {'':>9} {times.n:6,}"
@@ -49,6 +49,10 @@ def _heat_and_power(profile: Profile) -> Iterator[str]:
 
 def _row(times: Times) -> str:
     return f"{_quantile(times, 0.5):9.3f} {_quantile(times, 0.99):9.3f} {times.mean_us / 1e3:9.3f}"
+
+
+def _memory(memory_mb: float | None) -> str:
+    return "" if memory_mb is None else f" {memory_mb:6,.0f}"
 
 
 def _quantile(times: Times, share: float) -> float:
