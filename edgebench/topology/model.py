@@ -44,7 +44,8 @@ class NodeGroup(Strict, frozen=True):
 
     Nodes of a group are dealt round the nodes of the parent group: `bed-0` to `ward-0`, `bed-1` to `ward-1`, ….
     `profile`: `host`, as fast as whatever it runs on, or the file or name of a profile, by which they are emulated.
-    `memory_mb`: the most memory that each of its nodes has, in 10⁶ bytes; `profile`: that of the profile's machine.
+    `memory_mb`: the most memory that each of its nodes has, in 10⁶ bytes, those that share a container all theirs
+    together; `profile`: that of the profile's machine.
     """
 
     tier: Tier
