@@ -19,6 +19,9 @@ from tests.lab_kit.machines import Disk
 INSN_NS, SIMD_NS = 40, 480
 """What an instruction takes, and one of the floating-point and vector unit. qemu takes an eighth of that in a loop; but
 what wakes for a message finds other things in the processor's caches, and took 12 ns for an instruction and more."""
+CORES = 6
+"""Of a paced board, whatever it says itself: a thread sleeps for most of the time that its instructions take, and
+leaves its processor to others, so that so many go on at once on two."""
 COUNTERS = struct.Struct("=4q17q")
 """What the plugin counts: `struct counts` of pace.c."""
 QEMU = Path("/usr/bin/qemu-aarch64")
@@ -100,7 +103,7 @@ def pacing_digest() -> str:
     """A short name for how boards are paced: those of another may be of another speed."""
     _prepare()
     sources = [file.read_text() for file in (_SOURCES / "pace.c", _SOURCES / "launch.c")]
-    return digest(*sources, _pace(), run_here(str(QEMU), "--version"))
+    return digest(*sources, _pace(), str(CORES), run_here(str(QEMU), "--version"))
 
 
 def pace_of(disk: Disk) -> Pace:

@@ -8,7 +8,9 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from tests.lab_kit.boards import HOME, build_wheel, equipped, installed
 from tests.lab_kit.labs import Lab
 from tests.lab_kit.machines import Disk, Machine, network
 from tests.lab_kit.needs import need_root_and
-from tests.lab_kit.paced_boards import COUNTERS, QEMU, Pace, build_plugin, pace_of, paced
+from tests.lab_kit.paced_boards import CORES, COUNTERS, QEMU, Pace, build_plugin, pace_of, paced
 from tests.system.running import faults_of
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
@@ -74,6 +76,17 @@ def test_a_program_takes_the_time_of_its_instructions(rounds: int, floats: int, 
     pace, took_s = min(runs, key=lambda run: run[1])
     if pace.lost < LITTLE:
         assert took_s < executed_s * (1 + LITTLE) + pace.late_ms / 1e3 + BEGIN_S, pace
+
+
+def test_as_many_programs_go_on_at_once_as_a_board_has_cores(tmp_path: Path) -> None:
+    """Each takes as long as alone; the best of some attempts, as this computer may have other things to do."""
+    program = looping(MANY // 4, [])
+    folders = [tmp_path / str(number) for number in range(CORES)]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(CORES) as together:
+        attempts = [list(together.map(partial(ran, program), folders)) for _ in range(ATTEMPTS)]
+    assert min(max(pace.lost for pace, _ in attempt) for attempt in attempts) < LITTLE, attempts
 
 
 def test_what_a_program_waits_for_a_core_after_it_was_woken_is_counted(tmp_path: Path) -> None:

@@ -129,13 +129,24 @@ def _measured(driver: RawMqtt, values: int, qos: int, seqs: range) -> _Found:
             found, until_s = _Found(), began_s + _LONG_S
         elif len(found.echo) >= _LEAST and began_s > until_s:
             break
-        _decide(driver, workload, x, qos, seq, found)
-        _pass_on(driver, workload, x, qos, seq, found)
-        _echo(driver, found.size_bytes, qos, found.echo)
-        _echo(driver, found.answer_bytes, qos, found.answer_echo)
-        # As in a stream, with pauses in which the machine goes idle.
-        sleep_s(pauses.uniform(0.1, 0.9) * (now_s() - began_s))
+        with _idle_after(pauses):
+            _decide(driver, workload, x, qos, seq, found)
+        with _idle_after(pauses):
+            _pass_on(driver, workload, x, qos, seq, found)
+        with _idle_after(pauses):
+            _echo(driver, found.size_bytes, qos, found.echo)
+        with _idle_after(pauses):
+            _echo(driver, found.answer_bytes, qos, found.answer_echo)
     return found
+
+
+@contextmanager
+def _idle_after(pauses: np.random.Generator) -> Iterator[None]:
+    """As in a stream there is a pause, in which the machine goes idle; and in which a broker comes to the end of what
+    it does behind a message that has arrived, which would be taken for the next one's."""
+    began_s = now_s()
+    yield
+    sleep_s(pauses.uniform(0.1, 0.9) * (now_s() - began_s))
 
 
 def _decide(driver: RawMqtt, workload: str, x: Any, qos: int, seq: int, found: _Found) -> None:
