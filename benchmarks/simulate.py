@@ -59,7 +59,7 @@ from edgebench.simulation.event_costs import EventCosts
 from edgebench.simulation.event_driven import EventDriven
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
-from edgebench.simulation.service_times import FORWARDED, STEPS, Cost, Model, ServiceTimes
+from edgebench.simulation.service_times import FORWARDED, STEPS, Cascading, Cost, Model, PassedOn, ServiceTimes
 from edgebench.simulation.stations import fifo_chain
 from edgebench.simulation.vectorised import Vectorised
 from edgebench.topology.model import Topology
@@ -141,7 +141,8 @@ def service_times(light_ns: float, heavy_ns: float) -> ServiceTimes:
             names = [("", LIGHT.task), ("host", LIGHT.task), ("host", "")]
             costs |= {Cost(step, profile, task, how): value for profile, task in names for how in ("", FORWARDED)}
     infer = {LIGHT: by_size(light_ns), HEAVY: by_size(heavy_ns)}
-    return ServiceTimes(infer, {}, costs, {(LIGHT, HEAVY): 1.0}, ("made up",))
+    cascade = Cascading(*(each._replace(profile="") for each in (LIGHT, HEAVY)))
+    return ServiceTimes(infer, {}, costs, {cascade: PassedOn(1, 1)}, ("made up",))
 
 
 def small_tree(duration_s: float) -> Layout:

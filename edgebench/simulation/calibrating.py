@@ -23,11 +23,14 @@ from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of
 from edgebench.simulation.message_costs import MessageCosts
 from edgebench.simulation.service_times import (
     FORWARDED,
+    Cascading,
     Cost,
     Cuts,
     Ints,
     Model,
+    PassedOn,
     ServiceTimes,
+    cascading_of,
     compress_of,
     model_of,
 )
@@ -98,7 +101,7 @@ class _Found:
         self._process = processes(self._nodes)
         self._edge = _edges_of_staying(self._nodes)
         self._costs: dict[Cost, list[Ints]] = {}
-        self._unsure: dict[tuple[Model, Model], float] = {}
+        self._unsure: dict[Cascading, PassedOn] = {}
         self._handed_on: dict[str, HandedOn] = {}
         self._cuts: dict[Model, list[Cuts]] = {}
 
@@ -155,10 +158,9 @@ class _Found:
             size = np.array([handed_on.size_bytes], np.int64)
             add(self._costs, Cost("output", task=plan.task, how=handed_on.how), size)
         if plan.cascade is not None:
-            cloud = self._deployment.nodes[self._deployment.cloud]
-            edge = self._deployment.nodes[next(iter(plan.deciders.values()))]
-            models = (model_of(edge.profile, plan.task, plan.model), model_of(cloud.profile, plan.task, plan.cascade))
-            self._unsure[models] = float((samples["forward_in_ns"] != ABSENT).mean())
+            cascade = cascading_of(plan, self._deployment.data)
+            passed = PassedOn(int((samples["forward_in_ns"] != ABSENT).sum()), len(samples))
+            self._unsure[cascade] = self._unsure.get(cascade, PassedOn()).and_of(passed)
 
     def take_deciders(self, plan: WorkloadPlan, samples: Samples) -> None:
         """What deciding takes, by each server: of an edge, of the cloud, and of an agent, whose devices share one."""

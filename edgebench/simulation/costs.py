@@ -17,7 +17,16 @@ from edgebench.simulation import columns
 from edgebench.simulation.chains import handed_on, head_of, tail_of
 from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, PURPOSES, Flows, Ints, Tables
 from edgebench.simulation.fleet import Fleet, Group
-from edgebench.simulation.service_times import FORWARDED, Cost, Model, ServiceTimes, between, compress_of, model_of
+from edgebench.simulation.service_times import (
+    FORWARDED,
+    Cost,
+    Model,
+    ServiceTimes,
+    between,
+    cascading_of,
+    compress_of,
+    model_of,
+)
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes, publish_bytes
 from edgebench.topology.model import Cascade, Load, Topology, Workload
 from edgebench.topology.wording import one_line
@@ -108,7 +117,7 @@ class _Costs:
             self._travels_further(flow, group, where, on)
             self._decided_at(flow, cloud, on, _AT_CLOUD)
         if where == CASCADE:
-            self._passes_some_on(flow, edges, cloud)
+            self._passes_some_on(flow)
         self._count_bytes(flow, group)
 
     def arrays(self) -> Flows:
@@ -215,13 +224,11 @@ class _Costs:
             self._set(flow, group, answer, Cost("answer", profile, task))
         self._serve(flow, group, flow.plan.batch.max_batch)
 
-    def _passes_some_on(self, flow: Flow, edges: Group, cloud: Group) -> None:
-        light, heavy = flow.model_at(edges), flow.model_at(cloud)
-        share = self._times.unsure.get((light, heavy))
-        if share is None:
-            self._problem(flow, f"nothing is known of the share that a cascade of {light.told} passes on")
-        else:
-            self._share[flow.number] = share
+    def _passes_some_on(self, flow: Flow) -> None:
+        try:
+            self._share[flow.number] = self._times.passed_on(cascading_of(flow.plan, self._topology.data))
+        except EdgebenchError as error:
+            self._problem(flow, str(error))
 
     def _serve(self, flow: Flow, group: Group, most: int) -> None:
         model = flow.model_at(group)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.records import Cut
-from edgebench.topology.model import Cascade, Jpeg, ModelChoice
+from edgebench.topology.deployment import WorkloadPlan
+from edgebench.topology.model import Cascade, Jpeg, ModelChoice, Training, Workload
 from edgebench.topology.wording import listed
 
 Ints = NDArray[np.int64]
@@ -95,18 +97,60 @@ class Cuts(NamedTuple):
     places: int
 
 
+class Cascading(NamedTuple):
+    """All that decides which samples a cascade passes on, on whatever machine: its two models, whose profile is left
+    empty, what they were trained and their threshold was calibrated for, and what they see. compress: as `compress_of`
+    has it; data: the folder, empty where it is generated."""
+
+    light: Model
+    heavy: Model
+    target_quality: float | None = None
+    train: Training = Training()
+    compress: str = ""
+    data: str = ""
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        models = (", ".join((each.size, each.runtime, each.quantisation)) for each in (self.light, self.heavy))
+        more = (
+            ("target_quality", self.target_quality),
+            ("train.epochs", self.train.epochs),
+            ("train.examples", self.train.examples),
+            ("compress", self.compress or None),
+            ("data", self.data or None),
+        )
+        asked = (f"{name} {value}" for name, value in more if value is not None)
+        return f"a cascade of {self.light.task} ({'; '.join((' before '.join(models), *asked))})"
+
+
+class PassedOn(NamedTuple):
+    """So many samples of all that came to its edges a cascade has passed on to the cloud."""
+
+    n: int = 0
+    of: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of all."""
+        return self.n / self.of
+
+    def and_of(self, other: PassedOn) -> PassedOn:
+        """Both together."""
+        return PassedOn(self.n + other.n, self.of + other.of)
+
+
 @dataclass(frozen=True)
 class ServiceTimes:
     """infer: ns, by size of a batch. at_once: those of batches that begin as soon as another is done, with caches and
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
-    never empty. unsure: what share a cascade passes on, by the models of the edge and of the cloud. sources: what they
-    were measured in. cuts: of models, whose profile is left empty, by each run that cut them: what the parts took in
-    different runs is not compared."""
+    never empty. unsure: what cascades pass on. sources: what they were measured in. cuts: of models, whose profile is
+    left empty, by each run that cut them: what the parts took in different runs is not compared."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     costs: Mapping[Cost, Ints] = field(default_factory=dict)
-    unsure: Mapping[tuple[Model, Model], float] = field(default_factory=dict)
+    unsure: Mapping[Cascading, PassedOn] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     cuts: Mapping[Model, Sequence[Cuts]] = field(default_factory=dict)
 
@@ -131,11 +175,29 @@ class ServiceTimes:
                 return self.costs[each]
         raise EdgebenchError(f"nothing is known of {choices[0].told}")
 
+    def passed_on(self, cascade: Cascading) -> float:
+        """What share a cascade passes on. Raises EdgebenchError where none like it was measured."""
+        if cascade in self.unsure:
+            return self.unsure[cascade].share
+        known = sorted(each.told for each in self.unsure)
+        why = f"nothing is known of the share that {cascade.told} passes on"
+        raise EdgebenchError(f"{why} (known: {listed(known) or 'none'})")
+
 
 def model_of(profile: str, task: str, choice: ModelChoice | Cascade) -> Model:
     """The key of a model that decides on a kind of machine."""
     source = choice.source if isinstance(choice, ModelChoice) else "train"
     return Model(profile, task, choice.size, choice.runtime, choice.quantisation, source)
+
+
+def cascading_of(plan: Workload | WorkloadPlan, data: str | None) -> Cascading:
+    """What decides which samples of a workload go on to the cloud. data: the folder that its topology names."""
+    heavy = model_of("", plan.task, plan.cascade or Cascade())
+    quality = None if plan.cascade is None else plan.cascade.target_quality
+    folder = "" if data is None else str(Path(data).resolve())
+    return Cascading(
+        model_of("", plan.task, plan.model), heavy, quality, plan.train, compress_of(plan.compress), folder
+    )
 
 
 def between(child: str, parent: str) -> str:
@@ -156,13 +218,21 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
         infer={model: _joined(each.infer.get(model, {}) for each in all_of) for model in models},
         at_once={model: _joined(each.at_once.get(model, {}) for each in all_of) for model in models},
         costs=_joined(each.costs for each in all_of),
-        unsure={key: share for each in all_of for key, share in each.unsure.items()},
+        unsure=_together(each.unsure for each in all_of),
         sources=tuple(source for each in all_of for source in each.sources),
         cuts={
             model: [cuts for each in all_of for cuts in each.cuts.get(model, ())]
             for model in dict.fromkeys(model for each in all_of for model in each.cuts)
         },
     )
+
+
+def _together(several: Iterable[Mapping[Cascading, PassedOn]]) -> dict[Cascading, PassedOn]:
+    found: dict[Cascading, PassedOn] = {}
+    for each in several:
+        for cascade, passed in each.items():
+            found[cascade] = found.get(cascade, PassedOn()).and_of(passed)
+    return found
 
 
 def _joined(several: Iterable[Mapping[Any, Ints]]) -> dict[Any, Ints]:

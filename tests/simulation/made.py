@@ -18,7 +18,7 @@ from edgebench.simulation.event_driven import EventDriven
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
 from edgebench.simulation.recording import Counts, Records, links_observed, undecided
-from edgebench.simulation.service_times import FORWARDED, STEPS, Cost, Model, ServiceTimes
+from edgebench.simulation.service_times import FORWARDED, STEPS, Cascading, Cost, Model, PassedOn, ServiceTimes
 from edgebench.simulation.vectorised import Vectorised
 from edgebench.topology import resolve
 from edgebench.topology.model import Topology
@@ -26,6 +26,7 @@ from edgebench.topology.model import Topology
 TASK = "icu-death"
 LIGHT = Model("host", TASK, "light", "litert", "float32", "train")
 HEAVY = Model("host", TASK, "heavy", "litert", "float32", "train")
+CASCADING = Cascading(*(each._replace(profile="") for each in (LIGHT, HEAVY)))
 HEAD, TAIL = (LIGHT._replace(part=f"{part} of the cut at 2") for part in ("head", "tail"))
 CUT = "cut at 2, light"
 """A chain whose model is cut at its second place."""
@@ -85,7 +86,8 @@ def times(
     infer = {LIGHT: tables(by_size), HEAVY: tables(heavy_ns or by_size)}
     infer |= {HEAD: tables(head_ns or by_size), TAIL: tables(tail_ns or by_size)}
     at_once = {} if at_once_ns is None else {LIGHT: tables(at_once_ns)}
-    return ServiceTimes(infer, at_once, found, {(LIGHT, HEAVY): unsure}, sources=("made up",))
+    passed = PassedOn(round(1_000 * unsure), 1_000)
+    return ServiceTimes(infer, at_once, found, {CASCADING: passed}, sources=("made up",))
 
 
 def cut_elsewhere(known: ServiceTimes, place: int) -> ServiceTimes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ from edgebench.results.rundir import load_deployment, write_deployment, write_ta
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.service_times import FORWARDED, Cost, ServiceTimes, merged
 from edgebench.topology.deployment import OnlinePlan
-from tests.simulation.made import LIGHT, MS, TASK, times
+from tests.simulation.made import CASCADING, LIGHT, MS, TASK, times
 
 TOPOLOGY = {
     "schema": 1,
@@ -147,6 +148,45 @@ def test_what_a_cascade_passes_on_keeps_its_server_busy_though_no_record_says_so
     found = calibrated(tmp_path, known, batch={"max_batch": 1, "max_wait_ms": 0}, place={"infer": "cascade"})
     assert set(found.costs[Cost("answer", "host", TASK)].tolist()) == {40_000}
     assert found.costs[Cost("wake", "host")].max() <= 150_000
+
+
+CASCADE: dict[str, Any] = {"place": {"infer": "cascade"}, "batch": {"max_batch": 1}}
+
+
+def test_a_share_is_that_of_a_cascade_with_the_same_target_and_training(tmp_path: Path) -> None:
+    run_dir, file = ran(tmp_path, times([MS], unsure=0.5), **CASCADE), tmp_path / "ward.yaml"
+    same = edgebench.simulate(edgebench.load(file, ["workloads.watch.cascade={}"]), calibrate=[run_dir], out=tmp_path)
+    assert same.figures.workloads["watch"].lost == 0
+    models = "a cascade of icu-death (light, litert, float32 before heavy, litert, float32"
+    others = {
+        "cascade={target_quality: 0.99}": "target_quality 0.99",
+        "train={epochs: 3}": "train.epochs 3",
+        "train={examples: 40}": "train.examples 40",
+    }
+    for change, told in others.items():
+        given = edgebench.load(file, [f"workloads.watch.{change}"])
+        with pytest.raises(EdgebenchError) as refused:
+            edgebench.simulate(given, calibrate=[run_dir], out=tmp_path)
+        assert str(refused.value) == (
+            f"{file}: $.workloads.watch: nothing is known of the share that {models}; {told}) passes on "
+            f"(known: {models})) (calibrate with a run in which it is seen)"
+        )
+
+
+def test_shares_of_several_runs_and_workloads_count_together_in_any_order(tmp_path: Path) -> None:
+    """One run passes on all there is, the other, which is half as long, nothing; either has a cascade twice."""
+    plan = {"task": TASK, "source": "bed", "load": {"kind": "poisson", "rate_hz": 20}, **CASCADE}
+    file, runs = tmp_path / "both.yaml", []
+    for unsure, duration_s in ((1.0, 20), (0.0, 10)):
+        made = {**TOPOLOGY, "links": [], "duration_s": duration_s, "workloads": {"a": plan, "b": plan}}
+        file.write_text(yaml.safe_dump(made))
+        runs.append(simulate_with(times([MS], unsure=unsure), edgebench.load(file), tmp_path / "runs")[0])
+    scheduled = [sum(of.scheduled for of in edgebench.load_run(run).figures.workloads.values()) for run in runs]
+    orders = runs, runs[::-1]
+    for order in orders:
+        assert merged(map(service_times_of, order)).unsure == {CASCADING: (scheduled[0], sum(scheduled))}
+    one, other = (edgebench.simulate(file, calibrate=order, out=tmp_path / "out").figures for order in orders)
+    assert (one.workloads, one.links) == (other.workloads, other.links)
 
 
 def test_messages_that_wait_tell_how_long_each_keeps_an_edge_busy(tmp_path: Path) -> None:
