@@ -77,7 +77,7 @@ def fidelity(runs: Sequence[Path], calibrate: Sequence[Path] = ()) -> Fidelity:
     found = {}
     for run, stored in predicted.items():
         others = {other: each for other, each in times.items() if other != run}
-        found[run] = _predicted(stored, [telling[other].path for other in others], merged(others.values()))
+        found[run] = _predicted(stored, [telling[other] for other in others], merged(others.values()))
     return Fidelity(found)
 
 
@@ -109,11 +109,11 @@ def print_tables(found: Fidelity) -> None:
             console.print("the run was simulated itself: nothing of it was measured", style="red", highlight=False)
 
 
-def _predicted(stored: StoredRun, calibrate: Sequence[Path], times: ServiceTimes) -> RunFidelity:
+def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: ServiceTimes) -> RunFidelity:
     given = open_topology(stored.path)
     check_simulated(given)
-    for path in calibrate:
-        check_calibrates(path, given)
+    for telling in calibrate:
+        check_calibrates(telling, given)
     topology = _cut_as_it_was(given.topology, stored)
     layout = layout_of(topology, times, given.path)
     places = places_of(layout.fleet)

@@ -26,7 +26,7 @@ from edgebench.results.observations import Observations
 from edgebench.results.rundir import (
     StoredRun,
     create_run_dir,
-    load_deployment,
+    load_run,
     write_deployment,
     write_observations,
     write_tables,
@@ -45,7 +45,7 @@ from edgebench.tasks import names
 from edgebench.topology import check, profiles_of, refuse_unenforceable
 from edgebench.topology.deployment import SIMULATE, Deployment
 from edgebench.topology.profiles import HOST
-from edgebench.topology.wording import one_line
+from edgebench.topology.wording import listed, one_line
 
 MOST_NODES = 100_000_000
 MOST_RECORDED = 2_000_000
@@ -145,17 +145,21 @@ def calibrated(given: TopologyFile, calibrate: tuple[Path, ...]) -> ServiceTimes
     if not calibrate:
         raise EdgebenchError("nothing says what things take (name a run of the same tasks with --calibrate RUN)")
     for path in calibrate:
-        check_calibrates(path, given)
+        check_calibrates(load_run(path), given)
     return merged(map(service_times_of, calibrate))
 
 
-def check_calibrates(run_dir: Path, given: TopologyFile) -> None:
-    """Raises EdgebenchError where what a run took says nothing of a topology, since it kept its samples otherwise, or
-    had another machine of the same name."""
-    run, mend = load_deployment(run_dir), "(calibrate with a run of the same)"
+def check_calibrates(stored: StoredRun, given: TopologyFile) -> None:
+    """Raises EdgebenchError where what a run took says nothing of a topology, since it kept its samples otherwise, had
+    another kind of broker, or another machine of the same name."""
+    run_dir, run, mend = stored.path, stored.deployment, "(calibrate with a run of the same)"
     if run.durability != given.topology.durability:
         differs = f"{given.topology.durability}, and that of {run_dir} was {run.durability}"
         raise EdgebenchError(f"{given.path}: $.durability: {differs} {mend}")
+    broker, others = given.topology.broker.kind, {each.kind for each in stored.observations.brokers}
+    if broker != "auto" and others - {broker}:
+        differs = f"{broker}, and {listed(sorted(others))} served {run_dir}"
+        raise EdgebenchError(f"{given.path}: $.broker.kind: {differs} {mend}")
     tasks = {plan.task for plan in run.workloads.values()}
     for file, profile in profiles_of(given.topology).items():
         other = run.profiles.get(profile.name)

@@ -26,7 +26,7 @@ from edgebench.results.comparison.run_values import figures_of
 from edgebench.results.comparison.settings import key_of
 from edgebench.results.figures import Result
 from edgebench.results.fronts import Swept, crossings, front
-from edgebench.results.rundir import load_deployment, write_json
+from edgebench.results.rundir import load_deployment, load_run, write_json
 from edgebench.results.sweeps import Cell, Settings, in_words, leaderboard, write_table
 from edgebench.simulation.layout import layout_of
 from edgebench.simulation.service_times import ServiceTimes
@@ -197,7 +197,7 @@ def _runner(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[tuple[To
             if durability not in times:
                 times[durability] = calibrated(given, measured)
             for run_dir in measured:
-                check_calibrates(run_dir, given)
+                check_calibrates(load_run(run_dir), given)
             layout_of(given.topology, times[durability], given.path)
         except EdgebenchError as error:
             raise EdgebenchError(one_line(f"{spec_file}: {in_words(settings)}: {error}")) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
@@ -16,6 +18,8 @@ import edgebench
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.simulate import _take_beside, simulate_with
+from edgebench.fabric.records import Brokered
+from edgebench.results.rundir import load_run, write_observations
 from edgebench.simulation import recording
 from edgebench.simulation.columns import Rows
 from tests.simulation.made import MS, TASK, times
@@ -210,6 +214,20 @@ def test_what_is_not_known_or_cannot_be_simulated_is_a_line(
     assert said in error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+def test_a_run_by_another_kind_of_broker_does_not_say_what_messages_take(
+    file: Path, run_dir: Path, tmp_path: Path
+) -> None:
+    kept = shutil.copytree(run_dir, tmp_path / "kept")
+    served = [Brokered(site, "mosquitto", "2.0") for site in ("cloud", "ward")]
+    write_observations(kept, msgspec.structs.replace(load_run(kept).observations, brokers=served))
+    with pytest.raises(EdgebenchError) as refused:
+        edgebench.simulate(edgebench.load(file, ["broker.kind=nats"]), calibrate=[kept], out=tmp_path / "out")
+    assert str(refused.value) == (
+        f"{file}: $.broker.kind: nats, and mosquitto served {kept} (calibrate with a run of the same)"
+    )
+    edgebench.simulate(edgebench.load(file), calibrate=[kept], out=tmp_path / "out")
 
 
 def test_a_batch_that_nobody_measured_ends_a_simulation_and_leaves_nothing(
