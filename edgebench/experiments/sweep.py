@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,7 @@ from edgebench.results.comparison.run_values import figures_of
 from edgebench.results.comparison.settings import key_of
 from edgebench.results.figures import Result
 from edgebench.results.fronts import Swept, crossings, front
-from edgebench.results.rundir import load_deployment, load_run, write_json
+from edgebench.results.rundir import StoredRun, load_deployment, load_run, write_json
 from edgebench.results.sweeps import Cell, Settings, in_words, leaderboard, write_table
 from edgebench.simulation.layout import layout_of
 from edgebench.simulation.service_times import ServiceTimes
@@ -40,6 +40,10 @@ _IN_REGISTRY = "sha256:"
 
 Planned = dict[str, tuple[TopologyFile, Settings]]
 """The cells of a sweep by their keys."""
+
+Calibrations = Mapping[Durability, Sequence[StoredRun]]
+"""The runs that say what things take, by what they promised of their samples: a cell is simulated by those alone that
+promised what it does."""
 
 _RunCell = Callable[[TopologyFile, list[signal.Signals]], tuple[Path, Result]]
 """Runs a cell; notes a signal to end that came when that was over."""
@@ -139,15 +143,17 @@ def planned_cells(spec: SweepSpec, spec_file: Path) -> Planned:
         there_are = f"write one of {', '.join((SIMULATE, *EXECUTORS))}"
         raise EdgebenchError(f"{spec_file}: $.executor: no runs by '{spec.executor}' ({there_are})")
     beside = spec_file.parent / spec.topology
-    measured = digests(calibrations(spec, spec_file))
+    runs = calibrations(spec, spec_file)
+    measured = {durability: digests([run.path for run in those]) for durability, those in runs.items()}
     found: dict[str, tuple[TopologyFile, Settings]] = {}
     for settings, seed in settings_of(spec):
         given = open_topology(beside if beside.exists() else spec.topology, overrides_of(spec, settings, seed))
         if spec.executor == SIMULATE:
             deployment = check_simulated(given)
+            _check_told(given, runs, f"{spec_file}: {in_words(settings)}")
         else:
             deployment = checked_deployment(given.topology, given.path, spec.executor)
-        key = cell_key(deployment, given.topology, measured)
+        key = cell_key(deployment, given.topology, measured.get(given.topology.durability, ()))
         _check_registry(given)
         if key in found and spec.search is not None:
             continue
@@ -155,6 +161,7 @@ def planned_cells(spec: SweepSpec, spec_file: Path) -> Planned:
             same = in_words(found[key][1])
             raise EdgebenchError(f"{spec_file}: {in_words(settings)}: is the same as {same} (leave one of them out)")
         found[key] = (given, settings)
+    _check_needed(spec_file, runs, {given.topology.durability for given, _ in found.values()})
     return found
 
 
@@ -166,9 +173,29 @@ def _check_registry(given: TopologyFile) -> None:
             raise EdgebenchError(f"{given.path}: $.workloads.{name}.model.source: {workload.model.source}: {why}")
 
 
-def calibrations(spec: SweepSpec, spec_file: Path) -> tuple[Path, ...]:
-    """The run directories that say what things take."""
-    return tuple(spec_file.parent / each for each in spec.calibrate)
+def calibrations(spec: SweepSpec, spec_file: Path) -> Calibrations:
+    """Raises EdgebenchError where one is no run that says what things take."""
+    found: dict[Durability, list[StoredRun]] = {}
+    for each in spec.calibrate:
+        run = load_run(spec_file.parent / each)
+        found.setdefault(run.deployment.durability, []).append(run)
+    return found
+
+
+def _check_told(given: TopologyFile, runs: Calibrations, place: str) -> None:
+    """Raises EdgebenchError where no run has kept its samples as a cell is to."""
+    durability = given.topology.durability
+    if durability not in runs:
+        why = f"{durability}, and no run of $.calibrate had that (add one)"
+        raise EdgebenchError(one_line(f"{place}: $.durability: {why}"))
+
+
+def _check_needed(spec_file: Path, runs: Calibrations, asked: Collection[Durability]) -> None:
+    """Raises EdgebenchError for a run by which no cell is simulated."""
+    for durability, those in runs.items():
+        if durability not in asked:
+            why = f"{those[0].path} had durability {durability}, which no cell has (leave it out)"
+            raise EdgebenchError(one_line(f"{spec_file}: $.calibrate: {why}"))
 
 
 def _done(folder: Path) -> dict[str, Cell]:
@@ -189,15 +216,15 @@ def _runner(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[tuple[To
     if spec.executor != SIMULATE:
         options = RunOptions(out=folder / RUNS, executor=spec.executor, registry=folder / "registry")
         return lambda given, heard: run_topology(given, replace(options, heard=heard))
-    measured = calibrations(spec, spec_file)
+    runs = calibrations(spec, spec_file)
     times: dict[Durability, ServiceTimes] = {}
     for given, settings in cells:
         durability = given.topology.durability
         try:
             if durability not in times:
-                times[durability] = calibrated(given, measured)
-            for run_dir in measured:
-                check_calibrates(load_run(run_dir), given)
+                times[durability] = calibrated(given, tuple(run.path for run in runs[durability]))
+            for run in runs[durability]:
+                check_calibrates(run, given)
             layout_of(given.topology, times[durability], given.path)
         except EdgebenchError as error:
             raise EdgebenchError(one_line(f"{spec_file}: {in_words(settings)}: {error}")) from error

@@ -9,7 +9,9 @@ import pytest
 import edgebench
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError
-from tests.simulation.wards import WATCH, measured, ward
+from edgebench.experiments.simulate import simulate_with
+from tests.simulation.made import MS, times
+from tests.simulation.wards import COSTS, WATCH, measured, ward
 
 SPEC = """\
 schema: 1
@@ -58,4 +60,58 @@ def test_what_the_runs_do_not_tell_of_a_cell_is_known_before_the_first(tmp_path:
     spec.write_text(SPEC.format(run=measured(tmp_path)).replace("[device, edge]", "[edge]"))
     with pytest.raises(EdgebenchError, match=r"distances\.yaml: links\[0\]\.latency_ms=1.*watch"):
         edgebench.sweep(spec, out=tmp_path / "sweeps")
+    assert not (tmp_path / "sweeps").exists()
+
+
+DURABLE = """\
+schema: 1
+name: durable
+topology: ward.yaml
+executor: simulate
+calibrate: [{runs}]
+grid:
+  durability: [{levels}]
+rank: {{figure: workloads.watch.hops_ms.infer.p50}}
+"""
+
+
+def kept_as(folder: Path, durability: str, ms: int) -> Path:
+    """The directory of a run that promised that, and whose decisions took so long."""
+    given = edgebench.load(folder / "ward.yaml", [f"durability={durability}"])
+    return simulate_with(times([ms * MS], COSTS), given, folder / durability, page=False)[0]
+
+
+def durable(folder: Path, runs: list[Path], levels: str) -> Path:
+    spec = folder / "durable.yaml"
+    spec.write_text(DURABLE.format(runs=", ".join(map(str, runs)), levels=levels))
+    return spec
+
+
+def test_each_cell_is_simulated_by_the_runs_that_promised_what_it_does(tmp_path: Path) -> None:
+    ward(tmp_path)
+    runs = [kept_as(tmp_path, durability, ms) for durability, ms in (("none", 20), ("process", 40))]
+    swept = edgebench.sweep(durable(tmp_path, runs, "none, process"), out=tmp_path / "sweeps")
+    assert [(each.settings, each.mean) for each in swept.leaderboard] == [
+        ({"durability": "none"}, 20.0),
+        ({"durability": "process"}, 40.0),
+    ]
+    by = [edgebench.load_run(Path(swept.folder, str(cell.run))).figures.calibrated_by for cell in swept.cells]
+    assert by == [[run.name] for run in runs]
+    alone = edgebench.sweep(durable(tmp_path, runs[:1], "none"), out=tmp_path / "sweeps", resume=True)
+    assert alone.cells == swept.cells[:1]
+
+
+def test_a_cell_without_a_run_of_its_durability_and_a_run_without_a_cell_are_told_before_the_first(
+    tmp_path: Path,
+) -> None:
+    ward(tmp_path)
+    runs = [kept_as(tmp_path, durability, 20) for durability in ("none", "process")]
+    for those, levels, said in (
+        (runs[:1], "none, process", "durability=process: $.durability: process, and no run of $.calibrate had that"),
+        (runs, "none", f"$.calibrate: {runs[1]} had durability process, which no cell has (leave it out)"),
+    ):
+        spec = durable(tmp_path, those, levels)
+        with pytest.raises(EdgebenchError) as refused:
+            edgebench.sweep(spec, out=tmp_path / "sweeps")
+        assert str(refused.value).startswith(f"{spec}: {said}")
     assert not (tmp_path / "sweeps").exists()
