@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from edgebench.clock import now_s
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, describe_error
 from edgebench.executors import EXECUTORS
 from edgebench.experiments.cells import CELLS, cell_key, digests
 from edgebench.experiments.deployment_checks import checked_deployment
@@ -74,8 +75,8 @@ def sweep(spec_file: Path, out: Path, *, resume: bool = False, tell: Callable[[s
         ran += 1
         tell(f"cell {ran} of {max(ran, to_run)}{left}: {in_words(settings)}, seed {given.topology.seed}")
         heard: list[signal.Signals] = []
-        done[key] = _run(key, given, settings, run, heard)
         (folder / CELLS).mkdir(parents=True, exist_ok=True)
+        done[key] = _cell(folder / CELLS / f"{key}.log", key, given, settings, run, heard)
         write_json(folder / CELLS / f"{key}.json", done[key])
         if heard and (spec.search is not None or ran < to_run):
             raise KeyboardInterrupt
@@ -233,6 +234,19 @@ def _runner(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[tuple[To
         return simulate_with(times[given.topology.durability], given, folder / RUNS, page=False)
 
     return simulate
+
+
+def _cell(
+    log: Path, key: str, given: TopologyFile, settings: Settings, run: _RunCell, heard: list[signal.Signals]
+) -> Cell:
+    """What came of a cell. An error that nobody thought of is the failure of that cell alone; log: of its traceback."""
+    log.unlink(missing_ok=True)
+    try:
+        return _run(key, given, settings, run, heard)
+    except Exception as error:  # noqa: BLE001  (it is recorded, and the other cells go on)
+        log.write_text(traceback.format_exc(), "utf-8")
+        problem = f"{describe_error(error)} (its traceback is in {CELLS}/{log.name})"
+        return Cell(key, settings, given.topology.seed, "failed", None, problem, {})
 
 
 def _run(key: str, given: TopologyFile, settings: Settings, run: _RunCell, heard: list[signal.Signals]) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,25 @@ def test_a_cell_without_a_run_of_its_durability_and_a_run_without_a_cell_are_tol
             edgebench.sweep(spec, out=tmp_path / "sweeps")
         assert str(refused.value).startswith(f"{spec}: {said}")
     assert not (tmp_path / "sweeps").exists()
+
+
+def test_an_error_that_nobody_thought_of_is_a_failure_of_its_cell_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where run directories should go there is a file."""
+    ward(tmp_path)
+    spec = durable(tmp_path, [kept_as(tmp_path, each, 20) for each in ("none", "process")], "none, process")
+    folder = tmp_path / "sweeps" / "durable"
+    folder.mkdir(parents=True)
+    (folder / "runs").write_text("")
+    assert main(["sweep", str(spec), "--out", str(tmp_path / "sweeps"), "--json"]) == 1
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    for cell in cells:
+        assert (cell["state"], cell["run"], cell["values"]) == ("failed", None, {})
+        assert cell["problem"].startswith("FileExistsError: ")
+        assert f"cells/{cell['key']}.log" in cell["problem"]
+        assert "Traceback" in (folder / "cells" / f"{cell['key']}.log").read_text()
+    (folder / "runs").unlink()
+    again = edgebench.sweep(spec, out=tmp_path / "sweeps", resume=True)
+    assert [cell.state for cell in again.cells] == ["valid", "valid"]
+    assert list((folder / "cells").glob("*.log")) == []
