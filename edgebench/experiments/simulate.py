@@ -40,6 +40,7 @@ from edgebench.simulation.places import Places, places_of
 from edgebench.simulation.recording import Counts, links_observed
 from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.simulation.simulated import Simulated
+from edgebench.simulation.stores import Stores
 from edgebench.simulation.vectorised import Vectorised
 from edgebench.tasks import names
 from edgebench.topology import check, profiles_of, refuse_unenforceable
@@ -171,7 +172,9 @@ def _record(layout: Layout, places: Places, deployment: Deployment, observations
     """Write what a run would have left behind."""
     simulated = Simulated(layout, places, deployment)
     write_tables(run_dir, simulated.tables())
-    counted = msgspec.structs.replace(observations, tallies=simulated.tallies, links=simulated.links)
+    counted = msgspec.structs.replace(
+        observations, tallies=simulated.tallies, links=simulated.links, overfull=simulated.overfull
+    )
     write_observations(run_dir, counted)
 
 
@@ -180,14 +183,18 @@ def _fold(
 ) -> Result:
     """Write figures and report of samples that are too many to be written down."""
     simulation, counts, fold = Vectorised(layout, places), Counts(layout, places), Fold(deployment, observations)
+    stores = Stores(layout)
 
     def take(rows: Rows) -> None:
         counts.take(rows)
+        stores.take(rows)
         fold.take(rows)
 
     _take_beside(simulation.run(), take)
     links = links_observed(layout, places, simulation.carried)
-    observations = msgspec.structs.replace(observations, tallies=counts.tallies(), links=links)
+    observations = msgspec.structs.replace(
+        observations, tallies=counts.tallies(), links=links, overfull=stores.overfull()
+    )
     write_observations(run_dir, observations)
     return write_figures(StoredRun(run_dir, deployment, observations, []), fold.whole(observations), page=page)
 

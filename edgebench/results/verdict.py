@@ -74,6 +74,7 @@ def verdict_of(
         ("host", of_hosts(deployment, scheduled, machines)),
         ("emulation", of_emulation(nodes, _least_latency_ms(deployment, workloads, nodes))),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
+        ("delivery", observations.overfull),
         (
             "delivery",
             (

@@ -12,18 +12,21 @@ from edgebench.simulation.event_driven import EventDriven
 from edgebench.simulation.layout import Layout, acts_back
 from edgebench.simulation.places import Places
 from edgebench.simulation.recording import Counts, Records, joined, links_observed, undecided
+from edgebench.simulation.stores import Stores
 from edgebench.simulation.vectorised import Vectorised
 from edgebench.topology.deployment import Deployment
 
 
 class Simulated:
-    """One simulation. Once all `tables` were taken, `tallies` and `links` are as a run would have written them down."""
+    """One simulation. Once all `tables` were taken, `tallies` and `links` are as a run would have written them down, and
+    `overfull` says what it would have dropped."""
 
     def __init__(self, layout: Layout, places: Places, deployment: Deployment) -> None:
         """places: in which each device is told."""
         self._layout = layout
         self._places = places
         self._counts = Counts(layout, places)
+        self._stores = Stores(layout)
         self._simulation: EventDriven | Vectorised = (
             EventDriven(layout, deployment)
             if any(acts_back(flow.load) for flow in layout.flows)
@@ -36,12 +39,15 @@ class Simulated:
         Raises EdgebenchError where a service time is needed that is not known.
         """
         if isinstance(self._simulation, EventDriven):
-            yield from (undecided(records_table(rows)) for rows in self._simulation.run())
+            for records in self._simulation.run():
+                self._stores.take_records(records)
+                yield undecided(records_table(records))
             return
-        records = Records(self._layout)
+        written = Records(self._layout)
         for rows in joined(self._simulation.run()):
             self._counts.take(rows)
-            yield records.table(rows)
+            self._stores.take(rows)
+            yield written.table(rows)
 
     @property
     def tallies(self) -> dict[str, dict[str, Tally]]:

@@ -1,0 +1,165 @@
+"""Whether more is kept at a node than its store has room for: a run drops the rest (`edge_node.cloud_bound`,
+`device_agent.outbox`), and no simulation does. It is looked at some thousands of instants, evenly spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.clock import NS_PER_MS
+from edgebench.core.samples import SampleRecord
+from edgebench.simulation.columns import (
+    ABSENT,
+    ARRIVED,
+    AT_CLOUD,
+    CAPTURED,
+    CASCADE,
+    CHAIN,
+    COLUMNS,
+    DEVICE,
+    EDGE,
+    FLOW,
+    FORWARD_OUT,
+    ON_DEVICE,
+    RECEIVED,
+    RETURN_IN,
+    SIZE,
+    Ints,
+    Rows,
+)
+from edgebench.simulation.costs import Flow
+from edgebench.simulation.jit import jit
+from edgebench.simulation.layout import Layout, rate_of
+
+_INSTANTS = 1 << 13
+_LEAST_INSTANTS = 1 << 8
+_MOST_NUMBERS = 1 << 22
+"""So many are kept of all stores together, unless the least instants of each are more."""
+_MB = 1_000_000
+
+
+class Stores:
+    """What edges keep of what they pass on, until it is answered where durability is promised, else while it waits for
+    the uplink; and where it is promised what agents, the devices of a group at a site, keep until it is decided."""
+
+    def __init__(self, layout: Layout) -> None:
+        fleet, edges = layout.fleet, layout.fleet.of_tier("edge")
+        self._layout = layout
+        self._until_answered = layout.topology.durability != "none"
+        counts = [group.count for group in edges]
+        rated = np.repeat([rate_of(layout.links[group.name], "up") is not None for group in edges], counts)
+        latency_ns = [round(layout.links[group.name].latency_ms * NS_PER_MS) for group in edges]
+        self._latency_ns = np.repeat(np.array(latency_ns, np.int64), counts)
+        self._agents, self._agent_of = _agents(layout)
+        goes_on = [bool(np.isin(flow.where, (AT_CLOUD, CASCADE, CHAIN)).any()) for flow in layout.flows]
+        passing = [bool(flow.plan.qos) and there for flow, there in zip(layout.flows, goes_on, strict=True)]
+        travelling = [self._until_answered and bool((flow.where != ON_DEVICE).any()) for flow in layout.flows]
+        self._at_edges = _numbered(np.outer(passing, rated | self._until_answered))
+        self._at_agents = _numbered(np.outer(travelling, np.ones(len(self._agents), bool)))
+        stores = [int(of.max(initial=ABSENT)) + 1 for of in (self._at_edges, self._at_agents)]
+        instants = max(_LEAST_INSTANTS, min(_INSTANTS, _MOST_NUMBERS // max(1, sum(stores))))
+        self._step_ns = layout.until_ns // instants + 1
+        self._edge_bytes, self._agent_bytes = (np.zeros((n, instants + 1), np.int64) for n in stores)
+        self._flow_of = {flow.name: flow.number for flow in layout.flows}
+        self._device_of: dict[str, int] = {}
+
+    def take(self, rows: Rows) -> None:
+        """Take in messages that have come to their end [message, column]."""
+        flow, edge, device, size = (rows[:, column] for column in (FLOW, EDGE, DEVICE, SIZE))
+        if len(self._edge_bytes):
+            since_ns = rows[:, FORWARD_OUT]
+            until_ns = rows[:, RETURN_IN if self._until_answered else RECEIVED]
+            way_ns = 0 if self._until_answered else self._latency_ns[edge]
+            place = np.where(since_ns == ABSENT, ABSENT, self._at_edges[flow, edge])
+            output = self._layout.arrays.output_bytes[flow]
+            self._hold(self._edge_bytes, place, since_ns, until_ns, np.where(output < 0, size, output), way_ns)
+        if len(self._agent_bytes):
+            place = self._at_agents[flow, self._agent_of[device]]
+            self._hold(self._agent_bytes, place, rows[:, CAPTURED], rows[:, ARRIVED], size)
+
+    def take_records(self, records: Sequence[SampleRecord]) -> None:
+        """The same, as an event after another gives them."""
+        if not len(self._edge_bytes) and not len(self._agent_bytes):
+            return
+        fleet = self._layout.fleet
+        if not self._device_of:
+            names = (name for group in fleet.of_tier("device") for name in group.nodes())
+            self._device_of = {name: number for number, name in enumerate(names)}
+        rows = np.full((len(records), COLUMNS), ABSENT, np.int64)
+        for row, record in zip(rows, records, strict=True):
+            row[FLOW], row[DEVICE] = self._flow_of[record.workload], self._device_of[record.node]
+            row[CAPTURED], row[SIZE], row[ARRIVED] = record.captured_ns, record.size_bytes, _stamp(record.arrived_ns)
+            if record.decision is not None:
+                stamps = record.decision.stamps
+                row[FORWARD_OUT], row[RETURN_IN] = _stamp(stamps.forward_out_ns), _stamp(stamps.return_in_ns)
+                row[RECEIVED] = stamps.received_ns
+        rows[:, EDGE] = fleet.edge_of[rows[:, DEVICE]]
+        self.take(rows)
+
+    def overfull(self) -> list[str]:
+        """A line for each workload of which there was more than a store has room for, with the fullest."""
+        return [line for flow in self._layout.flows for line in (*self._at_edge(flow), *self._at_agent(flow))]
+
+    def _hold(
+        self, net: Ints, place: Ints, since_ns: Ints, until_ns: Ints, amount: Ints, way_ns: Ints | int = 0
+    ) -> None:
+        """way_ns: what of that time is not spent here."""
+        # What never came to an end is there until all is over.
+        ends_ns = np.where(until_ns < since_ns, self._layout.until_ns, until_ns) - way_ns
+        _hold(net, place, np.ascontiguousarray(since_ns), ends_ns, np.ascontiguousarray(amount), self._step_ns)
+
+    def _at_edge(self, flow: Flow) -> Iterator[str]:
+        (edges,) = np.nonzero(self._at_edges[flow.number] != ABSENT)
+        if not len(edges):
+            return
+        kept = self._edge_bytes[self._at_edges[flow.number, edges]].cumsum(axis=1)
+        besides = "" if self._until_answered else " but for some MB that its connection takes"
+        yield from _told(flow, kept, [self._layout.fleet.name("edge", edge) for edge in edges.tolist()], besides)
+
+    def _at_agent(self, flow: Flow) -> Iterator[str]:
+        places = self._at_agents[flow.number]
+        if (places != ABSENT).all():
+            yield from _told(flow, self._agent_bytes[places].cumsum(axis=1), self._agents, "")
+
+
+def _agents(layout: Layout) -> tuple[list[str], Ints]:
+    """What each agent is called, and which is a device's [device]."""
+    fleet, edges, groups = layout.fleet, layout.fleet.count("edge"), list(layout.fleet.groups)
+    found, agent_of = np.unique(fleet.group_of("device") * edges + fleet.edge_of, return_inverse=True)
+    names = [
+        f"the devices of {groups[each // edges]} at {fleet.name('edge', each % edges)}" for each in found.tolist()
+    ]
+    return names, agent_of.astype(np.int64)
+
+
+def _numbered(there: NDArray[np.bool_]) -> Ints:
+    """Of those that are there the number among these, of others `ABSENT` [workload, node]."""
+    return np.where(there, there.cumsum().reshape(there.shape) - 1, ABSENT).astype(np.int64)
+
+
+def _told(flow: Flow, kept: Ints, names: Sequence[str], besides: str) -> Iterator[str]:
+    """kept: bytes [node, instant]."""
+    most, room_mb = kept.max(axis=1), flow.plan.store.max_mb
+    fullest = int(most.argmax())
+    if most[fullest] > room_mb * _MB:
+        held = f"{names[fullest]} kept {most[fullest] / _MB:,.1f} MB at once, and store.max_mb is {room_mb}"
+        dropped = f"a run drops the rest{besides}, which no simulation does (raise it, or lower the rate)"
+        yield f"{flow.name}: {held}: {dropped}"
+
+
+def _stamp(ns: int | None) -> int:
+    return ABSENT if ns is None else ns
+
+
+@jit
+def _hold(net: Ints, place: Ints, since_ns: Ints, until_ns: Ints, amount: Ints, step_ns: int) -> None:
+    """Note by how much what is kept differs from the instant before [place, instant]; instants are steps apart."""
+    last = net.shape[1] - 1
+    for n in range(len(place)):
+        first = min((since_ns[n] + step_ns - 1) // step_ns, last)
+        after = min((until_ns[n] + step_ns - 1) // step_ns, last)
+        if place[n] >= 0 and first < after:
+            net[place[n], first] += amount[n]
+            net[place[n], after] -= amount[n]
