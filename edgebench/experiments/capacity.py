@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgebench.clock import utc_now
 from edgebench.errors import EdgebenchError
 from edgebench.executors import EXECUTORS
-from edgebench.experiments.capacity_search import CAPACITY, Load, Runner, Search, spoiled_by
+from edgebench.experiments.capacity_search import CAPACITY, Load, Runner, Search
 from edgebench.experiments.cells import CELLS, KeptRuns, cell_key, digests
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile
@@ -22,7 +22,7 @@ from edgebench.experiments.run import RunOptions, run_whole
 from edgebench.experiments.simulate import calibrated, check_simulated, simulate_with
 from edgebench.results.capacities import By, Capacity
 from edgebench.results.figures import Result
-from edgebench.results.rundir import RESULT, create_folder, read_result
+from edgebench.results.rundir import create_folder
 from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.deployment import SIMULATE
 from edgebench.topology.model import Fixed, Poisson, Server
@@ -106,15 +106,7 @@ def _runner(
         deployment = checked_deployment(given.topology, given.path, "local")
         runs = measured(given, deployment, KeptRuns(folder / MEASURED), registry, options.tell)
         times = calibrated(given, runs)
-    return _Simulated(times, digests(runs)), list(_of_calibration(runs))
-
-
-def _of_calibration(runs: tuple[Path, ...]) -> Iterator[str]:
-    """What spoils runs that say what things take."""
-    for run in runs:
-        why = spoiled_by(read_result(run)) if (run / RESULT).is_file() else None
-        if why is not None:
-            yield f"what things take is from {run}, which is not valid: {why}"
+    return _Simulated(times, digests(runs)), list(times.doubts)
 
 
 def load_of(given: TopologyFile, options: CapacityOptions) -> Load:

@@ -47,12 +47,14 @@ class Compared(msgspec.Struct, frozen=True):
 class RunFidelity(msgspec.Struct, frozen=True):
     """One run. valid: whether its own verdict lets its figures be trusted; kind: what they are (`measured`, `emulated`,
     or `modelled` where it was simulated itself). figures: `<workload>.throughput_hz`, `.backlog` (samples without a
-    decision when the streams ended), `.latency_ms.<mean, p50, p90, p99>` and `.hops_ms.<hop>.<likewise>`."""
+    decision when the streams ended), `.latency_ms.<mean, p50, p90, p99>` and `.hops_ms.<hop>.<likewise>`. notes: why a
+    run that it was predicted by should not be trusted."""
 
     calibrated_by: list[str]
     valid: bool
     kind: str
     figures: dict[str, Compared]
+    notes: list[str] = []
 
 
 class Fidelity(msgspec.Struct, frozen=True):
@@ -103,6 +105,8 @@ def print_tables(found: Fidelity) -> None:
                 measured, predicted, formula = (wording.number(it, 3) for it in (of.measured, of.predicted, of.formula))
                 table.add_row(figure, measured, predicted, errors[0], formula, errors[1])
         console.print(table)
+        for note in each.notes:
+            console.print(note, markup=False, highlight=False)
         if not each.valid:
             console.print("the run itself is invalid", style="red", highlight=False)
         if each.kind == "modelled":
@@ -129,7 +133,7 @@ def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: Service
         for figure, compared in _compared(of_workload, predicted[name], formula.get(name, {})).items()
     }
     result = read_result(stored.path)
-    return RunFidelity(list(times.sources), result.verdict.valid, result.figures, figures)
+    return RunFidelity(list(times.sources), result.verdict.valid, result.figures, figures, list(times.doubts))
 
 
 def _cut_as_it_was(topology: Topology, stored: StoredRun) -> Topology:

@@ -94,6 +94,7 @@ def place_streams(
         judged=judging.judged,
         proven=proven and not judging.unknown,
         calibrated_by=tuple(result.calibrated_by),
+        notes=(*result.verdict.notes, *result.verdict.reasons),
     )
 
 

@@ -235,5 +235,6 @@ def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -
         },
         data_sources={},
         calibrated_by=list(times.sources),
+        doubts=list(times.doubts),
         chains=list(layout.chains),
     )

@@ -29,6 +29,7 @@ from edgebench.results.figures import Result
 from edgebench.results.fronts import Swept, crossings, front
 from edgebench.results.rundir import StoredRun, load_deployment, load_run, write_json
 from edgebench.results.sweeps import Cell, Settings, in_words, leaderboard, write_table
+from edgebench.simulation.calibrating import doubts_of
 from edgebench.simulation.layout import layout_of
 from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.deployment import SIMULATE
@@ -60,10 +61,11 @@ def sweep(spec_file: Path, out: Path, *, resume: bool = False, tell: Callable[[s
     spec = read_spec(spec_file)
     check_folder("--out", out)
     folder = out / spec.name
-    planned, done = planned_cells(spec, spec_file), _done(folder)
+    runs = calibrations(spec, spec_file)
+    planned, done = planned_cells(spec, spec_file, runs), _done(folder)
     if done and not resume:
         raise EdgebenchError(f"{folder}: has cells already (go on with --resume, or name another with --out)")
-    run = _runner(spec, spec_file, folder, [planned[key] for key in planned if key not in done])
+    run = _runner(spec, spec_file, folder, runs, [planned[key] for key in planned if key not in done])
     began_s, asked, ran = now_s(), dict[str, None](), 0
     to_run = _most(spec, len(planned)) - sum(key in done for key in planned)
     for key in _asked(spec, planned, done):
@@ -83,7 +85,8 @@ def sweep(spec_file: Path, out: Path, *, resume: bool = False, tell: Callable[[s
     # Of a cell that was run for an earlier form of the file, that one's settings are not those of its fellows here.
     cells = [msgspec.structs.replace(done[key], settings=planned[key][1]) for key in asked]
     write_table(folder / TABLE, cells)
-    swept = _ranked(spec, spec_file, folder, cells)
+    notes = [doubt for those in runs.values() for run in those for doubt in doubts_of(run)]
+    swept = msgspec.structs.replace(_ranked(spec, spec_file, folder, cells), notes=notes)
     write_page(swept, spec.name, None if spec.crossings is None else (spec.crossings.along, spec.crossings.between))
     return swept
 
@@ -138,13 +141,14 @@ def _asked(spec: SweepSpec, planned: Planned, done: Mapping[str, Cell]) -> Itera
         left = {key_of(each.settings) for each in good[: math.ceil(len(those) / 2)]}
 
 
-def planned_cells(spec: SweepSpec, spec_file: Path) -> Planned:
-    """Every cell that may be asked for, each checked as a run of it would be. Raises EdgebenchError."""
+def planned_cells(spec: SweepSpec, spec_file: Path, runs: Calibrations | None = None) -> Planned:
+    """Every cell that may be asked for, each checked as a run of it would be. runs: as `calibrations` gives them, where
+    they are known already. Raises EdgebenchError."""
     if spec.executor not in (SIMULATE, *EXECUTORS):
         there_are = f"write one of {', '.join((SIMULATE, *EXECUTORS))}"
         raise EdgebenchError(f"{spec_file}: $.executor: no runs by '{spec.executor}' ({there_are})")
     beside = spec_file.parent / spec.topology
-    runs = calibrations(spec, spec_file)
+    runs = calibrations(spec, spec_file) if runs is None else runs
     measured = {durability: digests([run.path for run in those]) for durability, those in runs.items()}
     found: dict[str, tuple[TopologyFile, Settings]] = {}
     for settings, seed in settings_of(spec):
@@ -212,12 +216,13 @@ def _done(folder: Path) -> dict[str, Cell]:
     return found
 
 
-def _runner(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[tuple[TopologyFile, Settings]]) -> _RunCell:
+def _runner(
+    spec: SweepSpec, spec_file: Path, folder: Path, runs: Calibrations, cells: list[tuple[TopologyFile, Settings]]
+) -> _RunCell:
     """How a cell is run. Raises EdgebenchError where something that one of them takes is not known."""
     if spec.executor != SIMULATE:
         options = RunOptions(out=folder / RUNS, executor=spec.executor, registry=folder / "registry")
         return lambda given, heard: run_topology(given, replace(options, heard=heard))
-    runs = calibrations(spec, spec_file)
     times: dict[Durability, ServiceTimes] = {}
     for given, settings in cells:
         durability = given.topology.durability

@@ -41,7 +41,7 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     objective, at_most: figure -> its weight, its limit; value: the weighted sum, None where nothing was decided; terms:
     all figures. keeps: whether nothing is lost, and the limits are kept. judged: how many placements were simulated.
     proven: whether none is better, where the policy tells. figures: of workloads. All by simulations with service times
-    of the runs `calibrated_by`.
+    of the runs `calibrated_by`. notes: what speaks against these runs, and against the last simulation.
     """
 
     schema: Literal[1]
@@ -59,6 +59,7 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     judged: int
     proven: bool | None
     calibrated_by: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Place]]:
@@ -159,6 +160,7 @@ def shown(placement: StreamPlacement) -> Iterator[str]:
     if not placement.keeps:
         lost = sum(each.lost for each in placement.figures.values())
         yield "  " + (f"{things(lost, 'sample')} lost: no more can be decided there" if lost else "a limit is exceeded")
+    yield from (f"  {note}" for note in placement.notes)
 
 
 def _how_good(placement: StreamPlacement) -> str:

@@ -41,6 +41,7 @@ def write_page(swept: Swept, name: str, across: tuple[str, str] | None) -> None:
             for each in swept.front
         ],
         crossings=[(in_words(each.settings), said(each), each) for each in swept.crossings],
+        notes=swept.notes,
         heights={name: chart["layout"]["height"] for name, chart in charts.items()},
         troubles=[
             (in_words(cell.settings), cell.seed, cell.state, cell.problem)

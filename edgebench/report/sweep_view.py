@@ -40,6 +40,8 @@ def print_sweep(swept: Swept, console: Console | None = None) -> None:
     for crossing in swept.crossings:
         rest = f" ({in_words(crossing.settings)})" if crossing.settings else ""
         console.print(f"crossing: {said(crossing)}{rest}", markup=False, highlight=False)
+    for note in swept.notes:
+        console.print(note, markup=False, highlight=False)
     for cell in swept.cells:
         if cell.state != "valid":
             line = f"{cell.state}: {in_words(cell.settings)}, seed {cell.seed}: {cell.problem}"

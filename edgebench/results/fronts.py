@@ -43,7 +43,8 @@ class Crossing(msgspec.Struct, frozen=True):
 
 class Swept(msgspec.Struct, frozen=True):
     """A sweep that is over. table: a Parquet file with a row a cell. figure: what `leaderboard` is ranked by, best
-    first; None where the sweep names none. front, crossings: empty where it asks for none."""
+    first; None where the sweep names none. front, crossings: empty where it asks for none. notes: why a run that says
+    what things take should not be trusted."""
 
     folder: str
     table: str
@@ -52,6 +53,7 @@ class Swept(msgspec.Struct, frozen=True):
     leaderboard: list[Ranked]
     front: list[OnFront] = []
     crossings: list[Crossing] = []
+    notes: list[str] = []
 
 
 def front(cells: Sequence[Cell], figures: Mapping[str, Best]) -> list[OnFront]:

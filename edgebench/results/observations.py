@@ -83,7 +83,7 @@ class Observations(msgspec.Struct, frozen=True):
     sensors: node -> workload -> the kind of a sensor that is really there. lateness, host_usage: of a long run they are
     merged to a few thousand. host_usage: of the server. machines: all others. released: by emulated nodes.
     meters: of machines whose power is measured. calibrated_by: the runs that a simulation has its service times from;
-    overfull: what a run would have dropped of it, since a store has no room.
+    doubts: why these should not be trusted; overfull: what a run would have dropped of it, since a store has no room.
     """
 
     started_ns: int | None
@@ -122,4 +122,5 @@ class Observations(msgspec.Struct, frozen=True):
     chains: list[Chained] = []
     replacements: list[Replaced] = []
     last_lives: dict[str, LastLife] = {}
+    doubts: list[str] = []
     overfull: list[str] = []

@@ -93,6 +93,7 @@ def verdict_of(
         reasons=[reason for _, reason in found],
         kinds=[kind for kind, _ in found],
         notes=[
+            *observations.doubts,
             *clock_notes(machines, stepped),
             *_refusals(observations),
             *_never_met(deployment, observations),

@@ -17,7 +17,7 @@ from edgebench.clock import NS_PER_MS
 from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
 from edgebench.results.chunks import ABSENT
-from edgebench.results.rundir import StoredRun, load_run
+from edgebench.results.rundir import RESULT, StoredRun, load_run, read_result
 from edgebench.simulation.calibration_samples import ENOUGH, K, Samples, add, processes, runs, samples_of
 from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
 from edgebench.simulation.message_costs import MessageCosts
@@ -60,7 +60,20 @@ def service_times_of(run_dir: Path) -> ServiceTimes:
         found.take_sizes(run.deployment.workloads[name], those)
     found.take_agents(samples)
     found.take_messages(samples)
-    return found.times()
+    return found.times(doubts_of(run))
+
+
+def doubts_of(run: StoredRun) -> tuple[str, ...]:
+    """Why what a run says that things take should not be trusted, in a line; nothing where it is valid.
+
+    Raises EdgebenchError where its result is of another version.
+    """
+    told = f"{run.deployment.run_id}, which says what things take,"
+    if not (run.path / RESULT).is_file():
+        mend = f"edgebench report {run.path} writes it"
+        return (f"{told} has no {RESULT}, so that nothing tells whether it is valid ({mend})",)
+    verdict = read_result(run.path).verdict
+    return () if verdict.valid else (f"{told} is not valid: {'; '.join(verdict.reasons)}",)
 
 
 def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
@@ -105,8 +118,8 @@ class _Found:
         self._handed_on: dict[str, HandedOn] = {}
         self._cuts: dict[Model, list[Cuts]] = {}
 
-    def times(self) -> ServiceTimes:
-        """All of it."""
+    def times(self, doubts: tuple[str, ...]) -> ServiceTimes:
+        """All of it, with what `doubts_of` says."""
         infer: dict[Model, dict[int, Ints]] = {}
         at_once: dict[Model, dict[int, Ints]] = {}
         for model, size in self._paused | self._at_once:
@@ -123,6 +136,7 @@ class _Found:
             unsure=self._unsure,
             cuts=self._cuts,
             sources=(self._deployment.run_id,),
+            doubts=doubts,
         )
 
     def take_chain(self, name: str, run: StoredRun, samples: Samples) -> None:

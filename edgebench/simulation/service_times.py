@@ -145,7 +145,8 @@ class ServiceTimes:
     """infer: ns, by size of a batch. at_once: those of batches that begin as soon as another is done, with caches and
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
     never empty. unsure: what cascades pass on. sources: what they were measured in. cuts: of models, whose profile is
-    left empty, by each run that cut them: what the parts took in different runs is not compared."""
+    left empty, by each run that cut them: what the parts took in different runs is not compared. doubts: why one of the
+    sources should not be trusted, a line each."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
@@ -153,6 +154,7 @@ class ServiceTimes:
     unsure: Mapping[Cascading, PassedOn] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     cuts: Mapping[Model, Sequence[Cuts]] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     def by_batch(self, model: Model, most: int, *, at_once: bool = False) -> list[Ints | None]:
         """The service times of batches of 0, 1, … `most` samples; None of those that nothing is known of.
@@ -224,6 +226,7 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
             model: [cuts for each in all_of for cuts in each.cuts.get(model, ())]
             for model in dict.fromkeys(model for each in all_of for model in each.cuts)
         },
+        doubts=tuple(doubt for each in all_of for doubt in each.doubts),
     )
 
 
