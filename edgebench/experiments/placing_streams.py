@@ -26,13 +26,13 @@ from edgebench.placement.stream_placed import (
 from edgebench.placement.stream_policies import stream_policy
 from edgebench.results import stats
 from edgebench.results.figures import Result
-from edgebench.results.sample_figures import WorkloadFigures
+from edgebench.results.sample_figures import JointFigures, WorkloadFigures
 from edgebench.seeds import rng_for
 from edgebench.simulation.chains import cuts_measured
 from edgebench.simulation.layout import UnmeasuredBatch, layout_of, where_cut
 from edgebench.simulation.service_times import ServiceTimes
-from edgebench.topology.model import After, Fixed, Load, Tier, Topology, With, Workload
-from edgebench.topology.pacing import asked_first
+from edgebench.topology.model import After, Fixed, Joint, Load, Tier, Topology, With, Workload
+from edgebench.topology.pacing import asked_first, pace_setter
 from edgebench.topology.placing import wheres
 from edgebench.topology.wording import listed, one_line, things
 
@@ -91,6 +91,7 @@ def place_streams(
         stages=tuple(PlacedStage(stage.workload, stage.group, tier) for stage, tier in zip(stages, tiers, strict=True)),
         terms={term: None if each is None else stats.rounded(each) for term, each in terms.items()},
         figures={workload: _figures(each) for workload, each in result.workloads.items()},
+        joint={name: _figures(each) for name, each in result.joint.items()},
         judged=judging.judged,
         proven=proven and not judging.unknown,
         calibrated_by=tuple(result.calibrated_by),
@@ -164,9 +165,11 @@ def _in_order(topology: Topology) -> list[str]:
     return list(found)
 
 
-def _figures(each: WorkloadFigures) -> StageFigures:
+def _figures(each: WorkloadFigures | JointFigures) -> StageFigures:
     latency = each.latency_ms
     mean_ms, p99_ms = (None, None) if latency is None else (latency.mean, latency.p99)
+    if isinstance(each, JointFigures):
+        return StageFigures(each.frames, each.frames - each.decided, each.late, mean_ms, p99_ms)
     return StageFigures(each.scheduled, each.lost, each.late, mean_ms, p99_ms)
 
 
@@ -282,7 +285,7 @@ def _alone(topology: Topology, name: str, placed: Mapping[Stage, Place]) -> Topo
     """A topology with one workload, whose load does not matter."""
     only = _only(topology, placed)
     free = msgspec.structs.replace(only.workloads[name], load=Fixed(rate_hz=1.0))
-    return msgspec.structs.replace(only, workloads={name: free})
+    return msgspec.structs.replace(only, workloads={name: free}, joint={})
 
 
 def _only(topology: Topology, placed: Mapping[Stage, Place]) -> Topology:
@@ -298,7 +301,18 @@ def _only(topology: Topology, placed: Mapping[Stage, Place]) -> Topology:
             raise EdgebenchError(f"judge: '{name}' of {listed(missing)} has to be placed as well, {others}")
     there = tiers.keys() | waited_for
     workloads = {name: _placed(name, topology, tiers) for name in topology.workloads if name in there}
-    return msgspec.structs.replace(topology, workloads=workloads, joint={})  # which is no figure of a placement
+    return msgspec.structs.replace(topology, workloads=workloads, joint=_joint(topology, workloads))
+
+
+def _joint(topology: Topology, workloads: Mapping[str, Workload]) -> dict[str, Joint]:
+    """The joint decisions that can be late: all of their parts are there, and whose times they have, of all devices."""
+    whole = {name for name, workload in workloads.items() if workload.sources == topology.workloads[name].sources}
+    return {
+        name: each
+        for name, each in topology.joint.items()
+        if each.deadline_ms is not None
+        and whole >= {*each.of, *(pace_setter(topology.workloads, part) for part in each.of)}
+    }
 
 
 def _placed(name: str, topology: Topology, tiers: Mapping[str, Mapping[str, Place]]) -> Workload:

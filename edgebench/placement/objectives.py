@@ -29,7 +29,10 @@ def _late_percent(result: Result) -> float | None:
     if any(each.deadline_ms is None for each in result.workloads.values()):
         return None
     late = sum(each.late + each.lost for each in result.workloads.values())
-    return 100 * late / scheduled if scheduled else None
+    joint = [each for each in result.joint.values() if each.deadline_ms is not None]
+    late += sum(each.late + each.frames - each.decided for each in joint)
+    due = scheduled + sum(each.frames for each in joint)
+    return 100 * late / due if due else None
 
 
 def _bytes(result: Result) -> float | None:
@@ -47,7 +50,8 @@ TERMS: dict[str, Callable[[Result], float | None]] = {
     "bytes": _bytes,
 }
 """Name -> the figure of a run. Latencies are the means over workloads, by their decided samples; late are samples after
-the deadline, and lost ones, where all workloads have one; bytes, of all links together, are those of a sample."""
+the deadline, and lost ones, where all workloads have one, and with them joint decisions that have one; bytes, of all
+links together, are those of a sample."""
 
 
 def weights_of(option: str, given: Sequence[str], *, plain: float | None) -> dict[str, float]:

@@ -25,7 +25,8 @@ class PlacedStage(Record, frozen=True):
 
 
 class StageFigures(Record, frozen=True):
-    """What comes of a workload: ms, over the decided samples; None without any. late: after the deadline."""
+    """What comes of a workload, or of a joint decision: ms, over what was decided; None without any. late: after the
+    deadline."""
 
     scheduled: int
     lost: int
@@ -40,8 +41,9 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     seed: of the simulations; policy_seed: of what the policy left to chance.
     objective, at_most: figure -> its weight, its limit; value: the weighted sum, None where nothing was decided; terms:
     all figures. keeps: whether nothing is lost, and the limits are kept. judged: how many placements were simulated.
-    proven: whether none is better, where the policy tells. figures: of workloads. All by simulations with service times
-    of the runs `calibrated_by`. notes: what speaks against these runs, and against the last simulation.
+    proven: whether none is better, where the policy tells. figures: of workloads; joint: of joint decisions with a
+    deadline. All by simulations with service times of the runs `calibrated_by`. notes: what speaks against these runs,
+    and against the last simulation.
     """
 
     schema: Literal[1]
@@ -60,6 +62,7 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     proven: bool | None
     calibrated_by: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    joint: dict[str, StageFigures] = {}
 
 
 def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Place]]:
@@ -172,10 +175,13 @@ def _how_good(placement: StreamPlacement) -> str:
 def _table(placement: StreamPlacement) -> Iterator[str]:
     rows = [("workload", "group", "tier", "due", "late", "lost", "mean_ms", "p99_ms")]
     for stage in placement.stages:
-        of = placement.figures[stage.workload]
-        counts = (f"{of.scheduled:,}", f"{of.late:,}", f"{of.lost:,}", _number(of.mean_ms), _number(of.p99_ms))
-        rows.append((stage.workload, stage.group, stage.tier, *counts))
+        rows.append((stage.workload, stage.group, stage.tier, *_counts(placement.figures[stage.workload])))
+    rows += [(name, "", "joint", *_counts(of)) for name, of in placement.joint.items()]
     return table(rows, texts={0, 1, 2})
+
+
+def _counts(of: StageFigures) -> tuple[str, str, str, str, str]:
+    return f"{of.scheduled:,}", f"{of.late:,}", f"{of.lost:,}", _number(of.mean_ms), _number(of.p99_ms)
 
 
 def _number(value: float | None) -> str:

@@ -133,6 +133,29 @@ def test_late_samples_are_counted_where_there_is_a_deadline(run_dir: Path, tmp_p
         placed(never, run_dir, "all-edge", at_most=["late-percent=1"])
 
 
+def test_a_joint_decision_that_is_late_counts_as_a_deadline_miss(run_dir: Path, tmp_path: Path) -> None:
+    """Two workloads decide each frame, on the device in some 45 ms, at the ward, beyond 25 ms of link each way, in
+    some 75: either keeps its own deadline of 100 ms, and at the ward the two together miss theirs."""
+    far = [{"between": ["bed", "ward"], "latency_ms": 25}]
+    both = {"a": WATCH, "b": {**WATCH, "load": {"kind": "with", "workload": "a"}}}
+    near = {"place": {"allow": ["device", "edge"]}}
+    found = {}
+    for deadline_ms in (60, 100, None):
+        joint = {"both": {"of": ["a", "b"], "deadline_ms": deadline_ms}}
+        file = ward(tmp_path, links=far, workloads=both, joint=joint, **near)
+        for policy in ("all-device", "all-edge"):
+            found[policy, deadline_ms] = placed(file, run_dir, policy, objective=["late-percent"])
+    assert {key: each.value for key, each in found.items() if each.value} == {
+        ("all-edge", 60): pytest.approx(100 * 150 / (150 + 150 + 150), abs=1e-3)
+    }
+    strict = found["all-edge", 60]
+    assert (strict.joint["both"].scheduled, strict.joint["both"].late, strict.joint["both"].lost) == (150, 150, 0)
+    assert any(line.split()[:4] == ["both", "joint", "150", "150"] for line in shown(strict))
+    assert found["all-edge", None].joint == {}
+    file = ward(tmp_path, links=far, workloads=both, joint={"both": {"of": ["a", "b"], "deadline_ms": 60}}, **near)
+    assert tiers(placed(file, run_dir, "exact", objective=["late-percent"])) == ["device", "device"]
+
+
 def test_a_placement_whose_batches_nobody_measured_is_no_choice(run_dir: Path, tmp_path: Path) -> None:
     """At 81 Hz the ward gathers batches of more than one, which the run never had."""
     busy = {**WATCH, "load": {"kind": "poisson", "rate_hz": 27}, "batch": {"max_batch": 8}}
