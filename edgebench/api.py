@@ -340,15 +340,25 @@ def replay(folder: str | Path, *, out: str | Path | None = None, progress: bool 
     return Replayed(Run(run_dir, result), comparison)
 
 
-def sweep(spec: str | Path, *, out: str | Path = "sweeps", resume: bool = False, progress: bool = False) -> Swept:
+def sweep(
+    spec: str | Path,
+    *,
+    out: str | Path = "sweeps",
+    resume: bool = False,
+    processes: int | None = None,
+    progress: bool = False,
+) -> Swept:
     """Run every cell of a sweep that has not been run, and write the table (docs/sweeping.md).
 
-    out: where folders of sweeps go. resume: go on with one that was ended. progress: say on stderr which cell it is at.
-    Raises EdgebenchError, and KeyboardInterrupt where a cell was interrupted.
+    out: where folders of sweeps go. resume: go on with one that was ended. processes: so many simulated cells at a time
+    (None: as many as there are cores, and memory for). progress: say on stderr which cell it is at. Raises
+    EdgebenchError, and KeyboardInterrupt where a cell was interrupted.
     """
     from edgebench.experiments.sweep import sweep as swept
 
-    return swept(Path(spec), Path(out), resume=resume, tell=_say if progress else lambda _: None)
+    return swept(
+        Path(spec), Path(out), resume=resume, processes=processes, tell=_say if progress else lambda _: None
+    )
 
 
 def train(

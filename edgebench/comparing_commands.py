@@ -61,7 +61,7 @@ def sweep(args: argparse.Namespace) -> int:
     """Run a topology with many settings, and put what comes of all into one table."""
     from edgebench.report.sweep_view import print_sweep
 
-    swept = edgebench.sweep(args.spec, out=args.out, resume=args.resume, progress=True)
+    swept = edgebench.sweep(args.spec, out=args.out, resume=args.resume, processes=args.processes, progress=True)
     if args.json:
         print(as_json(swept))
     else:
@@ -75,4 +75,10 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("spec", metavar="SPEC", type=Path, help="the file of a sweep")
     parser.add_argument("--out", default="sweeps", metavar="DIR", help="where folders of sweeps go (default: sweeps)")
     parser.add_argument("--resume", action="store_true", help="go on with a sweep that was ended")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="so many simulated cells at a time (as many as there are cores, and memory for)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")

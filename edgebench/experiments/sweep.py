@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import math
 import signal
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from edgebench.clock import now_s
-from edgebench.errors import EdgebenchError, describe_error
+from edgebench.errors import EdgebenchError
 from edgebench.executors import EXECUTORS
 from edgebench.experiments.cells import CELLS, cell_key, digests
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, open_topology
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.run import RunOptions, run_topology, was_interrupted
-from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated, simulate_with
+from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated
+from edgebench.experiments.sweep_cells import RUNS, PlannedCell, Ran, RunCell, one_after_another, simulates
+from edgebench.experiments.sweep_child import Simulating
+from edgebench.experiments.sweep_processes import SimulatingProcesses, at_once
 from edgebench.experiments.sweep_spec import SweepSpec, overrides_of, read_spec, settings_of
 from edgebench.report.sweep_page import write_page
-from edgebench.results.comparison.run_values import figures_of
 from edgebench.results.comparison.settings import key_of
 from edgebench.results.figures import Result
 from edgebench.results.fronts import Swept, crossings, front
-from edgebench.results.rundir import StoredRun, load_deployment, load_run, write_json
+from edgebench.results.rundir import StoredRun, load_run, write_json
 from edgebench.results.sweeps import Cell, Settings, in_words, leaderboard, write_table
 from edgebench.simulation.calibrating import doubts_of
 from edgebench.simulation.layout import layout_of
@@ -36,7 +37,6 @@ from edgebench.topology.deployment import SIMULATE
 from edgebench.topology.model import Durability
 from edgebench.topology.wording import did_you_mean, one_line
 
-RUNS = "runs"
 TABLE = "sweep.parquet"
 _IN_REGISTRY = "sha256:"
 
@@ -47,41 +47,44 @@ Calibrations = Mapping[Durability, Sequence[StoredRun]]
 """The runs that say what things take, by what they promised of their samples: a cell is simulated by those alone that
 promised what it does."""
 
-_RunCell = Callable[[TopologyFile, list[signal.Signals]], tuple[Path, Result]]
-"""Runs a cell; notes a signal to end that came when that was over."""
 
+def sweep(
+    spec_file: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    processes: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Swept:
+    """Run every cell that is asked for and has not been run, and write the table and the page.
 
-def sweep(spec_file: Path, out: Path, *, resume: bool = False, tell: Callable[[str], None] = lambda _: None) -> Swept:
-    """Run every cell that is asked for and has not been run, one after the other, and write the table and the page.
-
-    out: where folders of sweeps go. resume: go on with one that was ended. Raises EdgebenchError, before the first cell
-    is run, for what is wrong with any; KeyboardInterrupt where a cell was interrupted, which is then not among those
-    that have been run, or had ended by itself, which then is.
+    out: where folders of sweeps go. resume: go on with one that was ended. processes: so many simulated cells at a time
+    (None: as many as there are cores, and memory for); real ones are run one after the other. Raises EdgebenchError,
+    before the first cell is run, for what is wrong with any; KeyboardInterrupt where a cell was interrupted, which is
+    then not among those that have been run, or had ended by itself, which then is.
     """
     spec = read_spec(spec_file)
+    _check_processes(spec, spec_file, processes)
     check_folder("--out", out)
     folder = out / spec.name
     runs = calibrations(spec, spec_file)
     planned, done = planned_cells(spec, spec_file, runs), _done(folder)
     if done and not resume:
         raise EdgebenchError(f"{folder}: has cells already (go on with --resume, or name another with --out)")
-    run = _runner(spec, spec_file, folder, runs, [planned[key] for key in planned if key not in done])
-    began_s, asked, ran = now_s(), dict[str, None](), 0
-    to_run = _most(spec, len(planned)) - sum(key in done for key in planned)
-    for key in _asked(spec, planned, done):
-        asked[key] = None
-        if key in done:
-            continue
-        given, settings = planned[key]
-        left = f", {_time((now_s() - began_s) / ran * max(0, to_run - ran))} left" if ran else ""
-        ran += 1
-        tell(f"cell {ran} of {max(ran, to_run)}{left}: {in_words(settings)}, seed {given.topology.seed}")
-        heard: list[signal.Signals] = []
-        (folder / CELLS).mkdir(parents=True, exist_ok=True)
-        done[key] = _cell(folder / CELLS / f"{key}.log", key, given, settings, run, heard)
-        write_json(folder / CELLS / f"{key}.json", done[key])
-        if heard and (spec.search is not None or ran < to_run):
-            raise KeyboardInterrupt
+    left = [PlannedCell(key, *of) for key, of in planned.items() if key not in done]
+    run, heard = _runner(spec, spec_file, folder, runs, left), list[signal.Signals]()
+    progress = _Progress(_most(spec, len(planned)) - (len(planned) - len(left)), tell)
+    asked = dict[str, None]()
+    (folder / CELLS).mkdir(parents=True, exist_ok=True)
+    with _running(spec, folder, runs, run, heard, processes or at_once(len(left))) as ran:
+        for keys in _rounds(spec, planned, done):
+            asked |= dict.fromkeys(keys)
+            for cell in ran([PlannedCell(key, *planned[key]) for key in keys if key not in done], progress.begins):
+                done[cell.key] = cell
+                write_json(folder / CELLS / f"{cell.key}.json", cell)
+                progress.ended += 1
+                if heard and (spec.search is not None or progress.ended < progress.of):
+                    raise KeyboardInterrupt
     # Of a cell that was run for an earlier form of the file, that one's settings are not those of its fellows here.
     cells = [msgspec.structs.replace(done[key], settings=planned[key][1]) for key in asked]
     write_table(folder / TABLE, cells)
@@ -89,6 +92,47 @@ def sweep(spec_file: Path, out: Path, *, resume: bool = False, tell: Callable[[s
     swept = msgspec.structs.replace(_ranked(spec, spec_file, folder, cells), notes=notes)
     write_page(swept, spec.name, None if spec.crossings is None else (spec.crossings.along, spec.crossings.between))
     return swept
+
+
+class _Progress:
+    """How far it is. ended: so many cells; of: as many as are asked for at most."""
+
+    def __init__(self, of: int, tell: Callable[[str], None]) -> None:
+        self.of = of
+        self.ended = 0
+        self._began = 0
+        self._began_s = now_s()
+        self._tell = tell
+
+    def begins(self, cell: PlannedCell) -> None:
+        """Tell which cell begins, and how much time is left."""
+        self._began += 1
+        left_s = (now_s() - self._began_s) / max(1, self.ended) * max(0, self.of - self.ended)
+        left = f", {_time(left_s)} left" if self.ended else ""
+        told = f"{in_words(cell.settings)}, seed {cell.given.topology.seed}"
+        self._tell(f"cell {self._began} of {max(self._began, self.of)}{left}: {told}")
+
+
+@contextmanager
+def _running(
+    spec: SweepSpec, folder: Path, runs: Calibrations, run: RunCell, heard: list[signal.Signals], processes: int
+) -> Iterator[Ran]:
+    """What runs cells. processes: so many at a time, where they are simulated."""
+    if spec.executor != SIMULATE or processes == 1:
+        yield one_after_another(folder, run, heard)
+        return
+    calibrate = {durability: [str(each.path) for each in those] for durability, those in runs.items()}
+    with SimulatingProcesses(Simulating(str(folder), calibrate), processes) as children:
+        yield children.ran
+
+
+def _check_processes(spec: SweepSpec, spec_file: Path, processes: int | None) -> None:
+    if processes is None:
+        return
+    if processes < 1:
+        raise EdgebenchError(f"--processes {processes}: simulates nothing (give 1 or more)")
+    if spec.executor != SIMULATE:
+        raise EdgebenchError(f"--processes {processes}: the cells of {spec_file} are run one by one (leave it out)")
 
 
 def _ranked(spec: SweepSpec, spec_file: Path, folder: Path, cells: list[Cell]) -> Swept:
@@ -122,17 +166,18 @@ def _most(spec: SweepSpec, planned: int) -> int:
     return sum(math.ceil(planned / seeds / 2**number) for number in range(seeds))
 
 
-def _asked(spec: SweepSpec, planned: Planned, done: Mapping[str, Cell]) -> Iterator[str]:
-    """The cells in the order in which they are run. Of a search with each further seed the better half of those
-    settings that are left, by the figure that they are ranked by. done: has those that were asked for before."""
+def _rounds(spec: SweepSpec, planned: Planned, done: Mapping[str, Cell]) -> Iterator[list[str]]:
+    """The cells in the order in which they are run: all in one round, or of a search a round for each seed, with each
+    further one the better half of those settings that are left, by the figure that they are ranked by. done: has those
+    of the rounds before."""
     if spec.search is None or spec.rank is None:
-        yield from planned
+        yield list(planned)
         return
     left = {key_of(settings) for _, settings in planned.values()}
     so_far: list[str] = []
     for number, seed in enumerate(dict.fromkeys(given.topology.seed for given, _ in planned.values()), start=1):
         those = [key for key, (given, of) in planned.items() if given.topology.seed == seed and key_of(of) in left]
-        yield from those
+        yield those
         so_far += those
         cells = [msgspec.structs.replace(done[key], settings=planned[key][1]) for key in so_far]
         still = [each for each in cells if key_of(each.settings) in left]
@@ -217,14 +262,13 @@ def _done(folder: Path) -> dict[str, Cell]:
 
 
 def _runner(
-    spec: SweepSpec, spec_file: Path, folder: Path, runs: Calibrations, cells: list[tuple[TopologyFile, Settings]]
-) -> _RunCell:
+    spec: SweepSpec, spec_file: Path, folder: Path, runs: Calibrations, cells: Sequence[PlannedCell]
+) -> RunCell:
     """How a cell is run. Raises EdgebenchError where something that one of them takes is not known."""
     if spec.executor != SIMULATE:
-        options = RunOptions(out=folder / RUNS, executor=spec.executor, registry=folder / "registry")
-        return lambda given, heard: run_topology(given, replace(options, heard=heard))
+        return _for_real(RunOptions(out=folder / RUNS, executor=spec.executor, registry=folder / "registry"))
     times: dict[Durability, ServiceTimes] = {}
-    for given, settings in cells:
+    for _, given, settings in cells:
         durability = given.topology.durability
         try:
             if durability not in times:
@@ -234,37 +278,17 @@ def _runner(
             layout_of(given.topology, times[durability], given.path)
         except EdgebenchError as error:
             raise EdgebenchError(one_line(f"{spec_file}: {in_words(settings)}: {error}")) from error
-
-    def simulate(given: TopologyFile, _: list[signal.Signals]) -> tuple[Path, Result]:
-        return simulate_with(times[given.topology.durability], given, folder / RUNS, page=False)
-
-    return simulate
+    return simulates(folder, times.__getitem__)
 
 
-def _cell(
-    log: Path, key: str, given: TopologyFile, settings: Settings, run: _RunCell, heard: list[signal.Signals]
-) -> Cell:
-    """What came of a cell. An error that nobody thought of is the failure of that cell alone; log: of its traceback."""
-    log.unlink(missing_ok=True)
-    try:
-        return _run(key, given, settings, run, heard)
-    except Exception as error:  # noqa: BLE001  (it is recorded, and the other cells go on)
-        log.write_text(traceback.format_exc(), "utf-8")
-        problem = f"{describe_error(error)} (its traceback is in {CELLS}/{log.name})"
-        return Cell(key, settings, given.topology.seed, "failed", None, problem, {})
+def _for_real(options: RunOptions) -> RunCell:
+    def run(given: TopologyFile, heard: list[signal.Signals]) -> tuple[Path, Result]:
+        run_dir, result = run_topology(given, replace(options, heard=heard))
+        if was_interrupted(result):
+            raise KeyboardInterrupt
+        return run_dir, result
 
-
-def _run(key: str, given: TopologyFile, settings: Settings, run: _RunCell, heard: list[signal.Signals]) -> Cell:
-    seed = given.topology.seed
-    try:
-        run_dir, result = run(given, heard)
-    except EdgebenchError as error:
-        return Cell(key, settings, seed, "failed", None, str(error), {})
-    if was_interrupted(result):
-        raise KeyboardInterrupt
-    values = figures_of(result, load_deployment(run_dir))
-    state: Literal["valid", "invalid"] = "valid" if result.verdict.valid else "invalid"
-    return Cell(key, settings, seed, state, f"{RUNS}/{run_dir.name}", "; ".join(result.verdict.reasons), values)
+    return run
 
 
 def _time(s: float) -> str:

@@ -17,6 +17,7 @@ import edgebench
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import sweep as sweeping
+from edgebench.experiments import sweep_cells
 from edgebench.experiments.sweep_spec import read_spec, settings_of
 from edgebench.results.sweeps import Cell
 from tests.system.running import SMALL
@@ -99,7 +100,7 @@ def test_a_ctrl_c_that_comes_while_a_cell_ends_ends_the_sweep_and_keeps_the_cell
         heard.append(signal.SIGINT)
         return Cell(key, settings, given.topology.seed, "valid", "runs/x", "", {})
 
-    monkeypatch.setattr(sweeping, "_run", interrupted_as_it_ends)
+    monkeypatch.setattr(sweep_cells, "came_of", interrupted_as_it_ends)
     with pytest.raises(KeyboardInterrupt):
         edgebench.sweep(written(tmp_path), out=tmp_path / "sweeps")
     assert len(list((tmp_path / "sweeps" / "places" / "cells").glob("*.json"))) == 1
@@ -153,7 +154,7 @@ def test_a_search_goes_on_with_the_better_half_with_each_seed(tmp_path: Path, mo
         values = {} if duration_s == shortest else {"workloads.watch.latency_ms.p50": duration_s}
         return Cell(key, settings, given.topology.seed, "valid", "runs/x", "", values)
 
-    monkeypatch.setattr(sweeping, "_run", as_long_as_it_lasts)
+    monkeypatch.setattr(sweep_cells, "came_of", as_long_as_it_lasts)
     swept = edgebench.sweep(spec, out=tmp_path / "sweeps")
     by_seed = [[s for seed, s in ran if seed == each] for each in (1, 2, 3)]
     assert [len(each) for each in by_seed] == [8, 4, 2]
@@ -179,7 +180,7 @@ def test_a_search_ends_with_a_signal_though_more_of_it_was_run_than_it_asks_for_
         values = {"workloads.watch.latency_ms.p50": settings["duration_s"]}
         return Cell(key, settings, given.topology.seed, "valid", "runs/x", "", values)
 
-    monkeypatch.setattr(sweeping, "_run", as_long_as_it_lasts)
+    monkeypatch.setattr(sweep_cells, "came_of", as_long_as_it_lasts)
     edgebench.sweep(written(tmp_path, SEARCH), out=tmp_path / "sweeps")
     cells = tmp_path / "sweeps" / "places" / "cells"
     before = len(list(cells.iterdir()))
