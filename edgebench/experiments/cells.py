@@ -37,6 +37,12 @@ def cell_key(deployment: Deployment, topology: Topology, measured: Sequence[str]
     return hashlib.sha256(key_of([plain, topology.machines, *measured, __version__])).hexdigest()[:16]
 
 
+def content_key(topology: Topology, beside: Sequence[str]) -> str:
+    """Of what is in a topology, and in the files that it names, of what is told beside it, and the version."""
+    plain = _by_content(msgspec.to_builtins(topology))
+    return hashlib.sha256(key_of([plain, *beside, __version__])).hexdigest()[:16]
+
+
 def _by_content(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _by_content(each) for name, each in value.items()}

@@ -20,10 +20,19 @@ from edgebench.experiments.given import TopologyFile, open_topology
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.run import RunOptions, run_topology, was_interrupted
 from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated
-from edgebench.experiments.sweep_cells import RUNS, PlannedCell, Ran, RunCell, one_after_another, simulates
+from edgebench.experiments.sweep_cells import (
+    RUNS,
+    Calibrations,
+    PlannedCell,
+    Ran,
+    RunCell,
+    one_after_another,
+    simulates,
+)
 from edgebench.experiments.sweep_child import Simulating
+from edgebench.experiments.sweep_placements import Placing
 from edgebench.experiments.sweep_processes import SimulatingProcesses, at_once
-from edgebench.experiments.sweep_spec import SweepSpec, overrides_of, read_spec, settings_of
+from edgebench.experiments.sweep_spec import POLICY, SweepSpec, overrides_of, read_spec, settings_of
 from edgebench.report.sweep_page import write_page
 from edgebench.results.comparison.settings import key_of
 from edgebench.results.figures import Result
@@ -42,10 +51,6 @@ _IN_REGISTRY = "sha256:"
 
 Planned = dict[str, tuple[TopologyFile, Settings]]
 """The cells of a sweep by their keys."""
-
-Calibrations = Mapping[Durability, Sequence[StoredRun]]
-"""The runs that say what things take, by what they promised of their samples: a cell is simulated by those alone that
-promised what it does."""
 
 
 def sweep(
@@ -68,7 +73,7 @@ def sweep(
     check_folder("--out", out)
     folder = out / spec.name
     runs = calibrations(spec, spec_file)
-    planned, done = planned_cells(spec, spec_file, runs), _done(folder)
+    planned, done = planned_cells(spec, spec_file, runs, folder=folder, tell=tell), _done(folder)
     if done and not resume:
         raise EdgebenchError(f"{folder}: has cells already (go on with --resume, or name another with --out)")
     left = [PlannedCell(key, *of) for key, of in planned.items() if key not in done]
@@ -186,24 +191,35 @@ def _rounds(spec: SweepSpec, planned: Planned, done: Mapping[str, Cell]) -> Iter
         left = {key_of(each.settings) for each in good[: math.ceil(len(those) / 2)]}
 
 
-def planned_cells(spec: SweepSpec, spec_file: Path, runs: Calibrations | None = None) -> Planned:
-    """Every cell that may be asked for, each checked as a run of it would be. runs: as `calibrations` gives them, where
-    they are known already. Raises EdgebenchError."""
+def planned_cells(
+    spec: SweepSpec,
+    spec_file: Path,
+    runs: Calibrations | None = None,
+    *,
+    folder: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Planned:
+    """Every cell that may be asked for, each checked as a run of it would be.
+
+    runs: as `calibrations` gives them, where they are known already. folder: of the sweep, where placements by policies
+    are kept (None: in `sweeps`). Raises EdgebenchError.
+    """
     if spec.executor not in (SIMULATE, *EXECUTORS):
         there_are = f"write one of {', '.join((SIMULATE, *EXECUTORS))}"
         raise EdgebenchError(f"{spec_file}: $.executor: no runs by '{spec.executor}' ({there_are})")
     beside = spec_file.parent / spec.topology
     runs = calibrations(spec, spec_file) if runs is None else runs
     measured = {durability: digests([run.path for run in those]) for durability, those in runs.items()}
+    placing = Placing(spec, spec_file, folder or Path("sweeps", spec.name), runs, measured, tell)
     found: dict[str, tuple[TopologyFile, Settings]] = {}
+    needed: set[Durability] = set()
     for settings, seed in settings_of(spec):
         given = open_topology(beside if beside.exists() else spec.topology, overrides_of(spec, settings, seed))
-        if spec.executor == SIMULATE:
-            deployment = check_simulated(given)
+        if spec.executor == SIMULATE or (settings.get(POLICY) is not None and not given.topology.jobs):
             _check_told(given, runs, f"{spec_file}: {in_words(settings)}")
-        else:
-            deployment = checked_deployment(given.topology, given.path, spec.executor)
-        key = cell_key(deployment, given.topology, measured.get(given.topology.durability, ()))
+            needed.add(given.topology.durability)
+        given = placing.placed(given, settings)
+        key = _key(spec, given, settings, measured)
         _check_registry(given)
         if key in found and spec.search is not None:
             continue
@@ -211,8 +227,17 @@ def planned_cells(spec: SweepSpec, spec_file: Path, runs: Calibrations | None = 
             same = in_words(found[key][1])
             raise EdgebenchError(f"{spec_file}: {in_words(settings)}: is the same as {same} (leave one of them out)")
         found[key] = (given, settings)
-    _check_needed(spec_file, runs, {given.topology.durability for given, _ in found.values()})
+    _check_needed(spec_file, runs, needed)
     return found
+
+
+def _key(spec: SweepSpec, given: TopologyFile, settings: Settings, measured: Mapping[Durability, Sequence[str]]) -> str:
+    """Of a cell, which is checked. What two policies make of it is run for each, though they decide the same."""
+    policy = settings.get(POLICY)
+    beside = [] if policy is None else [f"policy {policy}"]
+    if spec.executor != SIMULATE:
+        return cell_key(checked_deployment(given.topology, given.path, spec.executor), given.topology, beside)
+    return cell_key(check_simulated(given), given.topology, [*measured.get(given.topology.durability, ()), *beside])
 
 
 def _check_registry(given: TopologyFile) -> None:

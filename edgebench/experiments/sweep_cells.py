@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from edgebench.experiments.given import TopologyFile
 from edgebench.experiments.simulate import simulate_with
 from edgebench.results.comparison.run_values import figures_of
 from edgebench.results.figures import Result
-from edgebench.results.rundir import load_deployment
+from edgebench.results.rundir import StoredRun, load_deployment
 from edgebench.results.sweeps import Cell, Settings
 from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.model import Durability
@@ -33,6 +33,10 @@ class PlannedCell(NamedTuple):
         """What came of it where there are no figures."""
         return Cell(self.key, self.settings, self.given.topology.seed, "failed", None, problem, {})
 
+
+Calibrations = Mapping[Durability, Sequence[StoredRun]]
+"""The runs that say what things take, by what they promised of their samples: a cell is simulated, or placed, by those
+alone that promised what it does."""
 
 RunCell = Callable[[TopologyFile, list[signal.Signals]], tuple[Path, Result]]
 """Runs a cell; notes a signal to end that came when that was over. Raises KeyboardInterrupt where it was interrupted."""

@@ -20,6 +20,9 @@ from edgebench.topology.overrides import json_path
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.wording import did_you_mean, one_line
 
+PLACEMENT, POLICY = "placement", "policy"
+"""Settings that are no fields of a topology: the file of a placement, and the name of a policy that makes one."""
+
 
 class Ranking(Strict, frozen=True):
     """What tells which settings are better: a figure, as `edgebench compare --json` calls it."""
@@ -60,7 +63,8 @@ class SweepSpec(Strict, frozen=True):
     grid: path -> values, all of which are combined with all others. list: settings one by one, each combined with the
     whole grid. search: settings by chance instead of both, of which with each further seed the better half is run, by
     `rank`. seeds: of each of these; without any, the topology's own. calibrate: with the executor `simulate`, run
-    directories that say what things take, from this file's folder. front: figures that are good together, at least two.
+    directories that say what things take, from this file's folder; also where a policy places workloads. front: figures
+    that are good together, at least two. objective, at_most: of what a policy places, as `edgebench place` has them.
     """
 
     schema: Literal[1]
@@ -76,6 +80,8 @@ class SweepSpec(Strict, frozen=True):
     calibrate: tuple[str, ...] = ()
     front: dict[str, Best] = msgspec.field(default_factory=dict)
     crossings: Across | None = None
+    objective: tuple[str, ...] = ()
+    at_most: tuple[str, ...] = ()
 
 
 def read_spec(path: Path) -> SweepSpec:
@@ -96,8 +102,12 @@ def read_spec(path: Path) -> SweepSpec:
 
 def _problems(spec: SweepSpec) -> Iterator[str]:
     """What fields say of each other."""
-    if spec.calibrate and spec.executor != SIMULATE:
+    by_policy = POLICY in _varied(spec)
+    if spec.calibrate and spec.executor != SIMULATE and not by_policy:
         yield "$.calibrate: real runs need none (remove it, or write executor: simulate)"
+    for field in ("objective", "at_most"):
+        if getattr(spec, field) and not by_policy:
+            yield f"$.{field}: nothing is placed by a policy (remove it, or vary policy)"
     if spec.executor == SIMULATE and not spec.calibrate:
         yield "$.calibrate: nothing says what things take (name a run of the same tasks)"
     if spec.search is not None:
@@ -105,16 +115,22 @@ def _problems(spec: SweepSpec) -> Iterator[str]:
     if len(spec.front) == 1:
         yield "$.front: one figure alone has no front (name two, or use rank)"
     if spec.crossings is not None:
-        settings = [*spec.grid, *(path for listed in spec.list for path in listed)]
+        settings = _varied(spec)
         for field in ("along", "between"):
             named = getattr(spec.crossings, field)
             if named not in settings:
-                yield f"$.crossings.{field}: '{named}' is not varied{did_you_mean(named, dict.fromkeys(settings))}"
+                yield f"$.crossings.{field}: '{named}' is not varied{did_you_mean(named, settings)}"
         values = [*spec.grid.get(spec.crossings.along, ()), *(each.get(spec.crossings.along) for each in spec.list)]
         if any(isinstance(each, bool) or not isinstance(each, int | float) for each in values if each is not None):
             yield f"$.crossings.along: '{spec.crossings.along}' has a value that is no number"
         if spec.rank is None:
             yield "$.crossings: of which figure? (add rank)"
+
+
+def _varied(spec: SweepSpec) -> dict[str, None]:
+    """The paths of all settings that are not the same in all cells."""
+    sought = () if spec.search is None else (*spec.search.values, *spec.search.ranges)
+    return dict.fromkeys((*spec.grid, *(path for listed in spec.list for path in listed), *sought))
 
 
 def _of_search(spec: SweepSpec, search: RandomSearch) -> Iterator[str]:
@@ -170,6 +186,7 @@ def _between(each: Range, share: float) -> int | float:
 
 
 def overrides_of(spec: SweepSpec, settings: Settings, seed: int | None) -> list[str]:
-    """As `--set` has them."""
-    given = [*spec.set, *(f"{path}={msgspec.json.encode(value).decode()}" for path, value in settings.items())]
+    """As `--set` has them, but for what places the whole."""
+    fields = ((path, value) for path, value in settings.items() if path not in (PLACEMENT, POLICY))
+    given = [*spec.set, *(f"{path}={msgspec.json.encode(value).decode()}" for path, value in fields)]
     return given if seed is None else [*given, f"seed={seed}"]

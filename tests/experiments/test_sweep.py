@@ -20,6 +20,7 @@ from edgebench.experiments import sweep as sweeping
 from edgebench.experiments import sweep_cells
 from edgebench.experiments.sweep_spec import read_spec, settings_of
 from edgebench.results.sweeps import Cell
+from tests.experiments.test_job_runs import ward as jobs
 from tests.system.running import SMALL
 
 SPEC = """\
@@ -252,3 +253,22 @@ def test_a_sweep_that_is_ended_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == at_ns
     assert len(swept.cells) == len({cell.run for cell in swept.cells}) == 4
     assert {cell.state for cell in swept.cells} <= {"valid", "invalid"}
+
+
+JOBS = """\
+schema: 1
+name: jobs
+topology: ward.yaml
+grid: {policy: [all-edge, all-device]}
+"""
+
+
+def test_a_policy_places_the_jobs_of_a_sweep_which_is_run_for_real(tmp_path: Path) -> None:
+    jobs(tmp_path)
+    spec = tmp_path / "jobs.yaml"
+    spec.write_text(JOBS)
+    planned = sweeping.planned_cells(read_spec(spec), spec, folder=tmp_path / "sweeps" / "jobs")
+    deciders = [
+        [plan.place.infer for plan in given.topology.workloads.values()] for given, _ in planned.values()
+    ]
+    assert deciders == [["edge"] * 3, ["device"] * 3]

@@ -11,6 +11,8 @@ import edgebench
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.simulate import simulate_with
+from edgebench.experiments.sweep import sweep
+from edgebench.results.fronts import Swept
 from tests.simulation.made import MS, times
 from tests.simulation.wards import COSTS, WATCH, measured, ward
 
@@ -138,3 +140,72 @@ def test_an_error_that_nobody_thought_of_is_a_failure_of_its_cell_and_the_others
     again = edgebench.sweep(spec, out=tmp_path / "sweeps", resume=True)
     assert [cell.state for cell in again.cells] == ["valid", "valid"]
     assert list((folder / "cells").glob("*.log")) == []
+
+
+PLACED = """\
+schema: 1
+name: placed
+topology: ward.yaml
+executor: simulate
+calibrate: [{run}]
+"""
+NEAR_AND_FAR = "links[0].latency_ms"
+
+
+def where(swept: Swept) -> list[str]:
+    """Where the samples of each cell were decided."""
+    runs = [edgebench.load_run(Path(swept.folder, str(cell.run))) for cell in swept.cells]
+    return [run.figures.workloads["watch"].place for run in runs]
+
+
+def test_a_policy_places_each_cell_by_its_other_settings_and_once(tmp_path: Path) -> None:
+    """A device needs some 36 ms, the ward some 20 and twice the link, the cloud 60 more."""
+    ward(tmp_path, duration_s=4)
+    spec, lines = tmp_path / "placed.yaml", list[str]()
+    asked = f"grid: {{policy: [all-edge, best-layer], '{NEAR_AND_FAR}': [1, 100]}}\nobjective: [p99-ms]\n"
+    spec.write_text(PLACED.format(run=measured(tmp_path)) + asked)
+    swept = sweep(spec, tmp_path / "sweeps", tell=lines.append)
+    assert [tuple(cell.settings.values()) for cell in swept.cells] == [
+        ("all-edge", 1),
+        ("all-edge", 100),
+        ("best-layer", 1),
+        ("best-layer", 100),
+    ]
+    assert where(swept) == ["edge", "edge", "edge", "device"]
+    files = sorted((tmp_path / "sweeps" / "placed" / "placements").iterdir())
+    assert [json.loads(file.read_text())["objective"] for file in files] == [{"p99-ms": 1.0}] * 4
+    assert any(line.startswith("placement ") for line in lines)
+    again = list[str]()
+    assert sweep(spec, tmp_path / "sweeps", resume=True, tell=again.append).cells == swept.cells
+    assert again == []
+
+
+def test_the_file_of_a_placement_is_a_setting(tmp_path: Path) -> None:
+    file, run = ward(tmp_path, duration_s=4), measured(tmp_path)
+    edgebench.place(file, "all-device", calibrate=[run], out=tmp_path / "near.json")
+    spec = tmp_path / "placed.yaml"
+    spec.write_text(PLACED.format(run=run) + "grid: {placement: [near.json, null]}\n")
+    assert where(edgebench.sweep(spec, out=tmp_path / "sweeps")) == ["device", "edge"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            "list: [{policy: greedy, placement: near.json}]",
+            "policy=greedy, placement=near.json: placement and policy: give one of the two (and null for the other)",
+        ),
+        ("grid: {policy: [3]}", "policy=3: policy: 3 is no name (write text, or null)"),
+        ("grid: {policy: [gredy]}", "policy=gredy: --policy gredy: no such policy (did you mean 'greedy'?)"),
+        ("grid: {placement: [near.json]}", "placement=near.json: {folder}/near.json: no such file"),
+        ("objective: [bytes]", "$.objective: nothing is placed by a policy (remove it, or vary policy)"),
+    ],
+)
+def test_a_placement_that_cannot_be_is_told_before_the_first_cell(tmp_path: Path, asked: str, said: str) -> None:
+    ward(tmp_path)
+    spec = tmp_path / "placed.yaml"
+    spec.write_text(PLACED.format(run=measured(tmp_path)) + asked + "\n")
+    with pytest.raises(EdgebenchError) as refused:
+        edgebench.sweep(spec, out=tmp_path / "sweeps")
+    assert str(refused.value).startswith(f"{spec}: {said.format(folder=tmp_path)}")
+    assert not (tmp_path / "sweeps" / "placed" / "cells").exists()
