@@ -162,7 +162,7 @@ def test_a_policy_places_each_cell_by_its_other_settings_and_once(tmp_path: Path
     """A device needs some 36 ms, the ward some 20 and twice the link, the cloud 60 more."""
     ward(tmp_path, duration_s=4)
     spec, lines = tmp_path / "placed.yaml", list[str]()
-    asked = f"grid: {{policy: [all-edge, best-layer], '{NEAR_AND_FAR}': [1, 100]}}\nobjective: [p99-ms]\n"
+    asked = f"grid: {{policy: [all-edge, best-layer], '{NEAR_AND_FAR}': [1, 100]}}\nobjective: [mean-ms=2]\n"
     spec.write_text(PLACED.format(run=measured(tmp_path)) + asked)
     swept = sweep(spec, tmp_path / "sweeps", tell=lines.append)
     assert [tuple(cell.settings.values()) for cell in swept.cells] == [
@@ -173,7 +173,7 @@ def test_a_policy_places_each_cell_by_its_other_settings_and_once(tmp_path: Path
     ]
     assert where(swept) == ["edge", "edge", "edge", "device"]
     files = sorted((tmp_path / "sweeps" / "placed" / "placements").iterdir())
-    assert [json.loads(file.read_text())["objective"] for file in files] == [{"p99-ms": 1.0}] * 4
+    assert [json.loads(file.read_text())["objective"] for file in files] == [{"mean-ms": 2.0}] * 4
     assert any(line.startswith("placement ") for line in lines)
     again = list[str]()
     assert sweep(spec, tmp_path / "sweeps", resume=True, tell=again.append).cells == swept.cells
