@@ -141,7 +141,7 @@ def service_times(light_ns: float, heavy_ns: float) -> ServiceTimes:
             names = [("", LIGHT.task), ("host", LIGHT.task), ("host", "")]
             costs |= {Cost(step, profile, task, how): value for profile, task in names for how in ("", FORWARDED)}
     infer = {LIGHT: by_size(light_ns), HEAVY: by_size(heavy_ns)}
-    cascade = Cascading(*(each._replace(profile="") for each in (LIGHT, HEAVY)))
+    cascade = Cascading(LIGHT._replace(profile=""), HEAVY._replace(profile=""))
     return ServiceTimes(infer, {}, costs, {cascade: PassedOn(1, 1)}, ("made up",))
 
 

@@ -356,9 +356,7 @@ def sweep(
     """
     from edgebench.experiments.sweep import sweep as swept
 
-    return swept(
-        Path(spec), Path(out), resume=resume, processes=processes, tell=_say if progress else lambda _: None
-    )
+    return swept(Path(spec), Path(out), resume=resume, processes=processes, tell=_say if progress else lambda _: None)
 
 
 def train(

@@ -39,7 +39,7 @@ Calibrations = Mapping[Durability, Sequence[StoredRun]]
 alone that promised what it does."""
 
 RunCell = Callable[[TopologyFile, list[signal.Signals]], tuple[Path, Result]]
-"""Runs a cell; notes a signal to end that came when that was over. Raises KeyboardInterrupt where it was interrupted."""
+"""Runs a cell; notes a signal to end that came when that was over. Raises KeyboardInterrupt where that came before."""
 
 Begins = Callable[[PlannedCell], None]
 """Is told of each cell as it begins."""

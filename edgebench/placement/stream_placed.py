@@ -62,7 +62,7 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     proven: bool | None
     calibrated_by: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    joint: dict[str, StageFigures] = {}
+    joint: dict[str, StageFigures] = msgspec.field(default_factory=dict)
 
 
 def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Place]]:
@@ -174,9 +174,9 @@ def _how_good(placement: StreamPlacement) -> str:
 
 def _table(placement: StreamPlacement) -> Iterator[str]:
     rows = [("workload", "group", "tier", "due", "late", "lost", "mean_ms", "p99_ms")]
-    for stage in placement.stages:
-        rows.append((stage.workload, stage.group, stage.tier, *_counts(placement.figures[stage.workload])))
-    rows += [(name, "", "joint", *_counts(of)) for name, of in placement.joint.items()]
+    of = placement.figures
+    rows += [(each.workload, each.group, each.tier, *_counts(of[each.workload])) for each in placement.stages]
+    rows += [(name, "", "joint", *_counts(each)) for name, each in placement.joint.items()]
     return table(rows, texts={0, 1, 2})
 
 

@@ -112,7 +112,7 @@ class Cascading(NamedTuple):
     @property
     def told(self) -> str:
         """In words."""
-        models = (", ".join((each.size, each.runtime, each.quantisation)) for each in (self.light, self.heavy))
+        models = (f"{each.size}, {each.runtime}, {each.quantisation}" for each in (self.light, self.heavy))
         more = (
             ("target_quality", self.target_quality),
             ("train.epochs", self.train.epochs),

@@ -18,8 +18,8 @@ from edgebench.topology.deployment import Deployment
 
 
 class Simulated:
-    """One simulation. Once all `tables` were taken, `tallies` and `links` are as a run would have written them down, and
-    `overfull` says what it would have dropped."""
+    """One simulation. Once all `tables` were taken, `tallies` and `links` are as a run would have written them down,
+    and `overfull` says what it would have dropped."""
 
     def __init__(self, layout: Layout, places: Places, deployment: Deployment) -> None:
         """places: in which each device is told."""
@@ -58,3 +58,8 @@ class Simulated:
     def links(self) -> list[LinkObserved]:
         """What has crossed them."""
         return links_observed(self._layout, self._places, self._simulation.carried)
+
+    @property
+    def overfull(self) -> list[str]:
+        """See `Stores.overfull`."""
+        return self._stores.overfull()

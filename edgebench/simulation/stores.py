@@ -45,7 +45,7 @@ class Stores:
     the uplink; and where it is promised what agents, the devices of a group at a site, keep until it is decided."""
 
     def __init__(self, layout: Layout) -> None:
-        fleet, edges = layout.fleet, layout.fleet.of_tier("edge")
+        edges = layout.fleet.of_tier("edge")
         self._layout = layout
         self._until_answered = layout.topology.durability != "none"
         counts = [group.count for group in edges]
@@ -107,7 +107,7 @@ class Stores:
     ) -> None:
         """way_ns: what of that time is not spent here."""
         # What never came to an end is there until all is over.
-        ends_ns = np.where(until_ns < since_ns, self._layout.until_ns, until_ns) - way_ns
+        ends_ns = (np.where(until_ns < since_ns, self._layout.until_ns, until_ns) - way_ns).astype(np.int64)
         _hold(net, place, np.ascontiguousarray(since_ns), ends_ns, np.ascontiguousarray(amount), self._step_ns)
 
     def _at_edge(self, flow: Flow) -> Iterator[str]:
@@ -128,9 +128,7 @@ def _agents(layout: Layout) -> tuple[list[str], Ints]:
     """What each agent is called, and which is a device's [device]."""
     fleet, edges, groups = layout.fleet, layout.fleet.count("edge"), list(layout.fleet.groups)
     found, agent_of = np.unique(fleet.group_of("device") * edges + fleet.edge_of, return_inverse=True)
-    names = [
-        f"the devices of {groups[each // edges]} at {fleet.name('edge', each % edges)}" for each in found.tolist()
-    ]
+    names = [f"the devices of {groups[each // edges]} at {fleet.name('edge', each % edges)}" for each in found.tolist()]
     return names, agent_of.astype(np.int64)
 
 

@@ -268,7 +268,5 @@ def test_a_policy_places_the_jobs_of_a_sweep_which_is_run_for_real(tmp_path: Pat
     spec = tmp_path / "jobs.yaml"
     spec.write_text(JOBS)
     planned = sweeping.planned_cells(read_spec(spec), spec, folder=tmp_path / "sweeps" / "jobs")
-    deciders = [
-        [plan.place.infer for plan in given.topology.workloads.values()] for given, _ in planned.values()
-    ]
+    deciders = [[plan.place.infer for plan in given.topology.workloads.values()] for given, _ in planned.values()]
     assert deciders == [["edge"] * 3, ["device"] * 3]

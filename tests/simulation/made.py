@@ -26,7 +26,7 @@ from edgebench.topology.model import Topology
 TASK = "icu-death"
 LIGHT = Model("host", TASK, "light", "litert", "float32", "train")
 HEAVY = Model("host", TASK, "heavy", "litert", "float32", "train")
-CASCADING = Cascading(*(each._replace(profile="") for each in (LIGHT, HEAVY)))
+CASCADING = Cascading(LIGHT._replace(profile=""), HEAVY._replace(profile=""))
 HEAD, TAIL = (LIGHT._replace(part=f"{part} of the cut at 2") for part in ("head", "tail"))
 CUT = "cut at 2, light"
 """A chain whose model is cut at its second place."""

@@ -47,8 +47,8 @@ def test_what_waits_for_an_uplink_has_to_fit_into_the_store(tmp_path: Path) -> N
     for most, said in ((1, 1), (4, 0)):
         found = verdict(tmp_path, f"workloads.watch.store.max_mb={most}", "links[0].latency_ms=2000")
         assert len(found.reasons) == said
-        for line in found.reasons:
-            assert line.startswith("watch: ward kept 2.0 MB at once, and store.max_mb is 1: a run drops the rest but for ")
+        kept = "watch: ward kept 2.0 MB at once, and store.max_mb is 1: a run drops the rest but for "
+        assert all(line.startswith(kept) for line in found.reasons)
     assert verdict(tmp_path, "workloads.watch.store.max_mb=1", "links[0].rate_mbit_s=null").valid
 
 

@@ -61,7 +61,8 @@ def test_what_comes_of_cells_is_the_same_by_any_number_of_processes(tmp_path: Pa
     assert [cell.state for cell in beside.cells] == ["valid"] * 16
     assert [line.partition(" of ")[0] for line in lines] == [f"cell {number}" for number in range(1, 17)]
     assert all(" left: " in line for line in lines[3:])
-    assert len({cell.run for cell in beside.cells}) == len(list((tmp_path / "beside" / "rates" / "runs").iterdir())) == 16
+    runs = tmp_path / "beside" / "rates" / "runs"
+    assert len({cell.run for cell in beside.cells}) == len(list(runs.iterdir())) == 16
     assert simulating(psutil.Process()) == []
 
 
