@@ -317,6 +317,21 @@ def test_an_app_with_flowers_deprecated_strategies_runs_too(tmp_path: Path) -> N
     ]
 
 
+INITIAL = "FedAvg(initial_parameters=ndarrays_to_parameters([np.zeros(3)]))"
+
+
+@pytest.mark.parametrize("strategy", ["FedAvg()", INITIAL])
+def test_a_round_timeout_of_a_deprecated_app_is_refused_where_it_is_longer_than_a_round(
+    tmp_path: Path, strategy: str
+) -> None:
+    """With first parameters of its own its first messages are those to all clients, each in a thread."""
+    imports = "import numpy as np\nfrom flwr.common import ndarrays_to_parameters\n"
+    server = imports + OLD_SERVER.replace("FedAvg()", strategy).replace("(2)", "(2, round_timeout=600)")
+    name = f"old_patient_{len(strategy)}"
+    with pytest.raises(EdgebenchError, match=r"the app waits 600 s .*: 60 s \(set deadline_s: 600 in the topology"):
+        run(write_app(tmp_path, name, server=server, client=OLD_CLIENT), 3)
+
+
 FAILING_CLIENT = OLD_CLIENT.replace("return [parameter +", "raise ValueError('no data')\n        return [parameter +")
 
 

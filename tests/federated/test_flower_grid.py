@@ -278,3 +278,60 @@ def test_an_app_s_own_timeout_is_kept_where_it_is_shorter_than_a_round_s_and_ref
     assert patient.waited_s == [9, 9, 2.5, 9.0]
     with pytest.raises(EdgebenchError, match=r"the app waits 10 s for .* longer .*: 9 s \(set deadline_s: 10"):
         ask(10.0)
+
+
+def test_a_message_s_own_ttl_is_kept_where_it_is_shorter_than_a_round_s_and_refused_where_it_is_longer() -> None:
+    patient = _Patient()
+    grid = ObservedGrid(patient, seed=7, deadline_s=9)
+
+    def message(ttl_s: float | None) -> Message:
+        arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+        return Message(RecordDict({"arrays": arrays}), 1, "train", ttl=ttl_s)
+
+    with identity(3, 0):
+        for ttl_s, timeout_s in ((None, None), (2.5, None), (2.5, 2.0), (20.0, 2.0)):
+            grid.send_and_receive([message(ttl_s)], timeout=timeout_s)
+        assert patient.waited_s == [9, 2.5, 2.0, 2.0]
+        for ask in (grid.send_and_receive, grid.push_messages):
+            with pytest.raises(EdgebenchError, match=r"the app waits 10 s for .* longer .*: 9 s \(set deadline_s: 10"):
+                ask([message(None), message(10.0)])
+
+
+def test_a_reply_is_late_when_its_message_is_older_than_it_lives(tmp_path: Path) -> None:
+    with reached([adding(1), None, None], tmp_path) as lab, identity(3, 0):
+        grid = grid_over(lab)
+        arrays = ArrayRecord({"a": FlowerArray(np.zeros(2, np.float32))})
+
+        def message(node: int, ttl_s: float | None) -> Message:
+            return Message(RecordDict({"arrays": arrays}), node, "train", ttl=ttl_s)
+
+        replies = grid.send_and_receive([message(1, None), message(2, 1.0), message(3, None)], timeout=5)
+        said = [reply.error.reason if reply.has_error() else None for reply in replies]
+        assert said == [None, "no reply within 1 s", "no reply within 5 s"]
+        message_ids = grid.push_messages([message(2, 1.5)])
+        pushed: list[Message] = []
+        until_s = now_s() + 20
+        while not pushed:
+            assert now_s() < until_s
+            grid.wait_any(message_ids, 0.1)
+            pushed = grid.pull_messages(message_ids)
+    assert [reply.error.reason for reply in pushed] == ["no reply within 1.5 s"]
+
+
+class _Expiring(LocalGrid):
+    """An engine's grid that answers by itself, as the node 1, for messages that are too old."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        replies = super().pull_messages(message_ids)
+        for reply in replies:
+            reply.metadata.__dict__["_src_node_id"] = 1
+        return replies
+
+
+def test_what_an_engine_says_in_a_client_s_stead_is_that_client_s() -> None:
+    with identity(3, 0):
+        grid = EngineGrid(_Expiring([adding(1), failing("expired")], run_id=3), [1, 2])
+        arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+        messages = [Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)]
+        replies = grid.send_and_receive(messages, timeout=60)
+    assert {reply.metadata.src_node_id: reply.has_error() for reply in replies} == {1: False, 2: True}

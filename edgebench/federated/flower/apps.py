@@ -33,6 +33,8 @@ from edgebench.topology.wording import did_you_mean, one_line
 _App = TypeVar("_App", ServerApp, ClientApp)
 _PRINTED: set[tuple[str, int | None, type[BaseException]]] = set()
 """Where tracebacks led that this process has printed."""
+_IN_ORDER = (None, 0)
+"""What `sys.exit` is given where all is well."""
 _TERMINATED = 128 + signal.SIGTERM
 """The status with which a process leaves that is being ended from outside."""
 
@@ -129,10 +131,16 @@ def run_server_app(app: FlowerApp, grid: ObservedGrid, *, state_dir: Path | None
         except SystemExit as end:
             if end.code == _TERMINATED:
                 raise
-            if end.code not in (None, 0):
+            if end.code not in _IN_ORDER and grid.refusal is None:
                 raise EdgebenchError(f"{app.folder}: the app's server gave up by sys.exit({end.code!r})") from end
+        except Exception:
+            if grid.refusal is None:
+                raise
         finally:
             grid.finish()
+        if grid.refusal is not None:
+            # An app that asks each client in a thread goes on as if they had failed, and may then fail of that.
+            raise grid.refusal
 
 
 class ClientRunner:

@@ -38,9 +38,9 @@ class EngineGrid(NodeGrid):
         super().__init__(len(engine_ids), inner.run.run_id)
         self._inner = inner
         self._engine_ids = list(engine_ids)
-        self._nodes_by_id = {engine_id: node for node, engine_id in enumerate(engine_ids, start=1)}
         self._own_id = TaskIdentity.node_id
-        self._sent_ns: dict[str, int] = {}
+        self._asked: dict[str, tuple[int, int]] = {}
+        """Node, and when it was asked, ns."""
 
     @classmethod
     def of(cls, inner: Grid, clients: int, *, patience_s: float) -> EngineGrid:
@@ -86,7 +86,9 @@ class EngineGrid(NodeGrid):
             raise EdgebenchError("the engine does not take the messages of a round: they are too large for it")
         for message, message_id in zip(messages, message_ids, strict=True):
             message.metadata.__dict__["_message_id"] = message_id
-        self._sent_ns |= dict.fromkeys(message_ids, now_ns())
+        sent_ns = now_ns()
+        nodes = [message.metadata.dst_node_id for message in messages]
+        self._asked |= {each: (node, sent_ns) for each, node in zip(message_ids, nodes, strict=True)}
         return message_ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
@@ -102,7 +104,9 @@ class EngineGrid(NodeGrid):
 
     def _numbered(self, reply: Message) -> Message:
         about = reply.metadata
-        about.__dict__["_src_node_id"] = self._nodes_by_id.get(about.src_node_id, about.src_node_id)
+        # The engine itself answers for a node that is away, or a message that is too old.
+        node, sent_ns = self._asked.pop(about.reply_to_message_id, (about.src_node_id, None))
+        about.__dict__["_src_node_id"] = node
         about.dst_node_id = SERVER_NODE
         tagged: Mapping[str, Any] = {}
         if reply.has_content() and RECORD in reply.content:
@@ -110,7 +114,7 @@ class EngineGrid(NodeGrid):
             records = {name: record for name, record in reply.content.items() if name != RECORD}
             reply = make_message(metadata=about, content=RecordDict(records))
         stamps = MessageStamps(
-            sent_ns=self._sent_ns.pop(about.reply_to_message_id, None),
+            sent_ns=sent_ns,
             arrived_ns=now_ns(),
             **stamps_in(tagged),
         )

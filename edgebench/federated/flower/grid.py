@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from flwr.app import Message, RecordDict
@@ -21,7 +21,15 @@ from flwr.supercore.task_identity import TaskIdentity
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.federated.content import Bytes, ContentError, Parcel, pack, stamps_in
 from edgebench.federated.flower.events import MessageStamps
-from edgebench.federated.flower.messages import SERVER_NODE, error_reply, head_of, to_content, to_message, to_parcel
+from edgebench.federated.flower.messages import (
+    SERVER_NODE,
+    chosen_ttl_s,
+    error_reply,
+    head_of,
+    to_content,
+    to_message,
+    to_parcel,
+)
 from edgebench.federated.requests import Reply, Request
 
 _STAMPS = "_edgebench_stamps"
@@ -112,6 +120,14 @@ class NodeGrid(Grid):
         return node - 1
 
 
+class _Asked(NamedTuple):
+    """A message that waits for its reply. request: without its content. patience_s: for how long, until `until_s`."""
+
+    request: Message
+    patience_s: float
+    until_s: float
+
+
 class MessageGrid(NodeGrid):
     """Nodes that get messages over the network. clients: their names, in the order of their node ids.
 
@@ -135,10 +151,48 @@ class MessageGrid(NodeGrid):
         # Late replies to the requests of an earlier process must not be taken for replies to ours.
         self._prefix = secrets.token_hex(4)
         self._count = itertools.count(1)
-        self._asked: dict[str, tuple[Message, float]] = {}
+        self._asked: dict[str, _Asked] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send them on their way. What goes to many is converted once."""
+        return self._pushed(messages, self._deadline_s)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies that have come, and an error for each that has failed, or is later than the deadline or than its
+        message lives."""
+        wanted = [message_id for message_id in message_ids if message_id in self._asked]
+        replies = self._messages(self._server.take(wanted))
+        now = now_s()
+        late: dict[float, list[str]] = {}
+        for each in wanted:
+            if each in self._asked and now >= self._asked[each].until_s:
+                late.setdefault(self._asked[each].patience_s, []).append(each)
+        for patience_s, those in late.items():
+            replies += self._messages(self._server.give_up(those, f"no reply within {patience_s:g} s"))
+        return sorted(replies, key=_by_node)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """One reply for each message, by node id; an error stands for each that failed or is late: than `timeout` s, or
+        than its message lives."""
+        timeout_s = self._deadline_s if timeout is None else timeout
+        self._before_asking(timeout_s)
+        lacking = self._pushed(messages, timeout_s)
+        replies: list[Message] = []
+        while lacking:
+            left_s = min(self._asked[each].until_s for each in lacking) - now_s()
+            if left_s > 0:
+                self._server.wait(lacking, left_s, enough=math.ceil(len(lacking) / _PARTS_OF_REST))
+            replies += self.pull_messages(lacking)  # while others learn
+            lacking = [each for each in lacking if each in self._asked]
+        return sorted(replies, key=_by_node)
+
+    def wait_any(self, message_ids: Sequence[str], timeout_s: float) -> None:
+        """Until one of the replies has come, or the time is over."""
+        self._server.wait(message_ids, timeout_s, enough=1)
+
+    def _pushed(self, messages: Iterable[Message], longest_s: float) -> list[str]:
+        """Send them on their way; a reply is late after so much time, or less where its message lives less long."""
+        now = now_s()
         packed: dict[int, tuple[RecordDict, list[Bytes]]] = {}
         requests = []
         for message in messages:
@@ -148,39 +202,11 @@ class MessageGrid(NodeGrid):
             if id(message.content) not in packed:
                 packed[id(message.content)] = message.content, pack(head, to_content(message.content))
             requests.append(Request(client, head, packed[id(message.content)][1]))
-            self._asked[head.message_id] = (remove_content_from_message(message), now_s() + self._deadline_s)
+            life_s = chosen_ttl_s(message)
+            patience_s = longest_s if life_s is None else min(longest_s, life_s)
+            asked = _Asked(remove_content_from_message(message), patience_s, now + patience_s)
+            self._asked[head.message_id] = asked
         return self._server.submit(requests)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """The replies that have come, and an error for each that has failed or is later than the deadline."""
-        wanted = [message_id for message_id in message_ids if message_id in self._asked]
-        replies = self._messages(self._server.take(wanted))
-        now = now_s()
-        late = [each for each in wanted if each in self._asked and now > self._asked[each][1]]
-        return sorted([*replies, *self._given_up(late, self._deadline_s)], key=_by_node)
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """One reply for each message, by node id; an error stands for each that failed or is late (`timeout` in s)."""
-        timeout_s = self._deadline_s if timeout is None else timeout
-        self._before_asking(timeout_s)
-        until_s = now_s() + timeout_s
-        lacking = self.push_messages(messages)
-        replies: list[Message] = []
-        while lacking and (left_s := until_s - now_s()) > 0:
-            self._server.wait(lacking, left_s, enough=math.ceil(len(lacking) / _PARTS_OF_REST))
-            replies += self._messages(self._server.take(lacking))  # while others learn
-            lacking = [each for each in lacking if each in self._asked]
-        return sorted([*replies, *self._given_up(lacking, timeout_s)], key=_by_node)
-
-    def wait_any(self, message_ids: Sequence[str], timeout_s: float) -> None:
-        """Until one of the replies has come, or the time is over."""
-        self._server.wait(message_ids, timeout_s, enough=1)
-
-    def _given_up(self, message_ids: Sequence[str], timeout_s: float) -> list[Message]:
-        if not message_ids:
-            return []
-        given_up = self._server.give_up(message_ids, f"no reply within {timeout_s:g} s")
-        return self._messages(given_up)
 
     def _messages(self, replies: list[Reply]) -> list[Message]:
         """Of each of these replies, which are let go one by one: a message is a copy."""
@@ -190,7 +216,7 @@ class MessageGrid(NodeGrid):
         return messages
 
     def _message(self, reply: Reply) -> Message:
-        request, _ = self._asked.pop(reply.message_id)
+        request = self._asked.pop(reply.message_id).request
         stamps = MessageStamps(
             sent_ns=reply.submitted_ns,
             delivered_ns=reply.delivered_ns,

@@ -171,6 +171,11 @@ def between(about: Metadata, src: int, dst: int) -> Metadata:
     return copied
 
 
+def chosen_ttl_s(message: Message) -> float | None:
+    """How long its app wants a message to live, s; None where that is left to Flower."""
+    return None if message.metadata.ttl == DEFAULT_TTL else message.metadata.ttl
+
+
 def error_reply(request: Message, code: int, reason: str) -> Message:
     """What stands for a reply that did not come, or was refused."""
     return Message(Error(code, reason), reply_to=request)

@@ -34,7 +34,7 @@ from edgebench.federated.content import RAW, Array, Arrays, Content, Parcel, arr
 from edgebench.federated.flower.events import MetricsKind, MetricsSeen, Outcome, RoundSeen
 from edgebench.federated.flower.grid import NodeGrid, stamps_of
 from edgebench.federated.flower.journal import Journal, digest_of
-from edgebench.federated.flower.messages import error_reply, refused, to_content, to_parcel
+from edgebench.federated.flower.messages import chosen_ttl_s, error_reply, refused, to_content, to_parcel
 from edgebench.federated.flower.replay import Pushed, Script, again, restored
 from edgebench.federated.reply_checks import EXAMPLES, not_finite, overstated
 from edgebench.seeds import seed_everything
@@ -67,10 +67,11 @@ class _Open(msgspec.Struct):
 class ObservedGrid(Grid):
     """Wraps any grid of nodes 1, 2, …
 
-    deadline_s: so long a round waits, or less, where its app asks for that. min_replies: of a training round. check:
-    the guard of training rounds. most_examples: by node id, how many examples a client has; who claims more is refused.
-    one_by_one: the app asks each client in a thread of its own, as Flower's deprecated strategies do; what it asks with
-    one kind and group is one round.
+    deadline_s: so long a round waits, or less, where its app asks for that, by a timeout or by the ttl of its messages.
+    min_replies: of a training round. check: the guard of training rounds. most_examples: by node id, how many examples
+    a client has; who claims more is refused. one_by_one: the app asks each client in a thread of its own, as Flower's
+    deprecated strategies do; what it asks with one kind and group is one round. refusal: of an app that asks for more
+    than it gets, which one in threads takes for the failure of a client.
     """
 
     one_by_one = False
@@ -104,6 +105,7 @@ class ObservedGrid(Grid):
         self._pushed: dict[str, Pushed] = {}
         self._open: list[_Open] = []
         self._script = Script(None)
+        self.refusal: EdgebenchError | None = None
         self.seed_anew()
 
     def seed_anew(self) -> None:
@@ -160,6 +162,7 @@ class ObservedGrid(Grid):
         messages = list(messages)
         if not messages:
             return []
+        self._patience_s(None, messages)
         opened = self._opened(messages[0].metadata)
         message_ids = self.send(messages, group=str(opened.number))
         nodes = [message.metadata.dst_node_id for message in messages]
@@ -209,7 +212,7 @@ class ObservedGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One reply for each message, by node id; an error stands for one that failed, is late or was refused."""
         messages = list(messages)
-        timeout_s = self._patience_s(timeout)
+        timeout_s = self._patience_s(timeout, messages)
         with self._lock:
             self._exchanges += 1
             if not messages:
@@ -236,16 +239,25 @@ class ObservedGrid(Grid):
             replies = [reply if reply.has_error() else refused(reply, skipped) for reply in replies]
         return replies
 
-    def _patience_s(self, asked_s: float | None) -> float:
-        """How long a round waits. Raises EdgebenchError where the app asks for more than it gets."""
-        if asked_s is None or asked_s == _FLOWERS_TIMEOUT_S:
-            return self._deadline_s
-        if asked_s > self._deadline_s:
-            raise EdgebenchError(
-                f"the app waits {asked_s:g} s for the replies of a round, longer than a round may take: "
-                f"{self._deadline_s:g} s (set deadline_s: {asked_s:g} in the topology, or another timeout in the app)"
+    def _patience_s(self, asked_s: float | None, messages: Sequence[Message]) -> float:
+        """How long a round of these messages waits: for none longer than it lives.
+
+        Raises EdgebenchError where the app asks for more than it gets.
+        """
+        timeout_s = None if asked_s == _FLOWERS_TIMEOUT_S else asked_s
+        longest_s = max((self._wanted_s(timeout_s, message) for message in messages), default=self._deadline_s)
+        if longest_s > self._deadline_s:
+            self.refusal = EdgebenchError(
+                f"the app waits {longest_s:g} s for the replies of a round, longer than a round may take: "
+                f"{self._deadline_s:g} s (set deadline_s: {longest_s:g} in the topology, or another timeout, "
+                "round_timeout or ttl in the app)"
             )
-        return asked_s
+            raise self.refusal
+        return longest_s
+
+    def _wanted_s(self, timeout_s: float | None, message: Message) -> float:
+        wanted_s = [each for each in (timeout_s, chosen_ttl_s(message)) if each is not None]
+        return min(wanted_s, default=self._deadline_s)
 
     def tell(self, seen: RoundSeen) -> None:
         """Tell of a round."""
