@@ -442,10 +442,9 @@ def _read(base: Found, run_dir: Path, folder: Path) -> Found:
     times = [(each["started_s"], each["duration_s"]) for each in held if each["duration_s"] is not None]
     seconds = max(start + took for start, took in times) - min(start for start, _ in times) if times else None
     about = [reason for reason in reasons if "federat" in reason] if held else reasons
-    failed = next((f"; a client: {why}" for each in held for why in each["failed"].values()), "")
     return msgspec.structs.replace(
         base,
-        outcome=why(about[0] + failed, folder) if about else "runs",
+        outcome=why(about[0], folder) if about else "runs",
         rounds=len(held),
         replies=(good, asked),
         seconds=None if seconds is None else round(seconds, 1),

@@ -109,11 +109,13 @@ class Federations:
         patience_s = how.at_s + how.interval_s + 2 * how.deadline_s + _ENGINE_PATIENCE_S
         federation = self._federations[name]
         federation.go(start_ns)
+        first = ""
         try:
             events = federation.events()
             while (event := await asyncio.wait_for(anext(events, None), patience_s)) is not None:
                 if isinstance(event, Rounded):
                     self._write(event)
+                    first = first or _first_failure(event.record)
                     shown = _shown_round(event.record, rounds)
                     self._status.rollouts[name] = shown
                     self._status.note(f"{name}: {shown}: {_replies(event.record)}")
@@ -126,10 +128,11 @@ class Federations:
                 elif isinstance(event, GlobalModel):
                     on_model(event)
         except TimeoutError:
-            self._write(Invalidated(f"the federation of {name} stood still for {patience_s:.0f} s"))
+            self._write(Invalidated(f"the federation of {name} stood still for {patience_s:.0f} s{first}"))
         except EdgebenchError as error:
             _log.error("%s: %s", name, error)
-            self._write(Invalidated(f"the federation of {name} failed: {error}"))
+            # What the server then fails of is often that it has nothing to aggregate.
+            self._write(Invalidated(f"the federation of {name} failed: {error}{first}"))
 
     async def _score_rounds(self, name: str, models: asyncio.Queue[GlobalModel | None]) -> None:
         plan, every = self._deployment.workloads[name], self._deployment.federated[name].how.rollout_every
@@ -173,6 +176,12 @@ def _replies(record: RoundRecord) -> str:
     took = f"{len(record.replies) - len(failed)} of {len(record.replies)} replies in {_seconds(record):.2f} s"
     why = f" ({failed[0].node}: {failed[0].error})" if failed else ""
     return f"{took}{why}" + ("" if record.skipped is None else f"; skipped: {record.skipped}")
+
+
+def _first_failure(record: RoundRecord) -> str:
+    """That of a client in this run, in a round that may be the cause of what comes after it."""
+    failed = [] if record.resumed else [reply for reply in record.replies if reply.error is not None]
+    return "".join(f"; the first failure of a client was that of {each.node}: {each.error}" for each in failed[:1])
 
 
 def _seconds(record: RoundRecord) -> float:

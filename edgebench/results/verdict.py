@@ -324,18 +324,19 @@ def _federations(
         held = [each for each in figures.rounds if not each.resumed]
         without_model = bool(held) and all(each.skipped is not None for each in held)
         if without_model:
-            last = f"the last was skipped: {held[-1].skipped}{_last_failure(held)}"
-            yield f"{name}: not one of {len(held)} federated rounds gave a model; {last}"
+            first = f"the first was skipped: {held[0].skipped}{_first_failure(held)}"
+            yield f"{name}: not one of {len(held)} federated rounds gave a model; {first}"
         for kind, found in figures.kinds.items():
             if not found.good and not (without_model and is_training(kind)):
                 rounds = [each for each in (*held, *figures.other_rounds) if each.kind == kind and not each.resumed]
                 asked = f"{found.messages:,} messages of {found.rounds} federated rounds of kind '{kind}'"
-                yield f"{name}: no good reply came to any of the {asked}{_last_failure(rounds)}"
+                yield f"{name}: no good reply came to any of the {asked}{_first_failure(rounds)}"
 
 
-def _last_failure(rounds: list[RoundFigures]) -> str:
-    last = next((each.failed for each in reversed(rounds) if each.failed), {})
-    return "".join(f"; the last failure was that of {node}: {why}" for node, why in list(last.items())[-1:])
+def _first_failure(rounds: list[RoundFigures]) -> str:
+    """What comes after it may be its consequence."""
+    first = next((each.failed for each in rounds if each.failed), {})
+    return "".join(f"; the first failure was that of {node}: {why}" for node, why in list(first.items())[:1])
 
 
 def _links(deployment: Deployment, links: dict[str, LinkFigures]) -> Iterator[str]:

@@ -27,11 +27,11 @@ from cloud.rounds import Federations
 from cloud.run_status import RunStatus
 from cloud.trainer import Trainer as RealTrainer
 from edgebench.clock import now_s, sleep_s
-from edgebench.errors import FabricError
+from edgebench.errors import FabricError, ModelError
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.brokers.server import Broker
 from edgebench.fabric.control import ControlClient
-from edgebench.fabric.records import Entry
+from edgebench.fabric.records import Entry, Invalidated, ReplyRecord, Rounded, RoundRecord
 from edgebench.fabric.shelves import Caller
 from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat
 from edgebench.inference.spec import TensorSpec
@@ -165,6 +165,19 @@ def test_a_cloud_that_can_record_no_more_ends_and_says_so(tmp_path: Path, broker
     assert said.strip().splitlines()[-1] == f"edge-cloud: {spool}: no more can be recorded: No space left on device"
 
 
+class Failing:
+    """A federation that fails of what its clients have failed of, as most do."""
+
+    def go(self, start_ns: int) -> None:
+        """Begin."""
+
+    async def events(self) -> AsyncIterator[FederationEvent]:
+        for number, errors in enumerate(((None, None), (None, "ValueError: no data"), ("offline", "offline")), 1):
+            replies = tuple(ReplyRecord(f"room-{n}", 1, 1, 1, 1, 1, 1, 1, 1, error) for n, error in enumerate(errors))
+            yield Rounded(RoundRecord("w", "edge-cloud", "train", number, 0, 1, 1, 1, replies))
+        raise ModelError("IndexError: list index out of range")
+
+
 class OneRound:
     """A federation that has one model to tell of, and then goes on for ever."""
 
@@ -232,6 +245,15 @@ def test_a_federation_that_is_broken_off_leaves_no_scoring_behind(tmp_path: Path
         return [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     assert asyncio.run(course()) == []
+
+
+def test_a_federation_that_fails_names_its_first_client_that_failed(tmp_path: Path) -> None:
+    entries: list[Entry] = []
+    made = federations(tmp_path, Trainer(None), entries)
+    made._federations["w"] = Failing()  # type: ignore[assignment]
+    asyncio.run(asyncio.wait_for(made._federate("w", 0), WAIT_S))
+    why = "IndexError: list index out of range; the first failure of a client was that of room-1: ValueError: no data"
+    assert [each.reason for each in entries if isinstance(each, Invalidated)] == [f"the federation of w failed: {why}"]
 
 
 def test_scoring_that_fails_unforeseen_ends_its_federation_with_the_reason(tmp_path: Path) -> None:

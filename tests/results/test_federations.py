@@ -210,11 +210,11 @@ def test_what_an_earlier_run_came_to_does_not_make_this_one_valid() -> None:
     failed = held(2, bad, skipped="0 of 1 replies are good, 1 needed")
     verdict = result(held(1, resumed=True), failed).verdict
     assert verdict.kinds == ["federation"]
-    assert "not one of 1 federated rounds gave a model; the last was skipped: 0 of 1 replies" in verdict.reasons[0]
+    assert "not one of 1 federated rounds gave a model; the first was skipped: 0 of 1 replies" in verdict.reasons[0]
     asked = held(2, bad, kind="evaluate")
     verdict = result(held(1, resumed=True), held(1, kind="evaluate", resumed=True), held(2), asked).verdict
     assert verdict.kinds == ["federation"]
-    assert "any of the 1 messages of 1 federated rounds of kind 'evaluate'; the last failure" in verdict.reasons[0]
+    assert "any of the 1 messages of 1 federated rounds of kind 'evaluate'; the first failure" in verdict.reasons[0]
     assert result(held(1, bad, skipped="none", resumed=True), held(2)).verdict.valid
 
 
@@ -265,18 +265,19 @@ def test_a_reply_that_nobody_looked_for_is_no_failure() -> None:
 
 def test_a_federation_of_which_nothing_came_makes_a_run_invalid() -> None:
     bad = reply("ward-0", arrived_ns=None, error="ValueError: bad data")
+    later = reply("ward-0", arrived_ns=None, error="KeyError: 'x'")
     lost = reply(arrived_ns=None, unread=True)
-    why = "; the last failure was that of ward-0: ValueError: bad data"
+    why = "; the first failure was that of ward-0: ValueError: bad data"
     for rounds, said in (
         ((), "death-risk: the federation's app asked its clients nothing at all; see the cloud's log"),
         ((held(1, lost),), "no good reply came to any of the 1 messages of 1 federated rounds of kind 'train'"),
         (
-            (held(1), held(1, bad, kind="evaluate"), held(2, bad, kind="evaluate")),
+            (held(1), held(1, bad, kind="evaluate"), held(2, later, kind="evaluate")),
             f"no good reply came to any of the 2 messages of 2 federated rounds of kind 'evaluate'{why}",
         ),
         (
             (held(1, bad, skipped="none of 1 replies is good"),),
-            f"not one of 1 federated rounds gave a model; the last was skipped: none of 1 replies is good{why}",
+            f"not one of 1 federated rounds gave a model; the first was skipped: none of 1 replies is good{why}",
         ),
     ):
         (reason,) = app_run(*rounds).verdict.reasons
