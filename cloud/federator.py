@@ -28,7 +28,7 @@ from cloud.federation import (
 )
 from cloud.federation_messages import FederationMessages
 from edgebench.clock import NS_PER_S, now_ns, sleep_s
-from edgebench.errors import DataError, EdgebenchError, describe_error
+from edgebench.errors import DataError, reason_of
 from edgebench.fabric.logs import log_to_stderr
 from edgebench.fabric.records import AppMetrics, ReplyRecord, Rounded, RoundRecord
 from edgebench.federated.client_bundle import INITIAL, KERAS_BACKENDS, STEP, STEP_SPEC, read_info
@@ -167,8 +167,7 @@ def main() -> int:
         _federate(spec, files, emit)
     except Exception as error:  # noqa: BLE001  (the event is where it goes)
         traceback.print_exc()
-        reason = " ".join(str(error).split()) if isinstance(error, EdgebenchError) else describe_error(error)
-        emit(FailedFederation(reason, about_data=isinstance(error, DataError)))
+        emit(FailedFederation(reason_of(error), about_data=isinstance(error, DataError)))
     else:
         emit(Finished())
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from device_agent.learner_messages import (
     write_replies,
 )
 from edgebench.clock import now_ns
+from edgebench.errors import print_once, reason_of
 from edgebench.federated.content import Bytes, ContentError, Parcel, read_parcel
 from edgebench.federated.own_files import stand_in
 
@@ -83,9 +83,9 @@ def _replied(job: LearnJob, asked: AskedClient, clients: _Clients) -> tuple[list
         error, content, meta = reply.head.error, reply.content, reply.head.meta
     except ContentError as wrong:
         error = str(wrong)
-    except Exception as failure:  # noqa: BLE001  (the reply is where it goes)
-        traceback.print_exc()
-        error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
+    except (Exception, SystemExit) as failure:  # noqa: BLE001  (the reply is where it goes)
+        print_once(failure)
+        error = reason_of(failure)
     return reply_of(asked, content, error, started_ns, meta), error
 
 

@@ -75,6 +75,25 @@ def describe_error(error: BaseException, home: Path | None = None) -> str:
     return f"{said} ({found[-1].filename}, line {found[-1].lineno})" if found else said
 
 
+def reason_of(error: BaseException) -> str:
+    """In one line: what this project says, as it says it; of anything else what it is, and where (`describe_error`)."""
+    return " ".join(str(error).split()) if isinstance(error, EdgebenchError) else describe_error(error)
+
+
+def print_once(error: BaseException) -> None:
+    """The traceback, for the log of this process; not of what was raised in the same place before."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    frames = traceback.extract_tb(first.__traceback__)
+    place = (frames[-1].filename, frames[-1].lineno, type(first)) if frames else ("", None, type(first))
+    if place not in _PRINTED:
+        _PRINTED.add(place)
+        traceback.print_exception(error)
+
+
+_PRINTED: set[tuple[str, int | None, type[BaseException]]] = set()
+"""Where tracebacks led that this process has printed."""
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _MOST_TOLD = 500
 _OURS = Path(__file__).parent

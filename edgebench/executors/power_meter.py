@@ -88,7 +88,7 @@ def meter_of(where: str | None, tell: Callable[[str], None] = lambda _: None, po
         meter: Meter = getattr(importlib.import_module(module), attribute)()
         float(meter.joules())
         str(meter.source)
-    except Exception as error:  # a user's own code may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything
         raise EdgebenchError(f"--meter {where}: {describe_error(error)}") from error
     return meter
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from edgebench.clock import now_ns
-from edgebench.errors import EdgebenchError, ModelError
+from edgebench.errors import EdgebenchError, ModelError, print_once, reason_of
 from edgebench.federated.content import (
     Array,
     Arrays,
@@ -78,7 +78,8 @@ class BuiltInClient:
         except (EdgebenchError, ContentError, msgspec.ValidationError) as wrong:
             error = _one_line(wrong)
         except Exception as failure:  # noqa: BLE001  (a runtime may raise anything; the reply is where it goes)
-            error = f"{type(failure).__name__}: {_one_line(failure)}"
+            print_once(failure)
+            error = reason_of(failure)
         stamps = {"started_ns": started_ns, "finished_ns": now_ns()}
         return Parcel(reply_head(request.head, error, stamps), content)
 

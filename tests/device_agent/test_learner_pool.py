@@ -208,6 +208,28 @@ def test_what_is_no_message_gets_an_error_and_the_next_one_its_answer(bench: Ben
     assert arrays_in(right.content)["0"].numpy().tolist() == [2.0] * 4
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{}['column']", "KeyError: 'column'"),
+        ("raise SystemExit(0)", "it ends its process as it is imported: SystemExit: 0"),
+    ],
+)
+def test_an_app_that_cannot_be_imported_is_an_error_with_its_place_in_every_reply(
+    line: str, said: str, tmp_path: Path
+) -> None:
+    app = shutil.copytree(APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    (app / "adding_client.py").write_text(f"import os\n{line}\n")
+    bench = bench_of(app, tmp_path, {})
+    try:
+        for number in (1, 2):
+            bench.ask(number, node=number)
+        errors = [bench.reply().head.error for _ in range(2)]
+    finally:
+        bench.pool.close()
+    assert errors == [f"{app}: adding_client:app: {said} ({app / 'adding_client.py'}, line 2)"] * 2
+
+
 @pytest.mark.parametrize("bench", [30.0], indirect=True)
 def test_a_child_that_is_killed_over_a_request_is_an_error_reply_and_is_started_again(bench: Bench) -> None:
     bench.ask(1)

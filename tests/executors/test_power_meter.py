@@ -72,6 +72,11 @@ class Wall:
         return 12.5
 
 
+def leaving() -> Wall:
+    """Nobody has such a meter, and it says so."""
+    raise SystemExit(0)
+
+
 def test_a_meter_of_ones_own_is_named_and_a_mistake_is_one_line() -> None:
     meter = meter_of(f"{__name__}:Wall")
     assert meter is not None
@@ -80,6 +85,8 @@ def test_a_meter_of_ones_own_is_named_and_a_mistake_is_one_line() -> None:
         meter_of("wall")
     with pytest.raises(EdgebenchError, match=r"^--meter no_such_module:Wall: ModuleNotFoundError: "):
         meter_of("no_such_module:Wall")
+    with pytest.raises(EdgebenchError, match=rf"^--meter {__name__}:leaving: SystemExit: 0 \("):
+        meter_of(f"{__name__}:leaving")
 
 
 @pytest.mark.parametrize(

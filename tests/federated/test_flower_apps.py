@@ -15,9 +15,11 @@ from flwr.serverapp.strategy import Strategy
 
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import Config, Head, Metrics, Parcel, unpack
-from edgebench.federated.flower.apps import ClientRunner, client_app, load_app, run_server_app
+from edgebench.federated.flower.apps import ClientRunner, client_app, load_app, run_server_app, server_app
+from edgebench.federated.flower.clients import EngineClient
+from edgebench.federated.flower.engine_job import EngineJob
 from edgebench.federated.flower.events import MetricsSeen, RoundSeen
-from edgebench.federated.flower.grid import LocalGrid
+from edgebench.federated.flower.grid import LocalGrid, identity
 from edgebench.federated.flower.observed import ObservedGrid
 from tests.federated.flower_nodes import failures
 
@@ -515,3 +517,35 @@ def test_an_app_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
     run(first, 2)
     with pytest.raises(EdgebenchError, match="another module has this name"):
         run(second, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{}['column']", "KeyError: 'column'"),
+        ("sys.exit(3)", "it ends its process as it is imported: SystemExit: 3"),
+    ],
+)
+def test_what_an_app_does_as_it_is_imported_is_told_with_its_place(tmp_path: Path, line: str, said: str) -> None:
+    name = f"unready_{len(line)}"
+    broken = f"import sys\n{line}\n"
+    app = load_app(write_app(tmp_path, name, server=broken, client=broken))
+    for half, imported in (("server", server_app), ("client", client_app)):
+        with pytest.raises(EdgebenchError) as caught:
+            imported(app)
+        place = f"({tmp_path / f'{name}_{half}.py'}, line 2)"
+        assert str(caught.value) == f"{tmp_path}: {name}_{half}:app: {said} {place}"
+
+
+def test_a_server_app_may_end_its_process_as_it_is_imported(tmp_path: Path) -> None:
+    assert run(write_app(tmp_path, "ended_early", server="import sys\nsys.exit(0)\n"), 1) == []
+
+
+def test_a_client_of_an_engine_that_cannot_be_imported_says_why_in_its_reply(tmp_path: Path) -> None:
+    app = load_app(write_app(tmp_path, "unready_there", client="{}['column']\n"))
+    with identity(1, 0):
+        message = Message(RecordDict(), 5, "train")
+    context = Context(run_id=1, node_id=5, node_config={"partition-id": 0}, state=RecordDict(), run_config={})
+    reply = EngineClient(EngineJob(clients=1, seed=1, deadline_s=9, app=app))(message, context)
+    place = f"({tmp_path / 'unready_there_client.py'}, line 1)"
+    assert reply.error.reason == f"{tmp_path}: unready_there_client:app: KeyError: 'column' {place}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import signal
 import sys
 import tomllib
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -19,7 +19,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import ServerApp
 
 from edgebench.clock import now_ns
-from edgebench.errors import EdgebenchError, describe_error
+from edgebench.errors import EdgebenchError, describe_error, print_once
 from edgebench.federated.content import Bytes, ContentError, Head, Parcel, pack
 from edgebench.federated.flower.app_metrics import hearing
 from edgebench.federated.flower.grid import identity
@@ -30,9 +30,8 @@ from edgebench.seeds import seed_everything
 from edgebench.topology.settings import OURS, Setting, SettingError, flat
 from edgebench.topology.wording import did_you_mean, one_line
 
+_log = logging.getLogger(__name__)
 _App = TypeVar("_App", ServerApp, ClientApp)
-_PRINTED: set[tuple[str, int | None, type[BaseException]]] = set()
-"""Where tracebacks led that this process has printed."""
 _IN_ORDER = (None, 0)
 """What `sys.exit` is given where all is well."""
 _TERMINATED = 128 + signal.SIGTERM
@@ -108,12 +107,18 @@ def run_server_app(app: FlowerApp, grid: ObservedGrid, *, state_dir: Path | None
     """Run the app's ServerApp to its end. state_dir: where to keep what a restart goes on from.
 
     An app with Flower's deprecated strategies sums replies up as they come, and cannot be resumed: it starts anew.
-    An app may end by `sys.exit()`. Raises EdgebenchError where it exits with another status, or cannot be imported;
-    whatever else it raises comes through.
+    An app may end by `sys.exit()`, also while it is imported. Raises EdgebenchError where it exits with another status,
+    or cannot be imported; whatever else it raises comes through.
     """
     run_id = grid.run.run_id
     with identity(run_id, SERVER_NODE):
-        serve = server_app(app)
+        try:
+            serve = server_app(app)
+        except EdgebenchError as error:
+            if isinstance(error.__cause__, SystemExit) and error.__cause__.code in _IN_ORDER:
+                _log.warning("%s", error)
+                return
+            raise
         grid.seed_anew()  # frameworks that have just been imported were not there to be seeded
         grid.one_by_one = serve._main is None
         if state_dir is not None and not grid.one_by_one:
@@ -223,21 +228,12 @@ def call_client(app: ClientApp, message: Message, context: Context, *, seed: int
             if not isinstance(reply, Message):
                 reason = f"the ClientApp returned {type(reply).__name__}, not a Message"
         except (Exception, SystemExit) as error:  # noqa: BLE001  (the reply is where it goes)
-            _print_once(error)
+            print_once(error)
             reason = describe_error(error)
         if reason is not None:
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
     reply.metadata.__dict__["_reply_to_message_id"] = about.message_id
     return reply
-
-
-def _print_once(error: BaseException) -> None:
-    """The traceback, for the log of this process; not of what was raised in the same place before."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = last.filename, last.lineno, type(error)
-    if place not in _PRINTED:
-        _PRINTED.add(place)
-        traceback.print_exception(error)
 
 
 def _table(path: Path, project: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -297,9 +293,15 @@ def _imported(app: FlowerApp, reference: str, kind: type[_App]) -> _App:
             found = getattr(found, name)
     except EdgebenchError:
         raise
+    except SystemExit as end:
+        if end.code == _TERMINATED:
+            raise
+        said = describe_error(end, Path(app.folder))
+        raise EdgebenchError(f"{app.folder}: {reference}: it ends its process as it is imported: {said}") from end
     except Exception as error:
         # Whatever the app's own code raises as it is imported.
-        raise EdgebenchError(f"{app.folder}: {reference}: {one_line(f'{type(error).__name__}: {error}')}") from error
+        said = describe_error(error, Path(app.folder))
+        raise EdgebenchError(f"{app.folder}: {reference}: {said}") from error
     if not isinstance(found, kind):
         raise EdgebenchError(f"{app.folder}: {reference} is of type {type(found).__name__}, not {kind.__name__}")
     return found

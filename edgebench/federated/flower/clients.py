@@ -8,16 +8,18 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import msgspec
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 
 from edgebench.clock import now_ns
+from edgebench.errors import print_once, reason_of
 from edgebench.federated.content import ContentError, Parcel
 from edgebench.federated.flower.apps import call_client, client_app, node_config_of
 from edgebench.federated.flower.engine_grid import PLACE, RECORD, WHO
 from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
-from edgebench.federated.flower.messages import SERVER_NODE, between, to_message, to_parcel
+from edgebench.federated.flower.messages import SERVER_NODE, between, error_reply, to_message, to_parcel
 
 JOB = "job"
 """The setting that names a job's file, where an engine starts clients in processes of their own."""
@@ -38,20 +40,11 @@ class EngineClient(ClientApp):
         if message.metadata.message_type == WHO:
             return _outward(Message(RecordDict({RECORD: ConfigRecord({PLACE: place})}), reply_to=message), message)
         job = self._job or job_at(str(context.run_config[JOB]))
-        inward = _inward(message, place + 1)
-        if job.app is None:
-            assert job.nodes is not None
-            reply = _answered(_node(msgspec.json.encode(job.nodes), place + 1, job.clients), inward)
-        else:
-            own = Context(
-                run_id=context.run_id,
-                node_id=place + 1,
-                node_config=node_config_of(place + 1, job.clients, job.node_configs.get(place + 1, {})),
-                state=context.state,
-                run_config=dict(job.app.run_config),
-            )
-            reply = call_client(client_app(job.app), inward, own, seed=job.seed)
-            context.state = own.state
+        try:
+            reply = _reply(job, message, context, place + 1)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (the reply is where it goes)
+            print_once(error)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason_of(error)), reply_to=message)
         if reply.has_content():
             records = dict(reply.content.items())
             records[RECORD] = ConfigRecord({"started_ns": started_ns, "finished_ns": now_ns()})
@@ -75,13 +68,31 @@ def _node(nodes: bytes, node_id: int, clients: int) -> Callable[[Parcel], Parcel
     return node
 
 
+def _reply(job: EngineJob, message: Message, context: Context, node_id: int) -> Message:
+    """What a client of the job answers; its app's state is kept in the context."""
+    inward = _inward(message, node_id)
+    if job.app is None:
+        assert job.nodes is not None
+        return _answered(_node(msgspec.json.encode(job.nodes), node_id, job.clients), inward)
+    own = Context(
+        run_id=context.run_id,
+        node_id=node_id,
+        node_config=node_config_of(node_id, job.clients, job.node_configs.get(node_id, {})),
+        state=context.state,
+        run_config=dict(job.app.run_config),
+    )
+    reply = call_client(client_app(job.app), inward, own, seed=job.seed)
+    context.state = own.state
+    return reply
+
+
 def _answered(node: Callable[[Parcel], Parcel], message: Message) -> Message:
     about = message.metadata
     reply = node(to_parcel(message, node=about.dst_node_id))
     try:
         return to_message(reply, run_id=about.run_id, src=about.dst_node_id, dst=SERVER_NODE)
     except ContentError as error:
-        raise ValueError(str(error)) from None
+        return error_reply(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
 
 
 def _inward(message: Message, node_id: int) -> Message:

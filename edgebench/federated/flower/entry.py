@@ -9,12 +9,11 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from edgebench.errors import EdgebenchError, describe_error
+from edgebench.errors import reason_of
 from edgebench.federated.flower.clients import JOB, EngineClient, job_at
 from edgebench.federated.flower.engine_grid import PLACE
 from edgebench.federated.flower.engine_job import serve
 from edgebench.federated.flower.remote_listener import RemoteListener
-from edgebench.topology.wording import one_line
 
 SOCKET = "socket"
 """The setting that names the socket of whoever has started the job."""
@@ -33,7 +32,7 @@ def server_app() -> ServerApp:
         try:
             serve(job_at(str(context.run_config[JOB])), grid, listener)
         except Exception as error:
-            listener.failed(one_line(str(error)) if isinstance(error, EdgebenchError) else describe_error(error))
+            listener.failed(reason_of(error))
             raise
         listener.done()
 
