@@ -69,9 +69,6 @@ def _problems(target: ExportTarget, topology: Topology, base_image: str | None) 
             yield f"$.workloads.{name}.task", "code of your own is not in the images (name a built-in task)"
         if workload.model.source.startswith("sha256:"):
             yield f"$.workloads.{name}.model.source", "the registry is not in the folder (name the model's file)"
-    for index, federated in enumerate(topology.federated):
-        if federated.app is not None:
-            yield f"$.federated[{index}].app", "code of your own is not in the images (remove app)"
     if topology.broker.kind == "mosquitto" and base_image is None:
         yield (
             "$.broker.kind",

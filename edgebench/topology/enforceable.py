@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgebench.errors import EdgebenchError, TopologyError
-from edgebench.topology.deployment import SIMULATE
+from edgebench.topology.deployment import HERE, SIMULATE
+from edgebench.topology.expand import machine_of, names_of
 from edgebench.topology.link_model import traces_of
 from edgebench.topology.model import Topology
-from edgebench.topology.wording import did_you_mean, one_line
+from edgebench.topology.wording import did_you_mean, listed, one_line
 
 Problem = tuple[str, str]
 
@@ -45,6 +46,31 @@ def _engines(topology: Topology) -> Iterator[Problem]:
         if federated.engine != "mqtt":
             only = f"engine '{federated.engine}' across machines: its clients are all on that of the command"
             yield f"$.federated[{index}].engine", f"{only} (use mqtt)"
+
+
+def _apps_elsewhere(topology: Topology) -> Iterator[Problem]:
+    """Apps whose clients run elsewhere than here. Without `machines`, devices are dealt round those of the lab."""
+    for index, federated in enumerate(topology.federated):
+        workload = topology.workloads.get(federated.workload)
+        if federated.app is None or workload is None:
+            continue
+        away = [
+            group
+            for group in workload.sources
+            if not topology.machines
+            or any(machine_of(topology, group, n, name) != HERE for n, name in enumerate(names_of(topology, group)))
+        ]
+        if away:
+            mend = f"(map {listed(away)} to {HERE} in machines, or use --executor local)"
+            problem = f"a Flower app of your own on other machines, which are given neither its code nor Flower {mend}"
+            yield f"$.federated[{index}].app", problem
+
+
+def _any_app(topology: Topology) -> Iterator[Problem]:
+    for index, federated in enumerate(topology.federated):
+        if federated.app is not None:
+            problem = "a Flower app of your own, since containers are given neither its code nor Flower"
+            yield f"$.federated[{index}].app", f"{problem} (remove it, or use --executor local)"
 
 
 def _plain_broker(topology: Topology) -> Iterator[Problem]:
@@ -111,6 +137,8 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "machines": _machines,
     "memory": _memory,
     "other engines": _engines,
+    "apps elsewhere": _apps_elsewhere,
+    "any app": _any_app,
     "plain broker": _plain_broker,
     "any broker": _any_broker,
     "jobs": _jobs,
@@ -122,16 +150,17 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "faults": _faults,
     "varying links": _varying_links,
 }
+_ON_ONE_MACHINE = {"other engines", "apps elsewhere", "any app", "plain broker", "any broker"}
 _WITH_PROCESSES = {
     *("own broker", "roll-outs", "federated learning", "moves", "online placement", "faults", "varying links")
 }
 """What processes do, and nobody does in virtual time."""
 
 ENFORCED: dict[str, frozenset[str]] = {
-    "local": frozenset({"disk faults", "other engines", "plain broker", "any broker", *_WITH_PROCESSES}),
-    "lab": frozenset({"disk faults", "machines", "machine faults", "any broker", *_WITH_PROCESSES}),
-    "containers": frozenset({"memory", "plain broker", *_WITH_PROCESSES}),
-    SIMULATE: frozenset({"disk faults", "other engines", "plain broker", "any broker"}),
+    "local": frozenset({"disk faults", *_ON_ONE_MACHINE, *_WITH_PROCESSES}),
+    "lab": frozenset({"disk faults", "machines", "machine faults", "any app", "any broker", *_WITH_PROCESSES}),
+    "containers": frozenset({"memory", "apps elsewhere", "plain broker", *_WITH_PROCESSES}),
+    SIMULATE: frozenset({"disk faults", *_ON_ONE_MACHINE}),
 }
 """Executor -> which of the features it enforces, or has refused by another. What is not among them, all enforce."""
 

@@ -8,12 +8,15 @@ import pytest
 
 from edgebench import tasks
 from edgebench.errors import TopologyError
-from edgebench.topology import check, load
+from edgebench.topology import check, load, refuse_unenforceable
 from tests.topology.sound import SOUND
 
 FAKE = SOUND.replace("task: icu-death", "task: icu-death\n    model: {runtime: fake}")
 ENTRY = "federated: [{workload: risk, rounds: 2%s}]\n"
 APP = f"federated: [{{workload: risk, app: {Path(__file__).parents[2] / 'examples/flower-numpy'}, node_config: %s}}]\n"
+ELSEWHERE = " on other machines, which are given neither its code nor Flower"
+IN_CONTAINERS = ", since containers are given neither its code nor Flower"
+TO_HERE = "(map bed to here in machines, or use --executor local)"
 REMOVE = "(remove one of the two)"
 
 BROKEN: dict[str, tuple[str, str]] = {
@@ -140,3 +143,28 @@ def test_a_model_of_the_registry_cannot_learn_on(tmp_path: Path) -> None:
     where, mend = "$.workloads.risk.model.source", "(set it to train)"
     problem = f"{where}: '{source}' cannot learn on: a federated model is trained here first {mend}"
     assert problems_of(named + ENTRY % "", tmp_path) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("executor", "machines", "problem"),
+    [
+        ("local", "", None),
+        ("lab", "", f"{ELSEWHERE} {TO_HERE}"),
+        ("lab", "machines: {ward: pi-1, bed-1: pi-2}\n", f"{ELSEWHERE} {TO_HERE}"),
+        ("lab", "machines: {ward: pi-1}\n", None),
+        ("containers", "", f"{IN_CONTAINERS} (remove it, or use --executor local)"),
+    ],
+)
+def test_an_app_is_refused_where_its_clients_would_find_neither_its_code_nor_flower(
+    executor: str, machines: str, problem: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SOUND + APP % "{}" + machines)
+    if problem is None:
+        refuse_unenforceable(load(file), file, executor=executor)
+        return
+    with pytest.raises(TopologyError) as raised:
+        refuse_unenforceable(load(file), file, executor=executor)
+    assert raised.value.problems == [
+        f"{file}: $.federated[0].app: the {executor} executor cannot enforce a Flower app of your own{problem}"
+    ]

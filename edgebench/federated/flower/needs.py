@@ -16,8 +16,8 @@ _FLOWER = "flwr"
 
 
 def check_needs(app: FlowerApp) -> None:
-    """Raises EdgebenchError where a package is not installed here, where the app's server runs, with the line that
-    installs it. What other machines have, which run its clients, nobody knows before they do.
+    """Raises EdgebenchError where a package is not installed here, where the app and its clients run, with the line
+    that installs it.
 
     Another version than the one that is asked for may do: see `other_versions`.
     """
