@@ -81,7 +81,8 @@ def _node_config(topology: Topology, federated: Federated) -> Iterator[Problem]:
     names = [] if workload is None else list(_learners(topology, workload))
     for name, value in federated.node_config.items():
         if isinstance(value, dict) and name not in names:
-            yield f".{name}", f"no source group or device of the workload has that name{did_you_mean(name, names)}"
+            unknown = f"no source group or device of the workload has that name{did_you_mean(name, names)}"
+            yield f".{name}", f"{unknown}; a setting of all is written by its dotted key ({_dotted(name, value)}: …)"
             continue
         try:
             settings = flat(value) if isinstance(value, dict) else flat({name: value})
@@ -90,6 +91,14 @@ def _node_config(topology: Topology, federated: Federated) -> Iterator[Problem]:
             continue
         for key in [key for key in OURS if key in settings]:
             yield f".{name}", f"'{key}' is given by the number of the client (remove it)"
+
+
+def _dotted(name: str, value: object) -> str:
+    """The key of the first setting in a table of this name."""
+    while isinstance(value, dict) and value:
+        inner, value = next(iter(value.items()))
+        name = f"{name}.{inner}"
+    return name
 
 
 def _emulated(topology: Topology, federated: Federated) -> list[str]:

@@ -33,7 +33,8 @@ class Override:
 def apply_overrides(document: dict[str, Value], settings: Sequence[str]) -> list[Override]:
     """Apply `path=value` settings to a document, in place and in order.
 
-    A path is written `links.0.latency_ms` or `links[0].latency_ms`; the value is read as YAML, nothing as null.
+    A path is written `links.0.latency_ms` or `links[0].latency_ms`, and reaches keys that have dots in them. The
+    value is read as YAML, nothing as null.
     Raises TopologyError naming `--set PATH`.
     """
     return [_apply(document, _parsed(setting)) for setting in settings]
@@ -69,8 +70,10 @@ def _apply(document: dict[str, Value], override: Override) -> Override:
     here: Value = document
     walked: list[str | int] = []
     made: str | None = None
-    for depth, step in enumerate(override.steps):
-        is_last = depth == len(override.steps) - 1
+    left = override.steps
+    while left:
+        step, left = _next_step(here, left)
+        is_last = not left
         if isinstance(here, list):
             index = _index(override, here, walked, step)
             walked.append(index)
@@ -91,6 +94,15 @@ def _apply(document: dict[str, Value], override: Override) -> Override:
         else:
             raise _wrong(f"{override.label}: {json_path(walked)} is {here!r}, it has no '{step}'")
     return Override(override.text, override.steps, override.value, made or json_path(walked))
+
+
+def _next_step(here: Value, steps: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The first step, and those after it. A key that has dots in it, as an app's settings may, is one step."""
+    if isinstance(here, dict):
+        for end in range(len(steps), 1, -1):
+            if (key := ".".join(steps[:end])) in here:
+                return key, steps[end:]
+    return steps[0], steps[1:]
 
 
 def _index(override: Override, items: list[Value], walked: list[str | int], step: str) -> int:

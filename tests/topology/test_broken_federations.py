@@ -71,7 +71,17 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "what nobody has": (
         SOUND + APP % "{bad: {data: /a}}",
-        "$.federated[0].node_config.bad: no source group or device of the workload has that name (did you mean 'bed'?)",
+        (
+            "$.federated[0].node_config.bad: no source group or device of the workload has that name"
+            " (did you mean 'bed'?); a setting of all is written by its dotted key (bad.data: …)"
+        ),
+    ),
+    "settings of all in a table": (
+        SOUND + APP % "{params: {deep: {eta: 0.1}}}",
+        (
+            "$.federated[0].node_config.params: no source group or device of the workload has that name"
+            " (known: bed, bed-0, bed-1, bed-2); a setting of all is written by its dotted key (params.deep.eta: …)"
+        ),
     ),
     "what clients are given anyway": (
         SOUND + APP % "{bed-0: {partition-id: 3}}",

@@ -8,6 +8,7 @@ from edgebench.cli import main
 from edgebench.errors import TopologyError
 from edgebench.topology import load
 from edgebench.topology.model import Poisson
+from edgebench.topology.settings import flat
 from tests.topology.sound import SOUND
 
 
@@ -48,6 +49,21 @@ def test_an_optional_object_that_is_missing_is_made(small: Path) -> None:
 
     assert topology.workloads["risk"].place.infer == "cloud"
     assert topology.workloads["risk"].queue.max_samples == 9
+
+
+def test_a_setting_that_stands_by_its_dotted_key_is_reached_by_its_path(small: Path) -> None:
+    config = "config: {params.eta: 0.1, deep: {er.still: 1}}, node_config: {bed: {data.path: /a}}"
+    small.write_text(SOUND + f"federated: [{{workload: risk, app: app, {config}}}]\n")
+    settings = (
+        "config.params.eta=0.3",
+        "config.deep.er.still=2",
+        "config.params.gamma=1",
+        "node_config.bed.data.path=/b",
+    )
+    (federated,) = load(small, [f"federated[0].{setting}" for setting in settings]).federated
+
+    assert flat(federated.config) == {"params.eta": 0.3, "deep.er.still": 2, "params.gamma": 1}
+    assert federated.node_config == {"bed": {"data.path": "/b"}}
 
 
 def test_of_two_overrides_the_later_one_counts_and_nothing_is_null(small: Path) -> None:
