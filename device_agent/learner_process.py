@@ -19,7 +19,6 @@ from edgebench.clock import now_ns
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.records import Usage
 from edgebench.federated.message_client import MessageClient, Received
-from edgebench.topology.model import Learners
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 1.0
@@ -159,17 +158,3 @@ class LearnerProcess:
 
 def _are_called_off(tasks: Sequence[Task]) -> bool:
     return all(task.called_off.is_set() for task in tasks)
-
-
-def environment_for(learners: Learners, keras_backend: str | None) -> dict[str, str]:
-    """What torch, TensorFlow and Keras are told in a learner. keras_backend: None leaves it to what is learned."""
-    threads = str(learners.threads)
-    told = {
-        "OMP_NUM_THREADS": threads,
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": threads,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    if not learners.gpu:
-        told["CUDA_VISIBLE_DEVICES"] = "-1"
-    return told if keras_backend is None else {**told, "KERAS_BACKEND": keras_backend}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from device_agent.emulated_learning import EmulatedLearning
 from device_agent.learner_messages import AppSpec, BuiltInSpec, LearnerSpec
 from device_agent.learner_pool import LearnerPool, together
-from device_agent.learner_process import LearnerRequest, environment_for
+from device_agent.learner_process import LearnerRequest
 from edgebench.core.emulation import Machine
 from edgebench.cpu import core_count
 from edgebench.fabric import topics
@@ -29,6 +29,7 @@ from edgebench.fabric.records import Used
 from edgebench.fabric.slices import Slice
 from edgebench.fabric.transfer_threads import TransferThreads
 from edgebench.federated.client_bundle import KERAS_BACKENDS, read_info
+from edgebench.federated.learner_environment import environment_for
 from edgebench.federated.message_client import ContentFiles, MessageClient, Received, answer_together
 from edgebench.federated.own_files import FILES
 from edgebench.seeds import seed_for

@@ -19,7 +19,7 @@ import pytest
 from device_agent import learner_pool
 from device_agent.learner_messages import AppSpec, LearnerSpec
 from device_agent.learner_pool import LearnerPool
-from device_agent.learner_process import LearnerProcess, LearnerRequest, environment_for
+from device_agent.learner_process import LearnerProcess, LearnerRequest
 from edgebench.clock import now_s, sleep_s
 from edgebench.fabric import child_process
 from edgebench.fabric.child_process import ChildProcess
@@ -35,6 +35,7 @@ from edgebench.federated.content import (
     read_together,
     write_parcel,
 )
+from edgebench.federated.learner_environment import environment_for
 from edgebench.federated.message_client import Received
 from edgebench.topology.model import Learners
 from tests.fabric.ended import check_gone

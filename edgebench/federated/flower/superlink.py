@@ -28,6 +28,8 @@ from edgebench.federated.flower.engine_job import EngineJob, Listener
 from edgebench.federated.flower.entry import LOGS, SOCKET
 from edgebench.federated.flower.keys import make_node_key
 from edgebench.federated.flower.remote_listener import ListenerServer
+from edgebench.federated.learner_environment import environment_for
+from edgebench.topology.model import Learners
 
 _HOST = "localhost"
 _ADDRESS = "127.0.0.1"
@@ -188,9 +190,8 @@ def _deployed(directory: Path, ports: Sequence[int], log_dir: Path) -> Iterator[
             # A home of its own: SuperNodes that unpack one app into one folder at a time get into each other's way.
             node_home = directory / name
             node_home.mkdir()
-            deployment.start(
-                name, _node_command(port, node_port, place, len(node_ports), private, tls), FLWR_HOME=str(node_home)
-            )
+            command = _node_command(port, node_port, place, len(node_ports), private, tls)
+            deployment.start(name, command, FLWR_HOME=str(node_home), **environment_for(Learners(), None))
         yield deployment
     finally:
         deployment.stop()
