@@ -239,7 +239,8 @@ def _federate_elsewhere(spec: FederationSpec, files: AnnouncedFiles, emit: Calla
         state_dir=None if state_dir is None else str(state_dir),
     )
     if how.app is not None:
-        job = msgspec.structs.replace(job, app=_app(how), node_configs=spec.plan.node_configs)
+        configs = spec.plan.node_configs
+        job = msgspec.structs.replace(job, app=_app(how), node_configs=configs, files_dir=spec.files_dir)
         progress.before_round(1)
     else:
         settings = {"bundle_dir": spec.bundle_dir, "seed": spec.seed}

@@ -123,10 +123,12 @@ def test_the_built_in_app_ends_with_the_model_that_it_has_in_one_process(engine:
 def test_nothing_of_a_superlink_outlives_whoever_has_started_it_but_what_an_app_has_printed(tmp_path: Path) -> None:
     copy = shutil.copytree(NUMPY_APP, tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
     told = copy / "flower_numpy" / "client_app.py"
-    told.write_text(told.read_text().replace("    x, y", '    print("learning")\n    x, y'))
+    said = 'import os; print("learning in", os.getcwd(), *map(os.getenv, ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")))'
+    told.write_text(told.read_text().replace("    x, y", f"    {said}\n    x, y"))
     app = load_app(tmp_path / "app").configured({"num-server-rounds": 1000})
-    job = EngineJob(clients=2, seed=SEED, deadline_s=60, app=app)
-    with started("superlink", job, tmp_path, TMPDIR=str(tmp_path)) as process, ExitStack() as stack:
+    job = EngineJob(clients=2, seed=SEED, deadline_s=60, app=app, files_dir=str(tmp_path / "files"))
+    environment = {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "0"}
+    with started("superlink", job, tmp_path, **environment) as process, ExitStack() as stack:
         stack.callback(process.kill)  # else a test that fails waits for all the rounds
         until_s = now_s() + 400
         while not (tmp_path / "rounds.json").exists():
@@ -137,7 +139,10 @@ def test_nothing_of_a_superlink_outlives_whoever_has_started_it_but_what_an_app_
         process.send_signal(signal.SIGKILL)
     assert len(family) >= 4
     assert "Starting FedAvg strategy" in (tmp_path / "logs" / "serverapp.log").read_text()
-    assert "learning\n" in (tmp_path / "logs" / "clientapp-0.log").read_text()
+    for client in ("client-0", "client-1"):
+        # Each in a folder of its own, and told as on an agent that it has one thread and no GPU.
+        said = f"learning in {tmp_path / 'files' / client} 1 -1\n"
+        assert said in (tmp_path / "logs" / f"clientapp-{client[-1]}.log").read_text()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 

@@ -541,11 +541,43 @@ def test_a_server_app_may_end_its_process_as_it_is_imported(tmp_path: Path) -> N
     assert run(write_app(tmp_path, "ended_early", server="import sys\nsys.exit(0)\n"), 1) == []
 
 
-def test_a_client_of_an_engine_that_cannot_be_imported_says_why_in_its_reply(tmp_path: Path) -> None:
-    app = load_app(write_app(tmp_path, "unready_there", client="{}['column']\n"))
+def asked_there(job: EngineJob, node: int) -> Message:
+    """What a client of an engine answers when it is to learn."""
     with identity(1, 0):
         message = Message(RecordDict(), 5, "train")
-    context = Context(run_id=1, node_id=5, node_config={"partition-id": 0}, state=RecordDict(), run_config={})
-    reply = EngineClient(EngineJob(clients=1, seed=1, deadline_s=9, app=app))(message, context)
+    place = {"partition-id": node - 1}
+    context = Context(run_id=1, node_id=5, node_config=place, state=RecordDict(), run_config={})  # type: ignore[arg-type]
+    return EngineClient(job)(message, context)
+
+
+def test_a_client_of_an_engine_that_cannot_be_imported_says_why_in_its_reply(tmp_path: Path) -> None:
+    app = load_app(write_app(tmp_path, "unready_there", client="{}['column']\n"))
+    reply = asked_there(EngineJob(clients=1, seed=1, deadline_s=9, app=app), 1)
     place = f"({tmp_path / 'unready_there_client.py'}, line 1)"
     assert reply.error.reason == f"{tmp_path}: unready_there_client:app: KeyError: 'column' {place}"
+
+
+WRITING = """
+from pathlib import Path
+
+from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
+
+app = ClientApp()
+
+@app.train()
+def train(message, context):
+    Path("mine.txt").write_text(str(context.node_config["partition-id"]))
+    return Message(RecordDict(), reply_to=message)
+"""
+
+
+def test_clients_of_an_engine_do_not_write_over_each_other_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # which is undone at the end
+    app = load_app(write_app(tmp_path / "app", "writing", client=WRITING))
+    job = EngineJob(clients=2, seed=1, deadline_s=9, app=app, files_dir=str(tmp_path / "files"))
+    assert not any(asked_there(job, node).has_error() for node in (1, 2, 1))
+    written = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("mine.txt")}
+    assert written == {"files/client-0/mine.txt": "0", "files/client-1/mine.txt": "1"}

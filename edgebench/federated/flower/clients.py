@@ -20,6 +20,7 @@ from edgebench.federated.flower.apps import call_client, client_app, node_config
 from edgebench.federated.flower.engine_grid import PLACE, RECORD, WHO
 from edgebench.federated.flower.engine_job import EngineJob, EngineNodes
 from edgebench.federated.flower.messages import SERVER_NODE, between, error_reply, to_message, to_parcel
+from edgebench.federated.own_files import stand_in
 
 JOB = "job"
 """The setting that names a job's file, where an engine starts clients in processes of their own."""
@@ -74,6 +75,9 @@ def _reply(job: EngineJob, message: Message, context: Context, node_id: int) -> 
     if job.app is None:
         assert job.nodes is not None
         return _answered(_node(msgspec.json.encode(job.nodes), node_id, job.clients), inward)
+    if job.files_dir is not None:
+        # They would write over each other's files, and over the server's.
+        stand_in(Path(job.files_dir, f"client-{node_id - 1}"))
     own = Context(
         run_id=context.run_id,
         node_id=node_id,

@@ -32,7 +32,7 @@ class EngineJob(msgspec.Struct, frozen=True, kw_only=True):
     """Either the built-in app (`how`, `initial`, a file with the first model, and `nodes`), or an `app`.
 
     state_dir: where to keep what a restart goes on from. most_examples: how many each client has, by node id.
-    node_configs: of an app's clients, by node id.
+    node_configs: of an app's clients, by node id. files_dir: where each of these has a folder to stand in.
     """
 
     clients: int
@@ -46,6 +46,7 @@ class EngineJob(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str | None = None
     most_examples: dict[int, int] | None = None
     node_configs: dict[int, dict[str, Setting]] = {}
+    files_dir: str | None = None
 
 
 class Listener(Protocol):
