@@ -29,8 +29,8 @@ _MOST_TOGETHER = 32
 
 
 class _Worker:
-    """A process, the thread that asks it, and the tasks that it does. seen: at the last look, at which tasks, when
-    (ns), and the core time by then."""
+    """A process, the thread that asks it, and the tasks that it does. seen: at the last look, or as it began, at which
+    tasks, when (ns), and the core time by then."""
 
     def __init__(self, process: LearnerProcess) -> None:
         self.process = process
@@ -40,9 +40,11 @@ class _Worker:
         self.only_waits = False
 
     def compare(self, tasks: Sequence[Task], at_ns: int, core_time_s: float) -> None:
-        """Whether it has only waited since the last look."""
+        """Whether it has only waited since the last look, or since it began with them, if that is long enough ago."""
         if self.seen is not None and self.seen[0] is tasks:
             _, before_ns, before_s = self.seen
+            if at_ns - before_ns < _LOOK_S * NS_PER_S / 2:
+                return
             wanted_s = core_time_s - before_s
             # Less than nothing: a thread has ended meanwhile.
             self.only_waits = 0.0 <= wanted_s < _WAITS_BELOW_CORES * (at_ns - before_ns) / NS_PER_S
@@ -148,6 +150,7 @@ class LearnerPool:
         while tasks := self._next_for(worker):
             replies = self._dir / f"{next(self._numbers)}.reply"
             begun_s = now_s()
+            self._note_start(worker, tasks)
             worker.process.do(tasks, replies)
             with self._changed:
                 # Whoever calls one off later finds that it is done.
@@ -162,11 +165,19 @@ class LearnerPool:
                 replies.unlink(missing_ok=True)
         worker.process.close()
 
+    def _note_start(self, worker: _Worker, tasks: Sequence[Task]) -> None:
+        """What its process has had of a core by now: so a task that only waits is known as such at the next look."""
+        if self._takes_s.get(tasks[0].request.workload, 0.0) > _TOGETHER_S:  # others are over by then
+            at_ns, core_time_s = now_ns(), worker.process.core_time_s()
+            if core_time_s is not None:
+                with self._changed:
+                    worker.compare(tasks, at_ns, core_time_s)
+
     def _next_for(self, worker: _Worker) -> Sequence[Task]:
         """Wait until there is a task, and take it, with others that go with it; none at the end."""
         with self._changed:
             while not self._closing.is_set():
-                if self._may_begin() and (task := self._first()) is not None:
+                if self._places() > 0 and (task := self._first()) is not None:
                     worker.tasks = self._alike(task)
                     for each in worker.tasks:
                         del self._waiting[each.request.received.message_id]
@@ -174,9 +185,10 @@ class LearnerPool:
                 self._changed.wait()
         return ()
 
-    def _may_begin(self) -> bool:
+    def _places(self) -> int:
+        """How many more may begin to compute."""
         computing = sum(bool(worker.tasks) and not worker.only_waits for worker in self._workers)
-        return computing < self._at_once
+        return self._at_once - computing
 
     def _first(self) -> Task | None:
         """The first task that waits, but for those of clients that have one already."""
@@ -218,13 +230,16 @@ class LearnerPool:
             looks = [(worker, tasks, now_ns(), worker.process.core_time_s()) for worker, tasks in at_work]
             used = [usage.rss_bytes for worker, _ in at_work if (usage := worker.process.usage()) is not None]
             self._largest_bytes = max(self._largest_bytes, *used, 0)
-            has_room = available_bytes() > _ROOM * max(self._least_bytes, self._largest_bytes)
+            needed_bytes = _ROOM * max(self._least_bytes, self._largest_bytes, 1)
+            room = int(available_bytes() / needed_bytes)
             with self._changed:
                 for worker, tasks, at_ns, core_time_s in looks:
                     if worker.tasks is tasks and core_time_s is not None:
                         worker.compare(tasks, at_ns, core_time_s)
-                all_busy = all(worker.tasks for worker in self._workers)
-                if has_room and all_busy and len(self._workers) < self._most and self._may_begin() and self._first():
+                idle = sum(not worker.tasks for worker in self._workers)
+                could_begin = len({_client(task) for task in self._waiting.values()} - self._busy())
+                lacking = min(self._places(), could_begin) - idle
+                for _ in range(min(lacking, room, self._most - len(self._workers))):
                     self._add_worker()
                 self._changed.notify_all()
 

@@ -580,6 +580,47 @@ def test_no_more_devices_compute_at_once_than_may(waiting: Path, tmp_path: Path)
     bench.pool.close()
 
 
+def test_as_many_processes_are_added_at_a_look_as_may_compute(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner_pool, "available_bytes", lambda: 1 << 40)
+    bench = bench_of(waiting, tmp_path, {"out": "none"}, at_once=3, most=CLIENTS)
+    for node in range(1, CLIENTS + 1):
+        bench.ask(node, node)
+    until_s, workers = now_s() + WAIT_S, 1
+    while workers == 1:
+        assert now_s() < until_s
+        with bench.pool._changed:
+            workers = len(bench.pool._workers)
+    assert workers == 3
+    bench.pool.close()
+
+
+def test_a_device_that_only_waits_gives_its_place_on_at_the_first_look(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It hardly ever wakes, so that it never waits for a core that others have.
+    (waiting / "adding_client.py").write_text(WAITING.replace("time.sleep(0.15)", "time.sleep(1.5)"))
+    bench = bench_of(waiting, tmp_path, {"out": "sleeps"}, most=2)
+    for node in (1, 2):
+        bench.ask(node, node)
+    wait_until_begun(waiting, "1", "2")
+    for node in (1, 2):
+        (waiting / f"go-{node}").touch()
+    for _ in range(2):
+        bench.reply()
+    sleep_s(2 * learner_pool._LOOK_S)  # so that nobody looks any more
+    for name in ("go-1", "go-2", "begun"):
+        (waiting / name).unlink()
+    monkeypatch.setattr(learner_pool, "_LOOK_S", 3.0)
+    begun_s = now_s()
+    for node in (3, 4):
+        bench.ask(node, node - 2)
+    wait_until_begun(waiting, "1", "2")
+    assert now_s() - begun_s < 1.8 * learner_pool._LOOK_S
+    bench.pool.close()
+
+
 def test_there_is_no_other_process_without_memory_for_it(
     waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
