@@ -9,6 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -442,6 +443,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as finished:  # argparse has said what is to be said
         return finished.code if isinstance(finished.code, int) else EXIT_USER_ERROR
     try:
+        _refuse_nothing(sys.argv[1:] if argv is None else argv)
         status = COMMANDS[args.command].run(args)
         sys.stdout.flush()
     except EdgebenchError as error:
@@ -467,6 +469,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edgebench {args.command}: needs the lab packages, {package} is absent: {mend}", file=sys.stderr)
         return EXIT_USER_ERROR
     return status
+
+
+def _refuse_nothing(words: Sequence[str]) -> None:
+    """An argument without a letter, as a variable of the shell leaves it that is not set: a path of that kind would be
+    the folder where one stands. Raises EdgebenchError."""
+    for before, word in pairwise((words[0], *words)):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            where = option or (before if before.startswith("--") else "")
+            what = f"nothing stands behind {where}" if where else "an argument is empty"
+            raise EdgebenchError(f"edgebench {words[0]}: {what} (is a variable of the shell not set?)")
 
 
 def _speak_utf8() -> None:

@@ -71,6 +71,15 @@ def test_an_error_of_the_operating_system_is_one_line(tmp_path: Path, capsys: py
     assert said == f"edgebench train: {tmp_path}/{name}/x: File name too long"
 
 
+def test_an_argument_that_a_shell_left_empty_is_not_taken_for_the_folder_where_one_stands(
+    topology: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "(is a variable of the shell not set?)"
+    for words in (("--data", ""), ("--data=",)):
+        assert refused(capsys, "run", topology, *words) == f"edgebench run: nothing stands behind --data {why}"
+    assert refused(capsys, "validate", "") == f"edgebench validate: an argument is empty {why}"
+
+
 def _without(module: str, *words: str) -> subprocess.CompletedProcess[str]:
     code = (
         f"import sys; sys.modules[{module!r}] = None;"

@@ -12,8 +12,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from edgebench.errors import DataError
 
-BROKEN = (UnidentifiedImageError, OSError, ValueError, SyntaxError)
-"""What Pillow raises for a file that is no picture: of broken files of some kinds it has an error of its own."""
+BROKEN = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no picture: of broken files of some kinds it has an error of its own, and of
+one that says of itself that it is vast."""
 _CAPTION = "Description"
 
 

@@ -11,6 +11,7 @@ from edgebench.topology.strict_yaml import Value, YamlError, parse
 from edgebench.topology.wording import did_you_mean, one_line
 
 _STEP = re.compile(r"\.?([^.\[\]=]+)|\[(\d+)\]")
+_MOST_SHOWN = 80
 _NAMED = {"nodes": "node", "workloads": "workload"}
 """Fields whose keys are the user's own names: a step through an unknown one is a typing error, not a new object."""
 
@@ -61,7 +62,8 @@ def _parsed(setting: str) -> Override:
     try:
         value = parse(text)
     except YamlError as error:
-        raise _wrong(f"--set {path}: value {text!r}: {str(error).partition(': ')[2]}") from error
+        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+        raise _wrong(f"--set {path}: value {shown!r}: {str(error).partition(': ')[2]}") from error
     return Override(path, tuple(steps), value)
 
 

@@ -8,6 +8,7 @@ from edgebench.cli import main
 from edgebench.errors import TopologyError
 from edgebench.topology import load
 from edgebench.topology.model import Poisson
+from edgebench.topology.overrides import apply_overrides
 from edgebench.topology.settings import flat
 from tests.topology.sound import SOUND
 
@@ -126,3 +127,10 @@ def test_a_mistake_of_the_file_stays_the_files_own(small: Path) -> None:
         load(small, ["duration_s=5", "workloads.risk.qos=0"])
 
     assert caught.value.problems == [f"{small}: $.workloads.risk.load.rate_hz: 0 is not a number >= 1e-06"]
+
+
+def test_a_value_that_cannot_be_read_is_shown_in_part() -> None:
+    with pytest.raises(TopologyError) as caught:
+        apply_overrides({}, [f"name={'[' * 20_000}"])
+    shown = f"value '{'[' * 80}…'"
+    assert caught.value.problems == [f"--set name: {shown}: nested too deeply"]

@@ -110,3 +110,12 @@ def test_the_pets_crops_are_read_as_they_lie(real_data: Path) -> None:
     baseline = REID.baseline(data, seed=0)
     assert baseline.name == "cosine of the mean colours of 16 stripes"
     assert baseline.metrics["rank1"] == pytest.approx(33 / 47)
+
+
+def test_a_picture_that_says_it_is_vast_is_a_line(market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vast = min((market / "query").glob("0*.jpg"))
+    Image.new("RGB", (200, 200)).save(vast)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 128)
+    with pytest.raises(DataError) as caught:
+        REID.load(market, seed=0)
+    assert f"{vast}: no picture that can be read (Image size (40000 pixels) exceeds limit" in str(caught.value)
