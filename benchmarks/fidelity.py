@@ -23,6 +23,9 @@ Keys of the printed object:
 
 mean_error, p99_error: of the latency, the worst of all loads of 50 and 80 % and of those elsewhere: by how much the
     prediction is off, as a share of what was measured.
+own_mean_error, own_p99_error: likewise where the model takes what it took in the predicted run itself
+    (`own_service_error` of `edgebench fidelity`): what is left when it was no faster or slower than in the runs that
+    told. No prediction.
 backlog_error: likewise of the samples without a decision when the streams ended, at 120 %.
 formula_error, beside_formula_error: of the mean latency, the mean over all runs of which the two-moment formula says
     anything: how far off it is, and how far the prediction of the same runs.
@@ -31,8 +34,9 @@ missed, of: of how many of all these figures (mean and p99 at 50 and 80 % and el
     beyond its limit (`LIMITS`), and how many there are.
 runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all devices, `valid` (all rounds), and
     `figures` as `edgebench fidelity` has them, by workload and figure, of the round in the middle: `measured`,
-    `predicted`, `error`, `formula`, `formula_error`; besides, `errors` by round, and `spread`: how far the rounds'
-    measurements, whose arrivals differ, lie apart, over their median (null of a single round).
+    `predicted`, `error`, `formula`, `formula_error`; besides, `errors` and `own_service_errors` by round, of which
+    `own_service_error` is the middle one by size, and `spread`: how far the rounds' measurements, whose arrivals
+    differ, lie apart, over their median (null of a single round).
 capacity_hz: by topology, what the model can decide.
 minutes: that its pieces took. disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
 """
@@ -268,15 +272,20 @@ def typical(rounds: Sequence[RunFidelity]) -> dict[str, Any]:
     figures = {}
     for figure in dict.fromkeys(chain.from_iterable(of_round.figures for of_round in rounds)):
         of_all = [of_round.figures.get(figure, Compared(None, None)) for of_round in rounds]
-        middle = sorted(of_all, key=_off)[len(of_all) // 2]
-        errors = [each.error for each in of_all]
-        figures[figure] = msgspec.to_builtins(middle) | {"errors": errors, "spread": _spread(of_all)}
+        middle = sorted(of_all, key=lambda each: _size(each.error))[len(of_all) // 2]
+        own = [each.own_service_error for each in of_all]
+        figures[figure] = msgspec.to_builtins(middle) | {
+            "own_service_error": sorted(own, key=_size)[len(own) // 2],
+            "errors": [each.error for each in of_all],
+            "own_service_errors": own,
+            "spread": _spread(of_all),
+        }
     return {"valid": all(each.valid for each in rounds), "figures": figures}
 
 
-def _off(compared: Compared) -> float:
+def _size(error: float | None) -> float:
     """What is not told is no better than any error."""
-    return math.inf if compared.error is None else abs(compared.error)
+    return math.inf if error is None else abs(error)
 
 
 def _spread(of_all: Sequence[Compared]) -> float | None:
@@ -307,6 +316,8 @@ def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "of": len(judged),
         "mean_error": _worst(below, "latency_ms.mean"),
         "p99_error": _worst(below, "latency_ms.p99"),
+        "own_mean_error": _worst(below, "latency_ms.mean", "own_service_error"),
+        "own_p99_error": _worst(below, "latency_ms.p99", "own_service_error"),
         "backlog_error": _worst(above, "backlog"),
         "formula_error": round(statistics.fmean(formula for _, formula in beside), 4) if beside else None,
         "beside_formula_error": round(statistics.fmean(ours for ours, _ in beside), 4) if beside else None,
@@ -314,9 +325,9 @@ def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _worst(runs: list[Any], figure: str) -> float | None:
+def _worst(runs: list[Any], figure: str, which: str = "error") -> float | None:
     """None where any of them has none: it was not measured, or is 0, of which no error is a share."""
-    errors = [each["figures"][f"watch.{figure}"]["error"] for each in runs]
+    errors = [each["figures"][f"watch.{figure}"][which] for each in runs]
     return None if not errors or None in errors else round(max(map(abs, errors)), 4)
 
 
@@ -340,13 +351,15 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
                 formula = told["formula_error"]
                 beside = "" if formula is None else f", the formula {formula:+.1%}"
                 others = ", ".join(_shown(error, "+.1%") for error in told["errors"])
+                own = _shown(told["own_service_error"], "+.1%")
                 yield (
                     f"{name:7} {load:10} {figure:16} measured {measured}, predicted {predicted} "
-                    f"({_shown(told['error'], '+.1%')}{beside}; by round: {others})"
+                    f"({_shown(told['error'], '+.1%')}{beside}; by round: {others}; its own service {own})"
                 )
             if not each["valid"]:
                 yield f"{name:7} {load:10} a run was invalid"
-    for name in ("mean_error", "p99_error", "backlog_error", "formula_error", "beside_formula_error", "worse_by"):
+    names = ("mean_error", "p99_error", "own_mean_error", "own_p99_error", "backlog_error")
+    for name in (*names, "formula_error", "beside_formula_error", "worse_by"):
         yield f"{name:20} {'–' if figures[name] is None else f'{figures[name]:.2%}'}"
     yield f"{'missed':20} {figures['missed']} of {figures['of']}"
 

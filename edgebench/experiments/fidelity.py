@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_times
 from pathlib import Path
 
 import msgspec
@@ -35,13 +36,18 @@ _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 class Compared(msgspec.Struct, frozen=True):
     """One figure: as it was measured, as a simulation predicts it, and as the formula does; the errors are shares of
-    what was measured. None: there is none; a formula has means alone, and none beyond the capacity of a station."""
+    what was measured. None: there is none; a formula has means alone, and none beyond the capacity of a station.
+
+    own_service_error: of a simulation whose models take what they took in the run itself, all else as in `predicted`:
+    what of the error is left when no model was faster or slower than in the runs that told. It is no prediction. None
+    where the run does not tell what they took."""
 
     measured: float | None
     predicted: float | None
     formula: float | None = None
     error: float | None = None
     formula_error: float | None = None
+    own_service_error: float | None = None
 
 
 class RunFidelity(msgspec.Struct, frozen=True):
@@ -97,13 +103,14 @@ def print_tables(found: Fidelity) -> None:
     for run, each in found.runs.items():
         table = plain_table(run)
         table.add_column("figure", no_wrap=True)
-        for name in ("measured", "predicted", "error", "formula", "its error"):
+        for name in ("measured", "predicted", "error", "own service", "formula", "its error"):
             table.add_column(name, justify="right", no_wrap=True)
         for figure, of in each.figures.items():
             if of.measured or of.predicted:
-                errors = [wording.NONE if error is None else f"{error:+.1%}" for error in (of.error, of.formula_error)]
+                of_all = (of.error, of.own_service_error, of.formula_error)
+                error, own, of_formula = (wording.NONE if each is None else f"{each:+.1%}" for each in of_all)
                 measured, predicted, formula = (wording.number(it, 3) for it in (of.measured, of.predicted, of.formula))
-                table.add_row(figure, measured, predicted, errors[0], formula, errors[1])
+                table.add_row(figure, measured, predicted, error, own, formula, of_formula)
         console.print(table)
         for note in each.notes:
             console.print(note, markup=False, highlight=False)
@@ -120,20 +127,37 @@ def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: Service
         check_calibrates(telling, given)
     topology = _cut_as_it_was(given.topology, stored)
     layout = layout_of(topology, times, given.path)
-    places = places_of(layout.fleet)
-    deployment = places.deployment(topology, stored.deployment.run_id, topology.data)
-    simulated = Simulated(layout, places, deployment)
-    batches = (batch for table in simulated.tables() for batch in table.select(TIMES).to_batches())
-    predicted = _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
-    measured = _measured(stored)
+    predicted, measured = _simulated(layout, stored), _measured(stored)
+    by_own = _layout_by_own(topology, times, stored, given.path)
+    own = {} if by_own is None else _simulated(by_own, stored)
     formula = _formula(layout, measured)
     figures = {
         f"{name}.{figure}": compared
         for name, of_workload in measured.items()
-        for figure, compared in _compared(of_workload, predicted[name], formula.get(name, {})).items()
+        for figure, compared in _compared(of_workload, predicted[name], own.get(name), formula.get(name, {})).items()
     }
     result = read_result(stored.path)
     return RunFidelity(list(times.sources), result.verdict.valid, result.figures, figures, list(times.doubts))
+
+
+def _simulated(layout: Layout, stored: StoredRun) -> dict[str, _Seen]:
+    """What becomes of a run's samples in a simulation, by workload."""
+    places = places_of(layout.fleet)
+    deployment = places.deployment(layout.topology, stored.deployment.run_id, layout.topology.data)
+    simulated = Simulated(layout, places, deployment)
+    batches = (batch for table in simulated.tables() for batch in table.select(TIMES).to_batches())
+    return _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
+
+
+def _layout_by_own(topology: Topology, times: ServiceTimes, stored: StoredRun, file: str | Path) -> Layout | None:
+    """Of models that take what they took in a run; None where that does not tell it of all that are used. Sizes of
+    batches that it had none of are as in others."""
+    try:
+        own = service_times_of(stored.path)
+        infer = {model: {**times.infer.get(model, {}), **by_size} for model, by_size in own.infer.items()}
+        return layout_of(topology, replace_times(times, infer=infer, at_once=own.at_once), file)
+    except EdgebenchError:  # it was disturbed all the time, or a model was
+        return None
 
 
 def _cut_as_it_was(topology: Topology, stored: StoredRun) -> Topology:
@@ -228,12 +252,15 @@ def _seen(
     return found
 
 
-def _compared(measured: _Seen, predicted: _Seen, formula_ns: Mapping[str, float]) -> dict[str, Compared]:
-    """By figure. formula_ns: of each hop."""
+def _compared(
+    measured: _Seen, predicted: _Seen, own: _Seen | None, formula_ns: Mapping[str, float]
+) -> dict[str, Compared]:
+    """By figure. own: as `predicted`, by service times of the run itself. formula_ns: of each hop."""
     said = {f"hops_ms.{hop}.mean": ms(took_ns) for hop, took_ns in formula_ns.items()}
     if formula_ns:
         said["latency_ms.mean"] = ms(sum(formula_ns.values()))
     other, found = dict(predicted.figures()), {}
+    by_own = {} if own is None else dict(own.figures())
     for figure, value in measured.figures():
         formula = said.get(figure, math.inf)
         of_formula = formula if math.isfinite(formula) else None
@@ -243,6 +270,7 @@ def _compared(measured: _Seen, predicted: _Seen, formula_ns: Mapping[str, float]
             formula=_rounded(of_formula),
             error=_error(other.get(figure), value),
             formula_error=_error(of_formula, value),
+            own_service_error=_error(by_own.get(figure), value),
         )
     return found
 

@@ -33,10 +33,11 @@ def test_every_topology_is_sound_and_can_be_simulated(name: str, tmp_path: Path)
 
 
 def told(mean: float, p99: float, backlog: float, formula: float | None) -> Any:
+    """Half as far off by its own service times."""
     return {
         "figures": {
-            "watch.latency_ms.mean": {"error": mean, "formula_error": formula},
-            "watch.latency_ms.p99": {"error": p99},
+            "watch.latency_ms.mean": {"error": mean, "formula_error": formula, "own_service_error": mean / 2},
+            "watch.latency_ms.p99": {"error": p99, "own_service_error": p99 / 2},
             "watch.backlog": {"error": backlog},
         }
     }
@@ -56,6 +57,8 @@ def test_errors_are_summed_up_by_the_load_at_which_they_say_something() -> None:
         "of": 8,
         "mean_error": 0.04,
         "p99_error": 0.10,
+        "own_mean_error": 0.02,
+        "own_p99_error": 0.05,
         "backlog_error": 0.07,
         "formula_error": 0.08,
         "beside_formula_error": 0.0233,
@@ -73,7 +76,8 @@ def test_what_is_missed_is_counted() -> None:
 
 
 def round_of(measured: float | None, error: float | None, *, valid: bool = True) -> RunFidelity:
-    compared = Compared(measured=measured, predicted=5.0, error=error)
+    own = None if error is None else error / 5
+    compared = Compared(measured=measured, predicted=5.0, error=error, own_service_error=own)
     return RunFidelity(["telling"], valid, "measured", {"watch.latency_ms.mean": compared})
 
 
@@ -86,7 +90,9 @@ def test_of_some_rounds_the_one_in_the_middle_is_told_and_how_far_they_lie_apart
         "error": 0.25,
         "formula": None,
         "formula_error": None,
+        "own_service_error": 0.05,
         "errors": [0.25, -0.375, 0.0],
+        "own_service_errors": [0.05, -0.075, 0.0],
         "spread": 0.8,
     }, "errors of opposite signs do not make up for each other"
 

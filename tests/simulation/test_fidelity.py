@@ -44,6 +44,19 @@ def test_an_overload_is_predicted_from_a_run_that_hardly_waited(
     assert figures["watch.latency_ms.mean"]["formula"] is None
 
 
+def test_what_of_an_error_a_slower_model_makes_is_told_apart(runs: list[Path], tmp_path: Path) -> None:
+    """In the run that tells, the model took half as long again."""
+    known = times([30 * MS], {"size": (2_000,), "site-up": (500_000,), "site-down": (300_000,), "wake": (100_000,)})
+    given = edgebench.load(runs[0], ["workloads.watch.load={kind: poisson, rate_hz: 5}"])
+    slower = simulate_with(known, given, tmp_path)[0]
+    (found,) = edgebench.fidelity([runs[0]], calibrate=[slower]).runs.values()
+    for name in ("latency_ms.mean", "latency_ms.p99", "hops_ms.queue.mean"):
+        figure = found.figures[f"watch.{name}"]
+        assert figure.error is not None
+        assert figure.error > 0.4, name
+        assert figure.own_service_error == pytest.approx(0, abs=0.01), name
+
+
 def test_each_run_is_predicted_from_the_others(runs: list[Path]) -> None:
     found = edgebench.fidelity([*runs, runs[0]]).runs
     assert [each.calibrated_by for each in found.values()] == [[runs[1].name], [runs[0].name]]
