@@ -31,10 +31,16 @@ def delays_ms(plan: LinkPlan) -> tuple[float, ...]:
 def pipes_of(plan: LinkPlan, traces: LinkTraces, begin_ns: int | None = None) -> tuple[Pipe, Pipe]:
     """Up and down, of all links that name this pipe. begin_ns: from when on traces of rates count; None: not yet."""
 
-    def pipe(rate_mbit_s: float | None, trace: str | None) -> Pipe:
+    def pipe(way: Way) -> Pipe:
+        rate_mbit_s, trace = rate_of(plan, way)
         return Pipe(rate_mbit_s) if trace is None else TracePipe(traces.rates[trace], begin_ns)
 
-    return pipe(plan.up_mbit_s, plan.up_trace), pipe(plan.down_mbit_s, plan.down_trace)
+    return pipe("up"), pipe("down")
+
+
+def rate_of(plan: LinkPlan, way: Way) -> tuple[float | None, str | None]:
+    """Mbit/s one way, None without a limit, and the trace by which that varies."""
+    return (plan.up_mbit_s, plan.up_trace) if way == "up" else (plan.down_mbit_s, plan.down_trace)
 
 
 def lane_of(plan: LinkPlan, way: Way, pipe: Pipe, traces: LinkTraces, seed: int) -> Lane:

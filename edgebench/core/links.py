@@ -57,7 +57,7 @@ class TracePipe(Pipe):
     Until it begins, it has the trace's mean rate. Source: mahimahi (Netravali et al. 2015).
     """
 
-    __slots__ = ("_begin_ns", "_left", "_period_ms", "_taken", "_times_ms", "_upto")
+    __slots__ = ("_begin_ns", "_left", "_period_ms", "_taken", "_taken_ns", "_times_ms", "_upto")
 
     def __init__(self, trace: RateTrace, begin_ns: int | None = None) -> None:
         """begin_ns: when its time is 0."""
@@ -67,6 +67,8 @@ class TracePipe(Pipe):
         self._period_ms = self._times_ms[-1]
         self._begin_ns = begin_ns
         self._taken = 0
+        self._taken_ns = 0
+        """`free_ns`, as it was when a packet was last taken."""
         self._left = 0
         self.burst_ns_per_byte = min(self.ns_per_byte, WINDOW_NS / (_most_in_window(trace) * OPPORTUNITY_BYTES))
 
@@ -78,9 +80,10 @@ class TracePipe(Pipe):
         """See `Pipe`."""
         if self._begin_ns is None or arrival_ns < self._begin_ns:
             return super().departure_ns(arrival_ns, size_bytes)
-        if arrival_ns > self.free_ns:
-            self.free_ns = arrival_ns
-            self._taken = max(self._taken, self._gone_before(arrival_ns - self._begin_ns))
+        starts_ns = max(arrival_ns, self.free_ns)
+        if starts_ns > self._taken_ns:  # what the trace had before then, nobody waited for, or another law held
+            self.free_ns = starts_ns
+            self._taken = max(self._taken, self._gone_before(starts_ns - self._begin_ns))
             self._left = 0
         if size_bytes > self._left:
             packets = -(-(size_bytes - self._left) // OPPORTUNITY_BYTES)
@@ -88,6 +91,7 @@ class TracePipe(Pipe):
             self._left += packets * OPPORTUNITY_BYTES
             self.free_ns = max(self.free_ns, self._begin_ns + self._time_ns(self._taken))
         self._left -= size_bytes
+        self._taken_ns = self.free_ns
         return self.free_ns
 
     def _gone_before(self, time_ns: int) -> int:

@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from edgebench.clock import now_ns
-from edgebench.core.lanes import WAYS, lane_of, pipes_of, reshape
+from edgebench.core.lanes import WAYS, lane_of, pipes_of, rate_of, reshape
 from edgebench.core.links import Lane, Losses, Outages, Pipe, TracePipe, begins
 from edgebench.fabric.conduit import RelayedConnection
 from edgebench.fabric.descriptors import allow_descriptors
@@ -113,6 +113,8 @@ class Counters(msgspec.Struct, frozen=True):
 class _Link:
     def __init__(self, plan: LinkPlan, up: Lane, down: Lane) -> None:
         self.plan = plan
+        self.shape = plan
+        """What it is now, but for its rates."""
         self.up = up
         self.down = down
         self.connections = 0
@@ -203,9 +205,10 @@ class _RelayProcess:
         self._shape(link, link.plan.changed(change))
         if change.up_mbit_s is not None or change.down_mbit_s is not None:
             degraded = self._degraded.setdefault(link.plan.pipe, {})
+            before = _held(degraded, link.plan)
             degraded.pop(name, None)
             degraded[name] = link.plan.changed(change)
-            self._set_rates(link.plan.pipe, degraded[name])
+            self._set_rates(before, degraded[name])
 
     def mend(self, name: str) -> None:
         """Let connections pass a link, and make it what it was planned to be; its pipe, too, unless another link that
@@ -214,8 +217,9 @@ class _RelayProcess:
         link.is_cut = False
         self._shape(link, link.plan)
         degraded = self._degraded.get(link.plan.pipe, {})
+        before = _held(degraded, link.plan)
         if degraded.pop(name, None) is not None:
-            self._set_rates(link.plan.pipe, next(reversed(degraded.values()), link.plan))
+            self._set_rates(before, _held(degraded, link.plan))
 
     def begin(self, at_ns: int) -> None:
         """The time of traces of rates, and of outages, is 0 then."""
@@ -242,6 +246,9 @@ class _RelayProcess:
         return Counters({name: link.counters() for name, link in self._links.items()}, self._hiccups.take(), outages)
 
     def _shape(self, link: _Link, plan: LinkPlan) -> None:
+        if _but_rates(plan) == _but_rates(link.shape):
+            return  # its delays go on in their order
+        link.shape = plan
         turn = next(self._turns)
         for way, lane in zip(WAYS, link.lanes, strict=True):
             reshape(lane, plan, way, self._traces, self._seed, turn)
@@ -265,12 +272,15 @@ class _RelayProcess:
     def _mend(self, link: _Link) -> None:
         self._outages.append(OutageStep(link.plan.name, "again", now_ns()))
 
-    def _set_rates(self, pipe: str, plan: LinkPlan) -> None:
-        up, down = pipes_of(plan, self._traces, self._began_ns)
+    def _set_rates(self, before: LinkPlan, plan: LinkPlan) -> None:
+        """Of all links that share their pipe; a way that stays as it is keeps what it knows of what has left."""
+        pipes = pipes_of(plan, self._traces, self._began_ns)
+        others = [rate_of(plan, way) != rate_of(before, way) for way in WAYS]
         for link in self._links.values():
-            if link.plan.pipe == pipe:
-                link.up.leave_by(up)
-                link.down.leave_by(down)
+            if link.plan.pipe == plan.pipe:
+                for lane, pipe, other in zip(link.lanes, pipes, others, strict=True):
+                    if other:
+                        lane.leave_by(pipe)
                 link.reshaped()
 
     def _accept(self, listener: socket.socket, route: Route, links: tuple[_Link, ...], _events: int) -> None:
@@ -296,6 +306,15 @@ class _RelayProcess:
         )
         for link in links:
             link.open.add(connection)
+
+
+def _held(degraded: dict[str, LinkPlan], plan: LinkPlan) -> LinkPlan:
+    """The plan that says a pipe's rates. degraded: those of its links that are; the last one holds. plan: of any."""
+    return next(reversed(degraded.values()), plan)
+
+
+def _but_rates(plan: LinkPlan) -> LinkPlan:
+    return msgspec.structs.replace(plan, up_mbit_s=None, down_mbit_s=None, up_trace=None, down_trace=None)
 
 
 class _Stdin:

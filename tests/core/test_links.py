@@ -201,6 +201,20 @@ def test_until_a_trace_begins_its_pipe_has_the_mean_rate() -> None:
     assert pipe.departure_ns(100 * MS, 1504) == 101 * MS
 
 
+def test_what_comes_behind_another_pipes_backlog_leaves_by_the_trace_and_not_all_at_once() -> None:
+    full = Lane(Pipe(0.12032), 0, 0, NO_DRAWS)  # 1,504 bytes in 100 ms
+    assert full.carry(0, 1504)[0] == 100 * MS
+    full.leave_by(TracePipe(TRACE, begin_ns=0))
+    assert [full.carry(50 * MS, 1504)[0] // MS for _ in range(5)] == [100, 101, 102, 102, 105]
+
+
+def test_what_comes_behind_a_backlog_from_before_a_trace_began_leaves_by_the_trace() -> None:
+    pipe = TracePipe(TRACE)
+    pipe.begin(10 * MS)
+    assert pipe.departure_ns(0, 15_040) == pytest.approx(12.5 * MS, abs=1)  # ten packets at the mean rate
+    assert [pipe.departure_ns(10 * MS, 1504) // MS for _ in range(4)] == [15, 16, 17, 17]
+
+
 def test_delays_of_a_trace_come_in_their_order_from_a_place_of_the_lanes_own() -> None:
     draws = list(itertools.islice(trace_draws([10.0, 20.0, 60.0], 20.0, 7, "bed -> ward", "up"), 6))
     assert sorted(draws[:3]) == [-10.0, 0.0, 40.0]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import paho.mqtt.client as paho
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from edgebench.fabric.links import Relay
 from edgebench.fabric.relay import Route
 from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import LinkChange
+from edgebench.topology.link_traces import OPPORTUNITY_BYTES, LinkTraces, RateTrace
 from tests.fabric.ended import check_gone
 from tests.fabric.relaying import BED, WAIT_S, WARD, Server, connect, is_over, link, read_all
 
@@ -364,3 +366,41 @@ def test_a_pipe_keeps_the_rate_of_a_link_that_is_degraded_when_another_that_shar
         assert 100_000_000 <= min(_takes_ns(client, target, 100_000) for _ in range(5)) < 200_000_000
         relay.mend("a -> cloud")
         assert min(_takes_ns(client, target, 100_000) for _ in range(10)) < 100_000_000
+
+
+def test_a_traced_way_that_is_kept_full_keeps_its_pace_while_the_other_is_degraded_and_mended(
+    server: Server, tmp_path: Path
+) -> None:
+    traces = LinkTraces(rates={"r": RateTrace(gaps_ms=(100,), packets=(10,))})
+    plan = msgspec.structs.replace(link(BED), up_trace="r", up_mbit_s=traces.rates["r"].mean_mbit_s)
+    with (
+        Relay.start([plan], [server.route(BED)], seed=1, log_dir=tmp_path, traces=traces) as relay,
+        connect(relay) as client,
+        server.accept() as target,
+    ):
+        _takes_ns(client, target, 1)
+        began_ns = now_ns()
+        relay.begin(began_ns)
+        left_bytes = 120 * OPPORTUNITY_BYTES
+        client.sendall(bytes(left_bytes))
+        while left_bytes:
+            relay.degrade(BED, LinkChange(down_mbit_s=8.0))
+            relay.mend(BED)
+            left_bytes -= len(target.recv(1 << 16))
+        assert now_ns() - began_ns >= 1_200_000_000  # ten packets every 100 ms
+
+
+def test_delays_by_a_trace_go_on_in_their_order_when_a_rate_is_degraded(server: Server, tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(link(BED), latency_ms=100.0, delay_trace="d")
+    traces = LinkTraces(delays={"d": [0.0, 200.0]})
+    with (
+        Relay.start([plan], [server.route(BED)], seed=1, log_dir=tmp_path, traces=traces) as relay,
+        connect(relay) as client,
+        server.accept() as target,
+    ):
+        took_ns = []
+        for _ in range(8):
+            relay.degrade(BED, LinkChange(up_mbit_s=80.0))
+            took_ns.append(_takes_ns(client, target, 1))
+            relay.mend(BED)
+        assert max(min(took_ns[::2]), min(took_ns[1::2])) >= 200_000_000
