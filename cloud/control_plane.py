@@ -13,6 +13,7 @@ from cloud.run_status import RunStatus
 from cloud.served_files import MadeFiles, ModelFiles, ModelUploads, RecordUploads
 from cloud.slicing import slice_for
 from edgebench.clock import now_ns
+from edgebench.decoding import from_json
 from edgebench.errors import ModelError
 from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import Caller, Callers
@@ -89,7 +90,7 @@ class ControlPlane:
 
     async def _slice(self, request: web.Request) -> web.Response:
         try:
-            nodes = msgspec.json.decode(await request.read(), type=list[str])
+            nodes = from_json(await request.read(), list[str])
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, nodes)
@@ -98,7 +99,7 @@ class ControlPlane:
     async def _heartbeat(self, request: web.Request) -> web.Response:
         received_ns = now_ns()
         try:
-            heartbeat = msgspec.json.decode(await request.read(), type=Heartbeat)
+            heartbeat = from_json(await request.read(), Heartbeat)
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, heartbeat.nodes)
@@ -112,7 +113,7 @@ class ControlPlane:
     async def _model_described(self, request: web.Request) -> web.Response:
         """The manifest of a file that is here whole: it is checked and kept, or forgotten."""
         try:
-            manifest = msgspec.json.decode(await request.read(), type=Manifest)
+            manifest = from_json(await request.read(), Manifest)
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         if manifest.digest != request.match_info["digest"]:
@@ -126,7 +127,7 @@ class ControlPlane:
     async def _dead(self, request: web.Request) -> web.Response:
         """The executor's word that devices have died: nobody needs to wait for them any more."""
         try:
-            nodes = msgspec.json.decode(await request.read(), type=list[str])
+            nodes = from_json(await request.read(), list[str])
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._check_speaks_for(request, [WATCHER])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.decoding import from_json
 from edgebench.errors import ModelError
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.digests import digest_of
@@ -106,7 +107,7 @@ def _own_code() -> str:
 
 def _recalled(kept: Path) -> ModelFacts | None:
     try:
-        return msgspec.json.decode(kept.read_bytes(), type=ModelFacts)
+        return from_json(kept.read_bytes(), ModelFacts)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -129,7 +130,7 @@ def manifest_of(path: Path, task: str) -> Manifest:
     if not description.exists():
         return _told_by_itself(path, description, task)
     try:
-        manifest = msgspec.json.decode(description.read_bytes(), type=Manifest)
+        manifest = from_json(description.read_bytes(), Manifest)
     except (OSError, msgspec.DecodeError) as error:
         raise ModelError(f"its description {description} cannot be read: {error}") from error
     if (path.stat().st_size, digest_of(path)) != (manifest.size_bytes, manifest.digest):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.decoding import from_json
 from edgebench.errors import ModelError
 from edgebench.fabric.digests import digest_of
 from edgebench.inference.spec import Manifest
@@ -58,7 +59,7 @@ class Registry:
         """The manifest of a model. Raises ModelError where there is none, or it is damaged."""
         path = self._file(digest, "json")
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+            manifest = from_json(path.read_bytes(), Manifest)
         except FileNotFoundError:
             raise ModelError(f"{self._root}: no model {digest}") from None
         except msgspec.DecodeError as error:

@@ -23,6 +23,7 @@ import msgspec
 from cloud.jobs import Trained, TrainJob
 from cloud.training_key import Ingredients
 from edgebench.clock import utc_now
+from edgebench.decoding import from_json
 from edgebench.fabric.digests import digest_of
 from edgebench.fabric.records import TrainedWhen
 from edgebench.tasks.cache import cache_dir
@@ -161,7 +162,7 @@ class _DamagedError(Exception):
 def _read(folder: Path) -> KeptTraining | None:
     """What an entry says of itself; one that cannot be read is removed."""
     try:
-        return msgspec.json.decode((folder / _ENTRY).read_bytes(), type=KeptTraining)
+        return from_json((folder / _ENTRY).read_bytes(), KeptTraining)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

@@ -216,7 +216,7 @@ def _port_range(text: str) -> tuple[int, int]:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+)([smhd])", text)
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: no time (write 90s, 15m, 2h or 1d)")
     return int(found[1]) * _UNITS_S[found[2]]

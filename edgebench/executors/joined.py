@@ -13,6 +13,7 @@ import msgspec
 
 from edgebench.clock import now_s
 from edgebench.core.clocks import Exchange, Offset
+from edgebench.decoding import UNREADABLE
 from edgebench.errors import describe_error
 from edgebench.executors.assigning import boards_of
 from edgebench.executors.here import RECORDS
@@ -176,7 +177,7 @@ class JoinedMachine:
             return
         try:
             reports = decode_reports(report.body)
-        except (msgspec.DecodeError, RecursionError) as error:  # the others are to be heard all the same
+        except UNREADABLE as error:  # the others are to be heard all the same
             self.lose(f"tells what cannot be understood: {error}")
             return
         for each in reports:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edgebench import __version__
+from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.digests import digest_of
 from edgebench.results.comparison.settings import key_of
@@ -89,7 +90,7 @@ class KeptRuns:
         if not file.is_file():
             return None
         try:
-            kept = msgspec.json.decode(file.read_bytes(), type=_KeptRun)
+            kept = from_json(file.read_bytes(), _KeptRun)
         except msgspec.DecodeError as error:
             raise EdgebenchError(f"{file}: says nothing of a run: {error} (remove it)") from error
         run_dir = self.folder / kept.run

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.clock import now_s
+from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError
 from edgebench.executors import EXECUTORS
 from edgebench.experiments.cells import CELLS, cell_key, digests
@@ -278,7 +279,7 @@ def _done(folder: Path) -> dict[str, Cell]:
     found = {}
     for file in sorted((folder / CELLS).glob("*.json")):
         try:
-            cell = msgspec.json.decode(file.read_bytes(), type=Cell)
+            cell = from_json(file.read_bytes(), Cell)
         except msgspec.DecodeError as error:
             raise EdgebenchError(f"{file}: not a cell of a sweep: {error} (remove it)") from error
         if cell.state != "failed":

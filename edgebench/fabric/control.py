@@ -16,6 +16,7 @@ import msgspec
 
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.core.clocks import Exchange
+from edgebench.decoding import from_json
 from edgebench.errors import FabricError
 from edgebench.fabric.endpoints import encoded_host, parse_http_url
 from edgebench.fabric.shelves import SEND_BUFFER_BYTES
@@ -135,7 +136,7 @@ class HttpClient:
         if response.status != 200:
             raise self.error(path, response.status, content)
         try:
-            return msgspec.json.decode(content, type=answer)
+            return from_json(content, answer)
         except msgspec.DecodeError as error:
             raise RefusedError(f"{self.url}{path}: what answers is no cloud of edgebench: {error}", 200) from error
 

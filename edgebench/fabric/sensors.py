@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.tls import write_private
 from edgebench.topology.deployment import NodePlan
@@ -119,7 +120,7 @@ def said_anew(before: Sequence[SensorChoice], now: Sequence[SensorChoice]) -> li
 def read_sensors(file: Path) -> list[SensorChoice]:
     """What `keep_sensors` has kept; nothing where there is no file. Raises EdgebenchError."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=list[SensorChoice])
+        return from_json(file.read_bytes(), list[SensorChoice])
     except FileNotFoundError:
         return []
     except msgspec.DecodeError as error:

@@ -23,6 +23,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edgebench.decoding import from_json
 from edgebench.fabric.digests import digest_of
 from edgebench.fabric.refusals import Refusals
 from edgebench.fabric.shelves import (
@@ -139,7 +140,7 @@ class TransferRoutes:
         if WATCHER not in self.nodes_behind(request):
             raise Refusal(403, "only who carries the run out may end somebody's access")
         try:
-            machine = msgspec.json.decode(await request.read(), type=str)
+            machine = from_json(await request.read(), str)
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._callers.revoke(machine)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgebench.core import samples
 from edgebench.core.intake import Accepted
 from edgebench.core.samples import Decision, HeadStamps, Incarnation, RejectedError, Sequence, Stamp
+from edgebench.decoding import UNREADABLE
 from edgebench.fabric.pictures import JPEG, decompressed, picture_size
 from edgebench.inference.spec import Manifest, TensorSpec
 
@@ -188,7 +189,7 @@ class SampleReader:
             raise RejectedError("too-large")
         try:
             plain = _plain.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise RejectedError("not-a-sample") from None
         try:
             with np.errstate(over="ignore"):  # what overflows becomes infinite, and is rejected as such
@@ -213,7 +214,7 @@ def parse_manifest(payload: bytes | memoryview) -> Manifest:
     """An announced model. Raises RejectedError."""
     try:
         return _manifest.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise RejectedError("not-a-manifest") from None
 
 
@@ -241,7 +242,7 @@ def _decoded(payload: bytes | memoryview, decoder: msgspec.msgpack.Decoder[E], o
     """An envelope of this version. Raises RejectedError: `wrong-version`, or the other reason."""
     try:
         envelope = decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise RejectedError("wrong-version" if _is_of_another_version(payload) else otherwise) from None
     if envelope.version != VERSION:
         raise RejectedError("wrong-version")
@@ -252,7 +253,7 @@ def _is_of_another_version(payload: bytes | memoryview) -> bool:
     """Of another layout, so that it could not be read."""
     try:
         return _envelope.decode(payload).version != VERSION
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
 
 

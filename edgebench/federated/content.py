@@ -21,6 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import UNREADABLE
+
 RAW = "raw"
 """Array data in C order, little-endian. Other kinds of data (Flower calls them `stype`) are carried as they are."""
 
@@ -200,7 +202,7 @@ def unpack(data: Bytes | mmap.mmap) -> Parcel:
         raise ContentError("a federated message that is cut off")
     try:
         front = _decoder.decode(view[_HEAD_AT : _HEAD_AT + size])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ContentError(f"not a federated message: {error}") from None
     body = view[_HEAD_AT + size :]
     return Parcel(front.head, {name: _read(record, body) for name, record in front.records.items()})
@@ -233,7 +235,7 @@ def restamp(path: Path, stamps: Mapping[str, int]) -> None:
         size = int.from_bytes(file.read(_HEAD_AT)[len(_MAGIC) :], "big")
         try:
             front = _decoder.decode(file.read(size))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ContentError(f"not a federated message: {error}") from None
         meta = {**front.head.meta, **{name: each for name, each in stamps.items() if name in front.head.meta}}
         changed = _encoder.encode(_Front(msgspec.structs.replace(front.head, meta=meta), front.records))

@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
+from edgebench.decoding import UNREADABLE
 from edgebench.federated.content import Head
 
 LONGEST_REASON = 300
@@ -82,5 +83,5 @@ def from_client(payload: bytes) -> FromClient:
 def _decoded(decoder: msgspec.msgpack.Decoder[_Notice], payload: bytes) -> _Notice:
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise MalformedError from None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import sleep_s
+from edgebench.decoding import from_json
 from edgebench.errors import ModelError
 from edgebench.inference.spec import Manifest
 
@@ -41,7 +42,7 @@ class FakeRuntime:
 def open_fake(path: Path, manifest: Manifest) -> FakeRuntime:
     """The fake runtime that a JSON file `{"latency_s": …}` describes. Raises ModelError for anything else."""
     try:
-        model = msgspec.json.decode(path.read_bytes(), type=FakeModel)
+        model = from_json(path.read_bytes(), FakeModel)
     except (OSError, msgspec.DecodeError) as error:
         raise ModelError(f"{path}: not a fake model: {error}") from error
     return FakeRuntime(model.latency_s, manifest.outputs)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from edgebench.decoding import whole_number
 from edgebench.lab.messages import DEFAULT_PORT, LabError
 
 _URL_FORM = "write https://HOST:PORT, as edgebench lab invite prints it"
@@ -48,11 +49,12 @@ def parse_listen(text: str) -> Listen:
     if not colon or "]" in port:
         host, port = text, str(DEFAULT_PORT)
     host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    number = whole_number(port)
+    if number is None or number > 65_535:
         raise LabError(f"--listen {text}: no port ({_LISTEN_FORM})")
     try:
         if host:
             ipaddress.ip_address(host)
     except ValueError:
         raise LabError(f"--listen {text}: {host!r} is no IP address of this computer ({_LISTEN_FORM})") from None
-    return Listen(host, int(port))
+    return Listen(host, number)

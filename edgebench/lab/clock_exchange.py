@@ -17,6 +17,7 @@ import msgspec
 
 from edgebench.clock import now_ns
 from edgebench.core.clocks import Exchange
+from edgebench.decoding import from_msgpack
 from edgebench.fabric.tls import Trust, client_context, renew, tls_name
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.messages import ClockQuestion, LabError
@@ -60,7 +61,7 @@ class ClockAnswerer(asyncio.Protocol):
         self._transport.write(_STAMPS.pack(t1_ns, now_ns()))
         asked, self._have = self._have[_LENGTH.size :], b""
         try:
-            self._hear(msgspec.msgpack.decode(asked, type=ClockQuestion))
+            self._hear(from_msgpack(asked, ClockQuestion))
         except (msgspec.DecodeError, LabError):
             self._transport.abort()
 

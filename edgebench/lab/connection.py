@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from edgebench.clock import utc_now
+from edgebench.decoding import from_msgpack
 from edgebench.fabric.tls import HttpsConnection, tls_name
 from edgebench.lab.addresses import LabUrl
 from edgebench.lab.messages import STATUS, LabError
@@ -60,7 +61,7 @@ class LabConnection:
         status, said = self._exchange(method, f"{path}?{urlencode(query)}" if query else path, body, wait_s)
         if status == 200:
             try:
-                return msgspec.msgpack.decode(said, type=answer)
+                return from_msgpack(said, answer)
             except msgspec.DecodeError as error:
                 raise UnheardError(f"{self.url}: what answers is no lab of edgebench: {error}") from error
         text = said.decode(errors="replace").strip().partition("\n")[0][:400]

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from edgebench.clock import utc_now
+from edgebench.decoding import from_json
 from edgebench.errors import FabricError
 from edgebench.fabric.authority import fingerprint_of, key_pem, make_key, make_request, read_key, valid_until
 from edgebench.fabric.tls import Trust, client_context, private_folder, trust_in, write_private
@@ -55,7 +56,7 @@ def kept_identity() -> Identity | None:
     """The one that this machine has; None where it is in no lab. Raises LabError where it is damaged."""
     file = _identity_file()
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Identity)
+        return from_json(file.read_bytes(), Identity)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 
 from edgebench.clock import now_s, utc_now
+from edgebench.decoding import from_msgpack, whole_number
 from edgebench.fabric.authority import Authority
 from edgebench.fabric.shelves import Refusal
 from edgebench.fabric.tls import Peer, private_folder
@@ -58,7 +59,6 @@ _ROOM_BYTES = 64 << 10
 _MOST_WAIT_S = 20.0
 _TAKEN_OVER_S = 5.0
 _LOOK_S = 1.0
-_DIGITS = 20
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _Question = TypeVar("_Question")
@@ -342,7 +342,7 @@ class LabServer:
 
 async def asked(request: web.Request, kind: type[_Question]) -> _Question:
     """What a request says. Raises msgspec.DecodeError."""
-    return msgspec.msgpack.decode(await request.read(), type=kind)
+    return from_msgpack(await request.read(), kind)
 
 
 def _hear(request: web.Request, presence: Presence) -> None:
@@ -353,10 +353,10 @@ def _hear(request: web.Request, presence: Presence) -> None:
 
 def number_of(request: web.Request, name: str) -> int:
     """A number in the query. Raises LabError."""
-    text = request.query.get(name, "")
-    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+    number = whole_number(request.query.get(name, ""))
+    if number is None:
         raise LabError(f"{name} is no number")
-    return int(text)
+    return number
 
 
 def waiting_s(request: web.Request) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError
 from edgebench.placement.placed import Placement
 from edgebench.placement.stream_placed import StreamPlacement
@@ -22,7 +23,7 @@ _KINDS: dict[str, type[Placement] | type[StreamPlacement]] = {
 def read_placement(path: Path) -> Placement | StreamPlacement:
     """Of jobs, or of stream workloads. Raises EdgebenchError, in a line that begins with the file."""
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = from_json(path.read_bytes())
         kind = _KINDS.get(str(document.get("kind"))) if isinstance(document, dict) else None
         if kind is None:
             raise EdgebenchError(f"{path}: no placement (edgebench place --out writes one)")
@@ -31,8 +32,10 @@ def read_placement(path: Path) -> Placement | StreamPlacement:
         raise EdgebenchError(f"{path}: no such file") from error
     except OSError as error:
         raise EdgebenchError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise EdgebenchError(one_line(f"{path}: {error}")) from error
+    except ValueError as error:  # such a path cannot be
+        raise EdgebenchError(one_line(f"{path}: cannot be read: {error}")) from error
     except ShapeError as error:
         raise EdgebenchError(one_line(f"{path}: {json_path(error.steps)}: {error.problem}")) from error
 

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from edgebench.core.samples import COLUMNS, OF_HEAD, SampleRecord
+from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.records import ReplyRecord, RoundRecord
 from edgebench.results.figures import SCHEMA, Result
 from edgebench.results.observations import Observations
 from edgebench.topology.deployment import Deployment, is_simulated
+from edgebench.topology.wording import one_line
 
 TOPOLOGY = "topology.yaml"
 OVERRIDES = "overrides.json"
@@ -272,7 +274,7 @@ def load_run(path: Path) -> StoredRun:
 def load_deployment(path: Path) -> Deployment:
     """What a run directory says was run. Raises EdgebenchError where it is none."""
     if not path.is_dir():
-        raise EdgebenchError(f"{path}: no such run directory (see runs/)")
+        raise EdgebenchError(one_line(f"{path}: no such run directory (see runs/)"))
     if not (path / DEPLOYMENT).is_file():
         raise EdgebenchError(f"{path}: not a run directory, it has no {DEPLOYMENT}")
     return _read_json(path / DEPLOYMENT, Deployment, SCHEMA)
@@ -288,10 +290,10 @@ def _read_json(path: Path, kind: type[T], newest: int | None = None) -> T:
     """newest: version of the file's form that can be read; None where it has none."""
     content = path.read_bytes()
     try:
-        if newest is not None and (schema := msgspec.json.decode(content, type=_Versioned).schema) > newest:
+        if newest is not None and (schema := from_json(content, _Versioned).schema) > newest:
             mend = "pip install -U edgebench"
             raise EdgebenchError(f"{path}: schema {schema}, of a newer edgebench: this one reads {newest} ({mend})")
-        return msgspec.json.decode(content, type=kind)
+        return from_json(content, kind)
     except msgspec.DecodeError as error:
         raise EdgebenchError(f"{path}: not a {path.stem} that this version can read: {error}") from error
 
@@ -309,7 +311,7 @@ def read_overrides(run_dir: Path) -> list[str]:
     if not path.is_file():  # of a run before there was such a file
         return []
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[str])
+        return from_json(path.read_bytes(), list[str])
     except (OSError, msgspec.DecodeError) as error:
         raise EdgebenchError(f"{path}: not a list of overrides: {error}") from error
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import whole_number
 from edgebench.topology import profiles_of
 from edgebench.topology.model import Tier, Topology
 
@@ -40,8 +41,8 @@ class Group:
         if not self.numbered:
             return 0 if name == self.name else None
         number = name.removeprefix(f"{self.name}-")
-        found = int(number) if number.isascii() and number.isdigit() else self.count
-        return found if found < self.count and self.node(found) == name else None
+        found = whole_number(number)
+        return found if found is not None and found < self.count and self.node(found) == name else None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from edgebench.errors import TopologyError
@@ -16,6 +17,8 @@ from edgebench.topology.wording import did_you_mean, one_line
 COLUMNS = Job.__struct_fields__
 _TEXT = ("task", "device")
 _LARGEST_BYTES = 64 << 20
+_DIGITS = 20
+"""A number of more characters is no whole one that a job may have, and may be more than a float holds."""
 
 
 def read_jobs(path: str | Path) -> dict[int, Job]:
@@ -88,12 +91,13 @@ def _job(path: Path, number: int, columns: list[str], texts: list[str]) -> Job:
 def _number(text: str) -> Value:
     if "_" in text:  # a part of a number in Python's own code only
         return text
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    if len(text) <= _DIGITS:
+        with suppress(ValueError):
+            return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def jobs_of(topology: Topology) -> tuple[Job, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.decoding import whole_number
 from edgebench.errors import TopologyError
 from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import Outage, traces_of
@@ -47,10 +48,7 @@ class RateTrace(msgspec.Struct, frozen=True):
 def read_rate_trace(path: Path) -> RateTrace:
     """A trace of rates; it is not over at once. Raises TopologyError with the file and the line."""
     lines = _lines(path, _RATE_LINES, "no capacity in it")
-    for number, line in lines:
-        if not (line.isascii() and line.isdigit()):
-            raise _wrong(path, number, f"'{line[:40]}' is no whole number", _RATE_LINES)
-    times_ms = [int(line) for _, line in lines]
+    times_ms = [_whole(path, number, line) for number, line in lines]
     for (number, _), (before, after) in zip(lines[1:], pairwise(times_ms), strict=True):
         if after < before:
             raise _wrong(path, number, f"{after} comes after {before}", "sort the times")
@@ -133,6 +131,14 @@ def _lines(path: Path, write: str, empty: str) -> list[tuple[int, str]]:
     if len(lines) > _MOST_LINES:
         raise TopologyError([f"{path}: {len(lines):,} lines, more than {_MOST_LINES:,} (shorten it: it repeats)"])
     return lines
+
+
+def _whole(path: Path, number: int, text: str) -> int:
+    value = whole_number(text)
+    if value is None:
+        problem = "too large a number" if text.isascii() and text.isdigit() else "no whole number"
+        raise _wrong(path, number, f"'{text[:40]}' is {problem}", _RATE_LINES)
+    return value
 
 
 def _number(path: Path, number: int, text: str, most: float, write: str) -> float:

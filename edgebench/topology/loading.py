@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgebench.errors import TopologyError
+from edgebench.home import expanded
 from edgebench.topology.link_model import Link, traces_of
 from edgebench.topology.model import ModelChoice, Topology, Trace, Workload
 from edgebench.topology.overrides import Override, apply_overrides, json_path
@@ -90,7 +91,7 @@ def _with_absolute_paths(topology: Topology, path: Path) -> Topology:
     folder = path.parent
     return replace(
         topology,
-        data=None if topology.data is None else str(folder / Path(topology.data).expanduser()),
+        data=None if topology.data is None else str(folder / expanded(topology.data)),
         nodes={
             name: replace(group, profile=profile_file(group.profile, path)) for name, group in topology.nodes.items()
         },
@@ -104,7 +105,7 @@ def _with_absolute_paths(topology: Topology, path: Path) -> Topology:
             fault if fault.trace is None else replace(fault, trace=str(folder / fault.trace))
             for fault in topology.faults
         ),
-        jobs=str(folder / Path(topology.jobs).expanduser()) if isinstance(topology.jobs, str) else topology.jobs,
+        jobs=str(folder / expanded(topology.jobs)) if isinstance(topology.jobs, str) else topology.jobs,
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgebench.decoding import whole_number
 from edgebench.errors import TopologyError
 from edgebench.topology.strict_yaml import Value, YamlError, parse
 from edgebench.topology.wording import did_you_mean, one_line
@@ -110,9 +111,10 @@ def _next_step(here: Value, steps: tuple[str, ...]) -> tuple[str, tuple[str, ...
 def _index(override: Override, items: list[Value], walked: list[str | int], step: str) -> int:
     if not (step.isascii() and step.isdigit()):
         raise _wrong(f"{override.label}: {json_path(walked)} is a list, '{step}' is no index into it")
-    if int(step) >= len(items):
+    index = whole_number(step)
+    if index is None or index >= len(items):
         raise _wrong(f"{override.label}: {json_path(walked)} has {len(items)} entries, there is no [{step}]")
-    return int(step)
+    return index
 
 
 def _refuse_unknown_name(override: Override, here: dict[str, Value], walked: list[str | int]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.decoding import from_json
 from edgebench.errors import TopologyError
-from edgebench.home import home
+from edgebench.home import expanded, home
 from edgebench.topology.model import Topology
 from edgebench.topology.overrides import json_path
 from edgebench.topology.profiles import HOST, SUFFIXES, DataSheet, Profile, check_profile, names_a_file
@@ -34,7 +35,7 @@ def profile_file(given: str, topology: Path) -> str:
     """
     folder = topology.parent
     if names_a_file(given):
-        return str(folder / Path(given).expanduser())
+        return str(folder / expanded(given))
     if given != HOST:
         for path in (*(folder / f"{given}{suffix}" for suffix in SUFFIXES), kept_profile(given)):
             if path.is_file() and path != topology:
@@ -81,7 +82,7 @@ def read_profile(path: Path) -> Profile:
     """
     try:
         found = path.stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: such a path cannot be
         raise TopologyError([one_line(f"{path}: {_reason(error)}")]) from error
     return _read(path, found.st_mtime_ns)
 
@@ -92,7 +93,7 @@ def _read(path: Path, _mtime_ns: int) -> Profile:
     if isinstance(given, Profile):
         profile = given
     else:
-        other = path.parent / Path(given.like).expanduser()
+        other = path.parent / expanded(given.like)
         if not names_a_file(given.like):
             raise TopologyError([one_line(f"{path}: $.like: '{given.like}' is no file (name that of a profile)")])
         try:
@@ -125,16 +126,18 @@ def _document(path: Path) -> Value:
             return parse(source)
         if len(source) > LARGEST_BYTES:
             raise TopologyError([f"{path}: larger than {LARGEST_BYTES >> 20} MiB (is this a profile?)"])
-        document: Value = msgspec.json.decode(source)
-    except OSError as error:
-        raise TopologyError([one_line(f"{path}: {_reason(error)}")]) from error
-    except (YamlError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        document: Value = from_json(source)
+    except (YamlError, msgspec.DecodeError) as error:
         raise TopologyError([one_line(f"{path}: {error}")]) from error
+    except (OSError, ValueError) as error:
+        raise TopologyError([one_line(f"{path}: {_reason(error)}")]) from error
     return document
 
 
-def _reason(error: OSError) -> str:
-    return "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
 
 
 def written(profile: Profile) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgebench.errors import TopologyError
-from edgebench.topology.wording import did_you_mean
+from edgebench.topology.wording import did_you_mean, one_line
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _FOLDERS = (_PACKAGE / "topologies", _PACKAGE.parent / "topologies")
@@ -50,4 +50,5 @@ def topology_file(given: str | Path) -> Path:
         return known[path.name]
     if path.exists():
         return path
-    raise TopologyError([f"{given}: neither a file nor a topology that ships{did_you_mean(path.name, known)}"])
+    problem = f"{given}: neither a file nor a topology that ships{did_you_mean(path.name, known)}"
+    raise TopologyError([one_line(problem)])

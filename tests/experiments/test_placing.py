@@ -214,6 +214,7 @@ BROKEN_CSV = {
     "line 4: release_s: expected a number, got text ('soon')": CSV.replace("1.0,2", "soon,2"),
     "line 4: release_s: expected a number, got text ('1_0')": CSV.replace("1.0,2", "1_0,2"),
     "line 4: release_s: -1 is not a number >= 0": CSV.replace("1.0,2", "-1,2"),
+    "line 4: release_s: inf is not a number <= 604800": CSV.replace("1.0,2", "9" * 400 + ",2"),
     "line 2: priority: expected a whole number, got a number (1.5)": CSV.replace("0,1,icu", "0,1.5,icu"),
     "line 2: 4 fields, and the first line names 5 columns (write one field a column)": CSV.replace(",1000000", ""),
     f"line 1: no column is called 'weight' (known: {COLUMNS})": CSV.replace("priority", "weight"),
@@ -263,6 +264,8 @@ def test_a_placement_of_another_trace_is_refused(tmp_path: Path, capsys: pytest.
     out.write_bytes(msgspec.json.encode(other))
     said = refused(capsys, "place", file, "--placement", out)
     assert said == f"{out}: $.jobs[0].tier: is edge, and 'bed-0' is of tier device (change one of them)"
+    out.write_bytes(b"[" * 100_000)
+    assert refused(capsys, "place", file, "--placement", out) == f"{out}: nested too deeply"
     out.write_text("{}")
     assert (
         refused(capsys, "place", file, "--placement", out) == f"{out}: no placement (edgebench place --out writes one)"

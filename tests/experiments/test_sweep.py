@@ -122,6 +122,17 @@ def test_cells_that_have_been_run_are_not_run_again(tmp_path: Path) -> None:
     assert not (tmp_path / "sweeps" / "places" / "runs").exists()
 
 
+def test_a_damaged_cell_is_named(tmp_path: Path) -> None:
+    spec = written(tmp_path)
+    run_before(spec, tmp_path / "sweeps")
+    damaged = min((tmp_path / "sweeps" / "places" / "cells").iterdir())
+    for content in (b"{", b"[" * 100_000, b'{"key": "\xff"}'):
+        damaged.write_bytes(content)
+        with pytest.raises(EdgebenchError, match=f"{damaged}: not a cell of a sweep: ") as raised:
+            edgebench.sweep(spec, out=tmp_path / "sweeps", resume=True)
+        assert "\n" not in str(raised.value)
+
+
 def test_cells_of_an_earlier_form_of_the_file_are_ranked_with_their_fellows(tmp_path: Path) -> None:
     run_before(written(tmp_path), tmp_path / "sweeps")
     more = written(tmp_path, SPEC.replace("grid:", "grid:\n  duration_s: [1]").replace("set: [duration_s=1]\n", ""))

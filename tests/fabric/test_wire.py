@@ -45,6 +45,9 @@ def test_an_envelope_costs_few_bytes_beside_its_tensor() -> None:
     assert len(envelope(X)) - X.nbytes < 40
 
 
+_OF_ONE_FIELD_MORE = b"\x9b" + envelope(X)[1:]
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
@@ -60,6 +63,7 @@ def test_an_envelope_costs_few_bytes_beside_its_tensor() -> None:
         (wire.encode([1, 0, 0, 0, 0, "float32", [2, 3], None, b""]), "wrong-version"),
         (wire.encode([wire.VERSION + 1, "of a layout to come"]), "wrong-version"),
         (wire.encode([wire.VERSION, -1, 0, 0, 0, 0, "float32", [2, 3], None, b""]), "not-a-sample"),
+        pytest.param(_OF_ONE_FIELD_MORE + b"\x91" * 3000, "not-a-sample", id="deep"),
     ],
 )
 def test_what_is_no_envelope_is_rejected_with_its_reason(payload: bytes, reason: str) -> None:
@@ -101,6 +105,12 @@ def test_json_that_is_no_sample_is_rejected_with_its_reason(payload: bytes, reas
     with pytest.raises(RejectedError) as rejected:
         READER.plain(payload)
     assert rejected.value.reason == reason
+
+
+def test_a_manifest_that_is_nested_without_end_is_none() -> None:
+    with pytest.raises(RejectedError) as rejected:
+        wire.parse_manifest(b'{"x": ' + b"[" * 3000)
+    assert rejected.value.reason == "not-a-manifest"
 
 
 def test_every_truncation_of_an_envelope_is_rejected() -> None:

@@ -444,6 +444,8 @@ def test_evaluations_that_fail_are_failures_of_their_own_rounds(tmp_path: Path) 
     [
         (None, "no Flower app: there is no pyproject.toml"),
         ("[project", "pyproject.toml: "),
+        pytest.param("x = " + "[" * 5000, "pyproject.toml: ", id="deep"),
+        pytest.param("x = " + "9" * 5000, "pyproject.toml: ", id="long"),
         ("[project]\nname = 'x'", "no table [tool.flwr.app], which makes a Flower app of it"),
         ("[tool.flwr.app]\npublisher = 'x'", "no table [tool.flwr.app.components]"),
         ("[tool.flwr.app.components]\nserverapp = 'a:b'", 'has no clientapp (write clientapp = "module:app")'),

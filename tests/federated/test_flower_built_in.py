@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgebench.errors import EdgebenchError
-from edgebench.federated.content import Array, Metrics, Parcel, arrays_in
+from edgebench.federated.content import Array, Head, Metrics, Parcel, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.events import Learned, RoundSeen
 from edgebench.federated.flower.grid import LocalGrid
@@ -389,6 +389,15 @@ def test_a_federation_whose_answers_cannot_be_kept_is_ended(rounds: int, tmp_pat
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     Run([adding(1)] * 2, plan(rounds=1), state_dir=tmp_path)
     (tmp_path / "000001.ebf").write_bytes(b"EBF1\0\0\0\1x")
+    with pytest.raises(EdgebenchError, match=r"000001\.ebf: not a journal"):
+        Run([adding(1)] * 2, plan(rounds=2), state_dir=tmp_path)
+
+
+def test_a_journal_with_records_of_no_answer_is_named(tmp_path: Path) -> None:
+    Run([adding(1)] * 2, plan(rounds=1), state_dir=tmp_path)
+    file = tmp_path / "000001.ebf"
+    content = {name.replace("1/", "one/"): record for name, record in read_parcel(file).content.items()}
+    write_parcel(file, pack(Head(message_id="1", kind="state"), content))
     with pytest.raises(EdgebenchError, match=r"000001\.ebf: not a journal"):
         Run([adding(1)] * 2, plan(rounds=2), state_dir=tmp_path)
 

@@ -192,6 +192,11 @@ def test_mistakes_are_one_line_each(
         assert capsys.readouterr() == ("", f"{said}\n")
 
 
+def test_a_time_of_more_digits_than_any_is_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lab", "invite", "--for", f"{'9' * 400}d"]) == 2
+    assert capsys.readouterr().err.endswith("d': no time (write 90s, 15m, 2h or 1d)\n")
+
+
 def test_a_device_only_board_gets_lines_without_quotes(bench: Bench) -> None:
     out_folder = bench.folder / "esp-1"
     status, out, err = bench.ask("server", "lab", "invite", "--device-only", "esp-1", "--out", str(out_folder))

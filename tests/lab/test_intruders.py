@@ -200,7 +200,10 @@ def test_what_is_no_http_is_counted_and_no_traceback_fills_the_log(
     assert [record.getMessage() for record in caplog.records] == ["refused: what is no HTTP"]
 
 
-@pytest.mark.parametrize("body", [b"", b"nonsense", b"\xc1", b"\x93\x01\x02\x03"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nonsense", b"\xc1", b"\x93\x01\x02\x03", pytest.param(b"\x81\xa1x" + b"\x91" * 3000, id="deep")],
+)
 @pytest.mark.parametrize("path", ["hello", "goodbye", "reports", "renew"])
 def test_what_is_not_understood_is_refused(lab: Lab, pi: Trust, path: str, body: bytes) -> None:
     status, _ = asked(lab, client_context(pi, mutual=True), "POST", f"/v1/machine/{path}", body)

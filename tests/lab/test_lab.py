@@ -419,7 +419,10 @@ def test_where_to_listen_is_read(text: str, host: str, port: int) -> None:
     assert parse_listen(text) == Listen(host, port)
 
 
-@pytest.mark.parametrize("text", ["lab.example:5", "127.0.0.1:x", "127.0.0.1:70000", "1.2.3"])
+@pytest.mark.parametrize(
+    "text",
+    ["lab.example:5", "127.0.0.1:x", "127.0.0.1:70000", "1.2.3", pytest.param("127.0.0.1:" + "9" * 5000, id="long")],
+)
 def test_where_it_cannot_listen_is_one_line(text: str) -> None:
     with pytest.raises(LabError, match=r"write HOST:PORT, HOST or :PORT"):
         parse_listen(text)

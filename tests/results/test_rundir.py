@@ -84,10 +84,13 @@ def test_a_directory_that_is_no_run_is_refused_in_one_line(tmp_path: Path, prese
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "content", [b'{"schema": "none"}', b'{"schema": "\xff"}', pytest.param(b'{"x": ' + b"[" * 100_000, id="deep")]
+)
 @pytest.mark.parametrize("name", ["deployment.json", "observations.json", "records.parquet"])
-def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
     _write(tmp_path, [])
-    (tmp_path / name).write_bytes(b'{"schema": "none"}')
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(EdgebenchError, match=name) as error:
         rundir.load_run(tmp_path)
     assert "\n" not in str(error.value)

@@ -844,6 +844,40 @@ def test_a_broken_trace_is_found_before_the_run(
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"), [("~no-such-user/x.json", "~no-such-user/x.json"), (r'"a\0b.json"', r"a\x00b.json")]
+)
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("$.data", (TOP, TOP + "data: PATH\n")),
+        ("$.jobs", (TOP, TOP + "jobs: PATH\n")),
+        ("$.nodes.ward.profile", ("count: 2,", "count: 2, profile: PATH,")),
+        ("$.links[0].rate_trace", ("latency_ms: 2}", "rate_trace: PATH}")),
+        ("$.links[0].outage_trace", ("latency_ms: 2}", "outage_trace: PATH}")),
+        ("$.workloads.risk.load.file", ("{kind: fixed, rate_hz: 2}", "{kind: trace, file: PATH}")),
+        ("$.workloads.risk.model.source", (WORKLOAD, WORKLOAD + "    model: {source: PATH}\n")),
+        ("$.faults[0].trace", (TOP, TOP + "faults: [{kind: pause, trace: PATH}]\n")),
+        ("$.federated[0].app", (TOP, TOP + "federated: [{workload: risk, app: PATH}]\n")),
+    ],
+)
+def test_a_path_of_nobodys_or_that_cannot_be_is_one_line_too(
+    place: str,
+    change: tuple[str, str],
+    given: str,
+    shown: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(edited((change[0], change[1].replace("PATH", given))))
+
+    assert main(["validate", str(file)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{file}: {place}: ")]
+    assert len(said) == 1
+    assert f"{tmp_path}/{shown}" in said[0]
+
+
 def test_a_model_file_must_exist_and_is_sought_beside_the_topology(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

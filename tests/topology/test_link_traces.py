@@ -70,6 +70,7 @@ def test_a_link_with_traces_resolves_to_their_medians_and_means(tmp_path: Path) 
         ("up_trace", "0\n0\n", "all its times are 0 (the last is the time after which it repeats)"),
         ("down_trace", "0\n1\n1.5\n", f"line 3: '1.5' is no whole number ({RATE})"),
         ("down_trace", "3\n-1\n", f"line 2: '-1' is no whole number ({RATE})"),
+        pytest.param("up_trace", "1\n" + "9" * 5000, f"line 2: '{'9' * 40}' is too large a number ({RATE})", id="long"),
         ("rate_trace", "3\n\n2\n", "line 3: 2 comes after 3 (sort the times)"),
         ("delay_trace", "", f"no delays in it ({DELAY})"),
         ("delay_trace", "12\nfast\n", f"line 2: 'fast' is no number from 0 to 60,000 ({DELAY})"),

@@ -93,6 +93,11 @@ def test_a_new_node_can_be_given_whole(small: Path) -> None:
         ("nodes.wrad.count=5", "--set nodes.wrad.count: no node 'wrad' (did you mean 'ward'?)"),
         ("workloads.rsk.qos=0", "--set workloads.rsk.qos: no workload 'rsk' (did you mean 'risk'?)"),
         ("links[2].latency_ms=5", "--set links[2].latency_ms: $.links has 2 entries, there is no [2]"),
+        pytest.param(
+            f"links[{'9' * 5000}].latency_ms=5",
+            f"--set links[{'9' * 5000}].latency_ms: $.links has 2 entries, there is no [{'9' * 5000}]",
+            id="long",
+        ),
         ("links.first.latency_ms=5", "--set links.first.latency_ms: $.links is a list, 'first' is no index into it"),
         ("faults[0].at_s=5", "--set faults[0].at_s: $.faults has 0 entries"),
         ("seed.of=5", "--set seed.of: expected a whole number, got a mapping of fields"),

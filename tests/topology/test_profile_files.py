@@ -63,6 +63,7 @@ def test_a_cost_that_was_not_measured_is_absent_and_not_zero() -> None:
 
 
 BROKEN = {
+    "nested too deeply": (b"[" * 100_000, "slow.json: nested too deeply"),
     "no JSON": (b"{", "slow.json: Input data was truncated"),
     "a list": (b"[]", "slow.json: no profile (write one with edgebench profile --out FILE)"),
     "no kind": (b'{"schema": 1}', "slow.json: $: field 'kind' is missing (give one of profile, data-sheet)"),
@@ -112,10 +113,20 @@ def test_a_data_sheet_of_what_nobody_measured_is_refused(tmp_path: Path) -> None
         ("slow.json", f"{sheet}: $.like: {tmp_path}/slow.json: no such file"),
         ("pi-9.yaml", f"{sheet}: $.like: {sheet} was not measured either (name one that was)"),
         ("host", f"{sheet}: $.like: 'host' is no file (name that of a profile)"),
+        ("~no-such-user/slow.json", f"{sheet}: $.like: {tmp_path}/~no-such-user/slow.json: no such file"),
     ):
         with pytest.raises(TopologyError) as caught:
             read(tmp_path, SHEET.replace("slow.json", like), "pi-9.yaml")
         assert caught.value.problems == [expected]
+
+
+def test_a_profile_whose_path_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pi-9.yaml").write_text(SHEET.replace("slow.json", '"a\\0b.json"'))
+    for path, place in (("a\0b.json", "a\\x00b.json"), ("pi-9.yaml", f"pi-9.yaml: $.like: {tmp_path}/a\\x00b.json")):
+        with pytest.raises(TopologyError) as caught:
+            read_profile(tmp_path / path)
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"{tmp_path}/{place}: cannot be read: ")
 
 
 def test_a_profile_is_found_by_its_name_beside_the_topology_and_where_measured_ones_are_kept(

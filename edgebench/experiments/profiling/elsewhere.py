@@ -6,9 +6,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from edgebench.clock import now_s, sleep_s
+from edgebench.decoding import UNREADABLE
 from edgebench.errors import EdgebenchError
 from edgebench.executors.joined import decode_reports, encode_order, why_gone
 from edgebench.executors.measured_machine import PROFILE
@@ -114,7 +113,7 @@ def _await_profile(client: LabClient, run_id: str, machine: str, options: Profil
                 raise EdgebenchError(f"--machine {machine}: {why_gone(told.kind)}")
             try:
                 reports = decode_reports(told.body)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise EdgebenchError(f"--machine {machine}: tells what cannot be understood: {error}") from error
             if any(_is_over(machine, report, options) for report in reports):
                 return

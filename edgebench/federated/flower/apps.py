@@ -79,7 +79,7 @@ def load_app(folder: Path) -> FlowerApp:
         project = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise EdgebenchError(f"{folder}: no Flower app: there is no pyproject.toml") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of 5,000 digits, deep nesting
         raise EdgebenchError(f"{path}: {one_line(str(error))}") from None
     app = _table(path, project, "tool.flwr.app")
     components = _table(path, project, "tool.flwr.app.components")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgebench.decoding import from_msgpack
 from edgebench.errors import EdgebenchError
 from edgebench.federated.content import (
     Array,
@@ -94,15 +95,15 @@ class Journal:
             content = read_parcel(path).content
             about = content.pop(_ANSWERS)
             assert isinstance(about, Config)
-            lines = msgspec.msgpack.decode(about.items["lines"], type=list[_Line])
-        except (OSError, ContentError, KeyError, AssertionError, msgspec.DecodeError) as error:
+            lines = from_msgpack(about.items["lines"], list[_Line])
+            replies: list[Content] = [{} for _ in lines]
+            for name, record in content.items():
+                place, _, own_name = name.partition("/")
+                replies[int(place)][own_name] = record
+        except (OSError, ContentError, LookupError, ValueError, AssertionError, msgspec.DecodeError) as error:
             raise EdgebenchError(
                 f"{path}: not a journal of answers: {error} (remove its folder to start anew)"
             ) from None
-        replies: list[Content] = [{} for _ in lines]
-        for name, record in content.items():
-            place, _, own_name = name.partition("/")
-            replies[int(place)][own_name] = record
         return [
             JournalledReply(line.ordinal, line.digest, Parcel(line.head, reply))
             for line, reply in zip(lines, replies, strict=True)

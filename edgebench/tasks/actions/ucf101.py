@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.files import read_text
@@ -118,7 +119,7 @@ def _parsed(files: Sequence[Path]) -> Arrays:
 def _actions(file: Path) -> dict[str, int]:
     """The class of each action, from 0, as `1 ApplyEyeMakeup` has it."""
     rows = [line.split() for line in _lines(file)]
-    if any(len(row) != 2 or not row[0].isdecimal() for row in rows):
+    if any(len(row) != 2 or whole_number(row[0]) is None for row in rows):
         raise DataError(f"{file}: not a number and a name a line; fetch {HOW_TO_GET} again")
     return {name: int(number) - 1 for number, name in rows}
 

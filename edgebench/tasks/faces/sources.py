@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.faces.labels import labels_of
@@ -146,7 +147,7 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises DataError for a line that is neither, and where some are missing.
     """
     lines = [line.split() for line in read_text(path, LFW_HOW).splitlines() if line.strip()]
-    if not lines or len(lines[0]) != 2 or not all(cell.isdecimal() for cell in lines[0]):
+    if not lines or len(lines[0]) != 2 or not _are_numbers(*lines[0]):
         raise DataError(f"{path}: line 1 is not the number of folds and of pairs; fetch it anew with {LFW_HOW}")
     folds, each = (int(cell) for cell in lines[0])
     if len(lines) != 1 + folds * 2 * each:
@@ -156,11 +157,15 @@ def read_pairs(path: Path) -> list[Pair]:
     return [_pair(path, place, line, (place - 2) // (2 * each), folds) for place, line in enumerate(lines[1:], 2)]
 
 
+def _are_numbers(*cells: str) -> bool:
+    return all(whole_number(cell) is not None for cell in cells)
+
+
 def _pair(path: Path, place: int, line: list[str], fold: int, folds: int) -> Pair:
     match line:
-        case [name, first, second] if first.isdecimal() and second.isdecimal():
+        case [name, first, second] if _are_numbers(first, second):
             return Pair(((name, int(first)), (name, int(second))), fold, folds)
-        case [name, first, other, second] if first.isdecimal() and second.isdecimal():
+        case [name, first, other, second] if _are_numbers(first, second):
             return Pair(((name, int(first)), (other, int(second))), fold, folds)
     raise DataError(f"{path}: line {place} is no pair; fetch it anew with {LFW_HOW}")
 

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import from_json, whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
 from edgebench.tasks.files import holds, listed
@@ -113,7 +114,8 @@ def load(folder: Path) -> Dataset:
 def _shows(file: str) -> bool:
     """Whether a frame was taken where and when the labelled ones were."""
     _, recording, clip, *_ = file.split("/")
-    return recording == _SHOWN_RECORDING and clip.isdigit() and int(clip) // 1_000_000_000 in _SHOWN_S
+    at_ns = whole_number(clip)
+    return recording == _SHOWN_RECORDING and at_ns is not None and at_ns // 1_000_000_000 in _SHOWN_S
 
 
 def read_labels(folder: Path) -> dict[str, Labels]:
@@ -150,7 +152,7 @@ def _lines(file: Path) -> Iterator[_Line]:
             continue
         where = f"{file}: line {number}"
         try:
-            line = msgspec.json.decode(text, type=_Line)
+            line = from_json(text, _Line)
         except msgspec.DecodeError as error:
             raise DataError(f"{where}: {error}; fetch it again") from error
         if any(len(lane) != len(line.h_samples) for lane in line.lanes):
@@ -190,5 +192,5 @@ def _split(found: Labels, x: NDArray[np.uint8]) -> Split:
         x=x,
         y=found.labels,
         group=np.array([group_of(clip) for clip in found.clips], np.int64),
-        key=np.array([int(re.sub(r"\D", "", name) or 0) for name in found.recordings], np.int64),
+        key=np.array([whole_number(re.sub("[^0-9]", "", name)) or 0 for name in found.recordings], np.int64),
     )

@@ -114,6 +114,7 @@ def test_the_second_load_comes_from_the_cache_and_is_equal(folder: Path) -> None
         ("classInd.txt", None, "classInd.txt: missing"),
         ("testlist01.txt", None, "testlist01.txt: missing"),
         ("classInd.txt", "Archery\n", "classInd.txt: not a number and a name a line"),
+        pytest.param("classInd.txt", "9" * 5000 + " Archery\n", "not a number and a name a line", id="long"),
         ("classInd.txt", "1 Archery\n2 Bowling\n", "classInd.txt: no action 'Surfing'"),
         ("testlist01.txt", "", "no videos for test"),
         ("testlist01.txt", "Archery/v_Archery_g01_c09.avi\n", "v_Archery_g01_c09.avi: missing; put there UCF101"),

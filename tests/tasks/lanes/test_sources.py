@@ -104,6 +104,7 @@ def test_labels_with_their_pictures_are_real_in_the_folders_as_downloaded(tmp_pa
     ("text", "message"),
     [
         ("{", "label_data_0313.json: line 2: "),
+        pytest.param('{"x": ' + "[" * 100_000, "label_data_0313.json: line 2: nested too deeply", id="deep"),
         ('{"lanes": [[1, 2]], "h_samples": [160], "raw_file": "clips/a/b/20.jpg"}', "line 2: a lane has not as many"),
         (
             '{"lanes": [[1]], "h_samples": [165], "raw_file": "clips/a/b/20.jpg"}',
@@ -119,6 +120,15 @@ def test_a_broken_line_is_named(tmp_path: Path, text: str, message: str) -> None
     folder = write_set(tmp_path / "tusimple")
     (folder / "label_data_0313.json").write_text(line("0313-1", 1) + text + "\n")
     assert message in refusal(tmp_path)
+
+
+def test_a_recording_without_a_number_that_fits_has_the_key_0(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "lanes" / "tusimple")
+    strange = line("0601", 2, first=160).replace("/2/20.jpg", "/\u00b2/20.jpg")
+    (folder / "test_label.json").write_text(line("9" * 200, 1, first=160) + strange, "utf-8")
+    key = load(tmp_path).test.key
+    assert key is not None
+    assert key.tolist() == [0, 601]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
