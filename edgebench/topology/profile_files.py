@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -80,37 +81,63 @@ def read_profile(path: Path) -> Profile:
 
     Raises TopologyError, with lines that begin with the file.
     """
+    file = _now(path)
+    given = _given(file)
+    return _sound(file, None if isinstance(given, Profile) else _like(path, given))
+
+
+class _File(NamedTuple):
+    """A file as it is: written anew, it is another one."""
+
+    path: Path
+    mtime_ns: int
+    size_bytes: int
+    inode: int
+
+
+def _now(path: Path) -> _File:
     try:
         found = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: such a path cannot be
-        raise TopologyError([one_line(f"{path}: {_reason(error)}")]) from error
-    return _read(path, found.st_mtime_ns)
+    except FileNotFoundError as error:
+        raise TopologyError([one_line(f"{path}: no such file")]) from error
+    except OSError as error:
+        raise TopologyError([one_line(f"{path}: cannot be read: {error.strerror}")]) from error
+    except ValueError as error:  # such a path cannot be
+        raise TopologyError([one_line(f"{path}: cannot be read: {error}")]) from error
+    return _File(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _like(path: Path, sheet: DataSheet) -> _File:
+    """The profile that a data sheet, which is in `path`, scales."""
+    if not names_a_file(sheet.like):
+        raise TopologyError([one_line(f"{path}: $.like: '{sheet.like}' is no file (name that of a profile)")])
+    try:
+        other = _now(path.parent / expanded(sheet.like))
+        is_sheet = isinstance(_given(other), DataSheet)
+    except TopologyError as error:
+        raise TopologyError([one_line(f"{path}: $.like: {each}") for each in error.problems]) from error
+    if is_sheet:
+        raise TopologyError([one_line(f"{path}: $.like: {other.path} was not measured either (name one that was)")])
+    return other
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, _mtime_ns: int) -> Profile:
-    given = _given(path)
-    if isinstance(given, Profile):
-        profile = given
-    else:
-        other = path.parent / expanded(given.like)
-        if not names_a_file(given.like):
-            raise TopologyError([one_line(f"{path}: $.like: '{given.like}' is no file (name that of a profile)")])
-        try:
-            like = _given(other)
-        except TopologyError as error:
-            raise TopologyError([one_line(f"{path}: $.like: {each}") for each in error.problems]) from error
-        if isinstance(like, DataSheet):
-            raise TopologyError([one_line(f"{path}: $.like: {other} was not measured either (name one that was)")])
-        profile = given.scaled(like)
-    problems = [one_line(f"{path}: {place}: {problem}") for place, problem in check_profile(profile)]
+def _sound(file: _File, like: _File | None) -> Profile:
+    """like: what a data sheet scales."""
+    profile = _given(file)
+    if isinstance(profile, DataSheet):
+        measured = None if like is None else _given(like)
+        assert isinstance(measured, Profile)
+        profile = profile.scaled(measured)
+    problems = [one_line(f"{file.path}: {place}: {problem}") for place, problem in check_profile(profile)]
     if problems:
         raise TopologyError(problems)
     return profile
 
 
-def _given(path: Path) -> Profile | DataSheet:
-    document = _document(path)
+@lru_cache(maxsize=64)
+def _given(file: _File) -> Profile | DataSheet:
+    path, document = file.path, _document(file.path)
     if not isinstance(document, dict):
         raise TopologyError([f"{path}: no profile (write one with edgebench profile --out FILE)"])
     try:
@@ -127,17 +154,11 @@ def _document(path: Path) -> Value:
         if len(source) > LARGEST_BYTES:
             raise TopologyError([f"{path}: larger than {LARGEST_BYTES >> 20} MiB (is this a profile?)"])
         document: Value = from_json(source)
+    except OSError as error:
+        raise TopologyError([one_line(f"{path}: cannot be read: {error.strerror}")]) from error
     except (YamlError, msgspec.DecodeError) as error:
         raise TopologyError([one_line(f"{path}: {error}")]) from error
-    except (OSError, ValueError) as error:
-        raise TopologyError([one_line(f"{path}: {_reason(error)}")]) from error
     return document
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
 
 
 def written(profile: Profile) -> bytes:

@@ -120,6 +120,13 @@ def test_a_data_sheet_of_what_nobody_measured_is_refused(tmp_path: Path) -> None
         assert caught.value.problems == [expected]
 
 
+def test_a_data_sheet_follows_the_profile_that_it_scales_when_that_is_measured_anew(tmp_path: Path) -> None:
+    read(tmp_path, written(profile(inference=(inference(1, 20.0),))))
+    assert read(tmp_path, SHEET, "pi-9.yaml").inference[0].times.us == (50_000.0,)
+    read(tmp_path, written(profile(inference=(inference(1, 400.0),))))
+    assert read_profile(tmp_path / "pi-9.yaml").inference[0].times.us == (1_000_000.0,)
+
+
 def test_a_profile_whose_path_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "pi-9.yaml").write_text(SHEET.replace("slow.json", '"a\\0b.json"'))
     for path, place in (("a\0b.json", "a\\x00b.json"), ("pi-9.yaml", f"pi-9.yaml: $.like: {tmp_path}/a\\x00b.json")):
