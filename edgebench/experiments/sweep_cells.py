@@ -84,4 +84,4 @@ def came_of(key: str, given: TopologyFile, settings: Settings, run: RunCell, hea
     values = figures_of(result, load_deployment(run_dir))
     state: Literal["valid", "invalid"] = "valid" if result.verdict.valid else "invalid"
     problem = "; ".join(result.verdict.reasons)
-    return Cell(key, settings, given.topology.seed, state, f"{RUNS}/{run_dir.name}", problem, values)
+    return Cell(key, settings, given.topology.seed, state, f"{RUNS}/{run_dir.name}", problem, values, result.figures)

@@ -155,6 +155,7 @@ def _html(run: StoredRun, result: Result, fold: RunFold) -> str:
         verdict=trust_view.verdict(result),
         tiles=view.tiles(result),
         generated_note=view.generated_note(result),
+        figures_note=view.figures_note(result),
         tables={
             "workloads": view.workload_table(result),
             "quality": view.quality_table(result),

@@ -14,7 +14,7 @@ from edgebench.report.wording import NONE
 from edgebench.results.comparison.settings import key_of
 from edgebench.results.fronts import Crossing, OnFront, Swept
 from edgebench.results.rundir import write_atomically
-from edgebench.results.sweeps import Ranked, Settings, in_words, shown
+from edgebench.results.sweeps import Ranked, Settings, in_words, kinds_of, shown
 
 PAGE = "sweep.html"
 _HEIGHT_PX = 380
@@ -33,11 +33,17 @@ def write_page(swept: Swept, name: str, across: tuple[str, str] | None) -> None:
         charts,
         name=name,
         cells=swept.cells,
+        kinds=kinds_of(swept.cells),
         figure=swept.figure,
         leaderboard=[_row(each) for each in swept.leaderboard],
         figures=list(swept.front[0].values) if swept.front else [],
         front=[
-            (in_words(each.settings), [number(value) for value in each.values.values()], each.on_front)
+            (
+                in_words(each.settings),
+                each.figures or NONE,
+                [number(value) for value in each.values.values()],
+                each.on_front,
+            )
             for each in swept.front
         ],
         crossings=[(in_words(each.settings), said(each), each) for each in swept.crossings],
@@ -55,7 +61,7 @@ def write_page(swept: Swept, name: str, across: tuple[str, str] | None) -> None:
 def _row(each: Ranked) -> tuple[str, ...]:
     interval = NONE if each.interval is None else f"[{number(each.interval[0])}, {number(each.interval[1])}]"
     counts = (str(count) for count in (each.valid, each.invalid, each.failed, each.unscored))
-    return in_words(each.settings), number(each.mean), interval, *counts
+    return in_words(each.settings), each.figures or NONE, number(each.mean), interval, *counts
 
 
 def said(crossing: Crossing) -> str:

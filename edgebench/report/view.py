@@ -24,6 +24,12 @@ from edgebench.topology.wording import listed, things
 
 ROWS_SHOWN = 20
 _BROKERS = {"mosquitto": "Mosquitto", "nats": "nats-server", "external": "one of your own"}
+_FIGURES = {
+    "measured": "was measured",
+    "emulated": "was measured in a run in which nodes are emulated: what passes one of them takes as long as the "
+    "machine that it stands for would have taken, by its profile",
+    "modelled": "is modelled: computed in virtual time, from what things took where it was calibrated",
+}
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,11 @@ def generated_note(result: Result) -> str:
     return (
         f"{what} are generated data: their quality figures compare models with each other and say nothing of real data."
     )
+
+
+def figures_note(result: Result) -> str:
+    """What each figure of a report is, as the end of a sentence."""
+    return _FIGURES[result.figures]
 
 
 def workload_table(result: Result) -> Table:

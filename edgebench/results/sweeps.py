@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ class Cell(msgspec.Struct, frozen=True):
     """One run of a sweep, or what came in its way. key: of all that decides what is run. run: its directory.
 
     state: `failed` where there are no figures; `invalid` where there are, which are not to be trusted; `problem` says
-    why. values: its figures by their path.
+    why. values: its figures by their path. figures: `measured`, `emulated` or `modelled`, see `Result`; None where
+    there are none.
     """
 
     key: str
@@ -32,12 +33,13 @@ class Cell(msgspec.Struct, frozen=True):
     run: str | None
     problem: str
     values: dict[str, float | None]
+    figures: str | None = None
 
 
 class Ranked(msgspec.Struct, frozen=True):
     """Settings, and how good they are: the mean of the valid cells, which differ in their seeds, with its 95 %
     interval, which is None of one cell. valid, invalid, failed: so many cells; unscored: valid ones without the
-    figure, which are not among `valid`."""
+    figure, which are not among `valid`. figures: what those of its cells are."""
 
     settings: Settings
     mean: float | None
@@ -46,6 +48,7 @@ class Ranked(msgspec.Struct, frozen=True):
     invalid: int
     failed: int
     unscored: int = 0
+    figures: str | None = None
 
 
 def leaderboard(cells: Sequence[Cell], figure: str, best: Best) -> list[Ranked]:
@@ -68,6 +71,12 @@ def mean_by_settings(cells: Sequence[Cell], figure: str) -> dict[bytes, tuple[Se
     return {key: (settings, rounded(float(np.mean(values)))) for key, (settings, values) in found.items()}
 
 
+def kinds_of(cells: Iterable[Cell]) -> str:
+    """How many cells have figures of each kind, in words; empty where none has any."""
+    kinds = Counter(cell.figures for cell in cells if cell.figures is not None)
+    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+
+
 def _ranked(alike: Sequence[Cell], figure: str) -> Ranked:
     states = Counter(cell.state for cell in alike)
     found = [cell.values.get(figure) for cell in alike if cell.state == "valid"]
@@ -81,18 +90,21 @@ def _ranked(alike: Sequence[Cell], figure: str) -> Ranked:
         invalid=states["invalid"],
         failed=states["failed"],
         unscored=len(found) - len(known),
+        figures=next((cell.figures for cell in alike if cell.figures is not None), None),
     )
 
 
 def write_table(path: Path, cells: Sequence[Cell]) -> None:
-    """Write a row a cell, atomically: settings as text, seed, state, problem, run and key, then every figure."""
+    """Write a row a cell, atomically: settings as text, seed, state, what its figures are, problem, run and key, then
+    every figure."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {}
     for name in dict.fromkeys(name for cell in cells for name in cell.settings):
         columns[name] = pa.array([shown(cell.settings[name]) if name in cell.settings else None for cell in cells])
-    for name, kind in (("seed", pa.int64()), *((name, pa.string()) for name in ("state", "problem", "run", "key"))):
+    texts = ("state", "figures", "problem", "run", "key")
+    for name, kind in (("seed", pa.int64()), *((name, pa.string()) for name in texts)):
         columns[name] = pa.array([getattr(cell, name) for cell in cells], kind)
     for name in dict.fromkeys(name for cell in cells for name in cell.values):
         columns[name] = pa.array([cell.values.get(name) for cell in cells], pa.float64())

@@ -23,6 +23,7 @@ from edgebench.results.observations import Lateness, Observations
 from edgebench.results.timeline import bin_width_s
 from edgebench.tasks.images import png
 from edgebench.topology.deployment import Deployment
+from tests.profiles import SLOW
 from tests.results import factory, made_up_ward
 from tests.results.factory import at_ms
 
@@ -253,6 +254,16 @@ def test_the_report_says_which_broker_served(
     page = re.sub(r"<td[^>]*>", "<td>", _small(tmp_path, observed))
     assert "refused" not in page
     assert f'<th scope="row">broker</th><td>{told}</td>' in page
+
+
+def test_the_report_says_whether_its_figures_are_emulated(tmp_path: Path) -> None:
+    plain = factory.deployment()
+    bed = msgspec.structs.replace(plain.nodes["bed-0"], profile=SLOW.name)
+    emulated = msgspec.structs.replace(plain, nodes={**plain.nodes, "bed-0": bed}, profiles={SLOW.name: SLOW})
+    page = _small(tmp_path / "emulated", deployment=emulated)
+    assert "Every figure here was measured in a run in which nodes are emulated: what passes one of them takes" in page
+    assert "Every figure here was measured." not in page
+    assert "Every figure here was measured.<" in _small(tmp_path / "measured")
 
 
 def test_what_was_refused_stands_in_the_report(tmp_path: Path) -> None:

@@ -41,11 +41,13 @@ def test_a_sweep_says_how_far_a_ward_may_be(tmp_path: Path, capsys: pytest.Captu
     assert main(["sweep", str(spec), "--out", str(tmp_path / "sweeps")]) == 0
     out = capsys.readouterr().out
     assert "edge is better below" in out
+    assert "modelled" in out
     page = (tmp_path / "sweeps" / "distances" / "sweep.html").read_text()
     assert "What nothing beats" in page
     assert "Where the best changes" in page
     swept = edgebench.sweep(spec, out=tmp_path / "sweeps", resume=True)
     assert [cell.state for cell in swept.cells] == ["valid"] * 8
+    assert [cell.figures for cell in swept.cells] == ["modelled"] * 8
     beaten = [each.settings for each in swept.front if not each.on_front]
     assert beaten == [{"links[0].latency_ms": 100, "workloads.watch.place.infer": "edge"}]
     (found,) = swept.crossings
