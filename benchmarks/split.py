@@ -61,6 +61,8 @@ times_slower: {slower}
 source: no machine of anybody's, for this benchmark alone
 """
 CUT = "place: {{infer: [edge, cloud]}}, split: {}"
+LARGEST_BYTES = 1 << 17
+"""Of what goes on somewhere in the network of that task, and more."""
 AT_EDGE = ("decode", "queue", "infer")
 IN_CLOUD = ("edge_forward", "backhaul_up", *AT_EDGE)
 
@@ -91,8 +93,8 @@ class Bench:
         (self._work / "slow-edge.yaml").write_text(DATA_SHEET.format(slower=self._options.slower))
         profile = self._work / "here.json"
         if not self._options.quick and not profile.exists():
-            asked = ("--task", self._options.task, "--quick", "--name", "here", "--out", str(profile))
-            subprocess.run((*EDGEBENCH, "profile", *asked), check=True, stdout=sys.stderr)
+            asked = ("--task", self._options.task, "--quick", "--message-bytes", str(LARGEST_BYTES), "--name", "here")
+            subprocess.run((*EDGEBENCH, "profile", *asked, "--out", str(profile)), check=True, stdout=sys.stderr)
 
     def run(self, name: str, place: str) -> dict[str, Any]:
         """The figures of a run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cloud.training_key import Ingredients, ingredients_of
 from cloud.training_memory import TrainingMemory
 from edgebench.clock import utc_now
 from edgebench.errors import DataError
+from edgebench.fabric.message_sizes import Sizes, message_problems, sizes_of
 from edgebench.fabric.records import Entry, Partitioned, Sourced, TrainedWhen
 from edgebench.fabric.slices import STREAM_INFO, StreamInfo
 from edgebench.inference.spec import Manifest
@@ -56,6 +58,8 @@ class Preparation:
         self._memory = TrainingMemory()
         self._made_of: dict[str, Ingredients | None] = {}
         self._jobs = 0
+        self._sizes: dict[str, Sizes] = {}
+        """Of the messages of workloads, once their models are there."""
 
     async def run(self, trainer: Trainer, on_progress: Callable[[EpochDone], None]) -> None:
         """Have all of it ready and announced. Raises DataError or ModelError."""
@@ -68,6 +72,7 @@ class Preparation:
                 on_progress=on_progress,
                 on_done=lambda trained: asyncio.to_thread(self._trained, trained),
             )
+        self._check_messages()
 
     def rollout_job(self, plan: WorkloadPlan, rollout: Rollout) -> TrainJob:
         """The training of a better model."""
@@ -177,6 +182,7 @@ class Preparation:
             self._write(Partitioned(plan.name, how, list(trained.bundle.samples), list(trained.bundle.groups)))
             self._plane.bundles[plan.name] = self.bundle_dir(plan.name)
         if trained.files:
+            self._size(plan, info, [file.manifest for file in trained.files])
             self._announcer.take_up(plan, trained, "trained before the streams began", when)
             return
         manifest = self._found(plan)
@@ -185,7 +191,21 @@ class Preparation:
                 f"$.workloads.{plan.name}.model.source: {manifest.digest[:12]} is for {manifest.task} with input "
                 f"{manifest.input.shape}, the stream is of {plan.task} with {info.input.shape} (name another)"
             )
+        self._size(plan, info, [manifest])
         self._announcer.announce(plan, manifest, "found in the registry", None)
+
+    def _size(self, plan: WorkloadPlan, info: StreamInfo, models: list[Manifest]) -> None:
+        """models: of a chain the first stage's, and then the second's."""
+        handed_on = math.prod(models[-1].input.shape) if plan.is_chain else 0
+        outputs = models[-1].outputs if plan.is_chain else max(each.outputs for each in models)
+        self._sizes[plan.name] = sizes_of(plan, self._deployment, info.input, handed_on=handed_on, outputs=outputs)
+
+    def _check_messages(self) -> None:
+        """Raises DataError for messages of which an emulated node does not know what they take: before the streams, as
+        what goes on in a chain, and decisions, are known only with the models."""
+        found = next(message_problems(self._deployment, lambda plan: self._sizes[plan.name]), None)
+        if found is not None:
+            raise DataError(": ".join(found))
 
     def _found(self, plan: WorkloadPlan) -> Manifest:
         source = plan.model.source

@@ -407,6 +407,7 @@ def profile(
     sizes: Sequence[Size] = (),
     formats: Sequence[str] = (),
     train_batches: Sequence[int] = (),
+    message_bytes: Sequence[int] = (),
     quick: bool = False,
     machine: str | None = None,
     models: str | Path | None = None,
@@ -420,7 +421,8 @@ def profile(
 
     tasks: built-in ones' names, or module:attribute (none: all built-in ones). sizes, formats: of their models (none:
     light and heavy, in every number format; light and float32 with quick). train_batches: samples of training steps
-    (none: 32). quick: in a minute or two instead of some ten. machine: of this computer's lab (None: this computer).
+    (none: 32). message_bytes: of messages, besides those up to 64 kB, or to the largest sample of the tasks. quick: in
+    a minute or two instead of some ten. machine: of this computer's lab (None: this computer).
     models: the folder of the models to measure with, which is completed where TensorFlow is (None: in the cache). name:
     of the machine (None: its host name, or the lab's). out: write the profile here. keep: where there is no `out`, keep
     it in the user's data folder, where a topology finds it by its name; no program does so unasked. meter: of its
@@ -434,6 +436,7 @@ def profile(
         sizes=tuple(sizes),
         formats=tuple(formats),
         train_batches=tuple(train_batches),
+        message_bytes=tuple(message_bytes),
         quick=quick,
         models=_path(models),
         name=name,

@@ -266,6 +266,7 @@ def profile(args: argparse.Namespace) -> int:
         sizes=args.size,
         formats=args.format,
         train_batches=args.train_batch,
+        message_bytes=args.message_bytes,
         quick=args.quick,
         machine=args.machine,
         models=args.models,
@@ -292,6 +293,13 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=_SIZES, help="of its models (default: light and heavy)", **more)
     parser.add_argument("--format", metavar="F", help="number format of its models (default: all four)", **more)
     parser.add_argument("--train-batch", type=int, metavar="N", help="samples of training steps (default: 32)", **more)
+    parser.add_argument(
+        "--message-bytes",
+        type=int,
+        metavar="N",
+        help="size of messages to measure besides (default: up to 64 kB, or the largest sample of the tasks)",
+        **more,
+    )
     parser.add_argument("--quick", action="store_true", help="light models in float32, a minute or two in all")
     parser.add_argument("--machine", metavar="NAME", help="of the lab served here (default: this computer)")
     parser.add_argument("--name", help="of the machine (default: its host name)")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgebench.executors.plan import connections_to_brokers
-from edgebench.fabric import topics, wire
+from edgebench.fabric import topics
 from edgebench.fabric.broker_probe import Traffic, probe_access, probe_connections, probe_run_id, probe_sizes
 from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.message_sizes import envelope_bytes, forward_bytes
 from edgebench.fabric.pictures import compressed
 from edgebench.fabric.topics import ANY
 from edgebench.federated.notices import LARGEST_NOTICE_BYTES
@@ -117,7 +118,5 @@ def _sample_bytes(plan: WorkloadPlan, deployment: Deployment) -> int:
     if plan.compress is not None:
         quality = plan.compress.quality
         payload = max((compressed(x, quality) for x in dataset.test.x[:_COMPRESSED]), key=len)
-    late = 1 << 62
-    sample = wire.Sample(wire.VERSION, 1 << 40, 0, late, late, late, spec.dtype, spec.shape, None, memoryview(payload))
-    longest = max(deployment.nodes, key=len)
-    return len(wire.encode(wire.Forward(wire.VERSION, longest, late, late, memoryview(wire.encode(sample)))))
+    envelope = envelope_bytes(spec.dtype, spec.shape, payload)
+    return forward_bytes(envelope, max(deployment.nodes, key=len))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 
 from cloud.export import BATCHES
 from edgebench.core.service_times import lacking, splits_by
-from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan, WorkloadPlan
+from edgebench.errors import EdgebenchError
+from edgebench.fabric.message_sizes import Sizes, message_problems, passes, sizes_of, travels_by
+from edgebench.inference.spec import TensorSpec
+from edgebench.tasks import task_named
+from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan, WorkloadPlan, is_simulated
 from edgebench.topology.model import Cascade, Head, ModelChoice
 from edgebench.topology.profiles import HOST, ModelKey, Profile
 from edgebench.topology.wording import listed
@@ -23,6 +29,25 @@ def profile_problems(deployment: Deployment) -> Iterator[Problem]:
             path = f"$.nodes.{node.group}.profile"
             found.update(dict.fromkeys((path, problem) for problem in _of_node(deployment, node, profile)))
     yield from found
+    if not is_simulated(deployment):  # whose messages take what they took in a run
+        yield from message_problems(deployment, lambda plan: _sizes_before(deployment, plan))
+
+
+def _sizes_before(deployment: Deployment, plan: WorkloadPlan) -> Sizes:
+    """What of its messages is known without its model: samples that go as they are."""
+    if plan.compress is not None:
+        return Sizes()
+    try:
+        task_named(plan.task)
+    except EdgebenchError:  # which is told of the workload
+        return Sizes()
+    return sizes_of(plan, deployment, _sample_of(plan.task, deployment.data, deployment.seed))
+
+
+@lru_cache
+def _sample_of(task: str, data: str | None, seed: int) -> TensorSpec:
+    """One sample of a task. Raises DataError. Loaded once, however many runs of a sweep there are."""
+    return task_named(task).load(None if data is None else Path(data), seed=seed).spec
 
 
 def _of_node(deployment: Deployment, node: NodePlan, profile: Profile) -> Iterator[str]:
@@ -31,21 +56,12 @@ def _of_node(deployment: Deployment, node: NodePlan, profile: Profile) -> Iterat
     if node.tier != "device" and deployment.broker_url is not None:
         yield f"'{profile.name}' has the {node.tier}'s broker beside it, and the run has one elsewhere (use {HOST})"
     for plan in deployment.workloads.values():
-        if _passes(deployment, node, plan):
-            yield from _of_workload(node, plan, profile)
+        if passes(deployment, node, plan):
+            yield from _of_workload(deployment, node, plan, profile)
     yield from _of_learning(deployment, node, profile)
 
 
-def _passes(deployment: Deployment, node: NodePlan, plan: WorkloadPlan) -> bool:
-    """Whether a workload's samples come from the node, or come by."""
-    if node.name in plan.deciders or node.name in plan.deciders.values():
-        return True
-    if node.tier == "cloud":
-        return plan.goes_on
-    return any(node.name in deployment.nodes[device].sites for device in plan.deciders)
-
-
-def _of_workload(node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterator[str]:
+def _of_workload(deployment: Deployment, node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterator[str]:
     decides = node.name in plan.deciders.values()
     decides_more = node.tier == "cloud" and plan.goes_on
     if decides or decides_more:
@@ -54,8 +70,8 @@ def _of_workload(node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterat
         yield from _of_model(plan, asked, profile, 1 if node.tier == "device" else plan.batch.max_batch)
         if profile.wake is None:
             yield f"'{profile.name}' has no times of waking the thread of a model ({_MEASURE})"
-    if node.tier == "device" and decides:
-        return  # nothing travels
+    if not travels_by(deployment, node, plan):
+        return
     if not profile.message_costs(plan.qos):
         yield f"'{profile.name}' has no times of messages with qos {plan.qos} ({_MEASURE})"
     # What the second stage of a chain takes in is no picture.

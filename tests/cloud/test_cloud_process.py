@@ -37,7 +37,9 @@ from edgebench.fabric.slices import WATCHER, Endpoints, Heartbeat
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology import resolve
 from edgebench.topology.model import Federated, Fixed, ModelChoice, NodeGroup, Place, Topology, Workload
+from edgebench.topology.profiles import Profile
 from tests.manifests import manifest_of
+from tests.profiles import SLOW
 
 WAIT_S = 60.0
 SLOW_MODEL = b'{"latency_s": 1.5}'
@@ -59,11 +61,11 @@ class Cloud:
         return self.process.returncode, said
 
 
-def spec_of(tmp_path: Path, broker: str) -> CloudSpec:
-    """A cloud that decides by a model that it has from a file."""
+def spec_of(tmp_path: Path, broker: str, *, outputs: int = 1, profile: Profile | None = None) -> CloudSpec:
+    """A cloud that decides by a model that it has from a file. profile: by which its one device is emulated."""
     model = tmp_path / "slow.json"
     model.write_bytes(SLOW_MODEL)
-    described = manifest_of(SLOW_MODEL, task="occupancy", input=TensorSpec("float32", (10, 5)))
+    described = manifest_of(SLOW_MODEL, task="occupancy", input=TensorSpec("float32", (10, 5)), outputs=outputs)
     (tmp_path / "slow.json.json").write_bytes(msgspec.json.encode(described))
     workload = Workload(
         task="occupancy",
@@ -75,10 +77,11 @@ def spec_of(tmp_path: Path, broker: str) -> CloudSpec:
     nodes = {
         "cloud": NodeGroup(tier="cloud"),
         "hub": NodeGroup(tier="edge", parent="cloud"),
-        "room": NodeGroup(tier="device", parent="hub"),
+        "room": NodeGroup(tier="device", parent="hub", profile="host" if profile is None else "slow.json"),
     }
     topology = Topology(schema=1, name="t", nodes=nodes, workloads={"w": workload})
-    deployment = resolve(topology, run_id="r", executor="local")
+    profiles = {} if profile is None else {"slow.json": profile}
+    deployment = resolve(topology, run_id="r", executor="local", profiles=profiles)
     return CloudSpec(
         deployment=deployment,
         endpoints=dict.fromkeys(deployment.nodes, Endpoints(broker, "http://127.0.0.1:1")),
@@ -153,6 +156,15 @@ def test_a_thread_that_dies_takes_the_cloud_along(tmp_path: Path, broker: Broker
     assert status == 3
     assert "thread cloud-mqtt died" in said
     assert said.strip().endswith("ZeroDivisionError: division by zero")
+
+
+def test_decisions_larger_than_any_message_of_an_emulated_nodes_profile_end_the_run_before_its_streams(
+    tmp_path: Path, broker: Broker
+) -> None:
+    spec = spec_of(tmp_path, broker.url, outputs=30_000, profile=SLOW)  # which knows messages of up to 100,000 bytes
+    _, said = started(tmp_path, spec).end()
+    assert "$.nodes.room.profile: 'slow-board' has no times of messages of 120," in said
+    assert "(measure them: edgebench profile --task occupancy --message-bytes 120" in said
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from edgebench.errors import TopologyError
 from edgebench.experiments.deployment_checks import checked_deployment
+from edgebench.experiments.profiling.messages import BESIDE_BYTES
+from edgebench.tasks import task_named
 from edgebench.topology import load
 from edgebench.topology.profile_files import written
 from edgebench.topology.profiles import PictureCost, Profile, TrainingCost
-from tests.profiles import SLOW, inference, ms_times, profile
+from tests.profiles import SLOW, inference, message, ms_times, profile
 from tests.topology.sound import edited
 
 MEASURE = "(measure them: edgebench profile)"
@@ -97,6 +100,31 @@ def test_a_cloud_that_may_decide_pictures_has_to_have_their_times(tmp_path: Path
     assert problems(tmp_path, of_faces, CLOUD, faces, ("icu-death", "face-recognition"), more=more) == [
         f"cloud.profile: 'slow-board' has no times of pictures of face-recognition at quality 75 {MEASURE}"
     ]
+
+
+def test_samples_larger_than_any_message_that_was_measured_are_refused_with_the_command_that_measures_them(
+    tmp_path: Path,
+) -> None:
+    small = profile(messages=(message(100, 1.0, 2.0, 3.0),))
+    (problem,) = problems(tmp_path, small, EDGE, FAKE)
+    found = re.fullmatch(
+        r"ward\.profile: 'slow-board' has no times of messages of ([\d,]+) bytes with qos 1, as risk has them, only "
+        r"up to 100 \(measure them: edgebench profile --task icu-death --message-bytes (\d+)\)",
+        problem,
+    )
+    assert found is not None
+    size = int(found[2])
+    assert found[1] == f"{size:,}"
+    payload = task_named("icu-death").load(None, seed=0).spec.size_bytes
+    assert payload < size < payload + BESIDE_BYTES
+    measured = profile(messages=(message(100, 1.0, 2.0, 3.0), message(size, 1.0, 2.0, 3.0)))
+    assert problems(tmp_path, measured, EDGE, FAKE) == []
+    # On its way to the cloud a sample has some bytes more.
+    (problem,) = problems(tmp_path, measured, CLOUD, (LOAD, f"{FAKE[1]}    place: {{infer: cloud}}\n"))
+    assert f"only up to {size:,}" in problem
+    # What a device decides does not travel, nor past its edge.
+    on_device = (LOAD, f"{FAKE[1]}    place: {{infer: device}}\n")
+    assert problems(tmp_path, small, DEVICE, EDGE, on_device) == []
 
 
 def test_an_emulated_edge_or_cloud_is_refused_with_a_broker_that_is_not_beside_it(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def _words(options: ProfileOptions, wanted: Wanted, name: str) -> Iterator[str]:
         ("--size", wanted.sizes),
         ("--format", wanted.formats),
         ("--train-batch", map(str, wanted.batches)),
+        ("--message-bytes", map(str, options.message_bytes)),
     ):
         for value in values:
             yield option

@@ -38,7 +38,7 @@ from edgebench.experiments.profiling.kit import (
     KitStep,
     Wanted,
 )
-from edgebench.experiments.profiling.messages import MessagesFound, measured_messages
+from edgebench.experiments.profiling.messages import BESIDE_BYTES, VALUES, MessagesFound, measured_messages
 from edgebench.experiments.profiling.model_child import (
     InferenceJob,
     Job,
@@ -85,6 +85,7 @@ _SUSTAINED_S, _QUICK_SUSTAINED_S = 60.0, 10.0
 _IDLE_S = 5.0
 _PATIENCE_S = 900.0
 _MOST_TRAIN_BATCH = 4096
+_MOST_MESSAGE_BYTES = 16 << 20
 _LOOK_S = 0.5
 
 Tell = Callable[[str], None]
@@ -93,7 +94,8 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, kw_only=True)
 class ProfileOptions:
     """tasks: none for all built-in ones. sizes, formats: of their models; none for all, or with `quick` for light ones
-    in float32. train_batches: samples of training steps (none: 32). models: the folder of the kit (None: in the cache).
+    in float32. train_batches: samples of training steps (none: 32). message_bytes: of messages, besides those up to
+    64 kB and as large as the largest sample of the tasks. models: the folder of the kit (None: in the cache).
     name: of the machine (None: its host name). out: where the profile goes; keep: where none is named, it is kept by
     its name. meter: of its power, `module:attribute` (None: RAPL where there is any). tell: progress."""
 
@@ -101,6 +103,7 @@ class ProfileOptions:
     sizes: tuple[Size, ...] = ()
     formats: tuple[str, ...] = ()
     train_batches: tuple[int, ...] = ()
+    message_bytes: tuple[int, ...] = ()
     quick: bool = False
     models: Path | None = None
     name: str | None = None
@@ -129,7 +132,7 @@ def profile_machine(options: ProfileOptions) -> Profile:
     inference = tuple(cost for model in models for cost in measuring.inference(model))
     if not inference:
         raise ModelError("none of the models runs on this machine; why, is told above")
-    messages = measuring.messages(models, inference)
+    messages = measuring.messages(models, inference, options.message_bytes)
     pictures = tuple(cost for model in _one_a_task(models) for cost in measuring.pictures(model))
     training = tuple(cost for step in steps for cost in measuring.training(step))
     others = others_share(meter.sample(), options.tell)
@@ -216,6 +219,9 @@ def check(options: ProfileOptions, name: str) -> None:
     for batch in options.train_batches:
         if not 1 <= batch <= _MOST_TRAIN_BATCH:
             raise EdgebenchError(f"--train-batch {batch}: no number of samples (1 to {_MOST_TRAIN_BATCH:,})")
+    for size in options.message_bytes:
+        if not 1 <= size <= _MOST_MESSAGE_BYTES:
+            raise EdgebenchError(f"--message-bytes {size}: no size of a message (1 to {_MOST_MESSAGE_BYTES:,})")
     for task in options.tasks:
         task_named(task)
 
@@ -254,13 +260,17 @@ class _Measuring:
         self._patience = Patience(_LEAST, most, min(max(each_s, _LEAST_EACH_S), _MOST_EACH_S))
         self._steps = 2 + len(models) + sum(map(_is_picture, _one_a_task(models))) + len(steps)
 
-    def messages(self, models: Sequence[KitModel], inference: Sequence[Inference]) -> MessagesFound:
-        """What messages cost while the quickest of the models decides: with any other it takes longer to tell."""
+    def messages(
+        self, models: Sequence[KitModel], inference: Sequence[Inference], sizes_bytes: Sequence[int]
+    ) -> MessagesFound:
+        """What messages cost while the quickest of the models decides: with any other it takes longer to tell.
+        sizes_bytes: of some, besides those that are always measured and those of the tasks' samples."""
         self._next("messages")
         singles = _singles(inference)
         quickest = min((model for model in models if _key(model) in singles), key=lambda model: singles[_key(model)])
         model = ModelInUse(str(quickest.path), quickest.manifest, str(quickest.samples))
-        return measured_messages(_QUICK_MESSAGES if self._quick else _MESSAGES, self._tell, model)
+        calls = _QUICK_MESSAGES if self._quick else _MESSAGES
+        return measured_messages(calls, self._tell, model, (*sizes_bytes, *_of_samples(models)))
 
     def inference(self, model: KitModel) -> Iterator[Inference]:
         """A model at each of its batch sizes; none where it does not run here."""
@@ -397,8 +407,18 @@ def _one_a_task(models: Sequence[KitModel]) -> list[KitModel]:
 
 
 def _is_picture(model: KitModel) -> bool:
+    return picture_size(_sample(model)) is not None
+
+
+def _of_samples(models: Sequence[KitModel]) -> tuple[int, ...]:
+    """Of messages that hold the largest of all samples, where no other that is measured is as large."""
+    largest = max(_sample(model).size_bytes for model in _one_a_task(models)) + BESIDE_BYTES
+    return (largest,) if largest > 4 * VALUES[-1] else ()
+
+
+def _sample(model: KitModel) -> TensorSpec:
     samples = np.load(model.samples, mmap_mode="r", allow_pickle=False)
-    return picture_size(TensorSpec(str(samples.dtype), samples.shape[1:])) is not None
+    return TensorSpec(str(samples.dtype), samples.shape[1:])
 
 
 def _singles(inference: Sequence[Inference]) -> dict[tuple[str, str, str], float]:

@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,15 @@ import numpy as np
 from edgebench.clock import now_ns, now_s, sleep_s
 from edgebench.errors import FabricError
 from edgebench.experiments.profiling import node_child
-from edgebench.experiments.profiling.node_child import DECIDED, EDGE, PASSED_ON, RUN, ModelInUse, NodeSpec
+from edgebench.experiments.profiling.node_child import (
+    DECIDED,
+    EDGE,
+    MOST_OUTPUTS,
+    PASSED_ON,
+    RUN,
+    ModelInUse,
+    NodeSpec,
+)
 from edgebench.experiments.profiling.raw_mqtt import RawMqtt
 from edgebench.experiments.profiling.summary import rest_of, times_of
 from edgebench.fabric import topics, wire
@@ -40,14 +48,18 @@ from edgebench.topology.profiles import MessageCost, Times
 from edgebench.topology.wording import things
 
 VALUES = (4, 256, 1024, 4096, 16_384)
-"""Of samples, float32: 16 bytes to 64 kB, and what an envelope adds."""
+"""Of samples, float32: 16 bytes to 64 kB, and what an envelope adds; more where larger ones are asked for."""
+BESIDE_BYTES = 256
+"""What names and times add to a sample on its way to the cloud, at most."""
 QOS = (0, 1)
 _MACHINE = "machine"
 _DRIVER, _ECHO = "driver", f"eb/{RUN}/echo/{topics.ANY}/echo"
 _WARM_UP = 20
 _READY_S = 120.0
 _LONG_S, _LEAST = 30.0, 40
-"""Of a size, fewer are sent where so many take longer: a slow board would be measured for half an hour."""
+_LONGEST_S, _FEWEST = 120.0, 8
+"""Of a size, fewer are sent where so many take longer, and of large messages on a slow board fewer still: it would be
+measured for hours."""
 _TRIES = 3
 """To measure messages of a size, where the machine does other work meanwhile."""
 
@@ -77,18 +89,29 @@ class MessagesFound(NamedTuple):
     wake: Times
 
 
-def measured_messages(calls: int, tell: Tell, model: ModelInUse, kind: BrokerKind = "auto") -> MessagesFound:
-    """What messages cost. calls: of each kind, or fewer where these take long. model: that decides meanwhile. Raises
-    FabricError."""
-    with _site(kind, VALUES, model) as (broker, driver):
+def measured_messages(
+    calls: int, tell: Tell, model: ModelInUse, sizes_bytes: Collection[int] = (), kind: BrokerKind = "auto"
+) -> MessagesFound:
+    """What messages cost. calls: of each kind, or fewer where these take long. model: that decides meanwhile.
+    sizes_bytes: besides those that are always measured. Raises FabricError."""
+    values = _values(sizes_bytes)
+    with _site(kind, values, model) as (broker, driver):
         costs, woken = [], []
         for qos in QOS:
-            for number in VALUES:
+            for number in values:
                 tell(f"messages of {number * 4:,} bytes, qos {qos}: up to {things(calls, 'message')} of each kind")
                 cost, woken_ns = _undisturbed(driver, number, qos, calls, tell)
                 costs.append(cost)
                 woken += woken_ns
         return MessagesFound(f"{broker.kind} {broker.version}", tuple(costs), times_of(woken))
+
+
+def _values(sizes_bytes: Collection[int]) -> tuple[int, ...]:
+    """Of samples whose messages are as large at least, and of those that are always measured."""
+    found = {*VALUES, *(math.ceil(size / 4) for size in sizes_bytes)}
+    if max(found) > MOST_OUTPUTS:
+        found.add(MOST_OUTPUTS)  # decisions are no larger, and what those take is not told by larger samples
+    return tuple(sorted(found))
 
 
 def _undisturbed(driver: RawMqtt, values: int, qos: int, calls: int, tell: Tell) -> tuple[MessageCost, list[int]]:
@@ -122,12 +145,13 @@ def _measured(driver: RawMqtt, values: int, qos: int, seqs: range) -> _Found:
     found, workload = _Found(), node_child.workload_name(values, qos)
     pauses = rng_for(0, "pauses", workload)
     x = rng_for(0, "values", workload).random(values, np.float32)
-    until_s = math.inf
-    for seq in seqs:
+    is_warm, since_s = False, now_s()
+    for number, seq in enumerate(seqs):
         began_s = now_s()
-        if seq == seqs[_WARM_UP]:
-            found, until_s = _Found(), began_s + _LONG_S
-        elif len(found.echo) >= _LEAST and began_s > until_s:
+        took_s = began_s - since_s
+        if not is_warm and (number >= _WARM_UP or (number and took_s > _LONG_S)):
+            found, is_warm, since_s = _Found(), True, began_s
+        elif is_warm and _is_enough(len(found.echo), took_s):
             break
         with _idle_after(pauses):
             _decide(driver, workload, x, qos, seq, found)
@@ -147,6 +171,11 @@ def _idle_after(pauses: np.random.Generator) -> Iterator[None]:
     began_s = now_s()
     yield
     sleep_s(pauses.uniform(0.1, 0.9) * (now_s() - began_s))
+
+
+def _is_enough(n: int, took_s: float) -> bool:
+    """Whether so many messages of a size do, which took so long."""
+    return (n >= _LEAST and took_s > _LONG_S) or (n >= _FEWEST and took_s > _LONGEST_S)
 
 
 def _decide(driver: RawMqtt, workload: str, x: Any, qos: int, seq: int, found: _Found) -> None:

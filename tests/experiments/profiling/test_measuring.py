@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -28,17 +29,19 @@ MESSAGES = 12
 """Of so many, the quicker halves tell what is measured from other work of a machine that tests share."""
 
 
-def kit(tmp_path: Path, task: str, latency_s: float) -> Path:
+def kit(tmp_path: Path, task: str, latency_s: float, side: int = 8) -> Path:
     """A folder with a light model of a task that takes so long, whatever the batch, and its pictures."""
     folder = tmp_path / "kit" / task
     folder.mkdir(parents=True)
     content = msgspec.json.encode(FakeModel(latency_s))
-    described = manifest_of(content, task=task, input=TensorSpec("uint8", (8, 8, 3)), batches=(1, 8, 32), outputs=3)
+    sample = TensorSpec("uint8", (side, side, 3))
+    described = manifest_of(content, task=task, input=sample, batches=(1, 8, 32), outputs=3)
     (folder / "light-float32.model").write_bytes(content)
     (folder / "light-float32.json").write_bytes(msgspec.json.encode(described))
     (folder / "light-step").mkdir()
     (folder / "light-step" / "step.failed").write_text("nobody learns it\n")
-    np.save(folder / SAMPLES, np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3))
+    values = np.arange(4 * side * side * 3) % 256
+    np.save(folder / SAMPLES, values.astype(np.uint8).reshape(4, side, side, 3))
     return tmp_path / "kit"
 
 
@@ -139,6 +142,37 @@ def test_messages_that_other_work_disturbed_are_measured_again(tmp_path: Path, m
         messages.measured_messages(MESSAGES, told.append, model)
 
 
+@pytest.mark.usefixtures("few")
+def test_messages_are_measured_as_large_as_the_samples_and_as_large_as_is_asked(tmp_path: Path) -> None:
+    models = kit(tmp_path, "face-recognition", 0.001, side=160)
+    of_task = ProfileOptions(tasks=("face-recognition",), quick=True, models=models, name="here")
+    found = profile_machine(replace(of_task, message_bytes=(100_000, 300_000)))
+    for qos in (0, 1):
+        _, _, of_samples, *more = (cost.size_bytes for cost in found.message_costs(qos))
+        assert 160 * 160 * 3 < of_samples < 160 * 160 * 3 + 512
+        # A decision has 262,144 bytes at most, so what larger ones take says nothing of it.
+        for size, least in zip(more, (100_000, 4 * 65_536, 300_000), strict=True):
+            assert least <= size < least + 100
+
+
+@pytest.mark.usefixtures("few")
+def test_large_messages_of_a_slow_board_are_measured_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = kit(tmp_path, "face-recognition", 0.001) / "face-recognition"
+    described = msgspec.json.decode((folder / "light-float32.json").read_bytes(), type=Manifest)
+    model = ModelInUse(str(folder / "light-float32.model"), described, str(folder / SAMPLES))
+    monkeypatch.setattr(messages, "rest_of", lambda whole_ns, part_ns: summary.times_of(whole_ns))
+    monkeypatch.setattr(messages, "VALUES", (4,))
+    monkeypatch.setattr(messages, "QOS", (1,))
+    monkeypatch.setattr(messages, "_WARM_UP", MESSAGES // 2)
+    monkeypatch.setattr(messages, "_LONG_S", 0.0)
+    monkeypatch.setattr(messages, "_LONGEST_S", 0.0)
+    monkeypatch.setattr(messages, "_FEWEST", 3)
+    (cost,) = messages.measured_messages(MESSAGES, lambda _: None, model).costs
+    assert cost.relay.n == 3  # after a single message to warm up, since that took so long
+
+
 @pytest.mark.parametrize(("foreign", "share", "lines"), [(0.07, 0.09, 0), (0.21, 0.23, 1), (None, None, 0)])
 def test_what_others_took_of_the_machine_is_kept_and_told_where_it_is_too_much(
     foreign: float | None, share: float | None, lines: int
@@ -174,6 +208,7 @@ def test_a_mistake_is_told_before_anything_is_measured(tmp_path: Path) -> None:
         (ProfileOptions(out=tmp_path / "x.profile"), "--out .*: a profile is JSON"),
         (ProfileOptions(name="Pi 4"), "--name Pi 4: no name of a profile"),
         (ProfileOptions(train_batches=(0,)), "--train-batch 0: no number of samples"),
+        (ProfileOptions(message_bytes=(100_000_000,)), "--message-bytes 100000000: no size of a message"),
         (ProfileOptions(name="host"), "--name host: means a node that is not emulated"),
         (ProfileOptions(meter="watts"), "--meter watts: give module:attribute"),
     ):
