@@ -24,7 +24,8 @@ uplinks: by uplink: `real_ms` and `simulated_ms` (the mean latency by placement,
 cells: of the sweep; killed_after: so many of them were over then; repeated: so many of these that had not failed were
     run again; interrupted: runs of the sweep that came to no end; invalid: cells whose run is not valid.
 pages: of the real and of the simulated sweep, with the crossing and the Pareto front drawn, where `--work` keeps them.
-minutes: that its pieces took. disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
+minutes: that its pieces took; older: those that were found with another state of the code, with --work, and stand.
+disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ at_once: by number of devices: `task`, `late_share`, `mean_slip_ms`, `mean_error
 tasks: by task, and load (`20`, `50`, `80`): `n`, `rate_hz`, `real` (a list) and `emulated`: `mean`, `p50`, `p99`
     (ms), and `hops`: the mean of each hop that is not 0; of a real run also `pace`: `lost` and so on there.
 profile: `infer_ms` by task: mean and p99 of a single sample; `messages`: medians by qos and size, ms. board: what it
-    is. minutes: that its pieces took.
+    is. minutes: that its pieces took; older: those found with another state of the code, with --work, that stand.
 disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
 """
 

@@ -38,7 +38,8 @@ runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all de
     `own_service_error` is the middle one by size, and `spread`: how far the rounds' measurements, whose arrivals
     differ, lie apart, over their median (null of a single round).
 capacity_hz: by topology, what the model can decide.
-minutes: that its pieces took. disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
+minutes: that its pieces took; older: those that were found with another state of the code, with --work, and stand.
+disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.quiet import Quiet
 from edgebench.clock import now_s
+from edgebench.lab.wheel import code_digest
 
 UNFINISHED = 3
 """The exit status of a benchmark that is to be gone on with."""
@@ -32,6 +33,7 @@ class Pieces:
         self._quiet = quiet
         self._until_s = math.inf if minutes is None else now_s() + 60 * minutes
         self._watched: list[dict[str, Any]] = []
+        self._older: list[str] = []
         self._minutes = 0.0
 
     def has(self, piece: str) -> bool:
@@ -52,7 +54,8 @@ class Pieces:
         with self._quiet.during(piece):
             found = find()
         minutes = round((now_s() - began_s) / 60, 2)
-        kept = {"minutes": minutes, "watched": self._quiet.told()["watched"][-1], "found": found}
+        watched = self._quiet.told()["watched"][-1]
+        kept = {"minutes": minutes, "watched": watched, "code": code_digest(), "found": found}
         unfinished = self._file(piece).with_suffix(".part")
         unfinished.write_text(json.dumps(kept, indent=1))
         unfinished.rename(self._file(piece))
@@ -62,12 +65,16 @@ class Pieces:
         kept = json.loads(self._file(piece).read_text())
         self._watched.append(kept["watched"])
         self._minutes += kept["minutes"]
+        if kept.get("code") != code_digest():
+            self._older.append(piece)
         return kept["found"]
 
     def told(self) -> dict[str, Any]:
-        """The keys for the printed object, of all that was asked for."""
+        """The keys for the printed object, of all that was asked for. older: what was found with another state of our
+        packages, and stands."""
         return {
             "minutes": round(self._minutes, 1),
+            "older": sorted(set(self._older)),
             "disturbed": any(each["disturbed"] for each in self._watched),
             "watched": self._watched,
         }

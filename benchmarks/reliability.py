@@ -1,7 +1,7 @@
 """What a run loses when things break, by broker and by fault: told apart from what the run says of itself.
 
     python benchmarks/reliability.py [--schedules N] [--json] [--out DIR] [--jobs N] [--broker KIND]… [--fault NAME]…
-                                     [--durability none|process|power]
+                                     [--durability none|process|power] [--keep-older]
 
 A schedule is a short run of real parts (brokers, cloud, edge node, device agent; 240 samples of which the edge decides
 a half and the cloud the other), in which a fault is brought about one to three times, at seeded times and to seeded
@@ -27,9 +27,13 @@ packet-id-wrap (none): one device sends more messages than MQTT has packet ids, 
     and then.
 
 Keys of the printed object, by broker and fault: `durability`; `schedules`, how many there were, and of these:
-exactly_once: each accepted sample had one decision made on it, which its device heard, and the run says nothing else.
-declared_invalid: the run says that it lost something, or is not to be trusted (`declared`: the seeds).
-wrong: the run is content, and its journals are not (`wrongs`: the seeds).
+exactly_once: each accepted sample had one decision made on it, which its device heard, and the run says nothing to the
+    contrary. What it says against its times and against the machine is left out (kinds `host`, `load`, `disturbance`,
+    `link`): schedules run side by side, so such a run may well be invalid.
+declared_invalid: the run says that it lost something, or for another reason that it is not to be trusted (`declared`:
+    the seeds).
+wrong: the run says nothing to the contrary, and its journals do (`wrongs`: the seeds).
+older: how many of all of these were found with another state of the code (`--keep-older`), and not now.
 machine: cores, and the versions of the brokers.
 """
 
@@ -37,11 +41,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, get_args
@@ -53,12 +58,25 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.reliability_run import Broker, Fault, Judged, judged, promised  # noqa: E402
 from edgebench.fabric.brokers.choice import choose  # noqa: E402
+from edgebench.lab.wheel import code_digest  # noqa: E402
 from edgebench.topology.model import Durability  # noqa: E402
 
 BROKERS: tuple[Broker, ...] = get_args(Broker)
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
+JUDGING = ("reliability_run", "journalled", "journals", "unsynced")
+"""Of this folder, what has a part in an outcome."""
+
 Task = tuple[Broker, Fault, int, Durability]
+
+
+def state_of(broker: Broker) -> str:
+    """A digest of what outcomes depend on: our code, that of the benchmark, and the broker's version."""
+    digest = hashlib.sha256(code_digest().encode())
+    for name in JUDGING:
+        digest.update((ROOT / "benchmarks" / f"{name}.py").read_bytes())
+    digest.update(choose(broker)[1].version.encode())
+    return digest.hexdigest()[:16]
 
 
 def done_before(path: Path) -> Iterator[Judged]:
@@ -71,15 +89,27 @@ def done_before(path: Path) -> Iterator[Judged]:
             continue
 
 
+def known(path: Path, states: Mapping[Broker, str], *, keep_older: bool) -> dict[Task, Judged]:
+    """What an earlier benchmark has found with this state of the code; or with others, where there is nothing newer."""
+    found: dict[Task, Judged] = {}
+    for each in done_before(path):
+        task = each.broker, each.fault, each.seed, each.durability
+        state = states.get(each.broker)
+        if each.state == state or (keep_older and (task not in found or found[task].state != state)):
+            found[task] = each
+    return found
+
+
 def _run(folder: Path, task: Task) -> Judged:
     broker, fault, seed, durability = task
     return judged(folder / f"{broker}-{fault}-{durability}-{seed}", broker, fault, seed, durability)
 
 
-def measured(tasks: list[Task], out: Path, jobs: int) -> list[Judged]:
-    """All of these, those that are done already included."""
+def measured(tasks: list[Task], out: Path, jobs: int, *, keep_older: bool) -> tuple[list[Judged], int]:
+    """All of these, those that are done already included; and how many were found with another state of the code."""
+    states = {broker: state_of(broker) for broker, *_ in tasks}
     path = out / "schedules.jsonl"
-    found = {(each.broker, each.fault, each.seed, each.durability): each for each in done_before(path)}
+    found = known(path, states, keep_older=keep_older)
     left = [task for task in tasks if task not in found]
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
@@ -89,12 +119,13 @@ def measured(tasks: list[Task], out: Path, jobs: int) -> list[Judged]:
         running = {pool.submit(_run, out, task): task for task in left}
         for number, each in enumerate(as_completed(running), 1):
             task = running[each]
-            found[task] = outcome = each.result()
+            found[task] = outcome = msgspec.structs.replace(each.result(), state=states[task[0]])
             file.write(msgspec.json.encode(outcome) + b"\n")
             file.flush()
             shown = "" if outcome.outcome == "exactly_once" else f": {'; '.join(outcome.said) or 'it says nothing'}"
             print(f"{number}/{len(left)} {' '.join(map(str, task))} {outcome.outcome}{shown}", file=sys.stderr)
-    return [found[task] for task in tasks]
+    outcomes = [found[task] for task in tasks]
+    return outcomes, sum(each.state != states[each.broker] for each in outcomes)
 
 
 def table(outcomes: list[Judged]) -> dict[str, dict[str, Any]]:
@@ -129,6 +160,7 @@ def main() -> None:
     parser.add_argument("--broker", choices=BROKERS, action="append", help="this kind only; may be repeated")
     parser.add_argument("--fault", choices=FAULTS, action="append", help="this one only; may be repeated")
     parser.add_argument("--durability", choices=get_args(Durability), help="this level, whatever promises what")
+    parser.add_argument("--keep-older", action="store_true", help="let stand what other states of the code came to")
     args = parser.parse_args()
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     out = args.out.resolve()
@@ -141,16 +173,19 @@ def main() -> None:
         for fault in args.fault or FAULTS
         for broker in brokers
     ]
-    figures = table(measured(tasks, out, args.jobs))
+    outcomes, older = measured(tasks, out, args.jobs, keep_older=args.keep_older)
+    figures = table(outcomes)
     machine = {"cores": os.cpu_count(), **{broker: choose(broker)[1].version for broker in brokers}}
     if args.json:
-        print(json.dumps({**figures, "machine": machine}, indent=2))
+        print(json.dumps({**figures, "older": older, "machine": machine}, indent=2))
         return
     print(f"{'':16}{'':10}" + "".join(f"{broker:>36}" for broker in figures))
     for fault in args.fault or FAULTS:
         cells = [figures[broker][fault] for broker in figures]
         counts = (f"{c['exactly_once']} once, {c['declared_invalid']} declared, {c['wrong']} wrong" for c in cells)
         print(f"{fault:16}{cells[0]['durability']:10}" + "".join(f"{each:>36}" for each in counts))
+    if older:
+        print(f"{older} of {len(outcomes)} were found with another state of the code")
 
 
 if __name__ == "__main__":

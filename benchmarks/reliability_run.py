@@ -103,7 +103,7 @@ def promised(broker: Broker, fault: Fault) -> Durability:
 
 class Judged(msgspec.Struct, frozen=True):
     """What became of a schedule. accepted, missing, twice, wrongly: see `Sums`. said: what the run itself says against
-    it. log: what was done to it, and when in s."""
+    it. log: what was done to it, and when in s. state: of the code that ran it; of old ones nobody knows."""
 
     broker: Broker
     fault: Fault
@@ -117,6 +117,7 @@ class Judged(msgspec.Struct, frozen=True):
     said: list[str]
     log: list[str]
     took_s: float
+    state: str = ""
 
 
 def judged(folder: Path, broker: Broker, fault: Fault, seed: int, durability: Durability | None = None) -> Judged:

@@ -91,7 +91,7 @@ def _of_alike(profile: str, nodes: dict[str, EmulationFigures], least_latency_ms
         if found.beyond:
             yield (
                 f"{as_what} had {found.beyond:,} messages that are larger than any its profile knows the time of; "
-                "measure larger ones"
+                "measure larger ones: edgebench profile --message-bytes"
             )
 
 

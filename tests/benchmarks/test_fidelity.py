@@ -13,6 +13,7 @@ from benchmarks.fidelity import BENCHES, summed_up, typical
 from benchmarks.pieces import OutOfTimeError, Pieces
 from benchmarks.quiet import Quiet
 from edgebench.experiments.fidelity import Compared, RunFidelity
+from edgebench.lab.wheel import code_digest
 
 
 @pytest.mark.parametrize("name", list(BENCHES))
@@ -104,12 +105,17 @@ def test_what_a_round_does_not_tell_is_no_better_than_any_error() -> None:
     assert figure["watch.latency_ms.mean"]["error"] == 0.25
 
 
-def test_a_piece_that_was_found_is_kept_and_none_begins_too_late(tmp_path: Path) -> None:
+def test_a_piece_that_was_found_is_kept_with_its_state_of_the_code_and_none_begins_too_late(tmp_path: Path) -> None:
     pieces = Pieces(tmp_path, Quiet(anyway=True), minutes=60)
     pieces.find("one", lambda: {"ms": 5})
     later = Pieces(tmp_path, Quiet(anyway=True), minutes=-1)
     later.find("one", lambda: pytest.fail("it is kept"))
     assert later.found("one") == {"ms": 5}
     assert [each["what"] for each in later.told()["watched"]] == ["one"]
+    assert later.told()["older"] == []
+    (file,) = (tmp_path / "found").iterdir()
+    file.write_text(file.read_text().replace(code_digest(), "f00"))
+    assert later.found("one") == {"ms": 5}
+    assert later.told()["older"] == ["one"], "found with another state of the code, and said so"
     with pytest.raises(OutOfTimeError, match="two"):
         later.find("two", lambda: pytest.fail("it begins too late"))
