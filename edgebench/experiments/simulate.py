@@ -31,6 +31,7 @@ from edgebench.results.rundir import (
     write_observations,
     write_tables,
 )
+from edgebench.simulation.busy import Busy
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.columns import Rows
 from edgebench.simulation.fleet import fleet_of
@@ -170,10 +171,14 @@ def check_calibrates(stored: StoredRun, given: TopologyFile) -> None:
 
 def _record(layout: Layout, places: Places, deployment: Deployment, observations: Observations, run_dir: Path) -> None:
     """Write what a run would have left behind."""
-    simulated = Simulated(layout, places, deployment)
-    write_tables(run_dir, simulated.tables())
+    simulated, busy = Simulated(layout, places, deployment), Busy(deployment, observations.chains)
+    write_tables(run_dir, busy.passing(simulated.tables()))
     counted = msgspec.structs.replace(
-        observations, tallies=simulated.tallies, links=simulated.links, overfull=simulated.overfull
+        observations,
+        tallies=simulated.tallies,
+        links=simulated.links,
+        overfull=simulated.overfull,
+        released=busy.released(),
     )
     write_observations(run_dir, counted)
 

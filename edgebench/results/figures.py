@@ -149,6 +149,7 @@ class NodeFigures(msgspec.Struct, frozen=True):
     emulated: EmulationFigures | None = None
     energy: EnergyFigures | None = None
     count: int = 1
+    no_energy: str | None = None
 
 
 class ProcessFigures(msgspec.Struct, frozen=True):

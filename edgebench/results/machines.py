@@ -79,6 +79,7 @@ def nodes_of(
             _node(plan, process_of.get(name), processes, observations.sensors.get(name, {})),
             emulated=emulation_figures(deployment, plan, observations),
             energy=_energy_of(deployment, plan, observations),
+            no_energy=_why_no_energy(deployment, plan, observations),
         )
         for name, plan in deployment.nodes.items()
     }
@@ -88,7 +89,25 @@ def _energy_of(deployment: Deployment, plan: NodePlan, observations: Observation
     profile, released = deployment.profiles.get(plan.profile), observations.released.get(plan.name)
     if profile is None or released is None or observations.ended_ns is None:
         return None
+    if _why_no_energy(deployment, plan, observations) is not None:
+        return None
     return energy_figures(profile, released, since_start_s(observations, observations.ended_ns))
+
+
+def _why_no_energy(deployment: Deployment, plan: NodePlan, observations: Observations) -> str | None:
+    """Of a node whose profile tells power, and of whose energy nothing is known."""
+    profile, released = deployment.profiles.get(plan.profile), observations.released.get(plan.name)
+    if profile is None or profile.power is None:
+        return None
+    if observations.ended_ns is None:
+        return "the streams have not come to their end"
+    if is_simulated(deployment) and released is None:
+        return "the simulation has no records that tell how busy it was: too many samples, or a cascade passes on some"
+    if released is None:
+        return "it has told nothing of how busy it was"
+    if is_simulated(deployment) and released.beyond:
+        return f"{released.beyond:,} messages were larger than any that its profile knows the cost of"
+    return None
 
 
 def _node(

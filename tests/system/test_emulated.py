@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+import edgebench
 from edgebench.results.rundir import read_records
 from edgebench.topology.profile_files import written
-from tests.profiles import SLOW
+from edgebench.topology.profiles import Power
+from tests.profiles import SLOW, profile
 from tests.system.running import faults_of, run
 
 TOPOLOGY = """\
@@ -48,3 +52,17 @@ def test_every_node_takes_as_long_as_its_profiles_machine_would(tmp_path: Path) 
         assert node["emulated"]["released"] > 0, name
     assert "slow-board" in (run_dir / "report.html").read_text()
     assert (run_dir / "profiles" / "slow-board.json").is_file()
+
+
+def test_a_simulation_has_nodes_draw_what_the_emulated_ones_did(tmp_path: Path) -> None:
+    """By the records of the run, and what the profile holds of messages."""
+    metered = profile(cores=8, power=Power(2.0, 6.0, "a plug", measured=True))
+    (tmp_path / "slow.json").write_bytes(written(metered))
+    _, result, run_dir = run(tmp_path, TOPOLOGY)
+    assert faults_of(result) == []
+    modelled = edgebench.simulate(tmp_path / "topology.yaml", calibrate=[run_dir], out=tmp_path / "simulated")
+    for name, node in modelled.figures.nodes.items():
+        assert node.energy is not None
+        found = result["nodes"][name]["energy"]
+        assert node.energy.idle_j == pytest.approx(found["idle_j"], rel=0.05)
+        assert node.energy.work_j == pytest.approx(found["work_j"], rel=0.1), name
