@@ -58,7 +58,7 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         metavar="TERM[=WEIGHT]",
-        help="of workloads: mean-ms (default), p99-ms, late-percent or bytes; repeated, their weighted sum",
+        help="of workloads: mean-ms (default), p99-ms, late-percent, bytes or energy-mj; repeated, their weighted sum",
         **more,
     )
     parser.add_argument(

@@ -13,7 +13,16 @@ from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.experiments.given import TopologyFile
 from edgebench.experiments.simulate import calibrated, check_simulated, simulate_with
 from edgebench.placement.files import read_placement
-from edgebench.placement.objectives import LATE_PERCENT, MEAN, Weights, score_of, terms_of, value_of, weights_of
+from edgebench.placement.objectives import (
+    ENERGY_MJ,
+    LATE_PERCENT,
+    MEAN,
+    Weights,
+    score_of,
+    terms_of,
+    value_of,
+    weights_of,
+)
 from edgebench.placement.placed import Placement
 from edgebench.placement.stream_model import CHAIN, UNKNOWN, Place, Score, Stage, StreamProblem, chain_at
 from edgebench.placement.stream_placed import (
@@ -31,9 +40,11 @@ from edgebench.seeds import rng_for
 from edgebench.simulation.chains import cuts_measured
 from edgebench.simulation.layout import UnmeasuredBatch, layout_of, where_cut
 from edgebench.simulation.service_times import ServiceTimes
+from edgebench.topology import profiles_of
 from edgebench.topology.model import After, Fixed, Joint, Load, Tier, Topology, With, Workload
 from edgebench.topology.pacing import asked_first, pace_setter
 from edgebench.topology.placing import wheres
+from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import listed, one_line, things
 
 _TIERS: tuple[Tier, ...] = ("device", "edge", "cloud")
@@ -62,6 +73,7 @@ def place_streams(
         at_most = _of_file(placement, "at_most", earlier.at_most) if at_most is None else at_most
     objective, at_most = objective or MEAN, at_most or {}
     _check_deadlines(given, {*objective, *at_most})
+    _check_energy(given, {*objective, *at_most})
     decide = stream_policy(policy, limit_s) if policy is not None else None
     check_simulated(given)
     found = None if earlier is None else stages_in(earlier, topology)
@@ -122,6 +134,40 @@ def _check_deadlines(given: TopologyFile, terms: Collection[str]) -> None:
     if LATE_PERCENT in terms and without:
         why = f"none, so that no sample is late (set it, or leave {LATE_PERCENT} out)"
         raise TopologyError([one_line(f"{given.path}: $.workloads.{name}.deadline_ms: {why}") for name in without])
+
+
+def _check_energy(given: TopologyFile, terms: Collection[str]) -> None:
+    """Raises TopologyError where it is not told what a node or a link draws: that is never 0."""
+    if ENERGY_MJ not in terms:
+        return
+    problems = [*_powerless(given.topology), *_energyless(given.topology)]
+    if problems:
+        mend = f"or leave {ENERGY_MJ} out)"
+        raise TopologyError([one_line(f"{given.path}: {problem}, {mend}") for problem in problems])
+
+
+def _powerless(topology: Topology) -> Iterator[str]:
+    """Without the end of what is in brackets."""
+    profiles = profiles_of(topology)
+    for name, group in topology.nodes.items():
+        at = f"$.nodes.{name}.profile: {group.profile}"
+        if group.profile == HOST:
+            yield f"{at}, of which no power is known (give a profile with power"
+        elif profiles[group.profile].power is None:
+            yield f"{at} tells no power (add it there"
+
+
+def _energyless(topology: Topology) -> Iterator[str]:
+    """Likewise."""
+    links = {link.between: (index, link.energy) for index, link in enumerate(topology.links)}
+    for name, group in topology.nodes.items():
+        if group.parent is None:
+            continue
+        index, energy = links.get((name, group.parent), (None, None))
+        if index is None:
+            yield f"$.links: none between {name} and {group.parent} tells the energy of a byte (add it"
+        elif energy is None:
+            yield f"$.links[{index}]: tells no energy of a byte (set energy"
 
 
 def _refuse_cascades(given: TopologyFile) -> None:
@@ -260,6 +306,10 @@ class _Judging:
         found = self._found[key]
         if isinstance(found, UnmeasuredBatch):
             raise found
+        if ENERGY_MJ in {*self._objective, *self._at_most}:
+            for name, node in found.nodes.items():
+                if node.no_energy is not None:
+                    raise EdgebenchError(f"{ENERGY_MJ}: {name}: {node.no_energy} (leave {ENERGY_MJ} out)")
         return found
 
     def _check(self, placed: Sequence[tuple[int, Place]]) -> None:

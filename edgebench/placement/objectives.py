@@ -40,7 +40,15 @@ def _bytes(result: Result) -> float | None:
     return sum(known) / _scheduled(result) if known and _scheduled(result) else None
 
 
-LATE_PERCENT = "late-percent"
+def _energy_mj(result: Result) -> float | None:
+    nodes = [None if each.energy is None else each.energy.work_j for each in result.nodes.values()]
+    links = [None if each.energy is None else each.energy.up_j + each.energy.down_j for each in result.links.values()]
+    known = [each for each in (*nodes, *links) if each is not None]
+    scheduled = _scheduled(result)
+    return 1e3 * sum(known) / scheduled if scheduled and len(known) == len(nodes) + len(links) else None
+
+
+LATE_PERCENT, ENERGY_MJ = "late-percent", "energy-mj"
 MEAN: Weights = {"mean-ms": 1.0}
 """The objective where none is given."""
 TERMS: dict[str, Callable[[Result], float | None]] = {
@@ -48,10 +56,12 @@ TERMS: dict[str, Callable[[Result], float | None]] = {
     "p99-ms": _latency(lambda latency: latency.p99),
     LATE_PERCENT: _late_percent,
     "bytes": _bytes,
+    ENERGY_MJ: _energy_mj,
 }
 """Name -> the figure of a run. Latencies are the means over workloads, by their decided samples; late are samples after
 the deadline, and lost ones, where all workloads have one, and with them joint decisions that have one; bytes, of all
-links together, are those of a sample."""
+links together, are those of a sample, as is the energy of all links and nodes, beyond what these draw when idle, where
+it is known of all."""
 
 
 def weights_of(option: str, given: Sequence[str], *, plain: float | None) -> dict[str, float]:
