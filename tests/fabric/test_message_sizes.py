@@ -71,8 +71,8 @@ def test_a_message_larger_than_any_of_the_profile_is_told_with_the_command_that_
     (problem,) = problems(found, Sizes(sample=112_960, passed_on=200_000))
     assert problem == (
         "$.nodes.ward.profile",
-        "'slow-board' has no times of messages of 112,960 bytes with qos 1, as seen has them, only up to 65,600 "
-        "(measure them: edgebench profile --task signs --message-bytes 112960)",
+        "'slow-board' has no times of messages of 112,960 bytes with qos 1, as seen has them, only up to 65,600 (measure "
+        + "them: edgebench profile --task signs --message-bytes 112960)",
     )
     assert problems(found, Sizes(sample=65_600)) == []
     assert len(problems(found, Sizes(decision=65_601))) == 1

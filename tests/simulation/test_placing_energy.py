@@ -70,17 +70,19 @@ def test_what_no_figures_tell_of_is_an_error_and_not_nothing(run_dir: Path, tmp_
     file = metered_ward(tmp_path, msgspec.structs.replace(METERED, power=None))
     with pytest.raises(edgebench.EdgebenchError) as raised:
         placed(file, run_dir, "all-device", objective=["energy-mj"])
+    slow = tmp_path / "slow.json"
     assert str(raised.value).splitlines() == [
-        f"{file}: $.nodes.cloud.profile: slow.json tells no power (add it there, or leave energy-mj out)",
-        f"{file}: $.nodes.ward.profile: slow.json tells no power (add it there, or leave energy-mj out)",
-        f"{file}: $.nodes.bed.profile: slow.json tells no power (add it there, or leave energy-mj out)",
-        f"{file}: $.links[1]: tells no energy of a byte (set energy, or leave energy-mj out)",
+        *(
+            f"{file}: $.nodes.{name}.profile: {slow} tells no power (add it there, or leave energy-mj out)"
+            for name in ("bed", "cloud", "ward")
+        ),
         f"{file}: $.links[0]: tells no energy of a byte (set energy, or leave energy-mj out)",
+        f"{file}: $.links[1]: tells no energy of a byte (set energy, or leave energy-mj out)",
     ]
     file = metered_ward(tmp_path, nodes=NODES, links=LINKS[:1])
     with pytest.raises(edgebench.EdgebenchError) as raised:
         placed(file, run_dir, "all-device", at_most=["energy-mj=5"])
-    cloud, *_, link = str(raised.value).splitlines()
+    _, cloud, _, link = str(raised.value).splitlines()
     known = "of which no power is known (give a profile with power, or leave energy-mj out)"
     assert cloud == f"{file}: $.nodes.cloud.profile: host, {known}"
     assert link == (
@@ -92,6 +94,6 @@ def test_energy_that_the_simulation_cannot_tell_is_an_error(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simulate, "MOST_RECORDED", 10)
-    said = r"^energy-mj: cloud: .* too many samples.* \(leave energy-mj out\)"
+    said = r"^energy-mj: bed-0: .* too many samples.* \(leave energy-mj out\)"
     with pytest.raises(edgebench.EdgebenchError, match=said):
         placed(metered_ward(tmp_path, links=LINKS), run_dir, "all-edge", objective=["energy-mj"])
