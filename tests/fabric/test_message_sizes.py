@@ -68,11 +68,11 @@ def test_what_is_compressed_or_cut_is_not_known_before_the_model_is() -> None:
 
 def test_a_message_larger_than_any_of_the_profile_is_told_with_the_command_that_measures_it() -> None:
     found = deployment(Place(infer="edge"))
-    (problem,) = problems(found, Sizes(sample=112_960, passed_on=200_000))
+    ((path, problem),) = problems(found, Sizes(sample=112_960, passed_on=200_000))
+    assert path == "$.nodes.ward.profile"
     assert problem == (
-        "$.nodes.ward.profile",
-        "'slow-board' has no times of messages of 112,960 bytes with qos 1, as seen has them, only up to 65,600 (measure "
-        + "them: edgebench profile --task signs --message-bytes 112960)",
+        "'slow-board' has no times of messages of 112,960 bytes with qos 1, as seen has them, only up to 65,600 "
+        "(measure them: edgebench profile --task signs --message-bytes 112960)"
     )
     assert problems(found, Sizes(sample=65_600)) == []
     assert len(problems(found, Sizes(decision=65_601))) == 1

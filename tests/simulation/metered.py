@@ -11,7 +11,7 @@ from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.profile_files import written
 from edgebench.topology.profiles import Power, Profile
 from tests.profiles import inference, profile
-from tests.simulation.made import HEAVY, LIGHT, MS, times
+from tests.simulation.made import MS, times
 from tests.simulation.wards import COSTS, NODES, WATCH, ward
 
 CORES = 4
@@ -35,12 +35,12 @@ def metered_ward(folder: Path, described: Profile = METERED, **changes: Any) -> 
 
 def slow_times() -> ServiceTimes:
     """What such machines take for each step, but for messages, whose links alone take any time."""
-    made = times([20 * MS], COSTS, head_ns={1: [5 * MS]}, tail_ns={1: [15 * MS]})
+    made = times([20 * MS], COSTS, unsure=0.5, head_ns={1: [5 * MS]}, tail_ns={1: [15 * MS]})
     slow = METERED.name
     plain = {each._replace(profile=slow if each.profile else ""): values for each, values in made.costs.items()}
     of_pictures = {each._replace(how=JPEG): values for each, values in plain.items() if not each.how}
     return ServiceTimes(
         infer={model._replace(profile=slow): values for model, values in made.infer.items()},
         costs=plain | of_pictures,
-        unsure={(LIGHT._replace(profile=slow), HEAVY._replace(profile=slow)): 0.5},
+        unsure=made.unsure,
     )
