@@ -45,7 +45,7 @@ def test_outcomes_of_another_state_of_the_code_are_found_anew_or_counted(
     kept = [outcome(0, state=now), outcome(1, state="f00"), outcome(2), outcome(1, wrong=True, state="ba5")]
     path = tmp_path / "schedules.jsonl"
     path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in kept))
-    mine = {"mosquitto": now}
+    mine: dict[Broker, str] = {"mosquitto": now}
     assert {task[2] for task in reliability.known(path, mine, keep_older=False)} == {0}
     words = ["--schedules", "3", "--fault", "pause", "--broker", "mosquitto", "--json", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["reliability.py", *words, "--keep-older"])
