@@ -34,6 +34,19 @@ def tail_of(profile: str, plan: Plan, place: int | None) -> Model:
     return model_of(profile, plan.task, plan.model)._replace(part=part)
 
 
+def share_of(part: Model, plan: Plan, place: int | None, times: ServiceTimes) -> float | None:
+    """What one of the two parts of a model takes of the time of the whole, for one sample, as runs timed them; 1 of a
+    model that is whole. place: where it is cut; None: it is whole. None where no run tells."""
+    if place is None:
+        return 1.0
+    cuts = (each.by_place[place] for each in times.cuts.get(whole_of(plan), ()) if place in each.by_place)
+    cut = next(cuts, None)
+    if cut is None:
+        return None
+    of_head = cut.head_ms / (cut.head_ms + cut.tail_ms)
+    return of_head if part == head_of(part.profile, plan, place) else 1 - of_head
+
+
 def handed_on(plan: Plan, place: int | None) -> str:
     """What goes on between the stages, as part of the key of a cost."""
     return f"cut at {place}, {plan.model.size}" if plan.head is None else f"after {_told(plan.head)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,22 @@ from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.fabric import topics
 from edgebench.seeds import seed_for
 from edgebench.simulation import columns
-from edgebench.simulation.chains import handed_on, head_of, tail_of
+from edgebench.simulation.by_profile import (
+    ANSWERED,
+    BROUGHT_BACK,
+    GIVEN,
+    HEARD,
+    PASSED_ON,
+    SENT,
+    TAKEN,
+    ByProfile,
+    Ways,
+)
+from edgebench.simulation.chains import handed_on, head_of, share_of, tail_of
 from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, PURPOSES, Flows, Ints, Tables
 from edgebench.simulation.fleet import Fleet, Group
 from edgebench.simulation.service_times import (
+    BYTES_A_VALUE,
     FORWARDED,
     Cost,
     Model,
@@ -27,6 +39,7 @@ from edgebench.simulation.service_times import (
     compress_of,
     model_of,
 )
+from edgebench.simulation.task_sizes import decision_sizes, outputs_of, sample_sizes
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes, publish_bytes
 from edgebench.topology.model import Cascade, Load, Topology, Workload
 from edgebench.topology.wording import one_line
@@ -65,8 +78,8 @@ class Flow:
 
 def costs_of(
     topology: Topology, fleet: Fleet, flows: Sequence[Flow], times: ServiceTimes, file: str | Path
-) -> tuple[Flows, Tables]:
-    """What all workloads cost.
+) -> tuple[Flows, Tables, tuple[str, ...]]:
+    """What all workloads cost, by runs and, where these do not tell, by the profiles whose names come with it.
 
     Raises TopologyError with a line for each workload of which something is not known.
     """
@@ -78,7 +91,19 @@ def costs_of(
                 costs.add(flow, group, where)
     if costs.problems:
         raise TopologyError([one_line(f"{file}: {problem}") for problem in dict.fromkeys(costs.problems)])
-    return costs.arrays(), costs.tables()
+    return costs.arrays(), costs.tables(), costs.by_profile.used
+
+
+def output_size(flow: Flow, topology: Topology, times: ServiceTimes) -> int:
+    """The bytes that the first stage of a chain gives. Raises EdgebenchError where nothing tells."""
+    cost = Cost("output", task=flow.plan.task, how=handed_on(flow.plan, flow.cut))
+    if cost in times.costs or flow.plan.head is None:
+        return int(times.cost(cost)[-1])
+    return BYTES_A_VALUE * outputs_of(cost._replace(task=flow.plan.head.task), topology.data)
+
+
+def _untold() -> None:
+    """Nothing but runs tells of it."""
 
 
 class _Costs:
@@ -86,6 +111,7 @@ class _Costs:
 
     def __init__(self, topology: Topology, fleet: Fleet, flows: Sequence[Flow], times: ServiceTimes) -> None:
         self.problems: list[str] = []
+        self.by_profile = ByProfile(topology, times)
         self._topology = topology
         self._fleet = fleet
         self._flows = flows
@@ -103,19 +129,29 @@ class _Costs:
 
     def add(self, flow: Flow, group: Group, where: int) -> None:
         """The samples of a group that are decided at one place."""
-        self._set(flow, group, columns.TIMER, Cost("timer", group.profile))
+        timer = Cost("timer", group.profile)
+        self._set(flow, group, columns.TIMER, timer, by=lambda: self.by_profile.nothing_more(group.profile))
         if where == ON_DEVICE:
             self._decided_on_device(flow, group)
             return
-        self._travels(flow, group, where)
         edges, cloud = self._fleet.parent(group), self._fleet.cloud
         how = compress_of(flow.plan.compress)
         on = handed_on(flow.plan, flow.cut) if where == CHAIN else how
+        self._travels(flow, group, how)
+        if where in (AT_EDGE, CASCADE):
+            self._replies(flow, group, columns.REPLY_DRAW, edges, "")
+        if where != AT_EDGE:
+            self._replies(flow, group, columns.CLOUD_REPLY, cloud, on if where == CHAIN else FORWARDED)
+        if where == CHAIN:
+            self._gives(flow)
         if where != AT_CLOUD:
-            self._decided_at(flow, edges, how, _AT_EDGE)
+            taken, given = self._sizes(flow, group, columns.SIZE_DRAW), self._sizes(flow, group, columns.REPLY_DRAW)
+            self._decided_at(flow, edges, how, _AT_EDGE, taken, given)
         if where != AT_EDGE:
             self._travels_further(flow, group, where, on)
-            self._decided_at(flow, cloud, on, _AT_CLOUD)
+            taken, given = self._forward_sizes(flow, group), self._answer_sizes(flow, group)
+            self._decided_at(flow, cloud, on, _AT_CLOUD, taken, given)
+        self._comes_back(flow, group, where)
         if where == CASCADE:
             self._passes_some_on(flow)
         self._count_bytes(flow, group)
@@ -165,64 +201,108 @@ class _Costs:
     def _decided_on_device(self, flow: Flow, group: Group) -> None:
         profile, task = group.profile, flow.plan.task
         begin, wake = Cost("begin", profile, task), Cost("wake", profile)
+        by = self.by_profile
         if begin in self._times.costs:
             self._cost[flow.number, columns.OWN_CAPTURE, group.number] = self._table(_INCLUDED)
         else:
-            self._set(flow, group, columns.OWN_CAPTURE, Cost("capture", profile, task))
+            capture = Cost("capture", profile, task)
+            self._set(flow, group, columns.OWN_CAPTURE, capture, by=lambda: by.nothing_more(profile))
         # Who was never seen to hand over between the threads of a device was seen to wake one up.
-        self._set(flow, group, columns.WAKE, begin, wake)
+        self._set(flow, group, columns.WAKE, begin, wake, by=lambda: by.waking(profile))
+        hear = (Cost("hear", profile), *([] if by.knows(profile) else [wake]))
         for purpose in (columns.ANSWER, columns.HEAR):
-            self._set(flow, group, purpose, Cost("hear", profile), wake)
+            self._set(flow, group, purpose, *hear, by=lambda: by.nothing_more(profile))
         self._serve(flow, group, most=1)
 
-    def _travels(self, flow: Flow, group: Group, where: int) -> None:
-        task, how = flow.plan.task, compress_of(flow.plan.compress)
-        both = between(group.profile, self._fleet.parent(group).profile)
-        self._set(flow, group, columns.CAPTURE, Cost("capture", group.profile, task, how))
-        self._set(flow, group, columns.SIZE_DRAW, Cost("size", task=task, how=how))
-        self._set(flow, group, columns.SITE_UP, Cost("site-up", both, task, how))
-        self._set(flow, group, columns.SITE_DOWN, Cost("site-down", both, task))
-        if where in (AT_EDGE, CASCADE):
-            self._set(flow, group, columns.REPLY_DRAW, Cost("reply", task=task))
+    def _travels(self, flow: Flow, group: Group, how: str) -> None:
+        plan, edges = flow.plan, self._fleet.parent(group)
+        by, profile = self.by_profile, group.profile
+        capture = Cost("capture", profile, plan.task, how)
+        self._set(flow, group, columns.CAPTURE, capture, by=lambda: by.compressing(profile, plan))
+        shape: Callable[[], Ints | None]
+        shape = _untold if plan.compress is not None else lambda: sample_sizes(plan.task, self._topology.data)
+        self._set(flow, group, columns.SIZE_DRAW, Cost("size", task=plan.task, how=how), by=shape)
+        site_up = Cost("site-up", between(profile, edges.profile), plan.task, how)
+        sizes = self._sizes(flow, group, columns.SIZE_DRAW)
+        self._set_message(flow, group, columns.SITE_UP, site_up, ((profile, SENT), (edges.profile, TAKEN)), sizes)
 
     def _travels_further(self, flow: Flow, group: Group, where: int, how: str) -> None:
         """how: what goes on is told from other messages."""
-        edges, task = self._fleet.parent(group), flow.plan.task
-        # A cascade passes on in the turn of its answers.
-        passed = {
-            AT_CLOUD: Cost("pass-on", edges.profile, task, how),
-            CASCADE: Cost("answer", edges.profile, task),
-            CHAIN: Cost("hand-on", edges.profile, task, how),
-        }
-        self._set(flow, edges, columns.PASS_ON, passed[where])
-        self._set_if_known(flow, edges, columns.RELAY, Cost("relay", edges.profile, task, how))
-        both = between(edges.profile, self._fleet.cloud.profile)
-        self._set(flow, edges, columns.BACKHAUL_UP, Cost("backhaul-up", both, task, how))
-        self._set(flow, edges, columns.BACKHAUL_DOWN, Cost("backhaul-down", both, task))
-        self._set(flow, edges, columns.HAND_BACK, Cost("hand-back", edges.profile, task))
-        reply = how if where == CHAIN else FORWARDED
-        self._set(flow, group, columns.CLOUD_REPLY, Cost("reply", task=task, how=reply))
+        edges, cloud, task, by = self._fleet.parent(group), self._fleet.cloud, flow.plan.task, self.by_profile
+        profile, sizes, qos = edges.profile, self._forward_sizes(flow, group), flow.plan.qos
         if where == CHAIN:
-            self._gives(flow, how)
+            hand_on = Cost("hand-on", profile, task, how)
+            self._set_sized(flow, edges, columns.PASS_ON, hand_on, sizes, lambda of: by.holding(profile, qos, of, GIVEN))
+        else:  # a cascade passes on in the turn of its answers
+            passed = Cost("pass-on", profile, task, how) if where == AT_CLOUD else Cost("answer", profile, task)
+            self._set(flow, edges, columns.PASS_ON, passed, by=lambda: by.nothing_more(profile))
+        relay = Cost("relay", profile, task, how)
+        self._set_if_known(flow, edges, columns.RELAY, relay, sizes, lambda of: by.holding(profile, qos, of, PASSED_ON))
+        both = between(profile, cloud.profile)
+        up = Cost("backhaul-up", both, task, how)
+        given = GIVEN if where == CHAIN else SENT
+        self._set_message(flow, edges, columns.BACKHAUL_UP, up, ((profile, given), (cloud.profile, TAKEN)), sizes)
+        down, sizes = Cost("backhaul-down", both, task), self._answer_sizes(flow, group)
+        ways = ((cloud.profile, ANSWERED), (profile, HEARD))
+        self._set_message(flow, edges, columns.BACKHAUL_DOWN, down, ways, sizes)
+        hand_back = Cost("hand-back", profile, task)
+        self._set(flow, edges, columns.HAND_BACK, hand_back, by=lambda: by.nothing_more(profile))
 
-    def _gives(self, flow: Flow, how: str) -> None:
+    def _replies(self, flow: Flow, group: Group, purpose: int, decider: Group, how: str) -> None:
+        """How large decisions are. how: they are told from others."""
+        reply, data = Cost("reply", task=flow.plan.task, how=how), self._topology.data
+        of_cloud, node = decider.tier == "cloud", decider.node(decider.count - 1)
+        self._set(
+            flow,
+            group,
+            purpose,
+            reply,
+            by=lambda: decision_sizes(reply, node, data, of_cloud=of_cloud, of_chain=of_cloud and flow.plan.is_chain),
+        )
+
+    def _comes_back(self, flow: Flow, group: Group, where: int) -> None:
+        """Decisions, from edges. Most of a cascade's are their own."""
+        edges, of_edge = self._fleet.parent(group), where in (AT_EDGE, CASCADE)
+        sizes = self._sizes(flow, group, columns.REPLY_DRAW if of_edge else columns.CLOUD_REPLY)
+        site_down = Cost("site-down", between(group.profile, edges.profile), flow.plan.task)
+        ways = ((edges.profile, ANSWERED if of_edge else BROUGHT_BACK), (group.profile, HEARD))
+        self._set_message(flow, group, columns.SITE_DOWN, site_down, ways, sizes)
+
+    def _gives(self, flow: Flow) -> None:
         """How large what the first stage of a chain gives is."""
         try:
-            size = int(self._times.cost(Cost("output", task=flow.plan.task, how=how))[-1])
-            self._output_bytes[flow.number] = output_bytes(size)
+            self._output_bytes[flow.number] = output_bytes(output_size(flow, self._topology, self._times))
         except EdgebenchError as error:
             self._problem(flow, str(error))
 
-    def _decided_at(self, flow: Flow, group: Group, how: str, purposes: tuple[int, int, int, int]) -> None:
-        """how: what comes there is told from other messages."""
-        profile, task = group.profile, flow.plan.task
+    def _decided_at(
+        self,
+        flow: Flow,
+        group: Group,
+        how: str,
+        purposes: tuple[int, int, int, int],
+        taken: Ints | None,
+        given: Ints | None,
+    ) -> None:
+        """how: what comes there is told from other messages. taken, given: the bytes of these, and of answers."""
+        profile, plan, by = group.profile, flow.plan, self.by_profile
         decode, wake, answer, intake = purposes
-        self._set_if_known(flow, group, intake, Cost("intake", profile, task, how))
-        self._set(flow, group, decode, Cost("decode", profile, task, how))
-        self._set(flow, group, wake, Cost("wake", profile))
-        if not (flow.plan.is_chain and group.tier == "edge"):  # where nothing is answered
-            self._set(flow, group, answer, Cost("answer", profile, task))
-        self._serve(flow, group, flow.plan.batch.max_batch)
+        unpacked = None if plan.is_chain and group.tier == "cloud" else plan  # since what comes there is no picture
+        self._set_if_known(
+            flow,
+            group,
+            intake,
+            Cost("intake", profile, plan.task, how),
+            taken,
+            lambda of: by.holding(profile, plan.qos, of, HEARD, unpacked),
+        )
+        unpack = Cost("decode", profile, plan.task, how)
+        self._set(flow, group, decode, unpack, by=lambda: by.decompressing(profile, unpacked))
+        self._set(flow, group, wake, Cost("wake", profile), by=lambda: by.waking(profile))
+        if not (plan.is_chain and group.tier == "edge"):  # where nothing is answered
+            cost = Cost("answer", profile, plan.task)
+            self._set_sized(flow, group, answer, cost, given, lambda of: by.holding(profile, plan.qos, of, GIVEN))
+        self._serve(flow, group, plan.batch.max_batch)
 
     def _passes_some_on(self, flow: Flow) -> None:
         try:
@@ -232,9 +312,12 @@ class _Costs:
 
     def _serve(self, flow: Flow, group: Group, most: int) -> None:
         model = flow.model_at(group)
+        wanted = [size for size in range(1, most + 1) if size not in self._times.infer.get(model, {})]
+        share = share_of(model, flow.plan, flow.cut, self._times)
+        by_profile = self.by_profile.batches(model, wanted, share)
         for tables, at_once in ((self._service, False), (self._at_once, True)):
             try:
-                by_size = self._times.by_batch(model, most, at_once=at_once)
+                by_size = self._times.by_batch(model, most, at_once=at_once, beside=by_profile)
             except EdgebenchError as error:
                 self._problem(flow, str(error))
                 return
@@ -242,19 +325,65 @@ class _Costs:
                 if values is not None:
                     tables[flow.number, group.number, size] = self._table(values)
 
-    def _set(self, flow: Flow, group: Group, purpose: int, *choices: Cost) -> None:
+    def _set(
+        self, flow: Flow, group: Group, purpose: int, *choices: Cost, by: Callable[[], Ints | None] = _untold
+    ) -> None:
+        """The first of several that runs tell; else what is told by something else, which may raise EdgebenchError."""
         try:
-            self._cost[flow.number, purpose, group.number] = self._table(self._times.cost(*choices))
+            known = any(each in self._times.costs for each in choices)
+            told = None if known else by()
+            values = self._times.cost(*choices) if told is None else told
+            self._cost[flow.number, purpose, group.number] = self._table(values)
         except EdgebenchError as error:
             self._problem(flow, str(error))
 
-    def _set_if_known(self, flow: Flow, group: Group, purpose: int, cost: Cost) -> None:
-        """Of what can be seen only where messages wait, and where it was not keeps a node busy for no longer than what
+    def _set_sized(
+        self, flow: Flow, group: Group, purpose: int, cost: Cost, sizes: Ints | None, by: Callable[[Ints], Ints | None]
+    ) -> None:
+        """Of messages of these bytes; where they are not known that has been told."""
+        if sizes is not None or cost in self._times.costs:
+            self._set(flow, group, purpose, cost, by=_untold if sizes is None else lambda: by(sizes))
+
+    def _set_message(
+        self, flow: Flow, group: Group, purpose: int, cost: Cost, ways: Ways, sizes: Ints | None
+    ) -> None:
+        """What a message takes besides its link. ways: as in `ByProfile.message`."""
+        message, qos = self.by_profile.message, flow.plan.qos
+        self._set_sized(flow, group, purpose, cost, sizes, lambda of: message(cost, ways, qos, of))
+
+    def _set_if_known(
+        self, flow: Flow, group: Group, purpose: int, cost: Cost, sizes: Ints | None, by: Callable[[Ints], Ints | None]
+    ) -> None:
+        """Of what runs show only where messages wait, and where it was not keeps a node busy for no longer than what
         it is a part of."""
-        self._cost[flow.number, purpose, group.number] = self._table(self._times.costs.get(cost, _INCLUDED))
+        told = None
+        if cost not in self._times.costs and sizes is not None:
+            try:
+                told = by(sizes)
+            except EdgebenchError:
+                told = None  # which what it is a part of has told
+        values = self._times.costs.get(cost, _INCLUDED) if told is None else told
+        self._cost[flow.number, purpose, group.number] = self._table(values)
+
+    def _sizes(self, flow: Flow, group: Group, purpose: int) -> Ints | None:
+        """The bytes of samples or decisions, once they are known."""
+        table = self._cost[flow.number, purpose, group.number]
+        return None if table == _NOTHING else self._values[table]
+
+    def _forward_sizes(self, flow: Flow, group: Group) -> Ints | None:
+        """Of what edges pass on."""
+        sizes, output = self._sizes(flow, group, columns.SIZE_DRAW), int(self._output_bytes[flow.number])
+        if flow.plan.is_chain:
+            sizes = None if output == _NOTHING else np.array([output], np.int64)
+        return None if sizes is None else sizes + forward_bytes(group.node(group.count - 1))
+
+    def _answer_sizes(self, flow: Flow, group: Group) -> Ints | None:
+        """Of what the cloud sends back."""
+        sizes = self._sizes(flow, group, columns.CLOUD_REPLY)
+        return None if sizes is None else sizes + answer_bytes(group.node(group.count - 1))
 
     def _problem(self, flow: Flow, problem: str) -> None:
-        mend = "calibrate with a run in which it is seen"
+        mend = "name a run in which it is seen with --calibrate"
         self.problems.append(f"$.workloads.{flow.name}: {problem} ({mend})")
 
     def _table(self, values: Ints) -> int:

@@ -17,7 +17,7 @@ from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.fabric.records import Chained
 from edgebench.seeds import seed_for
 from edgebench.simulation import columns
-from edgebench.simulation.chains import chained, handed_on, place_for
+from edgebench.simulation.chains import chained, place_for
 from edgebench.simulation.columns import (
     AT_CLOUD,
     AT_EDGE,
@@ -31,11 +31,11 @@ from edgebench.simulation.columns import (
     Sources,
     Tables,
 )
-from edgebench.simulation.costs import Flow, costs_of
+from edgebench.simulation.costs import Flow, costs_of, output_size
 from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
 from edgebench.simulation.schedules import Schedule, schedule
-from edgebench.simulation.service_times import BYTES_A_VALUE, Cost, ServiceTimes
+from edgebench.simulation.service_times import BYTES_A_VALUE, ServiceTimes
 from edgebench.topology.link_model import Link
 from edgebench.topology.model import (
     After,
@@ -61,7 +61,8 @@ _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": C
 @dataclass(frozen=True)
 class Layout:
     """All that does not change while it is simulated. links: of each group to that of its parents. traces: of
-    workloads. chains: as a run would write them down."""
+    workloads. chains: as a run would write them down. sources: the runs that say what things take, and the profiles,
+    each as `profile NAME`."""
 
     topology: Topology
     fleet: Fleet
@@ -71,6 +72,7 @@ class Layout:
     links: Mapping[str, Link]
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
+    sources: tuple[str, ...]
 
     @property
     def columns(self) -> int:
@@ -181,11 +183,12 @@ def rate_of(link: Link, direction: str) -> float | None:
 def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layout:
     """The stations of a topology that was checked and can be simulated.
 
-    Raises TopologyError with a line for each workload of which something that it takes is not known.
+    What things take is known by runs and, where these do not tell, by the profiles of nodes. Raises TopologyError with
+    a line for each workload of which something that it takes is not known.
     """
     fleet = fleet_of(topology)
     flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
-    arrays, tables = costs_of(topology, fleet, flows, times, file)
+    arrays, tables, profiles = costs_of(topology, fleet, flows, times, file)
     links = {link.between[0]: link for link in topology.links}
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
     traces = {
@@ -195,7 +198,8 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     }
     between = {name: links.get(name, Link(between=pair)) for name, pair in pairs.items()}
     chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
-    return Layout(topology, fleet, flows, arrays, tables, between, traces, chains)
+    sources = (*times.sources, *(f"profile {name}" for name in profiles))
+    return Layout(topology, fleet, flows, arrays, tables, between, traces, chains, sources)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:
@@ -220,8 +224,7 @@ def where_cut(name: str, topology: Topology, times: ServiceTimes, file: str | Pa
 
 
 def _chained(flow: Flow, topology: Topology, times: ServiceTimes) -> Chained:
-    output = times.cost(Cost("output", task=flow.plan.task, how=handed_on(flow.plan, flow.cut)))
-    return chained(flow.name, topology, times, flow.cut, int(output[-1]) // BYTES_A_VALUE)
+    return chained(flow.name, topology, times, flow.cut, output_size(flow, topology, times) // BYTES_A_VALUE)
 
 
 def _flows(topology: Topology, fleet: Fleet, cuts: Mapping[str, int | None]) -> Iterator[Flow]:

@@ -156,14 +156,18 @@ class ServiceTimes:
     cuts: Mapping[Model, Sequence[Cuts]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
-    def by_batch(self, model: Model, most: int, *, at_once: bool = False) -> list[Ints | None]:
+    def by_batch(
+        self, model: Model, most: int, *, at_once: bool = False, beside: Mapping[int, Ints] | None = None
+    ) -> list[Ints | None]:
         """The service times of batches of 0, 1, … `most` samples; None of those that nothing is known of.
 
-        A size between two that were measured lies between these, rank by rank. Raises EdgebenchError where none was.
+        beside: those that something else tells, of sizes that were not measured. A size between two that are known lies
+        between these, rank by rank. Raises EdgebenchError where none is.
         """
         found = self.infer.get(model)
         if found and at_once:
             found = {**found, **self.at_once.get(model, {})}
+        found = {**(beside or {}), **(found or {})}
         if not found:
             known = sorted(each.told for each in self.infer)
             raise EdgebenchError(f"no service time of {model.told} is known (known: {listed(known) or 'none'})")
