@@ -195,8 +195,8 @@ def simulate(
 ) -> Run:
     """Simulate a topology in virtual time; what comes back is as of a run, and all its figures are modelled.
 
-    calibrate: run directories from whose records it is taken what things take; what is needed and was measured in none
-    of them is an error. out: where run directories go. Raises EdgebenchError.
+    calibrate: run directories from whose records it is taken what things take; what none of them holds is taken from
+    the profiles of nodes, and what these do not hold is an error. out: where run directories go. Raises EdgebenchError.
     """
     from edgebench.experiments.simulate import SimulateOptions, simulate_topology
 
@@ -234,7 +234,7 @@ def capacity(
     workload: None where there is one only. p99_ms: None for its deadline. by: the number of its devices, or the rate of
     each. seeds: so many, from the topology's own on. within_percent: how near the next step up is to be. most: the
     largest load that is tried. executor: of the runs. calibrate: runs that say what things take, for simulations (none:
-    two short real ones are made first). out: where the folder of all runs goes. resume: that folder, of a search that
+    two short real ones are made first, where profiles do not say it all). out: where the folder of all runs goes. resume: that folder, of a search that
     was ended, to go on with. progress: say on stderr what came of each load. Raises EdgebenchError.
     """
     from edgebench.experiments.capacity import CapacityOptions, capacity_of

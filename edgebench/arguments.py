@@ -41,7 +41,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="RUN",
-        help="a run directory that says what things take (repeatable)",
+        help="a run directory that says what things take, before the profiles of nodes do (repeatable)",
     )
 
 

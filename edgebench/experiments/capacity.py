@@ -19,7 +19,7 @@ from edgebench.experiments.load_search import Scale
 from edgebench.experiments.measuring_runs import measured
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.run import RunOptions, run_whole
-from edgebench.experiments.simulate import calibrated, check_simulated, simulate_with
+from edgebench.experiments.simulate import by_profiles_alone, calibrated, check_simulated, simulate_with
 from edgebench.results.capacities import By, Capacity
 from edgebench.results.figures import Result
 from edgebench.results.rundir import create_folder
@@ -40,8 +40,8 @@ class CapacityOptions:
     workload: None where the topology has one only. p99_ms: the bound (None: the workload's deadline). seeds: so many,
     from the topology's own on. within_percent: how near the next step up is to be. most: the largest load that is tried
     (None: 1,024 times the topology's own). executor: of the runs. calibrate: runs that say what things take, for
-    simulations (none: two short real ones are made first). out: where the folder of all runs goes. resume: that folder,
-    of an earlier search that was ended; what was run there is not run again.
+    simulations (none: two short real ones are made first, where profiles do not say it all). out: where the folder of
+    all runs goes. resume: that folder, of an earlier search that was ended; what was run there is not run again.
     """
 
     workload: str | None = None
@@ -97,11 +97,14 @@ def _check(given: TopologyFile, options: CapacityOptions) -> None:
 def _runner(
     given: TopologyFile, times: ServiceTimes | None, options: CapacityOptions, folder: Path
 ) -> tuple[Runner, list[str]]:
-    """How the topology is run, and what is to be known of that; where nothing says what things take, it is measured."""
+    """How the topology is run, and what is to be known of that; where neither runs nor profiles say what things take,
+    it is measured."""
     registry = folder.parent / "registry"
     if options.executor != SIMULATE:
         return _Real(options.executor, registry), []
     runs = options.calibrate
+    if times is None:
+        times = by_profiles_alone(given)
     if times is None:
         deployment = checked_deployment(given.topology, given.path, "local")
         runs = measured(given, deployment, KeptRuns(folder / MEASURED), registry, options.tell)

@@ -46,6 +46,7 @@ from edgebench.simulation.vectorised import Vectorised
 from edgebench.tasks import names
 from edgebench.topology import check, profiles_of, refuse_unenforceable
 from edgebench.topology.deployment import SIMULATE, Deployment
+from edgebench.topology.model import Topology
 from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import listed, one_line
 
@@ -56,7 +57,8 @@ MOST_RECORDED = 2_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateOptions:
-    """How to simulate. calibrate: run directories that say what things take. out: where run directories go."""
+    """How to simulate. calibrate: run directories that say what things take, besides profiles. out: where run
+    directories go."""
 
     calibrate: tuple[Path, ...] = ()
     out: Path = Path("runs")
@@ -119,7 +121,7 @@ def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: 
         kept = keep_given(run_dir, given, topology)
         deployment = places.deployment(kept, run_dir.name, topology.data, folder=run_dir)
         write_deployment(run_dir, deployment)
-        observations = _observations(layout, deployment, times)
+        observations = _observations(layout, deployment)
         if recorded:
             _record(layout, places, deployment, observations, run_dir)
             return run_dir, write_report(run_dir, page=page)
@@ -143,12 +145,40 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
 
 
 def calibrated(given: TopologyFile, calibrate: tuple[Path, ...]) -> ServiceTimes:
-    """What things took in runs of the same tasks. Raises EdgebenchError."""
+    """What things took in runs of the same tasks; nothing without a run, where profiles say what nodes take. Raises
+    EdgebenchError."""
     if not calibrate:
-        raise EdgebenchError("nothing says what things take (name a run of the same tasks with --calibrate RUN)")
+        _check_profiled(given)
+        return ServiceTimes()
     for path in calibrate:
         check_calibrates(load_run(path), given)
     return merged(map(service_times_of, calibrate))
+
+
+def is_profiled(topology: Topology) -> bool:
+    """Whether any of its nodes has a profile, which says what that takes."""
+    return any(group.profile != HOST for group in topology.nodes.values())
+
+
+def by_profiles_alone(given: TopologyFile) -> ServiceTimes | None:
+    """What stands for runs where profiles say all that a checked topology needs; None where they do not."""
+    try:
+        times = calibrated(given, ())
+        layout_of(given.topology, times, given.path)
+    except EdgebenchError:
+        return None
+    return times
+
+
+def _check_profiled(given: TopologyFile) -> None:
+    """Whether profiles may say what things take. Raises EdgebenchError."""
+    mend = "(name a run of the same tasks with --calibrate RUN)"
+    if not is_profiled(given.topology):
+        raise EdgebenchError(f"nothing says what things take {mend}")
+    durability = given.topology.durability
+    if durability != "none":
+        why = f"{durability}, and no profile tells what keeping samples takes"
+        raise EdgebenchError(one_line(f"{given.path}: $.durability: {why} {mend}"))
 
 
 def check_calibrates(stored: StoredRun, given: TopologyFile) -> None:
@@ -216,7 +246,7 @@ def _take_beside(parts: Iterable[Rows], take: Callable[[Rows], None]) -> None:
             taking.result()
 
 
-def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -> Observations:
+def _observations(layout: Layout, deployment: Deployment) -> Observations:
     """What is known before anything is simulated: its time begins with the streams."""
     return Observations(
         started_ns=0,
@@ -239,7 +269,7 @@ def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -
             "python": platform.python_version(),
         },
         data_sources={},
-        calibrated_by=list(times.sources),
+        calibrated_by=list(layout.sources),
         doubts=list(times.doubts),
         chains=list(layout.chains),
     )

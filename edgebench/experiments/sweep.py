@@ -20,7 +20,7 @@ from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, open_topology
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.run import RunOptions, run_topology, was_interrupted
-from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated
+from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated, is_profiled
 from edgebench.experiments.sweep_cells import (
     RUNS,
     Calibrations,
@@ -217,7 +217,7 @@ def planned_cells(
     for settings, seed in settings_of(spec):
         given = open_topology(beside if beside.exists() else spec.topology, overrides_of(spec, settings, seed))
         if spec.executor == SIMULATE or (settings.get(POLICY) is not None and not given.topology.jobs):
-            _check_told(given, runs, f"{spec_file}: {in_words(settings)}")
+            _check_told(given, runs, spec_file, settings)
             needed.add(given.topology.durability)
         given = placing.placed(given, settings)
         key = _key(spec, given, settings, measured)
@@ -258,12 +258,15 @@ def calibrations(spec: SweepSpec, spec_file: Path) -> Calibrations:
     return found
 
 
-def _check_told(given: TopologyFile, runs: Calibrations, place: str) -> None:
-    """Raises EdgebenchError where no run has kept its samples as a cell is to."""
+def _check_told(given: TopologyFile, runs: Calibrations, spec_file: Path, settings: Settings) -> None:
+    """Raises EdgebenchError where no run has kept its samples as a cell is to, or there is none, and no profile."""
     durability = given.topology.durability
-    if durability not in runs:
+    if not runs and not is_profiled(given.topology):
+        why = "nothing says what things take (name a run of the same tasks)"
+        raise EdgebenchError(f"{spec_file}: $.calibrate: {why}")
+    if runs and durability not in runs:
         why = f"{durability}, and no run of $.calibrate had that (add one)"
-        raise EdgebenchError(one_line(f"{place}: $.durability: {why}"))
+        raise EdgebenchError(one_line(f"{spec_file}: {in_words(settings)}: $.durability: {why}"))
 
 
 def _check_needed(spec_file: Path, runs: Calibrations, asked: Collection[Durability]) -> None:
@@ -298,8 +301,8 @@ def _runner(
         durability = given.topology.durability
         try:
             if durability not in times:
-                times[durability] = calibrated(given, tuple(run.path for run in runs[durability]))
-            for run in runs[durability]:
+                times[durability] = calibrated(given, tuple(run.path for run in runs.get(durability, ())))
+            for run in runs.get(durability, ()):
                 check_calibrates(run, given)
             layout_of(given.topology, times[durability], given.path)
         except EdgebenchError as error:

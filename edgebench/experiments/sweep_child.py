@@ -61,7 +61,7 @@ def main() -> int:
 
     @cache
     def times(durability: Durability) -> ServiceTimes:
-        return merged(service_times_of(Path(each)) for each in simulating.calibrate[durability])
+        return merged(service_times_of(Path(each)) for each in simulating.calibrate.get(durability, ()))
 
     folder = Path(simulating.folder)
     run = simulates(folder, times)

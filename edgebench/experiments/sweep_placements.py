@@ -71,7 +71,7 @@ class Placing:
                 out=part,
                 objective=spec.objective,
                 at_most=spec.at_most,
-                calibrate=tuple(run.path for run in self._runs[durability]) if told else (),
+                calibrate=tuple(run.path for run in self._runs.get(durability, ())) if told else (),
                 tell=self._tell,
             )
             place(given, options)

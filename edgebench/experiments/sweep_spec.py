@@ -63,8 +63,8 @@ class SweepSpec(Strict, frozen=True):
     grid: path -> values, all of which are combined with all others. list: settings one by one, each combined with the
     whole grid. search: settings by chance instead of both, of which with each further seed the better half is run, by
     `rank`. seeds: of each of these; without any, the topology's own. calibrate: with the executor `simulate`, run
-    directories that say what things take, from this file's folder; also where a policy places workloads. front: figures
-    that are good together, at least two. objective, at_most: of what a policy places, as `edgebench place` has them.
+    directories that say what things take, before profiles do, from this file's folder; also where a policy places
+    workloads. front: figures that are good together, at least two. objective, at_most: of what a policy places, as `edgebench place` has them.
     """
 
     schema: Literal[1]
@@ -108,8 +108,6 @@ def _problems(spec: SweepSpec) -> Iterator[str]:
     for field in ("objective", "at_most"):
         if getattr(spec, field) and not by_policy:
             yield f"$.{field}: nothing is placed by a policy (remove it, or vary policy)"
-    if spec.executor == SIMULATE and not spec.calibrate:
-        yield "$.calibrate: nothing says what things take (name a run of the same tasks)"
     if spec.search is not None:
         yield from _of_search(spec, spec.search)
     if len(spec.front) == 1:

@@ -327,7 +327,8 @@ class BrokerFigures(msgspec.Struct, frozen=True):
 
 class Result(msgspec.Struct, frozen=True):
     """All figures of a run; those from `figures` on are beyond what other tools rely on. figures: `measured`,
-    `emulated` where a node was, or `modelled` of a simulation, which has its service times from `calibrated_by`."""
+    `emulated` where a node was, or `modelled` of a simulation, which has its service times from `calibrated_by`: runs,
+    and profiles, each as `profile NAME`."""
 
     schema: int
     run_id: str

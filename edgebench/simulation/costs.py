@@ -232,7 +232,9 @@ class _Costs:
         profile, sizes, qos = edges.profile, self._forward_sizes(flow, group), flow.plan.qos
         if where == CHAIN:
             hand_on = Cost("hand-on", profile, task, how)
-            self._set_sized(flow, edges, columns.PASS_ON, hand_on, sizes, lambda of: by.holding(profile, qos, of, GIVEN))
+            self._set_sized(
+                flow, edges, columns.PASS_ON, hand_on, sizes, lambda of: by.holding(profile, qos, of, GIVEN)
+            )
         else:  # a cascade passes on in the turn of its answers
             passed = Cost("pass-on", profile, task, how) if where == AT_CLOUD else Cost("answer", profile, task)
             self._set(flow, edges, columns.PASS_ON, passed, by=lambda: by.nothing_more(profile))

@@ -41,7 +41,7 @@ def outputs_of(cost: Cost, data: str | None) -> int:
     """How many values the models of a cost's task give. Raises EdgebenchError where the task does not tell."""
     outputs = _form(cost.task, data).outputs
     if outputs is None:
-        raise EdgebenchError(f"nothing is known of {cost.told}, since the loss of {cost.task} tells no number of outputs")
+        raise EdgebenchError(f"nothing is known of {cost.told}: its loss does not tell how many outputs there are")
     return outputs
 
 
