@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -11,30 +10,10 @@ import pytest
 import edgebench
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.simulate import check_simulated, simulate_with
-from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.profile_files import written
-from tests.profiles import inference, profile
+from tests.profiles import profile
 from tests.simulation.made import MS, times
-from tests.simulation.wards import COSTS, NODES, WATCH, ward
-
-SLOW = profile(cores=4, inference=(inference(1, 20.0, runtime="litert"), inference(8, 40.0, runtime="litert")))
-
-
-def of_slow_boards(found: ServiceTimes) -> ServiceTimes:
-    """What this machine took, slow boards took."""
-    return ServiceTimes(
-        infer={model._replace(profile=SLOW.name): values for model, values in found.infer.items()},
-        costs={
-            cost._replace(profile=SLOW.name if cost.profile else ""): values for cost, values in found.costs.items()
-        },
-    )
-
-
-def slow_ward(folder: Path, changed: tuple[str, ...] = tuple(NODES), **changes: Any) -> Path:
-    """Its file, and that of the profile. changed: the groups of nodes that are slow."""
-    (folder / "slow.json").write_bytes(written(SLOW))
-    nodes = {name: {**of, **({"profile": "slow.json"} if name in changed else {})} for name, of in NODES.items()}
-    return ward(folder, nodes=nodes, **changes)
+from tests.simulation.wards import COSTS, SLOW, WATCH, of_slow_boards, slow_ward
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,10 @@ import yaml
 
 import edgebench
 from edgebench.experiments.simulate import simulate_with
+from edgebench.simulation.service_times import ServiceTimes
+from edgebench.topology.profile_files import written
+from edgebench.topology.profiles import Profile
+from tests.profiles import inference, profile
 from tests.simulation.made import MS, TASK, times
 
 NODES: dict[str, dict[str, Any]] = {
@@ -63,3 +67,23 @@ def measured(folder: Path) -> Path:
     file.write_text(yaml.safe_dump({**WARD, "workloads": each}))
     found, _ = simulate_with(times([20 * MS], COSTS), edgebench.load(file), folder / "measured", page=False)
     return found
+
+
+SLOW = profile(cores=4, inference=(inference(1, 20.0, runtime="litert"), inference(8, 40.0, runtime="litert")))
+
+
+def of_slow_boards(found: ServiceTimes) -> ServiceTimes:
+    """What this machine took, slow boards took."""
+    return ServiceTimes(
+        infer={model._replace(profile=SLOW.name): values for model, values in found.infer.items()},
+        costs={
+            cost._replace(profile=SLOW.name if cost.profile else ""): values for cost, values in found.costs.items()
+        },
+    )
+
+
+def slow_ward(folder: Path, changed: tuple[str, ...] = tuple(NODES), board: Profile = SLOW, **changes: Any) -> Path:
+    """Its file, and that of the profile. changed: the groups of nodes that are slow."""
+    (folder / "slow.json").write_bytes(written(board))
+    nodes = {name: {**of, **({"profile": "slow.json"} if name in changed else {})} for name, of in NODES.items()}
+    return ward(folder, nodes=nodes, **changes)
