@@ -103,10 +103,11 @@ def test_a_batch_takes_the_sum_of_the_draws_of_its_split(tmp_path: Path) -> None
     assert half[8].tolist() == [20 * MS]
 
 
+SIGNS, JPEG = "sign-recognition", {"kind": "jpeg", "quality": 75}
 PICTURES = profile(
     cores=4,
-    inference=(inference(1, 20.0, task="sign-recognition", runtime="litert"),),
-    pictures=(PictureCost("sign-recognition", 75, ms_times(1.0), ms_times(2.0)),),
+    inference=(inference(1, 20.0, task=SIGNS, runtime="litert"),),
+    pictures=(PictureCost(SIGNS, 75, ms_times(1.0), ms_times(2.0)),),
 )
 SHORT = profile(
     cores=4, inference=SLOW.inference, messages=(message(100, 1.0, 2.0, 3.0), message(1_000, 2.0, 4.0, 6.0))
@@ -120,7 +121,7 @@ BOTH = profile(cores=4, inference=(*SLOW.inference, msgspec.structs.replace(SLOW
         ({"changed": ("ward", "cloud")}, "nothing is known of how late a device takes a sample on profile host"),
         ({"changed": ()}, "nothing says what things take (name a run of the same tasks with --calibrate RUN)"),
         (
-            {"board": PICTURES, "workloads": placed("edge", task="sign-recognition", compress={"kind": "jpeg", "quality": 75})},
+            {"board": PICTURES, "workloads": placed("edge", task=SIGNS, compress=JPEG)},
             "nothing is known of the bytes of a sample of sign-recognition as JPEG 75 (name a run in which it is ",
         ),
         ({"board": SHORT}, "'slow-board' tells nothing of messages beyond 1,000 bytes, and there are some of "),
@@ -145,17 +146,16 @@ def test_what_neither_runs_nor_profiles_tell_is_named_with_the_mend(
 
 def test_pictures_are_compressed_and_decompressed_as_long_as_the_profile_says(tmp_path: Path) -> None:
     """A run of this machine tells how many bytes they have."""
-    task = "sign-recognition"
-    plan = placed("edge", task=task, compress={"kind": "jpeg", "quality": 75})
+    plan = placed("edge", task=SIGNS, compress=JPEG)
     here = slow_ward(tmp_path, (), links=[], workloads=plan)
     made = times([20 * MS], {**COSTS, "size": (2_000,)})
     costs = {
-        cost._replace(task=task if cost.task else "", how=how): each
+        cost._replace(task=SIGNS if cost.task else "", how=how): each
         for cost, each in made.costs.items()
         for how in ("", "as JPEG 75")
         if not cost.how
     }
-    infer = {LIGHT._replace(task=task): made.infer[LIGHT]}
+    infer = {LIGHT._replace(task=SIGNS): made.infer[LIGHT]}
     known = ServiceTimes(infer=infer, costs=costs, sources=("made up",))
     run_dir, _ = simulate_with(known, edgebench.load(here), tmp_path / "known", page=False)
     file = slow_ward(tmp_path, board=PICTURES, links=[], workloads=plan)
