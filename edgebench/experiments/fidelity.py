@@ -137,7 +137,7 @@ def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: Service
         for figure, compared in _compared(of_workload, predicted[name], own.get(name), formula.get(name, {})).items()
     }
     result = read_result(stored.path)
-    return RunFidelity(list(layout.sources), result.verdict.valid, result.figures, figures, list(times.doubts))
+    return RunFidelity(list(layout.told_by), result.verdict.valid, result.figures, figures, list(times.doubts))
 
 
 def _simulated(layout: Layout, stored: StoredRun) -> dict[str, _Seen]:

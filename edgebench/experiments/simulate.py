@@ -121,7 +121,7 @@ def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: 
         kept = keep_given(run_dir, given, topology)
         deployment = places.deployment(kept, run_dir.name, topology.data, folder=run_dir)
         write_deployment(run_dir, deployment)
-        observations = _observations(layout, deployment)
+        observations = _observations(layout, deployment, times)
         if recorded:
             _record(layout, places, deployment, observations, run_dir)
             return run_dir, write_report(run_dir, page=page)
@@ -246,7 +246,7 @@ def _take_beside(parts: Iterable[Rows], take: Callable[[Rows], None]) -> None:
             taking.result()
 
 
-def _observations(layout: Layout, deployment: Deployment) -> Observations:
+def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -> Observations:
     """What is known before anything is simulated: its time begins with the streams."""
     return Observations(
         started_ns=0,
@@ -269,7 +269,7 @@ def _observations(layout: Layout, deployment: Deployment) -> Observations:
             "python": platform.python_version(),
         },
         data_sources={},
-        calibrated_by=list(layout.sources),
+        calibrated_by=list(layout.told_by),
         doubts=list(times.doubts),
         chains=list(layout.chains),
     )

@@ -25,11 +25,16 @@ from edgebench.topology.profiles import HOST, ModelKey, PictureCost, Profile, Ti
 Part = Literal["relay", "receive", "send", "answer"]
 """Of a message, as `profiles.MessageCost` has them."""
 Parts = tuple[Part, ...]
-SENT, GIVEN, HEARD: tuple[Parts, Parts, Parts] = ("send",), ("answer",), ("receive",)
-"""By the thread that takes messages in, and by that of a model."""
-TAKEN, PASSED_ON: tuple[Parts, Parts] = ("relay", "receive"), ("receive", "send")
-BROUGHT_BACK, ANSWERED: tuple[Parts, Parts] = ("send", "relay"), ("answer", "relay")
-"""Of an edge, or the cloud, whose own broker relays what comes, and what its children hear."""
+SENT: Parts = ("send",)
+HEARD: Parts = ("receive",)
+PASSED_ON: Parts = ("receive", "send")
+"""By the thread that takes messages in."""
+GIVEN: Parts = ("answer",)
+"""By that of a model."""
+TAKEN: Parts = ("relay", "receive")
+BROUGHT_BACK: Parts = ("send", "relay")
+ANSWERED: Parts = ("answer", "relay")
+"""By an edge, or the cloud, whose own broker relays what comes, and what its children hear."""
 Ways = tuple[tuple[str, Parts], ...]
 """The profile of each of the two ends of a message, and which parts of it are that one's."""
 

@@ -346,9 +346,7 @@ class _Costs:
         if sizes is not None or cost in self._times.costs:
             self._set(flow, group, purpose, cost, by=_untold if sizes is None else lambda: by(sizes))
 
-    def _set_message(
-        self, flow: Flow, group: Group, purpose: int, cost: Cost, ways: Ways, sizes: Ints | None
-    ) -> None:
+    def _set_message(self, flow: Flow, group: Group, purpose: int, cost: Cost, ways: Ways, sizes: Ints | None) -> None:
         """What a message takes besides its link. ways: as in `ByProfile.message`."""
         message, qos = self.by_profile.message, flow.plan.qos
         self._set_sized(flow, group, purpose, cost, sizes, lambda of: message(cost, ways, qos, of))

@@ -61,7 +61,7 @@ _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": C
 @dataclass(frozen=True)
 class Layout:
     """All that does not change while it is simulated. links: of each group to that of its parents. traces: of
-    workloads. chains: as a run would write them down. sources: the runs that say what things take, and the profiles,
+    workloads. chains: as a run would write them down. told_by: the runs that say what things take, and the profiles,
     each as `profile NAME`."""
 
     topology: Topology
@@ -72,7 +72,7 @@ class Layout:
     links: Mapping[str, Link]
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
-    sources: tuple[str, ...]
+    told_by: tuple[str, ...]
 
     @property
     def columns(self) -> int:
@@ -198,8 +198,8 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     }
     between = {name: links.get(name, Link(between=pair)) for name, pair in pairs.items()}
     chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
-    sources = (*times.sources, *(f"profile {name}" for name in profiles))
-    return Layout(topology, fleet, flows, arrays, tables, between, traces, chains, sources)
+    told_by = (*times.sources, *(f"profile {name}" for name in profiles))
+    return Layout(topology, fleet, flows, arrays, tables, between, traces, chains, told_by)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:
