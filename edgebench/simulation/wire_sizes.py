@@ -38,8 +38,8 @@ def sample_bytes(spec: TensorSpec) -> int:
 def decision_bytes(decider: str, outputs: int, *, of_cloud: bool, of_chain: bool) -> int:
     """What a device gets of a decision of so many values that was made alone: `core.samples.Decision`. of_cloud: an
     edge has passed the sample on, and the decision back."""
-    on_the_way = _NS if of_cloud else None
-    stamps = Stamps(_NS, _NS, _NS, _NS, _NS, *(4 * [on_the_way]), _WHEN if of_chain else None)
+    way, head = _NS if of_cloud else None, _WHEN if of_chain else None
+    stamps = Stamps(_NS, _NS, _NS, _NS, _NS, way, way, way, way, head=head)
     output = bytes(BYTES_A_VALUE * outputs)
     return len(wire.encode(Decision(wire.VERSION, _SEQ, 0, decider, _DIGEST, output, 1, stamps)))
 

@@ -179,7 +179,7 @@ def test_placements_sweeps_and_capacities_go_by_profiles_alone(tmp_path: Path) -
     )
     swept = edgebench.sweep(spec, out=tmp_path / "sweeps")
     assert [cell.state for cell in swept.cells] == ["valid", "valid"]
-    slow, fast = (cell.values["workloads.watch.latency_ms.p50"] for cell in swept.cells)
+    slow, fast = (float(cell.values["workloads.watch.latency_ms.p50"] or 0) for cell in swept.cells)
     assert slow - fast == pytest.approx(18, abs=0.01)
     held = edgebench.capacity(file, p99_ms=60, seeds=1, most=4, out=tmp_path / "capacities")
     assert held.calibrated_by == BY_SLOW
