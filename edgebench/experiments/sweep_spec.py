@@ -64,7 +64,8 @@ class SweepSpec(Strict, frozen=True):
     whole grid. search: settings by chance instead of both, of which with each further seed the better half is run, by
     `rank`. seeds: of each of these; without any, the topology's own. calibrate: with the executor `simulate`, run
     directories that say what things take, before profiles do, from this file's folder; also where a policy places
-    workloads. front: figures that are good together, at least two. objective, at_most: of what a policy places, as `edgebench place` has them.
+    workloads. front: figures that are good together, at least two. objective, at_most: of what a policy places, as
+    `edgebench place` has them.
     """
 
     schema: Literal[1]

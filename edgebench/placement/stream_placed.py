@@ -42,8 +42,8 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     objective, at_most: figure -> its weight, its limit; value: the weighted sum, None where nothing was decided; terms:
     all figures. keeps: whether nothing is lost, and the limits are kept. judged: how many placements were simulated.
     proven: whether none is better, where the policy tells. figures: of workloads; joint: of joint decisions with a
-    deadline. All by simulations with service times of what they are `calibrated_by`. notes: what speaks against these runs,
-    and against the last simulation.
+    deadline. All by simulations with service times of what they are `calibrated_by`. notes: what speaks against these
+    runs, and against the last simulation.
     """
 
     schema: Literal[1]

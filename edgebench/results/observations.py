@@ -83,7 +83,8 @@ class Observations(msgspec.Struct, frozen=True):
     sensors: node -> workload -> the kind of a sensor that is really there. lateness, host_usage: of a long run they are
     merged to a few thousand. host_usage: of the server. machines: all others. released: by emulated nodes.
     meters: of machines whose power is measured. calibrated_by: what a simulation has its service times from, runs and
-    profiles, each as `profile NAME`; doubts: why runs should not be trusted; overfull: what a run would have dropped of it, since a store has no room.
+    profiles, each as `profile NAME`; doubts: why runs should not be trusted; overfull: what a run would have dropped
+    of it, since a store has no room.
     """
 
     started_ns: int | None
