@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
 import edgebench
-from edgebench.results.sample_figures import WorkloadFigures
+from edgebench.results.rundir import read_records
 from edgebench.topology.profile_files import written
 from tests.profiles import inference, profile
 from tests.system.running import faults_of, run
@@ -31,23 +35,34 @@ workloads:
 """
 SLOW = ", profile: slow.json"
 _WITHIN = 0.05
-"""A message takes 0.1 to 0.2 ms more at a device than its profile says, timers are late by as much, and the mean of 36
-draws of inference is within 0.3 ms: together 1.5 of the 34 ms that a decision at the edge takes."""
+"""A message takes 0.1 to 0.2 ms more at a device than its profile says, a timer is late by as much, and which values
+are drawn differs: together 1.5 of the 34 ms that a decision at the edge takes. So it is of the fastest tenth, and of
+the mean where the machine is idle."""
+_BUSY = 0.2
+"""By so much a machine that is busy with other tests may make the mean of a run longer; it makes none shorter."""
 _TRIES = 3
-"""A machine that is busy with other tests makes a run late, and none too early."""
-
-
-def means_ms(figures: Mapping[str, WorkloadFigures]) -> dict[str, float]:
-    return {name: each.latency_ms.mean for name, each in figures.items() if each.latency_ms is not None}
 
 
 def topology(*, above: str = "", below: str = "") -> str:
     return TOPOLOGY.format(above=above, below=below, load="{kind: poisson, rate_hz: 1.5}")
 
 
+def latencies_ms(run_dir: Path, workload: str) -> NDArray[np.float64]:
+    table = read_records(run_dir).to_pydict()
+    rows = zip(table["workload"], table["scheduled_ns"], table["arrived_ns"], strict=True)
+    return np.array([(arrived - due) / 1e6 for name, due, arrived in rows if name == workload])
+
+
+def errors_of(run_dir: Path, simulated: Path, workload: str) -> tuple[float, float]:
+    """Of what was predicted of the tenth percentile and of the mean, as shares of what was measured."""
+    ran, told = latencies_ms(run_dir, workload), latencies_ms(simulated, workload)
+    assert len(ran) == len(told) > 20
+    return float(np.quantile(told, 0.1) / np.quantile(ran, 0.1) - 1), float(told.mean() / ran.mean() - 1)
+
+
 def assert_near(folder: Path, text: str, calibrate: Sequence[Path], workloads: Sequence[str]) -> None:
     """What a run takes is what its simulation says, of these workloads."""
-    errors: list[dict[str, float]] = []
+    found: list[dict[str, tuple[float, float]]] = []
     for number in range(_TRIES):
         (folder / f"try-{number}").mkdir()
         (folder / f"try-{number}" / "slow.json").write_bytes(written(BOARD))
@@ -56,15 +71,10 @@ def assert_near(folder: Path, text: str, calibrate: Sequence[Path], workloads: S
         assert result["figures"] == "emulated"
         simulated = edgebench.simulate(edgebench.load(run_dir), calibrate=calibrate, out=folder / "simulated")
         assert simulated.figures.calibrated_by[-1] == "profile slow-board"
-        predicted = means_ms(simulated.figures.workloads)
-        assert {name: each.scheduled for name, each in simulated.figures.workloads.items()} == {
-            name: each["scheduled"] for name, each in result["workloads"].items()
-        }
-        measured = {name: each["latency_ms"]["mean"] for name, each in result["workloads"].items()}
-        errors.append({name: predicted[name] / measured[name] - 1 for name in workloads})
-        if all(abs(error) <= _WITHIN for error in errors[-1].values()):
+        found.append({name: errors_of(run_dir, simulated.folder, name) for name in workloads})
+        if all(abs(fast) <= _WITHIN and -_BUSY <= mean <= _WITHIN for fast, mean in found[-1].values()):
             return
-    raise AssertionError(errors)
+    pytest.fail(f"predicted less measured, of the fastest tenth and of the mean: {found}")
 
 
 def test_a_simulation_by_the_profile_alone_is_near_the_emulated_run(tmp_path: Path) -> None:
