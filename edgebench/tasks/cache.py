@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -74,4 +75,6 @@ def _write(path: Path, arrays: Arrays) -> None:
             np.savez(file, **named)
         unfinished.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
         raise DataError(f"{path.parent}: cannot keep parsed data ({error.strerror}); set EDGEBENCH_CACHE") from error

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import csv
+import io
+import math
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from edgebench.errors import DataError
 
-_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"})
+_LEFT_BY_SYSTEMS = frozenset(
+    {
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"),
+        # What disks have at their top, mostly closed to all but the system.
+        *("lost+found", "system volume information"),
+    }
+)
+_WILD = re.compile(r"[*?\[]")
+_MOST = 3.4e38
+"""What samples, float32, hold at most."""
 
 
 def listed(folder: Path, pattern: str) -> list[Path]:
     """What matches beneath a folder, sorted, without what is hidden (`._NAME` and `.DS_Store` of a Mac) and what
-    systems leave behind (`Thumbs.db`). Nothing where there is no such folder.
+    systems leave behind (`Thumbs.db`). Nothing where there is no such folder. pattern: as `Path.glob` takes it, `**`
+    excepted.
 
-    Raises DataError for a folder that may not be read.
+    Raises DataError for a folder, this one or one below that may hold what matches, that may not be read.
     """
     return sorted(_each(folder, pattern))
 
@@ -47,19 +63,58 @@ def read_text(path: Path, how_to_get: str) -> str:
         ) from error
 
 
-def _each(folder: Path, pattern: str) -> Iterator[Path]:
-    _check_readable(folder)
-    for path in folder.glob(pattern):
-        if not any(map(_is_left_over, path.relative_to(folder).parts)):
-            yield path
+def read_lines(path: Path, how_to_get: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, each with its number from 1. Raises DataError as `read_text`."""
+    # Not `splitlines`, which ends lines at characters that JSON and transcripts may hold, and counts otherwise than
+    # editors do.
+    lines = enumerate(io.StringIO(read_text(path, how_to_get), newline=None), start=1)
+    return [(number, line.rstrip("\n")) for number, line in lines if line.strip()]
 
 
-def _check_readable(folder: Path) -> None:
-    """`Path.glob` passes over what it may not read as if nothing were there."""
+@contextlib.contextmanager
+def read_table(path: Path, how_to_get: str, delimiter: str = ",") -> Iterator[csv.DictReader[str]]:
+    """The rows of a CSV file, whose first one names the columns. Raises DataError as `read_text`, and while it is read
+    where it is no table."""
+    with io.StringIO(read_text(path, how_to_get), newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        try:
+            yield reader
+        except csv.Error as error:
+            where = f"{path}, line {reader.line_num}"
+            raise DataError(f"{where}: no row of a table ({error}); take it as it comes with {how_to_get}") from error
+
+
+def finite(cell: str | None, name: str, where: str, mend: str) -> float:
+    """The number in a cell of a text file. name: of the cell; where: its file and line.
+
+    Raises DataError for what is no number, is `nan` or `inf`, or is beyond what a sample can hold.
+    """
     try:
-        next(folder.iterdir(), None)
+        number = float(cell or "")
+    except ValueError:
+        number = math.nan
+    if not abs(number) <= _MOST:
+        raise DataError(f"{where}: {name} is {cell!r}, no finite number; {mend}")
+    return number
+
+
+def _each(folder: Path, pattern: str) -> Iterator[Path]:
+    """Level by level: `Path.glob` passes over folders that it may not read as if nothing were in them."""
+    part, _, rest = pattern.partition("/")
+    for name in _matching(folder, part):
+        if not _is_left_over(name):
+            yield from _each(folder / name, rest) if rest else [folder / name]
+
+
+def _matching(folder: Path, part: str) -> list[str]:
+    """The names in a folder that a pattern without `/` matches."""
+    try:
+        if _WILD.search(part):
+            return sorted(path.name for path in folder.iterdir() if fnmatchcase(path.name, part))
+        (folder / part).stat()
+        return [part]
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return []
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); make it readable for you") from error
 

@@ -18,7 +18,7 @@ from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks import sources
 from edgebench.tasks.classifier import Classifier
-from edgebench.tasks.files import read_text
+from edgebench.tasks.files import finite, read_text
 from edgebench.tasks.task import Dataset, DataSource, ModelInfo, Size, Split
 
 if TYPE_CHECKING:
@@ -92,21 +92,21 @@ def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Values [minute, 5] and whether anybody was there [minute]."""
     names = (*COLUMNS, "Occupancy")
     numbers = []
-    try:
-        with io.StringIO(read_text(path, HOW_TO_GET), newline="") as file:
-            reader = csv.reader(file)
+    mend = f"fetch {HOW_TO_GET} again"
+    with io.StringIO(read_text(path, HOW_TO_GET), newline="") as file:
+        reader = csv.reader(file)
+        try:
             header = next(reader, [])
             lacking = [name for name in names if name not in header]
             if lacking:
-                raise DataError(f"{path}: no column '{lacking[0]}'; fetch {HOW_TO_GET} again")
+                raise DataError(f"{path}: no column '{lacking[0]}'; {mend}")
             for row in filter(None, reader):
+                where = f"{path}, line {reader.line_num}"
                 # As published, each row begins with its number, which has no name in the header.
                 named = dict(zip(header, row[len(row) > len(header) :], strict=True))
-                numbers.append([float(named[name]) for name in names])
-    except (csv.Error, ValueError) as error:
-        raise DataError(
-            f"{path}, line {len(numbers) + 2}: not numbers in columns ({error}); fetch {HOW_TO_GET} again"
-        ) from error
+                numbers.append([finite(named[name], name, where, mend) for name in names])
+        except (csv.Error, ValueError) as error:
+            raise DataError(f"{path}, line {reader.line_num}: not numbers in columns ({error}); {mend}") from error
     rows = np.array(numbers, np.float32).reshape(-1, len(names))
     values, present = rows[:, :-1], rows[:, -1]
     if len(values) < STEPS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.errors import DataError
 from edgebench.inference.spec import TensorSpec
 from edgebench.tasks.files import folders, holds
 
@@ -108,17 +109,27 @@ class DataSource:
     load: Callable[[Path], Dataset]
     never_in: Sequence[str] = ()
 
-    def find(self, data: Path) -> Path | None:
-        """The folder of the set: `data` itself, its usual place in it, or a folder of `data` that looks like it."""
-        return next((folder for folder in self._places(data) if self._tells(folder)), None)
+    def find(self, data: Path, closed: list[DataError] | None = None) -> Path | None:
+        """The folder of the set: `data` itself, its usual place in it, or a folder of `data` that looks like it.
 
-    def _places(self, data: Path) -> Iterator[Path]:
-        yield data
-        yield data / self.folder
+        closed: gets what says which folders of `data` may not be read; they are passed over, for most belong to others.
+        Raises DataError where `data` or the usual place may not be read.
+        """
+        for folder in (data, data / self.folder):
+            if self._tells(folder):
+                return folder
         for child in folders(data):
-            yield child / self.folder
-            if child.name not in self.never_in:
-                yield child
+            places = (child / self.folder, *([] if child.name in self.never_in else [child]))
+            try:
+                holds(child, "*")  # so that it is named, and nothing that would be in it
+                found = next((folder for folder in places if self._tells(folder)), None)
+            except DataError as error:
+                if closed is not None:
+                    closed.append(error)
+                continue
+            if found is not None:
+                return found
+        return None
 
     def _tells(self, folder: Path) -> bool:
         return any(holds(folder, marker) for marker in self.markers)

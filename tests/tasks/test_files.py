@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgebench.errors import DataError
 from edgebench.tasks import task_named
-from edgebench.tasks.files import folders, holds, listed, read_text
+from edgebench.tasks.files import finite, folders, holds, listed, read_lines, read_table, read_text
 from tests.tasks.leftovers import strew
 
 NOBODY = 65534
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can become another user, whom a folder may be closed to"
+)
+
+
+@contextlib.contextmanager
+def nobody(tmp_path: Path) -> Iterator[None]:
+    """Be a user whom a folder may be closed to, and to whom `tmp_path` is open."""
+    for place in (*tmp_path.parents, tmp_path):
+        if place.stat().st_uid == os.geteuid() and place.name.startswith(("pytest", "test_", "popen")):
+            place.chmod(0o755)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_what_systems_leave_behind_is_neither_listed_nor_found(tmp_path: Path) -> None:
@@ -45,23 +65,84 @@ def test_a_byte_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
     assert read_text(tmp_path / "a.csv", "a set") == "one\n"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, whom a folder may be closed to")
+def test_lines_are_numbered_as_editors_do_and_blank_ones_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffone\r\n\r\ntwo\u2028still two\n \nthree".encode())
+    assert read_lines(tmp_path / "a.txt", "a set") == [(1, "one"), (3, "two\u2028still two"), (5, "three")]
+
+
+def test_a_quotation_mark_that_is_never_closed_is_told_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('a,b\n1,2\n3,"' + "4\n" * 100_000)
+    with pytest.raises(DataError, match=r"a\.csv, line \d+: no row of a table \(field larger than"):  # noqa: SIM117
+        with read_table(tmp_path / "a.csv", "a set") as rows:
+            list(rows)
+
+
+@pytest.mark.parametrize("cell", ["", None, "much", "nan", "inf", "-inf", "1e39"])
+def test_what_is_no_finite_number_is_told_with_its_place(cell: str | None) -> None:
+    with pytest.raises(DataError) as caught:
+        finite(cell, "Light", "a.csv, line 3", "fetch it again")
+    assert str(caught.value) == f"a.csv, line 3: Light is {cell!r}, no finite number; fetch it again"
+    assert finite("-1.5e3", "Light", "a.csv, line 3", "fetch it again") == -1500
+
+
+@as_root
 @pytest.mark.parametrize("closed", ["data", "data/speech", "data/speech/transcripts.csv"])
 def test_a_place_that_may_not_be_read_is_a_line(tmp_path: Path, closed: str) -> None:
     (tmp_path / "data/speech").mkdir(parents=True)
     (tmp_path / "data/speech/transcripts.csv").write_text("file,transcript\n")
-    for place in (*tmp_path.parents, tmp_path):
-        if place.stat().st_uid == os.geteuid() and place.name.startswith(("pytest", "test_", "popen")):
-            place.chmod(0o755)
     (tmp_path / closed).chmod(0)
     task = task_named("speech-recognition")
     task.sources()  # what it imports belongs to root
-    os.seteuid(NOBODY)
-    try:
-        with pytest.raises(DataError) as caught:
-            task.load(tmp_path / "data", seed=0)
-    finally:
-        os.seteuid(0)
+    with nobody(tmp_path), pytest.raises(DataError) as caught:
+        task.load(tmp_path / "data", seed=0)
     assert str(tmp_path / closed) in str(caught.value)
     assert "Permission denied" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@as_root
+def test_a_closed_folder_of_others_beside_a_data_set_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEBENCH_CACHE", str(tmp_path / "cache"))
+    for person in range(20):
+        (tmp_path / f"data/orl-faces/s{person}").mkdir(parents=True)
+        Image.new("L", (48, 56), person).save(tmp_path / f"data/orl-faces/s{person}/1.png")
+    for name in ("lost+found", "private"):
+        (tmp_path / "data" / name).mkdir(mode=0o700)
+    task = task_named("face-recognition")
+    for _ in range(2):  # from the files, and as parsed before: what either imports belongs to root
+        whole = task.load(tmp_path / "data", seed=0)
+    with nobody(tmp_path):
+        found = task.load(tmp_path / "data", seed=0)
+    assert np.array_equal(found.train.x, whole.train.x)
+
+
+@as_root
+def test_a_closed_folder_that_may_hold_the_data_set_is_named_where_no_other_does(tmp_path: Path) -> None:
+    (tmp_path / "data/private/faces").mkdir(parents=True)
+    (tmp_path / "data/private").chmod(0o700)
+    task = task_named("face-recognition")
+    task.sources()
+    with nobody(tmp_path), pytest.raises(DataError) as caught:
+        task.load(tmp_path / "data", seed=0)
+    private = f"{tmp_path / 'data/private'}: cannot be read (Permission denied); make it readable for you"
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'data'}: no data for face-recognition in what may be read there; {private}, or put there Labeled"
+    )
+
+
+@as_root
+def test_a_closed_folder_within_a_data_set_is_named_and_not_left_out(tmp_path: Path) -> None:
+    training = tmp_path / "GTSRB/Training"
+    for name in ("00000", "00001"):
+        (training / name).mkdir(parents=True)
+        (training / name / f"GT-{name}.csv").write_text("")
+    (training / "00001").chmod(0o700)
+    task = task_named("sign-recognition")
+    task.sources()
+    with nobody(tmp_path):
+        assert holds(training, "*/GT-*.csv")
+        with pytest.raises(DataError) as caught:
+            task.load(tmp_path, seed=0)
+    assert str(caught.value) == f"{training / '00001'}: cannot be read (Permission denied); make it readable for you"

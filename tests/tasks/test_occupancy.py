@@ -77,7 +77,9 @@ def test_a_group_is_an_hour_and_stands_in_one_split(folder: Path) -> None:
         (lambda path: path.unlink(), "missing; it belongs to"),
         (lambda path: path.write_bytes(path.read_text().encode("utf-16")), "line 1: a byte that is no UTF-8"),
         (lambda path: path.write_text("a,b\n1,2\n"), "no column 'Temperature'"),
-        (lambda path: path.write_text(path.read_text().replace("26.5", "wet")), "line 2: not numbers in columns .*wet"),
+        (lambda path: path.write_text(path.read_text().replace("26.5", "wet")), "line 2: Humidity is 'wet', no finite"),
+        (lambda path: path.write_text(path.read_text().replace("500", "nan", 1)), "line 2: Light is 'nan', no finite"),
+        (lambda path: path.write_text(path.read_text().replace("700", "1e39", 1)), "line 2: CO2 is '1e39', no finite"),
         (lambda path: path.write_text(HEAD + "\n"), "0 minutes, fewer than 10"),
     ],
 )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgebench.errors import DataError
 from edgebench.tasks.actions.skeletons import JOINTS, normalised, to_bytes
 from edgebench.tasks.cache import Arrays, cached
-from edgebench.tasks.files import listed, read_text
+from edgebench.tasks.files import finite, listed, read_lines
 from edgebench.tasks.task import Dataset, Split
 
 NAME = "MSR-Action3D"
@@ -97,11 +97,16 @@ def _numbers(file: Path) -> tuple[int, ...]:
 
 def _frames(file: Path) -> NDArray[np.float64]:
     """[frame, joint, 3] in metres, the joints in the order of `JOINTS`."""
+    lines = read_lines(file, HOW_TO_GET)
     try:
-        numbers = np.array(read_text(file, HOW_TO_GET).split(), np.float64)
-    except ValueError as error:
-        raise DataError(f"{file}: not numbers only ({error}); fetch {HOW_TO_GET} again") from error
+        numbers = np.array([cell for _, line in lines for cell in line.split()], np.float64)
+    except ValueError:
+        numbers = np.array([np.nan])
+    if not np.isfinite(numbers).all():
+        for number, line in lines:
+            for cell in line.split():
+                finite(cell, "a coordinate", f"{file}, line {number}", f"fetch {HOW_TO_GET} again")
     a_frame = len(JOINTS) * 4
-    if not len(numbers) or len(numbers) % a_frame or not np.isfinite(numbers).all():
+    if not len(numbers) or len(numbers) % a_frame:
         raise DataError(f"{file}: not {len(JOINTS)} lines of x y z confidence a frame; fetch {HOW_TO_GET} again")
     return numbers.reshape(-1, len(JOINTS), 4)[:, _PLACES, :3]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgebench.decoding import whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
-from edgebench.tasks.files import read_text
+from edgebench.tasks.files import read_lines
 from edgebench.tasks.splits import share_of
 from edgebench.tasks.task import Dataset, Split
 
@@ -130,7 +130,7 @@ def _listed(file: Path) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    return [line for line in read_text(file, HOW_TO_GET).splitlines() if line.strip()]
+    return [line for _, line in read_lines(file, HOW_TO_GET)]
 
 
 def _scene(video: str) -> str:

@@ -14,7 +14,7 @@ from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.faces.labels import labels_of
 from edgebench.tasks.faces.pictures import is_grey, read_face
-from edgebench.tasks.files import folders, listed, read_text
+from edgebench.tasks.files import folders, listed, read_lines
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, DataSource, Split
 
@@ -146,28 +146,29 @@ def read_pairs(path: Path) -> list[Pair]:
 
     Raises DataError for a line that is neither, and where some are missing.
     """
-    lines = [line.split() for line in read_text(path, LFW_HOW).splitlines() if line.strip()]
-    if not lines or len(lines[0]) != 2 or not _are_numbers(*lines[0]):
+    lines = [(number, line.split()) for number, line in read_lines(path, LFW_HOW)]
+    head = lines[0][1] if lines else []
+    if len(head) != 2 or not _are_numbers(*head):
         raise DataError(f"{path}: line 1 is not the number of folds and of pairs; fetch it anew with {LFW_HOW}")
-    folds, each = (int(cell) for cell in lines[0])
+    folds, each = (int(cell) for cell in head)
     if len(lines) != 1 + folds * 2 * each:
         raise DataError(
             f"{path}: {len(lines) - 1} pairs, not {folds} × 2 × {each}, as line 1 says; fetch it anew with {LFW_HOW}"
         )
-    return [_pair(path, place, line, (place - 2) // (2 * each), folds) for place, line in enumerate(lines[1:], 2)]
+    return [_pair(path, n, line, place // (2 * each), folds) for place, (n, line) in enumerate(lines[1:])]
 
 
 def _are_numbers(*cells: str) -> bool:
     return all(whole_number(cell) is not None for cell in cells)
 
 
-def _pair(path: Path, place: int, line: list[str], fold: int, folds: int) -> Pair:
+def _pair(path: Path, number: int, line: list[str], fold: int, folds: int) -> Pair:
     match line:
         case [name, first, second] if _are_numbers(first, second):
             return Pair(((name, int(first)), (name, int(second))), fold, folds)
         case [name, first, other, second] if _are_numbers(first, second):
             return Pair(((name, int(first)), (other, int(second))), fold, folds)
-    raise DataError(f"{path}: line {place} is no pair; fetch it anew with {LFW_HOW}")
+    raise DataError(f"{path}: line {number} is no pair; fetch it anew with {LFW_HOW}")
 
 
 def _lfw_file(folder: Path, name: str, picture: int, table: Path) -> Path:

@@ -206,7 +206,7 @@ def _stays(folder: Path) -> list[_Stay]:
             identifier=identifier,
             person=str(person),
             hospital=hospital,
-            died_at_h=_died_at_h(unit_status, unit_end_h, status, end_h),
+            died_at_h=_died_at_h(f"{patient}, stay {identifier}", unit_status, unit_end_h, status, end_h),
             failing=bool(failing),
             hourly=by_stay[identifier],
             constants=np.array([np.nan if value is None else value for value in constants], np.float32),
@@ -216,11 +216,22 @@ def _stays(folder: Path) -> list[_Stay]:
     ]
 
 
-def _died_at_h(unit_status: str | None, unit_end_h: float, hospital_status: str | None, hospital_end_h: float) -> float:
-    if unit_status == "Expired":
-        return float(unit_end_h)
-    if hospital_status == "Expired":
-        return float(hospital_end_h)
+def _died_at_h(
+    where: str,
+    unit_status: str | None,
+    unit_end_h: float | None,
+    hospital_status: str | None,
+    hospital_end_h: float | None,
+) -> float:
+    ends = (("unit", unit_status, unit_end_h), ("hospital", hospital_status, hospital_end_h))
+    for what, status, end_h in ends:
+        if status == "Expired":
+            if end_h is None or not np.isfinite(end_h):
+                raise DataError(
+                    f"{where}: {what}dischargestatus is Expired, and {what}dischargeoffset no finite number; "
+                    f"fetch {HOW_TO_GET} again"
+                )
+            return float(end_h)
     return float("inf") if hospital_status == "Alive" else float("nan")
 
 

@@ -6,9 +6,6 @@ MIMIC-III (credentialed access, https://physionet.org/content/mimiciii/).
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from numpy.typing import NDArray
 from edgebench.errors import DataError
 from edgebench.seeds import rng_for
 from edgebench.tasks.cache import cached
-from edgebench.tasks.files import read_text
+from edgebench.tasks.files import finite, read_table
 from edgebench.tasks.icu.features import last_steps
 from edgebench.tasks.icu.generator import Outcome
 from edgebench.tasks.icu.published import (
@@ -45,6 +42,8 @@ HOW_TO_GET = (
     "the MIMIC-III benchmark (credentialed access, https://physionet.org/content/mimiciii/, built with "
     "https://github.com/YerevaNN/mimic3-benchmarks)"
 )
+
+_MEND = f"build {HOW_TO_GET} again"
 
 LIMIT = 20_000
 """Samples of a split at most, a fixed random choice: decompensation lists millions, 14.6 kB each."""
@@ -103,25 +102,26 @@ def _held_out(folder: Path, train: list[_Row], outcome: Outcome) -> set[str]:
 def _rows(folder: Path, part: SplitName, listfile: Path, outcome: Outcome) -> list[_Row]:
     label = _LABELS[outcome]
     needed = ["stay", label, *(["period_length"] if outcome == "decompensation" else [])]
-    try:
-        with io.StringIO(read_text(listfile, HOW_TO_GET), newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in needed if name not in (reader.fieldnames or [])]
-            if lacking:
-                raise DataError(
-                    f"{listfile}: no column '{lacking[0]}', so not the listfile of {FOLDERS[outcome]} of {HOW_TO_GET}"
-                )
-            return [
-                _Row(
-                    file=folder / part / row["stay"],
-                    subject=row["stay"].split("_")[0],
-                    end_h=int(float(row["period_length"])) if outcome == "decompensation" else STEPS,
-                    label=float(row[label]) > 0,
-                )
-                for row in reader
-            ]
-    except (csv.Error, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{listfile}: a row without its values ({error}); build {HOW_TO_GET} again") from error
+    rows = []
+    with read_table(listfile, HOW_TO_GET) as reader:
+        lacking = [name for name in needed if name not in (reader.fieldnames or [])]
+        if lacking:
+            raise DataError(
+                f"{listfile}: no column '{lacking[0]}', so not the listfile of {FOLDERS[outcome]} of {HOW_TO_GET}"
+            )
+        for row in reader:
+            where = f"{listfile}, line {reader.line_num}"
+            stay = row["stay"]
+            if not stay:
+                raise DataError(f"{where}: no stay is named; {_MEND}")
+            end_h = STEPS
+            if outcome == "decompensation":
+                end_h = int(_hours(where, "period_length", row["period_length"]))
+                if end_h < 1:
+                    raise DataError(f"{where}: period_length is {row['period_length']!r}, no hour; {_MEND}")
+            answer = finite(row[label], label, where, _MEND)
+            rows.append(_Row(folder / part / stay, stay.split("_")[0], end_h, answer > 0))
+    return rows
 
 
 def _split(name: str, rows: list[_Row], folder: Path, outcome: Outcome) -> Split:
@@ -167,12 +167,11 @@ def _until(grid: NDArray[np.float32], end_h: int) -> NDArray[np.float32]:
 
 def _grid(file: Path) -> NDArray[np.float32]:
     """The last value of each hour, [hour, 17]; NaN where nothing was measured."""
-    with io.StringIO(read_text(file, HOW_TO_GET), newline="") as opened:
-        reader = csv.DictReader(opened)
+    with read_table(file, HOW_TO_GET) as reader:
         lacking = [v.name for v in VARIABLES if v.name not in (reader.fieldnames or [])]
         if lacking or "Hours" not in (reader.fieldnames or []):
             raise DataError(f"{file}: no column '{[*lacking, 'Hours'][0]}'; build {HOW_TO_GET} again")
-        measured = [(_hours(file, reader.line_num, row["Hours"]), row) for row in reader]
+        measured = [(_hours(f"{file}, line {reader.line_num}", "Hours", row["Hours"]), row) for row in reader]
     last = max((hour for hour, _ in measured), default=0.0)
     grid = np.full((int(max(last, 0)) + 1, len(VARIABLES)), np.nan, np.float32)
     for hour, row in sorted(measured, key=lambda pair: pair[0]):
@@ -185,13 +184,10 @@ def _grid(file: Path) -> NDArray[np.float32]:
     return grid
 
 
-def _hours(file: Path, line: int, text: str | None) -> float:
-    try:
-        hours = float(text or "")
-    except ValueError:
-        hours = math.nan
-    if not abs(hours) <= _MOST_HOURS:
-        raise DataError(f"{file}, line {line}: Hours is {text!r}, no number of hours; build {HOW_TO_GET} again")
+def _hours(where: str, name: str, text: str | None) -> float:
+    hours = finite(text, name, where, _MEND)
+    if abs(hours) > _MOST_HOURS:
+        raise DataError(f"{where}: {name} is {text!r}, no number of hours; {_MEND}")
     return hours
 
 

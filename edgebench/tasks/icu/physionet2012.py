@@ -6,6 +6,7 @@ Source: https://physionet.org/content/challenge-2012/1.0.0/ (open). Trained on s
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
-from edgebench.tasks.files import listed, read_text
+from edgebench.tasks.files import finite, listed, read_lines
 from edgebench.tasks.icu.features import Channel, cleaned, encode, feature_names, filled, typical
 from edgebench.tasks.icu.published import STEPS
 from edgebench.tasks.splits import share_of
@@ -31,6 +32,10 @@ HOW_TO_GET = (
 
 _VERSION = 1
 _VALID_SHARE = 0.15
+_ROWS = "rows of Time,Parameter,Value"
+_TIME = re.compile(r"\d\d:\d\d")
+_RECORD = b",RecordID,"
+_ANSWERS = {"0": 0, "1": 1}
 
 CHANNELS = (
     Channel("Albumin", 0.5, 7),
@@ -132,12 +137,8 @@ def _read_set(folder: Path, name: str) -> Arrays:
 def _parse(files: list[Path], outcomes: Path) -> dict[str, NDArray[Any]]:
     """Sparse measurements: `stay`, `hour`, `channel`, `value` of each, and by stay `record`, `died`, `constant`."""
     columns = _columns(files)
-    stay = np.cumsum(columns["parameter"] == "RecordID") - 1
     starts = np.flatnonzero(columns["parameter"] == "RecordID")
-    if len(starts) != len(files) or (len(starts) and starts[0] != 0):
-        raise DataError(
-            f"{files[0].parent}: {len(files)} files hold {len(starts)} RecordIDs; unpack {HOW_TO_GET} again"
-        )
+    stay = np.cumsum(columns["parameter"] == "RecordID") - 1
     record = columns["value"][starts].astype(np.int64)
     died_by_record = _deaths(outcomes)
     lacking = [r for r in record.tolist() if r not in died_by_record]
@@ -164,22 +165,25 @@ def _columns(files: list[Path]) -> dict[str, NDArray[Any]]:
     from pyarrow import csv
 
     # One buffer for all files: a reader started 4,000 times takes ten times as long.
-    texts = [file.read_bytes() for file in files]
-    joined = b"".join(text[text.find(b"\n") + 1 :].rstrip(b"\n") + b"\n" for text in texts)
+    joined = b"".join(_body(file) + b"\n" for file in files)
     types = {"time": pa.string(), "parameter": pa.dictionary(pa.int32(), pa.string()), "value": pa.float64()}
     try:
         table = csv.read_csv(
             io.BytesIO(joined),
             read_options=csv.ReadOptions(column_names=list(types)),
-            convert_options=csv.ConvertOptions(column_types=types),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=[]),
         )
         hour = pc.cast(pc.utf8_slice_codeunits(table["time"], 0, 2), pa.int32()).to_numpy()
         minute = pc.cast(pc.utf8_slice_codeunits(table["time"], 3, 5), pa.int32()).to_numpy()
     except pa.ArrowInvalid as error:
+        for file in files:
+            _check_rows(file)
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{files[0].parent}: not rows of Time,Parameter,Value ({reason}); fetch {HOW_TO_GET} again"
-        ) from error
+        raise DataError(f"{files[0].parent}: not {_ROWS} ({reason}); fetch {HOW_TO_GET} again") from error
+    value = table["value"].to_numpy()
+    if not np.isfinite(value).all() or (hour < 0).any():
+        for file in files:
+            _check_rows(file)
     coded = table["parameter"].unify_dictionaries().combine_chunks()
     names = np.array(coded.dictionary.to_pylist(), dtype=object)
     code = coded.indices.to_numpy(zero_copy_only=False)
@@ -189,8 +193,28 @@ def _columns(files: list[Path]) -> dict[str, NDArray[Any]]:
         "parameter": names[code],
         "hour": hour,
         "minute": hour * 60 + minute,
-        "value": table["value"].to_numpy(),
+        "value": value,
     }
+
+
+def _body(file: Path) -> bytes:
+    """The rows of a file, below its header. Raises DataError where they are not those of one stay."""
+    content = file.read_bytes()
+    body = content[content.find(b"\n") + 1 :].strip()
+    if body.count(_RECORD) != 1 or _RECORD not in body.partition(b"\n")[0]:
+        _check_rows(file)
+        raise DataError(f"{file}: {body.count(_RECORD)} RecordIDs, not one, first; unpack {HOW_TO_GET} again")
+    return body
+
+
+def _check_rows(file: Path) -> None:
+    """Raises DataError for a row that is none, with its line."""
+    for number, line in read_lines(file, HOW_TO_GET)[1:]:
+        where, mend = f"{file}, line {number}", f"fetch {HOW_TO_GET} again"
+        cells = line.split(",")
+        if len(cells) != 3 or _TIME.match(cells[0]) is None:
+            raise DataError(f"{where}: not {_ROWS}; {mend}")
+        finite(cells[2], "Value", where, mend)
 
 
 def _descriptors(
@@ -206,16 +230,20 @@ def _descriptors(
 
 
 def _deaths(outcomes: Path) -> dict[int, int]:
-    rows = read_text(outcomes, HOW_TO_GET).splitlines()
-    header = rows[0].split(",") if rows else []
+    rows = read_lines(outcomes, HOW_TO_GET)
+    header = rows[0][1].split(",") if rows else []
     if "RecordID" not in header or "In-hospital_death" not in header:
         raise DataError(f"{outcomes}: no columns RecordID and In-hospital_death; fetch {HOW_TO_GET} again")
     record, died = header.index("RecordID"), header.index("In-hospital_death")
-    cells = [row.split(",") for row in rows[1:] if row.strip()]
-    try:
-        return {int(row[record]): int(row[died]) for row in cells}
-    except (ValueError, IndexError) as error:
-        raise DataError(f"{outcomes}: a row without its numbers; fetch {HOW_TO_GET} again") from error
+    found: dict[int, int] = {}
+    for number, row in rows[1:]:
+        cells = row.split(",")
+        try:
+            found[int(cells[record])] = _ANSWERS[cells[died].strip()]
+        except (ValueError, IndexError, KeyError) as error:
+            where = f"{outcomes}, line {number}"
+            raise DataError(f"{where}: a row without its numbers; fetch {HOW_TO_GET} again") from error
+    return found
 
 
 def _grid(arrays: Arrays) -> NDArray[np.float32]:

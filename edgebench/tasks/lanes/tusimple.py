@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgebench.decoding import from_json, whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
-from edgebench.tasks.files import holds, listed
+from edgebench.tasks.files import holds, listed, read_lines
 from edgebench.tasks.lanes import labelled
 from edgebench.tasks.lanes.drawing import draw
 from edgebench.tasks.lanes.generator import FEATURES
@@ -147,12 +147,10 @@ def _files(places: Sequence[Path], pattern: str) -> list[Path]:
 
 def _lines(file: Path) -> Iterator[_Line]:
     known = set(ROWS.astype(int).tolist())
-    for number, text in enumerate(file.read_bytes().splitlines(), start=1):
-        if not text.strip():
-            continue
+    for number, text in read_lines(file, HOW_TO_GET):
         where = f"{file}: line {number}"
         try:
-            line = from_json(text, _Line)
+            line = from_json(text.encode(), _Line)
         except msgspec.DecodeError as error:
             raise DataError(f"{where}: {error}; fetch it again") from error
         if any(len(lane) != len(line.h_samples) for lane in line.lanes):

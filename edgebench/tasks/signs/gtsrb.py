@@ -7,8 +7,6 @@ Source: Stallkamp et al. 2012, https://benchmark.ini.rub.de/gtsrb_dataset.html
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
-from edgebench.tasks.files import listed, read_text
+from edgebench.tasks.files import listed, read_table
 from edgebench.tasks.images import read_rgb
 from edgebench.tasks.splits import place_of
 from edgebench.tasks.task import Dataset, Split
@@ -90,8 +88,7 @@ def _test_tables(folder: Path) -> Iterator[Path]:
 
 
 def _rows(table: Path, delimiter: str, name: str, pictures: Path, *, tracks: bool) -> Iterator[_Picture]:
-    with io.StringIO(read_text(table, PUBLISHED), newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
+    with read_table(table, PUBLISHED, delimiter) as reader:
         lacking = [column for column in (name, *_COLUMNS) if column not in (reader.fieldnames or ())]
         if lacking:
             raise DataError(f"{table}: no column '{lacking[0]}'; it has to be a table of GTSRB")

@@ -6,15 +6,13 @@ or test). Without `speaker` every file is taken for a speaker of its own; withou
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
-from edgebench.tasks.files import read_text
+from edgebench.tasks.files import read_table
 from edgebench.tasks.speech.utterances import SPLITS, Utterance, dataset, parsed
 from edgebench.tasks.splits import SplitName, place_of
 from edgebench.tasks.task import Dataset
@@ -43,8 +41,7 @@ def load(folder: Path) -> Dataset:
 
 
 def _read(table: Path) -> Iterator[Utterance]:
-    with io.StringIO(read_text(table, HOW_TO_GET), newline="") as file:
-        rows = csv.DictReader(file)
+    with read_table(table, HOW_TO_GET) as rows:
         for column in ("file", "transcript"):
             if column not in (rows.fieldnames or ()):
                 raise DataError(f"{table}: no column '{column}'; give {HOW_TO_GET}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
-from edgebench.tasks.files import listed, read_text
+from edgebench.tasks.files import listed, read_lines
 from edgebench.tasks.speech.utterances import Utterance, dataset, parsed
 from edgebench.tasks.splits import SplitName
 from edgebench.tasks.task import Dataset
@@ -44,9 +44,7 @@ def load(folder: Path) -> Dataset:
 
 
 def _read(path: Path, split: SplitName) -> Iterator[Utterance]:
-    for number, line in enumerate(read_text(path, HOW_TO_GET).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path, HOW_TO_GET):
         where = f"{path}, line {number}"
         name, _, text = line.partition(" ")
         sound = path.parent / f"{name}.flac"

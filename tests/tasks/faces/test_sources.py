@@ -154,6 +154,7 @@ def test_a_broken_list_of_pairs_says_where(tmp_path: Path) -> None:
         ([*lines[:2], "Fold_0_a\t1\t" + "9" * 5000, *lines[3:]], "pairs.txt: line 3 is no pair"),
         (lines[:-1], "pairs.txt: 39 pairs, not 10 × 2 × 2, as line 1 says"),
         ([*lines[:2], "Fold_0_a\tone\t2", *lines[3:]], "pairs.txt: line 3 is no pair"),
+        ([*lines[:2], "", "Fold_0_a\tone\t2", *lines[3:]], "pairs.txt: line 4 is no pair"),
         ([*lines[:-1], "Fold_9_b\t2\tFold_9_d\t7"], "Fold_9_d_0007.jpg: missing, and pairs.txt lists it"),
     ):
         listed.write_text("\n".join(broken))

@@ -146,6 +146,18 @@ def test_a_missing_file_is_named_with_the_mend(folder: Path, file: str, message:
         eicu.load(folder, "death")
 
 
+def test_who_died_at_no_known_time_is_named_with_the_stay(folder: Path) -> None:
+    with gzip.open(folder / "patient.csv.gz", "rt") as file:
+        told = file.read()
+    assert told.count("1000,60,Expired,1800,") == 1
+    with gzip.open(folder / "patient.csv.gz", "wt") as file:
+        file.write(told.replace("1000,60,Expired,1800,", "1000,60,Expired,,"))
+    with pytest.raises(
+        DataError, match=r"patient\.csv\.gz, stay 1000: unitdischargestatus is Expired, and unitdischarge"
+    ):
+        eicu.load(folder, "death")
+
+
 def test_a_broken_file_is_named_with_the_mend(folder: Path) -> None:
     with gzip.open(folder / "patient.csv.gz", "wt") as file:
         file.write("a,b\n1,2\n")

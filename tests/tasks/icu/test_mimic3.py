@@ -90,6 +90,15 @@ def test_decompensation_looks_back_from_each_listed_period(make: Maker) -> None:
     assert _course(data, "Heart Rate", 1) == [100] * 46 + [120] * 2
 
 
+@pytest.mark.parametrize("period", ["nan", "-3", "0.5", "1e9"])
+def test_a_period_that_is_no_number_of_hours_is_refused(make: Maker, period: str) -> None:
+    folder = make(
+        "stay,period_length,y_true", _names(range(1, 41), "5.0,{label}"), _names(range(51, 53), f"{period},0")
+    )
+    with pytest.raises(DataError, match=f"test/listfile.csv, line 2: period_length is '{period}', no "):
+        mimic3.load(folder, "decompensation")
+
+
 def test_heart_failure_is_one_of_the_phenotypes(make: Maker) -> None:
     header = f"stay,period_length,Shock,{PHENOTYPE}"
     folder = make(header, _names(range(1, 41), "60.5,1,{label}"), _names(range(51, 61), "60.5,1,{label}"))
@@ -126,7 +135,10 @@ def test_a_patient_in_train_and_test_is_refused(make: Maker) -> None:
     [
         ("test/listfile.csv", None, "missing; it belongs to"),
         ("test/listfile.csv", "stay,label\n", "no column 'y_true', so not the listfile of in-hospital-mortality"),
-        ("test/listfile.csv", "stay,y_true\n9_episode1_timeseries.csv,?\n", "a row without its values"),
+        ("test/listfile.csv", "stay,y_true\n9_episode1_timeseries.csv,?\n", "line 2: y_true is '?', no finite number"),
+        ("test/listfile.csv", "stay,y_true\n9_episode1_timeseries.csv,nan\n", "line 2: y_true is 'nan', no finite"),
+        ("test/listfile.csv", "stay,y_true\n9_episode1_timeseries.csv\n", "line 2: y_true is None, no finite number"),
+        ("test/listfile.csv", "y_true,stay\n1\n", "line 2: no stay is named"),
         ("test/listfile.csv", "stay,y_true\n", "no test patients"),
         ("test/52_episode1_timeseries.csv", None, "missing, though listed"),
         ("test/52_episode1_timeseries.csv", "Hours,pH\n1,7\n", "no column 'Capillary refill rate'"),

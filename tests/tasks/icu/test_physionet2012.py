@@ -29,6 +29,8 @@ STAY = """Time,Parameter,Value
 48:00,HR,200
 """
 
+HEAD = "Time,Parameter,Value\n00:00,RecordID,103\n"
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -106,21 +108,32 @@ def test_the_second_load_comes_from_the_cache_and_is_equal(folder: Path) -> None
         ("Outcomes-b.txt", None, "Outcomes-b.txt: missing; it belongs to the PhysioNet Challenge 2012"),
         ("Outcomes-a.txt", "RecordID,Death\n1,0\n", "no columns RecordID and In-hospital_death"),
         ("Outcomes-a.txt", "RecordID,In-hospital_death\n100,0\n", "no outcome for record 101"),
-        ("Outcomes-a.txt", "RecordID,In-hospital_death\n100,\n", "a row without its numbers"),
-        ("set-a/103.txt", "Time,Parameter,Value\n00:00,Age,60\n", "40 files hold 39 RecordIDs"),
-        ("set-a/103.txt", "Time,Parameter,Value\n00:00,RecordID\n", "not rows of Time,Parameter,Value"),
+        ("Outcomes-a.txt", "RecordID,In-hospital_death\n100,\n", "Outcomes-a.txt, line 2: a row without its numbers"),
+        (
+            "Outcomes-a.txt",
+            "RecordID,In-hospital_death\n100,nan\n",
+            "Outcomes-a.txt, line 2: a row without its numbers",
+        ),
+        ("set-a/103.txt", "Time,Parameter,Value\n00:00,Age,60\n", "103.txt: 0 RecordIDs, not one, first"),
+        ("set-a/103.txt", HEAD + "00:00,RecordID,104\n", "103.txt: 2 RecordIDs, not one, first"),
         (
             "set-a/103.txt",
-            "Time,Parameter,Value\n00:00,RecordID,103\n0,HR,eighty\n",
-            "not rows of Time,Parameter,Value",
+            "Time,Parameter,Value\n00:00,RecordID\n",
+            "103.txt, line 2: not rows of Time,Parameter,Value",
         ),
+        ("set-a/103.txt", HEAD + "0,HR,80\n", "103.txt, line 3: not rows of Time,Parameter,Value"),
+        ("set-a/103.txt", HEAD + "-1:30,HR,80\n", "103.txt, line 3: not rows of Time,Parameter,Value"),
+        ("set-a/103.txt", HEAD + "00:10,HR,eighty\n", "103.txt, line 3: Value is 'eighty', no finite number"),
+        ("set-a/103.txt", HEAD + "00:10,HR,nan\n", "103.txt, line 3: Value is 'nan', no finite number"),
+        ("set-a/103.txt", HEAD + "00:10,HR,\n", "103.txt, line 3: Value is '', no finite number"),
+        ("set-a/103.txt", HEAD.encode() + b"00:10,HR\xe9,80\n", "103.txt, line 3: a byte that is no UTF-8"),
     ],
 )
-def test_a_broken_file_is_named_with_the_mend(folder: Path, file: str, text: str | None, message: str) -> None:
+def test_a_broken_file_is_named_with_the_mend(folder: Path, file: str, text: str | bytes | None, message: str) -> None:
     if text is None:
         (folder / file).unlink()
     else:
-        (folder / file).write_text(text)
+        (folder / file).write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(DataError) as caught:
         physionet2012.load(folder)
     assert message in str(caught.value)

@@ -105,6 +105,7 @@ def test_labels_with_their_pictures_are_real_in_the_folders_as_downloaded(tmp_pa
     [
         ("{", "label_data_0313.json: line 2: "),
         pytest.param('{"x": ' + "[" * 100_000, "label_data_0313.json: line 2: nested too deeply", id="deep"),
+        (b'{"raw_file": "caf\xe9"}', "label_data_0313.json, line 2: a byte that is no UTF-8; convert the file"),
         ('{"lanes": [[1, 2]], "h_samples": [160], "raw_file": "clips/a/b/20.jpg"}', "line 2: a lane has not as many"),
         (
             '{"lanes": [[1]], "h_samples": [165], "raw_file": "clips/a/b/20.jpg"}',
@@ -116,9 +117,10 @@ def test_labels_with_their_pictures_are_real_in_the_folders_as_downloaded(tmp_pa
         ),
     ],
 )
-def test_a_broken_line_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_broken_line_is_named(tmp_path: Path, text: str | bytes, message: str) -> None:
     folder = write_set(tmp_path / "tusimple")
-    (folder / "label_data_0313.json").write_text(line("0313-1", 1) + text + "\n")
+    broken = text if isinstance(text, bytes) else text.encode()
+    (folder / "label_data_0313.json").write_bytes(line("0313-1", 1).encode() + broken + b"\n")
     assert message in refusal(tmp_path)
 
 
@@ -129,6 +131,14 @@ def test_a_recording_without_a_number_that_fits_has_the_key_0(tmp_path: Path) ->
     key = load(tmp_path).test.key
     assert key is not None
     assert key.tolist() == [0, 601]
+
+
+def test_labels_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "tusimple")
+    for file in folder.glob("[lt]*.json"):
+        file.write_text("\ufeff" + file.read_text(), "utf-8")
+    data = load(tmp_path)
+    assert [len(split) for split in (data.train, data.valid, data.test)] == [4, 1, 2]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
