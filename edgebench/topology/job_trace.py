@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from edgebench.topology.job_model import Job
 from edgebench.topology.model import Topology
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.strict_yaml import Value
+from edgebench.topology.trace import utf8_text
 from edgebench.topology.wording import did_you_mean, one_line
 
 COLUMNS = Job.__struct_fields__
@@ -30,14 +33,12 @@ def read_jobs(path: str | Path) -> dict[int, Job]:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise TopologyError([one_line(f"{path}: larger than {_LARGEST_BYTES >> 20} MiB (is this a job trace?)")])
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(utf8_text(path, "save it as UTF-8"), newline="") as file:
             jobs = dict(_jobs(path, csv.reader(file, strict=True)))
     except FileNotFoundError as error:
         raise TopologyError([one_line(f"{path}: no such file")]) from error
     except OSError as error:
         raise TopologyError([one_line(f"{path}: cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise TopologyError([one_line(f"{path}: not text (save it as UTF-8)")]) from error
     except ValueError as error:  # such a path cannot be
         raise TopologyError([one_line(f"{path}: cannot be read: {error}")]) from error
     if not jobs:
@@ -95,9 +96,10 @@ def _number(text: str) -> Value:
         with suppress(ValueError):
             return int(text)
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return text if math.isnan(number) else number
 
 
 def jobs_of(topology: Topology) -> tuple[Job, ...]:

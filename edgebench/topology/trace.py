@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edgebench.errors import TopologyError
+from edgebench.topology.wording import one_line
 
 
 def read_trace(path: str | Path) -> list[float]:
@@ -31,17 +32,28 @@ def numbered_lines(path: Path, form: str) -> list[tuple[int, str]]:
     Raises TopologyError.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = utf8_text(path, form).splitlines()
     except FileNotFoundError as error:
         raise TopologyError([f"{path}: no such file"]) from error
     except OSError as error:
         raise TopologyError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise TopologyError([f"{path}: not text ({form})"]) from error
     except ValueError as error:
         raise TopologyError([f"{path}: cannot be read: {error}"]) from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     return [(number, line) for number, line in numbered if line and not line.startswith("#")]
+
+
+def utf8_text(path: Path, mend: str) -> str:
+    """A text file in UTF-8, with or without a byte order mark.
+
+    Raises OSError, ValueError for a path that cannot be, and TopologyError with the line that is no text.
+    """
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TopologyError([one_line(f"{path}: line {line}: a byte that is no UTF-8 ({mend})")]) from error
 
 
 def _time(path: Path, number: int, line: str) -> float:

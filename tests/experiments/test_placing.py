@@ -209,10 +209,12 @@ def test_what_is_wrong_with_a_topology_of_jobs_is_told(
     assert refused(capsys, "place", file, "--policy", "tabu") == f"{file}: {said}"
 
 
-BROKEN_CSV = {
+BROKEN_CSV: dict[str, str | bytes] = {
     "line 4: device: no device 'bed-7' (did you mean 'bed-1'?)": CSV.replace("bed-1,1.0", "bed-7,1.0"),
     "line 4: release_s: expected a number, got text ('soon')": CSV.replace("1.0,2", "soon,2"),
     "line 4: release_s: expected a number, got text ('1_0')": CSV.replace("1.0,2", "1_0,2"),
+    "line 4: release_s: expected a number, got text ('nan')": CSV.replace("1.0,2", "nan,2"),
+    "line 4: a byte that is no UTF-8 (save it as UTF-8)": CSV.encode().replace(b"bed-1", b"\xe9"),
     "line 4: release_s: -1 is not a number >= 0": CSV.replace("1.0,2", "-1,2"),
     "line 4: release_s: inf is not a number <= 604800": CSV.replace("1.0,2", "9" * 400 + ",2"),
     "line 2: priority: expected a whole number, got a number (1.5)": CSV.replace("0,1,icu", "0,1.5,icu"),
@@ -229,7 +231,8 @@ def test_what_is_wrong_with_a_csv_file_is_told_with_its_line(
     said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = tmp_path / "jobs.csv"
-    trace.write_text(BROKEN_CSV[said])
+    content = BROKEN_CSV[said]
+    trace.write_bytes(content if isinstance(content, bytes) else content.encode())
     file = ward(tmp_path, edited((LIST, "jobs: jobs.csv\n")))
     found = refused(capsys, "place", file, "--policy", "tabu")
     assert found == f"{file}: $.jobs: {trace}: {said}"

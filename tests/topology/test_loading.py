@@ -30,6 +30,8 @@ from tests.topology.sound import edited
         ("{1: a, true: b}", {"1": "a", "true": "b"}),
         ("[&a {x: 1}, *a]", [{"x": 1}, {"x": 1}]),
         ("\ufeffa: 1", {"a": 1}),
+        ("a word\u00a0and another", "a word\u00a0and another"),
+        ("'quoted\u200b'", "quoted\u200b"),
     ],
 )
 def test_plain_values_are_those_of_yaml_1_2(text: str, value: object) -> None:
@@ -72,7 +74,7 @@ def test_words_that_name_no_file_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_trace_is_its_times_without_comments(tmp_path: Path) -> None:
     file = tmp_path / "times.txt"
-    file.write_text("# seconds\n0\n0.5\n\n0.5\n2\n")
+    file.write_text("\ufeff# seconds\n0\n0.5\n\n0.5\n2\n", "utf-8")
 
     assert read_trace(file) == [0.0, 0.5, 0.5, 2.0]
 
