@@ -15,7 +15,7 @@ from edgebench.results.sweeps import Best, Settings
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import SIMULATE
 from edgebench.topology.fields import Name, Strict
-from edgebench.topology.loading import document_of
+from edgebench.topology.loading import document_of, unseen
 from edgebench.topology.overrides import json_path
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.wording import did_you_mean, one_line
@@ -90,11 +90,13 @@ def read_spec(path: Path) -> SweepSpec:
     try:
         spec = typed(document_of(path), SweepSpec)
     except ShapeError as error:
-        raise TopologyError([one_line(f"{path}: {json_path(error.steps)}: {error}")]) from error
+        place = json_path(error.steps)
+        raise TopologyError([one_line(f"{path}: {place}: {error}{unseen(path, place, str(error))}")]) from error
     if len(set(spec.seeds)) < len(spec.seeds):
         raise TopologyError([f"{path}: $.seeds: one of them stands there twice (name each once)"])
     for problem in _problems(spec):
-        raise TopologyError([one_line(f"{path}: {problem}")])
+        place = problem.partition(":")[0]
+        raise TopologyError([one_line(f"{path}: {problem}{unseen(path, place, problem)}")])
     for index, listed in enumerate(spec.list):
         if both := sorted(listed.keys() & spec.grid.keys()):
             raise TopologyError([one_line(f"{path}: $.list[{index}]: '{both[0]}' is in the grid, too (remove one)")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from edgebench.errors import TopologyError
 from edgebench.topology.checking_chains import check_chains
@@ -20,7 +20,7 @@ from edgebench.topology.checking_moves import check_moves
 from edgebench.topology.checking_nodes import MAX_NODES, check_nodes
 from edgebench.topology.checking_online import check_online
 from edgebench.topology.expand import names_of
-from edgebench.topology.loading import names_a_file
+from edgebench.topology.loading import names_a_file, unseen
 from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.trace import read_trace
@@ -29,6 +29,8 @@ from edgebench.topology.wording import choice_of, did_you_mean, listed, one_line
 Problem = tuple[str, str]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_SCHEMES = ("mqtt", "mqtts")
+_ENDS_A_LOGIN = "/?#[]"
 _FLOAT32_ONLY = ("keras", "onnx")
 _RESERVED_WORKLOADS = ("models",)
 """Names that stand in the same place of an MQTT topic."""
@@ -64,7 +66,9 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str], most_
             problems += check_faults(topology)
     problems += _check_broker(topology.broker)
     if problems:
-        raise TopologyError([one_line(f"{file}: {path}: {problem}") for path, problem in problems])
+        raise TopologyError(
+            [one_line(f"{file}: {at}: {problem}{unseen(file, at, problem)}") for at, problem in problems]
+        )
 
 
 def _check_data(topology: Topology) -> Iterator[Problem]:
@@ -229,12 +233,21 @@ def _check_broker(broker: Broker) -> Iterator[Problem]:
 
 def _problem_of_url(url: str) -> str | None:
     """What is wrong with a broker's URL, without repeating the password that may be in it."""
+    scheme, _, rest = url.partition("://")
+    login = rest.rpartition("@")[0]
+    # Before it is taken apart: a character of the login may end it, and the rest would be taken for host and port.
+    if scheme.lower() in _SCHEMES:
+        if ":" in login:
+            return "holds a password, and a run directory keeps the topology as it is: give the URL by --broker instead"
+        raw = next((character for character in _ENDS_A_LOGIN if character in login), None)
+        if raw is not None:
+            return f"a '{raw}' in the user ends it there: write {quote(raw, safe='')} for it"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return "the host or port cannot be read"
-    if parts.scheme not in ("mqtt", "mqtts"):
+    if parts.scheme not in _SCHEMES:
         return "the scheme is neither mqtt nor mqtts"
     if not parts.hostname:
         return "no host"
@@ -242,6 +255,4 @@ def _problem_of_url(url: str) -> str | None:
         return "port 0"
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         return "something follows the port"
-    if parts.password is not None:
-        return "holds a password, and a run directory keeps the topology as it is: give the URL by --broker instead"
     return None

@@ -15,7 +15,7 @@ from edgebench.topology.overrides import Override, apply_overrides, json_path
 from edgebench.topology.profile_files import profile_file
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.shipped import shipped
-from edgebench.topology.strict_yaml import Value, YamlError, parse
+from edgebench.topology.strict_yaml import Value, YamlError, parse, unseen_at
 from edgebench.topology.wording import did_you_mean, one_line
 
 
@@ -77,6 +77,15 @@ def document_of(path: Path) -> dict[str, Value]:
     return document
 
 
+def unseen(file: str | Path, place: str, problem: str) -> str:
+    """What is to be said behind a problem at a place of a YAML file, where it may come of a character that cannot be
+    seen; see `unseen_at`."""
+    try:
+        return unseen_at(Path(file).read_bytes(), place, problem)
+    except (OSError, ValueError):
+        return ""
+
+
 def _line(path: Path, error: ShapeError, applied: Sequence[Override]) -> str:
     """The problem as one line, laid at the door of the override that made the place, if one did."""
     place = json_path(error.steps)
@@ -84,7 +93,7 @@ def _line(path: Path, error: ShapeError, applied: Sequence[Override]) -> str:
     for override in reversed(applied):
         if full == override.made or full.startswith((f"{override.made}.", f"{override.made}[")):
             return f"{override.label}: {error.problem}"
-    return f"{path}: {place}: {error.problem}"
+    return f"{path}: {place}: {error.problem}{unseen(path, place, error.problem)}"
 
 
 def _with_absolute_paths(topology: Topology, path: Path) -> Topology:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 import yaml
 
@@ -40,6 +41,9 @@ _UNSEEN = {
     "\ufeff": "byte order mark",
 }
 """What looks like a space or like nothing, as text from a web page has it, and is a part of a word to YAML."""
+
+_EDGES = "".join(_UNSEEN)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 _NULL, _BOOL, _INT, _FLOAT, _TEXT = (f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str"))
 for _tag, _pattern, _first in (
@@ -95,6 +99,49 @@ def parse(source: bytes | str) -> Value:
         loader.dispose()
 
 
+def unseen_at(source: bytes, path: str, problem: str) -> str:
+    """`, with a zero-width space (U+200B) in line 13 (remove it)`, where the text at a place of a document has a
+    character that cannot be seen; else nothing.
+
+    path: the place, `$.workloads.risk.task`. problem: what is said of it; where the place is not one text but holds
+    many, only a character that this shows counts.
+    """
+    try:
+        text = _decoded(source)
+        node = _new_loader(text).get_single_node() if any(each in text for each in _UNSEEN) else None
+    except (yaml.YAMLError, YamlError, RecursionError):
+        return ""
+    for step in _STEP.finditer(path):
+        node = _below(node, step[1] or step[2])
+    whole = isinstance(node, yaml.ScalarNode)
+    for line, character in _unseen_in(node, set()):
+        if whole or character in problem or character.encode("unicode_escape").decode() in problem:
+            return f", with a {_named(character)} in line {line} (remove it)"
+    return ""
+
+
+def _below(node: yaml.Node | None, step: str) -> yaml.Node | None:
+    if isinstance(node, yaml.SequenceNode) and step.isdigit():
+        return next(iter(node.value[int(step) : int(step) + 1]), None)
+    if isinstance(node, yaml.MappingNode):
+        return next((item for key, item in node.value if key.value == step), None)
+    return None
+
+
+def _unseen_in(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int, str]]:
+    """The lines of the texts below that have such characters, and these; of what an alias repeats once."""
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        for character in filter(_UNSEEN.__contains__, node.value):
+            yield node.start_mark.line + 1, character
+        return
+    for item in node.value:
+        for each in item if isinstance(item, tuple) else (item,):
+            yield from _unseen_in(each, seen)
+
+
 def _decoded(source: bytes) -> str:
     try:
         return source.decode("utf-8-sig")
@@ -129,8 +176,12 @@ def _unseen(error: yaml.MarkedYAMLError, text: str) -> str | None:
     return f"line {line}: {_told(character)}"
 
 
+def _named(character: str) -> str:
+    return f"{_UNSEEN[character]} (U+{ord(character):04X})"
+
+
 def _told(character: str) -> str:
-    return f"a {_UNSEEN[character]} (U+{ord(character):04X}), which to YAML is part of a word (remove it, type a space)"
+    return f"a {_named(character)}, which to YAML is part of a word (remove it, type a space)"
 
 
 def _marked(error: yaml.MarkedYAMLError, text: str) -> str:
@@ -192,6 +243,8 @@ def _scalar(node: yaml.ScalarNode) -> Value:
     text: str = node.value
     match node.tag:
         case tag if tag == _TEXT:
+            if node.style is None and text.strip(_EDGES) != text:
+                raise _at_edge(node)
             return text
         case tag if tag == _NULL:
             return None
@@ -207,6 +260,14 @@ def _scalar(node: yaml.ScalarNode) -> Value:
                 raise _at(node, f"{text} is not a finite number")
             return number
     raise _at(node, f"tag {_shown(node.tag)} is not supported (remove it)")
+
+
+def _at_edge(node: yaml.ScalarNode) -> YamlError:
+    """Where a space would not count as a part of the text, what cannot be seen is not meant to. Quoted, it is."""
+    text: str = node.value
+    leads = text[0] in _UNSEEN
+    line = (node.start_mark if leads else node.end_mark).line + 1
+    return YamlError(f"line {line}: {_told(text[0] if leads else text[-1])}")
 
 
 def _number(text: str) -> float:

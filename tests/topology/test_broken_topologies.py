@@ -44,7 +44,22 @@ SHAPES: dict[str, tuple[str | bytes, str]] = {
     ),
     "zero-width space in a value": (
         edited(("    task: icu-death", "    task: icu-death\u200b")),
-        "$.workloads.risk.task: no task 'icu-death\\u200b' (did you mean 'icu-death'?)",
+        "line 13: a zero-width space (U+200B), which to YAML is part of a word (remove it, type a space)",
+    ),
+    "no-break space before a value": (
+        edited(("    task: icu-death", "    task: \u00a0icu-death")),
+        "line 13: a no-break space (U+00A0), which to YAML is part of a word (remove it, type a space)",
+    ),
+    "zero-width space within a value": (
+        edited(("    task: icu-death", "    task: icu-\u200bdeath")),
+        (
+            "$.workloads.risk.task: no task 'icu-\\u200bdeath' (did you mean 'icu-death'?),"
+            " with a zero-width space (U+200B) in line 13 (remove it)"
+        ),
+    ),
+    "no-break space at the end of a quoted name": (
+        edited(("name: small", "name: 'small\u00a0'")),
+        f"$.name: 'small\\xa0' {NAME_RULE}, with a no-break space (U+00A0) in line 2 (remove it)",
     ),
     "a machine that is a number": (
         edited((TOP, TOP + "machines: {bed: pi, ward: 7}\n")),
@@ -743,7 +758,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
         f"$.broker.url: the scheme is neither mqtt nor mqtts {URL_FORM}",
     ),
     "broker with a bad port": (
-        SOUND + "broker: {url: 'mqtt://ann:secret@host:70000'}\n",
+        SOUND + "broker: {url: 'mqtt://ann@host:70000'}\n",
         f"$.broker.url: the host or port cannot be read {URL_FORM}",
     ),
     "broker with a password": (
@@ -752,6 +767,17 @@ REFERENCES: dict[str, tuple[str, str]] = {
             "$.broker.url: holds a password, and a run directory keeps the topology as it is: give the URL by --broker"
             f" instead {URL_FORM}"
         ),
+    ),
+    "broker with a password that would end its URL": (
+        SOUND + "broker: {url: 'mqtt://ann:s#cret/@host'}\n",
+        (
+            "$.broker.url: holds a password, and a run directory keeps the topology as it is: give the URL by --broker"
+            f" instead {URL_FORM}"
+        ),
+    ),
+    "broker with a user who would end its URL": (
+        SOUND + "broker: {url: 'mqtt://a#n@host'}\n",
+        f"$.broker.url: a '#' in the user ends it there: write %23 for it {URL_FORM}",
     ),
     "broker without a host": (SOUND + "broker: {url: 'mqtt://:1883'}\n", f"$.broker.url: no host {URL_FORM}"),
 }
@@ -829,15 +855,16 @@ def test_a_password_in_a_broken_broker_url_is_not_repeated(tmp_path: Path, capsy
         ("0\n2\n# then\n1.5\n", "line 4: 1.5 comes after 2 (sort the times)"),
         ("-1\n", "line 1: -1 is not a time ≥ 0"),
         ("nan\n", "line 1: nan is not a time ≥ 0"),
+        (b"0\n1\n\xe9\n", "line 3: a byte that is no UTF-8 (write one time in s a line)"),
     ],
 )
 def test_a_broken_trace_is_found_before_the_run(
-    trace: str | None, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trace: str | bytes | None, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "traced.yaml"
     file.write_text(edited(("{kind: fixed, rate_hz: 2}", "{kind: trace, file: times.txt}")))
     if trace is not None:
-        (tmp_path / "times.txt").write_text(trace)
+        (tmp_path / "times.txt").write_bytes(trace.encode() if isinstance(trace, str) else trace)
 
     assert main(["validate", str(file)]) == 2
     expected = f"{file}: $.workloads.risk.load.file: {tmp_path / 'times.txt'}: {problem}\n"
