@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import given
 from edgebench.experiments.given import TopologyFile
+from edgebench.experiments.places import room_in
 from edgebench.fabric.listening import PORTS
 from edgebench.fabric.sensors import parse_sensor
 from edgebench.results import rundir
@@ -72,6 +73,9 @@ __all__ = [
     "train",
     "validate",
 ]
+
+_AGAIN = "and give the command again"
+_ELSEWHERE = "nothing of it is kept; make room, or name another folder with --out"
 
 # What needs the lab's packages is imported where it is used: `load` and `validate` do without.
 
@@ -201,7 +205,8 @@ def simulate(
     from edgebench.experiments.simulate import SimulateOptions, simulate_topology
 
     options = SimulateOptions(calibrate=tuple(map(Path, calibrate)), out=Path(out))
-    return Run(*simulate_topology(_loaded(topology), options))
+    with room_in(options.out, _ELSEWHERE):
+        return Run(*simulate_topology(_loaded(topology), options))
 
 
 def fidelity(runs: Sequence[str | Path], *, calibrate: Sequence[str | Path] = ()) -> Fidelity:
@@ -211,7 +216,8 @@ def fidelity(runs: Sequence[str | Path], *, calibrate: Sequence[str | Path] = ()
     """
     from edgebench.experiments import fidelity as comparing
 
-    return comparing.fidelity(list(map(Path, runs)), list(map(Path, calibrate)))
+    with room_in(None, f"make room, {_AGAIN}"):
+        return comparing.fidelity(list(map(Path, runs)), list(map(Path, calibrate)))
 
 
 def capacity(
@@ -265,10 +271,9 @@ def load_run(folder: str | Path, *, rebuild: bool = False) -> Run:
     path = Path(folder)
     if rebuild:
         from edgebench.experiments.finishing import finish
-        from edgebench.experiments.places import room_in
         from edgebench.report.page import write_report
 
-        with room_in(path, "make room, and give the command again"):
+        with room_in(path, f"make room, {_AGAIN}"):
             finish(path, "the command edgebench ended before it had collected what was recorded")
             return Run(path, write_report(path))
     rundir.load_deployment(path)
@@ -308,7 +313,8 @@ def place(
         calibrate=tuple(map(Path, calibrate)),
         tell=_say if progress else lambda _: None,
     )
-    return placed(_loaded(topology), options)
+    with room_in(options.out, f"what is written of it is not whole; make room, {_AGAIN}"):
+        return placed(_loaded(topology), options)
 
 
 def load_placement(file: str | Path) -> Placement | StreamPlacement:
@@ -357,7 +363,10 @@ def sweep(
     """
     from edgebench.experiments.sweep import sweep as swept
 
-    return swept(Path(spec), Path(out), resume=resume, processes=processes, tell=_say if progress else lambda _: None)
+    with room_in(Path(out), f"the cells that were run are kept; make room, {_AGAIN} with --resume", over=True):
+        return swept(
+            Path(spec), Path(out), resume=resume, processes=processes, tell=_say if progress else lambda _: None
+        )
 
 
 def train(
@@ -381,7 +390,8 @@ def train(
     options = training.TrainOptions(
         data=_path(data), size=size, seeds=seeds, out=_path(out), registry=_path(registry), progress=progress
     )
-    return training.train(task, options)
+    with room_in(options.out or options.registry, f"what is written of it is not whole; make room, {_AGAIN}"):
+        return training.train(task, options)
 
 
 def export(
@@ -399,7 +409,8 @@ def export(
     """
     from edgebench.experiments.exporting import export_topology
 
-    export_topology(target, _loaded(topology), Path(out), base_image, _say if progress else lambda _: None)
+    with room_in(Path(out), _ELSEWHERE):
+        export_topology(target, _loaded(topology), Path(out), base_image, _say if progress else lambda _: None)
 
 
 def profile(
@@ -446,11 +457,12 @@ def profile(
         meter=meter,
         tell=_say if progress else lambda _: None,
     )
-    if machine is not None:
-        from edgebench.experiments.profiling.elsewhere import profile_of_machine
+    with room_in(options.out, f"what was measured is not kept; make room, {_AGAIN}"):
+        if machine is not None:
+            from edgebench.experiments.profiling.elsewhere import profile_of_machine
 
-        return profile_of_machine(machine, options)
-    return profile_machine(options)
+            return profile_of_machine(machine, options)
+        return profile_machine(options)
 
 
 def clean(*, images: bool = False) -> Cleaned:

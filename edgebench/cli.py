@@ -18,7 +18,7 @@ from edgebench import comparing_commands, lab_commands, planning_commands
 from edgebench.arguments import add_calibrate, add_changes, add_file, add_json, add_placement, loaded
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_INVALID_RUN, EXIT_USER_ERROR, EdgebenchError
-from edgebench.experiments.places import check_file
+from edgebench.experiments.places import check_file, room_in
 
 _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
@@ -364,6 +364,9 @@ def init(args: argparse.Namespace) -> int:
             file.write(source.read_bytes())
     except FileExistsError:
         raise EdgebenchError(f"{target}: is there already (name another with --out)") from None
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
     print(target)
     return 0
 
@@ -452,8 +455,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finished.code if isinstance(finished.code, int) else EXIT_USER_ERROR
     try:
         _refuse_nothing(sys.argv[1:] if argv is None else argv)
-        status = COMMANDS[args.command].run(args)
-        sys.stdout.flush()
+        with room_in(Path(getattr(args, "out", None) or "."), "make room, and give the command again"):
+            status = COMMANDS[args.command].run(args)
+            sys.stdout.flush()
     except EdgebenchError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -9,8 +9,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from edgebench.executors.disks import SmallDisk
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -95,3 +99,20 @@ def mosquitto() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return Path(found)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk of its own at `tmp_path / "disk"`, to be filled. It wants root."""
+    from edgebench.executors.disks import SmallDisk, unmount, why_not
+
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    place = tmp_path / "disk"
+    small = SmallDisk(place)
+    try:
+        yield small
+    finally:
+        small.free()
+        unmount(place)

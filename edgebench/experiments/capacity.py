@@ -17,7 +17,7 @@ from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile
 from edgebench.experiments.load_search import Scale
 from edgebench.experiments.measuring_runs import measured
-from edgebench.experiments.places import check_folder
+from edgebench.experiments.places import check_folder, room_in
 from edgebench.experiments.run import RunOptions, run_whole
 from edgebench.experiments.simulate import by_profiles_alone, calibrated, check_simulated, simulate_with
 from edgebench.results.capacities import By, Capacity
@@ -70,12 +70,15 @@ def capacity_of(given: TopologyFile, options: CapacityOptions) -> Capacity:
     own = load.topology(load.own, given.topology.seed)
     _check(own, options)
     times = calibrated(own, options.calibrate) if options.calibrate else None
-    folder = options.resume or create_folder(options.out, f"{given.topology.name}-{load.workload}", utc_now())
+    with room_in(options.out, "make room, or name another folder with --out"):
+        folder = options.resume or create_folder(options.out, f"{given.topology.name}-{load.workload}", utc_now())
     folder = folder.resolve()
     try:
-        runner, notes = _runner(own, times, options, folder)
-        seeds = [given.topology.seed + number for number in range(options.seeds)]
-        return Search(load, runner, options.executor, seeds, folder, options.tell, notes).found()
+        kept = f"what was run is kept; make room, and give the command again with --resume {folder}"
+        with room_in(folder, kept, over=True):
+            runner, notes = _runner(own, times, options, folder)
+            seeds = [given.topology.seed + number for number in range(options.seeds)]
+            return Search(load, runner, options.executor, seeds, folder, options.tell, notes).found()
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # where there is nothing in it

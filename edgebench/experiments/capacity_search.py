@@ -13,6 +13,7 @@ from edgebench.errors import EdgebenchError
 from edgebench.experiments.cells import KeptRuns
 from edgebench.experiments.given import TopologyFile, with_overrides
 from edgebench.experiments.load_search import Limit, Scale, gaps, limit_of
+from edgebench.experiments.places import NoRoomError
 from edgebench.report.wording import ms
 from edgebench.results import stats
 from edgebench.results.capacities import By, Capacity, LoadPoint, LoadRun
@@ -103,6 +104,8 @@ class Search:
         ended = None
         try:
             limit = limit_of(self._holds, self._load.own, self._load.scale)
+        except NoRoomError:
+            raise
         except EdgebenchError as error:
             limit, ended = self._so_far(), str(error)
             if limit.holds is None:
@@ -116,6 +119,8 @@ class Search:
             for more in gaps(list(self._points), around, CURVE, self._load.scale):
                 try:
                     self._holds(more, limit)
+                except NoRoomError:
+                    raise
                 except EdgebenchError as error:
                     self._notes.append(f"not in the curve, {error}")
         return self._write(limit, ended)
@@ -159,6 +164,8 @@ class Search:
         for seed in self._seeds:
             try:
                 run_dir, self._last, spoiled = self._run(load, seed)
+            except NoRoomError:  # which another load would not find either
+                raise
             except EdgebenchError as error:
                 told = f"at {self._load.told(load)}: {error}"
                 if any(each.against for each in runs):  # which is enough

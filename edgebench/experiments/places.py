@@ -15,22 +15,45 @@ from edgebench.errors import EdgebenchError
 
 
 class NoRoomError(EdgebenchError):
-    """A disk is full."""
+    """A disk is full. full: which one, and how far."""
+
+    def __init__(self, full: str, mend: str) -> None:
+        super().__init__(f"{full}: {mend}")
+        self.full = full
 
 
 @contextlib.contextmanager
-def room_in(folder: Path, mend: str) -> Iterator[None]:
-    """Where a disk is full, raise NoRoomError, which says which one, instead of OSError. mend: what to do."""
+def room_in(folder: Path | None, mend: str, *, over: bool = False) -> Iterator[None]:
+    """Where a disk is full, raise NoRoomError, which says which one, instead of OSError.
+
+    folder: where this command writes; None where that is for a while only. mend: what is kept, and what to do. over:
+    say so in place of what a part of this command, which raised NoRoomError, has said of itself.
+    """
     try:
         yield
+    except NoRoomError as error:
+        if not over:
+            raise
+        raise NoRoomError(error.full, mend) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        # Whoever writes to an open file is not told its name.
-        named = [Path(error.filename)] if isinstance(error.filename, str) else [folder, Path(tempfile.gettempdir())]
+        # Of a file that is copied the second name is the one that is written. Whoever writes to an open file is not
+        # told its name.
+        written = error.filename2 or error.filename
+        places = [each for each in (folder, _temporary()) if each is not None]
+        named = [Path(written)] if isinstance(written, str) else places
         disk = min(map(_disk_of, named), key=lambda each: shutil.disk_usage(each).free)
         left = f"{shutil.disk_usage(disk).free / 1e6:.0f} MB left"
-        raise NoRoomError(f"{folder}: the disk at {disk} is full, or your share of it is ({left}): {mend}") from error
+        raise NoRoomError(f"{places[0]}: the disk at {disk} is full, or your share of it is ({left})", mend) from error
+
+
+def _temporary() -> Path:
+    """Where what is needed for a while only is written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # it tries each place by writing there
+        return Path(os.environ.get("TMPDIR", "."))
 
 
 def _disk_of(path: Path) -> Path:

@@ -101,11 +101,15 @@ def create_folder(out: Path, name: str, at: datetime) -> Path:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is, at any time, absent, as it was, or whole."""
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,6 +17,7 @@ from msgspec.structs import asdict
 import edgebench
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError
+from edgebench.executors.disks import SmallDisk
 from edgebench.experiments.simulate import _take_beside, simulate_with
 from edgebench.fabric.records import Brokered
 from edgebench.results.rundir import load_run, write_observations
@@ -244,3 +245,17 @@ def test_without_a_run_to_calibrate_by_nothing_is_simulated(file: Path, capsys: 
     assert "name a run of the same tasks with --calibrate RUN" in capsys.readouterr().err
     assert main(["run", str(file), "--executor", "simulate"]) == 2
     assert "(use edgebench simulate)" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_and_nothing_of_a_simulation_stays(
+    file: Path, run_dir: Path, tmp_path: Path, disk: SmallDisk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "disk"
+    before = list(place.iterdir())
+    disk.fill()
+    assert main(["simulate", str(file), "--calibrate", str(run_dir), "--out", str(place)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{place}: the disk at {place} is full, or your share of it is (0 MB left): ")
+    assert err.endswith(": nothing of it is kept; make room, or name another folder with --out\n")
+    disk.free()
+    assert list(place.iterdir()) == before

@@ -13,6 +13,7 @@ import pytest
 
 from edgebench.cli import main
 from edgebench.errors import TopologyError
+from edgebench.executors.disks import SmallDisk
 from edgebench.topology import load, topology_file
 from tests.conftest import ROOT
 from tests.topology.sound import SOUND
@@ -87,3 +88,16 @@ def test_the_wheel_has_the_topologies_and_its_type_marks(tmp_path: Path) -> None
     assert found.stdout.strip() == str(site / "edgebench" / "topologies" / "icu-ward.yaml")
     for package in ("edgebench", "cloud", "edge_node", "device_agent"):
         assert (site / package / "py.typed").exists()
+
+
+def test_init_on_a_full_disk_names_it_and_leaves_no_half_of_a_file(
+    tmp_path: Path, disk: SmallDisk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "disk"
+    disk.fill()
+    assert main(["init", "city", "--out", str(place)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{place}: the disk at {place} is full, or your share of it is (0 MB left): ")
+    assert err.endswith(": make room, and give the command again\n")
+    disk.free()
+    assert main(["init", "city", "--out", str(place)]) == 0
