@@ -105,22 +105,22 @@ ensure_programs() {
         ! command -v apt-get >/dev/null 2>&1 || [ -e "$tried" ]; then
         return 0
     fi
-    : >"$tried"
     echo "edgebench: installing $*" >&2
+    packages=$*
     policy=/usr/sbin/policy-rc.d
     made_policy=
+    # What was interrupted has not been tried.
+    trap 'rm -f $made_policy; echo "edgebench: interrupted; the next command tries to install $packages again" >&2; exit 130' INT TERM HUP
     if [ ! -e "$policy" ]; then
-        made_policy=yes
-        trap 'rm -f "$policy"; exit 1' INT TERM HUP
+        made_policy=$policy
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod +x "$policy"
     fi
     status=0
     apt_install "$@" || { apt-get update -qq >/dev/null 2>&1 && apt_install "$@"; } || status=1
-    if [ -n "$made_policy" ]; then
-        rm -f "$policy"
-        trap - INT TERM HUP
-    fi
+    rm -f $made_policy
+    trap - INT TERM HUP
+    : >"$tried"
     return $status
 }
 
