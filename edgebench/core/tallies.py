@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Tally(msgspec.Struct):
-    """Counts of one workload at one node; only what applies to its tier is ever above zero.
+class Tally(msgspec.Struct, omit_defaults=True):
+    """Counts of one workload at one node; only what applies to its tier is ever above zero. Zeros are not written
+    down.
 
     scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
     (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.

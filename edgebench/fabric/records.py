@@ -37,7 +37,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     rss_bytes: int
 
 
-class TallySnapshot(msgspec.Struct, frozen=True, tag="progress"):
+class TallySnapshot(msgspec.Struct, frozen=True, omit_defaults=True, tag="progress"):
     """A snapshot of a node's counts (cumulative); the last one of each incarnation in a spool is what is known of the
     node."""
 
