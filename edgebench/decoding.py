@@ -10,6 +10,8 @@ import msgspec
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises: where the form is another one, where text is no UTF-8, and where all is nested too deeply."""
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""That some editors put before all they write."""
 _DIGITS = 19
 T = TypeVar("T")
 
@@ -19,7 +21,9 @@ def from_json(content: bytes) -> Any: ...
 @overload
 def from_json(content: bytes, kind: type[T]) -> T: ...
 def from_json(content: bytes, kind: Any = Any) -> Any:
-    """What JSON says. Raises msgspec.DecodeError, whatever is wrong with it."""
+    """What JSON says, behind a byte order mark or not. Raises msgspec.DecodeError, whatever is wrong with it."""
+    if content[:3] == _BYTE_ORDER_MARK:
+        content = content[3:]
     return _read(msgspec.json.decode, content, kind)
 
 

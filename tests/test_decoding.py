@@ -29,6 +29,10 @@ def test_json_that_cannot_be_read_is_one_kind_of_error(content: bytes, problem: 
         from_json(content, _Said)
 
 
+def test_a_byte_order_mark_before_json_is_passed_over() -> None:
+    assert from_json(b'\xef\xbb\xbf{"word": "so"}', _Said) == _Said("so")
+
+
 def test_json_of_no_kind_is_not_nested_without_end_either() -> None:
     assert from_json(b'{"word": [1]}') == {"word": [1]}
     with pytest.raises(msgspec.DecodeError, match="nested too deeply"):

@@ -343,7 +343,7 @@ def record_batches(run_dir: Path, columns: Sequence[str]) -> Iterator[Any]:
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(CHUNK_ROWS, row_groups=[group], columns=list(columns)):
                     yield _with_columns_of_heads(batch, columns)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # the latter of what is compressed and damaged
         raise _unreadable(path, error) from error
 
 

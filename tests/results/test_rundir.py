@@ -96,6 +96,17 @@ def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, name: str, co
     assert "\n" not in str(error.value)
 
 
+def test_records_that_are_damaged_within_are_refused_by_name(tmp_path: Path) -> None:
+    """Their ends are sound, and what is compressed between is not."""
+    rundir.write_records(tmp_path, [factory.row(seq, 10) for seq in range(5_000)])
+    file = tmp_path / "records.parquet"
+    content = bytearray(file.read_bytes())
+    content[200:-12_000] = bytes(byte ^ 0x5A for byte in content[200:-12_000])
+    file.write_bytes(content)
+    with pytest.raises(EdgebenchError, match=r"records\.parquet: not a readable Parquet file: "):
+        list(rundir.record_batches(tmp_path, ("seq", "arrived_ns")))
+
+
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EdgebenchError, match="no such run directory"):
         rundir.load_run(tmp_path / "nowhere")

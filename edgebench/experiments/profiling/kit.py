@@ -21,6 +21,7 @@ from urllib.parse import quote
 import msgspec
 import numpy as np
 
+from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError, ModelError
 from edgebench.inference.spec import Manifest
 from edgebench.tasks import task_named
@@ -42,6 +43,16 @@ _SAMPLES = 16
 _SEED = 0
 _FAILED = ".failed"
 """Instead of a model: why there is none, as the converter said it."""
+
+
+def _manifest_of(model: Path) -> Manifest:
+    """The description beside a model file. Raises ModelError."""
+    file = model.with_suffix(".json")
+    try:
+        return from_json(file.read_bytes(), Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        problem = f"no description of a model: {error} (make the models anew, in a new folder)"
+        raise ModelError(f"{file}: {problem}") from error
 
 
 class KitModel(NamedTuple):
@@ -115,8 +126,7 @@ class Kit:
                 for each in wanted.formats:
                     path = self._model(task, size, each)
                     if path.exists():
-                        manifest = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Manifest)
-                        yield KitModel(path, manifest, self._folder(task) / SAMPLES)
+                        yield KitModel(path, _manifest_of(path), self._folder(task) / SAMPLES)
 
     def steps(self, wanted: Wanted) -> Iterator[KitStep]:
         """Training steps that there are."""

@@ -38,6 +38,9 @@ _WITHIN_H = 24.0
 _EVERY_H = 6
 """Of those hours every sixth is a sample: neighbours share 47 of their 48 steps, and memory is finite."""
 
+_LONGEST_H = 24 * 366
+"""No stay is so long: a time beyond that is damaged, and would take memory without end."""
+
 _VALID_FROM, _TEST_FROM = 0.6, 0.75
 
 CHANNELS = (
@@ -200,7 +203,7 @@ def _stays(folder: Path) -> list[_Stay]:
     lacking = [channel.name for channel in CHANNELS if channel.name not in hours]
     if lacking:
         raise DataError(f"{dynamic}: no column '{lacking[0]}'; it belongs to {HOW_TO_GET}")
-    by_stay = _by_stay(hours)
+    by_stay = _by_stay(dynamic, hours)
     return [
         _Stay(
             identifier=identifier,
@@ -235,14 +238,20 @@ def _died_at_h(
     return float("inf") if hospital_status == "Alive" else float("nan")
 
 
-def _by_stay(hours: Mapping[str, NDArray[Any]]) -> dict[int, NDArray[np.float32]]:
+def _by_stay(dynamic: Path, hours: Mapping[str, NDArray[Any]]) -> dict[int, NDArray[np.float32]]:
+    """Of each stay of which there is an hour since its admission, all these: float32 [hour, channel]. Raises
+    DataError."""
     columns = [np.ma.filled(hours[channel.name].astype(np.float32), np.nan) for channel in CHANNELS]
     rows = cleaned(np.stack(columns, axis=1), CHANNELS)
     identifiers, starts = np.unique(hours["stay_id"], return_index=True)
     found = {}
     for identifier, start, end in zip(identifiers, starts, [*starts[1:], len(rows)], strict=True):
         hour = hours["hour"][start:end].astype(np.int64)
+        if hour.max() > _LONGEST_H:
+            raise DataError(f"{dynamic}, stay {identifier}: hour {hour.max():,} of a stay; fetch {HOW_TO_GET} again")
         kept = hour >= 0
+        if not kept.any():
+            continue
         hourly = np.full((int(hour.max()) + 1, len(CHANNELS)), np.nan, np.float32)
         hourly[hour[kept]] = rows[start:end][kept]
         found[int(identifier)] = hourly

@@ -14,7 +14,7 @@ import pytest
 from edgebench.cli import main
 from edgebench.errors import EdgebenchError, FabricError
 from edgebench.experiments.profiling import measuring, messages, summary
-from edgebench.experiments.profiling.kit import SAMPLES
+from edgebench.experiments.profiling.kit import SAMPLES, Kit, Wanted
 from edgebench.experiments.profiling.measuring import ProfileOptions, profile_machine
 from edgebench.experiments.profiling.node_child import ModelInUse
 from edgebench.fabric.records import HostUsage
@@ -198,6 +198,13 @@ def test_a_profile_that_nobody_named_a_file_for_is_kept_and_found_by_its_name(
     measuring.write(ProfileOptions(keep=True, out=tmp_path / "out.json"), profile(name="another"))
     assert read_profile(tmp_path / "out.json").name == "another"
     assert [file.name for file in kept.parent.iterdir()] == ["slow-board.json"]
+
+
+def test_a_damaged_description_of_a_model_is_named(tmp_path: Path) -> None:
+    folder = kit(tmp_path, "icu-death", 0.0)
+    (folder / "icu-death" / "light-float32.json").write_bytes(b'{"x": ' + b"[" * 100_000)
+    with pytest.raises(EdgebenchError, match=r"light-float32\.json: no description of a model: nested too deeply"):
+        list(Kit(folder).models(Wanted(("icu-death",), ("light",), ("float32",), ())))
 
 
 def test_a_mistake_is_told_before_anything_is_measured(tmp_path: Path) -> None:

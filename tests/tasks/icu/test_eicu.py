@@ -158,6 +158,29 @@ def test_who_died_at_no_known_time_is_named_with_the_stay(folder: Path) -> None:
         eicu.load(folder, "death")
 
 
+@pytest.mark.parametrize("hour", [10**12, 24 * 367])
+def test_an_hour_that_no_stay_reaches_is_named_with_the_stay(folder: Path, hour: int) -> None:
+    _at_hour(folder, hour)
+    with pytest.raises(DataError, match=rf"dyn\.parquet, stay 1000: hour {hour:,} of a stay; fetch"):
+        eicu.load(folder, "death")
+
+
+def test_a_stay_with_hours_before_its_admission_alone_is_none(folder: Path) -> None:
+    before = sum(len(split.x) for split in _splits(eicu.load(folder, "death")))
+    _at_hour(folder, -40)
+    assert sum(len(split.x) for split in _splits(eicu.load(folder, "death"))) == before - 1
+
+
+def _at_hour(folder: Path, hour: int) -> None:
+    """All that is known of stay 1000 was at this hour."""
+    file = folder / "hourly" / "dyn.parquet"
+    rows = pq.read_table(file).to_pydict()
+    rows["time"] = [
+        3_600 * hour if stay == 1_000 else at for stay, at in zip(rows["stay_id"], rows["time"], strict=True)
+    ]
+    pq.write_table(pa.table(rows, schema=pq.read_schema(file)), file)
+
+
 def test_a_broken_file_is_named_with_the_mend(folder: Path) -> None:
     with gzip.open(folder / "patient.csv.gz", "wt") as file:
         file.write("a,b\n1,2\n")
