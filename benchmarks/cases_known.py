@@ -268,7 +268,7 @@ KNOWN: tuple[Case, ...] = (
         words=_train("icu-death", "data/mimic-nan"),
         inputs=("data/mimic-nan",),
         gave="a traceback, status 1",
-        says=r"timeseries\.csv, line \d+: Hours is 'nan', no number of hours; build ",
+        says=r"timeseries\.csv, line \d+: Hours is 'nan', no finite number; build ",
         right="file, line and mend",
     ),
     Case(
@@ -276,7 +276,7 @@ KNOWN: tuple[Case, ...] = (
         words=("run", "topologies/room.yaml", *_set(f"{_ANYBODY}.task=icu-death"), "--data", "data/mimic-nan"),
         inputs=("data/mimic-nan", "topologies/room.yaml"),
         gave='"training failed: ValueError"',
-        says=r"timeseries\.csv, line \d+: Hours is 'nan', no number of hours; build ",
+        says=r"timeseries\.csv, line \d+: Hours is 'nan', no finite number; build ",
         right="file, line and mend",
     ),
     Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -10,8 +11,6 @@ import msgspec
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises: where the form is another one, where text is no UTF-8, and where all is nested too deeply."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""That some editors put before all they write."""
 _DIGITS = 19
 T = TypeVar("T")
 
@@ -22,9 +21,26 @@ def from_json(content: bytes) -> Any: ...
 def from_json(content: bytes, kind: type[T]) -> T: ...
 def from_json(content: bytes, kind: Any = Any) -> Any:
     """What JSON says, behind a byte order mark or not. Raises msgspec.DecodeError, whatever is wrong with it."""
-    if content[:3] == _BYTE_ORDER_MARK:
-        content = content[3:]
-    return _read(msgspec.json.decode, content, kind)
+    return _read(msgspec.json.decode, content.removeprefix(codecs.BOM_UTF8), kind)
+
+
+class NotUtf8Error(ValueError):
+    """What is no text in UTF-8. line: of the first byte that is none, from 1; byte: this one."""
+
+    def __init__(self, line: int, byte: int) -> None:
+        super().__init__(f"line {line}: byte 0x{byte:02x} is not UTF-8")
+        self.line = line
+        self.byte = byte
+
+
+def from_utf8(content: bytes) -> str:
+    """Text, behind a byte order mark or not. Raises NotUtf8Error."""
+    # Not "utf-8-sig", whose errors count from behind the mark.
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise NotUtf8Error(content.count(b"\n", 0, error.start) + 1, content[error.start]) from error
 
 
 def from_msgpack(content: bytes, kind: type[T]) -> T:

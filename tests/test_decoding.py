@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgebench.decoding import from_json, from_msgpack, whole_number
+from edgebench.decoding import NotUtf8Error, from_json, from_msgpack, from_utf8, whole_number
 from edgebench.home import expanded
 
 
@@ -31,6 +31,15 @@ def test_json_that_cannot_be_read_is_one_kind_of_error(content: bytes, problem: 
 
 def test_a_byte_order_mark_before_json_is_passed_over() -> None:
     assert from_json(b'\xef\xbb\xbf{"word": "so"}', _Said) == _Said("so")
+
+
+def test_a_byte_that_is_no_text_is_told_with_its_line_behind_a_byte_order_mark_too() -> None:
+    # The mark is three bytes long: counted without it, the byte would be in the first line.
+    assert from_utf8(b"\xef\xbb\xbfone\n") == "one\n"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        with pytest.raises(NotUtf8Error, match="line 2: byte 0xe9 is not UTF-8") as caught:
+            from_utf8(mark + b"a\n\xe9\n")
+        assert (caught.value.line, caught.value.byte) == (2, 0xE9)
 
 
 def test_json_of_no_kind_is_not_nested_without_end_either() -> None:

@@ -97,6 +97,7 @@ def test_an_installation_that_ctrl_c_has_interrupted_is_begun_anew(clone: Clone)
     (clone.root / "slow").touch()
     with clone.start() as interrupted:
         while "pip" not in clone.asked():
+            assert interrupted.poll() is None
             sleep_s(0.02)
         os.killpg(interrupted.pid, signal.SIGINT)
         _, said = interrupted.communicate()
@@ -127,6 +128,7 @@ def test_programs_that_ctrl_c_has_kept_from_being_installed_are_tried_again(clon
     (clone.root / "slow-apt").touch()
     with clone.start() as interrupted:
         while "apt" not in clone.asked():
+            assert interrupted.poll() is None
             sleep_s(0.02)
         os.killpg(interrupted.pid, signal.SIGINT)
         _, said = interrupted.communicate()

@@ -15,7 +15,7 @@ from edgebench.results.sweeps import Best, Settings
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import SIMULATE
 from edgebench.topology.fields import Name, Strict
-from edgebench.topology.loading import document_of, unseen
+from edgebench.topology.loading import document_of, unseen_in
 from edgebench.topology.overrides import json_path
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.wording import did_you_mean, one_line
@@ -87,16 +87,18 @@ class SweepSpec(Strict, frozen=True):
 
 def read_spec(path: Path) -> SweepSpec:
     """Read it. Raises TopologyError with the place."""
+    document = document_of(path)
     try:
-        spec = typed(document_of(path), SweepSpec)
+        spec = typed(document, SweepSpec)
     except ShapeError as error:
         place = json_path(error.steps)
-        raise TopologyError([one_line(f"{path}: {place}: {error}{unseen(path, place, str(error))}")]) from error
+        also = unseen_in(path).at(place, str(error), document)
+        raise TopologyError([one_line(f"{path}: {place}: {error}{also}")]) from error
     if len(set(spec.seeds)) < len(spec.seeds):
         raise TopologyError([f"{path}: $.seeds: one of them stands there twice (name each once)"])
     for problem in _problems(spec):
-        place = problem.partition(":")[0]
-        raise TopologyError([one_line(f"{path}: {problem}{unseen(path, place, problem)}")])
+        also = unseen_in(path).at(problem.partition(":")[0], problem, document)
+        raise TopologyError([one_line(f"{path}: {problem}{also}")])
     for index, listed in enumerate(spec.list):
         if both := sorted(listed.keys() & spec.grid.keys()):
             raise TopologyError([one_line(f"{path}: $.list[{index}]: '{both[0]}' is in the grid, too (remove one)")])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
+import errno
 import io
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from edgebench.decoding import NotUtf8Error, from_utf8
 from edgebench.errors import DataError
 
 _LEFT_BY_SYSTEMS = frozenset(
@@ -22,7 +25,7 @@ _LEFT_BY_SYSTEMS = frozenset(
     }
 )
 _WILD = re.compile(r"[*?\[]")
-_MOST = 3.4e38
+MOST = 3.4e38
 """What samples, float32, hold at most."""
 
 
@@ -43,24 +46,36 @@ def holds(folder: Path, pattern: str) -> bool:
 
 def folders(folder: Path) -> list[Path]:
     """The folders in a folder, as `listed` has them."""
-    return [path for path in listed(folder, "*") if path.is_dir()]
+    return [path for path in listed(folder, "*") if is_folder(path)]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder. Raises DataError for one that may not be read, or led to."""
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            return False
+        os.scandir(path).close()
+    except OSError as error:
+        # What links lead nowhere to, and in circles to, is none.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise _unreadable(path, error) from error
+    return True
 
 
 def read_text(path: Path, how_to_get: str) -> str:
     """A text file in UTF-8, with or without a byte order mark. Raises DataError for one that is missing or no text."""
     try:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; it belongs to {how_to_get}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); it belongs to {how_to_get}") from error
     try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: a byte that is no UTF-8; convert the file, or take it as it comes with {how_to_get}"
-        ) from error
+        return from_utf8(content)
+    except NotUtf8Error as error:
+        mend = f"convert the file, or take it as it comes with {how_to_get}"
+        raise DataError(f"{path}, line {error.line}: a byte that is no UTF-8; {mend}") from error
 
 
 def read_lines(path: Path, how_to_get: str) -> list[tuple[int, str]]:
@@ -93,7 +108,7 @@ def finite(cell: str | None, name: str, where: str, mend: str) -> float:
         number = float(cell or "")
     except ValueError:
         number = math.nan
-    if not abs(number) <= _MOST:
+    if not abs(number) <= MOST:
         raise DataError(f"{where}: {name} is {cell!r}, no finite number; {mend}")
     return number
 
@@ -101,22 +116,32 @@ def finite(cell: str | None, name: str, where: str, mend: str) -> float:
 def _each(folder: Path, pattern: str) -> Iterator[Path]:
     """Level by level: `Path.glob` passes over folders that it may not read as if nothing were in them."""
     part, _, rest = pattern.partition("/")
-    for name in _matching(folder, part):
-        if not _is_left_over(name):
-            yield from _each(folder / name, rest) if rest else [folder / name]
+    if not rest:
+        yield from (folder / name for name in _matching(folder, part))
+        return
+    # In order, so that it does not hang on a disk whether a folder that may not be read is met before what is sought.
+    for name in sorted(_matching(folder, part)):
+        yield from _each(folder / name, rest)
 
 
-def _matching(folder: Path, part: str) -> list[str]:
-    """The names in a folder that a pattern without `/` matches."""
+def _matching(folder: Path, part: str) -> Iterator[str]:
+    """The names in a folder that a pattern without `/` matches, in no order."""
     try:
         if _WILD.search(part):
-            return sorted(path.name for path in folder.iterdir() if fnmatchcase(path.name, part))
-        (folder / part).stat()
-        return [part]
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries]
+        else:
+            (folder / part).stat()
+            names = [part]
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror}); make it readable for you") from error
+        raise _unreadable(folder, error) from error
+    yield from (name for name in names if fnmatchcase(name, part) and not _is_left_over(name))
+
+
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(f"{folder}: cannot be read ({error.strerror}); make it readable for you")
 
 
 def _is_left_over(name: str) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.errors import DataError
 from edgebench.inference.spec import TensorSpec
-from edgebench.tasks.files import folders, holds
+from edgebench.tasks.files import holds, is_folder, listed
 
 if TYPE_CHECKING:
     import keras
@@ -118,10 +118,11 @@ class DataSource:
         for folder in (data, data / self.folder):
             if self._tells(folder):
                 return folder
-        for child in folders(data):
+        for child in listed(data, "*"):
             places = (child / self.folder, *([] if child.name in self.never_in else [child]))
             try:
-                holds(child, "*")  # so that it is named, and nothing that would be in it
+                if not is_folder(child):  # which names it where it may not be read, and nothing that would be in it
+                    continue
                 found = next((folder for folder in places if self._tells(folder)), None)
             except DataError as error:
                 if closed is not None:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from edgebench.errors import TopologyError
 from edgebench.topology.checking_chains import check_chains
 from edgebench.topology.checking_durability import check_durability
@@ -20,7 +22,7 @@ from edgebench.topology.checking_moves import check_moves
 from edgebench.topology.checking_nodes import MAX_NODES, check_nodes
 from edgebench.topology.checking_online import check_online
 from edgebench.topology.expand import names_of
-from edgebench.topology.loading import names_a_file, unseen
+from edgebench.topology.loading import names_a_file, unseen_in
 from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.trace import read_trace
@@ -66,8 +68,9 @@ def check(topology: Topology, file: str | Path, *, tasks: Collection[str], most_
             problems += check_faults(topology)
     problems += _check_broker(topology.broker)
     if problems:
+        unseen, now = unseen_in(file), msgspec.to_builtins(topology)
         raise TopologyError(
-            [one_line(f"{file}: {at}: {problem}{unseen(file, at, problem)}") for at, problem in problems]
+            [one_line(f"{file}: {at}: {problem}{unseen.at(at, problem, now)}") for at, problem in problems]
         )
 
 

@@ -15,7 +15,7 @@ from edgebench.topology.overrides import Override, apply_overrides, json_path
 from edgebench.topology.profile_files import profile_file
 from edgebench.topology.shape import ShapeError, typed
 from edgebench.topology.shipped import shipped
-from edgebench.topology.strict_yaml import Value, YamlError, parse, unseen_at
+from edgebench.topology.strict_yaml import Unseen, Value, YamlError, parse
 from edgebench.topology.wording import did_you_mean, one_line
 
 
@@ -33,7 +33,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Topology:
     try:
         topology = typed(document, Topology)
     except ShapeError as error:
-        raise TopologyError([one_line(_line(path, error, applied))]) from error
+        raise TopologyError([one_line(_line(path, error, document, applied))]) from error
     return _with_absolute_paths(topology, path.absolute())
 
 
@@ -77,23 +77,22 @@ def document_of(path: Path) -> dict[str, Value]:
     return document
 
 
-def unseen(file: str | Path, place: str, problem: str) -> str:
-    """What is to be said behind a problem at a place of a YAML file, where it may come of a character that cannot be
-    seen; see `unseen_at`."""
+def unseen_in(file: str | Path) -> Unseen:
+    """The characters of a YAML file that cannot be seen, of which a problem may come; of one that is not there none."""
     try:
-        return unseen_at(Path(file).read_bytes(), place, problem)
+        return Unseen(Path(file).read_bytes())
     except (OSError, ValueError):
-        return ""
+        return Unseen(b"")
 
 
-def _line(path: Path, error: ShapeError, applied: Sequence[Override]) -> str:
+def _line(path: Path, error: ShapeError, document: dict[str, Value], applied: Sequence[Override]) -> str:
     """The problem as one line, laid at the door of the override that made the place, if one did."""
     place = json_path(error.steps)
     full = place if error.field is None else f"{place}.{error.field}"
     for override in reversed(applied):
         if full == override.made or full.startswith((f"{override.made}.", f"{override.made}[")):
             return f"{override.label}: {error.problem}"
-    return f"{path}: {place}: {error.problem}{unseen(path, place, error.problem)}"
+    return f"{path}: {place}: {error.problem}{unseen_in(path).at(place, error.problem, document)}"
 
 
 def _with_absolute_paths(topology: Topology, path: Path) -> Topology:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import yaml
+
+from edgebench.decoding import NotUtf8Error, from_utf8
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 200_000
@@ -99,25 +102,51 @@ def parse(source: bytes | str) -> Value:
         loader.dispose()
 
 
-def unseen_at(source: bytes, path: str, problem: str) -> str:
-    """`, with a zero-width space (U+200B) in line 13 (remove it)`, where the text at a place of a document has a
-    character that cannot be seen; else nothing.
+class Unseen:
+    """The characters of a document that cannot be seen; read once for all that is said of it."""
 
-    path: the place, `$.workloads.risk.task`. problem: what is said of it; where the place is not one text but holds
-    many, only a character that this shows counts.
-    """
-    try:
-        text = _decoded(source)
-        node = _new_loader(text).get_single_node() if any(each in text for each in _UNSEEN) else None
-    except (yaml.YAMLError, YamlError, RecursionError):
+    def __init__(self, source: bytes) -> None:
+        self._root: yaml.Node | None = None
+        with suppress(yaml.YAMLError, YamlError, RecursionError):
+            text = _decoded(source)
+            if any(each in text for each in _UNSEEN):
+                self._root = _new_loader(text).get_single_node()
+
+    def at(self, path: str, problem: str, now: Value) -> str:
+        """`, with a zero-width space (U+200B) in line 13 (remove it)`, where the text at a place of the document has
+        such a character; else nothing.
+
+        path: the place, `$.workloads.risk.task`. problem: what is said of it; where the place is not one text but holds
+        many, only a character that this shows counts. now: the document as it is judged, in which `--set` may have
+        replaced texts, and files have got their folders: what ends as no text of it does counts for nothing.
+        """
+        node = self._root
+        for step in _STEP.finditer(path):
+            node, now = _below(node, step[1] or step[2]), _value_below(now, step[1] or step[2])
+        whole = isinstance(node, yaml.ScalarNode)
+        for line, text, character in _unseen_in(node, set()):
+            shown = whole or character in problem or character.encode("unicode_escape").decode() in problem
+            if shown and any(each.endswith(text) for each in _texts(now)):
+                return f", with a {_named(character)} in line {line} (remove it)"
         return ""
-    for step in _STEP.finditer(path):
-        node = _below(node, step[1] or step[2])
-    whole = isinstance(node, yaml.ScalarNode)
-    for line, character in _unseen_in(node, set()):
-        if whole or character in problem or character.encode("unicode_escape").decode() in problem:
-            return f", with a {_named(character)} in line {line} (remove it)"
-    return ""
+
+
+def _value_below(value: Value, step: str) -> Value:
+    if isinstance(value, list | tuple) and step.isdigit():
+        return next(iter(value[int(step) : int(step) + 1]), None)
+    return value.get(step) if isinstance(value, dict) else None
+
+
+def _texts(value: Value) -> Iterator[str]:
+    """All texts in a value, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def _below(node: yaml.Node | None, step: str) -> yaml.Node | None:
@@ -128,14 +157,14 @@ def _below(node: yaml.Node | None, step: str) -> yaml.Node | None:
     return None
 
 
-def _unseen_in(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int, str]]:
-    """The lines of the texts below that have such characters, and these; of what an alias repeats once."""
+def _unseen_in(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int, str, str]]:
+    """The lines of the texts below that have such characters, the texts and these; of what an alias repeats once."""
     if node is None or id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode):
         for character in filter(_UNSEEN.__contains__, node.value):
-            yield node.start_mark.line + 1, character
+            yield node.start_mark.line + 1, node.value, character
         return
     for item in node.value:
         for each in item if isinstance(item, tuple) else (item,):
@@ -144,12 +173,9 @@ def _unseen_in(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[int, st
 
 def _decoded(source: bytes) -> str:
     try:
-        return source.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = source.count(b"\n", 0, error.start) + 1
-        raise YamlError(
-            f"line {line}: byte 0x{source[error.start]:02x} is not UTF-8 (save the file as UTF-8)"
-        ) from error
+        return from_utf8(source)
+    except NotUtf8Error as error:
+        raise YamlError(f"{error} (save the file as UTF-8)") from error
 
 
 def _new_loader(text: str) -> _Loader:

@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+from edgebench.decoding import NotUtf8Error, from_utf8
 from edgebench.errors import TopologyError
 from edgebench.topology.wording import one_line
 
@@ -50,10 +51,9 @@ def utf8_text(path: Path, mend: str) -> str:
     """
     content = path.read_bytes()
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise TopologyError([one_line(f"{path}: line {line}: a byte that is no UTF-8 ({mend})")]) from error
+        return from_utf8(content)
+    except NotUtf8Error as error:
+        raise TopologyError([one_line(f"{path}: line {error.line}: a byte that is no UTF-8 ({mend})")]) from error
 
 
 def _time(path: Path, number: int, line: str) -> float:

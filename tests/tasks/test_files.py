@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +11,8 @@ from PIL import Image
 from edgebench.errors import DataError
 from edgebench.tasks import task_named
 from edgebench.tasks.files import finite, folders, holds, listed, read_lines, read_table, read_text
+from tests.tasks.closed import as_root, nobody
 from tests.tasks.leftovers import strew
-
-NOBODY = 65534
-as_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root can become another user, whom a folder may be closed to"
-)
-
-
-@contextlib.contextmanager
-def nobody(tmp_path: Path) -> Iterator[None]:
-    """Be a user whom a folder may be closed to, and to whom `tmp_path` is open."""
-    for place in (*tmp_path.parents, tmp_path):
-        if place.stat().st_uid == os.geteuid() and place.name.startswith(("pytest", "test_", "popen")):
-            place.chmod(0o755)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_what_systems_leave_behind_is_neither_listed_nor_found(tmp_path: Path) -> None:
@@ -44,6 +24,13 @@ def test_what_systems_leave_behind_is_neither_listed_nor_found(tmp_path: Path) -
     assert [path.name for path in folders(tmp_path)] == ["a", "b"]
     assert holds(tmp_path, "*/1.txt")
     assert not holds(tmp_path, "*/*.ini")
+
+
+def test_a_link_to_a_folder_is_one_and_one_that_leads_nowhere_or_in_circles_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name, target in (("b", "a"), ("nowhere", "none"), ("circle", "circle")):
+        (tmp_path / name).symlink_to(target)
+    assert [path.name for path in folders(tmp_path)] == ["a", "b"]
 
 
 def test_nothing_is_listed_where_there_is_no_folder(tmp_path: Path) -> None:
@@ -58,7 +45,7 @@ def test_a_folder_within_a_hidden_one_is_as_any(tmp_path: Path) -> None:
 
 
 def test_a_byte_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfone\ntwo\nth\xe9e\n")
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfone\ntwo\n\xe9e\n")
     with pytest.raises(DataError, match=r"a\.csv, line 3: a byte that is no UTF-8; convert the file, or take it as it"):
         read_text(tmp_path / "a.csv", "a set")
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfone\n")
@@ -110,6 +97,8 @@ def test_a_closed_folder_of_others_beside_a_data_set_stops_nothing(
         Image.new("L", (48, 56), person).save(tmp_path / f"data/orl-faces/s{person}/1.png")
     for name in ("lost+found", "private"):
         (tmp_path / "data" / name).mkdir(mode=0o700)
+    (tmp_path / "data/private/faces").mkdir()
+    (tmp_path / "data/faces-of-others").symlink_to(tmp_path / "data/private/faces")
     task = task_named("face-recognition")
     for _ in range(2):  # from the files, and as parsed before: what either imports belongs to root
         whole = task.load(tmp_path / "data", seed=0)
@@ -130,6 +119,21 @@ def test_a_closed_folder_that_may_hold_the_data_set_is_named_where_no_other_does
     assert str(caught.value).startswith(
         f"{tmp_path / 'data'}: no data for face-recognition in what may be read there; {private}, or put there Labeled"
     )
+
+
+@as_root
+def test_a_link_into_a_closed_folder_is_named_as_the_folder_itself_is(tmp_path: Path) -> None:
+    (tmp_path / "private/faces").mkdir(parents=True)
+    (tmp_path / "private").chmod(0o700)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/linked").symlink_to(tmp_path / "private/faces")
+    task = task_named("face-recognition")
+    task.sources()
+    with nobody(tmp_path), pytest.raises(DataError) as caught:
+        task.load(tmp_path / "data", seed=0)
+    linked = f"{tmp_path / 'data/linked'}: cannot be read (Permission denied); make it readable for you"
+    assert linked in str(caught.value)
+    assert "put there Labeled" in str(caught.value)
 
 
 @as_root

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgebench.cli import main
+from edgebench.errors import TopologyError
 from edgebench.tasks import names
+from edgebench.topology import check, load, strict_yaml
 from tests.topology.sound import SOUND, edited
 
 TOP = "schema: 1\n"
@@ -32,6 +34,10 @@ SHAPES: dict[str, tuple[str | bytes, str]] = {
     "top-level list": ("- a\n", "$: expected a mapping of fields, got a list (begin with 'schema: 1')"),
     "top-level text": ("hello\n", "$: expected a mapping of fields, got a single value (begin with 'schema: 1')"),
     "not UTF-8": (b"schema: 1\nname: caf\xe9\n", "line 2: byte 0xe9 is not UTF-8 (save the file as UTF-8)"),
+    "not UTF-8, behind a byte order mark": (
+        b"\xef\xbb\xbfschema: 1\nn\xe9: small\n",
+        "line 2: byte 0xe9 is not UTF-8 (save the file as UTF-8)",
+    ),
     "control character": ("schema: 1\nname: a\x07\n", "line 2: character U+0007 is not allowed in YAML (remove it)"),
     "tab": (edited(("  cloud:", "\tcloud:")), "line 5: a tab where YAML wants spaces (indent with spaces)"),
     "no-break space after a colon": (
@@ -838,6 +844,40 @@ def test_all_cross_reference_mistakes_are_told_at_once(tmp_path: Path, capsys: p
     ]
 
 
+def test_what_cannot_be_seen_in_a_value_that_an_override_replaced_is_not_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "unseen.yaml"
+    file.write_text(
+        edited(("    task: icu-death", "    task: icu-\u200bdeath"), ("name: small", "name: small\ndata: da\u200bta"))
+    )
+    assert main(["validate", str(file), "--set", "workloads.risk.task=icu-deaths"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}: $.data: no folder {tmp_path}/da\\u200bta, with a zero-width space (U+200B) in line 3 (remove it)",
+        f"{file}: $.workloads.risk.task: no task 'icu-deaths' (did you mean 'icu-death'?)",
+    ]
+
+
+def test_a_document_with_what_cannot_be_seen_is_read_once_for_all_its_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "unseen.yaml"
+    file.write_text(edited(("    task: icu-death", "    task: icu-\u200bdeath"), ("source: bed", "source: [bad, bet]")))
+    topology = load(file)
+    read: list[str] = []
+    new_loader = strict_yaml._new_loader
+
+    def counted(text: str) -> strict_yaml._Loader:
+        read.append(text)
+        return new_loader(text)
+
+    monkeypatch.setattr(strict_yaml, "_new_loader", counted)
+    with pytest.raises(TopologyError) as caught:
+        check(topology, file, tasks=names())
+    assert str(caught.value).count("\n") >= 2
+    assert len(read) == 1
+
+
 def test_a_password_in_a_broken_broker_url_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text(SOUND + "broker: {url: 'mqtt://ann:s3cret/x@host:1883'}\n")
@@ -855,6 +895,7 @@ def test_a_password_in_a_broken_broker_url_is_not_repeated(tmp_path: Path, capsy
         ("0\n2\n# then\n1.5\n", "line 4: 1.5 comes after 2 (sort the times)"),
         ("-1\n", "line 1: -1 is not a time ≥ 0"),
         ("nan\n", "line 1: nan is not a time ≥ 0"),
+        (b"\xef\xbb\xbf0\n1\n\xe9\n", "line 3: a byte that is no UTF-8 (write one time in s a line)"),
         (b"0\n1\n\xe9\n", "line 3: a byte that is no UTF-8 (write one time in s a line)"),
     ],
 )

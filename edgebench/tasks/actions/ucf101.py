@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,13 @@ _VALID_SHARE = 0.1
 _NAME = re.compile(r"v_(?P<action>\w+)_g(?P<group>\d+)_c(?P<clip>\d+)\.avi")
 
 
+class _Video(NamedTuple):
+    """A line of a list. name: `Action/v_Action_g08_c01.avi`; scene: its action and group."""
+
+    name: str
+    scene: str
+
+
 def load(folder: Path) -> Dataset:
     """The videos of the first split, one sample each. A group is what UCF101 calls so, of one action.
 
@@ -50,8 +57,7 @@ def load(folder: Path) -> Dataset:
     """
     actions = _actions(folder / LISTS / "classInd.txt")
     learned, tested = (_listed(folder / LISTS / f"{name}list01.txt") for name in ("train", "test"))
-    scenes = [_scene(video) for video in (*learned, *tested)]
-    held_out = share_of(scenes[: len(learned)], 0, _VALID_SHARE)
+    held_out = share_of([video.scene for video in learned], 0, _VALID_SHARE)
     # The splits lie one after another, so that none of them is copied: there may be more than a gigabyte.
     learned = [learned[i] for i in np.argsort(held_out, kind="stable")]
     videos = [*learned, *tested]
@@ -59,13 +65,13 @@ def load(folder: Path) -> Dataset:
     for name, size in sizes.items():
         if not size:
             raise DataError(f"{folder / LISTS}: no videos for {name}; put there {HOW_TO_GET}")
-    files = [folder / "UCF-101" / video for video in videos]
+    files = [folder / "UCF-101" / video.name for video in videos]
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: missing; put there {HOW_TO_GET}")
     x = cached("ucf101", _VERSION, files, lambda: _parsed(files))["x"]
-    y = np.array([[_action(actions, video)] for video in videos], np.float32)
-    group = np.unique([_scene(video) for video in videos], return_inverse=True)[1].astype(np.int64)
+    y = np.array([[_action(actions, video.name)] for video in videos], np.float32)
+    group = np.unique([video.scene for video in videos], return_inverse=True)[1].astype(np.int64)
     splits, start = {}, 0
     for name, size in sizes.items():
         rows = slice(start, start + size)
@@ -118,26 +124,27 @@ def _parsed(files: Sequence[Path]) -> Arrays:
 
 def _actions(file: Path) -> dict[str, int]:
     """The class of each action, from 0, as `1 ApplyEyeMakeup` has it."""
-    rows = [line.split() for line in _lines(file)]
-    if any(len(row) != 2 or whole_number(row[0]) is None for row in rows):
-        raise DataError(f"{file}: not a number and a name a line; fetch {HOW_TO_GET} again")
-    return {name: int(number) - 1 for number, name in rows}
+    actions: dict[str, int] = {}
+    for number, line in read_lines(file, HOW_TO_GET):
+        first, _, name = line.strip().partition(" ")
+        place = whole_number(first)
+        if place is None or len(name.split()) != 1:
+            raise DataError(f"{file}, line {number}: not a number and a name; fetch {HOW_TO_GET} again")
+        actions[name.strip()] = place - 1
+    return actions
 
 
-def _listed(file: Path) -> list[str]:
-    """The videos that a list names, as `Action/v_Action_g08_c01.avi`; what follows in a line is their class."""
-    return [line.split()[0] for line in _lines(file)]
-
-
-def _lines(file: Path) -> list[str]:
-    return [line for _, line in read_lines(file, HOW_TO_GET)]
-
-
-def _scene(video: str) -> str:
-    found = _NAME.fullmatch(video.rpartition("/")[2])
-    if found is None:
-        raise DataError(f"{video}: not named v_Action_gNN_cNN.avi in {LISTS}; fetch {HOW_TO_GET} again")
-    return f"{found['action']} {found['group']}"
+def _listed(file: Path) -> list[_Video]:
+    """The videos that a list names; what follows in a line is their class."""
+    videos = []
+    for number, line in read_lines(file, HOW_TO_GET):
+        name = line.split()[0]
+        found = _NAME.fullmatch(name.rpartition("/")[2])
+        if found is None:
+            where = f"{file}, line {number}"
+            raise DataError(f"{where}: {name} is not named v_Action_gNN_cNN.avi; fetch {HOW_TO_GET} again")
+        videos.append(_Video(name, f"{found['action']} {found['group']}"))
+    return videos
 
 
 def _action(actions: dict[str, int], video: str) -> int:

@@ -266,7 +266,9 @@ def _table(folder: Path, name: str) -> Path:
 
 
 def _cohort(folder: Path, name: str) -> Path:
-    for path in (folder / name, *listed(folder, f"*/{name}")):
-        if path.exists():
-            return path
+    if (folder / name).exists():
+        return folder / name
+    # Only then, for it stops at each folder that may not be read.
+    for path in listed(folder, f"*/{name}"):
+        return path
     raise DataError(f"{folder}: no {name} in it or in a folder of it; it belongs to {HOW_TO_GET}")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from edgebench.decoding import from_json, whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
-from edgebench.tasks.files import holds, listed, read_lines
+from edgebench.tasks.files import MOST, holds, listed, read_lines
 from edgebench.tasks.lanes import labelled
 from edgebench.tasks.lanes.drawing import draw
 from edgebench.tasks.lanes.generator import FEATURES
@@ -50,7 +51,7 @@ _VERSION = 1
 class _Line(msgspec.Struct, frozen=True):
     """A line of the labels: a frame. lanes: x at each of `h_samples`, negative where the lane is not."""
 
-    lanes: list[list[float]]
+    lanes: list[list[Annotated[float, msgspec.Meta(ge=-MOST, le=MOST)]]]
     h_samples: list[int]
     raw_file: str
 
@@ -159,6 +160,8 @@ def _lines(file: Path) -> Iterator[_Line]:
             raise DataError(f"{where}: h_samples are not of {ROWS[0]:.0f} to {ROWS[-1]:.0f} by tens; fetch it again")
         if line.raw_file.count("/") < 2:
             raise DataError(f"{where}: raw_file '{line.raw_file}' is not clips/RECORDING/…; fetch it again")
+        if _key(line.recording) is None:
+            raise DataError(f"{where}: recording '{line.recording}' has a number beyond 64 bits; fetch it again")
         yield line
 
 
@@ -190,5 +193,10 @@ def _split(found: Labels, x: NDArray[np.uint8]) -> Split:
         x=x,
         y=found.labels,
         group=np.array([group_of(clip) for clip in found.clips], np.int64),
-        key=np.array([whole_number(re.sub("[^0-9]", "", name)) or 0 for name in found.recordings], np.int64),
+        key=np.array([_key(name) for name in found.recordings], np.int64),
     )
+
+
+def _key(recording: str) -> int | None:
+    """The digits of a recording's name as a number, 0 where it has none; None where they are too many."""
+    return whole_number(re.sub("[^0-9]", "", recording) or "0")

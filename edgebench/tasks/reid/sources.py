@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import cached
 from edgebench.tasks.files import listed
@@ -23,7 +24,9 @@ TRAIN, SEARCHED, ASKED = "bounding_box_train", "bounding_box_test", "query"
 FEWEST_PEOPLE = 6
 """To learn from, valid included."""
 _VALID_SHARE, _FEWEST_VALID = 0.15, 3
-_NAME = re.compile(r"(-1|\d+)_c(\d+)")
+_NAME = re.compile(r"(-1|[0-9]+)_c([0-9]+)")
+_FIRST_UNTOLD = 1 << 24
+"""From here on labels, float32, do not tell each number from the next."""
 _VERSION = 1
 
 MARKET = "Market-1501"
@@ -110,10 +113,15 @@ def _read(folder: Path, part: str, role: int) -> tuple[NDArray[np.uint8], NDArra
 
 def _person_and_camera(file: Path) -> tuple[int, int]:
     labelled = _NAME.match(file.name)
-    if labelled is None:
+    person, camera = (None, None) if labelled is None else map(_number, labelled.groups())
+    if person is None or camera is None:
         raise DataError(f"{file}: no name like 0002_c1s1_000451_03.jpg, person and camera; rename or remove it")
-    person, camera = int(labelled[1]), int(labelled[2])
-    return (JUNK if person < 0 else person), camera
+    return person, camera
+
+
+def _number(text: str) -> int | None:
+    number = JUNK if text == "-1" else whole_number(text)
+    return number if number is not None and number < _FIRST_UNTOLD else None
 
 
 def _picture(file: Path) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.decoding import whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.files import listed, read_table
@@ -100,7 +101,7 @@ def _rows(table: Path, delimiter: str, name: str, pictures: Path, *, tracks: boo
 
 
 def _picture(row: dict[str, str], path: Path, *, tracks: bool) -> _Picture:
-    width, height, left, upper, right, lower, label = (int(row[column]) for column in _COLUMNS)
+    width, height, left, upper, right, lower, label = (_whole(row, column) for column in _COLUMNS)
     if width < 1 or height < 1:
         raise ValueError(f"a picture of {width} × {height}")
     # The last pixel of the region is part of it. Pictures may come resized: only shares of them count.
@@ -109,8 +110,21 @@ def _picture(row: dict[str, str], path: Path, *, tracks: bool) -> _Picture:
         raise ValueError(f"the region of the sign is not in the picture of {width} × {height}")
     if not 0 <= label < CLASSES:
         raise ValueError(f"class {label} is none of 0 to {CLASSES - 1}")
-    # <track>_<frame>, after Kaggle's <class>_.
-    return _Picture(path, sign, label, int(path.stem.split("_")[-2]) if tracks and "_" in path.stem else -1)
+    return _Picture(path, sign, label, _track(path) if tracks else -1)
+
+
+def _whole(row: dict[str, str], column: str) -> int:
+    number = whole_number(row[column] or "")
+    if number is None:
+        raise ValueError(f"{column} is {row[column]!r:.40}, no whole number")
+    return number
+
+
+def _track(path: Path) -> int:
+    """As `<track>_<frame>`, after Kaggle's `<class>_`, has it; -1 where a name does not tell it."""
+    *_, number, _ = (None, *path.stem.split("_"))
+    track = whole_number(number or "")
+    return track if track is not None and track < _TRACKS_PER_CLASS else -1
 
 
 def _dataset(tables: Sequence[Path], pictures: Sequence[_Picture], asked: Sequence[_Picture]) -> Dataset:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgebench.decoding import whole_number
 from edgebench.errors import DataError
 from edgebench.tasks.cache import Arrays, cached
 from edgebench.tasks.files import listed
@@ -49,11 +50,14 @@ def load(folder: Path) -> Dataset:
 
 def _parsed(files: list[Path]) -> Arrays:
     named = [match.groups() for match in map(_FILE.fullmatch, (path.name for path in files)) if match]
+    for path, (*_, take) in zip(files, named, strict=True):
+        if whole_number(take) is None:
+            raise DataError(f"{path}: the number of its take is beyond 64 bits; rename or remove it")
     speakers = sorted({speaker for _, speaker, _ in named})
     return {
         "x": windowed([read_sound(path) for path in files], round(WINDOW_S * RATE_HZ)),
         "y": encode([WORDS[int(digit)] for digit, _, _ in named]),
-        "take": np.array([int(take) for _, _, take in named]),
+        "take": np.array([int(take) for _, _, take in named], np.int64),
         "group": np.array([group_of(f"{speaker} {take}") for _, speaker, take in named], np.int64),
         "key": np.array([speakers.index(speaker) for _, speaker, _ in named], np.int64),
     }

@@ -91,6 +91,11 @@ def test_the_second_load_comes_from_the_cache_and_is_equal(folder: Path) -> None
         ),
         ("a01_s01_e01_skeleton3D.txt", "", "a01_s01_e01_skeleton3D.txt: not 20 lines of x y z confidence"),
         ("a01_s01_e01_skeleton3D.txt", "0 0 0 1\n" * 19 + "0 0 0 nan\n", "line 20: a coordinate is 'nan', no finite"),
+        (
+            "a01_s01_e01_skeleton3D.txt",
+            "0 0 0 1\n" * 19 + "0 1e300 0 1\n",
+            "line 20: a coordinate is '1e300', no finite",
+        ),
         ("a01_s01_e01_skeleton3D.txt", "1,2,3,4\n" * 20, "skeleton3D.txt, line 1: a coordinate is '1,2,3,4'"),
         ("a21_s01_e01_skeleton3D.txt", frame() * 9, "a21_s01_e01_skeleton3D.txt: no action of 1 to 20; take it away"),
     ],

@@ -113,12 +113,13 @@ def test_the_second_load_comes_from_the_cache_and_is_equal(folder: Path) -> None
     [
         ("classInd.txt", None, "classInd.txt: missing"),
         ("testlist01.txt", None, "testlist01.txt: missing"),
-        ("classInd.txt", "Archery\n", "classInd.txt: not a number and a name a line"),
-        pytest.param("classInd.txt", "9" * 5000 + " Archery\n", "not a number and a name a line", id="long"),
+        ("classInd.txt", "Archery\n", "classInd.txt, line 1: not a number and a name; fetch"),
+        ("classInd.txt", "1 Archery\n\n2 Bowling alley\n", "classInd.txt, line 3: not a number and a name; fetch"),
+        pytest.param("classInd.txt", "9" * 5000 + " Archery\n", "classInd.txt, line 1: not a number and", id="long"),
         ("classInd.txt", "1 Archery\n2 Bowling\n", "classInd.txt: no action 'Surfing'"),
         ("testlist01.txt", "", "no videos for test"),
         ("testlist01.txt", "Archery/v_Archery_g01_c09.avi\n", "v_Archery_g01_c09.avi: missing; put there UCF101"),
-        ("testlist01.txt", "Archery/a.avi\n", "Archery/a.avi: not named v_Action_gNN_cNN.avi"),
+        ("testlist01.txt", "\nArchery/a.avi\n", "testlist01.txt, line 2: Archery/a.avi is not named v_Action_gNN_c"),
     ],
 )
 def test_broken_lists_are_named_with_the_mend(folder: Path, file: str, text: str | None, message: str) -> None:

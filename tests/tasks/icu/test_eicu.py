@@ -15,6 +15,7 @@ from edgebench.tasks import task_named
 from edgebench.tasks.icu import eicu
 from edgebench.tasks.splits import group_of
 from edgebench.tasks.task import Dataset, Split
+from tests.tasks.closed import as_root, nobody
 from tests.tasks.leftovers import strew
 
 HOURS = 30
@@ -144,6 +145,17 @@ def test_a_missing_file_is_named_with_the_mend(folder: Path, file: str, message:
     (folder / file).unlink()
     with pytest.raises(DataError, match=message):
         eicu.load(folder, "death")
+
+
+@as_root
+def test_a_closed_folder_beside_the_cohort_is_not_looked_into(tmp_path: Path, folder: Path) -> None:
+    for file in (folder / "hourly").iterdir():
+        file.rename(folder / file.name)
+    (folder / "hourly").chmod(0o700)
+    whole = eicu.load(folder, "death")  # what it imports belongs to root
+    with nobody(tmp_path):
+        found = eicu.load(folder, "death")
+    assert np.array_equal(found.train.group, whole.train.group)
 
 
 def test_who_died_at_no_known_time_is_named_with_the_stay(folder: Path) -> None:

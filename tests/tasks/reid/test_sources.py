@@ -78,10 +78,11 @@ def test_what_is_wrong_with_a_folder_is_named(market: Path) -> None:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    odd = market / "query" / "queue.jpg"
-    _picture(odd, 1)
-    assert f"{odd}: no name like 0002_c1s1_000451_03.jpg" in message()
-    odd.unlink()
+    for name in ("queue.jpg", f"{'9' * 200}_c1s1.jpg", f"{1 << 24}_c1s1.jpg"):
+        odd = market / "query" / name
+        _picture(odd, 1)
+        assert f"{odd}: no name like 0002_c1s1_000451_03.jpg" in message()
+        odd.unlink()
     broken = market / "query" / "0013_c1s1_000451_03.jpg"
     broken.write_bytes(b"no picture")
     assert f"{broken}: no picture that can be read" in message()

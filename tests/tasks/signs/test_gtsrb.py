@@ -118,6 +118,16 @@ _TABLE = "Final_Training/Images/00000/GT-00000.csv"
 _PICTURE = "Final_Training/Images/00000/00000_00000.ppm"
 
 
+def _renamed(name: str) -> Callable[[Path], None]:
+    """The first picture, in its folder and in the table."""
+
+    def rename(folder: Path) -> None:
+        (folder / _PICTURE).rename((folder / _PICTURE).with_stem(name))
+        _edit(_TABLE, "00000_00000", name)(folder)
+
+    return rename
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -125,7 +135,12 @@ _PICTURE = "Final_Training/Images/00000/00000_00000.ppm"
         (lambda folder: (folder / _PICTURE).write_bytes(b"P6 nonsense"), "00000_00000.ppm: no picture"),
         (lambda folder: (folder / "Final_Test/GT-final_test.csv").unlink(), "GT-final_test.csv: missing"),
         (_edit(_TABLE, "Roi.X1", "X1"), "GT-00000.csv: no column 'Roi.X1'"),
-        (_edit(_TABLE, ";60;", ";sixty;"), "GT-00000.csv, line 2: invalid literal"),
+        (_edit(_TABLE, ";60;", ";sixty;"), "GT-00000.csv, line 2: Height is 'sixty', no whole number; fetch"),
+        pytest.param(_edit(_TABLE, ";60;", f";{'9' * 5000};"), "line 2: Height is '999", id="5,000 digits"),
+        pytest.param(_edit(_TABLE, ";29;", f";{'9' * 400};"), "line 2: Roi.X2 is '999", id="400 digits"),
+        (_renamed(f"{'9' * 20}_00000"), f"{'9' * 20}_00000.ppm: the name does not tell the track, as 0"),
+        (_renamed("100000_00000"), "100000_00000.ppm: the name does not tell the track, as 0"),
+        (_renamed("first_00000"), "first_00000.ppm: the name does not tell the track, as 0"),
         (_edit(_TABLE, ";29;", ";40;"), "line 2: the region of the sign is not in the picture of 40 × 60"),
         (_edit(_TABLE, ";44;0", ";44;43"), "line 2: class 43 is none of 0 to 42"),
         (_edit(_TABLE, ";44;0", ""), "GT-00000.csv, line 2: "),

@@ -101,6 +101,12 @@ def test_the_second_load_comes_from_the_cache(digits: Path, tmp_path: Path) -> N
     assert np.array_equal(first.train.y, second.train.y)
 
 
+def test_a_take_whose_number_is_too_large_is_named(digits: Path) -> None:
+    path = digits / "fsdd" / "recordings" / f"3_ann_{'9' * 200}.wav"
+    (digits / "fsdd" / "recordings" / "3_ann_11.wav").rename(path)
+    assert f"{path}: the number of its take is beyond 64 bits; rename or remove it" in _message(digits)
+
+
 def test_a_set_of_digits_without_test_takes_says_so(digits: Path) -> None:
     for path in digits.rglob("*_[0-4].wav"):
         path.unlink()
