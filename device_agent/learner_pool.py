@@ -38,6 +38,8 @@ class _Worker:
         self.tasks: Sequence[Task] = ()
         self.seen: tuple[Sequence[Task], int, float] | None = None
         self.only_waits = False
+        self.has_learned = False
+        """Whether it has done a task: until then it may take more memory than it does yet."""
 
     def compare(self, tasks: Sequence[Task], at_ns: int, core_time_s: float) -> None:
         """Whether it has only waited since the last look, or since it began with them, if that is long enough ago."""
@@ -155,6 +157,7 @@ class LearnerPool:
             with self._changed:
                 # Whoever calls one off later finds that it is done.
                 worker.tasks, worker.only_waits = (), False
+                worker.has_learned = True
                 self._least_bytes = 0
                 self._takes_s[tasks[0].request.workload] = (now_s() - begun_s) / len(tasks)
                 self._changed.notify_all()
@@ -224,14 +227,17 @@ class LearnerPool:
                         worker.forget()
                 while not self._waiting and not self._closing.is_set():
                     self._changed.wait()
-                at_work = [(worker, worker.tasks) for worker in self._workers if worker.tasks]
             self._closing.wait(_LOOK_S)
+            with self._changed:  # whoever has begun meanwhile is looked at, too
+                workers = list(self._workers)
+                at_work = [(worker, worker.tasks) for worker in workers if worker.tasks]
             # Without the lock, for which the reactor waits.
             looks = [(worker, tasks, now_ns(), worker.process.core_time_s()) for worker, tasks in at_work]
-            used = [usage.rss_bytes for worker, _ in at_work if (usage := worker.process.usage()) is not None]
-            self._largest_bytes = max(self._largest_bytes, *used, 0)
+            used = {worker: usage.rss_bytes for worker in workers if (usage := worker.process.usage()) is not None}
+            self._largest_bytes = max(self._largest_bytes, *used.values(), 0)
             needed_bytes = _ROOM * max(self._least_bytes, self._largest_bytes, 1)
-            room = int(available_bytes() / needed_bytes)
+            growing = [needed_bytes - used.get(worker, 0) for worker in workers if not worker.has_learned]
+            room = (available_bytes() - sum(growing)) // needed_bytes
             with self._changed:
                 for worker, tasks, at_ns, core_time_s in looks:
                     if worker.tasks is tasks and core_time_s is not None:

@@ -68,6 +68,8 @@ class CloudBound:
         self._resend = resend
         self._resends = False
         """One is under way to being sent again."""
+        self._took_time_for: SampleKey | None = None
+        """What waits first has had its time for being sent again, but too much was under way for it."""
         self._waiting: dict[SampleKey, _How] = dict.fromkeys(kept, "kept")
         """What has yet to be sent, in order."""
         self._sent: dict[SampleKey, Delivery] = {}
@@ -184,7 +186,7 @@ class CloudBound:
             if not self._waiting or self._resends or not self._uplink.connected or self._uplink.is_full:
                 return
             key, how = next(iter(self._waiting.items()))
-            if how != "new" and self._resend is not None:
+            if how != "new" and self._resend is not None and key != self._took_time_for:
                 self._resends = True
                 self._resend(self._keep.size_of(key), self._has_resent)
                 return
@@ -194,8 +196,11 @@ class CloudBound:
 
     def _has_resent(self) -> None:
         self._resends = False
-        if not self._waiting or not self._uplink.connected or self._hand_over_next():
-            self._pass_on()
+        if self._waiting and self._uplink.connected:
+            self._took_time_for = next(iter(self._waiting))
+            if not self._hand_over_next():
+                return
+        self._pass_on()
 
     def _hand_over_next(self) -> bool:
         """Send what has waited longest; not yet, where too much is under way."""
@@ -204,6 +209,8 @@ class CloudBound:
             self._look_again(now_ns() + _TOO_MUCH_NS)
             return False
         del self._waiting[key]
+        if key == self._took_time_for:
+            self._took_time_for = None
         self._tally.forwarded += how != "again"
         return True
 

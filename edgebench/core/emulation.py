@@ -401,6 +401,7 @@ class Machine:
     def noted(self) -> Releases:
         """What was released so far, to be written down."""
         self.releases.beyond = sum(each.beyond for each in self._messages.values())
+        self.releases.largest_bytes = max((each.largest_bytes for each in self._messages.values()), default=0)
         self.releases.busy_ns = self._cores.busy_ns
         # Noted in another thread than released, a worst slip of this very moment is lost; of the sums nothing is.
         noted = copy(self.releases)

@@ -17,7 +17,7 @@ class Releases(msgspec.Struct):
     slip_ns: how much later than the emulated machine would have had it, the sum; took_ns: what that took, the sum;
     most_slip_ns: the worst since this was last written down; late: how many, see `LATE_NS`. unready: of these, how many
     because the real work was not done by then. beyond: messages that were larger than any that the profile knows, and
-    were taken for the largest. busy_ns: of the emulated machine's cores, all together.
+    were taken for the largest. busy_ns: of the emulated machine's cores, all together. largest_bytes: of those beyond.
     """
 
     n: int = 0
@@ -28,6 +28,7 @@ class Releases(msgspec.Struct):
     unready: int = 0
     beyond: int = 0
     busy_ns: int = 0
+    largest_bytes: int = 0
 
     def __add__(self, other: Releases) -> Releases:
         """Of both together."""
@@ -40,6 +41,7 @@ class Releases(msgspec.Struct):
             self.unready + other.unready,
             self.beyond + other.beyond,
             self.busy_ns + other.busy_ns,
+            max(self.largest_bytes, other.largest_bytes),
         )
 
     def since(self, earlier: Releases) -> Releases:
@@ -53,6 +55,7 @@ class Releases(msgspec.Struct):
             self.unready - earlier.unready,
             self.beyond - earlier.beyond,
             self.busy_ns - earlier.busy_ns,
+            self.largest_bytes,
         )
 
     def note(self, since_ns: int, due_ns: int, now_ns: int) -> None:

@@ -44,19 +44,20 @@ def sum_ns(times: Times, n: int, rng: np.random.Generator) -> float:
 
 class SizedTimes:
     """Times by size. Smaller than the smallest takes as long as that; of what is larger than the largest likewise, and
-    `beyond` counts how often that was asked for: whoever asks has to say so."""
+    `beyond` counts how often that was asked for, and `largest` is the largest of these: whoever asks has to say so."""
 
-    __slots__ = ("_sizes", "_times", "beyond")
+    __slots__ = ("_sizes", "_times", "beyond", "largest")
 
     def __init__(self, times: Mapping[int, Times]) -> None:
         self._sizes = sorted(times)
         self._times = [times[size] for size in self._sizes]
-        self.beyond = 0
+        self.beyond = self.largest = 0
 
     def ns(self, size: int, quantile: float) -> int:
         """At a quantile, in [0, 1)."""
         if size > self._sizes[-1]:
             self.beyond += 1
+            self.largest = max(self.largest, size)
         return round(self._between(size, lambda times: quantile_ns(times, quantile)))
 
     def mean_ns(self, size: int) -> float:
@@ -160,6 +161,11 @@ class MessageTimes:
     def beyond(self) -> int:
         """How many were larger than any that was measured."""
         return max(each.beyond for each in (self._relay, self._receive, self._send, self._answer))
+
+    @property
+    def largest_bytes(self) -> int:
+        """Of the largest of these; 0 of none."""
+        return max(each.largest for each in (self._relay, self._receive, self._send, self._answer))
 
 
 def batch_times(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from cloud.export import BATCHES
 from edgebench.core.service_times import lacking, splits_by
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.message_sizes import Sizes, message_problems, passes, sizes_of, travels_by
+from edgebench.fabric.message_sizes import Sizes, Ways, message_problems, sizes_of
 from edgebench.inference.spec import TensorSpec
 from edgebench.tasks import task_named
 from edgebench.topology.deployment import Deployment, FederatedPlan, NodePlan, WorkloadPlan, is_simulated
@@ -23,11 +23,12 @@ Problem = tuple[str, str]
 def profile_problems(deployment: Deployment) -> Iterator[Problem]:
     """(path in the topology, problem), each once, whatever the number of nodes."""
     found: dict[Problem, None] = {}
+    ways = [Ways.of(plan, deployment) for plan in deployment.workloads.values()]
     for node in deployment.nodes.values():
         if node.profile != HOST:
             profile = deployment.profiles[node.profile]
             path = f"$.nodes.{node.group}.profile"
-            found.update(dict.fromkeys((path, problem) for problem in _of_node(deployment, node, profile)))
+            found.update(dict.fromkeys((path, problem) for problem in _of_node(deployment, node, profile, ways)))
     yield from found
     if not is_simulated(deployment):  # whose messages take what they took in a run
         yield from message_problems(deployment, lambda plan: _sizes_before(deployment, plan))
@@ -50,19 +51,20 @@ def _sample_of(task: str, data: str | None, seed: int) -> TensorSpec:
     return task_named(task).load(None if data is None else Path(data), seed=seed).spec
 
 
-def _of_node(deployment: Deployment, node: NodePlan, profile: Profile) -> Iterator[str]:
+def _of_node(deployment: Deployment, node: NodePlan, profile: Profile, ways: Sequence[Ways]) -> Iterator[str]:
     if node.board is not None:
         yield f"{node.name} is played by a device of its own, which is as fast as it is (use {HOST})"
     if node.tier != "device" and deployment.broker_url is not None:
         yield f"'{profile.name}' has the {node.tier}'s broker beside it, and the run has one elsewhere (use {HOST})"
-    for plan in deployment.workloads.values():
-        if passes(deployment, node, plan):
-            yield from _of_workload(deployment, node, plan, profile)
+    for each in ways:
+        if each.pass_by(node):
+            yield from _of_workload(each, node, profile)
     yield from _of_learning(deployment, node, profile)
 
 
-def _of_workload(deployment: Deployment, node: NodePlan, plan: WorkloadPlan, profile: Profile) -> Iterator[str]:
-    decides = node.name in plan.deciders.values()
+def _of_workload(ways: Ways, node: NodePlan, profile: Profile) -> Iterator[str]:
+    plan = ways.plan
+    decides = node.name in ways.deciders
     decides_more = node.tier == "cloud" and plan.goes_on
     if decides or decides_more:
         # The cloud has the second of two models where there are two, and else whoever decides has the only one.
@@ -70,7 +72,7 @@ def _of_workload(deployment: Deployment, node: NodePlan, plan: WorkloadPlan, pro
         yield from _of_model(plan, asked, profile, 1 if node.tier == "device" else plan.batch.max_batch)
         if profile.wake is None:
             yield f"'{profile.name}' has no times of waking the thread of a model ({_MEASURE})"
-    if not travels_by(deployment, node, plan):
+    if not ways.travel_by(node):
         return
     if not profile.message_costs(plan.qos):
         yield f"'{profile.name}' has no times of messages with qos {plan.qos} ({_MEASURE})"

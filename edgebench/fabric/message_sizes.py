@@ -27,6 +27,43 @@ class Sizes(NamedTuple):
     decision: int = 0
 
 
+class Ways(NamedTuple):
+    """Where the samples and messages of a workload go, from one look at all its devices: there may be many of them, and
+    as many nodes that are asked for. deciders: all; passed: sites of its devices; travelled: of those devices that do
+    not decide themselves."""
+
+    plan: WorkloadPlan
+    deciders: frozenset[str]
+    passed: frozenset[str]
+    travelled: frozenset[str]
+    in_cloud: bool
+
+    @classmethod
+    def of(cls, plan: WorkloadPlan, deployment: Deployment) -> Ways:
+        """Of a workload."""
+        travelling = [device for device, decider in plan.deciders.items() if decider != device]
+        passed, travelled = (
+            frozenset(site for device in devices for site in deployment.nodes[device].sites)
+            for devices in (plan.deciders, travelling)
+        )
+        deciders = frozenset(plan.deciders.values())
+        return cls(plan, deciders, passed, travelled, plan.goes_on or deployment.cloud in deciders)
+
+    def pass_by(self, node: NodePlan) -> bool:
+        """Whether its samples come from the node, or come by."""
+        if node.name in self.plan.deciders or node.name in self.deciders:
+            return True
+        return self.in_cloud if node.tier == "cloud" else node.name in self.passed
+
+    def travel_by(self, node: NodePlan) -> bool:
+        """Whether it has messages that the node sends, or takes in: what devices decide themselves has none."""
+        if node.tier == "cloud":
+            return self.in_cloud
+        if node.tier == "device":
+            return self.plan.deciders.get(node.name, node.name) != node.name
+        return node.name in self.travelled
+
+
 def sizes_of(
     plan: WorkloadPlan, deployment: Deployment, sample: TensorSpec, *, handed_on: int = 0, outputs: int = 0
 ) -> Sizes:
@@ -50,17 +87,18 @@ def message_problems(deployment: Deployment, of: Callable[[WorkloadPlan], Sizes]
     known: dict[str, Sizes] = {}
     found: dict[tuple[str, str], None] = {}
     lacking: list[tuple[NodePlan, WorkloadPlan, int, int]] = []
+    ways = {plan.name: Ways.of(plan, deployment) for plan in deployment.workloads.values()}
     for node in deployment.nodes.values():
         if node.profile == HOST:
             continue
         profile = deployment.profiles[node.profile]
         for plan in deployment.workloads.values():
-            costs = profile.message_costs(plan.qos) if travels_by(deployment, node, plan) else ()
+            costs = profile.message_costs(plan.qos) if ways[plan.name].travel_by(node) else ()
             if not costs:  # which is told otherwise
                 continue
             if plan.name not in known:
                 known[plan.name] = of(plan)
-            size = _largest_at(node, plan, known[plan.name], deployment)
+            size = _largest_at(node, known[plan.name], in_cloud=ways[plan.name].in_cloud)
             if size > costs[-1].size_bytes:
                 lacking.append((node, plan, size, costs[-1].size_bytes))
     if not lacking:
@@ -75,25 +113,6 @@ def message_problems(deployment: Deployment, of: Callable[[WorkloadPlan], Sizes]
         problem = f"'{node.profile}' {what}, only up to {largest:,} ({mend}: {command})"
         found[f"$.nodes.{node.group}.profile", problem] = None
     yield from found
-
-
-def passes(deployment: Deployment, node: NodePlan, plan: WorkloadPlan) -> bool:
-    """Whether a workload's samples come from the node, or come by."""
-    if node.name in plan.deciders or node.name in plan.deciders.values():
-        return True
-    if node.tier == "cloud":
-        return plan.goes_on
-    return any(node.name in deployment.nodes[device].sites for device in plan.deciders)
-
-
-def travels_by(deployment: Deployment, node: NodePlan, plan: WorkloadPlan) -> bool:
-    """Whether a workload has messages that the node sends, or takes in: what devices decide themselves has none."""
-    if node.tier == "cloud":
-        return plan.goes_on or node.name in plan.deciders.values()
-    if node.tier == "device":
-        return plan.deciders.get(node.name, node.name) != node.name
-    travelling = (device for device, decider in plan.deciders.items() if decider != device)
-    return any(node.name in deployment.nodes[device].sites for device in travelling)
 
 
 def envelope_bytes(dtype: str, shape: tuple[int, ...], payload: bytes) -> int:
@@ -118,8 +137,7 @@ def _decision_bytes(outputs: int, device: str) -> int:
     return len(wire.encode(wire.Answer(wire.VERSION, device, memoryview(wire.encode(decision)))))
 
 
-def _largest_at(node: NodePlan, plan: WorkloadPlan, sizes: Sizes, deployment: Deployment) -> int:
-    in_cloud = plan.goes_on or deployment.cloud in plan.deciders.values()
+def _largest_at(node: NodePlan, sizes: Sizes, *, in_cloud: bool) -> int:
     here = {
         "device": (sizes.sample,),
         "edge": (sizes.sample, sizes.passed_on if in_cloud else 0),

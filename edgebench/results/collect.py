@@ -234,7 +234,7 @@ class _Gathered:
         # A clock that was stepped back is as good as any.
         from_ns, to_ns = sorted((last.at_ns, entry.at_ns))
         if self._standstills(machine, node).touch(node, from_ns, to_ns):
-            news = Releases(beyond=news.beyond, busy_ns=news.busy_ns)
+            news = Releases(beyond=news.beyond, busy_ns=news.busy_ns, largest_bytes=news.largest_bytes)
         self._released[node] = self._released.get(node, Releases()) + news
 
     def _take_of_run(self, entry: Entry) -> None:

@@ -39,6 +39,7 @@ def emulation_figures(deployment: Deployment, node: NodePlan, observations: Obse
         late=found.late,
         unready=found.unready,
         beyond=found.beyond,
+        largest_bytes=found.largest_bytes,
     )
 
 
@@ -91,7 +92,7 @@ def _of_alike(profile: str, nodes: dict[str, EmulationFigures], least_latency_ms
         if found.beyond:
             yield (
                 f"{as_what} had {found.beyond:,} messages that are larger than any its profile knows the time of; "
-                "measure larger ones: edgebench profile --message-bytes"
+                f"measure larger ones: edgebench profile --message-bytes {found.largest_bytes}"
             )
 
 

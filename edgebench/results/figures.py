@@ -105,7 +105,8 @@ class EmulationFigures(msgspec.Struct, frozen=True):
 
     released: decisions and messages, which the emulated machine took `mean_took_ms` for, on average. mean_slip_ms,
     most_slip_ms: by how much later than that they were given away; late: how many too late, `unready` batches because
-    this machine had not done their work by then. beyond: messages larger than any that the profile knows.
+    this machine had not done their work by then. beyond: messages larger than any that the profile knows;
+    largest_bytes: of the largest of these.
     """
 
     by: str
@@ -117,6 +118,7 @@ class EmulationFigures(msgspec.Struct, frozen=True):
     late: int
     unready: int
     beyond: int
+    largest_bytes: int = 0
 
 
 class EnergyFigures(msgspec.Struct, frozen=True):

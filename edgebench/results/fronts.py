@@ -13,12 +13,12 @@ import numpy as np
 
 from edgebench.results.comparison.settings import key_of
 from edgebench.results.stats import rounded
-from edgebench.results.sweeps import Best, Cell, Ranked, Settings, mean_by_settings
+from edgebench.results.sweeps import Best, Cell, Ranked, Settings, kind_of, mean_by_settings
 
 
 class OnFront(msgspec.Struct, frozen=True):
     """Settings, and the means of their figures over seeds. on_front: no other settings are at least as good in all
-    figures, and better in one. figures: what they are, as in `Cell`."""
+    figures, and better in one. figures: what they are, see `kind_of`."""
 
     settings: Settings
     values: dict[str, float]
@@ -61,7 +61,9 @@ def front(cells: Sequence[Cell], figures: Mapping[str, Best]) -> list[OnFront]:
     """The settings that have all of these figures, in the order of the first."""
     means = {figure: mean_by_settings(cells, figure) for figure in figures}
     keys = [key for key in next(iter(means.values()), {}) if all(key in of for of in means.values())]
-    kinds = {key_of(cell.settings): cell.figures for cell in cells if cell.state == "valid"}
+    alike: dict[bytes, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(key_of(cell.settings), []).append(cell)
     signed = {
         key: tuple((1 if best == "lowest" else -1) * means[figure][key][1] for figure, best in figures.items())
         for key in keys
@@ -71,7 +73,7 @@ def front(cells: Sequence[Cell], figures: Mapping[str, Best]) -> list[OnFront]:
             settings=next(iter(means.values()))[key][0],
             values={figure: means[figure][key][1] for figure in figures},
             on_front=not any(_beats(signed[other], signed[key]) for other in keys),
-            figures=kinds[key],
+            figures=kind_of(alike[key]),
         )
         for key in keys
     ]

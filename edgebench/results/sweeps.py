@@ -39,7 +39,7 @@ class Cell(msgspec.Struct, frozen=True):
 class Ranked(msgspec.Struct, frozen=True):
     """Settings, and how good they are: the mean of the valid cells, which differ in their seeds, with its 95 %
     interval, which is None of one cell. valid, invalid, failed: so many cells; unscored: valid ones without the
-    figure, which are not among `valid`. figures: what those of its cells are."""
+    figure, which are not among `valid`. figures: what those of its valid cells are, see `kind_of`."""
 
     settings: Settings
     mean: float | None
@@ -77,6 +77,12 @@ def kinds_of(cells: Iterable[Cell]) -> str:
     return ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
 
 
+def kind_of(cells: Iterable[Cell]) -> str | None:
+    """What the figures of the valid cells are, which may be of several kinds; None where there are none."""
+    kinds = {cell.figures for cell in cells if cell.state == "valid" and cell.figures is not None}
+    return " and ".join(sorted(kinds)) or None
+
+
 def _ranked(alike: Sequence[Cell], figure: str) -> Ranked:
     states = Counter(cell.state for cell in alike)
     found = [cell.values.get(figure) for cell in alike if cell.state == "valid"]
@@ -90,7 +96,7 @@ def _ranked(alike: Sequence[Cell], figure: str) -> Ranked:
         invalid=states["invalid"],
         failed=states["failed"],
         unscored=len(found) - len(known),
-        figures=next((cell.figures for cell in alike if cell.figures is not None), None),
+        figures=kind_of(alike),
     )
 
 

@@ -219,14 +219,19 @@ def _delivery(name: str, figures: WorkloadFigures, excused: int, bound: str) -> 
         yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
         return
     lost = figures.lost - excused
+    gone = figures.dropped_by_reason.get("answer-gone", 0)
     if lost:
-        dropped = f", {figures.dropped:,} of them dropped" if figures.dropped else ""
+        known = figures.dropped - gone
+        dropped = f", {known:,} of them dropped" if known else ""
         besides = f" beside {excused:,} that faults took" if excused else ""
         yield f"{name}: {lost:,} of {scheduled} {_was(lost)} lost{dropped}{besides} ({bound})"
     for reason, count in figures.dropped_by_reason.items() if lost or not excused else ():
-        if reason == "answer-gone" and not lost:
-            continue  # whoever asked had heard it after all
         mend = _MENDS.get(reason, "see the logs of its nodes")
+        if reason == "answer-gone":  # whoever asked may have heard it after all
+            most = min(count, lost)
+            if most:
+                yield f"{name}: at most {things(most, 'sample')} {_was(most)} dropped ({reason}); {mend}"
+            continue
         yield f"{name}: {things(count, 'sample')} {_was(count)} dropped ({reason}); {mend}"
     if figures.not_finite:
         decisions = things(figures.decided, "decision")
@@ -385,8 +390,8 @@ _MENDS = {
     "sensor-ended": "a live sensor has ended; the log of the device's agent says how",
     "store-full": "what waited had no room on disk; raise store.max_mb, shorten the outage, or lower the rate",
     "site-full": "an edge had no connection to its site's broker, nor room to wait for it; see the logs of both",
-    "answer-gone": "each was decided, and its answer forgotten before its device had it; shorten the outage, or lower "
-    "the rate at the node that decides",
+    "answer-gone": "each was decided, and its answer forgotten before its device had it, or is more than 16,384 behind "
+    "the last of its device that was forgotten; shorten the outage, or lower the rate at the node that decides",
 }
 """What to do about samples that were dropped for this reason."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import shutil
@@ -584,12 +585,14 @@ def test_as_many_processes_are_added_at_a_look_as_may_compute(
     waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learner_pool, "available_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(learner_pool, "_LOOK_S", 1.5)  # all have been asked by the first look
     bench = bench_of(waiting, tmp_path, {"out": "none"}, at_once=3, most=CLIENTS)
     for node in range(1, CLIENTS + 1):
         bench.ask(node, node)
     until_s, workers = now_s() + WAIT_S, 1
     while workers == 1:
         assert now_s() < until_s
+        sleep_s(0.01)
         with bench.pool._changed:
             workers = len(bench.pool._workers)
     assert workers == 3
@@ -609,16 +612,28 @@ def test_a_device_that_only_waits_gives_its_place_on_at_the_first_look(
         (waiting / f"go-{node}").touch()
     for _ in range(2):
         bench.reply()
-    sleep_s(2 * learner_pool._LOOK_S)  # so that nobody looks any more
+    until_s = now_s() + WAIT_S
+    while any(worker.seen for worker in bench.pool._workers):  # nobody looks any more when all are forgotten
+        assert now_s() < until_s
+        sleep_s(0.01)
     for name in ("go-1", "go-2", "begun"):
         (waiting / name).unlink()
+    looks, over = itertools.count(1), threading.Event()
+
+    def available_at_a_look() -> int:
+        if next(looks) > 1:
+            over.wait()  # there is no second look
+        return 1 << 40
+
+    monkeypatch.setattr(learner_pool, "available_bytes", available_at_a_look)
     monkeypatch.setattr(learner_pool, "_LOOK_S", 3.0)
-    begun_s = now_s()
-    for node in (3, 4):
-        bench.ask(node, node - 2)
-    wait_until_begun(waiting, "1", "2")
-    assert now_s() - begun_s < 1.8 * learner_pool._LOOK_S
-    bench.pool.close()
+    try:
+        for node in (3, 4):
+            bench.ask(node, node - 2)
+        wait_until_begun(waiting, "1", "2")
+    finally:
+        over.set()
+        bench.pool.close()
 
 
 def test_there_is_no_other_process_without_memory_for_it(
@@ -631,6 +646,21 @@ def test_there_is_no_other_process_without_memory_for_it(
     wait_until_begun(waiting, "1")
     sleep_s(3 * learner_pool._LOOK_S)
     assert begun(waiting) == {"1"}
+    bench.pool.close()
+
+
+def test_what_learners_may_take_that_have_done_no_task_yet_is_no_room_for_others(
+    waiting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Room for two and a half untried learners, as long as those that were started have taken none of it.
+    monkeypatch.setattr(learner_pool, "available_bytes", lambda: 5 * learner_pool._UNTRIED_BYTES)
+    monkeypatch.setattr(LearnerProcess, "usage", lambda _self: None)
+    bench = bench_of(waiting, tmp_path, {"out": "none"}, at_once=CLIENTS, most=CLIENTS)
+    for node in range(1, CLIENTS + 1):
+        bench.ask(node, node)
+    wait_until_begun(waiting, "1", "2")
+    sleep_s(3 * learner_pool._LOOK_S)
+    assert len(bench.pool._workers) == 2
     bench.pool.close()
 
 

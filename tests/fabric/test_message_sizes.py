@@ -7,7 +7,7 @@ import numpy as np
 
 from edgebench.core.samples import Decision, Stamps
 from edgebench.fabric import wire
-from edgebench.fabric.message_sizes import Sizes, message_problems, sizes_of, travels_by
+from edgebench.fabric.message_sizes import Sizes, Ways, message_problems, sizes_of
 from edgebench.inference.spec import TensorSpec
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment, WorkloadPlan
@@ -85,7 +85,7 @@ def test_each_node_is_asked_for_the_messages_that_pass_it_alone() -> None:
     sample = Sizes(sample=98_400, passed_on=98_450)
     for profiled, of in (("bed", 0), ("ward", 0)):
         found = deployment(Place(infer="device"), profiled=profiled)
-        assert not travels_by(found, found.nodes[profiled], plan_of(found))
+        assert not Ways.of(plan_of(found), found).travel_by(found.nodes[profiled])
         assert len(problems(found, sample)) == of
 
 

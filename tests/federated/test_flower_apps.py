@@ -334,6 +334,21 @@ def test_a_round_timeout_of_a_deprecated_app_is_refused_where_it_is_longer_than_
         run(write_app(tmp_path, name, server=server, client=OLD_CLIENT), 3)
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_an_app_whose_timeout_is_refused_may_ask_again_with_a_shorter_one(tmp_path: Path, goes_on: bool) -> None:
+    start = 'strategy.start(grid, ArrayRecord([np.zeros(2)]), num_rounds=context.run_config["rounds"]'
+    again = f"    result = {start})" if goes_on else "    raise SystemExit(1)"
+    tried = f"try:\n        result = {start}, timeout=600)\n    except Exception:\n    {again}"
+    server = SERVER.replace(f"result = {start})", tried)
+    assert server != SERVER
+    folder = write_app(tmp_path, f"patient_{goes_on}".lower(), server=server)
+    if goes_on:
+        assert [one.round for one in run(folder, 2) if one.kind == "train"] == [1, 2]
+    else:
+        with pytest.raises(EdgebenchError, match="the app waits 600 s"):
+            run(folder, 2)
+
+
 FAILING_CLIENT = OLD_CLIENT.replace("return [parameter +", "raise ValueError('no data')\n        return [parameter +")
 
 

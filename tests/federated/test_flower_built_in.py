@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgebench.errors import EdgebenchError
-from edgebench.federated.content import Array, Head, Metrics, Parcel, arrays_in, pack, read_parcel, write_parcel
+from edgebench.federated.content import Array, Config, Head, Metrics, Parcel, arrays_in, pack, read_parcel, write_parcel
 from edgebench.federated.flower.built_in import run_built_in
 from edgebench.federated.flower.events import Learned, RoundSeen
 from edgebench.federated.flower.grid import LocalGrid
@@ -397,6 +397,16 @@ def test_a_journal_with_records_of_no_answer_is_named(tmp_path: Path) -> None:
     Run([adding(1)] * 2, plan(rounds=1), state_dir=tmp_path)
     file = tmp_path / "000001.ebf"
     content = {name.replace("1/", "one/"): record for name, record in read_parcel(file).content.items()}
+    write_parcel(file, pack(Head(message_id="1", kind="state"), content))
+    with pytest.raises(EdgebenchError, match=r"000001\.ebf: not a journal"):
+        Run([adding(1)] * 2, plan(rounds=2), state_dir=tmp_path)
+
+
+def test_a_journal_whose_lines_are_no_bytes_is_named(tmp_path: Path) -> None:
+    Run([adding(1)] * 2, plan(rounds=1), state_dir=tmp_path)
+    file = tmp_path / "000001.ebf"
+    content = read_parcel(file).content
+    content = {name: Config({"lines": 3.0}) if isinstance(each, Config) else each for name, each in content.items()}
     write_parcel(file, pack(Head(message_id="1", kind="state"), content))
     with pytest.raises(EdgebenchError, match=r"000001\.ebf: not a journal"):
         Run([adding(1)] * 2, plan(rounds=2), state_dir=tmp_path)

@@ -209,6 +209,15 @@ def test_replies_of_an_engine_are_stamped_as_they_come() -> None:
     assert [(stamp.bytes_down, stamp.bytes_up) for stamp in stamps] == [(None, None)] * 3
 
 
+def test_messages_that_nobody_replied_to_in_time_are_not_remembered() -> None:
+    with identity(3, 0):
+        grid = EngineGrid(OneByOne([adding(1), adding(1)]), [1, 2])
+        arrays = ArrayRecord({"a": FlowerArray(np.zeros(3, np.float32))})
+        messages = [Message(RecordDict({"arrays": arrays}), node, "train") for node in (1, 2)]
+        assert grid.send_and_receive(messages, timeout=0.0) == []
+    assert grid._asked == {}
+
+
 class Counter:
     """Takes requests and does not carry them."""
 

@@ -60,6 +60,14 @@ def test_what_hardly_delays_a_decision_may_be_late_by_more_of_a_short_step(laten
     assert len(list(of_emulation(nodes(0, slip_ms=1.0), {"bed-0": latency_ms}))) == named
 
 
+def test_what_is_larger_than_a_profile_knows_is_told_with_the_size_to_measure() -> None:
+    (node,) = nodes(0).values()
+    assert node.emulated is not None
+    beyond = msgspec.structs.replace(node.emulated, beyond=3, largest_bytes=112_960)
+    (reason,) = of_emulation({"bed-0": msgspec.structs.replace(node, emulated=beyond)}, {})
+    assert reason.endswith("measure larger ones: edgebench profile --message-bytes 112960")
+
+
 def test_a_node_is_judged_by_what_passes_it() -> None:
     (reason,) = of_emulation(nodes(0, 0, slip_ms=1.0), {"bed-0": 199.0, "bed-1": 4_000.0})
     assert reason.startswith("bed-0, emulated as 'pi', was 1 ms late on average")

@@ -55,6 +55,20 @@ def test_what_the_figures_of_settings_are_stands_beside_their_mean() -> None:
     assert kinds_of(CELLS) == "3 emulated, 3 modelled"
 
 
+def test_of_figures_that_are_not_trusted_the_kind_is_not_told_and_mixed_kinds_are_told_as_such() -> None:
+    def of_kind(kind: str, seed: int, state: Literal["valid", "invalid"]) -> Cell:
+        return msgspec.structs.replace(cell("edge", seed, 1.0, state), figures=kind)
+
+    for kinds, told in (
+        (["measured", "emulated"], "emulated"),
+        (["measured", "modelled", "emulated"], "emulated and modelled"),
+    ):
+        first, *others = kinds
+        cells = [of_kind(first, 0, "invalid"), *(of_kind(kind, seed, "valid") for seed, kind in enumerate(others, 1))]
+        assert [each.figures for each in leaderboard(cells, FIGURE, "lowest")] == [told]
+        assert [each.figures for each in front(cells, {FIGURE: "lowest"})] == [told]
+
+
 def test_a_valid_cell_without_the_figure_is_counted_apart() -> None:
     (edge,) = leaderboard([cell("edge", 0, 10), cell("edge", 1, None)], FIGURE, "lowest")
     assert (edge.mean, edge.valid, edge.unscored) == (10, 1, 1)

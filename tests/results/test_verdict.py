@@ -142,15 +142,22 @@ def test_dropped_samples_are_counted_by_reason() -> None:
 
 def test_a_sample_whose_answer_was_forgotten_is_named_where_it_was_lost_and_only_there() -> None:
     mend = (
-        "each was decided, and its answer forgotten before its device had it; shorten the outage, or lower the rate "
-        "at the node that decides"
+        "each was decided, and its answer forgotten before its device had it, or is more than 16,384 behind the last "
+        "of its device that was forgotten; shorten the outage, or lower the rate at the node that decides"
     )
     observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(dropped={"answer-gone": 1})}})
     assert _verdict(observed, [*ROWS, lost(400, 3_999)]).reasons == [
-        "death-risk: 1 of 401 samples was lost, 1 of them dropped (none may be)",
-        f"death-risk: 1 sample was dropped (answer-gone); {mend}",
+        "death-risk: 1 of 401 samples was lost (none may be)",
+        f"death-risk: at most 1 sample was dropped (answer-gone); {mend}",
     ]
     assert _verdict(observed).valid  # whoever sent it again had the answer by then
+    several = Tally(dropped={"queue-full": 2, "answer-gone": 5})  # of which all were heard, beside two that were lost
+    observed = factory.observations(tallies={"ward-0": {"death-risk": several}})
+    assert _verdict(observed, [*ROWS, lost(400, 3_999), lost(401, 3_999)]).reasons == [
+        "death-risk: 2 of 402 samples were lost, 2 of them dropped (none may be)",
+        f"death-risk: at most 2 samples were dropped (answer-gone); {mend}",
+        "death-risk: 2 samples were dropped (queue-full); lower the rate, or give the queue more room",
+    ]
 
 
 def test_what_keeps_what_nats_server_loses_is_said_where_it_is_the_broker() -> None:

@@ -100,7 +100,10 @@ class EngineGrid(NodeGrid):
         # Not the engine's own, which looks for replies every 3 s only.
         message_ids = self.push_messages(messages)
         # Each is stamped as it comes, and not when the last one has come.
-        return [self._numbered(reply) for reply in _polled(self._inner, message_ids, patience_s=timeout)]
+        replies = [self._numbered(reply) for reply in _polled(self._inner, message_ids, patience_s=timeout)]
+        for each in message_ids:  # nobody asks for those without a reply any more
+            self._asked.pop(each, None)
+        return replies
 
     def _numbered(self, reply: Message) -> Message:
         about = reply.metadata

@@ -100,7 +100,15 @@ class Journal:
             for name, record in content.items():
                 place, _, own_name = name.partition("/")
                 replies[int(place)][own_name] = record
-        except (OSError, ContentError, LookupError, ValueError, AssertionError, msgspec.DecodeError) as error:
+        except (
+            OSError,
+            ContentError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AssertionError,
+            msgspec.DecodeError,
+        ) as error:
             raise EdgebenchError(
                 f"{path}: not a journal of answers: {error} (remove its folder to start anew)"
             ) from None

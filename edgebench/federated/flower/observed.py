@@ -253,6 +253,8 @@ class ObservedGrid(Grid):
                 "round_timeout or ttl in the app)"
             )
             raise self.refusal
+        if not self.one_by_one:  # of several threads each would take back what another was told
+            self.refusal = None
         return longest_s
 
     def _wanted_s(self, timeout_s: float | None, message: Message) -> float:
