@@ -13,7 +13,8 @@ from edgebench.fabric.keep import Keep
 
 WINDOW = 16_384
 """Of so many numbers, up to a device's last that is forgotten, it is known of each whether it is. All before count as
-forgotten, so that a device takes 2 KiB at most, however long it goes on; in order, as samples mostly come, a few bytes.
+forgotten, so that a life of a device takes 2 KiB at most, however long it is; in order, as samples mostly come, a few
+bytes.
 """
 
 
@@ -44,47 +45,46 @@ class _Numbers:
 
 
 class Forgotten:
-    """Samples by key. Whoever calls sees to it that one thread does at a time."""
+    """Samples by key, with a record for each device's life. Whoever calls sees to it that one thread adds or writes at
+    a time, and that nobody asks while one adds."""
 
     def __init__(self, path: Path, *, power: bool) -> None:
-        """power: what is added survives a power cut, too. Raises FabricError where what an earlier life has left at
+        """power: what is written survives a power cut, too. Raises FabricError where what an earlier life has left at
         `path` is damaged."""
         self._keep = Keep(path, power=power)
         self._by_sender: dict[tuple[str, int, str], _Numbers] = {}
         """By device, incarnation and the edge that passed on, as in `SampleKey`."""
-        self._state = 0
-        """The number of the last state that is kept."""
-        states = list(self._keep)
-        if states:
-            self._state = states[-1].seq
-            self._keep.drop(states[:-1])  # a crash came before that
-            written = msgspec.msgpack.decode(self._keep.get(states[-1]), type=list[tuple[str, int, str, int, bytes]])
-            for device, incarnation, by, first, bits in written:
-                self._by_sender[device, incarnation, by] = _Numbers(first, int.from_bytes(bits, "little"))
+        self._unwritten: set[tuple[str, int, str]] = set()
+        for key in self._keep:
+            first, bits = msgspec.msgpack.decode(self._keep.get(key), type=tuple[int, bytes])
+            self._by_sender[_sender(key)] = _Numbers(first, int.from_bytes(bits, "little"))
 
     def __contains__(self, key: SampleKey) -> bool:
-        numbers = self._by_sender.get((key.device, key.incarnation, key.by))
+        numbers = self._by_sender.get(_sender(key))
         return numbers is not None and key.seq in numbers
 
-    def add(self, keys: Iterable[SampleKey]) -> bool:
-        """These are about to be forgotten. False where the disk is full, so that the next life would not know."""
+    def add(self, keys: Iterable[SampleKey]) -> None:
+        """These are about to be forgotten."""
         for key in keys:
-            self._by_sender.setdefault((key.device, key.incarnation, key.by), _Numbers()).add(key.seq)
-        if not self._keep.put(SampleKey("", 0, self._state + 1), self._encoded()):
-            return False
+            sender = _sender(key)
+            self._by_sender.setdefault(sender, _Numbers()).add(key.seq)
+            self._unwritten.add(sender)
+
+    def write(self) -> bool:
+        """Have the next life know all that was added. False where the disk is full, so that it would not."""
+        for sender in list(self._unwritten):
+            (device, incarnation, by), numbers = sender, self._by_sender[sender]
+            bits = numbers.bits.to_bytes((numbers.bits.bit_length() + 7) // 8, "little")
+            if not self._keep.put(SampleKey(device, incarnation, 0, by), msgspec.msgpack.encode((numbers.first, bits))):
+                return False
+            self._unwritten.discard(sender)
         self._keep.sync()
-        self._keep.drop([SampleKey("", 0, self._state)])
-        self._state += 1
         return True
 
     def close(self) -> None:
         """Close the file."""
         self._keep.close()
 
-    def _encoded(self) -> bytes:
-        return msgspec.msgpack.encode(
-            [
-                (*sender, each.first, each.bits.to_bytes((each.bits.bit_length() + 7) // 8, "little"))
-                for sender, each in self._by_sender.items()
-            ]
-        )
+
+def _sender(key: SampleKey) -> tuple[str, int, str]:
+    return key.device, key.incarnation, key.by

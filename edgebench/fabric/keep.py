@@ -109,10 +109,12 @@ class Keep:
             if not self._append(record):
                 return False
             self._note_room(len(record))
-            self._forget(key)
+            replaces = self._forget(key)
             self._places.add(key, Place(begin + body_at, len(body)))
             self._live_bytes += len(body)
             self._to_sync = True
+            if replaces:
+                self._shorten()
             if self._power and then is not None:
                 self._after_sync(then)
         if not self._power and then is not None:
@@ -140,8 +142,7 @@ class Keep:
                 self._end = self._anew_from = 0
             elif not self._passing:
                 self._append(b"".join(_record(_GONE, key, b"")[0] for key in known))
-            if self._end > max(2 * self._live_bytes + _SLACK_BYTES, self._anew_from):
-                self._write_anew()
+            self._shorten()
 
     def sync(self) -> None:
         """With `power`, return once all that was put survives a power cut."""
@@ -192,6 +193,11 @@ class Keep:
                     self._live_bytes += len(body)
                 self._end = begin + len(body)
         os.ftruncate(self._fd, self._end)
+
+    def _shorten(self) -> None:
+        """Write the file anew where most of it is dead."""
+        if self._end > max(2 * self._live_bytes + _SLACK_BYTES, self._anew_from):
+            self._write_anew()
 
     def _write_anew(self) -> None:
         anew = self._path.with_name(self._path.name + ".anew")

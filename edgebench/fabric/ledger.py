@@ -43,6 +43,9 @@ class Ledger:
         self._answer_gone = answer_gone
         self._came_again = came_again
         self._lock = threading.Lock()
+        self._forgets_above_bytes = MOST_BYTES
+        self._forgetting = False
+        """Some thread is at it."""
         self._open = {key for key in taken_in if key not in self._keep}
 
     def takes(self, key: SampleKey) -> bool:
@@ -71,8 +74,9 @@ class Ledger:
         with self._lock:
             if key in self._keep or (key not in self._open and key in self._forgotten):
                 return True
-            if self._keep.size_bytes + len(reply) > MOST_BYTES:
-                self._forget_oldest()
+            oldest = self._to_forget(len(reply))
+        if oldest:
+            self._forget(oldest)
         if self._keep.put(key, reply, partial(self._written, key, send)):
             return True
         self.dropped(key)
@@ -92,10 +96,27 @@ class Ledger:
         self._keep.close()
         self._forgotten.close()
 
-    def _forget_oldest(self) -> None:
+    def _to_forget(self, size_bytes: int) -> list[SampleKey]:
+        """What makes room for an answer of so many bytes; nothing where there is room."""
+        if self._forgetting or self._keep.size_bytes + size_bytes <= self._forgets_above_bytes:
+            return []
         oldest = self._keep.oldest(_AT_ONCE_BYTES)
-        if self._forgotten.add(oldest):  # else there is no room on the disk for another answer either
-            self._keep.drop(oldest)
+        self._forgotten.add(oldest)  # what is kept all the same is answered as it was
+        self._forgetting = True
+        return oldest
+
+    def _forget(self, oldest: list[SampleKey]) -> None:
+        is_written = False
+        try:
+            is_written = self._forgotten.write()  # without the lock, for which those wait that take samples in
+        finally:
+            with self._lock:
+                self._forgetting = False
+                self._forgets_above_bytes = MOST_BYTES
+                if is_written:
+                    self._keep.drop(oldest)
+                else:  # the disk is full: as long as answers have room all the same, it is tried again now and then
+                    self._forgets_above_bytes = self._keep.size_bytes + _AT_ONCE_BYTES
 
     def _written(self, key: SampleKey, send: Callable[[], None]) -> None:
         self.dropped(key)

@@ -10,6 +10,7 @@ import pytest
 
 from edgebench.core.samples import SampleKey
 from edgebench.fabric import ledger as module
+from edgebench.fabric.forgotten import Forgotten
 from edgebench.fabric.ledger import Ledger
 from edgebench.topology.model import Durability
 
@@ -168,6 +169,51 @@ def test_while_it_cannot_be_written_down_what_is_forgotten_nothing_is(
         assert not ledger.answered(KEY._replace(seq=100), bytes(100), lambda: None)
     assert not ledger.takes(KEY._replace(seq=0))
     assert answers.again == [(KEY._replace(seq=0), bytes(100))]
+    ledger.close()
+
+
+@pytest.mark.usefixtures("of_a_hundred")
+def test_where_it_cannot_be_written_down_what_is_forgotten_that_is_tried_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[None] = []
+
+    def is_full(_forgotten: Forgotten) -> bool:
+        tried.append(None)
+        return False
+
+    ledger = Answers().open(tmp_path / "ledger")
+    with monkeypatch.context() as patched:
+        patched.setattr(Forgotten, "write", is_full)
+        answer(ledger, range(130))
+    assert len(tried) == 3  # with the 101st answer, and after ten more each
+    answer(ledger, range(130, 141))  # there is room again, and so some for what is kept too much
+    kept = [seq for seq in range(141) if ledger.has_answered(KEY._replace(seq=seq))]
+    assert kept == list(range(141 - len(kept), 141))
+    assert 90 <= len(kept) <= 100
+    ledger.close()
+
+
+@pytest.mark.usefixtures("of_a_hundred")
+def test_samples_are_taken_in_while_it_is_written_down_what_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, write = Answers(), Forgotten.write
+    ledger = answers.open(tmp_path / "ledger")
+
+    def write_while_one_comes(forgotten: Forgotten) -> bool:
+        taker = threading.Thread(target=ledger.takes, args=(KEY._replace(seq=0),))
+        taker.start()
+        taker.join(5.0)
+        assert not taker.is_alive()
+        return write(forgotten)
+
+    answer(ledger, range(100))
+    monkeypatch.setattr(Forgotten, "write", write_while_one_comes)
+    answer(ledger, [100])
+    assert answers.again == [(KEY._replace(seq=0), bytes(100))]
+    assert not ledger.takes(KEY._replace(seq=0))
+    assert answers.gone == [KEY._replace(seq=0)]
     ledger.close()
 
 
