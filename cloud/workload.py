@@ -57,7 +57,7 @@ class CloudWorkload:
                 ledger,
                 deployment.durability,
                 answer_again=self._answer_again,
-                answer_gone=self._answer_gone.drop,
+                answer_gone=self._tell_gone,
             )
         # What an edge decides itself, or drops, before it would go on leaves gaps.
         self._decider = self._decides(sparse=plan.goes_on or is_sparse(plan, deployment.moves))
@@ -153,6 +153,11 @@ class CloudWorkload:
 
     def _answer_again(self, key: SampleKey, body: bytes) -> None:
         self._reply(Origin(key.device, edge=key.by), body)
+
+    def _tell_gone(self, key: SampleKey) -> None:
+        """The edge that waits for an answer need not keep its sample for it any longer."""
+        self._answer_gone.drop(key)
+        self._answer_again(key, wire.encode(wire.Gone(wire.VERSION, key.incarnation, key.seq)))
 
     def damaged(self) -> None:
         """A message of this workload was changed on its way."""

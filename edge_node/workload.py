@@ -241,18 +241,26 @@ class EdgeWorkload:
 
     def _bring(self, key: SampleKey | None, reply: Callable[[], None]) -> None:
         reply()
-        if key is not None and self._ledger is not None and self._cloud_bound is not None:
+        if key is not None and self._ledger is not None:
+            self._keep_no_longer(key)
+
+    def _keep_no_longer(self, key: SampleKey) -> None:
+        if self._cloud_bound is not None:
             self._host.reactor.call_soon_threadsafe(partial(self._cloud_bound.answered, key))
 
     def _brought_back(
         self, payload: bytes, return_in_ns: int
     ) -> tuple[SampleKey | None, str, bytes, int | None] | None:
         """The sample and the device that an answer is for, what that is to get, and when the sample was taken in; None
-        where it is no answer."""
+        where it is no answer, or says that there is none any more."""
         try:
             answer = wire.parse_answer(payload)
             body = bytes(answer.body)
             key = began_ns = None
+            if wire.is_gone(body):
+                gone = wire.parse_gone(body)
+                self._keep_no_longer(SampleKey(answer.origin, gone.incarnation, gone.seq))
+                return None
             if not wire.is_plain(body):
                 decision = wire.parse_decision(body)
                 key = SampleKey(answer.origin, decision.incarnation, decision.seq)

@@ -68,6 +68,15 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     body: memoryview
 
 
+class Gone(msgspec.Struct, frozen=True, array_like=True):
+    """In the place of a decision, as an answer's body: the sample was decided, and the cloud no longer has what it
+    answered."""
+
+    version: int
+    incarnation: int
+    seq: int
+
+
 class TrialRequest(msgspec.Struct, frozen=True, array_like=True):
     """A sample that the cloud is to decide without further consequence, by the time at which the edge took it in.
     envelope: what the device sent; None where it is only to be answered at once, which tells how long the way is."""
@@ -112,7 +121,7 @@ class PlainDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | int | None = None
 
 
-E = TypeVar("E", Sample, Decision, Forward, Answer, TrialRequest, TrialAnswer)
+E = TypeVar("E", Sample, Decision, Forward, Answer, Gone, TrialRequest, TrialAnswer)
 
 _encoder = msgspec.msgpack.Encoder()
 _envelope = msgspec.msgpack.Decoder(_Envelope)
@@ -120,6 +129,7 @@ _sample = msgspec.msgpack.Decoder(Sample)
 _decision = msgspec.msgpack.Decoder(Decision)
 _forward = msgspec.msgpack.Decoder(Forward)
 _answer = msgspec.msgpack.Decoder(Answer)
+_gone = msgspec.msgpack.Decoder(Gone)
 _trial_request = msgspec.msgpack.Decoder(TrialRequest)
 _trial_answer = msgspec.msgpack.Decoder(TrialAnswer)
 _manifest = msgspec.json.Decoder(Manifest)
@@ -133,6 +143,11 @@ encode_json = _json.encode
 def is_plain(payload: bytes | memoryview) -> bool:
     """Whether a payload is a JSON object rather than an envelope."""
     return len(payload) > 0 and payload[0] == 0x7B
+
+
+def is_gone(payload: bytes | memoryview) -> bool:
+    """Whether an answer's body stands for a decision that is gone: an array of three."""
+    return len(payload) > 0 and payload[0] == 0x93
 
 
 class SampleReader:
@@ -226,6 +241,11 @@ def parse_forward(payload: bytes | memoryview) -> Forward:
 def parse_answer(payload: bytes | memoryview) -> Answer:
     """A decision from the cloud. Raises RejectedError."""
     return _decoded(payload, _answer, "not-an-answer")
+
+
+def parse_gone(payload: bytes | memoryview) -> Gone:
+    """What stands for a decision that is gone. Raises RejectedError."""
+    return _decoded(payload, _gone, "not-a-decision")
 
 
 def parse_trial_request(payload: bytes | memoryview) -> TrialRequest:

@@ -129,14 +129,16 @@ def test_a_sample_that_comes_again_when_its_answer_is_forgotten_is_counted_and_n
     sent = cast("Connection", noting)
     workload = CloudWorkload(deployment, plan, tally, sent, lambda _entry: None, tmp_path / "w.ledger")
     workload.use(FakeRuntime(), manifest())
-    for count, seqs in ((20, range(20)), (21, (0, 0, 19))):
+    for count, seqs in ((20, range(20)), (23, (0, 0, 19))):
         for seq in seqs:
             workload.forwarded("ward-0", forwarded(seq))
         until_s = now_s() + 10.0
         while len(noting.sent) < count and now_s() < until_s:
             sleep_s(0.01)
-    answers = [wire.parse_decision(bytes(wire.parse_answer(body).body)).seq for _, body in noting.sent]
-    assert answers == [*range(20), 19]
+    bodies = [bytes(wire.parse_answer(body).body) for _, body in noting.sent]
+    gone = [wire.parse_gone(body) for body in bodies if wire.is_gone(body)]
+    assert [wire.parse_decision(body).seq for body in bodies if not wire.is_gone(body)] == [*range(20), 19]
+    assert gone == [wire.Gone(wire.VERSION, 0, 0)] * 2
     assert tally == Tally(decided=20, duplicated=3, dropped={"answer-gone": 1})
     workload.close()
 

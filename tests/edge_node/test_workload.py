@@ -207,6 +207,31 @@ def test_a_sample_that_comes_again_when_its_answer_is_forgotten_is_counted_and_n
     ward.reactor.close()
 
 
+def test_what_the_cloud_no_longer_has_the_answer_of_is_kept_no_longer_and_no_device_hears_of_it(tmp_path: Path) -> None:
+    ward = Ward(Roles((), ("bed-0",), ()), tmp_path, durability="process")
+    assert ward.workload.announced(ANNOUNCED)
+    assert ward.workload.forwarder is not None
+    assert ward.workload._cloud_bound is not None
+    for seq in range(2):
+        ward.workload.forwarder.take(Origin("bed-0"), ward.sample(seq))
+    turn(ward, 3)
+    assert [key.seq for key in ward.workload._cloud_bound.undecided()] == [0, 1]
+    gone = wire.encode(wire.Gone(wire.VERSION, 0, 0))
+    ward.workload.bring_back(wire.encode(wire.Answer(wire.VERSION, "bed-0", memoryview(gone))))
+    turn(ward, 3)
+    assert [key.seq for key in ward.workload._cloud_bound.undecided()] == [1]
+    assert ward.counts.rejected == {}
+    assert ward.site.sent == []
+    ward.workload.close()
+    ward.reactor.close()
+
+
+def turn(ward: Ward, count: int) -> None:
+    for _ in range(count):
+        ward.reactor.call_later(0.01, lambda: None)
+        ward.reactor.turn()
+
+
 def until_sent(connection: Noting, count: int) -> None:
     until_s = now_s() + 10.0
     while len(connection.sent) < count and now_s() < until_s:
