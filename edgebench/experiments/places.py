@@ -22,6 +22,11 @@ class NoRoomError(EdgebenchError):
         self.full = full
 
 
+def is_full(error: Exception) -> bool:
+    """Whether a disk is full, or somebody's share of it is."""
+    return isinstance(error, NoRoomError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextlib.contextmanager
 def room_in(folder: Path | None, mend: str, *, over: bool = False) -> Iterator[None]:
     """Where a disk is full, raise NoRoomError, which says which one, instead of OSError.
@@ -36,7 +41,7 @@ def room_in(folder: Path | None, mend: str, *, over: bool = False) -> Iterator[N
             raise
         raise NoRoomError(error.full, mend) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         # Of a file that is copied the second name is the one that is written. Whoever writes to an open file is not
         # told its name.

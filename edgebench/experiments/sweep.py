@@ -197,13 +197,13 @@ def planned_cells(
     spec_file: Path,
     runs: Calibrations | None = None,
     *,
-    folder: Path | None = None,
+    folder: Path,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Planned:
     """Every cell that may be asked for, each checked as a run of it would be.
 
     runs: as `calibrations` gives them, where they are known already. folder: of the sweep, where placements by policies
-    are kept (None: in `sweeps`). Raises EdgebenchError.
+    are kept. Raises EdgebenchError.
     """
     if spec.executor not in (SIMULATE, *EXECUTORS):
         there_are = f"write one of {', '.join((SIMULATE, *EXECUTORS))}"
@@ -211,7 +211,7 @@ def planned_cells(
     beside = spec_file.parent / spec.topology
     runs = calibrations(spec, spec_file) if runs is None else runs
     measured = {durability: digests([run.path for run in those]) for durability, those in runs.items()}
-    placing = Placing(spec, spec_file, folder or Path("sweeps", spec.name), runs, measured, tell)
+    placing = Placing(spec, spec_file, folder, runs, measured, tell)
     found: dict[str, tuple[TopologyFile, Settings]] = {}
     needed: set[Durability] = set()
     for settings, seed in settings_of(spec):

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from edgebench.errors import EdgebenchError, describe_error
 from edgebench.experiments.cells import CELLS
 from edgebench.experiments.given import TopologyFile
+from edgebench.experiments.places import NoRoomError, is_full, room_in
 from edgebench.experiments.simulate import simulate_with
 from edgebench.results.comparison.run_values import figures_of
 from edgebench.results.figures import Result
@@ -20,6 +21,7 @@ from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.model import Durability
 
 RUNS = "runs"
+MAKE_ROOM = "the cells that were run are kept; make room, and go on with --resume"
 
 
 class PlannedCell(NamedTuple):
@@ -65,20 +67,26 @@ def one_after_another(folder: Path, run: RunCell, heard: list[signal.Signals]) -
 
 
 def recorded(folder: Path, cell: PlannedCell, run: RunCell, heard: list[signal.Signals]) -> Cell:
-    """What came of a cell. An error that nobody thought of is the failure of that cell alone, and is in its log."""
+    """What came of a cell. An error that nobody thought of is the failure of that cell alone, and is in its log. Raises
+    NoRoomError where a disk is full, which the other cells would not find otherwise."""
     log = folder / CELLS / f"{cell.key}.log"
     log.unlink(missing_ok=True)
-    try:
-        return came_of(*cell, run, heard)
-    except Exception as error:  # noqa: BLE001  (it is recorded, and the other cells go on)
-        log.write_text(traceback.format_exc(), "utf-8")
-        return cell.failed(f"{describe_error(error)} (its traceback is in {CELLS}/{log.name})")
+    with room_in(folder, MAKE_ROOM):
+        try:
+            return came_of(*cell, run, heard)
+        except Exception as error:
+            if is_full(error):
+                raise
+            log.write_text(traceback.format_exc(), "utf-8")
+            return cell.failed(f"{describe_error(error)} (its traceback is in {CELLS}/{log.name})")
 
 
 def came_of(key: str, given: TopologyFile, settings: Settings, run: RunCell, heard: list[signal.Signals]) -> Cell:
-    """Run a cell, which is to be valid, or invalid, or is told what came in its way."""
+    """Run a cell, which is to be valid, or invalid, or is told what came in its way. Raises NoRoomError."""
     try:
         run_dir, result = run(given, heard)
+    except NoRoomError:
+        raise
     except EdgebenchError as error:
         return PlannedCell(key, given, settings).failed(str(error))
     values = figures_of(result, load_deployment(run_dir))

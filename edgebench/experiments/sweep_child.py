@@ -1,7 +1,7 @@
 """A process that simulates cells of a sweep: `python -m edgebench.experiments.sweep_child`.
 
 The first line on standard input is a `Simulating`, each one after it a `CellJob`; each job is answered by a line with
-its `Cell`.
+what came of it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import NoReturn
 import msgspec
 
 from edgebench.experiments.given import TopologyFile
+from edgebench.experiments.places import NoRoomError
 from edgebench.experiments.sweep_cells import PlannedCell, recorded, simulates
-from edgebench.results.sweeps import Settings
+from edgebench.results.sweeps import Cell, Settings
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.topology.model import Durability, Topology
@@ -51,6 +52,13 @@ class CellJob(msgspec.Struct, frozen=True):
         return PlannedCell(self.key, TopologyFile(Path(self.path), self.overrides, self.topology), self.settings)
 
 
+class CellOutcome(msgspec.Struct, frozen=True):
+    """cell: what came of it; None where a disk is full. full: which one."""
+
+    cell: Cell | None
+    full: str = ""
+
+
 def main() -> int:
     """Do the jobs on standard input until it ends."""
     # What is being simulated is taken away, as by a Ctrl-C.
@@ -66,8 +74,11 @@ def main() -> int:
     folder = Path(simulating.folder)
     run = simulates(folder, times)
     for line in sys.stdin.buffer:
-        cell = recorded(folder, msgspec.json.decode(line, type=CellJob).cell, run, [])
-        outcomes.write(msgspec.json.encode(cell) + b"\n")
+        try:
+            outcome = CellOutcome(recorded(folder, msgspec.json.decode(line, type=CellJob).cell, run, []))
+        except NoRoomError as error:
+            outcome = CellOutcome(None, error.full)
+        outcomes.write(msgspec.json.encode(outcome) + b"\n")
         outcomes.flush()
     return 0
 

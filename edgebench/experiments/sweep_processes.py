@@ -14,8 +14,9 @@ import msgspec
 
 from edgebench.cpu import core_count
 from edgebench.experiments import sweep_child
-from edgebench.experiments.sweep_cells import Begins, PlannedCell
-from edgebench.experiments.sweep_child import CellJob, Simulating
+from edgebench.experiments.places import NoRoomError
+from edgebench.experiments.sweep_cells import MAKE_ROOM, Begins, PlannedCell
+from edgebench.experiments.sweep_child import CellJob, CellOutcome, Simulating
 from edgebench.fabric.child_process import ChildProcess, describe_end, end_children
 from edgebench.memory import available_bytes
 from edgebench.results.sweeps import Cell
@@ -49,7 +50,7 @@ class SimulatingProcesses:
         end_children(self._children)
 
     def ran(self, cells: Sequence[PlannedCell], begins: Begins) -> Iterator[Cell]:
-        """What comes of cells, in the order in which they end."""
+        """What comes of cells, as they end. Raises NoRoomError where one of them found a disk full."""
         waiting = deque(cells)
         with selectors.DefaultSelector() as busy:
             while waiting or busy.get_map():
@@ -76,7 +77,10 @@ class SimulatingProcesses:
         line = child.read_line()
         if line:
             self._idle.append(child)
-            return msgspec.json.decode(line, type=Cell)
+            outcome = msgspec.json.decode(line, type=CellOutcome)
+            if outcome.cell is None:
+                raise NoRoomError(outcome.full, MAKE_ROOM)
+            return outcome.cell
         self._children.remove(child)
         how = describe_end(child.end())
         mend = "where that was for want of memory, give fewer --processes, and --resume"

@@ -26,14 +26,15 @@ def energy_figures(profile: Profile, releases: Releases, streamed_s: float) -> E
     power = profile.power
     if power is None or streamed_s <= 0:
         return None
-    busy_share = min(1.0, releases.busy_ns / NS_PER_S / (profile.cores * streamed_s))
-    idle_j, work_j = power.idle_w * streamed_s, (power.active_w - power.idle_w) * busy_share * streamed_s
+    # What was put off until the streams had ended was work all the same: it is drawn for, and no share exceeds one.
+    busy_s = releases.busy_ns / NS_PER_S / profile.cores
+    idle_j, work_j = power.idle_w * streamed_s, (power.active_w - power.idle_w) * busy_s
     return EnergyFigures(
         how="modelled",
         idle_j=rounded(idle_j),
         work_j=rounded(work_j),
         mean_w=rounded((idle_j + work_j) / streamed_s),
-        busy_share=rounded(busy_share),
+        busy_share=rounded(min(1.0, busy_s / streamed_s)),
         source=f"{power.source} ({'measured' if power.measured else 'by data sheet'})",
     )
 

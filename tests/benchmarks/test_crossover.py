@@ -28,7 +28,7 @@ def test_its_sweep_has_a_cell_for_each_placement_and_uplink_real_and_simulated(t
     deciders = edgebench.validate(edgebench.load(tmp_path / "cameras.yaml")).workloads["people"].deciders
     assert deciders == {"camera-0": "camera-0", "camera-1": "gate", "camera-2": "cloud"}
     spec = write_spec(tmp_path, "real", UPLINKS_MBIT_S, {"executor": "local"})
-    cells = planned_cells(read_spec(spec), spec).values()
+    cells = planned_cells(read_spec(spec), spec, folder=tmp_path).values()
     assert len(cells) == 21
     uplinks = sorted({settings[UPLINK] for _, settings in cells})
     assert [high / low for low, high in pairwise(uplinks)] == pytest.approx([1.25] * 6, rel=1e-3)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import sweep as sweeping
 from edgebench.experiments import sweep_cells
+from edgebench.experiments.places import NoRoomError
 from edgebench.experiments.sweep_spec import read_spec, settings_of
 from edgebench.results.sweeps import Cell
 from tests.experiments.test_job_runs import ward as jobs
@@ -87,7 +89,8 @@ def run_before(spec: Path, out: Path) -> None:
     """All cells of a sweep are there, the n-th with a median latency of n ms."""
     cells = out / "places" / "cells"
     cells.mkdir(parents=True)
-    for place, (key, (given, settings)) in enumerate(sweeping.planned_cells(read_spec(spec), spec).items()):
+    planned = sweeping.planned_cells(read_spec(spec), spec, folder=cells.parent)
+    for place, (key, (given, settings)) in enumerate(planned.items()):
         values: dict[str, float | None] = {"workloads.watch.latency_ms.p50": float(place)}
         cell = Cell(key, settings, given.topology.seed, "valid", "runs/x", "", values)
         (cells / f"{key}.json").write_bytes(msgspec.json.encode(cell))
@@ -234,7 +237,7 @@ def test_a_key_changes_with_what_is_run_and_with_nothing_else(tmp_path: Path) ->
     def keys(spec: str, due: str = "0.1\n") -> list[str]:
         file = written(tmp_path, spec)
         (tmp_path / "due.txt").write_text(due)
-        return list(sweeping.planned_cells(read_spec(file), file))
+        return list(sweeping.planned_cells(read_spec(file), file, folder=tmp_path / "sweeps"))
 
     traced = SPEC.replace("[duration_s=1]", "['workloads.watch.load={kind: trace, file: due.txt}']")
     assert keys(SPEC) == keys(SPEC + "# the same\n")
@@ -281,3 +284,15 @@ def test_a_policy_places_the_jobs_of_a_sweep_which_is_run_for_real(tmp_path: Pat
     planned = sweeping.planned_cells(read_spec(spec), spec, folder=tmp_path / "sweeps" / "jobs")
     deciders = [[plan.place.infer for plan in given.topology.workloads.values()] for given, _ in planned.values()]
     assert deciders == [["edge"] * 3, ["device"] * 3]
+
+
+@pytest.mark.parametrize("full", [OSError(errno.ENOSPC, "No space left on device"), NoRoomError("here", "make room")])
+def test_a_full_disk_is_not_the_failure_of_one_cell(tmp_path: Path, full: Exception) -> None:
+    spec = written(tmp_path)
+    (key, planned), *_ = sweeping.planned_cells(read_spec(spec), spec, folder=tmp_path).items()
+
+    def finds_it_full(*_: object) -> NoReturn:
+        raise full
+
+    with pytest.raises(NoRoomError):
+        sweep_cells.recorded(tmp_path, sweep_cells.PlannedCell(key, *planned), finds_it_full, [])

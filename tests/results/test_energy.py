@@ -25,6 +25,12 @@ def test_a_machine_draws_its_idle_power_and_more_by_the_share_of_its_cores_that_
     assert (found.how, found.source) == ("modelled", "a plug (measured)")
 
 
+def test_work_that_is_done_after_the_streams_is_drawn_for_as_well() -> None:
+    found = energy_figures(METERED, Releases(busy_ns=50_000_000_000), 10.0)
+    assert found is not None
+    assert (found.busy_share, found.idle_j, found.work_j, found.mean_w) == (1.0, 20.0, 100.0, 12.0)
+
+
 def test_a_profile_that_tells_no_power_has_no_energy() -> None:
     assert energy_figures(SLOW, Releases(busy_ns=1), 10.0) is None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -15,6 +17,7 @@ import pytest
 import edgebench
 from edgebench.clock import now_s, sleep_s
 from edgebench.errors import EdgebenchError
+from edgebench.executors.disks import SmallDisk
 from edgebench.experiments.sweep import sweep
 from edgebench.experiments.sweep_child import CellJob
 from edgebench.experiments.sweep_spec import read_spec
@@ -35,9 +38,9 @@ rank: {{figure: workloads.watch.latency_ms.p50}}
 CHILD = "edgebench.experiments.sweep_child"
 
 
-def rates(folder: Path, beds: str = "1, 2") -> Path:
+def rates(folder: Path, beds: str = "1, 2", **changes: Any) -> Path:
     """Of a sweep of so many wards, at four rates with two seeds each."""
-    ward(folder)
+    ward(folder, **changes)
     spec = folder / "rates.yaml"
     spec.write_text(SPEC.format(run=measured(folder), beds=beds))
     return spec
@@ -50,7 +53,12 @@ def came_of(swept: Swept) -> object:
 
 def simulating(of: psutil.Process) -> list[psutil.Process]:
     """The processes below one that simulate cells."""
-    return [each for each in of.children(recursive=True) if CHILD in each.cmdline()]
+    found = []
+    for each in of.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # of what has ended since
+            if CHILD in each.cmdline():
+                found.append(each)
+    return found
 
 
 def goes_on(process: psutil.Process) -> bool:
@@ -94,11 +102,39 @@ def test_a_process_that_dies_is_the_failure_of_its_cell_and_another_goes_on(tmp_
     ]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_ends_a_sweep_which_goes_on_once_there_is_room(
+    tmp_path: Path, disk: SmallDisk, processes: int
+) -> None:
+    """It is that of the run directories alone, so that what came of cells could be kept."""
+    spec, folder = rates(tmp_path), tmp_path / "sweeps" / "rates"
+    folder.mkdir(parents=True)
+    (folder / "runs").symlink_to(tmp_path / "disk")
+
+    def fill(line: str) -> None:
+        if line.startswith("cell 3 "):
+            disk.fill()
+
+    with pytest.raises(EdgebenchError) as raised:
+        sweep(spec, folder.parent, processes=processes, tell=fill)
+    said = str(raised.value)
+    assert said.startswith(f"{folder}: the disk at {tmp_path / 'disk'} is full")
+    assert said.endswith("the cells that were run are kept; make room, and go on with --resume")
+    kept = {file.name: file.read_bytes() for file in (folder / "cells").glob("*.json")}
+    assert len(kept) < 16
+    assert all(b'"valid"' in cell for cell in kept.values())
+    disk.free()
+    swept = sweep(spec, folder.parent, resume=True, processes=processes)
+    assert {cell.state for cell in swept.cells} == {"valid"}
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_sweep_that_is_ended_leaves_no_process_and_goes_on_where_it_was(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    spec, cells = rates(tmp_path, "50, 100, 150, 200"), tmp_path / "sweeps" / "rates" / "cells"
+    # Long enough for the signal to come before all 32 are over, however busy the machine is.
+    spec = rates(tmp_path, "50, 100, 150, 200", duration_s=60)
+    cells = tmp_path / "sweeps" / "rates" / "cells"
     words = ["sweep", str(spec), "--out", str(tmp_path / "sweeps"), "--processes", "2"]
     command = subprocess.Popen([sys.executable, "-m", "edgebench.cli", *words], stderr=subprocess.DEVNULL)
     until_s = now_s() + 120
