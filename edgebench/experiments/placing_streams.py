@@ -41,6 +41,7 @@ from edgebench.simulation.chains import cuts_measured
 from edgebench.simulation.layout import UnmeasuredBatch, layout_of, where_cut
 from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology import profiles_of
+from edgebench.topology.expand import names_of
 from edgebench.topology.model import After, Fixed, Joint, Load, Tier, Topology, With, Workload
 from edgebench.topology.pacing import asked_first, pace_setter
 from edgebench.topology.placing import wheres
@@ -309,7 +310,7 @@ class _Judging:
         if ENERGY_MJ in {*self._objective, *self._at_most}:
             for name, node in found.nodes.items():
                 if node.no_energy is not None:
-                    raise EdgebenchError(f"{ENERGY_MJ}: {name}: {node.no_energy} (leave {ENERGY_MJ} out)")
+                    raise TopologyError([_untold_energy(self._given, name, node.no_energy)])
         return found
 
     def _check(self, placed: Sequence[tuple[int, Place]]) -> None:
@@ -323,6 +324,13 @@ class _Judging:
             if tier not in stage.tiers:
                 may = listed(stage.tiers)
                 raise EdgebenchError(f"judge: {stage.name} on {str(tier)[:40]!r}, and it may be on {may}")
+
+
+def _untold_energy(given: TopologyFile, node: str, why: str) -> str:
+    """why: with its own mend in brackets, where there is one."""
+    group = next((name for name in given.topology.nodes if node in names_of(given.topology, name)), node)
+    mend = f", or leave {ENERGY_MJ} out)" if why.endswith(")") else f" (leave {ENERGY_MJ} out)"
+    return one_line(f"{given.path}: $.nodes.{group}: {node}: {why.removesuffix(')')}{mend}")
 
 
 def _placed_already(topology: Topology, earlier: Mapping[str, Mapping[str, Place]]) -> Iterator[Stage]:

@@ -69,6 +69,9 @@ def processes_of(deployment: Deployment, observations: Observations) -> dict[str
     return figures
 
 
+_LARGER = "measure larger ones: edgebench profile --message-bytes"
+
+
 def nodes_of(
     deployment: Deployment, processes: dict[str, ProcessFigures], observations: Observations
 ) -> dict[str, NodeFigures]:
@@ -106,7 +109,7 @@ def _why_no_energy(deployment: Deployment, plan: NodePlan, observations: Observa
     if released is None:
         return "it has told nothing of how busy it was"
     if is_simulated(deployment) and released.beyond:
-        return f"{released.beyond:,} messages were larger than any that its profile knows the cost of"
+        return f"{released.beyond:,} messages were larger than any that its profile knows the cost of ({_LARGER})"
     return None
 
 

@@ -100,6 +100,8 @@ class Busy:
         self._picture(plan, "decompress", edge[near])
         self._add(edge[near], infer_ns[near])
         self._send(plan, "answer", edge[near], reply[near])
+        if plan.cascade is not None:  # what has no decider may have been passed on
+            self._untold[edge[sent & (decider == _NONE)]] = True
         far = sent & (decider == self._cloud)
         if far.any():
             head_ns = (of["head_finished_ns"] - of["head_started_ns"]) / of["head_batch"]

@@ -20,7 +20,7 @@ from edgebench.seeds import rng_for
 from edgebench.simulation.service_times import Cost, Ints, Model, ServiceTimes
 from edgebench.topology import profiles_of
 from edgebench.topology.model import Topology, Workload
-from edgebench.topology.profiles import HOST, ModelKey, PictureCost, Profile, Times
+from edgebench.topology.profiles import HOST, ByDataSheet, ModelKey, PictureCost, Profile, Times
 
 Part = Literal["relay", "receive", "send", "answer"]
 """Of a message, as `profiles.MessageCost` has them."""
@@ -96,7 +96,7 @@ class ByProfile:
         if found is None:
             return None
         if found.wake is None:
-            raise EdgebenchError(f"'{profile}' has no times of waking the thread of a model")
+            raise EdgebenchError(f"'{profile}' has no times of waking the thread of a model ({_anew(found)})")
         return _values(found.wake)
 
     def holding(
@@ -151,23 +151,29 @@ class ByProfile:
         return found
 
 
+def _anew(profile: Profile, *options: str) -> str:
+    """How a profile comes to hold what it lacks."""
+    board = f"'{profile.origin.like}'" if isinstance(profile.origin, ByDataSheet) else "the board"
+    return f"measure {board} anew: {' '.join(('edgebench profile', *options))}"
+
+
 def _picture(profile: Profile, plan: Workload) -> PictureCost:
     assert plan.compress is not None
     found = profile.picture_cost(plan.task, plan.compress.quality)
     if found is None:
-        raise EdgebenchError(
-            f"'{profile.name}' has no times of pictures of {plan.task} at quality {plan.compress.quality}"
-        )
+        lacks = f"has no times of pictures of {plan.task} at quality {plan.compress.quality}"
+        raise EdgebenchError(f"'{profile.name}' {lacks} ({_anew(profile, f'--task {plan.task}')})")
     return found
 
 
 def _step(profile: Profile, qos: int, part: Part, sizes: Ints) -> _Step:
     costs = profile.message_costs(qos)
     if not costs:
-        raise EdgebenchError(f"'{profile.name}' has no times of messages with qos {qos}")
+        raise EdgebenchError(f"'{profile.name}' has no times of messages with qos {qos} ({_anew(profile)})")
     if sizes[-1] > costs[-1].size_bytes:
         told = f"'{profile.name}' tells nothing of messages beyond {costs[-1].size_bytes:,} bytes"
-        raise EdgebenchError(f"{told}, and there are some of {sizes[-1]:,}")
+        mend = _anew(profile, f"--message-bytes {sizes[-1]}")
+        raise EdgebenchError(f"{told}, and there are some of {sizes[-1]:,} ({mend})")
     sized = SizedTimes({each.size_bytes: getattr(each, part) for each in costs})
     strata = _strata(profile.name, part, qos)
     return lambda size_bytes: sized.ns(size_bytes, next(strata))

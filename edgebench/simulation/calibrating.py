@@ -40,6 +40,8 @@ from edgebench.topology.wording import listed, things
 _SOON_NS = NS_PER_MS
 """What is ready so soon after a batch was done may have waited for its answers."""
 _NONE = [np.zeros(0, np.int64)]
+_ON_THE_WAY = "not-connected", "store-full"
+"""Why an edge drops what it would pass on."""
 
 
 def service_times_of(run_dir: Path) -> ServiceTimes:
@@ -64,7 +66,7 @@ def service_times_of(run_dir: Path) -> ServiceTimes:
 
 
 def doubts_of(run: StoredRun) -> tuple[str, ...]:
-    """Why what a run says that things take should not be trusted, in a line; nothing where it is valid.
+    """Why what a run says that things take should not be trusted, in lines; nothing where it is valid and tells all.
 
     Raises EdgebenchError where its result is of another version.
     """
@@ -73,7 +75,26 @@ def doubts_of(run: StoredRun) -> tuple[str, ...]:
         mend = f"edgebench report {run.path} writes it"
         return (f"{told} has no {RESULT}, so that nothing tells whether it is valid ({mend})",)
     verdict = read_result(run.path).verdict
-    return () if verdict.valid else (f"{told} is not valid: {'; '.join(verdict.reasons)}",)
+    invalid = () if verdict.valid else (f"{told} is not valid: {'; '.join(verdict.reasons)}",)
+    lost = ((name, _passed_on_and_lost(run, name)) for name, of in run.deployment.workloads.items() if of.cascade)
+    less = (
+        f"{name} passed on {things(n, 'sample')} that nobody decided: its cascade's share is more"
+        for name, n in lost
+        if n
+    )
+    return (*invalid, *(f"{told} is not whole: {each}" for each in less))
+
+
+def _passed_on_and_lost(run: StoredRun, workload: str) -> int:
+    """How many samples that its edges had passed on, or were about to, got lost there or in the cloud."""
+    found = 0
+    for name, node in run.deployment.nodes.items():
+        tally = run.observations.tallies.get(name, {}).get(workload, Tally())
+        if node.tier == "cloud":
+            found += sum(tally.dropped.values()) + sum(tally.rejected.values())
+        elif node.tier == "edge":
+            found += sum(tally.dropped.get(reason, 0) for reason in _ON_THE_WAY)
+    return found
 
 
 def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
@@ -315,7 +336,7 @@ def _edges_of_staying(nodes: Sequence[NodePlan]) -> Ints:
 
 def _first_stages(tally: Tally) -> int:
     """For how many samples an edge did the first stage of a chain: it handed on what that gave, or had to drop it."""
-    return tally.forwarded + sum(tally.dropped.get(reason, 0) for reason in ("not-connected", "store-full"))
+    return tally.forwarded + sum(tally.dropped.get(reason, 0) for reason in _ON_THE_WAY)
 
 
 def _sorted(parts: Mapping[K, list[Ints]]) -> dict[K, Ints]:

@@ -34,6 +34,7 @@ from edgebench.simulation.service_times import (
     Cost,
     Model,
     ServiceTimes,
+    UntoldError,
     between,
     cascading_of,
     compress_of,
@@ -275,7 +276,7 @@ class _Costs:
         try:
             self._output_bytes[flow.number] = output_bytes(output_size(flow, self._topology, self._times))
         except EdgebenchError as error:
-            self._problem(flow, str(error))
+            self._problem(flow, error)
 
     def _decided_at(
         self,
@@ -310,7 +311,7 @@ class _Costs:
         try:
             self._share[flow.number] = self._times.passed_on(cascading_of(flow.plan, self._topology.data))
         except EdgebenchError as error:
-            self._problem(flow, str(error))
+            self._problem(flow, error)
 
     def _serve(self, flow: Flow, group: Group, most: int) -> None:
         model = flow.model_at(group)
@@ -321,7 +322,7 @@ class _Costs:
             try:
                 by_size = self._times.by_batch(model, most, at_once=at_once, beside=by_profile)
             except EdgebenchError as error:
-                self._problem(flow, str(error))
+                self._problem(flow, error)
                 return
             for size, values in enumerate(by_size):
                 if values is not None:
@@ -337,7 +338,7 @@ class _Costs:
             values = self._times.cost(*choices) if told is None else told
             self._cost[flow.number, purpose, group.number] = self._table(values)
         except EdgebenchError as error:
-            self._problem(flow, str(error))
+            self._problem(flow, error)
 
     def _set_sized(
         self, flow: Flow, group: Group, purpose: int, cost: Cost, sizes: Ints | None, by: Callable[[Ints], Ints | None]
@@ -382,9 +383,9 @@ class _Costs:
         sizes = self._sizes(flow, group, columns.CLOUD_REPLY)
         return None if sizes is None else sizes + answer_bytes(group.node(group.count - 1))
 
-    def _problem(self, flow: Flow, problem: str) -> None:
-        mend = "name a run in which it is seen with --calibrate"
-        self.problems.append(f"$.workloads.{flow.name}: {problem} ({mend})")
+    def _problem(self, flow: Flow, error: EdgebenchError) -> None:
+        mend = " (name a run in which it is seen with --calibrate)" if isinstance(error, UntoldError) else ""
+        self.problems.append(f"$.workloads.{flow.name}: {error}{mend}")
 
     def _table(self, values: Ints) -> int:
         number = self._numbers.get(id(values))

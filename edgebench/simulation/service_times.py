@@ -124,8 +124,12 @@ class Cascading(NamedTuple):
         return f"a cascade of {self.light.task} ({'; '.join((' before '.join(models), *asked))})"
 
 
+class UntoldError(EdgebenchError):
+    """Nothing tells what something takes, and a run in which it is seen would."""
+
+
 class PassedOn(NamedTuple):
-    """So many samples of all that came to its edges a cascade has passed on to the cloud."""
+    """So many samples of all that were decided a cascade has passed on to the cloud."""
 
     n: int = 0
     of: int = 0
@@ -162,7 +166,7 @@ class ServiceTimes:
         """The service times of batches of 0, 1, … `most` samples; None of those that nothing is known of.
 
         beside: those that something else tells, of sizes that were not measured. A size between two that are known lies
-        between these, rank by rank. Raises EdgebenchError where none is.
+        between these, rank by rank. Raises UntoldError where none is.
         """
         found = self.infer.get(model)
         if found and at_once:
@@ -170,24 +174,24 @@ class ServiceTimes:
         found = {**(beside or {}), **(found or {})}
         if not found:
             known = sorted(each.told for each in self.infer)
-            raise EdgebenchError(f"no service time of {model.told} is known (known: {listed(known) or 'none'})")
+            raise UntoldError(f"no service time of {model.told} is known (known: {listed(known) or 'none'})")
         sizes = sorted(found)
         return [_between(found, sizes, size) for size in range(most + 1)]
 
     def cost(self, *choices: Cost) -> Ints:
-        """The first of several that was measured. Raises EdgebenchError where none was."""
+        """The first of several that was measured. Raises UntoldError where none was."""
         for each in choices:
             if each in self.costs:
                 return self.costs[each]
-        raise EdgebenchError(f"nothing is known of {choices[0].told}")
+        raise UntoldError(f"nothing is known of {choices[0].told}")
 
     def passed_on(self, cascade: Cascading) -> float:
-        """What share a cascade passes on. Raises EdgebenchError where none like it was measured."""
+        """What share a cascade passes on. Raises UntoldError where none like it was measured."""
         if cascade in self.unsure:
             return self.unsure[cascade].share
         known = sorted(each.told for each in self.unsure)
         why = f"nothing is known of the share that {cascade.told} passes on"
-        raise EdgebenchError(f"{why} (known: {listed(known) or 'none'})")
+        raise UntoldError(f"{why} (known: {listed(known) or 'none'})")
 
 
 def model_of(profile: str, task: str, choice: ModelChoice | Cascade) -> Model:

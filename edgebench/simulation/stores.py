@@ -37,6 +37,7 @@ _INSTANTS = 1 << 13
 _LEAST_INSTANTS = 1 << 8
 _MOST_NUMBERS = 1 << 22
 """So many are kept of all stores together, unless the least instants of each are more."""
+_PLACES = 1 << 8
 _MB = 1_000_000
 
 
@@ -80,7 +81,7 @@ class Stores:
             self._hold(self._agent_bytes, place, rows[:, CAPTURED], rows[:, ARRIVED], size)
 
     def take_records(self, records: Sequence[SampleRecord]) -> None:
-        """The same, as an event after another gives them."""
+        """The same, as an event after another gives them; of what was passed on and never decided they do not tell."""
         if not len(self._edge_bytes) and not len(self._agent_bytes):
             return
         fleet = self._layout.fleet
@@ -114,14 +115,14 @@ class Stores:
         (edges,) = np.nonzero(self._at_edges[flow.number] != ABSENT)
         if not len(edges):
             return
-        kept = self._edge_bytes[self._at_edges[flow.number, edges]].cumsum(axis=1)
+        most = _most(self._edge_bytes, self._at_edges[flow.number, edges])
         besides = "" if self._until_answered else " but for some MB that its connection takes"
-        yield from _told(flow, kept, [self._layout.fleet.name("edge", edge) for edge in edges.tolist()], besides)
+        yield from _told(flow, most, [self._layout.fleet.name("edge", edge) for edge in edges.tolist()], besides)
 
     def _at_agent(self, flow: Flow) -> Iterator[str]:
         places = self._at_agents[flow.number]
         if (places != ABSENT).all():
-            yield from _told(flow, self._agent_bytes[places].cumsum(axis=1), self._agents, "")
+            yield from _told(flow, _most(self._agent_bytes, places), self._agents, "")
 
 
 def _agents(layout: Layout) -> tuple[list[str], Ints]:
@@ -137,9 +138,15 @@ def _numbered(there: NDArray[np.bool_]) -> Ints:
     return np.where(there, there.cumsum().reshape(there.shape) - 1, ABSENT).astype(np.int64)
 
 
-def _told(flow: Flow, kept: Ints, names: Sequence[str], besides: str) -> Iterator[str]:
-    """kept: bytes [node, instant]."""
-    most, room_mb = kept.max(axis=1), flow.plan.store.max_mb
+def _most(net: Ints, places: Ints) -> Ints:
+    """How much was kept at most [place], of what `_hold` noted; some places at a time, for want of memory."""
+    parts = (places[first : first + _PLACES] for first in range(0, len(places), _PLACES))
+    return np.concatenate([net[part].cumsum(axis=1).max(axis=1) for part in parts])
+
+
+def _told(flow: Flow, most: Ints, names: Sequence[str], besides: str) -> Iterator[str]:
+    """most: bytes [node]."""
+    room_mb = flow.plan.store.max_mb
     fullest = int(most.argmax())
     if most[fullest] > room_mb * _MB:
         held = f"{names[fullest]} kept {most[fullest] / _MB:,.1f} MB at once, and store.max_mb is {room_mb}"

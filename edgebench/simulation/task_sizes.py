@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.errors import EdgebenchError
 from edgebench.inference.spec import TensorSpec
-from edgebench.simulation.service_times import Cost, Ints
+from edgebench.simulation.service_times import Cost, Ints, UntoldError
 from edgebench.simulation.wire_sizes import decision_bytes, sample_bytes
 from edgebench.tasks import task_named
 
@@ -32,16 +31,16 @@ def sample_sizes(task: str, data: str | None) -> Ints:
 
 
 def decision_sizes(reply: Cost, decider: str, data: str | None, *, of_cloud: bool, of_chain: bool) -> Ints:
-    """The bytes of a decision that a node makes [1]. Raises EdgebenchError where the task does not tell."""
+    """The bytes of a decision that a node makes [1]. Raises UntoldError where the task does not tell."""
     outputs = outputs_of(reply, data)
     return np.array([decision_bytes(decider, outputs, of_cloud=of_cloud, of_chain=of_chain)], np.int64)
 
 
 def outputs_of(cost: Cost, data: str | None) -> int:
-    """How many values the models of a cost's task give. Raises EdgebenchError where the task does not tell."""
+    """How many values the models of a cost's task give. Raises UntoldError where the task does not tell."""
     outputs = _form(cost.task, data).outputs
     if outputs is None:
-        raise EdgebenchError(f"nothing is known of {cost.told}: its loss does not tell how many outputs there are")
+        raise UntoldError(f"nothing is known of {cost.told}: its loss does not tell how many outputs there are")
     return outputs
 
 

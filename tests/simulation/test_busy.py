@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 import edgebench
 from edgebench.experiments import simulate
 from edgebench.experiments.simulate import simulate_with
 from edgebench.results.figures import NodeFigures
+from edgebench.results.rundir import load_deployment, read_records
+from edgebench.simulation.busy import Busy
 from edgebench.topology.profiles import PictureCost, Profile
 from tests.profiles import ms_times
 from tests.simulation.metered import CORES, METERED, metered_ward, slow_times
@@ -118,15 +121,29 @@ def test_at_an_edge_of_a_cascade_nobody_knows_what_its_own_model_took(tmp_path: 
     assert nodes["bed-0"].energy is not None
 
 
+def test_what_an_edge_of_a_cascade_took_for_lost_samples_is_not_known_either(tmp_path: Path) -> None:
+    plan = {**WATCH, "place": {"infer": "cascade"}, "cascade": {"size": "heavy"}}
+    file = metered_ward(tmp_path, workloads={"watch": plan})
+    run_dir, _ = simulate_with(slow_times(), edgebench.load(file), tmp_path / "runs", page=False)
+    table = read_records(run_dir)
+    lost = pa.nulls(len(table), table["decider"].type)
+    table = table.set_column(table.column_names.index("decider"), "decider", lost)
+    busy = Busy(load_deployment(run_dir), ())
+    assert len(list(busy.passing([table]))) == 1
+    assert {"bed-0", "cloud"} < busy.released().keys()
+    assert "ward" not in busy.released()
+
+
 def test_where_no_records_are_kept_or_messages_are_larger_than_the_profile_knows_a_reason_stands_instead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "small").mkdir()
     small = msgspec.structs.replace(METERED, messages=METERED.messages[:1])
     nodes = simulated(tmp_path / "small", small)
-    assert (nodes["ward"].energy, nodes["ward"].no_energy) == (
-        None,
-        "150 messages were larger than any that its profile knows the cost of",
+    assert nodes["ward"].energy is None
+    assert nodes["ward"].no_energy == (
+        "150 messages were larger than any that its profile knows the cost of "
+        "(measure larger ones: edgebench profile --message-bytes)"
     )
     monkeypatch.setattr(simulate, "MOST_RECORDED", 10)
     nodes = simulated(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 
 import edgebench
 from edgebench.cli import main
+from edgebench.core.tallies import Tally
 from edgebench.results.rundir import RESULT, load_run, write_observations
+from edgebench.simulation.calibrating import doubts_of
+from edgebench.topology.model import Cascade
 from tests.simulation.wards import measured, ward
 
 SWEEP = """\
@@ -79,3 +83,19 @@ def test_that_nothing_tells_whether_a_run_is_valid_is_said_as_well(spoiled: Path
         f"{spoiled.name}, which says what things take, has no result.json, so that nothing tells whether it is valid "
         f"(edgebench report {kept} writes it)"
     )
+
+
+def test_a_run_whose_cascade_passed_on_what_nobody_decided_says_so(spoiled: Path, tmp_path: Path) -> None:
+    stored = load_run(spoiled)
+    name = next(iter(stored.deployment.workloads))
+    plan = msgspec.structs.replace(stored.deployment.workloads[name], cascade=Cascade())
+    tallies = {"cloud": {name: Tally(decided=5, dropped={"queue-full": 3})}}
+    tallies["ward"] = {name: Tally(dropped={"store-full": 2, "queue-full": 7})}
+    lossy = dataclasses.replace(
+        stored,
+        deployment=msgspec.structs.replace(stored.deployment, workloads={name: plan}),
+        observations=msgspec.structs.replace(stored.observations, tallies=tallies),
+    )
+    *_, doubt = doubts_of(lossy)
+    assert doubt.endswith(f"is not whole: {name} passed on 5 samples that nobody decided: its cascade's share is more")
+    assert len(doubts_of(lossy)) == len(doubts_of(stored)) + 1
