@@ -253,7 +253,12 @@ def _vast(file: Path) -> None:
 
 
 VAST = Way("a picture of 60,000 × 60,000", _vast)
-LONG_AGO = Way("hours long before admission", partial(_hours_from, hour=-9))
+LONG_AGO = Way(
+    "a stay with hours before its admission alone",
+    partial(_hours_from, hour=-9),
+    True,
+    "the stay is left out, as one of which nothing is told since then",
+)
 FAR_AHEAD = Way("an hour far ahead", partial(_hours_from, hour=10**12))
 NO_SUCH_NAME = Way(
     "a file's name with a null byte", partial(_rewritten, lambda content: content.replace(b"b.wav", b"b\x00.wav"))
