@@ -18,7 +18,7 @@ _OFFERED = {
             *("capacity", "compare", "fidelity", "replay", "Replayed", "sweep"),
             *("Run", "TopologyFile", "clean", "export", "join", "lab_invite", "lab_invite_device", "lab_list"),
             *("lab_refusals", "lab_remove", "lab_serve", "load", "load_run", "profile", "run", "simulate", "train"),
-            *("load_placement", "place", "validate"),
+            *("init", "list_tasks", "list_topologies", "load_placement", "place", "schema", "validate"),
         ),
         "edgebench.api",
     ),

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import given
 from edgebench.experiments.given import TopologyFile
-from edgebench.experiments.places import room_in
+from edgebench.experiments.places import check_file, room_in
 from edgebench.fabric.listening import PORTS
 from edgebench.fabric.sensors import parse_sensor
 from edgebench.results import rundir
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgebench.containers.cleaning import Cleaned
     from edgebench.experiments.exporting import ExportTarget
     from edgebench.experiments.fidelity import Fidelity
+    from edgebench.experiments.listing import TaskListed
     from edgebench.experiments.train import TrainResult
     from edgebench.lab.messages import DeviceCredential, Invited, MachineInfo, Role
     from edgebench.lab.operator import LabClient
@@ -54,6 +55,7 @@ __all__ = [
     "compare",
     "export",
     "fidelity",
+    "init",
     "join",
     "lab_invite",
     "lab_invite_device",
@@ -61,6 +63,8 @@ __all__ = [
     "lab_refusals",
     "lab_remove",
     "lab_serve",
+    "list_tasks",
+    "list_topologies",
     "load",
     "load_placement",
     "load_run",
@@ -68,6 +72,7 @@ __all__ = [
     "profile",
     "replay",
     "run",
+    "schema",
     "simulate",
     "sweep",
     "train",
@@ -112,6 +117,51 @@ class Replayed:
 
     run: Run
     comparison: Comparison
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of topology files, for editors."""
+    from edgebench.topology import json_schema
+
+    return json_schema()
+
+
+def list_topologies() -> dict[str, str]:
+    """The topologies that ship, by name, and what each shows: `load` and `init` take these names."""
+    from edgebench.topology.shipped import about, shipped
+
+    return {name: about(file) for name, file in shipped().items()}
+
+
+def list_tasks(*, data: str | Path | None = None) -> list[TaskListed]:
+    """The built-in tasks: their models, and the data that they can be learned from.
+
+    data: a folder in which their data sets are looked for. Raises EdgebenchError.
+    """
+    from edgebench.experiments.listing import built_in_tasks
+
+    return built_in_tasks(_path(data))
+
+
+def init(name: str, *, out: str | Path = ".") -> Path:
+    """Copy a topology that ships, to change it; the new file.
+
+    out: a folder, or the file. Raises EdgebenchError, also where it is there already.
+    """
+    from edgebench.topology.shipped import shipped_file
+
+    source, place = shipped_file(name), Path(out)
+    target = place / source.name if place.is_dir() else place
+    check_file("--out", target)
+    try:
+        with target.open("xb") as file:
+            file.write(source.read_bytes())
+    except FileExistsError:
+        raise EdgebenchError(f"{target}: is there already (name another with --out)") from None
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
+    return target
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, placement: str | Path | None = None) -> TopologyFile:

@@ -18,7 +18,7 @@ from edgebench import comparing_commands, lab_commands, planning_commands
 from edgebench.arguments import add_calibrate, add_changes, add_file, add_json, add_placement, loaded
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_INVALID_RUN, EXIT_USER_ERROR, EdgebenchError
-from edgebench.experiments.places import check_file, room_in
+from edgebench.experiments.places import room_in
 
 _EXIT_INTERRUPTED = 130
 _STARTED_NS = now_ns()
@@ -87,9 +87,7 @@ def schema(_: argparse.Namespace) -> int:
     """Print the JSON Schema of topology files, for editors."""
     import msgspec
 
-    from edgebench.topology import json_schema
-
-    print(msgspec.json.format(msgspec.json.encode(json_schema())).decode())
+    print(msgspec.json.format(msgspec.json.encode(edgebench.schema())).decode())
     return 0
 
 
@@ -315,9 +313,9 @@ def list_tasks(args: argparse.Namespace) -> int:
     """List the built-in tasks: their models, and the data that they can be learned from."""
     import msgspec
 
-    from edgebench.experiments.listing import TaskListed, built_in_tasks
+    from edgebench.experiments.listing import TaskListed
 
-    found = built_in_tasks(args.data)
+    found = edgebench.list_tasks(data=args.data)
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return 0
@@ -343,31 +341,16 @@ def _add_tasks(parser: argparse.ArgumentParser) -> None:
 
 def list_topologies(_: argparse.Namespace) -> int:
     """List the topologies that ship: each can be run, and copied by init, by its name."""
-    from edgebench.topology.shipped import about, shipped
-
-    found = shipped()
+    found = edgebench.list_topologies()
     width = max(map(len, found), default=0)
-    for name, file in found.items():
-        print(f"{name:{width}}  {about(file)}")
+    for name, about in found.items():
+        print(f"{name:{width}}  {about}")
     return 0
 
 
 def init(args: argparse.Namespace) -> int:
     """Copy a topology that ships, to change it."""
-    from edgebench.topology.shipped import shipped_file
-
-    source = shipped_file(args.name)
-    target = args.out / source.name if args.out.is_dir() else args.out
-    check_file("--out", target)
-    try:
-        with target.open("xb") as file:
-            file.write(source.read_bytes())
-    except FileExistsError:
-        raise EdgebenchError(f"{target}: is there already (name another with --out)") from None
-    except OSError:
-        target.unlink(missing_ok=True)
-        raise
-    print(target)
+    print(edgebench.init(args.name, out=args.out))
     return 0
 
 

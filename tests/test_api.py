@@ -228,6 +228,20 @@ def test_a_run_without_its_result_is_told_how_to_get_it(ran: edgebench.Run, tmp_
         _ = edgebench.Run(tmp_path, ran.figures).records
 
 
+def test_what_there_is_to_begin_with_is_listed_and_copied(tmp_path: Path) -> None:
+    shown = edgebench.list_topologies()
+    assert shown["icu-hospital"].startswith("Two hundred patients on four wards")
+    copy = edgebench.init("icu-hospital", out=tmp_path)
+    assert copy == tmp_path / "icu-hospital.yaml"
+    assert edgebench.load(copy).topology == edgebench.load("icu-hospital").topology
+    with pytest.raises(edgebench.EdgebenchError, match="is there already"):
+        edgebench.init("icu-hospital", out=copy)
+    assert {"icu-death", "lane-detection"} <= {task.name for task in edgebench.list_tasks()}
+    with pytest.raises(edgebench.EdgebenchError, match="no such folder"):
+        edgebench.list_tasks(data=tmp_path / "nowhere")
+    assert "workloads" in edgebench.schema()["$defs"]["Topology"]["properties"]
+
+
 def test_a_users_mistake_is_an_error_of_one_line_a_mistake(tmp_path: Path) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(SMALL)
