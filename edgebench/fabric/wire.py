@@ -73,8 +73,8 @@ class Gone(msgspec.Struct, frozen=True, array_like=True):
     answered."""
 
     version: int
-    incarnation: int
-    seq: int
+    incarnation: Incarnation
+    seq: Sequence
 
 
 class TrialRequest(msgspec.Struct, frozen=True, array_like=True):

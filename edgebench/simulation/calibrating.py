@@ -91,7 +91,8 @@ def _passed_on_and_lost(run: StoredRun, workload: str) -> int:
     for name, node in run.deployment.nodes.items():
         tally = run.observations.tallies.get(name, {}).get(workload, Tally())
         if node.tier == "cloud":
-            found += sum(tally.dropped.values()) + sum(tally.rejected.values())
+            undecided = (number for reason, number in tally.dropped.items() if reason != "answer-gone")
+            found += sum(undecided) + sum(tally.rejected.values())
         elif node.tier == "edge":
             found += sum(tally.dropped.get(reason, 0) for reason in _ON_THE_WAY)
     return found

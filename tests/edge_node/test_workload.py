@@ -221,6 +221,11 @@ def test_what_the_cloud_no_longer_has_the_answer_of_is_kept_no_longer_and_no_dev
     turn(ward, 3)
     assert [key.seq for key in ward.workload._cloud_bound.undecided()] == [1]
     assert ward.counts.rejected == {}
+    beyond = wire.encode(wire.Gone(wire.VERSION, 0, 1 << 41 | 1))
+    ward.workload.bring_back(wire.encode(wire.Answer(wire.VERSION, "bed-0", memoryview(beyond))))
+    turn(ward, 3)
+    assert [key.seq for key in ward.workload._cloud_bound.undecided()] == [1]
+    assert sum(ward.counts.rejected.values()) == 1, "no sample has such a number"
     assert ward.site.sent == []
     ward.workload.close()
     ward.reactor.close()

@@ -126,11 +126,11 @@ def _actions(file: Path) -> dict[str, int]:
     """The class of each action, from 0, as `1 ApplyEyeMakeup` has it."""
     actions: dict[str, int] = {}
     for number, line in read_lines(file, HOW_TO_GET):
-        first, _, name = line.strip().partition(" ")
-        place = whole_number(first)
-        if place is None or len(name.split()) != 1:
+        words = line.split()
+        place = whole_number(words[0]) if len(words) == 2 else None
+        if place is None:
             raise DataError(f"{file}, line {number}: not a number and a name; fetch {HOW_TO_GET} again")
-        actions[name.strip()] = place - 1
+        actions[words[1]] = place - 1
     return actions
 
 
