@@ -8,7 +8,6 @@ import re
 import secrets
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from benchmarks.patience import ended_behind, waited_for
 from edgebench.clock import now_s, sleep_s
 
 _OF_THE_MACHINE = {"load", "host", "emulation", "disturbance", "link"}
@@ -27,7 +27,6 @@ _OF_THE_MACHINE = {"load", "host", "emulation", "disturbance", "link"}
 _MARK = "EDGEBENCH_CASE"
 _ROOTS_WAY = "-dac_override,-dac_read_search"
 """What lets root read what may not be read."""
-_END_PATIENCE_S = 60.0
 _LEFT_PATIENCE_S = 20.0
 """What closes a run whose command is gone waits 15 s for its nodes."""
 _LOOK_S = 0.25
@@ -200,19 +199,10 @@ def _given(case: Case, place: Place, mark: str) -> tuple[int | None, str]:
             stderr=printed,
             start_new_session=True,
         )
-        status: int | None = None
-        try:
+        with ended_behind(process):
             if case.during is not None:
                 case.during(place)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = process.wait(case.within_s)
-        finally:  # also where this program is interrupted
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_END_PATIENCE_S)
-                process.kill()
-                process.wait()
+            status = waited_for(process, case.within_s)
         printed.seek(0)
         return status, printed.read().decode(errors="backslashreplace")
 

@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
@@ -33,6 +32,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks.patience import ended_behind, waited_for
 from edgebench.errors import EdgebenchError
 from edgebench.federated.flower.apps import FlowerApp, load_app
 from edgebench.seeds import rng_for
@@ -40,7 +40,6 @@ from edgebench.topology.strict_yaml import dump
 
 FOLDERS = ("examples", "framework/e2e", "e2e", "baselines")
 WORKLOAD = "stream"
-_END_PATIENCE_S = 60.0
 _NO_APP = "no app"
 _RESULTS = "*/result.json"
 
@@ -410,17 +409,8 @@ def _run(file: Path, place: Path, hub: Path, patience_s: float) -> tuple[int | N
         process = subprocess.Popen(
             command, env=environment, cwd=place, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
         )
-        status: int | None = None
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = process.wait(patience_s)
-        finally:  # also where this program is interrupted
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_END_PATIENCE_S)
-                process.kill()
-                process.wait()
+        with ended_behind(process):
+            status = waited_for(process, patience_s)
         said.seek(0)
         return status, said.read()
 

@@ -179,10 +179,13 @@ class Decider:
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """Queue a payload if it is a sound sample."""
-        received_ns = self._now_ns()
+        self.came(origin, payload, self._now_ns())
+
+    def came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
+        """The node has a payload: as `take`."""
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
-            self.accept(origin, payload, accepted, received_ns)
+            self.taken(origin, payload, accepted, at_ns)
 
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
         """Take a sample in that its intake has accepted."""
@@ -284,10 +287,13 @@ class Forwarder:
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """Pass a payload on if it is a sound sample."""
-        forward_in_ns = self._now_ns()
+        self.came(origin, payload, self._now_ns())
+
+    def came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
+        """The node has a payload: as `take`."""
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
         if accepted is not None:
-            self.taken(origin, payload, accepted, forward_in_ns)
+            self.taken(origin, payload, accepted, at_ns)
 
     def taken(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, at_ns: int) -> None:
         """Pass a sample on that the node has taken in."""

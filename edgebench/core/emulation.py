@@ -220,12 +220,7 @@ class EmulatedDecider(Decider):
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """See `Decider`; once the emulated machine would have it, whatever it then is."""
-        self._machine.takes_in(len(payload), self._qos, partial(self._came, origin, payload))
-
-    def _came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
-        accepted = self.intake.take(origin.device, payload, by=origin.edge)
-        if accepted is not None:
-            self.taken(origin, b"" if self._upstream is None else payload, accepted, at_ns)
+        self._machine.takes_in(len(payload), self._qos, partial(self.came, origin, payload))
 
     def accept(self, origin: Origin, payload: bytes | memoryview, accepted: Accepted, received_ns: int) -> None:
         """See `Decider`; once the emulated machine would have it."""
@@ -265,12 +260,7 @@ class EmulatedForwarder(Forwarder):
 
     def take(self, origin: Origin, payload: bytes | memoryview) -> None:
         """See `Forwarder`; once the emulated machine would have it, whatever it then is."""
-        self._machine.takes_in(len(payload), self._qos, partial(self._came, origin, payload))
-
-    def _came(self, origin: Origin, payload: bytes | memoryview, at_ns: int) -> None:
-        accepted = self.intake.take(origin.device, payload, by=origin.edge)
-        if accepted is not None:
-            self.taken(origin, payload, accepted, at_ns)
+        self._machine.takes_in(len(payload), self._qos, partial(self.came, origin, payload))
 
 
 class Machine:
