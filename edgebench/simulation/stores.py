@@ -30,7 +30,7 @@ from edgebench.simulation.columns import (
     Rows,
 )
 from edgebench.simulation.costs import Flow
-from edgebench.simulation.jit import jit
+from edgebench.simulation.jit import inlined, jit
 from edgebench.simulation.layout import Layout, rate_of
 
 _INSTANTS = 1 << 13
@@ -52,7 +52,8 @@ class Stores:
         counts = [group.count for group in edges]
         rated = np.repeat([rate_of(layout.links[group.name], "up") is not None for group in edges], counts)
         latency_ns = [round(layout.links[group.name].latency_ms * NS_PER_MS) for group in edges]
-        self._latency_ns = np.repeat(np.array(latency_ns, np.int64), counts)
+        way_ns = np.repeat(np.array(latency_ns, np.int64), counts)
+        self._way_ns = np.zeros_like(way_ns) if self._until_answered else way_ns
         self._agents, self._agent_of = _agents(layout)
         goes_on = [bool(np.isin(flow.where, (AT_CLOUD, CASCADE, CHAIN)).any()) for flow in layout.flows]
         passing = [bool(flow.plan.qos) and there for flow, there in zip(layout.flows, goes_on, strict=True)]
@@ -68,17 +69,14 @@ class Stores:
 
     def take(self, rows: Rows) -> None:
         """Take in messages that have come to their end [message, column]."""
-        flow, edge, device, size = (rows[:, column] for column in (FLOW, EDGE, DEVICE, SIZE))
+        until_ns, step_ns = self._layout.until_ns, self._step_ns
         if len(self._edge_bytes):
-            since_ns = rows[:, FORWARD_OUT]
-            until_ns = rows[:, RETURN_IN if self._until_answered else RECEIVED]
-            way_ns = 0 if self._until_answered else self._latency_ns[edge]
-            place = np.where(since_ns == ABSENT, ABSENT, self._at_edges[flow, edge])
-            output = self._layout.arrays.output_bytes[flow]
-            self._hold(self._edge_bytes, place, since_ns, until_ns, np.where(output < 0, size, output), way_ns)
+            ends = RETURN_IN if self._until_answered else RECEIVED
+            output_bytes = self._layout.arrays.output_bytes
+            of = self._edge_bytes, self._at_edges, rows, ends, output_bytes, self._way_ns
+            _hold_at_edges(*of, until_ns, step_ns)
         if len(self._agent_bytes):
-            place = self._at_agents[flow, self._agent_of[device]]
-            self._hold(self._agent_bytes, place, rows[:, CAPTURED], rows[:, ARRIVED], size)
+            _hold_at_agents(self._agent_bytes, self._at_agents, rows, self._agent_of, until_ns, step_ns)
 
     def take_records(self, records: Sequence[SampleRecord]) -> None:
         """The same, as an event after another gives them; of what was passed on and never decided they do not tell."""
@@ -102,14 +100,6 @@ class Stores:
     def overfull(self) -> list[str]:
         """A line for each workload of which there was more than a store has room for, with the fullest."""
         return [line for flow in self._layout.flows for line in (*self._at_edge(flow), *self._at_agent(flow))]
-
-    def _hold(
-        self, net: Ints, place: Ints, since_ns: Ints, until_ns: Ints, amount: Ints, way_ns: Ints | int = 0
-    ) -> None:
-        """way_ns: what of that time is not spent here."""
-        # What never came to an end is there until all is over.
-        ends_ns = (np.where(until_ns < since_ns, self._layout.until_ns, until_ns) - way_ns).astype(np.int64)
-        _hold(net, place, np.ascontiguousarray(since_ns), ends_ns, np.ascontiguousarray(amount), self._step_ns)
 
     def _at_edge(self, flow: Flow) -> Iterator[str]:
         (edges,) = np.nonzero(self._at_edges[flow.number] != ABSENT)
@@ -158,13 +148,38 @@ def _stamp(ns: int | None) -> int:
     return ABSENT if ns is None else ns
 
 
-@jit
-def _hold(net: Ints, place: Ints, since_ns: Ints, until_ns: Ints, amount: Ints, step_ns: int) -> None:
+@inlined
+def _hold(net: Ints, place: int, since_ns: int, ends_ns: int, amount: int, step_ns: int) -> None:
     """Note by how much what is kept differs from the instant before [place, instant]; instants are steps apart."""
     last = net.shape[1] - 1
-    for n in range(len(place)):
-        first = min((since_ns[n] + step_ns - 1) // step_ns, last)
-        after = min((until_ns[n] + step_ns - 1) // step_ns, last)
-        if place[n] >= 0 and first < after:
-            net[place[n], first] += amount[n]
-            net[place[n], after] -= amount[n]
+    first = min((since_ns + step_ns - 1) // step_ns, last)
+    after = min((ends_ns + step_ns - 1) // step_ns, last)
+    if first < after:
+        net[place, first] += amount
+        net[place, after] -= amount
+
+
+@jit
+def _hold_at_edges(
+    net: Ints, at_edges: Ints, rows: Rows, ends: int, output_bytes: Ints, way_ns: Ints, until_ns: int, step_ns: int
+) -> None:
+    """ends: the column of when it is there no more. way_ns: what of that time is not spent there [edge]."""
+    for n in range(len(rows)):
+        since_ns = rows[n, FORWARD_OUT]
+        place = at_edges[rows[n, FLOW], rows[n, EDGE]]
+        if since_ns == ABSENT or place == ABSENT:
+            continue
+        output = output_bytes[rows[n, FLOW]]
+        amount = rows[n, SIZE] if output < 0 else output
+        ends_ns = rows[n, ends] if rows[n, ends] >= since_ns else until_ns  # what never came to an end
+        _hold(net, place, since_ns, ends_ns - way_ns[rows[n, EDGE]], amount, step_ns)
+
+
+@jit
+def _hold_at_agents(net: Ints, at_agents: Ints, rows: Rows, agent_of: Ints, until_ns: int, step_ns: int) -> None:
+    for n in range(len(rows)):
+        place = at_agents[rows[n, FLOW], agent_of[rows[n, DEVICE]]]
+        if place != ABSENT:
+            since_ns = rows[n, CAPTURED]
+            ends_ns = rows[n, ARRIVED] if rows[n, ARRIVED] >= since_ns else until_ns
+            _hold(net, place, since_ns, ends_ns, rows[n, SIZE], step_ns)

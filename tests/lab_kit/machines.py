@@ -277,8 +277,10 @@ class Network:
         """Take the cable of a machine that is off out of the switch."""
         if machine is not self._switch:
             # The kernel ends a network some time after the last process in it; until then the cable's end is still
-            # here, and the machine could not be plugged in again. One that is gone already is what was wanted.
-            self._do("ip", "link", "delete", self._ports[machine.name], missing="Cannot find device")
+            # here, and the machine could not be plugged in again. One that is gone already is what was wanted: before
+            # it is looked up by its name, or between that and its end.
+            gone = "Cannot find device", "No such device"
+            self._do("ip", "link", "delete", self._ports[machine.name], or_says=gone)
 
     def unplug(self, machine: Machine) -> None:
         """Pull its cable: what is sent either way is lost, and neither side is told."""
@@ -293,12 +295,13 @@ class Network:
         self._switch.power_on()
 
     def close(self) -> None:
-        """Power everything off."""
-        for machine in (*self.machines.values(), self._switch):
-            machine.power_off()
+        """Power everything off; what fails at one machine is raised when all are off."""
+        with contextlib.ExitStack() as last_first:
+            for machine in (self._switch, *self.machines.values()):
+                last_first.callback(machine.power_off)
 
-    def _do(self, *argv: str, missing: str = "") -> None:
-        _run(*_at_network(self._switch._first), *argv, missing=missing)
+    def _do(self, *argv: str, or_says: tuple[str, ...] = ()) -> None:
+        _run(*_at_network(self._switch._first), *argv, or_says=or_says)
 
 
 @contextmanager
@@ -325,7 +328,7 @@ def _pid_namespace(pid: int) -> str:
         return ""
 
 
-def _run(*argv: str, missing: str = "") -> None:
-    """Run a command of this computer, to be done well. missing: what it may say instead."""
+def _run(*argv: str, or_says: tuple[str, ...] = ()) -> None:
+    """Run a command of this computer, to be done well. or_says: what it may say instead, any of these."""
     done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, "PATH": SYSTEM_PATH})
-    assert done.returncode == 0 or (missing and missing in done.stderr), f"{argv}: {done.stderr}"
+    assert done.returncode == 0 or any(each in done.stderr for each in or_says), f"{argv}: {done.stderr}"
