@@ -1,5 +1,6 @@
-"""Two short real runs on this machine that say what things take: one of a topology as it is, and one with full
-batches, which a simulation of more load needs to know."""
+"""Short real runs on this machine that say what things take: one of a topology as it is, and one with full batches,
+which a simulation of more load needs to know; another one where the cloud would have none, as it is asked by cascades
+alone."""
 
 from __future__ import annotations
 
@@ -36,15 +37,17 @@ def measured(
     """
     as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
     kept.folder.mkdir(parents=True, exist_ok=True)
-    both = {
+    # What comes across a link with a rate comes one by one, and a node would wait for that.
+    links = msgspec.json.encode([{"between": link.between} for link in given.topology.links]).decode()
+    bursts = [f"duration_s={_LONGEST_S!r}", f"links={links}", *_bursts(given, deployment, kept.folder)]
+    runs = {
         f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}"],
-        f"with full batches, for {_LONGEST_S:g} s": [
-            f"duration_s={_LONGEST_S!r}",
-            *_bursts(given, deployment, kept.folder),
-        ],
+        f"with full batches, for {_LONGEST_S:g} s": bursts,
     }
+    if asked := [*_asked_at_once(deployment)]:
+        runs[f"with full batches in the cloud, for {_LONGEST_S:g} s"] = [*bursts, *asked]
     found = []
-    for how, overrides in both.items():
+    for how, overrides in runs.items():
         topology = with_overrides(given, overrides)
         key = cell_key(checked_deployment(topology.topology, topology.path, "local"), topology.topology)
         earlier = kept.find(key)
@@ -78,3 +81,15 @@ def _bursts(given: TopologyFile, deployment: Deployment, folder: Path) -> Iterat
         file.write_text("".join(f"{time_s:.6f}\n" * together for time_s in times_s), "utf-8")
         load = msgspec.json.encode({"kind": "trace", "file": str(file)}).decode()
         yield f"workloads.{name}.load={load}"
+
+
+def _asked_at_once(deployment: Deployment) -> Iterator[str]:
+    """The cloud decides all that a cascade would ask it only where an edge is unsure: too little for full batches."""
+    for name, plan in deployment.workloads.items():
+        if plan.cascade is not None:
+            asked = plan.cascade
+            yield f"workloads.{name}.place.infer=cloud"
+            yield f"workloads.{name}.cascade=null"
+            yield f"workloads.{name}.model.size={asked.size}"
+            yield f"workloads.{name}.model.runtime={asked.runtime}"
+            yield f"workloads.{name}.model.quantisation={asked.quantisation}"

@@ -18,7 +18,7 @@ from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
 from edgebench.results.chunks import ABSENT
 from edgebench.results.rundir import RESULT, StoredRun, load_run, read_result
-from edgebench.simulation.calibration_samples import ENOUGH, K, Samples, add, processes, runs, samples_of
+from edgebench.simulation.calibration_samples import ENOUGH, Apart, K, Samples, add, apart, processes, runs, samples_of
 from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
 from edgebench.simulation.message_costs import MessageCosts
 from edgebench.simulation.service_times import (
@@ -136,6 +136,7 @@ class _Found:
         self._process = processes(self._nodes)
         self._edge = _edges_of_staying(self._nodes)
         self._costs: dict[Cost, list[Ints]] = {}
+        self._crowded: set[Cost] = set()
         self._unsure: dict[Cascading, PassedOn] = {}
         self._handed_on: dict[str, HandedOn] = {}
         self._cuts: dict[Model, list[Cuts]] = {}
@@ -155,6 +156,7 @@ class _Found:
             infer=infer,
             at_once=at_once,
             costs=_sorted(self._costs),
+            crowded=frozenset(self._crowded),
             unsure=self._unsure,
             cuts=self._cuts,
             sources=(self._deployment.run_id,),
@@ -310,22 +312,26 @@ class _Found:
         workload = np.repeat(np.arange(len(names)), [len(samples[each]) for each in names])
         calm = np.concatenate([samples[each].calm for each in names])
         agent = self._process[joined["node"]]
+        timers = Apart[Cost]()
         for mine in runs(agent, np.lexsort((joined["scheduled_ns"], agent))):
             of = {name: column[mine] for name, column in joined.items()}
             profile = self._nodes[of["node"][0]].profile
             before = np.concatenate([[ABSENT], np.maximum.accumulate(of["sent_ns"])[:-1]])
             idle = calm[mine] & (of["scheduled_ns"] > before)
-            add(self._costs, Cost("timer", profile), (of["captured_ns"] - of["scheduled_ns"])[idle])
+            timers.add(Cost("timer", profile), of["captured_ns"] - of["scheduled_ns"], idle, apart(of["scheduled_ns"]))
             packed = calm[mine] & (of["size_bytes"] > 0)
             for place, name in enumerate(names):
                 those = packed & (workload[mine] == place)
                 cost = Cost("capture", profile, plans[name].task, compress_of(plans[name].compress))
                 add(self._costs, cost, (of["sent_ns"] - of["captured_ns"])[those])
+        self._crowded |= timers.told(self._costs)
 
     def take_messages(self, samples: Mapping[str, Samples]) -> None:
         """What they take besides their links."""
-        for cost, values in MessageCosts(self._deployment, self._handed_on).of(samples).items():
+        costs, crowded = MessageCosts(self._deployment, self._handed_on).of(samples)
+        for cost, values in costs.items():
             self._costs.setdefault(cost, []).extend(values)
+        self._crowded |= crowded
 
 
 def _edges_of_staying(nodes: Sequence[NodePlan]) -> Ints:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.clock import NS_PER_MS
 from edgebench.core.samples import OF_HEAD
 from edgebench.results.chunks import ABSENT, TIMES, SampleChunk, chunks_of
 from edgebench.results.disturbance import disturbance_of
@@ -16,6 +17,9 @@ from edgebench.results.rundir import StoredRun, record_batches
 from edgebench.results.sample_times import SampleTimes
 from edgebench.simulation.service_times import Ints
 from edgebench.topology.deployment import NodePlan
+
+_APART_NS = NS_PER_MS
+"""What a process begins so soon before or after something else may have waited for that, or been held up by it."""
 
 K = TypeVar("K")
 Bools = NDArray[np.bool_]
@@ -111,3 +115,30 @@ def add(into: dict[K, list[Ints]], key: K, values: Ints) -> None:
     """Keep some values, if there are any."""
     if len(values):
         into.setdefault(key, []).append(values)
+
+
+def apart(begun_ns: Ints) -> Bools:
+    """Of what a process begins at these times, ascending, what has nothing of the same kind right before or behind it
+    [something]: which says nothing of how long it then takes."""
+    far = np.diff(begun_ns, prepend=np.iinfo(np.int64).min // 2) > _APART_NS
+    return far & np.append(far[1:], True)
+
+
+class Apart(Generic[K]):
+    """What things take, by what they are: as told by those that were apart, and by all others where too few were."""
+
+    def __init__(self) -> None:
+        self._apart: dict[K, list[Ints]] = {}
+        self._all: dict[K, list[Ints]] = {}
+
+    def add(self, key: K, values: Ints, among: Bools, are_apart: Bools) -> None:
+        """Of some of them, those `among`."""
+        add(self._apart, key, values[among & are_apart])
+        add(self._all, key, values[among])
+
+    def told(self, into: dict[K, list[Ints]]) -> set[K]:
+        """Keep what is told; which of it too few tell that were apart."""
+        crowded = {key for key in self._all if sum(map(len, self._apart.get(key, ()))) < ENOUGH}
+        for key, values in self._all.items():
+            into.setdefault(key, []).extend(values if key in crowded else self._apart[key])
+        return crowded

@@ -150,7 +150,8 @@ class ServiceTimes:
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
     never empty. unsure: what cascades pass on. sources: what they were measured in. cuts: of models, whose profile is
     left empty, by each run that cut them: what the parts took in different runs is not compared. doubts: why one of the
-    sources should not be trusted, a line each."""
+    sources should not be trusted, a line each. crowded: of costs, those that were only seen where one was sent right
+    behind another; they have waited for each other, and count where nothing else tells."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
@@ -159,6 +160,7 @@ class ServiceTimes:
     sources: tuple[str, ...] = ()
     cuts: Mapping[Model, Sequence[Cuts]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    crowded: frozenset[Cost] = frozenset()
 
     def by_batch(
         self, model: Model, most: int, *, at_once: bool = False, beside: Mapping[int, Ints] | None = None
@@ -224,10 +226,15 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
     """What was measured in several places, together."""
     all_of = list(several)
     models = {model: None for each in all_of for model in each.infer}
+    apart = {cost for each in all_of for cost in each.costs if cost not in each.crowded}
     return ServiceTimes(
         infer={model: _joined(each.infer.get(model, {}) for each in all_of) for model in models},
         at_once={model: _joined(each.at_once.get(model, {}) for each in all_of) for model in models},
-        costs=_joined(each.costs for each in all_of),
+        costs=_joined(
+            {cost: values for cost, values in each.costs.items() if cost not in each.crowded or cost not in apart}
+            for each in all_of
+        ),
+        crowded=frozenset(cost for each in all_of for cost in each.crowded if cost not in apart),
         unsure=_together(each.unsure for each in all_of),
         sources=tuple(source for each in all_of for source in each.sources),
         cuts={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,12 @@ def test_a_loaded_run_tells_what_things_take_without_what_waited(run_dir: Path, 
     assert found.sources == (run_dir.name,)
 
 
-def calibrated(folder: Path, known: ServiceTimes, **workload: object) -> ServiceTimes:
+def calibrated(folder: Path, known: ServiceTimes, **workload: Any) -> ServiceTimes:
     """What `ran` tells."""
     return service_times_of(ran(folder, known, **workload))
 
 
-def ran(folder: Path, known: ServiceTimes, **workload: object) -> Path:
+def ran(folder: Path, known: ServiceTimes, links: Sequence[Mapping[str, object]] = (), **workload: Any) -> Path:
     """A run of four beds on one ward, whose model is busy for most of the time."""
     nodes = {
         "cloud": {"tier": "cloud"},
@@ -112,7 +113,7 @@ def ran(folder: Path, known: ServiceTimes, **workload: object) -> Path:
     plan = {"task": TASK, "source": "bed", "load": {"kind": "poisson", "rate_hz": 20}, **workload}
     made = {"schema": 1, "name": "ward", "seed": 4, "duration_s": 20, "nodes": nodes, "workloads": {"watch": plan}}
     file = folder / "ward.yaml"
-    file.write_text(yaml.safe_dump(made))
+    file.write_text(yaml.safe_dump({**made, "links": [*links]}))
     return simulate_with(known, edgebench.load(file), folder / "runs")[0]
 
 
@@ -194,6 +195,41 @@ def test_messages_that_wait_tell_how_long_each_keeps_an_edge_busy(tmp_path: Path
     found = calibrated(tmp_path, known, batch={"max_batch": 1})
     assert set(found.costs[Cost("decode", "host", TASK)].tolist()) == {MS}
     assert set(found.costs[Cost("intake", "host", TASK)].tolist()) == {6 * MS}
+
+
+def test_messages_behind_a_link_with_a_rate_may_have_waited_for_that_alone(tmp_path: Path) -> None:
+    """An edge takes a message in in 1 ms; one has the link for 6 ms, and some are there later than that says."""
+    known = times([2 * MS], {"decode": (MS,), "site-up": (*[MS] * 24, 40 * MS)})
+    links = [{"between": ["bed", "ward"], "rate_mbit_s": 2.7, "shared": True}]
+    run_dir = ran(tmp_path, known, links, batch={"max_batch": 1}, load={"kind": "poisson", "rate_hz": 40})
+    found = service_times_of(run_dir)
+    assert set(found.costs[Cost("decode", "host", TASK)].tolist()) == {MS}
+    assert Cost("intake", "host", TASK) not in found.costs
+
+
+def test_what_was_sent_in_crowds_says_what_that_takes_where_nothing_else_does(tmp_path: Path) -> None:
+    """Sent at one time, messages hold each other up, on the way as in the process that sends them."""
+    (tmp_path / "at-once.txt").write_text("".join(f"{time_s}\n" for time_s in range(20)))
+    spread = {"timer": (100_000, 300_000), "site-up": (200_000, 400_000), "site-down": (150_000,)}
+    crowds = dict.fromkeys(spread, (9 * MS,))
+    apart_dir, crowds_dir = (
+        ran(tmp_path, times([MS], costs), batch={"max_batch": 1}, load=load)
+        for costs, load in (
+            (spread, {"kind": "poisson", "rate_hz": 20}),
+            (crowds, {"kind": "trace", "file": str(tmp_path / "at-once.txt")}),
+        )
+    )
+    apart, at_once = service_times_of(apart_dir), service_times_of(crowds_dir)
+    timer, site_up = Cost("timer", "host"), Cost("site-up", "host", TASK)
+    assert {timer, site_up} <= at_once.crowded
+    assert not apart.crowded
+    assert set(at_once.costs[site_up].tolist()) == {9 * MS}
+    for both in (merged([apart, at_once]), merged([at_once, apart])):
+        assert set(both.costs[timer].tolist()) == {100_000, 300_000}
+        assert set(both.costs[site_up].tolist()) == {200_000, 400_000}
+        assert not {timer, site_up} & both.crowded
+    again = merged([merged([at_once, at_once]), apart])
+    assert set(again.costs[site_up].tolist()) == {200_000, 400_000}
 
 
 def test_batches_that_begin_as_another_is_done_have_times_of_their_own(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from edgebench.experiments.simulate import check_simulated, simulate_with
 from edgebench.results.capacities import Capacity
 from edgebench.results.figures import ReasonKind, Result, Verdict
 from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.service_times import merged
 from tests.simulation.wards import WATCH, measured, ward
 
 
@@ -150,6 +151,23 @@ def test_without_a_run_to_calibrate_by_what_things_take_is_measured_first(tmp_pa
     assert {run.run for point in found.curve for run in point.runs} <= {
         each.name for each in Path(found.folder).iterdir()
     }
+
+
+@pytest.mark.long
+def test_the_cloud_of_a_cascade_is_measured_with_batches_that_no_edge_of_it_would_fill(tmp_path: Path) -> None:
+    watch = {"task": "icu-death", "source": "bed", "load": {"kind": "fixed", "rate_hz": 5}, "deadline_ms": 2_000}
+    watch |= {"place": {"infer": "cascade"}, "batch": {"max_batch": 6}, "train": {"epochs": 1, "examples": 60}}
+    file = ward(tmp_path, workloads={"watch": watch}, duration_s=2)
+    found = edgebench.capacity(file, seeds=1, most=12, out=tmp_path / "out")
+    assert found.ended is None
+    *_, asked = (edgebench.load_run(Path(found.folder) / "measured" / each) for each in found.calibrated_by)
+    assert len(found.calibrated_by) == 3
+    in_the_cloud = asked.figures.workloads["watch"]
+    assert in_the_cloud.mean_batch is not None
+    assert in_the_cloud.mean_batch > 4.5
+    times = merged(service_times_of(Path(found.folder) / "measured" / each) for each in found.calibrated_by)
+    heavy = {model: sizes for model, sizes in times.infer.items() if model.size == "heavy"}
+    assert [max(sizes) for sizes in heavy.values()] == [6]
 
 
 def test_several_groups_are_not_made_larger_together(run_dir: Path, tmp_path: Path) -> None:
