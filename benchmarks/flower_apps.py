@@ -12,7 +12,8 @@ models that are not among these are a reason why an app does not run, as is a pa
 has the line that installs it. Give this program the Python in which they are, with flwr-datasets for the made-up sets.
 
 What was found of an app is kept in DIR (default: flower-apps) and not tried again, unless `--again` is given; the whole
-table is printed each time, as Markdown, or as JSON.
+table is printed each time, as Markdown, or as JSON. Opacus installs a package `benchmarks` of its own: beside it, say
+`PYTHONPATH=.` in front.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ OWN = {
     "fl-dp-sa": Own(clients=4, config={"num-shares": 3, "reconstruction-threshold": 2}),
     "flower-secure-aggregation": Own(clients=5),
     "vertical-fl": Own(clients=3),
-    "fedprox": Own(clients=5, config={"algorithm.min-available-clients": 5, "algorithm.num-clients": 5}),
+    "fedprox": Own(clients=10, config={"algorithm.min-available-clients": 10, "algorithm.num-clients": 10}),
     "fedrep": Own(clients=5),
     "floco": Own(clients=5),
     "fedbn": Own(clients=5),
