@@ -18,7 +18,7 @@ from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
 from edgebench.results.chunks import ABSENT
 from edgebench.results.rundir import RESULT, StoredRun, load_run, read_result
-from edgebench.simulation.calibration_samples import ENOUGH, Apart, K, Samples, add, apart, processes, runs, samples_of
+from edgebench.simulation.calibration_samples import ENOUGH, Apart, K, Samples, add, processes, runs, samples_of
 from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
 from edgebench.simulation.message_costs import MessageCosts
 from edgebench.simulation.service_times import (
@@ -136,6 +136,7 @@ class _Found:
         self._process = processes(self._nodes)
         self._edge = _edges_of_staying(self._nodes)
         self._costs: dict[Cost, list[Ints]] = {}
+        self._by_apart = Apart[Cost]()
         self._crowded: set[Cost] = set()
         self._unsure: dict[Cascading, PassedOn] = {}
         self._handed_on: dict[str, HandedOn] = {}
@@ -143,6 +144,7 @@ class _Found:
 
     def times(self, doubts: tuple[str, ...]) -> ServiceTimes:
         """All of it, with what `doubts_of` says."""
+        self._crowded |= self._by_apart.told(self._costs)
         infer: dict[Model, dict[int, Ints]] = {}
         at_once: dict[Model, dict[int, Ints]] = {}
         for model, size in self._paused | self._at_once:
@@ -233,7 +235,8 @@ class _Found:
             "batch": "head_batch",
         }
         columns = {name: staying[column] for name, column in named.items()}
-        return Samples({**columns, "decider": self._edge[staying["node"]], "node": staying["node"]}, staying.calm)
+        columns |= {"decider": self._edge[staying["node"]], "node": staying["node"]}
+        return Samples(columns, staying.calm, staying.apart)
 
     def _take_servers(self, plan: WorkloadPlan, samples: Samples, stage: _Stage) -> None:
         server = self._process[samples["decider"]]
@@ -281,7 +284,8 @@ class _Found:
         idle = calm & after_whole & begun & (last_ready > np.maximum(before, last_passed) + _SOON_NS)
         task = plan.task
         woken = Cost("begin", node.profile, task) if node.tier == "device" else Cost("wake", node.profile)
-        add(self._costs, woken, (started - last_ready)[idle])
+        apart = np.logical_and.reduceat(mine.apart, first)
+        self._by_apart.add(woken, started - last_ready, idle, apart)
         if node.tier == "device":
             return
         add(
@@ -292,14 +296,15 @@ class _Found:
         # What comes while a batch waits to be full makes it wait, and so does a batch that was all passed on.
         busy = calm & after_whole & begun & follows & (last_passed < before)
         of_before = np.concatenate([[1], sizes[:-1]])
-        gaps = ((started - before) / of_before)[busy].astype(np.int64)
+        gaps, apart = ((started - before) / of_before)[busy].astype(np.int64), apart[busy]
         if len(gaps) < ENOUGH:
             turns = np.diff(mine["replied"], prepend=0)
             turns[first] = mine["replied"][first] - finished
             calm_turns, of_several = mine.calm & np.repeat(whole, told), np.repeat(sizes > 1, told)
             of_several[first] = False
-            gaps = turns[calm_turns & of_several] if (calm_turns & of_several).any() else turns[calm_turns]
-        add(self._costs, stage.turn(node.profile), gaps)
+            those = calm_turns & of_several if (calm_turns & of_several).any() else calm_turns
+            gaps, apart = turns[those], mine.apart[those]
+        self._by_apart.add(stage.turn(node.profile), gaps, np.ones(len(gaps), bool), apart)
 
     def take_agents(self, samples: Mapping[str, Samples]) -> None:
         """What sensing takes on devices, which an agent hosts by group and site."""
@@ -311,20 +316,20 @@ class _Found:
         }
         workload = np.repeat(np.arange(len(names)), [len(samples[each]) for each in names])
         calm = np.concatenate([samples[each].calm for each in names])
+        apart = np.concatenate([samples[each].apart for each in names])
         agent = self._process[joined["node"]]
-        timers = Apart[Cost]()
         for mine in runs(agent, np.lexsort((joined["scheduled_ns"], agent))):
             of = {name: column[mine] for name, column in joined.items()}
             profile = self._nodes[of["node"][0]].profile
             before = np.concatenate([[ABSENT], np.maximum.accumulate(of["sent_ns"])[:-1]])
             idle = calm[mine] & (of["scheduled_ns"] > before)
-            timers.add(Cost("timer", profile), of["captured_ns"] - of["scheduled_ns"], idle, apart(of["scheduled_ns"]))
+            late = of["captured_ns"] - of["scheduled_ns"]
+            self._by_apart.add(Cost("timer", profile), late, idle, apart[mine])
             packed = calm[mine] & (of["size_bytes"] > 0)
             for place, name in enumerate(names):
                 those = packed & (workload[mine] == place)
                 cost = Cost("capture", profile, plans[name].task, compress_of(plans[name].compress))
                 add(self._costs, cost, (of["sent_ns"] - of["captured_ns"])[those])
-        self._crowded |= timers.told(self._costs)
 
     def take_messages(self, samples: Mapping[str, Samples]) -> None:
         """What they take besides their links."""

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from edgebench.clock import NS_PER_MS
 from edgebench.core.samples import OF_HEAD
 from edgebench.results.chunks import ABSENT, TIMES, SampleChunk, chunks_of
-from edgebench.results.disturbance import disturbance_of
+from edgebench.results.disturbance import Disturbance, disturbance_of
 from edgebench.results.rundir import StoredRun, record_batches
 from edgebench.results.sample_times import SampleTimes
 from edgebench.simulation.service_times import Ints
 from edgebench.topology.deployment import NodePlan
 
 _APART_NS = NS_PER_MS
-"""What a process begins so soon before or after something else may have waited for that, or been held up by it."""
+"""Samples that are due so soon before or after others may wait for each other wherever they come to."""
 
 K = TypeVar("K")
 Bools = NDArray[np.bool_]
@@ -32,10 +32,12 @@ ENOUGH = 20
 class Samples:
     """The decided samples of a workload. columns: stamps in ns, `batch`, `size_bytes`, `reply_bytes`, `replied` (when
     it was this one's turn to be answered), numbers of nodes: `node`, `decider` [sample], and of a chain's first stage
-    those of `OF_HEAD`. calm: nothing foreign disturbed it [sample]."""
+    those of `OF_HEAD`. calm: nothing foreign disturbed it; apart: its agent sensed nothing else right before or behind
+    it, which says nothing of what became of it [sample]."""
 
     columns: Mapping[str, Ints]
     calm: Bools
+    apart: Bools
 
     def __getitem__(self, name: str) -> Ints:
         return self.columns[name]
@@ -45,7 +47,8 @@ class Samples:
 
     def select(self, which: Bools | Ints) -> Samples:
         """Some of them."""
-        return Samples({name: column[which] for name, column in self.columns.items()}, self.calm[which])
+        columns = {name: column[which] for name, column in self.columns.items()}
+        return Samples(columns, self.calm[which], self.apart[which])
 
 
 def samples_of(run: StoredRun) -> dict[str, Samples]:
@@ -53,23 +56,41 @@ def samples_of(run: StoredRun) -> dict[str, Samples]:
     deployment, times = run.deployment, SampleTimes(run.deployment, run.observations)
     disturbance = disturbance_of(run.observations)
     numbers = {name: number for number, name in enumerate(deployment.nodes)}
-    parts: dict[str, list[Samples]] = {}
+    parts: dict[str, list[dict[str, Ints]]] = {}
     for batch in record_batches(run.path, (*TIMES, "reply_bytes", "replied_ns")):
         for workload, chunk in chunks_of([batch], deployment.workloads):
             of_workload = np.array(batch["workload"].to_pylist()) == workload
             beside = {name: _ints(batch[name])[of_workload] for name in ("reply_bytes", "replied_ns")}
             columns = _columns(times.on_server(chunk), chunk, beside, numbers)
             decided = chunk.decided & (columns["decider"] != ABSENT)
-            due_ns, arrived_ns = columns["scheduled_ns"], np.maximum(columns["arrived_ns"], columns["scheduled_ns"])
-            touched = np.zeros(len(chunk), bool) if disturbance is None else disturbance.touches(due_ns, arrived_ns)
-            parts.setdefault(workload, []).append(Samples(columns, ~touched).select(decided))
-    return {
-        name: Samples(
-            {column: np.concatenate([part[column] for part in several]) for column in several[0].columns},
-            np.concatenate([part.calm for part in several]),
-        )
+            parts.setdefault(workload, []).append({name: column[decided] for name, column in columns.items()})
+    found = {
+        name: {column: np.concatenate([part[column] for part in several]) for column in several[0]}
         for name, several in parts.items()
     }
+    apart = _sensed_apart(found, processes(list(deployment.nodes.values())))
+    return {name: Samples(columns, _calm(columns, disturbance), apart[name]) for name, columns in found.items()}
+
+
+def _calm(columns: Mapping[str, Ints], disturbance: Disturbance | None) -> Bools:
+    due_ns = columns["scheduled_ns"]
+    if disturbance is None:
+        return np.ones(len(due_ns), bool)
+    return ~disturbance.touches(due_ns, np.maximum(columns["arrived_ns"], due_ns))
+
+
+def _sensed_apart(found: Mapping[str, Mapping[str, Ints]], process: Ints) -> dict[str, Bools]:
+    """By workload, of which samples no other was due right before or behind them in the same process [sample]."""
+    if not found:
+        return {}
+    due_ns, node = (np.concatenate([columns[name] for columns in found.values()]) for name in ("scheduled_ns", "node"))
+    agent = process[node]
+    apart = np.zeros(len(due_ns), bool)
+    for mine in runs(agent, np.lexsort((due_ns, agent))):
+        far = np.diff(due_ns[mine], prepend=-_APART_NS - 1) > _APART_NS
+        apart[mine] = far & np.append(far[1:], True)
+    ends = np.cumsum([len(columns["node"]) for columns in found.values()])[:-1]
+    return dict(zip(found, np.split(apart, ends), strict=True))
 
 
 def _columns(
@@ -117,27 +138,20 @@ def add(into: dict[K, list[Ints]], key: K, values: Ints) -> None:
         into.setdefault(key, []).append(values)
 
 
-def apart(begun_ns: Ints) -> Bools:
-    """Of what a process begins at these times, ascending, what has nothing of the same kind right before or behind it
-    [something]: which says nothing of how long it then takes."""
-    far = np.diff(begun_ns, prepend=np.iinfo(np.int64).min // 2) > _APART_NS
-    return far & np.append(far[1:], True)
-
-
 class Apart(Generic[K]):
-    """What things take, by what they are: as told by those that were apart, and by all others where too few were."""
+    """What things take, by what they are: as told by samples that were apart, and by all where too few were."""
 
     def __init__(self) -> None:
         self._apart: dict[K, list[Ints]] = {}
         self._all: dict[K, list[Ints]] = {}
 
     def add(self, key: K, values: Ints, among: Bools, are_apart: Bools) -> None:
-        """Of some of them, those `among`."""
+        """Of some values, those `among`."""
         add(self._apart, key, values[among & are_apart])
         add(self._all, key, values[among])
 
     def told(self, into: dict[K, list[Ints]]) -> set[K]:
-        """Keep what is told; which of it too few tell that were apart."""
+        """Keep what is told; of which of it too few that tell were apart."""
         crowded = {key for key in self._all if sum(map(len, self._apart.get(key, ()))) < ENOUGH}
         for key, values in self._all.items():
             into.setdefault(key, []).extend(values if key in crowded else self._apart[key])

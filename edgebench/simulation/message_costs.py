@@ -13,7 +13,7 @@ from edgebench.clock import NS_PER_MS
 from edgebench.core.links import Pipe
 from edgebench.fabric import topics
 from edgebench.results.chunks import ABSENT
-from edgebench.simulation.calibration_samples import ENOUGH, Apart, Bools, Samples, add, apart, processes, runs
+from edgebench.simulation.calibration_samples import ENOUGH, Apart, Bools, Samples, add, processes, runs
 from edgebench.simulation.chains import HandedOn
 from edgebench.simulation.service_times import Cost, Ints, between, compress_of
 from edgebench.simulation.stations import fifo_by_group
@@ -28,15 +28,15 @@ _NEARLY_ALL = 0.95
 
 
 class _Crossing(NamedTuple):
-    """What crossed a kind of links in one direction [message]: when and by which process it was sent, its bytes on the
-    link, what became of it where it arrived, and whether that passed it on as it came."""
+    """What crossed a kind of links in one direction [message]: when it was sent, its bytes on the link, whether it was
+    calm and apart as of `Samples`, what became of it where it arrived, and whether that passed it on as it came."""
 
     cost: Cost
     links: list[LinkPlan]
     sent_ns: Ints
-    sender: Ints
     size_bytes: Ints
     calm: Bools
+    apart: Bools
     heard: _Taken
     passed_on: Bools
 
@@ -73,7 +73,7 @@ class MessageCosts:
 
     def of(self, samples: Mapping[str, Samples]) -> tuple[dict[Cost, list[Ints]], set[Cost]]:
         """What messages take besides what the law of their links says, handing them on, and handing decisions over
-        within a device; and which of that is told by messages alone that were sent right behind one another."""
+        within a device; and of which of that no sample tells that was apart."""
         for name, those in samples.items():
             self._take_forwarding(self._deployment.workloads[name], those)
         groups = [
@@ -95,11 +95,10 @@ class MessageCosts:
         taken = [*(crossing.heard for crossing in crossed), *within, *sensed]
         kinds = [2 * number + crossing.passed_on for number, crossing in enumerate(crossed)]
         kinds += [np.full(len(each.begun_ns), ABSENT) for each in (*within, *sensed)]
-        before, alone = _before(taken, kinds), _sent_apart(crossed)
+        before = _before(taken, kinds)
         for direction, crossings in groups:
-            n = len(crossings)
-            self._take_crossings(crossings, direction, before[:n], alone[:n])
-            before, alone = before[n:], alone[n:]
+            self._take_crossings(crossings, direction, before[: len(crossings)])
+            before = before[len(crossings) :]
         profiles = np.array([node.profile for node in self._nodes])
         for of, each in zip(own, before[: len(own)], strict=True):
             mine, took = profiles[of["node"]], of["arrived_ns"] - of["finished_ns"]
@@ -153,12 +152,11 @@ class MessageCosts:
             if direction == "up" and handed_on is not None:
                 payload = np.full(len(those), output_bytes(handed_on.size_bytes))
             links, size = self._on_links(plan, those, payload, direction, far)
-            ends = [(link.child, link.parent) if direction == "up" else (link.parent, link.child) for link in links]
-            sender, hearer = self._process[np.array([[self._numbers[end] for end in each] for each in ends]).T]
-            heard = _Taken(end, busy, hearer)
+            hearer = np.array([self._numbers[link.parent if direction == "up" else link.child] for link in links])
+            heard = _Taken(end, busy, self._process[hearer])
             passed_on = ~by_edge & (not plan.goes_on and not far)
             cost = Cost(step, profile, task, key)
-            found.append(_Crossing(cost, links, begin, sender, size, those.calm, heard, passed_on))
+            found.append(_Crossing(cost, links, begin, size, those.calm, those.apart, heard, passed_on))
         return found
 
     def _on_links(
@@ -187,10 +185,8 @@ class MessageCosts:
         added = np.array([by_node[number][1] for number in samples["node"].tolist()], np.int64)
         return [by_node[number][0] for number in samples["node"].tolist()], payload + added
 
-    def _take_crossings(
-        self, crossings: list[_Crossing], direction: str, before: list[_Before], sent_apart: list[Bools]
-    ) -> None:
-        """before, sent_apart: of each crossing."""
+    def _take_crossings(self, crossings: list[_Crossing], direction: str, before: list[_Before]) -> None:
+        """before: of each crossing."""
         links = [link for crossing in crossings for link in crossing.links]
         if not links:
             return
@@ -210,18 +206,17 @@ class MessageCosts:
         left = np.empty_like(sent)
         left[order] = fifo_by_group(sent[order], service[order], pipe[order], len(pipes))
         ends = np.cumsum([len(crossing.links) for crossing in crossings])
-        of_each = np.split(np.arange(len(sent)), ends[:-1])
-        for crossing, then, are_apart, which in zip(crossings, before, sent_apart, of_each, strict=True):
+        for crossing, then, which in zip(crossings, before, np.split(np.arange(len(sent)), ends[:-1]), strict=True):
             there = left[which] + latency[which]
             besides = crossing.heard.begun_ns - there
             alone = crossing.calm & (left[which] - service[which] == sent[which])
             for each in np.unique(jitter[which]).tolist():
                 like = alone & (jitter[which] == each)
-                those = _free(then.idle_ns, like & are_apart)
+                those = _free(then.idle_ns, like & crossing.apart)
                 if those.sum() < ENOUGH:
                     those = _free(then.idle_ns, like)
                 took = _without_jitter(besides[those], each)
-                self._on_the_way.add(crossing.cost, took, np.ones(len(took), bool), are_apart[those])
+                self._on_the_way.add(crossing.cost, took, np.ones(len(took), bool), crossing.apart[those])
             undelayed = besides[_free(then.idle_ns, alone)]
             if direction == "up" and len(undelayed):
                 longest = int(np.quantile(undelayed, _NEARLY_ALL, method="inverted_cdf"))
@@ -257,19 +252,6 @@ def _before(taken: Sequence[_Taken], kinds: Sequence[Ints]) -> list[_Before]:
         is_alike[mine[1:]] = (kind[mine[1:]] == kind[mine[:-1]]) & (kind[mine[1:]] != ABSENT)
     ends = np.cumsum([len(each.begun_ns) for each in taken])[:-1]
     return [_Before(*of) for of in zip(*(np.split(each, ends) for each in (idle, last, is_alike)), strict=True)]
-
-
-def _sent_apart(crossings: Sequence[_Crossing]) -> list[Bools]:
-    """Of each of some crossings, which messages their process sent with nothing else right before or behind them."""
-    if not crossings:
-        return []
-    sent, sender = (
-        np.concatenate(column) for column in zip(*((each.sent_ns, each.sender) for each in crossings), strict=True)
-    )
-    found = np.zeros(len(sent), bool)
-    for mine in runs(sender, np.lexsort((sent, sender))):
-        found[mine] = apart(sent[mine])
-    return np.split(found, np.cumsum([len(each.sent_ns) for each in crossings])[:-1])
 
 
 def _free(idle_ns: Ints, among: Bools) -> Bools:
