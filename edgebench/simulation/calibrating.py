@@ -296,15 +296,14 @@ class _Found:
         # What comes while a batch waits to be full makes it wait, and so does a batch that was all passed on.
         busy = calm & after_whole & begun & follows & (last_passed < before)
         of_before = np.concatenate([[1], sizes[:-1]])
-        gaps, apart = ((started - before) / of_before)[busy].astype(np.int64), apart[busy]
+        gaps = ((started - before) / of_before)[busy].astype(np.int64)
         if len(gaps) < ENOUGH:
             turns = np.diff(mine["replied"], prepend=0)
             turns[first] = mine["replied"][first] - finished
             calm_turns, of_several = mine.calm & np.repeat(whole, told), np.repeat(sizes > 1, told)
             of_several[first] = False
-            those = calm_turns & of_several if (calm_turns & of_several).any() else calm_turns
-            gaps, apart = turns[those], mine.apart[those]
-        self._by_apart.add(stage.turn(node.profile), gaps, np.ones(len(gaps), bool), apart)
+            gaps = turns[calm_turns & of_several] if (calm_turns & of_several).any() else turns[calm_turns]
+        add(self._costs, stage.turn(node.profile), gaps)
 
     def take_agents(self, samples: Mapping[str, Samples]) -> None:
         """What sensing takes on devices, which an agent hosts by group and site."""
