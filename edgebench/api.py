@@ -290,8 +290,9 @@ def capacity(
     workload: None where there is one only. p99_ms: None for its deadline. by: the number of its devices, or the rate of
     each. seeds: so many, from the topology's own on. within_percent: how near the next step up is to be. most: the
     largest load that is tried. executor: of the runs. calibrate: runs that say what things take, for simulations (none:
-    two short real ones are made first, where profiles do not say it all). out: where the folder of all runs goes.
-    resume: that folder, of a search that was ended, to go on with. progress: say on stderr what came of each load.
+    two or three short real ones are made first, where profiles do not say it all). out: where the folder of all runs
+    goes. resume: that folder, of a search that was ended, to go on with. progress: say on stderr what came of each
+    load.
     Raises EdgebenchError.
     """
     from edgebench.experiments.capacity import CapacityOptions, capacity_of

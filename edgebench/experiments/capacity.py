@@ -40,8 +40,9 @@ class CapacityOptions:
     workload: None where the topology has one only. p99_ms: the bound (None: the workload's deadline). seeds: so many,
     from the topology's own on. within_percent: how near the next step up is to be. most: the largest load that is tried
     (None: 1,024 times the topology's own). executor: of the runs. calibrate: runs that say what things take, for
-    simulations (none: two short real ones are made first, where profiles do not say it all). out: where the folder of
-    all runs goes. resume: that folder, of an earlier search that was ended; what was run there is not run again.
+    simulations (none: two or three short real ones are made first, where profiles do not say it all). out: where the
+    folder of all runs goes. resume: that folder, of an earlier search that was ended; what was run there is not run
+    again.
     """
 
     workload: str | None = None

@@ -37,17 +37,19 @@ def measured(
     """
     as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
     kept.folder.mkdir(parents=True, exist_ok=True)
-    # What comes across a link with a rate comes one by one, and a node would wait for that.
-    links = msgspec.json.encode([{"between": link.between} for link in given.topology.links]).decode()
-    bursts = [f"duration_s={_LONGEST_S!r}", f"links={links}", *_bursts(given, deployment, kept.folder)]
-    runs = {
+    settings = {
         f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}"],
-        f"with full batches, for {_LONGEST_S:g} s": bursts,
+        f"with full batches, for {_LONGEST_S:g} s": [*_bursts(given, deployment, kept.folder, "")],
     }
-    if asked := [*_asked_at_once(deployment)]:
-        runs[f"with full batches in the cloud, for {_LONGEST_S:g} s"] = [*bursts, *asked]
+    if in_the_cloud := [*_without_cascades(deployment)]:
+        there = with_overrides(given, in_the_cloud)
+        deployed = checked_deployment(there.topology, there.path, "local")
+        settings[f"with full batches in the cloud, for {_LONGEST_S:g} s"] = [
+            *in_the_cloud,
+            *_bursts(there, deployed, kept.folder, "-in-the-cloud"),
+        ]
     found = []
-    for how, overrides in runs.items():
+    for how, overrides in settings.items():
         topology = with_overrides(given, overrides)
         key = cell_key(checked_deployment(topology.topology, topology.path, "local"), topology.topology)
         earlier = kept.find(key)
@@ -64,9 +66,12 @@ def measured(
     return tuple(found)
 
 
-def _bursts(given: TopologyFile, deployment: Deployment, folder: Path) -> Iterator[str]:
+def _bursts(given: TopologyFile, deployment: Deployment, folder: Path, which: str) -> Iterator[str]:
     """Every device has samples at the same time, so many that nodes decide full batches; each workload at another time,
-    so that none has to share its cores with another."""
+    so that none has to share its cores with another. folder: where files say when that is; which: is in their names."""
+    yield f"duration_s={_LONGEST_S!r}"
+    # What comes across a link with a rate comes one by one, and a node would wait for that.
+    yield f"links={msgspec.json.encode([{'between': link.between} for link in given.topology.links]).decode()}"
     workloads = given.topology.workloads
     for name, each in workloads.items():
         if wheres(each) != ("device",):
@@ -77,19 +82,17 @@ def _bursts(given: TopologyFile, deployment: Deployment, folder: Path) -> Iterat
         shared = len(plan.deciders) / len(set(plan.deciders.values()))
         together = math.ceil(_BATCHES * plan.batch.max_batch / shared)
         times_s = np.arange(0, _LONGEST_S, _EVERY_S) + place * _EVERY_S / len(paced)
-        file = folder / f"{name}.txt"
+        file = folder / f"{name}{which}.txt"
         file.write_text("".join(f"{time_s:.6f}\n" * together for time_s in times_s), "utf-8")
         load = msgspec.json.encode({"kind": "trace", "file": str(file)}).decode()
         yield f"workloads.{name}.load={load}"
 
 
-def _asked_at_once(deployment: Deployment) -> Iterator[str]:
+def _without_cascades(deployment: Deployment) -> Iterator[str]:
     """The cloud decides all that a cascade would ask it only where an edge is unsure: too little for full batches."""
     for name, plan in deployment.workloads.items():
         if plan.cascade is not None:
-            asked = plan.cascade
             yield f"workloads.{name}.place.infer=cloud"
             yield f"workloads.{name}.cascade=null"
-            yield f"workloads.{name}.model.size={asked.size}"
-            yield f"workloads.{name}.model.runtime={asked.runtime}"
-            yield f"workloads.{name}.model.quantisation={asked.quantisation}"
+            for field in ("size", "runtime", "quantisation"):
+                yield f"workloads.{name}.model.{field}={getattr(plan.cascade, field)}"

@@ -285,7 +285,7 @@ class _Found:
         task = plan.task
         woken = Cost("begin", node.profile, task) if node.tier == "device" else Cost("wake", node.profile)
         apart = np.logical_and.reduceat(mine.apart, first)
-        self._by_apart.add(woken, started - last_ready, idle, apart)
+        self._by_apart.add(woken, (started - last_ready)[idle], apart[idle])
         if node.tier == "device":
             return
         add(
@@ -323,7 +323,7 @@ class _Found:
             before = np.concatenate([[ABSENT], np.maximum.accumulate(of["sent_ns"])[:-1]])
             idle = calm[mine] & (of["scheduled_ns"] > before)
             late = of["captured_ns"] - of["scheduled_ns"]
-            self._by_apart.add(Cost("timer", profile), late, idle, apart[mine])
+            self._by_apart.add(Cost("timer", profile), late[idle], apart[mine][idle])
             packed = calm[mine] & (of["size_bytes"] > 0)
             for place, name in enumerate(names):
                 those = packed & (workload[mine] == place)

@@ -32,8 +32,8 @@ ENOUGH = 20
 class Samples:
     """The decided samples of a workload. columns: stamps in ns, `batch`, `size_bytes`, `reply_bytes`, `replied` (when
     it was this one's turn to be answered), numbers of nodes: `node`, `decider` [sample], and of a chain's first stage
-    those of `OF_HEAD`. calm: nothing foreign disturbed it; apart: its agent sensed nothing else right before or behind
-    it, which says nothing of what became of it [sample]."""
+    those of `OF_HEAD`. calm: nothing foreign disturbed it; apart: nothing else was due right before or behind it
+    [sample]."""
 
     columns: Mapping[str, Ints]
     calm: Bools
@@ -56,20 +56,25 @@ def samples_of(run: StoredRun) -> dict[str, Samples]:
     deployment, times = run.deployment, SampleTimes(run.deployment, run.observations)
     disturbance = disturbance_of(run.observations)
     numbers = {name: number for number, name in enumerate(deployment.nodes)}
-    parts: dict[str, list[dict[str, Ints]]] = {}
+    parts: dict[str, list[tuple[dict[str, Ints], Bools]]] = {}
     for batch in record_batches(run.path, (*TIMES, "reply_bytes", "replied_ns")):
         for workload, chunk in chunks_of([batch], deployment.workloads):
             of_workload = np.array(batch["workload"].to_pylist()) == workload
             beside = {name: _ints(batch[name])[of_workload] for name in ("reply_bytes", "replied_ns")}
             columns = _columns(times.on_server(chunk), chunk, beside, numbers)
             decided = chunk.decided & (columns["decider"] != ABSENT)
-            parts.setdefault(workload, []).append({name: column[decided] for name, column in columns.items()})
+            parts.setdefault(workload, []).append((columns, decided))
     found = {
-        name: {column: np.concatenate([part[column] for part in several]) for column in several[0]}
+        name: {column: np.concatenate([columns[column] for columns, _ in several]) for column in several[0][0]}
         for name, several in parts.items()
     }
-    apart = _sensed_apart(found, processes(list(deployment.nodes.values())))
-    return {name: Samples(columns, _calm(columns, disturbance), apart[name]) for name, columns in found.items()}
+    apart = _sensed_apart(found)
+    return {
+        name: Samples(columns, _calm(columns, disturbance), apart[name]).select(
+            np.concatenate([decided for _, decided in parts[name]])
+        )
+        for name, columns in found.items()
+    }
 
 
 def _calm(columns: Mapping[str, Ints], disturbance: Disturbance | None) -> Bools:
@@ -79,18 +84,24 @@ def _calm(columns: Mapping[str, Ints], disturbance: Disturbance | None) -> Bools
     return ~disturbance.touches(due_ns, np.maximum(columns["arrived_ns"], due_ns))
 
 
-def _sensed_apart(found: Mapping[str, Mapping[str, Ints]], process: Ints) -> dict[str, Bools]:
-    """By workload, of which samples no other was due right before or behind them in the same process [sample]."""
+def _sensed_apart(found: Mapping[str, Mapping[str, Ints]]) -> dict[str, Bools]:
+    """By workload, of which samples no other was due right before or behind them, but for one of each workload on the
+    same device at that very time, as all its workloads with that load have [sample]."""
     if not found:
         return {}
+    lengths = [len(columns["node"]) for columns in found.values()]
+    workload = np.repeat(np.arange(len(found)), lengths)
     due_ns, node = (np.concatenate([columns[name] for columns in found.values()]) for name in ("scheduled_ns", "node"))
-    agent = process[node]
-    apart = np.zeros(len(due_ns), bool)
-    for mine in runs(agent, np.lexsort((due_ns, agent))):
-        far = np.diff(due_ns[mine], prepend=-_APART_NS - 1) > _APART_NS
-        apart[mine] = far & np.append(far[1:], True)
-    ends = np.cumsum([len(columns["node"]) for columns in found.values()])[:-1]
-    return dict(zip(found, np.split(apart, ends), strict=True))
+    order = np.lexsort((workload, node, due_ns))
+    due_ns, node, workload = due_ns[order], node[order], workload[order]
+    begins = (np.diff(due_ns, prepend=ABSENT) != 0) | (np.diff(node, prepend=ABSENT) != 0)
+    first = np.flatnonzero(begins)
+    alone = ~np.logical_or.reduceat(~begins & (np.diff(workload, prepend=ABSENT) == 0), first)
+    far = np.diff(due_ns[first], prepend=-2 * _APART_NS) > _APART_NS
+    alone &= far & np.append(far[1:], True)
+    apart = np.empty(len(order), bool)
+    apart[order] = alone[np.cumsum(begins) - 1]
+    return dict(zip(found, np.split(apart, np.cumsum(lengths)[:-1]), strict=True))
 
 
 def _columns(
@@ -139,20 +150,21 @@ def add(into: dict[K, list[Ints]], key: K, values: Ints) -> None:
 
 
 class Apart(Generic[K]):
-    """What things take, by what they are: as told by samples that were apart, and by all where too few were."""
+    """What things take, by what they are: as told by samples that were apart, and by all where too few of many were."""
 
     def __init__(self) -> None:
         self._apart: dict[K, list[Ints]] = {}
         self._all: dict[K, list[Ints]] = {}
 
-    def add(self, key: K, values: Ints, among: Bools, are_apart: Bools) -> None:
-        """Of some values, those `among`."""
-        add(self._apart, key, values[among & are_apart])
-        add(self._all, key, values[among])
+    def add(self, key: K, values: Ints, are_apart: Bools) -> None:
+        """Of some samples."""
+        add(self._apart, key, values[are_apart])
+        add(self._all, key, values)
 
     def told(self, into: dict[K, list[Ints]]) -> set[K]:
-        """Keep what is told; of which of it too few that tell were apart."""
-        crowded = {key for key in self._all if sum(map(len, self._apart.get(key, ()))) < ENOUGH}
+        """Keep what is told. What of it is told by all samples, as too few were apart."""
+        counts = {key: (sum(map(len, self._apart.get(key, ()))), sum(map(len, of))) for key, of in self._all.items()}
+        crowded = {key for key, (apart, n) in counts.items() if apart < min(ENOUGH, n)}
         for key, values in self._all.items():
             into.setdefault(key, []).extend(values if key in crowded else self._apart[key])
         return crowded

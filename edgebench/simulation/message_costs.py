@@ -73,7 +73,7 @@ class MessageCosts:
 
     def of(self, samples: Mapping[str, Samples]) -> tuple[dict[Cost, list[Ints]], set[Cost]]:
         """What messages take besides what the law of their links says, handing them on, and handing decisions over
-        within a device; and of which of that no sample tells that was apart."""
+        within a device; and what of that is told by samples that were not apart."""
         for name, those in samples.items():
             self._take_forwarding(self._deployment.workloads[name], those)
         groups = [
@@ -215,8 +215,8 @@ class MessageCosts:
                 those = _free(then.idle_ns, like & crossing.apart)
                 if those.sum() < ENOUGH:
                     those = _free(then.idle_ns, like)
-                took = _without_jitter(besides[those], each)
-                self._on_the_way.add(crossing.cost, took, np.ones(len(took), bool), crossing.apart[those])
+                took = _without_jitter(besides[those], each)  # which moves each by what the others are
+                self._on_the_way.add(crossing.cost, took, np.full(len(took), crossing.apart[those].all()))
             undelayed = besides[_free(then.idle_ns, alone)]
             if direction == "up" and len(undelayed):
                 longest = int(np.quantile(undelayed, _NEARLY_ALL, method="inverted_cdf"))

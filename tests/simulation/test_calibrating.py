@@ -17,8 +17,9 @@ import edgebench
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.given import TopologyFile
 from edgebench.experiments.simulate import simulate_with
-from edgebench.results.rundir import load_deployment, write_deployment, write_tables
+from edgebench.results.rundir import load_deployment, load_run, write_deployment, write_tables
 from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.calibration_samples import Apart, samples_of
 from edgebench.simulation.service_times import FORWARDED, Cost, ServiceTimes, merged
 from edgebench.topology.deployment import OnlinePlan
 from tests.simulation.made import CASCADING, LIGHT, MS, TASK, times
@@ -198,8 +199,8 @@ def test_messages_that_wait_tell_how_long_each_keeps_an_edge_busy(tmp_path: Path
 
 
 def test_messages_behind_a_link_with_a_rate_may_have_waited_for_that_alone(tmp_path: Path) -> None:
-    """An edge takes a message in in 1 ms; one has the link for 6 ms, and some are there later than that says."""
-    known = times([2 * MS], {"decode": (MS,), "site-up": (*[MS] * 24, 40 * MS)})
+    """An edge is busy with a message for 1 ms; one has the link for 6 ms, and some are there later than that says."""
+    known = times([2 * MS], {"size": (2_000,), "decode": (MS,), "site-up": (*[MS] * 24, 40 * MS)})
     links = [{"between": ["bed", "ward"], "rate_mbit_s": 2.7, "shared": True}]
     run_dir = ran(tmp_path, known, links, batch={"max_batch": 1}, load={"kind": "poisson", "rate_hz": 40})
     found = service_times_of(run_dir)
@@ -207,8 +208,8 @@ def test_messages_behind_a_link_with_a_rate_may_have_waited_for_that_alone(tmp_p
     assert Cost("intake", "host", TASK) not in found.costs
 
 
-def test_what_was_sent_in_crowds_says_what_that_takes_where_nothing_else_does(tmp_path: Path) -> None:
-    """Sent at one time, messages hold each other up, on the way as in the process that sends them."""
+def test_samples_of_a_crowd_say_what_things_take_where_no_others_do(tmp_path: Path) -> None:
+    """Due at one time, they hold each other up, on the way as in the process that senses them."""
     (tmp_path / "at-once.txt").write_text("".join(f"{time_s}\n" for time_s in range(20)))
     spread = {"timer": (100_000, 300_000), "site-up": (200_000, 400_000), "site-down": (150_000,)}
     crowds = dict.fromkeys(spread, (9 * MS,))
@@ -230,6 +231,34 @@ def test_what_was_sent_in_crowds_says_what_that_takes_where_nothing_else_does(tm
         assert not {timer, site_up} & both.crowded
     again = merged([merged([at_once, at_once]), apart])
     assert set(again.costs[site_up].tolist()) == {200_000, 400_000}
+
+
+@pytest.mark.parametrize("n_apart", [19, 20])
+def test_too_few_that_were_apart_do_not_tell_beside_many_in_crowds(n_apart: int) -> None:
+    values, are_apart = np.arange(100), np.arange(100) < n_apart
+    timers, told = Apart[str](), dict[str, list[Any]]()
+    timers.add("timer", values, are_apart)
+    timers.add("few", values[:5], are_apart[:5])
+    assert timers.told(told) == ({"timer"} if n_apart < 20 else set())
+    assert sum(map(len, told["timer"])) == (100 if n_apart < 20 else 20)
+    assert sum(map(len, told["few"])) == 5
+
+
+def test_who_was_apart(tmp_path: Path) -> None:
+    """Beds that are due together are not; all workloads of one bed that go together are, at each of its times."""
+    (tmp_path / "times.txt").write_text("1.0\n2.0\n3.0\n3.0005\n4.0\n")
+    workload: dict[str, Any] = {"task": TASK, "source": "bed", "batch": {"max_batch": 1}}
+    first = {**workload, "load": {"kind": "trace", "file": str(tmp_path / "times.txt")}}
+    second = {**workload, "load": {"kind": "with", "workload": "first"}}
+    nodes: dict[str, Any] = {"cloud": {"tier": "cloud"}, "ward": {"tier": "edge", "parent": "cloud"}}
+    for beds, expected in ((1, [True, True, False, False, True]), (2, [False] * 10)):
+        made = {**TOPOLOGY, "duration_s": 5, "links": [], "workloads": {"first": first, "second": second}}
+        made["nodes"] = {**nodes, "bed": {"tier": "device", "count": beds, "parent": "ward"}}
+        file = tmp_path / f"{beds}.yaml"
+        file.write_text(yaml.safe_dump(made))
+        run_dir, _ = simulate_with(times([MS]), edgebench.load(file), tmp_path / "runs")
+        for samples in samples_of(load_run(run_dir)).values():
+            assert samples.apart[np.argsort(samples["scheduled_ns"])].tolist() == expected
 
 
 def test_batches_that_begin_as_another_is_done_have_times_of_their_own(tmp_path: Path) -> None:
