@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from edgebench.clock import NS_PER_S
 from edgebench.errors import EdgebenchError
+from edgebench.experiments.cells import digests
 from edgebench.experiments.given import open_topology
 from edgebench.experiments.simulate import check_calibrates, check_simulated
 from edgebench.report import wording
@@ -75,7 +76,11 @@ def fidelity(runs: Sequence[Path], calibrate: Sequence[Path] = ()) -> Fidelity:
     calibrate: the runs that say what things take; none: of each run, all the others. Raises EdgebenchError, where a run
     would be predicted from itself, too.
     """
-    predicted, telling = _by_name(runs), _by_name(calibrate or runs)
+    predicted, telling = _by_content(runs), _by_content(calibrate or runs)
+    names = [stored.deployment.run_id for stored in predicted.values()]
+    for name, stored in zip(names, predicted.values(), strict=True):
+        if names.count(name) > 1:
+            raise EdgebenchError(f"{stored.path}: another run is called {name}, too (predict one after the other)")
     if calibrate and (both := [run for run in predicted if run in telling]):
         mend = "(leave it out of --calibrate)"
         raise EdgebenchError(f"{predicted[both[0]].path}: a run that is predicted from itself proves nothing {mend}")
@@ -85,14 +90,16 @@ def fidelity(runs: Sequence[Path], calibrate: Sequence[Path] = ()) -> Fidelity:
     found = {}
     for run, stored in predicted.items():
         others = {other: each for other, each in times.items() if other != run}
-        found[run] = _predicted(stored, [telling[other] for other in others], merged(others.values()))
+        found[stored.deployment.run_id] = _predicted(
+            stored, [telling[other] for other in others], merged(others.values())
+        )
     return Fidelity(found)
 
 
-def _by_name(paths: Iterable[Path]) -> dict[str, StoredRun]:
-    """Runs, each once, however often it is named."""
-    stored = [load_run(path) for path in paths]
-    return {each.deployment.run_id: each for each in stored}
+def _by_content(paths: Iterable[Path]) -> dict[tuple[str, ...], StoredRun]:
+    """Runs, each once, however often it is named, and wherever it lies: two that were begun in one second, in different
+    folders, have one name."""
+    return {tuple(digests([path])): load_run(path) for path in paths}
 
 
 def print_tables(found: Fidelity) -> None:

@@ -88,6 +88,18 @@ def test_a_run_by_itself_says_nothing(
     assert said in capsys.readouterr().err
 
 
+def test_two_runs_of_one_name_are_told_apart(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As two have that were begun in one second, in different folders."""
+    namesake = shutil.copytree(runs[1], tmp_path / "namesake")
+    write_deployment(namesake, msgspec.structs.replace(load_deployment(namesake), run_id=runs[0].name))
+    (found,) = edgebench.fidelity([runs[0]], calibrate=[namesake]).runs.values()
+    assert found.calibrated_by == [runs[0].name]
+    assert main(["fidelity", str(runs[0]), str(namesake)]) == 2
+    assert f"{runs[0]}: another run is called {runs[0].name}, too (predict one" in capsys.readouterr().err
+
+
 def test_a_run_that_kept_its_samples_is_not_predicted_from_one_that_did_not(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
