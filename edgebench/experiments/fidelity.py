@@ -77,9 +77,10 @@ def fidelity(runs: Sequence[Path], calibrate: Sequence[Path] = ()) -> Fidelity:
     would be predicted from itself, too.
     """
     predicted, telling = _by_content(runs), _by_content(calibrate or runs)
-    names = [stored.deployment.run_id for stored in predicted.values()]
-    for name, stored in zip(names, predicted.values(), strict=True):
-        if names.count(name) > 1:
+    named: dict[str, StoredRun] = {}
+    for stored in predicted.values():
+        name = stored.deployment.run_id
+        if named.setdefault(name, stored) is not stored:
             raise EdgebenchError(f"{stored.path}: another run is called {name}, too (predict one after the other)")
     if calibrate and (both := [run for run in predicted if run in telling]):
         mend = "(leave it out of --calibrate)"

@@ -150,9 +150,8 @@ class ServiceTimes:
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
     never empty. unsure: what cascades pass on. sources: what they were measured in. cuts: of models, whose profile is
     left empty, by each run that cut them: what the parts took in different runs is not compared. doubts: why one of the
-    sources should not be trusted, a line each. crowded: of costs, those that are told by
-    samples that were sensed together, as too few were apart; they have waited for each other, and count where nothing
-    else tells."""
+    sources should not be trusted, a line each. crowded: of costs, those that are told by samples that were sensed
+    together, as too few were apart; they have waited for each other, and count where nothing else tells."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)

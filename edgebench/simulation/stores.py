@@ -177,6 +177,7 @@ def _hold_at_edges(
 
 @jit
 def _hold_at_agents(net: Ints, at_agents: Ints, rows: Rows, agent_of: Ints, until_ns: int, step_ns: int) -> None:
+    """agent_of: of each device. What was sensed is there until its decision has come."""
     for n in range(len(rows)):
         place = at_agents[rows[n, FLOW], agent_of[rows[n, DEVICE]]]
         if place != ABSENT:

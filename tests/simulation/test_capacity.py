@@ -20,6 +20,7 @@ from edgebench.experiments.load_search import Scale
 from edgebench.experiments.simulate import check_simulated, simulate_with
 from edgebench.results.capacities import Capacity
 from edgebench.results.figures import ReasonKind, Result, Verdict
+from edgebench.results.rundir import load_deployment
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.service_times import merged
 from tests.simulation.wards import WATCH, measured, ward
@@ -148,6 +149,9 @@ def test_without_a_run_to_calibrate_by_what_things_take_is_measured_first(tmp_pa
     batch = full.figures.workloads["watch"].mean_batch
     assert batch is not None
     assert batch > 1.5
+    as_asked, bare = (load_deployment(Path(found.folder) / "measured" / each) for each in found.calibrated_by)
+    assert all(link.shaped for link in as_asked.links.values())
+    assert not any(link.shaped for link in bare.links.values())
     assert {run.run for point in found.curve for run in point.runs} <= {
         each.name for each in Path(found.folder).iterdir()
     }

@@ -97,7 +97,7 @@ def test_two_runs_of_one_name_are_told_apart(
     (found,) = edgebench.fidelity([runs[0]], calibrate=[namesake]).runs.values()
     assert found.calibrated_by == [runs[0].name]
     assert main(["fidelity", str(runs[0]), str(namesake)]) == 2
-    assert f"{runs[0]}: another run is called {runs[0].name}, too (predict one" in capsys.readouterr().err
+    assert f"{namesake}: another run is called {runs[0].name}, too (predict one" in capsys.readouterr().err
 
 
 def test_a_run_that_kept_its_samples_is_not_predicted_from_one_that_did_not(
