@@ -25,7 +25,7 @@ from edgebench.results.sample_times import SampleTimes
 from edgebench.results.values import Ints, Values
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.formula import Batches, mean_hops_ns
-from edgebench.simulation.layout import Layout, acts_back, layout_of
+from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
 from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.simulation.simulated import Simulated
@@ -180,8 +180,8 @@ def _cut_as_it_was(topology: Topology, stored: StoredRun) -> Topology:
 
 
 def _formula(layout: Layout, measured: Mapping[str, _Seen]) -> dict[str, dict[str, float]]:
-    """What the formula says, with the batches that came about; nothing of loops that are closed."""
-    if any(acts_back(flow.load) for flow in layout.flows):
+    """What the formula says, with the batches that came about; nothing where something acts back on what is sent."""
+    if layout.acts_back:
         return {}
     batches: Batches = {(name, tier): mean for name, seen in measured.items() for tier, mean in seen.mean_batches()}
     return mean_hops_ns(layout, batches)

@@ -38,7 +38,7 @@ from edgebench.simulation.fleet import fleet_of
 from edgebench.simulation.folding import Fold
 from edgebench.simulation.layout import Layout, acts_back, layout_of
 from edgebench.simulation.places import Places, places_of
-from edgebench.simulation.recording import Counts, links_observed
+from edgebench.simulation.recording import Counts, links_observed, outages_of
 from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.simulation.simulated import Simulated
 from edgebench.simulation.stores import Stores
@@ -137,6 +137,12 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
         f"{file}: $.workloads.{flow.name}.load: a load of this kind on so many devices (use fewer, or another load)"
         for flow in layout.flows
         if acts_back(flow.load)
+    ]
+    problems += [
+        f"{file}: $.links[{index}]: packets that get lost on links of so many devices (use fewer, or leave "
+        "loss_percent and outages out)"
+        for index, link in enumerate(layout.topology.links)
+        if layout.links[link.between[0]].loses
     ]
     if layout.topology.joint:
         problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")
@@ -272,4 +278,5 @@ def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -
         calibrated_by=list(layout.told_by),
         doubts=list(times.doubts),
         chains=list(layout.chains),
+        faults=outages_of(layout),
     )

@@ -114,13 +114,22 @@ FOR_CLOUD, FOR_DEVICES = range(2)
 
 class Lanes(NamedTuple):
     """One direction of links. state [lane, LANE_COLUMNS]; kinds [kind, KIND_COLUMNS], and their ns_per_byte. crossed
-    [report, 2]: the bytes and messages that have come to their end by `until`."""
+    [report, 2]: the bytes and messages that have come to their end by `until`.
+
+    Of traces, one behind another: times_ms [step], when packets may leave, and upto [step], how many of the trace have
+    until then; off_ns [place], how far off the latency delays are. leaving [pipe, LEAVING_COLUMNS]: of pipes whose rate
+    follows a trace; empty where none does.
+    """
 
     state: Ints
     kinds: Ints
     ns_per_byte: NDArray[np.float64]
     crossed: Ints
     until: int
+    times_ms: Ints
+    upto: Ints
+    off_ns: Ints
+    leaving: Ints
 
 
 KIND, PIPE, FREE, REPORT, OFFSET, LAST, TAKEN, DRAWN, LANE_COLUMNS = range(9)
@@ -128,8 +137,13 @@ KIND, PIPE, FREE, REPORT, OFFSET, LAST, TAKEN, DRAWN, LANE_COLUMNS = range(9)
 counted. OFFSET, LAST: as `core.links.Lane` has them; TAKEN: when the last message was taken in at its end. DRAWN: so
 many numbers of its own chance it has used up."""
 
-LATENCY, JITTER, LAW, CHANCE, SHARED, KIND_COLUMNS = range(6)
-"""Of a kind of lanes: ns, the law of the jitter and the stream of its chance; whether all of it share a pipe."""
+LATENCY, JITTER, LAW, CHANCE, SHARED, FIRST_STEP, STEPS, FIRST_DELAY, DELAYS, KIND_COLUMNS = range(10)
+"""Of a kind of lanes: ns, the law of the jitter and the stream of its chance; whether all of it share a pipe. Of the
+trace of its rate where it begins, and its STEPS; of that of its delays, likewise; 0 where there is none."""
+
+GONE, GONE_NS, ROOM, LEAVING_COLUMNS = range(4)
+"""How many packets of the trace have gone, taken or not, and when the last one was taken, as of `core.links.TracePipe`;
+and how many bytes that one has room for."""
 
 
 class Carried(NamedTuple):
@@ -227,7 +241,11 @@ def lanes(kind: Ints, pipe: Ints, report: Ints, kinds: int, until: int) -> Lanes
     state = in_lines(len(kind), LANE_COLUMNS)
     state[:, KIND], state[:, PIPE], state[:, REPORT] = kind, pipe, report
     crossed = np.zeros((int(report.max()) + 1 if len(report) else 0, 2), np.int64)
-    return Lanes(state, np.zeros((kinds, KIND_COLUMNS), np.int64), np.zeros(kinds), crossed, until)
+    none = np.zeros(0, np.int64)
+    of_pipes = np.zeros((0, LEAVING_COLUMNS), np.int64)
+    return Lanes(
+        state, np.zeros((kinds, KIND_COLUMNS), np.int64), np.zeros(kinds), crossed, until, none, none, none, of_pipes
+    )
 
 
 def servers(n: int) -> Servers:

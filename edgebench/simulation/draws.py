@@ -48,6 +48,12 @@ def deviation(law: int, stream: int, lane: int, number: int) -> float:
 
 
 @inlined
+def first_delay(stream: int, lane: int, delays: int) -> int:
+    """The place of a trace of delays where a lane begins."""
+    return int(draw(stream, lane, 0) * delays)
+
+
+@inlined
 def picked(flows: Flows, count: int, place: int, stream: int, one: int, other: int) -> int:
     """A value of a distribution, as `Flows.drawn` has it: each that was observed is as likely as any other."""
     if count == 1:

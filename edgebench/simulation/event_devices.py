@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -13,23 +14,24 @@ from numpy.typing import NDArray
 from edgebench.clock import NS_PER_MS
 from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.fake_transport import Rank, VirtualTime
-from edgebench.core.links import WINDOW_NS, Lane, Pipe
+from edgebench.core.lanes import WAYS, Way, pipes_of
+from edgebench.core.links import WINDOW_NS, Lane, Losses, Outages, Pipe, loss_draws, pending_bytes_bound
 from edgebench.core.pending import Pending
 from edgebench.core.samples import Decision, Reading, SampleRecord
 from edgebench.core.stream import Stream, decided_on_device
 from edgebench.core.tallies import Tally
+from edgebench.core.tcp import TcpFlow
 from edgebench.core.timeouts import Expected
 from edgebench.inference.spec import Manifest, TensorSpec
-from edgebench.seeds import seed_for
 from edgebench.simulation import columns
 from edgebench.simulation.columns import ON_DEVICE
 from edgebench.simulation.costs import Flow
-from edgebench.simulation.draws import JITTERS, deviation
+from edgebench.simulation.draws import JITTERS, deviation, first_delay
 from edgebench.simulation.event_costs import Costs, EventCosts
 from edgebench.simulation.event_server import VirtualServer
 from edgebench.simulation.fleet import Group
-from edgebench.simulation.layout import Layout, rate_of
-from edgebench.topology.deployment import WorkloadPlan
+from edgebench.simulation.layout import Layout
+from edgebench.topology.deployment import LinkPlan, WorkloadPlan
 from edgebench.topology.model import After, Batch
 
 SURE, UNSURE = np.array([1.0], np.float32), np.array([0.5], np.float32)
@@ -68,7 +70,7 @@ class World:
         self.devices: list[Device] = []
         self.tallies: dict[str, dict[str, Tally]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
-        self._pipes: dict[tuple[str, str], Pipe] = {}
+        self._pipes: dict[str, tuple[Pipe, Pipe]] = {}
         arrays = layout.arrays
         self.up_bytes, self.down_bytes = arrays.up_bytes.tolist(), arrays.down_bytes.tolist()
         self.forward_bytes, self.answer_bytes = arrays.forward_bytes.tolist(), arrays.answer_bytes.tolist()
@@ -78,47 +80,121 @@ class World:
         """The counts of a workload at a node."""
         return self.tallies.setdefault(node, {}).setdefault(workload, Tally())
 
-    def link(self, group: Group, index: int, direction: str) -> VirtualLink:
-        """A new one, from or to a node of a group."""
-        link = self.layout.links[group.name]
-        pipe = Pipe(rate_of(link, direction))
-        if link.shared:
-            pipe = self._pipes.setdefault((group.name, direction), pipe)
-        stream = seed_for(self.layout.topology.seed, "simulate", "jitter", group.name, direction)
-        latency_ns, jitter_ns = round(link.latency_ms * NS_PER_MS), round(link.jitter_ms * NS_PER_MS)
-        law = JITTERS.index(link.jitter)
-        lane = Lane(pipe, latency_ns, jitter_ns, _jitter(law, stream, group.first + index))
-        self.lanes[group.node(index), direction] = lane
-        return VirtualLink(self.time, lane, self.layout.until_ns)
+    def links(self, group: Group, index: int) -> tuple[VirtualLink, VirtualLink]:
+        """New ones, from and to a node of a group."""
+        plan, node = self.layout.links[group.name], group.node(index)
+        pipes = pipes_of(plan, self.layout.link_traces, begin_ns=0)
+        if group.name in self.layout.shared:
+            pipes = self._pipes.setdefault(group.name, pipes)
+        up, down = (self._lane(plan, group, index, way, pipe) for way, pipe in zip(WAYS, pipes, strict=True))
+        self.lanes[node, "up"], self.lanes[node, "down"] = up, down
+        until_ns = self.layout.until_ns
+        if plan.loses:
+            return LossyLink(self.time, up, until_ns, down), LossyLink(self.time, down, until_ns, up)
+        return VirtualLink(self.time, up, until_ns), VirtualLink(self.time, down, until_ns)
+
+    def _lane(self, plan: LinkPlan, group: Group, index: int, way: Way, pipe: Pipe) -> Lane:
+        chance, number = self.layout.chance(group, way), group.first + index
+        if plan.delay_trace is not None:
+            # A factor of 1, and ns as they are: what windows draw is looked up likewise.
+            jitter_ns, draws = 1, _delays(self.layout.off_ns(plan), chance, number)
+        else:
+            jitter_ns, draws = round(plan.jitter_ms * NS_PER_MS), _jitter(JITTERS.index(plan.jitter), chance, number)
+        lane = Lane(pipe, round(plan.latency_ms * NS_PER_MS), jitter_ns, draws)
+        if plan.loses:
+            purpose = "simulate", group.node(index), way
+            lane.losses = Losses(loss_draws(plan.loss_percent, self.layout.topology.seed, *purpose))
+            lane.losses.outages = Outages(plan.outages, 0)
+        return lane
 
 
 class VirtualLink:
     """One direction of a link, with a relay's law: messages cross its lane whole, and are taken in one after another
     where they arrive. Those that come to their end by a time are counted."""
 
-    __slots__ = ("_call_at", "_lane", "_taken_ns", "_until_ns", "pipe")
+    __slots__ = ("_lane", "_taken_ns", "_time", "_until_ns")
 
     def __init__(self, time: VirtualTime, lane: Lane, until_ns: int) -> None:
-        self.pipe = lane.pipe
         self._lane = lane
-        self._call_at = time.call_at
+        self._time = time
         self._until_ns = until_ns
         self._taken_ns = 0
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether so much waits for it that it holds back who sends."""
+        return self._lane.pipe.free_ns > self._time.now_ns() + WINDOW_NS
 
     def carry(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
         """Call `arrive` when a message that sets out at a time, and before which nothing else can, has been taken in at
         the other end, which takes `then_ns`."""
-        taken_ns = self._lane.carry(at_ns, size_bytes)[1] + then_ns
+        self._arrives(self._lane.carry(at_ns, size_bytes)[1], size_bytes, then_ns, rank, arrive)
+
+    def _arrives(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
+        taken_ns = at_ns + then_ns
         if taken_ns < self._taken_ns:
             taken_ns = self._taken_ns
         self._taken_ns = taken_ns
         if taken_ns <= self._until_ns:
             self._lane.count(size_bytes, 1)
-        self._call_at(taken_ns, arrive, rank)
+        self._time.call_at(taken_ns, arrive, rank)
+
+
+class LossyLink(VirtualLink):
+    """One direction of a connection across a link that loses packets, which is open from the beginning: messages arrive
+    as the law of TCP has it (`core.tcp`)."""
+
+    __slots__ = ("_asked_ns", "_bound_bytes", "_flow", "_offered", "_under_way")
+
+    def __init__(self, time: VirtualTime, lane: Lane, until_ns: int, back: Lane) -> None:
+        """back: the lane that acknowledgements cross."""
+        super().__init__(time, lane, until_ns)
+        self._flow = TcpFlow((lane,), (back,), 0)
+        self._bound_bytes = pending_bytes_bound((lane,))
+        self._offered = 0
+        self._under_way = deque[tuple[int, int, int, Rank, Callable[[], None]]]()
+        """Of each message the number of its last byte, its size, and the rest as `carry` was given it."""
+        self._asked_ns: int | None = None
+
+    @property
+    def backed_up(self) -> bool:
+        """See `VirtualLink`: a relay takes no more."""
+        return self._offered - self._flow.arrived >= self._bound_bytes
+
+    def carry(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
+        """See `VirtualLink`; acknowledgements come in between, so nothing is said of what is to come."""
+        if at_ns > self._time.now_ns():
+            self._time.call_at(at_ns, partial(self.carry, at_ns, size_bytes, then_ns, rank, arrive), rank)
+            return
+        self._offered += size_bytes
+        self._under_way.append((self._offered, size_bytes, then_ns, rank, arrive))
+        self._flow.offer(self._time.now_ns(), size_bytes)
+        self._go_on()
+
+    def _turn(self) -> None:
+        now_ns = self._time.now_ns()
+        if self._asked_ns == now_ns:
+            self._asked_ns = None
+        self._flow.advance(now_ns)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand over what has arrived, and look again when the law has something to do."""
+        while self._under_way and self._under_way[0][0] <= self._flow.arrived:
+            self._arrives(self._time.now_ns(), *self._under_way.popleft()[1:])
+        due_ns = self._flow.due_ns
+        if due_ns is not None and (self._asked_ns is None or due_ns < self._asked_ns):
+            self._asked_ns = due_ns
+            self._time.call_at(due_ns, self._turn)
 
 
 def _jitter(law: int, stream: int, lane: int) -> Iterator[float]:
     return (deviation(law, stream, lane, number) for number in itertools.count())
+
+
+def _delays(off_ns: Sequence[int], stream: int, lane: int) -> Iterator[float]:
+    first = first_delay(stream, lane, len(off_ns))
+    return itertools.islice(itertools.cycle(off_ns), first, None)
 
 
 class _Sensor:
@@ -197,8 +273,8 @@ class Device:
         self._group = group.number
         self._world = world
         self._now_ns = world.time.now_ns
-        self.shares_up = world.layout.links[group.name].shared
-        self.up, self._down = (world.link(group, index, way) for way in ("up", "down"))
+        self.shares_up = group.name in world.layout.shared
+        self.up, self._down = world.links(group, index)
         world.devices.append(self)
 
     def sense(self, flow: Flow, plan: WorkloadPlan, where: int, expected: Expected) -> None:
@@ -251,7 +327,7 @@ class _SiteWay:
     def backed_up(self) -> bool:
         """Whether the device, or its link, has enough to do."""
         now_ns, device = self._time.now_ns(), self._device
-        return device.free_ns > now_ns or device.up.pipe.free_ns > now_ns + WINDOW_NS
+        return device.free_ns > now_ns or device.up.backed_up
 
     def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, _reading: Reading) -> Pending:
         """See `Way.send`."""

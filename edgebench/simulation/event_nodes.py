@@ -190,7 +190,7 @@ class Edge:
         self.group = group.number
         self._world = world
         self._cloud = cloud
-        self._up, self._down = (world.link(group, index, way) for way in ("up", "down"))
+        self._up, self._down = world.links(group, index)
         self._now_ns, self._call_at = world.time.now_ns, world.time.call_at
         self._free_ns = 0
         self._return_free_ns = 0

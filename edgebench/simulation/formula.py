@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
+from edgebench.core.lanes import Way
 from edgebench.results.chunks import HEAD_HOPS, HOPS
 from edgebench.simulation import columns
 from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, Ints
@@ -167,7 +168,7 @@ class _Network:
             "infer": self._infer_ns(source, infer, batch),
         }
 
-    def _across(self, streams: Mapping[Source, Stream], way: str, *, far: bool) -> dict[Source, Stream]:
+    def _across(self, streams: Mapping[Source, Stream], way: Way, *, far: bool) -> dict[Source, Stream]:
         """What arrives at the other end of links; far: of those between edges and the cloud."""
         layout, n = self._layout, self._layout.fleet.count("device")
         lanes = layout.edge_lanes(way) if far else layout.device_lanes(way, np.zeros(n, np.int64))
@@ -188,7 +189,9 @@ class _Network:
 
         waits, left = _served(streams, lambda source: int(lanes.state[lane(source), columns.PIPE]), service)
         for source, wait in waits.items():
-            latency = float(lanes.kinds[lanes.state[lane(source), columns.KIND], columns.LATENCY])
+            kind = lanes.kinds[lanes.state[lane(source), columns.KIND]]
+            first, delays = kind[columns.FIRST_DELAY], kind[columns.DELAYS]
+            latency = float(kind[columns.LATENCY] + (lanes.off_ns[first : first + delays].mean() if delays else 0))
             took = wait + service(source).mean + latency + self._cost(source, besides)
             self._add(source, hop, (self._passed_on(source) if far else 1.0) * took)
         return left

@@ -3,7 +3,7 @@ there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
+from edgebench.core.lanes import Way, rate_of
 from edgebench.core.links import Pipe
 from edgebench.core.timeouts import LONGEST_DRAIN_S
 from edgebench.errors import EdgebenchError, TopologyError
@@ -36,7 +37,9 @@ from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
 from edgebench.simulation.schedules import Schedule, schedule
 from edgebench.simulation.service_times import BYTES_A_VALUE, ServiceTimes
+from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import Link
+from edgebench.topology.link_traces import LinkTraces, RateTrace, link_traces_of
 from edgebench.topology.model import (
     After,
     Fixed,
@@ -52,6 +55,7 @@ from edgebench.topology.model import (
     Workload,
 )
 from edgebench.topology.placing import where_of
+from edgebench.topology.resolving import link_plan
 from edgebench.topology.trace import read_trace
 from edgebench.topology.wording import one_line
 
@@ -60,16 +64,18 @@ _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": C
 
 @dataclass(frozen=True)
 class Layout:
-    """All that does not change while it is simulated. links: of each group to that of its parents. traces: of
-    workloads. chains: as a run would write them down. told_by: the runs that say what things take, and the profiles,
-    each as `profile NAME`."""
+    """All that does not change while it is simulated. links: of each group to that of its parents; shared: the groups
+    all of whose links share a pipe; link_traces: what the links follow. traces: of workloads. chains: as a run would
+    write them down. told_by: the runs that say what things take, and the profiles, each as `profile NAME`."""
 
     topology: Topology
     fleet: Fleet
     flows: tuple[Flow, ...]
     arrays: Flows
     tables: Tables
-    links: Mapping[str, Link]
+    links: Mapping[str, LinkPlan]
+    shared: frozenset[str]
+    link_traces: LinkTraces
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
     told_by: tuple[str, ...]
@@ -88,6 +94,12 @@ class Layout:
     def until_ns(self) -> int:
         """When nothing is waited for any more."""
         return self.end_ns + round(LONGEST_DRAIN_S * NS_PER_S)
+
+    @property
+    def acts_back(self) -> bool:
+        """Whether anything that happens changes when something is sent: closed loops, and TCP where packets get
+        lost."""
+        return any(acts_back(flow.load) for flow in self.flows) or any(link.loses for link in self.links.values())
 
     def expected(self) -> int:
         """About how many samples fall due."""
@@ -130,30 +142,58 @@ class Layout:
         """The names of a workload's devices."""
         return (name for source in flow.plan.sources for name in self.fleet.groups[source].nodes())
 
-    def device_lanes(self, direction: str, report: Ints) -> Lanes:
+    def device_lanes(self, direction: Way, report: Ints) -> Lanes:
         """Those between devices and edges, `up` or `down`. report: as in `Lanes` [device]."""
         return self._lanes(self.fleet.of_tier("device"), report, direction)
 
-    def edge_lanes(self, direction: str) -> Lanes:
+    def edge_lanes(self, direction: Way) -> Lanes:
         """Those between edges and the cloud, `up` or `down`."""
         return self._lanes(self.fleet.of_tier("edge"), np.arange(self.fleet.count("edge")), direction)
 
-    def _lanes(self, groups: list[Group], report: Ints, direction: str) -> Lanes:
+    def _lanes(self, groups: list[Group], report: Ints, direction: Way) -> Lanes:
         kind = np.repeat(np.arange(len(groups)), [group.count for group in groups])
         pipe = np.arange(len(report))
         for group in groups:
-            if self.links[group.name].shared:
+            if group.name in self.shared:
                 pipe[group.first : group.first + group.count] = group.first
         made = columns.lanes(kind, pipe, report, len(groups), self.until_ns)
+        rates, delays = list[RateTrace](), list[list[int]]()
         for place, group in enumerate(groups):
             link, of = self.links[group.name], made.kinds[place]
             of[columns.LATENCY], of[columns.JITTER] = (
                 round(each * NS_PER_MS) for each in (link.latency_ms, link.jitter_ms)
             )
-            of[columns.LAW], of[columns.SHARED] = JITTERS.index(link.jitter), link.shared
-            of[columns.CHANCE] = seed_for(self.topology.seed, "simulate", "jitter", group.name, direction)
-            made.ns_per_byte[place] = Pipe(rate_of(link, direction)).ns_per_byte
-        return made
+            of[columns.LAW], of[columns.SHARED] = JITTERS.index(link.jitter), group.name in self.shared
+            of[columns.CHANCE] = self.chance(group, direction)
+            rate_mbit_s, trace = rate_of(link, direction)
+            made.ns_per_byte[place] = Pipe(rate_mbit_s).ns_per_byte
+            if trace is not None:
+                rates.append(self.link_traces.rates[trace])
+                of[columns.FIRST_STEP] = sum(len(each.gaps_ms) for each in rates[:-1])
+                of[columns.STEPS] = len(rates[-1].gaps_ms)
+            if link.delay_trace is not None:
+                delays.append(self.off_ns(link))
+                of[columns.FIRST_DELAY] = sum(map(len, delays[:-1]))
+                of[columns.DELAYS] = len(delays[-1])
+        return made._replace(
+            times_ms=_end_to_end([np.cumsum(trace.gaps_ms) for trace in rates]),
+            upto=_end_to_end([np.cumsum(trace.packets) for trace in rates]),
+            off_ns=_end_to_end(delays),
+            leaving=np.zeros((len(report) if rates else 0, columns.LEAVING_COLUMNS), np.int64),
+        )
+
+    def chance(self, group: Group, direction: Way) -> int:
+        """The stream of that by which links of a group vary."""
+        return seed_for(self.topology.seed, "simulate", "jitter", group.name, direction)
+
+    def off_ns(self, link: LinkPlan) -> list[int]:
+        """How far off its latency the delays of a link are that follow a trace."""
+        delays_ms = () if link.delay_trace is None else self.link_traces.delays[link.delay_trace]
+        return [round(NS_PER_MS * (delay_ms - link.latency_ms)) for delay_ms in delays_ms]
+
+
+def _end_to_end(of_traces: Sequence[Sequence[int] | Ints]) -> Ints:
+    return np.concatenate([np.zeros(0, np.int64), *(np.asarray(each, np.int64) for each in of_traces)])
 
 
 def _samples(load: Load, duration_s: float, trace_s: tuple[float, ...]) -> float:
@@ -174,12 +214,6 @@ def acts_back(load: Load) -> bool:
     return isinstance(load, SingleStream | MultiStream | Offline | After)
 
 
-def rate_of(link: Link, direction: str) -> float | None:
-    """Mbit/s `up` or `down`; None is unlimited."""
-    own = link.up_mbit_s if direction == "up" else link.down_mbit_s
-    return link.rate_mbit_s if own is None else own
-
-
 def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layout:
     """The stations of a topology that was checked and can be simulated.
 
@@ -189,17 +223,18 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     fleet = fleet_of(topology)
     flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
     arrays, tables, profiles = costs_of(topology, fleet, flows, times, file)
-    links = {link.between[0]: link for link in topology.links}
+    links, link_traces = {link.between[0]: link for link in topology.links}, link_traces_of(topology)
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
     traces = {
         name: tuple(read_trace(workload.load.file))
         for name, workload in topology.workloads.items()
         if isinstance(workload.load, Trace)
     }
-    between = {name: links.get(name, Link(between=pair)) for name, pair in pairs.items()}
+    between = {name: link_plan(links.get(name, Link(between=pair)), link_traces) for name, pair in pairs.items()}
+    shared = frozenset(name for name, link in links.items() if link.shared)
     chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
     told_by = (*times.sources, *(f"profile {name}" for name in profiles))
-    return Layout(topology, fleet, flows, arrays, tables, between, traces, chains, told_by)
+    return Layout(topology, fleet, flows, arrays, tables, between, shared, link_traces, traces, chains, told_by)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgebench.simulation.columns import Ints
 from edgebench.simulation.fleet import Fleet, Group
-from edgebench.topology import profiles_of, resolve
+from edgebench.topology import link_traces_of, profiles_of, resolve
 from edgebench.topology.deployment import SIMULATE, Deployment
 from edgebench.topology.model import Topology
 
@@ -50,11 +50,11 @@ class Places:
     ) -> Deployment:
         """The deployment of a checked topology, with the devices that are told and how many each stands for.
 
-        folder: where the files of profiles are that are not named as a whole.
+        folder: where the files of profiles and traces are that are not named as a whole.
         """
-        profiles = profiles_of(topology, folder)
+        profiles, traces = profiles_of(topology, folder), link_traces_of(topology, folder)
         if self.all_told:
-            return resolve(topology, run_id=run_id, executor=SIMULATE, data=data, profiles=profiles)
+            return resolve(topology, run_id=run_id, executor=SIMULATE, data=data, profiles=profiles, traces=traces)
         devices = self.fleet.of_tier("device")
         told = {
             group.name: msgspec.structs.replace(topology.nodes[group.name], count=self.told(group))
@@ -62,7 +62,7 @@ class Places:
             if group.numbered
         }
         fewer = msgspec.structs.replace(topology, nodes={**topology.nodes, **told})
-        found = resolve(fewer, run_id=run_id, executor=SIMULATE, data=data, profiles=profiles)
+        found = resolve(fewer, run_id=run_id, executor=SIMULATE, data=data, profiles=profiles, traces=traces)
         stands_for = dict(zip(self.names, np.bincount(self.of_device).tolist(), strict=True))
         nodes = {
             name: msgspec.structs.replace(node, count=stands_for.get(name, 1)) for name, node in found.nodes.items()

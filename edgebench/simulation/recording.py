@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.core.links import begins
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import LinkObserved
+from edgebench.fabric.records import Faulted, LinkObserved
 from edgebench.results.rundir import records_schema
 from edgebench.simulation.columns import (
     ABSENT,
@@ -47,9 +48,9 @@ from edgebench.simulation.columns import (
     Rows,
 )
 from edgebench.simulation.jit import jit
-from edgebench.simulation.layout import Layout, rate_of
+from edgebench.simulation.layout import Layout
 from edgebench.simulation.places import Places
-from edgebench.topology.link_model import Link
+from edgebench.topology.deployment import LinkPlan
 
 _SENSED = {"seq": SEQ, "scheduled_ns": DUE, "captured_ns": CAPTURED, "sent_ns": SENT, "size_bytes": SIZE}
 _DECIDED = {
@@ -237,10 +238,29 @@ def links_observed(layout: Layout, places: Places, carried: Mapping[tuple[str, s
     return found
 
 
-def _requested(link: Link) -> dict[str, float]:
-    asked = {"latency_ms": link.latency_ms, "jitter_ms": link.jitter_ms}
-    rates = {f"{way}_mbit_s": rate_of(link, way) or 0.0 for way in ("up", "down")}
-    return {name: value for name, value in (asked | rates).items() if value}
+def _requested(link: LinkPlan) -> dict[str, float]:
+    asked = {
+        "latency_ms": link.latency_ms,
+        "jitter_ms": link.jitter_ms,
+        "up_mbit_s": link.up_mbit_s,
+        "down_mbit_s": link.down_mbit_s,
+        "loss_percent": link.loss_percent,
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def outages_of(layout: Layout) -> list[Faulted]:
+    """When links are silent, as their relay would have written it down until the streams end: of one link of each
+    group, since all of them are at a time."""
+    found = []
+    for name, link in layout.links.items():
+        group = layout.fleet.groups[name]
+        first = f"{group.node(0)} -> {layout.fleet.parent(group).node(0)}"
+        for at_ns, for_ns, _ in begins(link.outages, 0):
+            if at_ns >= layout.end_ns:
+                break
+            found += [Faulted(first, "silent", at_ns), Faulted(first, "again", at_ns + for_ns)]
+    return found
 
 
 @jit

@@ -9,7 +9,7 @@ from edgebench.core.tallies import Tally
 from edgebench.fabric.records import LinkObserved
 from edgebench.results.rundir import records_table
 from edgebench.simulation.event_driven import EventDriven
-from edgebench.simulation.layout import Layout, acts_back
+from edgebench.simulation.layout import Layout
 from edgebench.simulation.places import Places
 from edgebench.simulation.recording import Counts, Records, joined, links_observed, undecided
 from edgebench.simulation.stores import Stores
@@ -28,9 +28,7 @@ class Simulated:
         self._counts = Counts(layout, places)
         self._stores = Stores(layout)
         self._simulation: EventDriven | Vectorised = (
-            EventDriven(layout, deployment)
-            if any(acts_back(flow.load) for flow in layout.flows)
-            else Vectorised(layout, places)
+            EventDriven(layout, deployment) if layout.acts_back else Vectorised(layout, places)
         )
 
     def tables(self) -> Iterator[Any]:

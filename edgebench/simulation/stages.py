@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgebench.clock import NS_PER_MS
 from edgebench.simulation.columns import (
     ABSENT,
     ARRIVED,
@@ -23,16 +24,21 @@ from edgebench.simulation.columns import (
     CLOUD_REPLY,
     DECIDER,
     DECODE,
+    DELAYS,
     DEVICE,
     DRAWN,
     DUE,
     EDGE,
     FINISHED,
     FIRST,
+    FIRST_DELAY,
+    FIRST_STEP,
     FLOW,
     FORWARD_IN,
     FORWARD_OUT,
     FREE,
+    GONE,
+    GONE_NS,
     GROUP,
     HAND_BACK,
     HEAR,
@@ -60,6 +66,7 @@ from edgebench.simulation.columns import (
     REPORT,
     RETURN_IN,
     RETURN_OUT,
+    ROOM,
     SENT,
     SEQ,
     SHARED,
@@ -67,6 +74,7 @@ from edgebench.simulation.columns import (
     SITE_UP,
     SIZE,
     SIZE_DRAW,
+    STEPS,
     TAKEN,
     TIMER,
     WHERE,
@@ -78,11 +86,36 @@ from edgebench.simulation.columns import (
     Rows,
     Sources,
 )
-from edgebench.simulation.draws import cost, deviation, push
+from edgebench.simulation.draws import cost, deviation, first_delay, push
 from edgebench.simulation.jit import inlined, jit, prefetch
+from edgebench.topology.link_traces import OPPORTUNITY_BYTES
 
 AHEAD = 8
 """So many messages ahead what is kept of a device is fetched: of a million devices it is in no cache."""
+
+
+@jit
+def _left_by_trace(lanes: Lanes, kind: int, pipe: int, starts: int, size_bytes: int) -> int:
+    """When a message has left that could begin to, by the law of `core.links.TracePipe`."""
+    first, after = lanes.kinds[kind, FIRST_STEP], lanes.kinds[kind, FIRST_STEP] + lanes.kinds[kind, STEPS]
+    times_ms, upto, of_pipe = lanes.times_ms[first:after], lanes.upto[first:after], lanes.leaving[pipe]
+    left = starts
+    if starts > of_pipe[GONE_NS]:
+        now_ms = -(-starts // NS_PER_MS)
+        rounds = max(0, (now_ms - 1) // times_ms[-1])
+        place = np.searchsorted(times_ms, now_ms - rounds * times_ms[-1])
+        gone = rounds * upto[-1] + (upto[place - 1] if place else 0)
+        of_pipe[GONE], of_pipe[ROOM] = max(of_pipe[GONE], gone), 0
+    if size_bytes > of_pipe[ROOM]:
+        packets = -(-(size_bytes - of_pipe[ROOM]) // OPPORTUNITY_BYTES)
+        of_pipe[GONE] += packets
+        of_pipe[ROOM] += packets * OPPORTUNITY_BYTES
+        rounds, rest = (of_pipe[GONE] - 1) // upto[-1], (of_pipe[GONE] - 1) % upto[-1]
+        left_ms = rounds * times_ms[-1] + times_ms[np.searchsorted(upto, rest, "right")]
+        left = max(starts, left_ms * NS_PER_MS)
+    of_pipe[ROOM] -= size_bytes
+    of_pipe[GONE_NS] = left
+    return left
 
 
 @inlined
@@ -94,14 +127,22 @@ def carried(
     then: int,
 ) -> int:
     """When a message that crosses a lane by the law of `core.links.Lane` is taken in at its end, which takes `then`."""
-    state, kinds, ns_per_byte, crossed, until = lanes
+    state, kinds, crossed, until = lanes.state, lanes.kinds, lanes.crossed, lanes.until
     kind, pipe = state[lane, KIND], state[lane, PIPE]
     free, jitter = state[pipe, FREE], kinds[kind, JITTER]
     if jitter and at >= free:
-        by = deviation(kinds[kind, LAW], kinds[kind, CHANCE], lane, state[lane, DRAWN])
+        drawn, delays = state[lane, DRAWN], kinds[kind, DELAYS]
+        if delays:
+            place = (first_delay(kinds[kind, CHANCE], lane, delays) + drawn) % delays
+            state[lane, OFFSET] = lanes.off_ns[kinds[kind, FIRST_DELAY] + place]
+        else:
+            by = deviation(kinds[kind, LAW], kinds[kind, CHANCE], lane, drawn)
+            state[lane, OFFSET] = np.int64(np.rint(jitter * by))
         state[lane, DRAWN] += 1
-        state[lane, OFFSET] = np.int64(np.rint(jitter * by))
-    left = max(free, at) + np.int64(np.rint(size_bytes * ns_per_byte[kind]))
+    if kinds[kind, STEPS]:
+        left = _left_by_trace(lanes, kind, pipe, max(free, at), size_bytes)
+    else:
+        left = max(free, at) + np.int64(np.rint(size_bytes * lanes.ns_per_byte[kind]))
     last = max(state[lane, LAST], left + max(0, kinds[kind, LATENCY] + state[lane, OFFSET]))
     taken = max(state[lane, TAKEN], last + then)
     state[pipe, FREE] = left

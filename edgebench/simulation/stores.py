@@ -31,7 +31,7 @@ from edgebench.simulation.columns import (
 )
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.jit import inlined, jit
-from edgebench.simulation.layout import Layout, rate_of
+from edgebench.simulation.layout import Layout
 
 _INSTANTS = 1 << 13
 _LEAST_INSTANTS = 1 << 8
@@ -50,8 +50,9 @@ class Stores:
         self._layout = layout
         self._until_answered = layout.topology.durability != "none"
         counts = [group.count for group in edges]
-        rated = np.repeat([rate_of(layout.links[group.name], "up") is not None for group in edges], counts)
-        latency_ns = [round(layout.links[group.name].latency_ms * NS_PER_MS) for group in edges]
+        uplinks = [layout.links[group.name] for group in edges]
+        rated = np.repeat([link.up_mbit_s is not None or link.loses for link in uplinks], counts)
+        latency_ns = [round(link.latency_ms * NS_PER_MS) for link in uplinks]
         way_ns = np.repeat(np.array(latency_ns, np.int64), counts)
         self._way_ns = np.zeros_like(way_ns) if self._until_answered else way_ns
         self._agents, self._agent_of = _agents(layout)

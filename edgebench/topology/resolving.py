@@ -80,7 +80,7 @@ def without_login(url: str) -> str:
 def _links(
     topology: Topology, nodes: dict[str, NodePlan], faults: tuple[FaultPlan, ...], traces: LinkTraces
 ) -> list[LinkPlan]:
-    entries = {link.between: (link, _traced(link, traces)) for link in topology.links}
+    entries = {link.between: (link, link_plan(link, traces)) for link in topology.links}
     broken = {fault.link for fault in faults}
     own = [(node, node.parent) for node in nodes.values() if node.parent is not None]
     visited = [(node, edge) for node in nodes.values() for edge in node.sites[1:]]
@@ -96,7 +96,7 @@ def _link(
 ) -> LinkPlan:
     groups = (node.group, parent_group)
     plain = Link(between=groups)
-    link, plan = entries.get(groups) or (plain, _traced(plain, NO_TRACES))
+    link, plan = entries.get(groups) or (plain, link_plan(plain, NO_TRACES))
     pair = groups if link.shared else (node.name, parent)
     return replace(
         plan,
@@ -107,8 +107,8 @@ def _link(
     )
 
 
-def _traced(link: Link, traces: LinkTraces) -> LinkPlan:
-    """What a link of the file says of each single one."""
+def link_plan(link: Link, traces: LinkTraces) -> LinkPlan:
+    """What a link of the file says of each single one, whichever that is."""
     up_trace, down_trace = link.up_trace or link.rate_trace, link.down_trace or link.rate_trace
     up_mbit_s = link.rate_mbit_s if link.up_mbit_s is None else link.up_mbit_s
     down_mbit_s = link.rate_mbit_s if link.down_mbit_s is None else link.down_mbit_s

@@ -125,7 +125,7 @@ def all_rows(layout: Layout, messages_a_part: int = 1 << 12) -> Rows:
 
 def event_driven(layout: Layout) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """As `vectorised`."""
-    deployment = resolve(layout.topology, run_id="made", executor="simulate")
+    deployment = resolve(layout.topology, run_id="made", executor="simulate", traces=layout.link_traces)
     simulation = EventDriven(layout, deployment)
     rows = [row for taken in simulation.run() for row in taken]
     table = undecided(records_table(rows))

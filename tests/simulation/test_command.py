@@ -201,7 +201,7 @@ def test_devices_that_are_too_many_to_be_named_are_told_by_their_site(
             "$.place.online: the simulate executor cannot enforce placing while a run goes on, --placement online",
         ),
         (["workloads.watch.rollout=[{at_s: 5}]"], "the simulate executor cannot enforce a roll-out"),
-        (["links[0].loss_percent=1"], "the simulate executor cannot enforce a loss of 1 %"),
+        (["faults=[{kind: kill, node: ward, at_s: 2}]"], "the simulate executor cannot enforce faults"),
         (["nodes.ward.memory_mb=500"], "the simulate executor cannot enforce a limit of memory"),
     ],
 )
