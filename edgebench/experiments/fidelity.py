@@ -23,7 +23,7 @@ from edgebench.results.chunks import ABSENT, HOPS, TIMES, SampleChunk, chunks_of
 from edgebench.results.rundir import StoredRun, load_run, read_result, record_batches
 from edgebench.results.sample_times import SampleTimes
 from edgebench.results.values import Ints, Values
-from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.calibrating import service_times_of, what_does_not_tell
 from edgebench.simulation.formula import Batches, mean_hops_ns
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
@@ -31,6 +31,7 @@ from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.simulation.simulated import Simulated
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Tier, Topology
+from edgebench.topology.wording import listed
 
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -87,6 +88,11 @@ def fidelity(runs: Sequence[Path], calibrate: Sequence[Path] = ()) -> Fidelity:
         raise EdgebenchError(f"{predicted[both[0]].path}: a run that is predicted from itself proves nothing {mend}")
     if not telling.keys() - predicted.keys() and len(predicted) < 2:
         raise EdgebenchError("nothing says what things take (name a second run, or one with --calibrate RUN)")
+    if not calibrate:
+        for stored in predicted.values():
+            if had := what_does_not_tell(stored.deployment):
+                mend = "(name those that tell with --calibrate)"
+                raise EdgebenchError(f"{stored.path}: a run with {listed(had)} tells nothing of others {mend}")
     times = {run: service_times_of(stored.path) for run, stored in telling.items()}
     found = {}
     for run, stored in predicted.items():
@@ -164,7 +170,7 @@ def _layout_by_own(topology: Topology, times: ServiceTimes, stored: StoredRun, f
         own = service_times_of(stored.path)
         infer = {model: {**times.infer.get(model, {}), **by_size} for model, by_size in own.infer.items()}
         return layout_of(topology, replace_times(times, infer=infer, at_once=own.at_once), file)
-    except EdgebenchError:  # it was disturbed all the time, or a model was
+    except EdgebenchError:  # it was disturbed all the time, or a model was, or it had what does not tell
         return None
 
 

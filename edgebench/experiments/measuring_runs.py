@@ -15,9 +15,11 @@ from edgebench.experiments.cells import KeptRuns, cell_key
 from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, with_overrides
 from edgebench.experiments.run import RunOptions, run_whole
+from edgebench.topology import link_traces_of
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import After, With
 from edgebench.topology.placing import wheres
+from edgebench.topology.resolving import link_plan
 
 _LONGEST_S = 20.0
 _EVERY_S = 1.0
@@ -38,7 +40,7 @@ def measured(
     as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
     kept.folder.mkdir(parents=True, exist_ok=True)
     settings = {
-        f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}"],
+        f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}", *_steady_links(given)],
         f"with full batches, for {_LONGEST_S:g} s": [*_bursts(given, deployment, kept.folder, "")],
     }
     if in_the_cloud := [*_without_cascades(deployment)]:
@@ -64,6 +66,25 @@ def measured(
             tell(f"not valid: {reason}")
         found.append(run_dir)
     return tuple(found)
+
+
+def _steady_links(given: TopologyFile) -> Iterator[str]:
+    """Links that vary over time are as they are on average, and lose nothing: others tell nothing of what a message
+    takes besides."""
+    links, traces = given.topology.links, link_traces_of(given.topology)
+    plans = [link_plan(link, traces) for link in links]
+    for index, (link, plan) in enumerate(zip(links, plans, strict=True)):
+        if plan.varies:
+            steady = {
+                "between": link.between,
+                "latency_ms": plan.latency_ms,
+                **({} if plan.delay_trace else {"jitter_ms": plan.jitter_ms, "jitter": plan.jitter}),
+                "up_mbit_s": plan.up_mbit_s,
+                "down_mbit_s": plan.down_mbit_s,
+                "shared": link.shared,
+                "energy": link.energy,
+            }
+            yield f"links[{index}]={msgspec.json.encode(steady).decode()}"
 
 
 def _bursts(given: TopologyFile, deployment: Deployment, folder: Path, which: str) -> Iterator[str]:

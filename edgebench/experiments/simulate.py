@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -36,7 +35,7 @@ from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.columns import Rows
 from edgebench.simulation.fleet import fleet_of
 from edgebench.simulation.folding import Fold
-from edgebench.simulation.layout import Layout, acts_back, layout_of
+from edgebench.simulation.layout import Layout, is_closed, layout_of
 from edgebench.simulation.places import Places, places_of
 from edgebench.simulation.recording import Counts, links_observed, outages_of
 from edgebench.simulation.service_times import ServiceTimes, merged
@@ -81,31 +80,7 @@ def check_simulated(given: TopologyFile) -> Deployment:
     refuse_unenforceable(topology, given.path, executor=SIMULATE)
     deployment = places_of(fleet_of(topology)).deployment(topology, "validate", topology.data)
     check_deployment(deployment, given.path)
-    problems = dict.fromkeys(_of_cores(deployment))
-    if problems:
-        raise TopologyError([one_line(f"{given.path}: {problem}") for problem in problems])
     return deployment
-
-
-def _of_cores(deployment: Deployment) -> Iterator[str]:
-    """Nodes that are emulated with fewer cores than they have threads (see `core.emulation`), since no simulation has
-    these wait for each other: one for each model, and where messages pass one for these, and one for a broker of its
-    own."""
-    models, passed = Counter[str](), set[str]()
-    for plan in deployment.workloads.values():
-        deciding = {*plan.deciders.values(), *([deployment.cloud] if plan.goes_on else [])}
-        models.update(deciding)
-        travelling = {device for device, decider in plan.deciders.items() if device != decider}
-        passed |= travelling | (deciding - plan.deciders.keys())
-        passed.update(site for device in travelling for site in deployment.nodes[device].sites)
-    for node in deployment.nodes.values():
-        if node.profile != HOST:
-            cores = deployment.profiles[node.profile].cores
-            threads = models[node.name] + (node.name in passed) * (1 if node.tier == "device" else 2)
-            if cores < threads:
-                waits = f"none of its {threads} threads waits for a core in a simulation"
-                mend = "(have less decided there, or edgebench run it)"
-                yield f"$.nodes.{node.group}.profile: {waits}, and '{node.profile}' has {cores} {mend}"
 
 
 def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: bool = True) -> tuple[Path, Result]:
@@ -136,13 +111,17 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
     problems = [
         f"{file}: $.workloads.{flow.name}.load: a load of this kind on so many devices (use fewer, or another load)"
         for flow in layout.flows
-        if acts_back(flow.load)
+        if is_closed(flow.load)
     ]
     problems += [
-        f"{file}: $.links[{index}]: packets that get lost on links of so many devices (use fewer, or leave "
+        f"{file}: $.links[{index}]: packets that get lost, of so many devices or samples (use fewer, or leave "
         "loss_percent and outages out)"
         for index, link in enumerate(layout.topology.links)
         if layout.links[link.between[0]].loses
+    ]
+    problems += [
+        f"{file}: $.nodes.{name}.profile: fewer cores than threads, of so many devices or samples (use fewer)"
+        for name in layout.crowded
     ]
     if layout.topology.joint:
         problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")
@@ -214,6 +193,7 @@ def _record(layout: Layout, places: Places, deployment: Deployment, observations
         tallies=simulated.tallies,
         links=simulated.links,
         overfull=simulated.overfull,
+        silent=simulated.silent,
         released=busy.released(),
     )
     write_observations(run_dir, counted)

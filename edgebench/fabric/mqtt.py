@@ -26,10 +26,10 @@ from edgebench.fabric.in_flight import Delivery, InFlight
 from edgebench.fabric.mqtt_socket import MqttSocket, publication
 from edgebench.fabric.reactor import READ, WRITE, Reactor, Timer
 from edgebench.fabric.seals import sealed, unsealed
+from edgebench.topology.link_model import KEEPALIVE_S
 from edgebench.topology.wording import listed
 
 _log = logging.getLogger(__name__)
-_KEEPALIVE_S = 30
 _CONNECT_S = 5.0
 _GOODBYE_S = 1.0
 _GOODBYE_EACH_S = 0.005
@@ -159,7 +159,7 @@ class Connection:
         client.on_socket_register_write = self._write_wanted
         if will is not None:
             client.will_set(will[0], sealed(*will) if seals else will[1], qos=1, retain=True)
-        client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
+        client.connect_async(broker.host, broker.port, KEEPALIVE_S)
         self._client = client
 
     def subscribe(self, topics: list[str], qos: int) -> None:

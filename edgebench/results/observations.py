@@ -84,7 +84,7 @@ class Observations(msgspec.Struct, frozen=True):
     merged to a few thousand. host_usage: of the server. machines: all others. released: by emulated nodes.
     meters: of machines whose power is measured. calibrated_by: what a simulation has its service times from, runs and
     profiles, each as `profile NAME`; doubts: why runs should not be trusted; overfull: what a run would have dropped
-    of it, since a store has no room.
+    of it, since a store has no room; silent: connections that a run would have lost, since nothing came through.
     """
 
     started_ns: int | None
@@ -125,3 +125,4 @@ class Observations(msgspec.Struct, frozen=True):
     last_lives: dict[str, LastLife] = {}
     doubts: list[str] = []
     overfull: list[str] = []
+    silent: list[str] = []

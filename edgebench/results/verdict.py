@@ -86,6 +86,7 @@ def verdict_of(
         ("model", _rollouts(deployment, observations, begun_ns)),
         ("federation", _federations(deployment, observations, federated)),
         ("link", _links(deployment, links)),
+        ("link", observations.silent),
     ]
     found = [(kind, reason) for kind, reasons in by_kind for reason in reasons]
     return Verdict(

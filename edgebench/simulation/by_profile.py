@@ -114,8 +114,10 @@ class ByProfile:
 
     def message(self, cost: Cost, ways: Ways, qos: int, sizes: Ints) -> Ints | None:
         """What a message takes besides its link. cost: as runs know it, of whatever profile. Raises EdgebenchError."""
-        if not any(self.knows(profile) for profile, _ in ways):
-            return None
+        return self.parts(cost, ways, qos, sizes) if any(self.knows(profile) for profile, _ in ways) else None
+
+    def parts(self, cost: Cost, ways: Ways, qos: int, sizes: Ints) -> Ints | None:
+        """As `message`, of some of its parts."""
         of_hosts = self._times.costs.get(cost._replace(profile=HOST))
         steps: list[_Step] = []
         for profile, parts in ways:

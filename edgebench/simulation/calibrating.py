@@ -98,12 +98,10 @@ def _passed_on_and_lost(run: StoredRun, workload: str) -> int:
     return found
 
 
-def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
-    """What a message takes besides its link is told by a run in which the link was what was asked for, and carried
-    nothing but samples and decisions. Raises EdgebenchError."""
-    varying = any(
-        link.loses or link.delay_trace or link.up_trace or link.down_trace for link in deployment.links.values()
-    )
+def what_does_not_tell(deployment: Deployment) -> list[str]:
+    """Of what a run had, that for which it does not tell what things take: what a message takes besides its link is
+    told by a run in which the link was what was asked for, and carried nothing but samples and decisions."""
+    varying = any(link.varies for link in deployment.links.values())
     there = {
         "faults": bool(deployment.faults),
         "links that lose packets or follow a trace": varying,
@@ -111,7 +109,12 @@ def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
         "roll-outs": any(plan.rollout for plan in deployment.workloads.values()),
         "workloads that are placed online": any(plan.online for plan in deployment.workloads.values()),
     }
-    found = [what for what, is_there in there.items() if is_there]
+    return [what for what, is_there in there.items() if is_there]
+
+
+def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:
+    """Raises EdgebenchError."""
+    found = what_does_not_tell(deployment)
     if found:
         raise EdgebenchError(f"{run_dir}: a run with {listed(found)} does not tell what things take (run it without)")
 

@@ -242,9 +242,16 @@ def lanes(kind: Ints, pipe: Ints, report: Ints, kinds: int, until: int) -> Lanes
     state[:, KIND], state[:, PIPE], state[:, REPORT] = kind, pipe, report
     crossed = np.zeros((int(report.max()) + 1 if len(report) else 0, 2), np.int64)
     none = np.zeros(0, np.int64)
-    of_pipes = np.zeros((0, LEAVING_COLUMNS), np.int64)
     return Lanes(
-        state, np.zeros((kinds, KIND_COLUMNS), np.int64), np.zeros(kinds), crossed, until, none, none, none, of_pipes
+        state,
+        np.zeros((kinds, KIND_COLUMNS), np.int64),
+        np.zeros(kinds),
+        crossed,
+        until,
+        times_ms=none,
+        upto=none,
+        off_ns=none,
+        leaving=np.zeros((0, LEAVING_COLUMNS), np.int64),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from edgebench.simulation.by_profile import (
     SENT,
     TAKEN,
     ByProfile,
-    Ways,
+    Parts,
 )
 from edgebench.simulation.chains import handed_on, head_of, share_of, tail_of
 from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, PURPOSES, Flows, Ints, Tables
@@ -43,6 +43,7 @@ from edgebench.simulation.service_times import (
 from edgebench.simulation.task_sizes import decision_sizes, outputs_of, sample_sizes
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes, publish_bytes
 from edgebench.topology.model import Cascade, Load, Topology, Workload
+from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import one_line
 
 _NOTHING = -1
@@ -51,6 +52,8 @@ _INCLUDED = np.zeros(1, np.int64)
 _AT_EDGE = columns.DECODE, columns.WAKE, columns.ANSWER, columns.INTAKE
 _AT_CLOUD = columns.CLOUD_DECODE, columns.CLOUD_WAKE, columns.CLOUD_ANSWER, columns.CLOUD_INTAKE
 _RUN_ID = "20000101T000000Z-"
+_End = tuple[Group, Parts]
+"""Of a message: a node, and which parts of it are that one's."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,19 @@ class Flow:
 
 
 def costs_of(
-    topology: Topology, fleet: Fleet, flows: Sequence[Flow], times: ServiceTimes, file: str | Path
+    topology: Topology,
+    fleet: Fleet,
+    flows: Sequence[Flow],
+    times: ServiceTimes,
+    file: str | Path,
+    crowded: Collection[str] = (),
 ) -> tuple[Flows, Tables, tuple[str, ...]]:
     """What all workloads cost, by runs and, where these do not tell, by the profiles whose names come with it.
 
+    crowded: groups of which what messages take there is left out, as it waits for a core (see `crowding`).
     Raises TopologyError with a line for each workload of which something is not known.
     """
-    costs = _Costs(topology, fleet, flows, times)
+    costs = _Costs(topology, fleet, flows, times, crowded)
     for flow in flows:
         for group in (fleet.groups[source] for source in flow.plan.sources):
             within = (flow.devices >= group.first) & (flow.devices < group.first + group.count)
@@ -110,7 +119,15 @@ def _untold() -> None:
 class _Costs:
     """So far."""
 
-    def __init__(self, topology: Topology, fleet: Fleet, flows: Sequence[Flow], times: ServiceTimes) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        fleet: Fleet,
+        flows: Sequence[Flow],
+        times: ServiceTimes,
+        crowded: Collection[str],
+    ) -> None:
+        self._crowded = crowded
         self.problems: list[str] = []
         self.by_profile = ByProfile(topology, times)
         self._topology = topology
@@ -225,7 +242,7 @@ class _Costs:
         self._set(flow, group, columns.SIZE_DRAW, Cost("size", task=plan.task, how=how), by=shape)
         site_up = Cost("site-up", between(profile, edges.profile), plan.task, how)
         sizes = self._sizes(flow, group, columns.SIZE_DRAW)
-        self._set_message(flow, group, columns.SITE_UP, site_up, ((profile, SENT), (edges.profile, TAKEN)), sizes)
+        self._set_message(flow, group, columns.SITE_UP, site_up, ((group, SENT), (edges, TAKEN)), sizes)
 
     def _travels_further(self, flow: Flow, group: Group, where: int, how: str) -> None:
         """how: what goes on is told from other messages."""
@@ -244,9 +261,9 @@ class _Costs:
         both = between(profile, cloud.profile)
         up = Cost("backhaul-up", both, task, how)
         given = GIVEN if where == CHAIN else SENT
-        self._set_message(flow, edges, columns.BACKHAUL_UP, up, ((profile, given), (cloud.profile, TAKEN)), sizes)
+        self._set_message(flow, edges, columns.BACKHAUL_UP, up, ((edges, given), (cloud, TAKEN)), sizes)
         down, sizes = Cost("backhaul-down", both, task), self._answer_sizes(flow, group)
-        ways = ((cloud.profile, ANSWERED), (profile, HEARD))
+        ways = ((cloud, ANSWERED), (edges, HEARD))
         self._set_message(flow, edges, columns.BACKHAUL_DOWN, down, ways, sizes)
         hand_back = Cost("hand-back", profile, task)
         self._set(flow, edges, columns.HAND_BACK, hand_back, by=lambda: by.nothing_more(profile))
@@ -268,7 +285,7 @@ class _Costs:
         edges, of_edge = self._fleet.parent(group), where in (AT_EDGE, CASCADE)
         sizes = self._sizes(flow, group, columns.REPLY_DRAW if of_edge else columns.CLOUD_REPLY)
         site_down = Cost("site-down", between(group.profile, edges.profile), flow.plan.task)
-        ways = ((edges.profile, ANSWERED if of_edge else BROUGHT_BACK), (group.profile, HEARD))
+        ways = ((edges, ANSWERED if of_edge else BROUGHT_BACK), (group, HEARD))
         self._set_message(flow, group, columns.SITE_DOWN, site_down, ways, sizes)
 
     def _gives(self, flow: Flow) -> None:
@@ -347,10 +364,25 @@ class _Costs:
         if sizes is not None or cost in self._times.costs:
             self._set(flow, group, purpose, cost, by=_untold if sizes is None else lambda: by(sizes))
 
-    def _set_message(self, flow: Flow, group: Group, purpose: int, cost: Cost, ways: Ways, sizes: Ints | None) -> None:
-        """What a message takes besides its link. ways: as in `ByProfile.message`."""
-        message, qos = self.by_profile.message, flow.plan.qos
-        self._set_sized(flow, group, purpose, cost, sizes, lambda of: message(cost, ways, qos, of))
+    def _set_message(
+        self, flow: Flow, group: Group, purpose: int, cost: Cost, ends: tuple[_End, _End], sizes: Ints | None
+    ) -> None:
+        """What a message takes besides its link, and besides what waits for a core at its ends."""
+        qos, by = flow.plan.qos, self.by_profile
+        ways = tuple((end.profile, parts) for end, parts in ends)
+        rest = tuple((end.profile, parts) for end, parts in ends if end.name not in self._crowded)
+        if rest == ways:
+            self._set_sized(flow, group, purpose, cost, sizes, lambda of: by.message(cost, ways, qos, of))
+        elif sizes is not None:
+            try:
+                # The whole, to see that profiles tell of messages of these sizes; runs tell of the whole alone.
+                whole, told = by.message(cost, ways, qos, sizes), by.parts(cost, rest, qos, sizes)
+                if whole is None or told is None:
+                    self._times.cost(cost._replace(profile=HOST))  # which is not known
+                else:
+                    self._cost[flow.number, purpose, group.number] = self._table(told)
+            except EdgebenchError as error:
+                self._problem(flow, error)
 
     def _set_if_known(
         self, flow: Flow, group: Group, purpose: int, cost: Cost, sizes: Ints | None, by: Callable[[Ints], Ints | None]

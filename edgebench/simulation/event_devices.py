@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.batching import InferenceRequest, Served
+from edgebench.core.emulation import Machine
 from edgebench.core.fake_transport import Rank, VirtualTime
-from edgebench.core.lanes import WAYS, Way, pipes_of
+from edgebench.core.lanes import WAYS, pipes_of
+from edgebench.core.lanes import Way as Direction
 from edgebench.core.links import WINDOW_NS, Lane, Losses, Outages, Pipe, loss_draws, pending_bytes_bound
 from edgebench.core.pending import Pending
 from edgebench.core.samples import Decision, Reading, SampleRecord
-from edgebench.core.stream import Stream, decided_on_device
+from edgebench.core.stream import Stream, Way, decided_on_device
 from edgebench.core.tallies import Tally
 from edgebench.core.tcp import TcpFlow
 from edgebench.core.timeouts import Expected
@@ -70,11 +73,19 @@ class World:
         self.devices: list[Device] = []
         self.tallies: dict[str, dict[str, Tally]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self.lossy: dict[str, tuple[LossyLink, LossyLink]] = {}
+        """Up and down, by child."""
         self._pipes: dict[str, tuple[Pipe, Pipe]] = {}
+        self._off_ns: dict[str, list[int]] = {}
         arrays = layout.arrays
         self.up_bytes, self.down_bytes = arrays.up_bytes.tolist(), arrays.down_bytes.tolist()
         self.forward_bytes, self.answer_bytes = arrays.forward_bytes.tolist(), arrays.answer_bytes.tolist()
         self.output_bytes = arrays.output_bytes.tolist()
+
+    def machine(self, group: Group, index: int) -> Machine:
+        """What a node of a group with fewer cores than threads runs on."""
+        profile, seed = self.layout.crowded[group.name].profile, self.layout.topology.seed
+        return Machine(group.node(index), profile, self.time, seed, has_broker=group.tier != "device")
 
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node."""
@@ -83,21 +94,25 @@ class World:
     def links(self, group: Group, index: int) -> tuple[VirtualLink, VirtualLink]:
         """New ones, from and to a node of a group."""
         plan, node = self.layout.links[group.name], group.node(index)
-        pipes = pipes_of(plan, self.layout.link_traces, begin_ns=0)
-        if group.name in self.layout.shared:
-            pipes = self._pipes.setdefault(group.name, pipes)
+        if group.name not in self._pipes:
+            self._pipes[group.name] = pipes_of(plan, self.layout.link_traces, begin_ns=0)
+            self._off_ns[group.name] = self.layout.off_ns(plan)
+        pipes = self._pipes[group.name]
+        if group.name not in self.layout.shared:
+            pipes = copy(pipes[0]), copy(pipes[1])  # each with a state of its own, and all with one trace
         up, down = (self._lane(plan, group, index, way, pipe) for way, pipe in zip(WAYS, pipes, strict=True))
         self.lanes[node, "up"], self.lanes[node, "down"] = up, down
         until_ns = self.layout.until_ns
         if plan.loses:
-            return LossyLink(self.time, up, until_ns, down), LossyLink(self.time, down, until_ns, up)
+            self.lossy[node] = LossyLink(self.time, up, until_ns, down), LossyLink(self.time, down, until_ns, up)
+            return self.lossy[node]
         return VirtualLink(self.time, up, until_ns), VirtualLink(self.time, down, until_ns)
 
-    def _lane(self, plan: LinkPlan, group: Group, index: int, way: Way, pipe: Pipe) -> Lane:
+    def _lane(self, plan: LinkPlan, group: Group, index: int, way: Direction, pipe: Pipe) -> Lane:
         chance, number = self.layout.chance(group, way), group.first + index
         if plan.delay_trace is not None:
             # A factor of 1, and ns as they are: what windows draw is looked up likewise.
-            jitter_ns, draws = 1, _delays(self.layout.off_ns(plan), chance, number)
+            jitter_ns, draws = 1, _delays(self._off_ns[group.name], chance, number)
         else:
             jitter_ns, draws = round(plan.jitter_ms * NS_PER_MS), _jitter(JITTERS.index(plan.jitter), chance, number)
         lane = Lane(pipe, round(plan.latency_ms * NS_PER_MS), jitter_ns, draws)
@@ -144,7 +159,16 @@ class LossyLink(VirtualLink):
     """One direction of a connection across a link that loses packets, which is open from the beginning: messages arrive
     as the law of TCP has it (`core.tcp`)."""
 
-    __slots__ = ("_asked_ns", "_bound_bytes", "_flow", "_offered", "_under_way")
+    __slots__ = (
+        "_arrived",
+        "_asked_ns",
+        "_bound_bytes",
+        "_flow",
+        "_most_silent_ns",
+        "_offered",
+        "_since_ns",
+        "_under_way",
+    )
 
     def __init__(self, time: VirtualTime, lane: Lane, until_ns: int, back: Lane) -> None:
         """back: the lane that acknowledgements cross."""
@@ -155,6 +179,18 @@ class LossyLink(VirtualLink):
         self._under_way = deque[tuple[int, int, int, Rank, Callable[[], None]]]()
         """Of each message the number of its last byte, its size, and the rest as `carry` was given it."""
         self._asked_ns: int | None = None
+        self._arrived = 0
+        self._since_ns = 0
+        self._most_silent_ns = 0
+
+    @property
+    def most_silent_ns(self) -> int:
+        """For how long nothing came through at most, so far, of what was under way."""
+        return max(self._most_silent_ns, self._silent_ns)
+
+    @property
+    def _silent_ns(self) -> int:
+        return self._time.now_ns() - self._since_ns if self._under_way else 0
 
     @property
     def backed_up(self) -> bool:
@@ -166,6 +202,8 @@ class LossyLink(VirtualLink):
         if at_ns > self._time.now_ns():
             self._time.call_at(at_ns, partial(self.carry, at_ns, size_bytes, then_ns, rank, arrive), rank)
             return
+        if not self._under_way:
+            self._since_ns = self._time.now_ns()
         self._offered += size_bytes
         self._under_way.append((self._offered, size_bytes, then_ns, rank, arrive))
         self._flow.offer(self._time.now_ns(), size_bytes)
@@ -180,6 +218,9 @@ class LossyLink(VirtualLink):
 
     def _go_on(self) -> None:
         """Hand over what has arrived, and look again when the law has something to do."""
+        if self._flow.arrived > self._arrived:
+            self._most_silent_ns = self.most_silent_ns
+            self._arrived, self._since_ns = self._flow.arrived, self._time.now_ns()
         while self._under_way and self._under_way[0][0] <= self._flow.arrived:
             self._arrives(self._time.now_ns(), *self._under_way.popleft()[1:])
         due_ns = self._flow.due_ns
@@ -193,8 +234,8 @@ def _jitter(law: int, stream: int, lane: int) -> Iterator[float]:
 
 
 def _delays(off_ns: Sequence[int], stream: int, lane: int) -> Iterator[float]:
-    first = first_delay(stream, lane, len(off_ns))
-    return itertools.islice(itertools.cycle(off_ns), first, None)
+    n = len(off_ns)
+    return (off_ns[place % n] for place in itertools.count(first_delay(stream, lane, n)))
 
 
 class _Sensor:
@@ -281,14 +322,15 @@ class Device:
         """Have a stream of a workload."""
         world, taker = self._world, self._group if where == ON_DEVICE else self.site.group
         costs = world.costs.of(flow.number, self.number, (self._group, taker, world.layout.fleet.cloud.number))
-        way = (
-            _OwnWay(world, self, flow, plan, costs, self._group)
-            if where == ON_DEVICE
-            else _SiteWay(world, self, flow, costs)
-        )
+        way = self._way(flow, plan, where, costs)
         tally, time = world.tally(self.name, flow.name), _StreamTime(world.time, (flow.number, self.number))
         self.streams[flow.number] = Stream(self.name, plan, _Sensor(), way, tally, time, world.rows, expected)
         self.where[flow.number] = where
+
+    def _way(self, flow: Flow, plan: WorkloadPlan, where: int, costs: Callable[[int], Costs]) -> Way:
+        if where == ON_DEVICE:
+            return _OwnWay(self._world, self, flow, plan, costs, self._group)
+        return _SiteWay(self._world, self, flow, costs)
 
     def let_follow(self) -> None:
         """Have each stream that waits for others told of their decisions."""
@@ -306,11 +348,11 @@ class Device:
     def send_down(self, message: Message, decision: Decision, reply_bytes: int) -> None:
         """A decision sets out from the site."""
         size = reply_bytes + self._world.down_bytes[message.flow][self._group]
-        hear = partial(self._hear, message.flow, decision, reply_bytes)
+        hear = partial(self._hear, self.streams[message.flow], decision, reply_bytes)
         self._down.carry(self._now_ns(), size, message.costs[columns.SITE_DOWN], message.rank, hear)
 
-    def _hear(self, flow: int, decision: Decision, reply_bytes: int) -> None:
-        self.streams[flow].decided(decision, self._now_ns(), reply_bytes)
+    def _hear(self, stream: Stream, decision: Decision, reply_bytes: int) -> None:
+        stream.decided(decision, self._now_ns(), reply_bytes)
 
 
 class _SiteWay:

@@ -1,5 +1,6 @@
-"""The same tree, an event after another, by the very code that decides in a run: where what is decided acts back on
-what is sent, as in closed loops and in workloads that follow others.
+"""The same tree, an event after another, by the very code that decides in a run: where what happens acts back on what
+came before, as in closed loops, in workloads that follow others, across links that lose packets, and at nodes whose
+threads wait for a core.
 
 Streams, intake, queues, batches, deciders, forwarders and the law of links are those of `edgebench.core`; this gives
 them virtual time, and what each step costs."""
@@ -13,14 +14,17 @@ import numpy as np
 from edgebench.clock import NS_PER_S
 from edgebench.core.expecting import expected_of
 from edgebench.core.fake_transport import VirtualTime
+from edgebench.core.lanes import WAYS
 from edgebench.core.samples import SampleRecord
 from edgebench.core.schedules import query_size
 from edgebench.core.tallies import Tally
 from edgebench.simulation.columns import AT_EDGE, ON_DEVICE, Carried
 from edgebench.simulation.event_devices import Device, World
+from edgebench.simulation.event_machines import CrowdedCloud, CrowdedDevice, CrowdedEdge
 from edgebench.simulation.event_nodes import Cloud, Edge
 from edgebench.simulation.layout import Layout
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.link_model import KEEPALIVE_S
 
 _TICK_NS = NS_PER_S // 4
 """As often as devices look in a run."""
@@ -37,11 +41,16 @@ class EventDriven:
         self._rows: list[SampleRecord] = []
         world = World(self._time, layout, self._rows)
         self._world = world
-        cloud = Cloud(world)
-        edges = [Edge(world, group, index, cloud) for group in fleet.of_tier("edge") for index in range(group.count)]
+        crowded = layout.crowded
+        cloud = CrowdedCloud(world, fleet.cloud) if fleet.cloud.name in crowded else Cloud(world)
+        edges: list[Edge | CrowdedEdge] = []
+        for group in fleet.of_tier("edge"):
+            edge_of = CrowdedEdge if group.name in crowded else Edge
+            edges += [edge_of(world, group, index, cloud) for index in range(group.count)]
         for group in fleet.of_tier("device"):
+            device_of = CrowdedDevice if group.name in crowded else Device
             for index in range(group.count):
-                Device(world, group, index, edges[fleet.edge_of[group.first + index]])
+                device_of(world, group, index, edges[fleet.edge_of[group.first + index]])
         for flow in layout.flows:
             plan = deployment.workloads[flow.name]
             expected = expected_of(plan, deployment)
@@ -79,6 +88,31 @@ class EventDriven:
                     np.array([lane.messages for lane in lanes], np.int64),
                 )
         return found
+
+    def lost_percent(self) -> dict[str, dict[str, float]]:
+        """Of the packets that came by outside of outages how many were lost, by child and direction, of lossy links."""
+        found: dict[str, dict[str, float]] = {}
+        for node in self._world.lossy:
+            for way in WAYS:
+                losses = self._world.lanes[node, way].losses
+                if losses is not None and losses.packets:
+                    found.setdefault(node, {})[way] = 100.0 * losses.lost / losses.packets
+        return found
+
+    def silent(self) -> list[str]:
+        """Connections that a run would have lost, since nothing came through for longer than MQTT's keep-alive: the
+        worst of each group, in lines."""
+        worst: dict[str, tuple[int, str]] = {}
+        for group in (*self._layout.fleet.of_tier("edge"), *self._layout.fleet.of_tier("device")):
+            for node in group.nodes():
+                for link in self._world.lossy.get(node, ()):
+                    worst[group.name] = max(worst.get(group.name, (0, "")), (link.most_silent_ns, node))
+        return [
+            f"links of {name}: for {ns / NS_PER_S:.0f} s nothing came through to or from {node}; MQTT's keep-alive of "
+            f"{KEEPALIVE_S} s breaks such a connection in a run, and no simulation does (lose less, or shorten outages)"
+            for name, (ns, node) in worst.items()
+            if ns > KEEPALIVE_S * NS_PER_S
+        ]
 
     def run(self) -> Iterator[list[SampleRecord]]:
         """The samples, as they come to their end; those without `arrived_ns` are lost.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,32 +23,42 @@ from edgebench.simulation.fleet import Group
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import After
 
-_THRESHOLD = 0.75
+THRESHOLD = 0.75
+"""Between what `Echo` says of a sample that a cascade is sure of, and of others."""
 
 PassOn = Callable[[int, Message, int, HeadStamps | None], None]
 """Has a sample set out to the cloud: when, which, when it came, and what the first stage of a chain did meanwhile."""
 
 
-class _From(Origin):
+class From(Origin):
     """Where a sample comes from, and which it is."""
 
     message: Message
 
 
-def _origin(
+class FarDecider(Protocol):
+    """Who decides what edges pass on."""
+
+    def arrived(self, origin: From) -> None:
+        """A sample that an edge passed on is here."""
+        ...
+
+
+def origin_of(
     message: Message,
     in_ns: int | None = None,
     out_ns: int | None = None,
     edge: str | None = None,
     head: HeadStamps | None = None,
-) -> _From:
-    found = _From(message.device.name, in_ns, out_ns, edge, head)
+) -> From:
+    """Of a message; else as `Origin` has it."""
+    found = From(message.device.name, in_ns, out_ns, edge, head)
     found.message = message
     return found
 
 
-class _Reader:
-    """Reads a payload, which is a message."""
+class Reader:
+    """Reads a payload, which is a message, or stands for one."""
 
     def __init__(self, world: World, flow: int, *, cascades: bool) -> None:
         """cascades: whether what it reads may be passed on."""
@@ -69,7 +79,7 @@ class _Decider(Decider):
 
     handing_on: Iterator[Message]
 
-    def take_ready(self, origin: _From, received_ns: int, ready_ns: int) -> None:
+    def take_ready(self, origin: From, received_ns: int, ready_ns: int) -> None:
         """Queue a sample that came then, and is ready now."""
         payload: Any = origin.message
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
@@ -81,7 +91,7 @@ class _Decider(Decider):
 
     def served(self, served: Served[QueuedSample]) -> None:
         """See `ServerOwner.served`."""
-        self.handing_on = (_message(request.about.origin) for request in served.requests)
+        self.handing_on = (message_of(request.about.origin) for request in served.requests)
         super().served(served)
 
 
@@ -129,8 +139,8 @@ class _Served:
             free_ns=lambda: self._free_ns,
         )
         self.decider.served_by(self._server)
-        manifest = msgspec.structs.replace(MANIFEST, threshold=_THRESHOLD) if cascades else MANIFEST
-        self.decider.expect(manifest, _Reader(world, flow.number, cascades=cascades))
+        manifest = msgspec.structs.replace(MANIFEST, threshold=THRESHOLD) if cascades else MANIFEST
+        self.decider.expect(manifest, Reader(world, flow.number, cascades=cascades))
         self._server.swap(Echo(), manifest)
 
     def now_ns(self) -> int:
@@ -139,7 +149,7 @@ class _Served:
 
     def answer(self, origin: Origin, decision: Decision) -> None:
         """See `Answers.answer`."""
-        message = _message(origin)
+        message = message_of(origin)
         at_ns = decision.stamps.replied_ns
         self._free_ns = at_ns + message.costs[self._answer]
         self._world.time.call_at(at_ns, partial(self._node.send_answer, message, decision), message.rank)
@@ -169,23 +179,24 @@ class _Served:
         self._passes_on(at_ns, message, received_ns, head)
 
     def _wake_ns(self, request: InferenceRequest[QueuedSample]) -> int:
-        return _message(request.about.origin).costs[self._wake]
+        return message_of(request.about.origin).costs[self._wake]
 
     def _service_ns(self, requests: Sequence[InferenceRequest[QueuedSample]], at_once: bool) -> int:
-        first = _message(requests[0].about.origin)
+        first = message_of(requests[0].about.origin)
         key = self._infer, self._flow, self._node.group, first.device.number, first.seq, len(requests)
         return self._world.costs.service_ns(*key, at_once=at_once)
 
 
-def _message(origin: Origin) -> Message:
-    assert isinstance(origin, _From)
+def message_of(origin: Origin) -> Message:
+    """Which sample it is that comes from there."""
+    assert isinstance(origin, From)
     return origin.message
 
 
 class Edge:
     """An edge: it takes in one after another what comes from its devices, and what comes back from the cloud."""
 
-    def __init__(self, world: World, group: Group, index: int, cloud: Cloud) -> None:
+    def __init__(self, world: World, group: Group, index: int, cloud: FarDecider) -> None:
         self.name = group.node(index)
         self.group = group.number
         self._world = world
@@ -204,7 +215,7 @@ class Edge:
             upstream = _Passing(self._world, self)
             intake = Intake(self._world.tally(self.name, flow.name), sparse=isinstance(plan.load, After))
             forwarder = Forwarder(intake, upstream, self._world.time)
-            forwarder.intake.expect(_Reader(self._world, flow.number, cascades=False))
+            forwarder.intake.expect(Reader(self._world, flow.number, cascades=False))
             self._forwarders[flow.number] = forwarder
         if where != AT_CLOUD and flow.number not in self._deciders:
             purposes = (columns.WAKE, columns.INFER, columns.ANSWER)
@@ -216,7 +227,7 @@ class Edge:
     def arrived(self, message: Message) -> None:
         """A sample of a device is here."""
         start_ns, costs, flow = max(self._free_ns, self._now_ns()), message.costs, message.flow
-        origin = _origin(message)
+        origin = origin_of(message)
         if message.device.where[flow] == AT_CLOUD:
             self._free_ns = start_ns + max(costs[columns.PASS_ON], costs[columns.RELAY])
             payload: Any = message
@@ -236,7 +247,7 @@ class Edge:
         now_ns, costs, world = self._now_ns(), message.costs, self._world
         payload = costs[columns.SIZE_DRAW] if head is None else world.output_bytes[message.flow]
         size = payload + world.forward_bytes[message.flow]
-        arrive = partial(self._cloud.arrived, _origin(message, received_ns, now_ns, self.name, head))
+        arrive = partial(self._cloud.arrived, origin_of(message, received_ns, now_ns, self.name, head))
         self._up.carry(now_ns, size, costs[columns.BACKHAUL_UP], message.rank, arrive)
 
     def send_answer(self, message: Message, decision: Decision) -> None:
@@ -290,7 +301,7 @@ class Cloud:
             purposes = (columns.CLOUD_WAKE, columns.CLOUD_INFER, columns.CLOUD_ANSWER)
             self._deciders[flow.number] = _Served(self, self._world, flow, plan, purposes)
 
-    def arrived(self, origin: _From) -> None:
+    def arrived(self, origin: From) -> None:
         """A sample that an edge passed on is here."""
         message = origin.message
         start_ns, costs = max(self._free_ns, self._now_ns()), message.costs

@@ -33,13 +33,14 @@ from edgebench.simulation.columns import (
     Tables,
 )
 from edgebench.simulation.costs import Flow, costs_of, output_size
+from edgebench.simulation.crowding import Crowded, crowded_of
 from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
 from edgebench.simulation.schedules import Schedule, schedule
 from edgebench.simulation.service_times import BYTES_A_VALUE, ServiceTimes
 from edgebench.topology.deployment import LinkPlan
 from edgebench.topology.link_model import Link
-from edgebench.topology.link_traces import LinkTraces, RateTrace, link_traces_of
+from edgebench.topology.link_traces import LinkTraces, link_traces_of
 from edgebench.topology.model import (
     After,
     Fixed,
@@ -65,8 +66,9 @@ _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": C
 @dataclass(frozen=True)
 class Layout:
     """All that does not change while it is simulated. links: of each group to that of its parents; shared: the groups
-    all of whose links share a pipe; link_traces: what the links follow. traces: of workloads. chains: as a run would
-    write them down. told_by: the runs that say what things take, and the profiles, each as `profile NAME`."""
+    all of whose links share a pipe; link_traces: what the links follow. crowded: groups whose threads wait for a core.
+    traces: of workloads. chains: as a run would write them down. told_by: the runs that say what things take, and the
+    profiles, each as `profile NAME`."""
 
     topology: Topology
     fleet: Fleet
@@ -76,6 +78,7 @@ class Layout:
     links: Mapping[str, LinkPlan]
     shared: frozenset[str]
     link_traces: LinkTraces
+    crowded: Mapping[str, Crowded]
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
     told_by: tuple[str, ...]
@@ -97,9 +100,10 @@ class Layout:
 
     @property
     def acts_back(self) -> bool:
-        """Whether anything that happens changes when something is sent: closed loops, and TCP where packets get
-        lost."""
-        return any(acts_back(flow.load) for flow in self.flows) or any(link.loses for link in self.links.values())
+        """Whether what happens somewhere changes what happens before it on a sample's way: closed loops, TCP where
+        packets get lost, and cores that threads wait for."""
+        loses = any(link.loses for link in self.links.values())
+        return bool(self.crowded) or loses or any(is_closed(flow.load) for flow in self.flows)
 
     def expected(self) -> int:
         """About how many samples fall due."""
@@ -157,7 +161,7 @@ class Layout:
             if group.name in self.shared:
                 pipe[group.first : group.first + group.count] = group.first
         made = columns.lanes(kind, pipe, report, len(groups), self.until_ns)
-        rates, delays = list[RateTrace](), list[list[int]]()
+        steps, delays = _EndToEnd(), _EndToEnd()
         for place, group in enumerate(groups):
             link, of = self.links[group.name], made.kinds[place]
             of[columns.LATENCY], of[columns.JITTER] = (
@@ -168,19 +172,17 @@ class Layout:
             rate_mbit_s, trace = rate_of(link, direction)
             made.ns_per_byte[place] = Pipe(rate_mbit_s).ns_per_byte
             if trace is not None:
-                rates.append(self.link_traces.rates[trace])
-                of[columns.FIRST_STEP] = sum(len(each.gaps_ms) for each in rates[:-1])
-                of[columns.STEPS] = len(rates[-1].gaps_ms)
+                rates = self.link_traces.rates[trace]
+                of[columns.FIRST_STEP], of[columns.STEPS] = steps.add(
+                    trace, [np.cumsum(rates.gaps_ms), np.cumsum(rates.packets)]
+                )
             if link.delay_trace is not None:
-                delays.append(self.off_ns(link))
-                of[columns.FIRST_DELAY] = sum(map(len, delays[:-1]))
-                of[columns.DELAYS] = len(delays[-1])
-        return made._replace(
-            times_ms=_end_to_end([np.cumsum(trace.gaps_ms) for trace in rates]),
-            upto=_end_to_end([np.cumsum(trace.packets) for trace in rates]),
-            off_ns=_end_to_end(delays),
-            leaving=np.zeros((len(report) if rates else 0, columns.LEAVING_COLUMNS), np.int64),
-        )
+                of[columns.JITTER] = 1  # delays vary by it, however near their quartiles are
+                of[columns.FIRST_DELAY], of[columns.DELAYS] = delays.add(link.delay_trace, [self.off_ns(link)])
+        times_ms, upto = steps.whole(2)
+        (off_ns,) = delays.whole(1)
+        leaving = np.zeros((len(report) if len(upto) else 0, columns.LEAVING_COLUMNS), np.int64)
+        return made._replace(times_ms=times_ms, upto=upto, off_ns=off_ns, leaving=leaving)
 
     def chance(self, group: Group, direction: Way) -> int:
         """The stream of that by which links of a group vary."""
@@ -192,8 +194,26 @@ class Layout:
         return [round(NS_PER_MS * (delay_ms - link.latency_ms)) for delay_ms in delays_ms]
 
 
-def _end_to_end(of_traces: Sequence[Sequence[int] | Ints]) -> Ints:
-    return np.concatenate([np.zeros(0, np.int64), *(np.asarray(each, np.int64) for each in of_traces)])
+class _EndToEnd:
+    """Traces one behind another, each once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+        self._parts: list[list[Ints]] = []
+        self._n = 0
+
+    def add(self, name: str, columns_: Sequence[Sequence[int] | Ints]) -> tuple[int, int]:
+        """Where a trace begins, and how long it is. columns_: of it, each as long."""
+        if name not in self._found:
+            self._parts.append([np.asarray(each, np.int64) for each in columns_])
+            n = len(columns_[0])
+            self._found[name], self._n = (self._n, n), self._n + n
+        return self._found[name]
+
+    def whole(self, width: int) -> list[Ints]:
+        """So many columns of all of them."""
+        none = np.zeros(0, np.int64)
+        return [np.concatenate([none, *(part[column] for part in self._parts)]) for column in range(width)]
 
 
 def _samples(load: Load, duration_s: float, trace_s: tuple[float, ...]) -> float:
@@ -209,7 +229,7 @@ def _samples(load: Load, duration_s: float, trace_s: tuple[float, ...]) -> float
             return 0.0
 
 
-def acts_back(load: Load) -> bool:
+def is_closed(load: Load) -> bool:
     """Whether what is decided, or under way, changes when something is sent."""
     return isinstance(load, SingleStream | MultiStream | Offline | After)
 
@@ -222,7 +242,8 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     """
     fleet = fleet_of(topology)
     flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
-    arrays, tables, profiles = costs_of(topology, fleet, flows, times, file)
+    crowded = crowded_of(topology, fleet, flows, times, file)
+    arrays, tables, profiles = costs_of(topology, fleet, flows, times, file, crowded)
     links, link_traces = {link.between[0]: link for link in topology.links}, link_traces_of(topology)
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
     traces = {
@@ -234,7 +255,8 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     shared = frozenset(name for name, link in links.items() if link.shared)
     chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
     told_by = (*times.sources, *(f"profile {name}" for name in profiles))
-    return Layout(topology, fleet, flows, arrays, tables, between, shared, link_traces, traces, chains, told_by)
+    of_links = between, shared, link_traces
+    return Layout(topology, fleet, flows, arrays, tables, *of_links, crowded, traces, chains, told_by)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:

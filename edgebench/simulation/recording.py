@@ -208,10 +208,15 @@ class Counts:
         return found
 
 
-def links_observed(layout: Layout, places: Places, carried: Mapping[tuple[str, str], Carried]) -> list[LinkObserved]:
+def links_observed(
+    layout: Layout,
+    places: Places,
+    carried: Mapping[tuple[str, str], Carried],
+    lost_percent: Mapping[str, Mapping[str, float]] = {},
+) -> list[LinkObserved]:
     """What has crossed each link that is told: PUBLISH packets, which are all that a simulation sends.
 
-    carried: by the tier of the child, and direction.
+    carried: by the tier of the child, and direction. lost_percent: by child and direction, where packets get lost.
     """
     fleet = layout.fleet
     told = {group.name: group.count for group in fleet.of_tier("edge")}
@@ -227,7 +232,9 @@ def links_observed(layout: Layout, places: Places, carried: Mapping[tuple[str, s
                     LinkObserved(
                         name=f"{group.node(index)} -> {parents.node(index % parents.count)}",
                         requested=requested,
-                        measured={},
+                        measured={
+                            f"{way}_loss_percent": lost for way, lost in lost_percent.get(group.node(index), {}).items()
+                        },
                         up_bytes=int(up.bytes[number]),
                         down_bytes=int(down.bytes[number]),
                         up_messages=int(up.messages[number]),

@@ -19,7 +19,7 @@ from edgebench.topology.deployment import Deployment
 
 class Simulated:
     """One simulation. Once all `tables` were taken, `tallies` and `links` are as a run would have written them down,
-    and `overfull` says what it would have dropped."""
+    `overfull` says what it would have dropped, and `silent` which connections it would have lost."""
 
     def __init__(self, layout: Layout, places: Places, deployment: Deployment) -> None:
         """places: in which each device is told."""
@@ -55,7 +55,13 @@ class Simulated:
     @property
     def links(self) -> list[LinkObserved]:
         """What has crossed them."""
-        return links_observed(self._layout, self._places, self._simulation.carried)
+        lost = self._simulation.lost_percent() if isinstance(self._simulation, EventDriven) else {}
+        return links_observed(self._layout, self._places, self._simulation.carried, lost)
+
+    @property
+    def silent(self) -> list[str]:
+        """See `EventDriven.silent`."""
+        return self._simulation.silent() if isinstance(self._simulation, EventDriven) else []
 
     @property
     def overfull(self) -> list[str]:

@@ -52,7 +52,7 @@ class Stores:
         counts = [group.count for group in edges]
         uplinks = [layout.links[group.name] for group in edges]
         rated = np.repeat([link.up_mbit_s is not None or link.loses for link in uplinks], counts)
-        latency_ns = [round(link.latency_ms * NS_PER_MS) for link in uplinks]
+        latency_ns = [round(link.latency_ms * NS_PER_MS) + max(layout.off_ns(link), default=0) for link in uplinks]
         way_ns = np.repeat(np.array(latency_ns, np.int64), counts)
         self._way_ns = np.zeros_like(way_ns) if self._until_answered else way_ns
         self._agents, self._agent_of = _agents(layout)

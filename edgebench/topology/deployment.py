@@ -121,6 +121,11 @@ class LinkPlan(Frozen, frozen=True):
         """Whether packets may get lost."""
         return bool(self.loss_percent or self.outages)
 
+    @property
+    def varies(self) -> bool:
+        """Whether it is not the same all the time, but for its jitter."""
+        return bool(self.loses or self.delay_trace or self.up_trace or self.down_trace)
+
     def changed(self, change: LinkChange) -> LinkPlan:
         """What it is with a change."""
         given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from math import ceil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.topology.deployment import HERE, SIMULATE
 from edgebench.topology.expand import machine_of, names_of
-from edgebench.topology.link_model import Outage
+from edgebench.topology.link_model import KEEPALIVE_S
 from edgebench.topology.link_traces import read_outage_trace
 from edgebench.topology.model import Topology
 from edgebench.topology.wording import did_you_mean, listed, one_line
 
 Problem = tuple[str, str]
-
-LONGEST_SILENCE_S = 15.0
-"""After an outage TCP may try again as late as that was long, and MQTT's keep-alive is 30 s."""
 
 
 def _machine_faults(topology: Topology) -> Iterator[Problem]:
@@ -127,34 +123,17 @@ def _faults(topology: Topology) -> Iterator[Problem]:
 
 
 def _broken_connections(topology: Topology) -> Iterator[Problem]:
-    """Outages that break connections: by a reset, or since somebody gives up on them."""
+    """Outages that break connections: by a reset, or since both ends give up on them."""
     for index, link in enumerate(topology.links):
         of_trace = () if link.outage_trace is None else read_outage_trace(Path(link.outage_trace))
-        path = f"$.links[{index}].{'outage_trace' if of_trace else 'outages'}"
-        outages = (*link.outages, *of_trace)
-        if any(outage.reset for outage in outages):
-            yield path, "outages that break connections (leave out 'reset')"
-        silent_s = _longest_silence_s(outages, topology.duration_s)
-        if silent_s > LONGEST_SILENCE_S:
-            why = f"{silent_s:g} s without anything coming through, in which MQTT's keep-alive may break connections"
-            yield path, f"{why} (have no outage longer than {LONGEST_SILENCE_S:g} s, nor two close together)"
-
-
-def _longest_silence_s(outages: Iterable[Outage], duration_s: float) -> float:
-    """For how long nothing may come through a link: outages that are no farther apart than this has lasted count
-    together, since TCP tries again only as much later as it has tried in vain."""
-    spans = [
-        (outage.at_s + turn * (outage.every_s or 0.0), outage.for_s or 0.0)
-        for outage in outages
-        for turn in range(1 if outage.every_s is None else ceil((duration_s - outage.at_s) / outage.every_s))
-    ]
-    longest_s = begun_s = ends_s = 0.0
-    for at_s, for_s in sorted(spans):
-        if at_s - ends_s >= ends_s - begun_s:
-            begun_s = at_s
-        ends_s = max(ends_s, at_s + for_s)
-        longest_s = max(longest_s, ends_s - begun_s)
-    return longest_s
+        for field, outages in (("outages", link.outages), ("outage_trace", of_trace)):
+            path, there = f"$.links[{index}].{field}", [each for each in outages if each.at_s < topology.duration_s]
+            if any(each.reset for each in there):
+                yield path, "outages that break connections (leave out 'reset')"
+            longest_s = max((each.for_s or 0.0 for each in there), default=0.0)
+            if longest_s > KEEPALIVE_S:
+                why = f"an outage of {longest_s:g} s, as MQTT's keep-alive of {KEEPALIVE_S} s breaks connections"
+                yield path, f"{why} (shorten it)"
 
 
 _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {

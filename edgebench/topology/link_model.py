@@ -12,6 +12,9 @@ Jitter = Literal["uniform", "normal", "pareto"]
 Radio = Literal["wifi", "lte"]
 NjPerByte = Annotated[float, Meta(ge=0, le=1e9)]
 
+KEEPALIVE_S = 30
+"""MQTT's, of all nodes: connections that are silent for longer may be given up."""
+
 LEAST_DEVIATION: dict[Jitter, float] = {"uniform": 1.0, "normal": 3.0, "pareto": 3**-0.5}
 """How far below the latency a delay may be, as multiples of `jitter_ms`: of a normal one all but 1 in 1,000."""
 

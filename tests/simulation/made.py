@@ -18,7 +18,7 @@ from edgebench.simulation.event_driven import EventDriven
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
 from edgebench.simulation.recording import Counts, Records, links_observed, undecided
-from edgebench.simulation.service_times import FORWARDED, STEPS, Cascading, Cost, Model, PassedOn, ServiceTimes
+from edgebench.simulation.service_times import FORWARDED, STEPS, Cascading, Cost, Cuts, Model, PassedOn, ServiceTimes
 from edgebench.simulation.vectorised import Vectorised
 from edgebench.topology import resolve
 from edgebench.topology.model import Topology
@@ -90,6 +90,11 @@ def times(
     return ServiceTimes(infer, at_once, found, {CASCADING: passed}, sources=("made up",))
 
 
+def with_cuts(known: ServiceTimes, cuts: Cuts) -> ServiceTimes:
+    """With what a run timed of the parts of the light model."""
+    return dataclasses.replace(known, cuts={LIGHT._replace(profile=""): [cuts]})
+
+
 def cut_elsewhere(known: ServiceTimes, place: int) -> ServiceTimes:
     """As `times` says of the second place, of another one."""
     there = f"cut at {place}"
@@ -130,7 +135,7 @@ def event_driven(layout: Layout) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     rows = [row for taken in simulation.run() for row in taken]
     table = undecided(records_table(rows))
     columns = {name: table.column(name).to_pylist() for name in COLUMNS}
-    links = links_observed(layout, places_of(layout.fleet), simulation.carried)
+    links = links_observed(layout, places_of(layout.fleet), simulation.carried, simulation.lost_percent())
     return _ordered(columns), {"tallies": simulation.tallies, "links": links}
 
 

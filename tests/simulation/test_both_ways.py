@@ -13,7 +13,7 @@ from tests.simulation.made import MS, chain, event_driven, laid_out, times, topo
 
 _BURSTS = Path(__file__).with_name("bursts.txt")
 _RATE_TRACES = [str(Path(__file__).with_name(f"{name}.txt")) for name in ("lte", "slow")]
-_DELAY_TRACE = str(Path(__file__).with_name("delays.txt"))
+_DELAY_TRACES = [str(Path(__file__).with_name(f"{name}.txt")) for name in ("delays", "delays-seldom-long")]
 _DELAYS = st.sampled_from([0.0, 0.0, 0.2, 2.0, 20.0])
 _RATES = st.sampled_from([None, 0.1, 1.0, 40.0])
 _COSTS_NS = st.sampled_from([(0,), (1,), (20_000,), (10_000, 50_000, 90_000), (0, 3_000_000)])
@@ -30,7 +30,7 @@ def links(draw: st.DrawFn, between: tuple[str, str]) -> dict[str, Any]:
     traces = {f"{way}_trace": draw(st.sampled_from([None, None, *_RATE_TRACES])) for way in ("up", "down")}
     return {
         "between": between,
-        **({"delay_trace": _DELAY_TRACE} if draw(st.integers(0, 3)) == 0 else delays),
+        **({"delay_trace": draw(st.sampled_from(_DELAY_TRACES))} if draw(st.integers(0, 3)) == 0 else delays),
         **traces,
         **{f"{way}_mbit_s": draw(_RATES) for way in ("up", "down") if traces[f"{way}_trace"] is None},
         "shared": draw(st.booleans()),

@@ -15,14 +15,16 @@ from edgebench.errors import EdgebenchError
 from edgebench.experiments.capacity import CapacityOptions, load_of
 from edgebench.experiments.capacity_search import Load, Search
 from edgebench.experiments.cells import cell_key
-from edgebench.experiments.given import TopologyFile
+from edgebench.experiments.given import TopologyFile, open_topology, with_overrides
 from edgebench.experiments.load_search import Scale
+from edgebench.experiments.measuring_runs import _steady_links
 from edgebench.experiments.simulate import check_simulated, simulate_with
 from edgebench.results.capacities import Capacity
 from edgebench.results.figures import ReasonKind, Result, Verdict
 from edgebench.results.rundir import load_deployment
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.service_times import merged
+from edgebench.topology.link_model import Link
 from tests.simulation.wards import WATCH, measured, ward
 
 
@@ -155,6 +157,21 @@ def test_without_a_run_to_calibrate_by_what_things_take_is_measured_first(tmp_pa
     assert {run.run for point in found.curve for run in point.runs} <= {
         each.name for each in Path(found.folder).iterdir()
     }
+
+
+def test_what_things_take_is_measured_across_links_that_are_always_the_same(tmp_path: Path) -> None:
+    (tmp_path / "delays.txt").write_text("4\n6\n6\n90\n")
+    (tmp_path / "rate.txt").write_text("10\n20\n")  # 1,504 bytes each
+    below = {"between": ["bed", "ward"], "delay_trace": "delays.txt", "up_trace": "rate.txt", "down_mbit_s": 3}
+    above = {"between": ["ward", "cloud"], "latency_ms": 30, "jitter_ms": 2, "outages": [{"at_s": 9, "for_s": 1}]}
+    given = open_topology(ward(tmp_path, links=[{**below, "shared": True, "energy": "wifi"}, above]))
+    steady = with_overrides(given, [*_steady_links(given), "duration_s=5"]).topology.links
+    assert steady == (
+        Link(("bed", "ward"), latency_ms=6, up_mbit_s=1.2032, down_mbit_s=3, shared=True, energy="wifi"),
+        Link(("ward", "cloud"), latency_ms=30, jitter_ms=2),
+    )
+    same = open_topology(ward(tmp_path))
+    assert [*_steady_links(same)] == []
 
 
 @pytest.mark.long

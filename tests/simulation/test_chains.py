@@ -28,7 +28,7 @@ from edgebench.simulation.service_times import Cost, Cuts, ServiceTimes, merged
 from edgebench.simulation.wire_sizes import forward_bytes, output_bytes
 from edgebench.topology.profile_files import written
 from tests.profiles import inference, profile
-from tests.simulation.made import CUT, HEAD, LIGHT, MS, TAIL, TASK, chain, cut_elsewhere, laid_out, times
+from tests.simulation.made import CUT, HEAD, MS, TAIL, TASK, chain, cut_elsewhere, laid_out, times, with_cuts
 from tests.simulation.test_both_ways import same_both_ways
 from tests.simulation.wards import WARD, WATCH, ward
 
@@ -70,10 +70,6 @@ ELSEWHERE = {
 
 def cuts_known(considered: set[int]) -> ServiceTimes:
     return with_cuts(KNOWN, Cuts(ELSEWHERE, frozenset(considered), 3))
-
-
-def with_cuts(known: ServiceTimes, cuts: Cuts) -> ServiceTimes:
-    return dataclasses.replace(known, cuts={LIGHT._replace(profile=""): [cuts]})
 
 
 def split_ward(folder: Path, *, rate_hz: float = 5, split: Any = 2, **changes: Any) -> Path:

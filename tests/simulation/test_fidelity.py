@@ -88,6 +88,23 @@ def test_a_run_by_itself_says_nothing(
     assert said in capsys.readouterr().err
 
 
+def test_a_run_across_a_bad_link_is_predicted_from_one_across_a_good_one(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = times([20 * MS], {"size": (2_000,), "site-up": (500_000,), "site-down": (300_000,), "wake": (100_000,)})
+    given = edgebench.load(runs[0], ["links[0].loss_percent=2", "links[0].outages=[{at_s: 3, for_s: 1}]"])
+    bad = simulate_with(known, given, tmp_path)[0]
+    (found,) = edgebench.fidelity([bad], calibrate=[runs[0]]).runs.values()
+    latency = found.figures["watch.latency_ms.p99"]
+    assert latency.measured is not None
+    assert latency.measured > 1_000
+    assert latency.error == pytest.approx(0, abs=0.01)
+    assert latency.formula is None
+    assert main(["fidelity", str(bad), str(runs[0])]) == 2
+    said = "a run with links that lose packets or follow a trace tells nothing of others (name those that tell with"
+    assert f"{bad}: {said}" in capsys.readouterr().err
+
+
 def test_two_runs_of_one_name_are_told_apart(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -79,22 +80,25 @@ def errors_of(run_dir: Path, simulated: Path, workload: str) -> tuple[float, flo
     return float(np.quantile(told, 0.1) / np.quantile(ran, 0.1) - 1), float(told.mean() / ran.mean() - 1)
 
 
-def ran(folder: Path, text: str) -> tuple[dict[str, Any], Path]:
+def ran(folder: Path, text: str, cores: int) -> tuple[dict[str, Any], Path]:
     """The result and the run directory of a topology, beside the board's profile."""
     folder.mkdir()
-    (folder / "slow.json").write_bytes(written(BOARD))
+    (folder / "slow.json").write_bytes(written(msgspec.structs.replace(BOARD, cores=cores)))
     _, result, run_dir = run(folder, text)
     assert faults_of(result) == []
     return result, run_dir
 
 
-def assert_near(folder: Path, text: str, measured: str | None, workloads: Sequence[str], near: Near) -> None:
+def assert_near(
+    folder: Path, text: str, measured: str | None, workloads: Sequence[str], near: Near, cores: int = 4
+) -> None:
     """What a run takes is what its simulation says, of these workloads. measured: the topology whose run tells what
-    else things take; in each try anew, as whatever makes that one slow is no longer there in the next."""
+    else things take; in each try anew, as whatever makes that one slow is no longer there in the next. cores: of each
+    board."""
     found: list[dict[str, tuple[float, float]]] = []
     for number in range(_TRIES):
-        calibrate = [] if measured is None else [ran(folder / f"measured-{number}", measured)[1]]
-        result, run_dir = ran(folder / f"try-{number}", text)
+        calibrate = [] if measured is None else [ran(folder / f"measured-{number}", measured, cores)[1]]
+        result, run_dir = ran(folder / f"try-{number}", text, cores)
         assert result["figures"] == "emulated"
         simulated = edgebench.simulate(edgebench.load(run_dir), calibrate=calibrate, out=folder / "simulated")
         assert simulated.figures.calibrated_by[-1] == "profile slow-board"
@@ -109,6 +113,13 @@ def assert_near(folder: Path, text: str, measured: str | None, workloads: Sequen
 @NEAR
 def test_a_simulation_by_the_profile_alone_is_near_the_emulated_run(tmp_path: Path, near: Near) -> None:
     assert_near(tmp_path, topology(above=SLOW, below=SLOW), None, ["here", "near", "there"], near)
+
+
+@NEAR
+def test_boards_whose_threads_wait_for_their_one_core_are_near_the_emulated_run(tmp_path: Path, near: Near) -> None:
+    """The core of the ward is busy for half of the time, with messages as much as with decisions."""
+    text = topology(above=SLOW, below=SLOW)
+    assert_near(tmp_path, text, None, ["here", "near", "there"], near, cores=1)
 
 
 @NEAR
