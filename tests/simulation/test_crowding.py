@@ -137,7 +137,7 @@ def test_what_cores_would_do_that_nobody_knows_is_a_line(tmp_path: Path, monkeyp
         "(edgebench run it)"
     )
     below = slow_ward(tmp_path, ("ward",), links=[], board=with_cores(PLAIN, 2), workloads={"watch": WATCH})
-    with pytest.raises(EdgebenchError, match="takes besides the link of icu-death on profile host .name a run"):
+    with pytest.raises(EdgebenchError, match=r"takes besides the link of icu-death on profile host \(name"):
         simulate_with(ServiceTimes(), edgebench.load(below), tmp_path / "runs", page=False)
     monkeypatch.setattr(simulate, "MOST_RECORDED", 10)
     with pytest.raises(EdgebenchError, match=r"\$\.nodes\.ward\.profile: fewer cores than threads, of so many devices"):
