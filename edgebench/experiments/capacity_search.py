@@ -210,7 +210,10 @@ def spoiled_by(result: Result) -> str | None:
     """Why a run says nothing of the load that it had, and should be made again.
 
     That samples are lost, or are taken too late, may be due to the load, and so may what a machine that is full does.
+    A simulation comes out the same each time.
     """
+    if result.executor == SIMULATE:
+        return None
     uses = (machine.host_use for machine in result.machines.values())
     full = any(use is not None and use.full > FULL_SHARE for use in uses)
     verdict = result.verdict

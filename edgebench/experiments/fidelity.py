@@ -24,6 +24,7 @@ from edgebench.results.rundir import StoredRun, load_run, read_result, record_ba
 from edgebench.results.sample_times import SampleTimes
 from edgebench.results.values import Ints, Values
 from edgebench.simulation.calibrating import service_times_of, what_does_not_tell
+from edgebench.simulation.contention import contended_nodes
 from edgebench.simulation.formula import Batches, mean_hops_ns
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
@@ -141,9 +142,9 @@ def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: Service
         check_calibrates(telling, given)
     topology = _cut_as_it_was(given.topology, stored)
     layout = layout_of(topology, times, given.path)
-    predicted, measured = _simulated(layout, stored), _measured(stored)
+    (predicted, otherwise), measured = _simulated(layout, stored), _measured(stored)
     by_own = _layout_by_own(topology, times, stored, given.path)
-    own = {} if by_own is None else _simulated(by_own, stored)
+    own = {} if by_own is None else _simulated(by_own, stored)[0]
     formula = _formula(layout, measured)
     figures = {
         f"{name}.{figure}": compared
@@ -151,21 +152,24 @@ def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: Service
         for figure, compared in _compared(of_workload, predicted[name], own.get(name), formula.get(name, {})).items()
     }
     result = read_result(stored.path)
-    return RunFidelity(list(layout.told_by), result.verdict.valid, result.figures, figures, list(times.doubts))
+    return RunFidelity(list(layout.told_by), result.verdict.valid, result.figures, figures, [*times.doubts, *otherwise])
 
 
-def _simulated(layout: Layout, stored: StoredRun) -> dict[str, _Seen]:
-    """What becomes of a run's samples in a simulation, by workload."""
+def _simulated(layout: Layout, stored: StoredRun) -> tuple[dict[str, _Seen], list[str]]:
+    """What becomes of a run's samples in a simulation, by workload; and what a run would have done otherwise."""
     places = places_of(layout.fleet)
     deployment = places.deployment(layout.topology, stored.deployment.run_id, layout.topology.data)
     simulated = Simulated(layout, places, deployment)
     batches = (batch for table in simulated.tables() for batch in table.select(TIMES).to_batches())
-    return _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
+    seen = _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
+    return seen, [*simulated.overfull, *simulated.silent]
 
 
 def _layout_by_own(topology: Topology, times: ServiceTimes, stored: StoredRun, file: str | Path) -> Layout | None:
-    """Of models that take what they took in a run; None where that does not tell it of all that are used. Sizes of
-    batches that it had none of are as in others."""
+    """Of models that take what they took in a run; None where that does not tell it of all that are used, or a profile
+    does, of nodes whose threads wait for a core. Sizes of batches that it had none of are as in others."""
+    if contended_nodes(stored.deployment):
+        return None
     try:
         own = service_times_of(stored.path)
         infer = {model: {**times.infer.get(model, {}), **by_size} for model, by_size in own.infer.items()}

@@ -33,6 +33,7 @@ from edgebench.results.rundir import (
 from edgebench.simulation.busy import Busy
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.columns import Rows
+from edgebench.simulation.contention import contended_nodes
 from edgebench.simulation.fleet import fleet_of
 from edgebench.simulation.folding import Fold
 from edgebench.simulation.layout import Layout, is_closed, layout_of
@@ -80,6 +81,11 @@ def check_simulated(given: TopologyFile) -> Deployment:
     refuse_unenforceable(topology, given.path, executor=SIMULATE)
     deployment = places_of(fleet_of(topology)).deployment(topology, "validate", topology.data)
     check_deployment(deployment, given.path)
+    contended = contended_nodes(deployment) if topology.durability != "none" else ()
+    problems = dict.fromkeys(f"$.nodes.{deployment.nodes[node].group}.profile" for node in contended)
+    if problems:
+        why = f"has fewer cores than the node has threads, and none tells what durability: {topology.durability} takes"
+        raise TopologyError([one_line(f"{given.path}: {at}: {why} of them (edgebench run it)") for at in problems])
     return deployment
 
 
@@ -121,7 +127,7 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
     ]
     problems += [
         f"{file}: $.nodes.{name}.profile: fewer cores than threads, of so many devices or samples (use fewer)"
-        for name in layout.crowded
+        for name in layout.contended
     ]
     if layout.topology.joint:
         problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")

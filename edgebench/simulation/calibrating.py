@@ -20,6 +20,7 @@ from edgebench.results.chunks import ABSENT
 from edgebench.results.rundir import RESULT, StoredRun, load_run, read_result
 from edgebench.simulation.calibration_samples import ENOUGH, Apart, K, Samples, add, processes, runs, samples_of
 from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
+from edgebench.simulation.contention import contended_nodes
 from edgebench.simulation.message_costs import MessageCosts
 from edgebench.simulation.service_times import (
     FORWARDED,
@@ -33,6 +34,7 @@ from edgebench.simulation.service_times import (
     cascading_of,
     compress_of,
     model_of,
+    profiles_in,
 )
 from edgebench.topology.deployment import Deployment, NodePlan, WorkloadPlan
 from edgebench.topology.wording import listed, things
@@ -157,10 +159,12 @@ class _Found:
             else:
                 for into, part in zip((infer, at_once), parts, strict=True):
                     into.setdefault(model, {})[size] = np.sort(np.maximum(part, 1))
+        # What waited for a core there is told by the profile.
+        contended = {self._deployment.nodes[node].profile for node in contended_nodes(self._deployment)}
         return ServiceTimes(
             infer=infer,
             at_once=at_once,
-            costs=_sorted(self._costs),
+            costs={cost: each for cost, each in _sorted(self._costs).items() if not contended & profiles_in(cost)},
             crowded=frozenset(self._crowded),
             unsure=self._unsure,
             cuts=self._cuts,

@@ -36,13 +36,14 @@ HEAD_READY, HEAD_STARTED, HEAD_FINISHED, HEAD_BATCH, COLUMNS_OF_CHAINS = range(C
 ON_DEVICE, AT_EDGE, AT_CLOUD, CASCADE, CHAIN = range(5)
 """Where a device's samples are decided; those of a `CHAIN` in the cloud, once an edge has done the first stage."""
 
-PURPOSES = 25
+PURPOSES = 26
 _purposes: list[Any] = list(np.arange(PURPOSES))
 TIMER, CAPTURE, SIZE_DRAW, SITE_UP, DECODE, PASS_ON, WAKE, INFER, ANSWER, UNSURE = _purposes[:10]
 BACKHAUL_UP, CLOUD_DECODE, CLOUD_WAKE, CLOUD_INFER, CLOUD_ANSWER = _purposes[10:15]
 REPLY_DRAW, BACKHAUL_DOWN, HAND_BACK, SITE_DOWN, OWN_CAPTURE, HEAR, CLOUD_REPLY = _purposes[15:22]
-INTAKE, RELAY, CLOUD_INTAKE = _purposes[22:]
-"""What chance is drawn for. Of a plain number numba would make a type, and compile what takes it for each."""
+INTAKE, RELAY, CLOUD_INTAKE, BROUGHT_DOWN = _purposes[22:]
+"""What chance is drawn for. BROUGHT_DOWN: as SITE_DOWN, of what the cloud has decided. Of a plain number numba would
+make a type, and compile what takes it for each."""
 
 
 class Tables(NamedTuple):

@@ -86,14 +86,14 @@ def costs_of(
     flows: Sequence[Flow],
     times: ServiceTimes,
     file: str | Path,
-    crowded: Collection[str] = (),
+    contended: Collection[str] = (),
 ) -> tuple[Flows, Tables, tuple[str, ...]]:
     """What all workloads cost, by runs and, where these do not tell, by the profiles whose names come with it.
 
-    crowded: groups of which what messages take there is left out, as it waits for a core (see `crowding`).
+    contended: groups of which what messages take there is left out, as it waits for a core (see `contention`).
     Raises TopologyError with a line for each workload of which something is not known.
     """
-    costs = _Costs(topology, fleet, flows, times, crowded)
+    costs = _Costs(topology, fleet, flows, times, contended)
     for flow in flows:
         for group in (fleet.groups[source] for source in flow.plan.sources):
             within = (flow.devices >= group.first) & (flow.devices < group.first + group.count)
@@ -125,9 +125,9 @@ class _Costs:
         fleet: Fleet,
         flows: Sequence[Flow],
         times: ServiceTimes,
-        crowded: Collection[str],
+        contended: Collection[str],
     ) -> None:
-        self._crowded = crowded
+        self._contended = contended
         self.problems: list[str] = []
         self.by_profile = ByProfile(topology, times)
         self._topology = topology
@@ -281,12 +281,16 @@ class _Costs:
         )
 
     def _comes_back(self, flow: Flow, group: Group, where: int) -> None:
-        """Decisions, from edges. Most of a cascade's are their own."""
-        edges, of_edge = self._fleet.parent(group), where in (AT_EDGE, CASCADE)
-        sizes = self._sizes(flow, group, columns.REPLY_DRAW if of_edge else columns.CLOUD_REPLY)
-        site_down = Cost("site-down", between(group.profile, edges.profile), flow.plan.task)
-        ways = ((edges, ANSWERED if of_edge else BROUGHT_BACK), (group, HEARD))
-        self._set_message(flow, group, columns.SITE_DOWN, site_down, ways, sizes)
+        """Decisions, from edges: of their own, and of the cloud's."""
+        edges = self._fleet.parent(group)
+        cost = Cost("site-down", between(group.profile, edges.profile), flow.plan.task)
+        for there, purpose, given, size in (
+            (where in (AT_EDGE, CASCADE), columns.SITE_DOWN, ANSWERED, columns.REPLY_DRAW),
+            (where != AT_EDGE, columns.BROUGHT_DOWN, BROUGHT_BACK, columns.CLOUD_REPLY),
+        ):
+            if there:
+                ends = (edges, given), (group, HEARD)
+                self._set_message(flow, group, purpose, cost, ends, self._sizes(flow, group, size))
 
     def _gives(self, flow: Flow) -> None:
         """How large what the first stage of a chain gives is."""
@@ -370,7 +374,7 @@ class _Costs:
         """What a message takes besides its link, and besides what waits for a core at its ends."""
         qos, by = flow.plan.qos, self.by_profile
         ways = tuple((end.profile, parts) for end, parts in ends)
-        rest = tuple((end.profile, parts) for end, parts in ends if end.name not in self._crowded)
+        rest = tuple((end.profile, parts) for end, parts in ends if end.name not in self._contended)
         if rest == ways:
             self._set_sized(flow, group, purpose, cost, sizes, lambda of: by.message(cost, ways, qos, of))
         elif sizes is not None:

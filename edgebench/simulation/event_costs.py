@@ -15,7 +15,7 @@ Costs = list[int]
 _AT = dict.fromkeys(
     (
         *(columns.TIMER, columns.CAPTURE, columns.SIZE_DRAW, columns.SITE_UP, columns.REPLY_DRAW, columns.SITE_DOWN),
-        *(columns.OWN_CAPTURE, columns.HEAR, columns.CLOUD_REPLY),
+        *(columns.OWN_CAPTURE, columns.HEAR, columns.CLOUD_REPLY, columns.BROUGHT_DOWN),
     ),
     0,
 ) | dict.fromkeys((columns.CLOUD_DECODE, columns.CLOUD_WAKE, columns.CLOUD_ANSWER, columns.CLOUD_INTAKE), 2)

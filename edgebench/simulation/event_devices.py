@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.batching import InferenceRequest, Served
-from edgebench.core.emulation import Machine
 from edgebench.core.fake_transport import Rank, VirtualTime
 from edgebench.core.lanes import WAYS, pipes_of
 from edgebench.core.lanes import Way as Direction
@@ -73,6 +72,8 @@ class World:
         self.devices: list[Device] = []
         self.tallies: dict[str, dict[str, Tally]] = {}
         self.lanes: dict[tuple[str, str], Lane] = {}
+        self.left_ns: dict[Rank, int] = {}
+        """When what sets out for the cloud later than its edge says has left it, by message."""
         self.lossy: dict[str, tuple[LossyLink, LossyLink]] = {}
         """Up and down, by child."""
         self._pipes: dict[str, tuple[Pipe, Pipe]] = {}
@@ -81,11 +82,6 @@ class World:
         self.up_bytes, self.down_bytes = arrays.up_bytes.tolist(), arrays.down_bytes.tolist()
         self.forward_bytes, self.answer_bytes = arrays.forward_bytes.tolist(), arrays.answer_bytes.tolist()
         self.output_bytes = arrays.output_bytes.tolist()
-
-    def machine(self, group: Group, index: int) -> Machine:
-        """What a node of a group with fewer cores than threads runs on."""
-        profile, seed = self.layout.crowded[group.name].profile, self.layout.topology.seed
-        return Machine(group.node(index), profile, self.time, seed, has_broker=group.tier != "device")
 
     def tally(self, node: str, workload: str) -> Tally:
         """The counts of a workload at a node."""
@@ -349,7 +345,8 @@ class Device:
         """A decision sets out from the site."""
         size = reply_bytes + self._world.down_bytes[message.flow][self._group]
         hear = partial(self._hear, self.streams[message.flow], decision, reply_bytes)
-        self._down.carry(self._now_ns(), size, message.costs[columns.SITE_DOWN], message.rank, hear)
+        purpose = columns.SITE_DOWN if decision.stamps.return_in_ns is None else columns.BROUGHT_DOWN
+        self._down.carry(self._now_ns(), size, message.costs[purpose], message.rank, hear)
 
     def _hear(self, stream: Stream, decision: Decision, reply_bytes: int) -> None:
         stream.decided(decision, self._now_ns(), reply_bytes)

@@ -13,14 +13,14 @@ import numpy as np
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.expecting import expected_of
-from edgebench.core.fake_transport import VirtualTime
+from edgebench.core.fake_transport import Rank, VirtualTime
 from edgebench.core.lanes import WAYS
 from edgebench.core.samples import SampleRecord
 from edgebench.core.schedules import query_size
 from edgebench.core.tallies import Tally
 from edgebench.simulation.columns import AT_EDGE, ON_DEVICE, Carried
+from edgebench.simulation.event_contention import ContendedCloud, ContendedDevice, ContendedEdge
 from edgebench.simulation.event_devices import Device, World
-from edgebench.simulation.event_machines import CrowdedCloud, CrowdedDevice, CrowdedEdge
 from edgebench.simulation.event_nodes import Cloud, Edge
 from edgebench.simulation.layout import Layout
 from edgebench.topology.deployment import Deployment
@@ -41,14 +41,14 @@ class EventDriven:
         self._rows: list[SampleRecord] = []
         world = World(self._time, layout, self._rows)
         self._world = world
-        crowded = layout.crowded
-        cloud = CrowdedCloud(world, fleet.cloud) if fleet.cloud.name in crowded else Cloud(world)
-        edges: list[Edge | CrowdedEdge] = []
+        contended = layout.contended
+        cloud = ContendedCloud(world, fleet.cloud) if fleet.cloud.name in contended else Cloud(world)
+        edges: list[Edge | ContendedEdge] = []
         for group in fleet.of_tier("edge"):
-            edge_of = CrowdedEdge if group.name in crowded else Edge
+            edge_of = ContendedEdge if group.name in contended else Edge
             edges += [edge_of(world, group, index, cloud) for index in range(group.count)]
         for group in fleet.of_tier("device"):
-            device_of = CrowdedDevice if group.name in crowded else Device
+            device_of = ContendedDevice if group.name in contended else Device
             for index in range(group.count):
                 device_of(world, group, index, edges[fleet.edge_of[group.first + index]])
         for flow in layout.flows:
@@ -89,6 +89,11 @@ class EventDriven:
                 )
         return found
 
+    @property
+    def left_ns(self) -> dict[Rank, int]:
+        """See `World`."""
+        return self._world.left_ns
+
     def lost_percent(self) -> dict[str, dict[str, float]]:
         """Of the packets that came by outside of outages how many were lost, by child and direction, of lossy links."""
         found: dict[str, dict[str, float]] = {}
@@ -109,7 +114,7 @@ class EventDriven:
                     worst[group.name] = max(worst.get(group.name, (0, "")), (link.most_silent_ns, node))
         return [
             f"links of {name}: for {ns / NS_PER_S:.0f} s nothing came through to or from {node}; MQTT's keep-alive of "
-            f"{KEEPALIVE_S} s breaks such a connection in a run, and no simulation does (lose less, or shorten outages)"
+            f"{KEEPALIVE_S} s may break such a connection in a run, and does not in a simulation (lose less)"
             for name, (ns, node) in worst.items()
             if ns > KEEPALIVE_S * NS_PER_S
         ]

@@ -73,11 +73,33 @@ class Reader:
         return Accepted(UNSURE if unsure else SURE, seq)
 
 
-class _Decider(Decider):
-    """A decider whose node is told when a sample came, and is asked when it is ready. handing_on: the messages of a
-    batch whose outputs are handed on, in their order."""
+class HandingOn(Decider):
+    """A decider which tells whose outputs it hands on: the messages of a batch, in their order."""
 
     handing_on: Iterator[Message]
+
+    def served(self, served: Served[QueuedSample]) -> None:
+        """See `ServerOwner.served`."""
+        self.handing_on = (message_of(request.about.origin) for request in served.requests)
+        super().served(served)
+
+
+class AnsweringAlone:
+    """Who answers samples of devices alone, and each at its own time; see `Answers`."""
+
+    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
+        """Nobody sends plain JSON here."""
+        raise AssertionError(f"{origin.device} sent plain JSON")
+
+    def flush(self) -> None:
+        """Each has its own time."""
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Nothing is written down of it."""
+
+
+class _Decider(HandingOn):
+    """A decider whose node is told when a sample came, and is asked when it is ready."""
 
     def take_ready(self, origin: From, received_ns: int, ready_ns: int) -> None:
         """Queue a sample that came then, and is ready now."""
@@ -89,13 +111,8 @@ class _Decider(Decider):
         queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
         self._server.submit(InferenceRequest(accepted.x, received_ns, queued))
 
-    def served(self, served: Served[QueuedSample]) -> None:
-        """See `ServerOwner.served`."""
-        self.handing_on = (message_of(request.about.origin) for request in served.requests)
-        super().served(served)
 
-
-class _Served:
+class _Served(AnsweringAlone):
     """A workload at an edge or the cloud: its decider and server, which answers one after another. It is the clock by
     which decisions are answered."""
 
@@ -153,16 +170,6 @@ class _Served:
         at_ns = decision.stamps.replied_ns
         self._free_ns = at_ns + message.costs[self._answer]
         self._world.time.call_at(at_ns, partial(self._node.send_answer, message, decision), message.rank)
-
-    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
-        """Nobody sends plain JSON here."""
-        raise AssertionError(f"{origin.device} sent plain JSON")
-
-    def flush(self) -> None:
-        """Each has its own time."""
-
-    def swapped(self, manifest: Manifest) -> None:
-        """Nothing is written down of it."""
 
     def pass_on(self, device: str, received_ns: int, payload: Any, key: SampleKey | None) -> None:
         """See `Upstream.pass_on`: what a cascade is unsure of, in the turn of its answers."""

@@ -179,6 +179,7 @@ class _Network:
             ("down", True): columns.BACKHAUL_DOWN,
             ("down", False): columns.SITE_DOWN,
         }[way, far]
+        brought = way == "down" and not far
 
         def lane(source: Source) -> int:
             return int(self._edge[source[1]] if far else source[1])
@@ -192,7 +193,9 @@ class _Network:
             kind = lanes.kinds[lanes.state[lane(source), columns.KIND]]
             first, delays = kind[columns.FIRST_DELAY], kind[columns.DELAYS]
             latency = float(kind[columns.LATENCY] + (lanes.off_ns[first : first + delays].mean() if delays else 0))
-            took = wait + service(source).mean + latency + self._cost(source, besides)
+            by_cloud = brought and self._where[source] in (AT_CLOUD, CHAIN)
+            step = self._cost(source, columns.BROUGHT_DOWN if by_cloud else besides)
+            took = wait + service(source).mean + latency + step
             self._add(source, hop, (self._passed_on(source) if far else 1.0) * took)
         return left
 
@@ -293,7 +296,7 @@ class _Network:
         self.hops[source][hop] += took_ns
 
 
-_OF_DEVICES = (columns.TIMER, columns.CAPTURE, columns.SITE_UP, columns.SITE_DOWN)
+_OF_DEVICES = (columns.TIMER, columns.CAPTURE, columns.SITE_UP, columns.SITE_DOWN, columns.BROUGHT_DOWN)
 
 
 def _offered_by(load: Load, trace_s: tuple[float, ...], duration_s: float) -> Stream:

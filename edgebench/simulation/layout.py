@@ -32,8 +32,8 @@ from edgebench.simulation.columns import (
     Sources,
     Tables,
 )
+from edgebench.simulation.contention import Contended, contended_groups
 from edgebench.simulation.costs import Flow, costs_of, output_size
-from edgebench.simulation.crowding import Crowded, crowded_of
 from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
 from edgebench.simulation.schedules import Schedule, schedule
@@ -66,9 +66,9 @@ _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": C
 @dataclass(frozen=True)
 class Layout:
     """All that does not change while it is simulated. links: of each group to that of its parents; shared: the groups
-    all of whose links share a pipe; link_traces: what the links follow. crowded: groups whose threads wait for a core.
-    traces: of workloads. chains: as a run would write them down. told_by: the runs that say what things take, and the
-    profiles, each as `profile NAME`."""
+    all of whose links share a pipe; link_traces: what the links follow. contended: groups whose threads contend for
+    cores. traces: of workloads. chains: as a run would write them down. told_by: the runs that say what things take,
+    and the profiles, each as `profile NAME`."""
 
     topology: Topology
     fleet: Fleet
@@ -78,7 +78,7 @@ class Layout:
     links: Mapping[str, LinkPlan]
     shared: frozenset[str]
     link_traces: LinkTraces
-    crowded: Mapping[str, Crowded]
+    contended: Mapping[str, Contended]
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
     told_by: tuple[str, ...]
@@ -103,7 +103,7 @@ class Layout:
         """Whether what happens somewhere changes what happens before it on a sample's way: closed loops, TCP where
         packets get lost, and cores that threads wait for."""
         loses = any(link.loses for link in self.links.values())
-        return bool(self.crowded) or loses or any(is_closed(flow.load) for flow in self.flows)
+        return bool(self.contended) or loses or any(is_closed(flow.load) for flow in self.flows)
 
     def expected(self) -> int:
         """About how many samples fall due."""
@@ -242,8 +242,8 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     """
     fleet = fleet_of(topology)
     flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
-    crowded = crowded_of(topology, fleet, flows, times, file)
-    arrays, tables, profiles = costs_of(topology, fleet, flows, times, file, crowded)
+    contended = contended_groups(topology, fleet, flows, times)
+    arrays, tables, profiles = costs_of(topology, fleet, flows, times, file, contended)
     links, link_traces = {link.between[0]: link for link in topology.links}, link_traces_of(topology)
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
     traces = {
@@ -254,9 +254,10 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     between = {name: link_plan(links.get(name, Link(between=pair)), link_traces) for name, pair in pairs.items()}
     shared = frozenset(name for name, link in links.items() if link.shared)
     chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
-    told_by = (*times.sources, *(f"profile {name}" for name in profiles))
+    telling = dict.fromkeys((*profiles, *(each.profile.name for each in contended.values())))
+    told_by = (*times.sources, *(f"profile {name}" for name in telling))
     of_links = between, shared, link_traces
-    return Layout(topology, fleet, flows, arrays, tables, *of_links, crowded, traces, chains, told_by)
+    return Layout(topology, fleet, flows, arrays, tables, *of_links, contended, traces, chains, told_by)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:

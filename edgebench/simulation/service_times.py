@@ -212,9 +212,17 @@ def cascading_of(plan: Workload | WorkloadPlan, data: str | None) -> Cascading:
     )
 
 
+_BELOW = " below "
+
+
 def between(child: str, parent: str) -> str:
     """The profile of two nodes."""
-    return child if child == parent else f"{child} below {parent}"
+    return child if child == parent else f"{child}{_BELOW}{parent}"
+
+
+def profiles_in(cost: Cost) -> set[str]:
+    """Of the one or two nodes that something is a cost at; none of how large something is."""
+    return {*cost.profile.split(_BELOW)} - {""}
 
 
 def compress_of(compress: Jpeg | None) -> str:

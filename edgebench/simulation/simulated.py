@@ -38,7 +38,7 @@ class Simulated:
         """
         if isinstance(self._simulation, EventDriven):
             for records in self._simulation.run():
-                self._stores.take_records(records)
+                self._stores.take_records(records, self._simulation.left_ns)
                 yield undecided(records_table(records))
             return
         written = Records(self._layout)

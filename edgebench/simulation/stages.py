@@ -16,6 +16,7 @@ from edgebench.simulation.columns import (
     AT_CLOUD,
     BACKHAUL_DOWN,
     BACKHAUL_UP,
+    BROUGHT_DOWN,
     CAPTURE,
     CAPTURED,
     CHANCE,
@@ -369,7 +370,7 @@ def sent_to_devices(
         reply = rows[slot, REPLY_SIZE]
         if reply == ABSENT:
             reply = rows[slot, REPLY_SIZE] = cost(flows, REPLY_DRAW, group, rows, slot)
-        then = cost(flows, SITE_DOWN, group, rows, slot)
+        then = cost(flows, SITE_DOWN if rows[slot, RETURN_IN] == ABSENT else BROUGHT_DOWN, group, rows, slot)
         size = reply + flows.down_bytes[rows[slot, FLOW], group]
         at, device = rows[slot, AT], rows[slot, DEVICE]
         rows[slot, ARRIVED] = carried(lanes, device, at, size, then)

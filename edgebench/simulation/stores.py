@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
+from edgebench.core.fake_transport import Rank
 from edgebench.core.samples import SampleRecord
 from edgebench.simulation.columns import (
     ABSENT,
@@ -79,8 +80,11 @@ class Stores:
         if len(self._agent_bytes):
             _hold_at_agents(self._agent_bytes, self._at_agents, rows, self._agent_of, until_ns, step_ns)
 
-    def take_records(self, records: Sequence[SampleRecord]) -> None:
-        """The same, as an event after another gives them; of what was passed on and never decided they do not tell."""
+    def take_records(self, records: Sequence[SampleRecord], left_ns: MutableMapping[Rank, int]) -> None:
+        """The same, as an event after another gives them; of what was passed on and never decided they do not tell.
+
+        left_ns: when a message has left its edge, where that is later than its record says.
+        """
         if not len(self._edge_bytes) and not len(self._agent_bytes):
             return
         fleet = self._layout.fleet
@@ -94,6 +98,8 @@ class Stores:
             if record.decision is not None:
                 stamps = record.decision.stamps
                 row[FORWARD_OUT], row[RETURN_IN] = _stamp(stamps.forward_out_ns), _stamp(stamps.return_in_ns)
+                if row[FORWARD_OUT] != ABSENT:
+                    row[FORWARD_OUT] = left_ns.pop((row[FLOW], row[DEVICE], record.seq), row[FORWARD_OUT])
                 row[RECEIVED] = stamps.received_ns
         rows[:, EDGE] = fleet.edge_of[rows[:, DEVICE]]
         self.take(rows)

@@ -52,23 +52,23 @@ def test_a_run_with_another_machine_of_the_same_name_tells_nothing(run_dir: Path
         edgebench.simulate(file, calibrate=[run_dir], out=tmp_path / "runs")
 
 
-def crowded(given: TopologyFile) -> list[str]:
-    return list(layout_of(given.topology, of_slow_boards(times([20 * MS], COSTS)), given.path).crowded)
+def contended(given: TopologyFile) -> list[str]:
+    return list(layout_of(given.topology, of_slow_boards(times([20 * MS], COSTS)), given.path).contended)
 
 
 def test_a_node_that_nothing_passes_needs_no_core(tmp_path: Path) -> None:
     """A cloud with one core, of which nobody asks anything, and then something."""
     (tmp_path / "one.json").write_bytes(written(msgspec.structs.replace(SLOW, name="one-core", cores=1)))
     file = slow_ward(tmp_path, ("ward", "bed"))
-    assert crowded(edgebench.load(file, ["nodes.cloud.profile=one.json"])) == []
+    assert contended(edgebench.load(file, ["nodes.cloud.profile=one.json"])) == []
     by_cloud = edgebench.load(file, ["nodes.cloud.profile=one.json", "workloads.watch.place.infer=cloud"])
-    assert crowded(by_cloud) == ["cloud"]
+    assert contended(by_cloud) == ["cloud"]
 
 
 def test_threads_that_wait_for_a_core_are_told_by_the_profile(run_dir: Path, tmp_path: Path) -> None:
     """The ward has one for its broker, one for messages, and one for each of three models, and four cores."""
     file = slow_ward(tmp_path, workloads=dict.fromkeys(("one", "another", "third"), WATCH))
-    assert crowded(edgebench.load(file)) == ["ward"]
+    assert contended(edgebench.load(file)) == ["ward"]
     run = edgebench.simulate(edgebench.load(file), calibrate=[run_dir], out=tmp_path / "runs")
     assert run.figures.calibrated_by == [run_dir.name, "profile slow-board"]
     assert [each.decided for each in run.figures.workloads.values()] == [150] * 3

@@ -3,20 +3,21 @@ run emulates such a node (`core.emulation`). What it takes there is no part of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from cloud.export import BATCHES
 from edgebench.core.batching import InferenceRequest, Served
 from edgebench.core.deciding import HeadOutput, Origin, QueuedSample, brought_back
-from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer
+from edgebench.core.emulation import EmulatedDecider, EmulatedForwarder, EmulatedServer, Machine, key_of
 from edgebench.core.fake_transport import FIRST, AtOnce
 from edgebench.core.intake import Intake
 from edgebench.core.pending import Pending
 from edgebench.core.samples import Decision, HeadStamps, Reading, SampleKey
+from edgebench.core.service_times import lacking, splits_by
 from edgebench.core.station import Thread
 from edgebench.core.stream import Stream, Way, decided_on_device
 from edgebench.inference.spec import Manifest, Part
@@ -25,11 +26,47 @@ from edgebench.simulation.columns import AT_CLOUD, ON_DEVICE
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.event_costs import Costs
 from edgebench.simulation.event_devices import MANIFEST, SURE, Device, Echo, Message, Site, World
-from edgebench.simulation.event_nodes import THRESHOLD, FarDecider, From, Reader, message_of, origin_of
+from edgebench.simulation.event_nodes import (
+    THRESHOLD,
+    AnsweringAlone,
+    FarDecider,
+    From,
+    HandingOn,
+    Reader,
+    message_of,
+    origin_of,
+)
 from edgebench.simulation.fleet import Group
+from edgebench.simulation.layout import UnmeasuredBatch
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import After, Batch
+
+
+class _Machine(Machine):
+    """What such a node runs on; see `Machine`."""
+
+    def times_of(self, manifest: Manifest) -> Any:
+        """See `Machine`. Of a batch of which the profile does not tell, asking raises UnmeasuredBatch."""
+        times, known = super().times_of(manifest), self.profile.model_times(key_of(manifest))
+        sizes = splits_by(manifest.runtime, manifest.batches)
+
+        def service_ns(n: int) -> int:
+            if lacks := lacking(known, sizes, n):
+                of = f"{manifest.task} ({manifest.model_size}, {manifest.runtime}, {manifest.quantisation})"
+                raise UnmeasuredBatch(
+                    f"a batch of {n} of {of} came about at {self.node}, whose threads wait for a core, and "
+                    f"'{self.profile.name}' tells nothing of {lacks[0]} (measure it, or lower batch.max_batch)"
+                )
+            return times.service_ns(n)
+
+        return _Times(service_ns)
+
+
+class _Times(NamedTuple):
+    """See `core.emulation.ServiceTimes`."""
+
+    service_ns: Callable[[int], int]
 
 
 class _Payload:
@@ -47,21 +84,14 @@ class _Payload:
         return self._size_bytes
 
 
-class _Decider(EmulatedDecider):
-    """handing_on: the messages of a batch whose outputs are handed on, in their order."""
-
-    handing_on: Iterator[Message]
-
-    def served(self, served: Served[QueuedSample]) -> None:
-        """See `ServerOwner.served`."""
-        self.handing_on = (message_of(request.about.origin) for request in served.requests)
-        super().served(served)
+class _Decider(HandingOn, EmulatedDecider):
+    """See there."""
 
 
-class _Deciding:
+class _Deciding(AnsweringAlone):
     """A workload that is decided at such a node."""
 
-    def __init__(self, node: CrowdedEdge | CrowdedCloud, world: World, flow: Flow, plan: WorkloadPlan) -> None:
+    def __init__(self, node: ContendedEdge | ContendedCloud, world: World, flow: Flow, plan: WorkloadPlan) -> None:
         cascades = node.at_edge and plan.cascade is not None
         self._node = node
         self._machine = node.machine
@@ -79,7 +109,7 @@ class _Deciding:
         server: EmulatedServer[QueuedSample] = node.machine.server(plan.batch, plan.queue, self._decider)
         self._thread = server.thread
         self._decider.served_by(server)
-        manifest = _manifest(world, flow, node.group, threshold=THRESHOLD if cascades else None)
+        manifest = _manifest(world, flow, node.of, threshold=THRESHOLD if cascades else None)
         self._decider.expect(manifest, Reader(world, flow.number, cascades=cascades))
         server.swap(AtOnce(Echo()), manifest)
 
@@ -91,24 +121,14 @@ class _Deciding:
         """See `Answers.answer`."""
         self._node.send_answer(message_of(origin), decision, self._thread)
 
-    def answer_plain(self, origin: Origin, output: list[float], digest: str, sample_id: str | int | None) -> None:
-        """Nobody sends plain JSON here."""
-        raise AssertionError(f"{origin.device} sent plain JSON")
-
-    def flush(self) -> None:
-        """Each has its own time."""
-
-    def swapped(self, manifest: Manifest) -> None:
-        """Nothing is written down of it."""
-
     def pass_on(self, device: str, received_ns: int, payload: Any, key: SampleKey | None) -> None:
         """See `Upstream.pass_on`: what a cascade is unsure of."""
-        assert isinstance(self._node, CrowdedEdge)
+        assert isinstance(self._node, ContendedEdge)
         self._node.send_on(self._machine.time.now_ns(), payload.message, received_ns)
 
     def hand_on(self, output: HeadOutput) -> None:
         """See `NextStage.hand_on`: the thread of the model sends it."""
-        assert isinstance(self._node, CrowdedEdge)
+        assert isinstance(self._node, ContendedEdge)
         message, at_ns = next(self._decider.handing_on), output.stamps.finished_ns
         self._node.send_on(at_ns, message, output.received_ns, output.stamps, self._thread)
 
@@ -116,7 +136,7 @@ class _Deciding:
 class _Passing:
     """Has an edge send on what it takes in."""
 
-    def __init__(self, edge: CrowdedEdge) -> None:
+    def __init__(self, edge: ContendedEdge) -> None:
         self._edge = edge
 
     def pass_on(self, device: str, received_ns: int, payload: Any, key: SampleKey | None) -> None:
@@ -124,14 +144,14 @@ class _Passing:
         self._edge.send_on(received_ns, payload.message, received_ns)
 
 
-class CrowdedEdge:
+class ContendedEdge:
     """An edge: see `event_nodes.Edge`."""
 
     at_edge = True
 
     def __init__(self, world: World, group: Group, index: int, cloud: FarDecider) -> None:
-        self.machine = world.machine(group, index)
-        self.group = group.number
+        self.machine = _machine(world, group, index)
+        self.of = group
         self._world = world
         self._cloud = cloud
         self._up, self._down = world.links(group, index)
@@ -139,6 +159,11 @@ class CrowdedEdge:
         self._forwarders: dict[int, EmulatedForwarder] = {}
         self._qos = _qos(world)
         self._tallies = {flow.number: world.tally(self.machine.node, flow.name) for flow in world.layout.flows}
+
+    @property
+    def group(self) -> int:
+        """See `Site`."""
+        return self.of.number
 
     def serve(self, flow: Flow, plan: WorkloadPlan, where: int) -> None:
         """Decide a workload's samples, or pass them on."""
@@ -175,6 +200,7 @@ class CrowdedEdge:
     def _leave(self, origin: From, sample_bytes: int, due_ns: int) -> None:
         message = origin.message
         self._tallies[message.flow].forwarded += 1
+        self._world.left_ns[message.rank] = due_ns
         size_bytes = sample_bytes + self._world.forward_bytes[message.flow]
         arrive = partial(self._cloud.arrived, origin)
         self._up.carry(due_ns, size_bytes, message.costs[columns.BACKHAUL_UP], message.rank, arrive)
@@ -208,14 +234,14 @@ class CrowdedEdge:
         self.machine.sends(at_ns, reply_bytes, qos, leave, thread=thread, to_own_broker=True)
 
 
-class CrowdedCloud:
+class ContendedCloud:
     """The cloud: see `event_nodes.Cloud`."""
 
     at_edge = False
 
     def __init__(self, world: World, group: Group) -> None:
-        self.machine = world.machine(group, 0)
-        self.group = group.number
+        self.machine = _machine(world, group, 0)
+        self.of = group
         self._world = world
         self._deciding: dict[int, _Deciding] = {}
         self._qos = _qos(world)
@@ -244,16 +270,17 @@ class CrowdedCloud:
         self.machine.sends(at_ns, size_bytes, qos, leave, thread=thread, to_own_broker=True)
 
 
-class CrowdedDevice(Device):
+class ContendedDevice(Device):
     """A device: see `Device`."""
 
     def __init__(self, world: World, group: Group, index: int, site: Site) -> None:
         super().__init__(world, group, index, site)
-        self.machine = world.machine(group, index)
+        self.machine = _machine(world, group, index)
+        self._of = group
 
     def _way(self, flow: Flow, plan: WorkloadPlan, where: int, costs: Callable[[int], Costs]) -> Way:
         if where == ON_DEVICE:
-            return _OwnWay(self, plan, _manifest(self._world, flow, self._group))
+            return _OwnWay(self, plan, _manifest(self._world, flow, self._of))
         return _SiteWay(self, flow, plan, costs)
 
     def _hear(self, stream: Stream, decision: Decision, reply_bytes: int) -> None:
@@ -266,7 +293,7 @@ class CrowdedDevice(Device):
 class _SiteWay:
     """To the site, over the device's link."""
 
-    def __init__(self, device: CrowdedDevice, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs]) -> None:
+    def __init__(self, device: ContendedDevice, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs]) -> None:
         """costs: of a sample, by its number."""
         self._device = device
         self._flow = flow.number
@@ -296,7 +323,7 @@ class _OwnWay:
 
     backed_up = False
 
-    def __init__(self, device: CrowdedDevice, plan: WorkloadPlan, manifest: Manifest) -> None:
+    def __init__(self, device: ContendedDevice, plan: WorkloadPlan, manifest: Manifest) -> None:
         self._time = device.machine.time
         self._server: EmulatedServer[tuple[Stream, int]] = device.machine.server(Batch(max_batch=1), plan.queue, self)
         self._server.swap(AtOnce(Echo()), manifest)
@@ -322,11 +349,9 @@ class _OwnWay:
         """Nothing is written down of it."""
 
 
-def _manifest(world: World, flow: Flow, group: int, *, threshold: float | None = None) -> Manifest:
-    """What a node of a group, by its number, decides a workload with."""
-    layout = world.layout
-    node = list(layout.fleet.groups.values())[group]
-    model, share = flow.model_at(node), layout.crowded[node.name].shares.get(flow.number)
+def _manifest(world: World, flow: Flow, group: Group, *, threshold: float | None = None) -> Manifest:
+    """What a node of a group decides a workload with."""
+    model, share = flow.model_at(group), world.layout.contended[group.name].shares.get(flow.number)
     return msgspec.structs.replace(
         MANIFEST,
         task=model.task,
@@ -335,8 +360,14 @@ def _manifest(world: World, flow: Flow, group: int, *, threshold: float | None =
         quantisation=model.quantisation,
         batches=BATCHES,
         threshold=threshold,
-        part=None if share is None else Part("head" if node.tier == "edge" else "tail", "", share),
+        part=None if share is None else Part("head" if group.tier == "edge" else "tail", "", share),
     )
+
+
+def _machine(world: World, group: Group, index: int) -> _Machine:
+    """What a node of a group runs on."""
+    profile, seed = world.layout.contended[group.name].profile, world.layout.topology.seed
+    return _Machine(group.node(index), profile, world.time, seed, has_broker=group.tier != "device")
 
 
 def _qos(world: World) -> dict[int, int]:

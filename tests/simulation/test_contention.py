@@ -5,22 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 import edgebench
+from edgebench.cli import main
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import simulate
+from edgebench.experiments.capacity_search import spoiled_by
 from edgebench.experiments.simulate import simulate_with
 from edgebench.fabric.records import Cut
-from edgebench.results.rundir import read_records
-from edgebench.simulation import crowding
+from edgebench.results.figures import Verdict
+from edgebench.results.rundir import load_deployment, load_run, read_records, read_result
+from edgebench.simulation import contention
+from edgebench.simulation.calibrating import service_times_of
+from edgebench.simulation.layout import UnmeasuredBatch
 from edgebench.simulation.service_times import Cuts, ServiceTimes
-from edgebench.topology.profiles import Inference, Profile
+from edgebench.topology.deployment import Deployment
+from edgebench.topology.profiles import MessageCost, Profile
 from tests.profiles import inference, message, ms_times, profile
-from tests.simulation.made import times, with_cuts
-from tests.simulation.wards import WATCH, slow_ward
+from tests.simulation.made import LIGHT as HERE
+from tests.simulation.made import MS, times, with_cuts
+from tests.simulation.wards import WATCH, measured, slow_ward
 
+LIGHT_THERE = HERE._replace(profile="slow-board")
 PLAIN = profile(
     inference=(inference(1, 20.0, runtime="litert"),),
     messages=(message(100, 1.0, 2.0, 3.0), message(100_000, 1.0, 2.0, 3.0)),
@@ -28,16 +37,17 @@ PLAIN = profile(
 """Any message takes its broker 1 ms, 2 to be taken in, and 3 to be sent; a sample 20 to be decided."""
 
 
-def heavy(of: Inference) -> Inference:
-    return Inference(of.task, "heavy", of.runtime, of.quantisation, of.threads, of.batch, of.times)
-
-
-LIGHT = [inference(batch, *ms, runtime="litert") for batch, ms in ((1, (10.0, 14.0, 30.0)), (8, (50.0,)))]
-VARIED = profile(
-    inference=(*LIGHT, *map(heavy, LIGHT)),
-    messages=(message(100, 1.0, 2.0, 1.5), message(100_000, 3.0, 6.0, 4.0)),
-    wake=ms_times(0.1, 0.3),
+LIGHT = inference(1, 10.0, runtime="litert")
+APART = profile(
+    inference=(LIGHT, msgspec.structs.replace(LIGHT, size="heavy")),
+    messages=tuple(
+        MessageCost(qos, size_bytes, ms_times(1.0 * k), ms_times(2.1 * k), ms_times(3.3 * k), ms_times(0.7 * k))
+        for qos in (0, 1)
+        for size_bytes, k in ((100, 1.0), (100_000, 5.0))
+    ),
+    wake=ms_times(0.3),
 )
+"""Each part of a message takes a time of its own."""
 
 
 def with_cores(board: Profile, number: int) -> Profile:
@@ -105,41 +115,82 @@ def test_one_core_decides_as_many_as_all_that_it_does_leaves_time_for(tmp_path: 
 
 PLACES: dict[str, dict[str, Any]] = {
     "device": {"infer": "device"},
-    "edge": {"infer": "edge", "batch": {"max_batch": 8, "max_wait_ms": 20}},
+    "edge": {"infer": "edge", "batch": {"max_batch": 1, "max_wait_ms": 3}, "qos": 0},
     "cloud": {"infer": "cloud"},
     "cascade": {"infer": "cascade", "cascade": {}},
     "chain": {"infer": ["edge", "cloud"], "split": 2},
     "mixed": {"infer": {"bed-0": "device", "bed-1": "edge", "bed-2": "cloud"}},
 }
+GROUPS = ("bed", "ward", "cloud"), ("ward",), ("bed", "cloud")
+"""Those of which each job asks for a core."""
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_with_cores_for_all_it_takes_what_it_takes_where_nobody_waits(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The law of cores, and the distributions that windows are simulated by, are the same but for their draws."""
-    workloads = {"watch": plan(load={"kind": "poisson", "rate_hz": 6}, **PLACES[place])}
+    """To the nanosecond, as nothing is drawn, and samples are far from each other: records, counts and bytes."""
+    workloads = {"watch": plan(load={"kind": "fixed", "rate_hz": 0.5}, **PLACES[place])}
     found = []
-    for threads in (0, 99):
-        monkeypatch.setattr(crowding, "_threads", lambda *_, threads=threads: threads)
-        ms = np.array(latencies_ms(simulated(tmp_path, 64, workloads, VARIED, duration_s=120)))
-        found.append([ms.mean(), *np.percentile(ms, [10, 50, 90])])
-    assert len(ms) > 1_900
-    assert found[1] == pytest.approx(found[0], rel=0.06)
+    for groups in (*GROUPS, ()):
+
+        def chosen(deployment: Deployment, groups: tuple[str, ...] = groups) -> list[str]:
+            return [name for name, node in deployment.nodes.items() if node.group in groups]
+
+        monkeypatch.setattr(contention, "contended_nodes", chosen)
+        run_dir = simulated(tmp_path, 9, workloads, APART, beds=3 if place == "mixed" else 1, duration_s=20)
+        table = read_records(run_dir).to_pydict()
+        order = sorted(range(len(table["seq"])), key=lambda row: (table["node"][row], table["seq"][row]))
+        columns = {name: [column[row] for row in order] for name, column in table.items()}
+        stored = load_run(run_dir)
+        found.append((columns, stored.observations.tallies, stored.observations.links))
+    assert len(found[0][0]["seq"]) == (30 if place == "mixed" else 10)
+    of_windows = found.pop()
+    assert found == [of_windows] * len(GROUPS)
 
 
-def test_what_cores_would_do_that_nobody_knows_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cores_would_do_that_nobody_knows_is_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = slow_ward(tmp_path, links=[], board=with_cores(PLAIN, 2), workloads={"watch": WATCH}, durability="process")
-    with pytest.raises(EdgebenchError) as refused:
-        simulate_with(times(), edgebench.load(file), tmp_path / "runs", page=False)
-    assert str(refused.value) == (
-        f"{file}: $.durability: process, and no profile tells what keeping samples takes of the cores of ward "
-        "(edgebench run it)"
+    assert main(["simulate", str(file), "--calibrate", str(measured(tmp_path)), "--out", str(tmp_path / "runs")]) == 2
+    assert capsys.readouterr().err == (
+        f"{file}: $.nodes.ward.profile: has fewer cores than the node has threads, and none tells what durability: "
+        "process takes of them (edgebench run it)\n"
     )
     below = slow_ward(tmp_path, ("ward",), links=[], board=with_cores(PLAIN, 2), workloads={"watch": WATCH})
     with pytest.raises(EdgebenchError, match=r"takes besides the link of icu-death on profile host \(name"):
         simulate_with(ServiceTimes(), edgebench.load(below), tmp_path / "runs", page=False)
+    one = ServiceTimes(infer={LIGHT_THERE: {1: np.array([20 * MS]), 8: np.array([40 * MS])}})
+    watch = {**WATCH, "load": {"kind": "fixed", "rate_hz": 40}, "batch": {"max_batch": 8, "max_wait_ms": 500}}
+    short = slow_ward(tmp_path, links=[], board=with_cores(PLAIN, 2), workloads={"watch": watch})
+    with pytest.raises(UnmeasuredBatch, match=r"'slow-board' tells nothing of 8 \(measure it, or"):
+        simulate_with(one, edgebench.load(short), tmp_path / "runs", page=False)
     monkeypatch.setattr(simulate, "MOST_RECORDED", 10)
     with pytest.raises(EdgebenchError, match=r"\$\.nodes\.ward\.profile: fewer cores than threads, of so many devices"):
         simulated(tmp_path, 2, {"watch": WATCH})
     assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_threads_are_counted_node_by_node(tmp_path: Path) -> None:
+    """Each bed has one, though their group has two; the ward has four, for a model and what it passes on."""
+    workloads = {"watch": plan(load={"kind": "fixed", "rate_hz": 1}, **PLACES["mixed"])}
+    deployment = load_deployment(simulated(tmp_path, 1, workloads))
+    assert contention.contended_nodes(deployment) == ["cloud", "ward"]
+
+
+def test_a_run_of_nodes_that_wait_for_cores_tells_inference_alone(tmp_path: Path) -> None:
+    load = {"kind": "poisson", "rate_hz": 5}
+    waiting, alone = (simulated(tmp_path, cores, {"watch": plan("edge", load)}) for cores in (1, 3))
+    told, all_told = service_times_of(waiting), service_times_of(alone)
+    assert {cost.step for cost in told.costs} == {"size", "reply"}
+    assert {cost.step for cost in all_told.costs} > {"site-up", "site-down", "wake", "answer", "decode"}
+    assert told.infer.keys() == all_told.infer.keys()
+
+
+def test_what_a_connection_would_not_have_survived_is_no_matter_of_chance(tmp_path: Path) -> None:
+    """A simulation comes out the same each time, so a search takes it for a load that does not hold."""
+    result = read_result(simulated(tmp_path, 3, {"watch": WATCH}, beds=1))
+    broken = msgspec.structs.replace(result, verdict=Verdict(False, ["silent"], ["link"], []))
+    assert spoiled_by(broken) is None
+    assert spoiled_by(msgspec.structs.replace(broken, executor="local")) == "silent"
