@@ -242,7 +242,7 @@ class Machine:
         if self._spoiled.get(self.ran[-1], 0):
             self._spoiled[self.ran[-1]] -= 1
             verdict = Verdict(False, [self._reason], [self._kind])
-            return run_dir, msgspec.structs.replace(result, verdict=verdict)
+            return run_dir, msgspec.structs.replace(result, verdict=verdict, executor="local")
         return run_dir, result
 
 
