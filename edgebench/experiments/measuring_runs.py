@@ -1,6 +1,6 @@
 """Short real runs on this machine that say what things take: one of a topology as it is, and one with full batches,
 which a simulation of more load needs to know; another one where the cloud would have none, as it is asked by cascades
-alone."""
+alone, and one without profiles where what their nodes' messages take waits for cores."""
 
 from __future__ import annotations
 
@@ -39,26 +39,9 @@ def measured(
 
     Raises EdgebenchError, and KeyboardInterrupt where one was interrupted.
     """
-    as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
     kept.folder.mkdir(parents=True, exist_ok=True)
-    settings = {
-        f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}", *_steady_links(given)],
-        f"with full batches, for {_LONGEST_S:g} s": [*_bursts(given, deployment, kept.folder, "")],
-    }
-    if contended_nodes(deployment) and any(node.profile == HOST for node in deployment.nodes.values()):
-        # What the profile does not tell of their messages is told by two nodes that are as fast as this machine.
-        on_hosts = [f"nodes.{name}.profile={HOST}" for name, of in given.topology.nodes.items() if of.profile != HOST]
-        as_it_is = settings[f"as it is, for {as_it_is_s:g} s"]
-        settings[f"without profiles, for {as_it_is_s:g} s"] = [*as_it_is, *on_hosts]
-    if in_the_cloud := [*_without_cascades(deployment)]:
-        there = with_overrides(given, in_the_cloud)
-        deployed = checked_deployment(there.topology, there.path, "local")
-        settings[f"with full batches in the cloud, for {_LONGEST_S:g} s"] = [
-            *in_the_cloud,
-            *_bursts(there, deployed, kept.folder, "-in-the-cloud"),
-        ]
     found = []
-    for how, overrides in settings.items():
+    for how, overrides in _settings(given, deployment, kept.folder).items():
         topology = with_overrides(given, overrides)
         key = cell_key(checked_deployment(topology.topology, topology.path, "local"), topology.topology)
         earlier = kept.find(key)
@@ -73,6 +56,28 @@ def measured(
             tell(f"not valid: {reason}")
         found.append(run_dir)
     return tuple(found)
+
+
+def _settings(given: TopologyFile, deployment: Deployment, folder: Path) -> dict[str, list[str]]:
+    """The runs, in words, and what they change of the topology. folder: where files that they name are written."""
+    as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
+    settings = {
+        f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}", *_steady_links(given)],
+        f"with full batches, for {_LONGEST_S:g} s": [*_bursts(given, deployment, folder, "")],
+    }
+    if contended_nodes(deployment) and any(node.profile == HOST for node in deployment.nodes.values()):
+        # What the profile does not tell of their messages is told by two nodes that are as fast as this machine.
+        on_hosts = [f"nodes.{name}.profile={HOST}" for name, of in given.topology.nodes.items() if of.profile != HOST]
+        as_it_is = settings[f"as it is, for {as_it_is_s:g} s"]
+        settings[f"without profiles, for {as_it_is_s:g} s"] = [*as_it_is, *on_hosts]
+    if in_the_cloud := [*_without_cascades(deployment)]:
+        there = with_overrides(given, in_the_cloud)
+        deployed = checked_deployment(there.topology, there.path, "local")
+        settings[f"with full batches in the cloud, for {_LONGEST_S:g} s"] = [
+            *in_the_cloud,
+            *_bursts(there, deployed, folder, "-in-the-cloud"),
+        ]
+    return settings
 
 
 def _steady_links(given: TopologyFile) -> Iterator[str]:

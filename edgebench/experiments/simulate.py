@@ -33,7 +33,7 @@ from edgebench.results.rundir import (
 from edgebench.simulation.busy import Busy
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.columns import Rows
-from edgebench.simulation.contention import contended_nodes
+from edgebench.simulation.contention import refuse_untold
 from edgebench.simulation.fleet import fleet_of
 from edgebench.simulation.folding import Fold
 from edgebench.simulation.layout import Layout, is_closed, layout_of
@@ -81,11 +81,7 @@ def check_simulated(given: TopologyFile) -> Deployment:
     refuse_unenforceable(topology, given.path, executor=SIMULATE)
     deployment = places_of(fleet_of(topology)).deployment(topology, "validate", topology.data)
     check_deployment(deployment, given.path)
-    contended = contended_nodes(deployment) if topology.durability != "none" else ()
-    problems = dict.fromkeys(f"$.nodes.{deployment.nodes[node].group}.profile" for node in contended)
-    if problems:
-        why = f"has fewer cores than the node has threads, and none tells what durability: {topology.durability} takes"
-        raise TopologyError([one_line(f"{given.path}: {at}: {why} of them (edgebench run it)") for at in problems])
+    refuse_untold(deployment, given.path)
     return deployment
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from edgebench.errors import TopologyError
 from edgebench.simulation.chains import share_of
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.fleet import Fleet
@@ -15,6 +17,10 @@ from edgebench.topology import profiles_of
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Topology
 from edgebench.topology.profiles import HOST, Profile
+from edgebench.topology.wording import one_line
+
+_BESIDES_MODELS = 2
+"""Threads that a node has at most."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,30 @@ def contended_nodes(deployment: Deployment) -> list[str]:
         for node in deployment.nodes.values()
         if node.profile != HOST
         and deployment.profiles[node.profile].cores
-        < models[node.name] + (node.name in passed) * (1 if node.tier == "device" else 2)
+        < models[node.name] + (node.name in passed) * (1 if node.tier == "device" else _BESIDES_MODELS)
     ]
 
 
+def refuse_untold(deployment: Deployment, file: str | Path) -> None:
+    """Raises TopologyError where threads contend that keep samples: no profile tells what that takes of their cores."""
+    if deployment.durability != "none":
+        why = f"fewer cores than threads, and nothing tells what durability: {deployment.durability} takes of them"
+        groups = dict.fromkeys(deployment.nodes[node].group for node in contended_nodes(deployment))
+        if groups:
+            problems = (f"{file}: $.nodes.{name}.profile: {why} (edgebench run it)" for name in groups)
+            raise TopologyError([one_line(problem) for problem in problems])
+
+
 def contended_groups(
-    topology: Topology, fleet: Fleet, flows: Sequence[Flow], times: ServiceTimes
+    topology: Topology, fleet: Fleet, flows: Sequence[Flow], times: ServiceTimes, file: str | Path
 ) -> dict[str, Contended]:
-    """The groups that any of them is of, by name; threads of the others find a core whenever they ask."""
+    """The groups that any of them is of, by name; threads of the others find a core whenever they ask. Raises
+    TopologyError where nothing tells what threads do there."""
     profiles = {profile.name: profile for profile in profiles_of(topology).values()}
-    if not profiles:
-        return {}
+    if all(profile.cores >= len(flows) + _BESIDES_MODELS for profile in profiles.values()):
+        return {}  # which is known without a look at each node
     deployment = places_of(fleet).deployment(topology, "simulate", topology.data)
+    refuse_untold(deployment, file)
     names = {deployment.nodes[node].group for node in contended_nodes(deployment)}
     found = {}
     for group in fleet.groups.values():

@@ -382,9 +382,8 @@ class _Costs:
                 # The whole, to see that profiles tell of messages of these sizes; runs tell of the whole alone.
                 whole, told = by.message(cost, ways, qos, sizes), by.parts(cost, rest, qos, sizes)
                 if whole is None or told is None:
-                    self._times.cost(cost._replace(profile=HOST))  # which is not known
-                else:
-                    self._cost[flow.number, purpose, group.number] = self._table(told)
+                    raise UntoldError(f"nothing is known of {cost._replace(profile=HOST).told}")
+                self._cost[flow.number, purpose, group.number] = self._table(told)
             except EdgebenchError as error:
                 self._problem(flow, error)
 

@@ -4,7 +4,7 @@ run emulates such a node (`core.emulation`). What it takes there is no part of w
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,9 +50,10 @@ class _Machine(Machine):
         """See `Machine`. Of a batch of which the profile does not tell, asking raises UnmeasuredBatch."""
         times, known = super().times_of(manifest), self.profile.model_times(key_of(manifest))
         sizes = splits_by(manifest.runtime, manifest.batches)
+        lacks_of = cache(partial(lacking, known, sizes))
 
         def service_ns(n: int) -> int:
-            if lacks := lacking(known, sizes, n):
+            if lacks := lacks_of(n):
                 of = f"{manifest.task} ({manifest.model_size}, {manifest.runtime}, {manifest.quantisation})"
                 raise UnmeasuredBatch(
                     f"a batch of {n} of {of} came about at {self.node}, whose threads wait for a core, and "

@@ -113,8 +113,8 @@ class EventDriven:
                 for link in self._world.lossy.get(node, ()):
                     worst[group.name] = max(worst.get(group.name, (0, "")), (link.most_silent_ns, node))
         return [
-            f"links of {name}: for {ns / NS_PER_S:.0f} s nothing came through to or from {node}; MQTT's keep-alive of "
-            f"{KEEPALIVE_S} s may break such a connection in a run, and does not in a simulation (lose less)"
+            f"links of {name}: nothing came through to or from {node} for {ns / NS_PER_S:.0f} s, after which MQTT may "
+            f"break a connection, and no simulation does (keep-alive {KEEPALIVE_S} s; lose less, or shorten outages)"
             for name, (ns, node) in worst.items()
             if ns > KEEPALIVE_S * NS_PER_S
         ]

@@ -193,8 +193,9 @@ class _Network:
             kind = lanes.kinds[lanes.state[lane(source), columns.KIND]]
             first, delays = kind[columns.FIRST_DELAY], kind[columns.DELAYS]
             latency = float(kind[columns.LATENCY] + (lanes.off_ns[first : first + delays].mean() if delays else 0))
-            by_cloud = brought and self._where[source] in (AT_CLOUD, CHAIN)
-            step = self._cost(source, columns.BROUGHT_DOWN if by_cloud else besides)
+            share = self._passed_on(source) if brought else 0.0
+            steps = (besides, 1.0 - share), (columns.BROUGHT_DOWN, share)
+            step = math.fsum(part * self._cost(source, purpose) for purpose, part in steps if part)
             took = wait + service(source).mean + latency + step
             self._add(source, hop, (self._passed_on(source) if far else 1.0) * took)
         return left

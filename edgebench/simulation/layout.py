@@ -242,7 +242,7 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     """
     fleet = fleet_of(topology)
     flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
-    contended = contended_groups(topology, fleet, flows, times)
+    contended = contended_groups(topology, fleet, flows, times, file)
     arrays, tables, profiles = costs_of(topology, fleet, flows, times, file, contended)
     links, link_traces = {link.between[0]: link for link in topology.links}, link_traces_of(topology)
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}

@@ -86,6 +86,7 @@ class Stores:
         left_ns: when a message has left its edge, where that is later than its record says.
         """
         if not len(self._edge_bytes) and not len(self._agent_bytes):
+            left_ns.clear()
             return
         fleet = self._layout.fleet
         if not self._device_of:
@@ -98,8 +99,9 @@ class Stores:
             if record.decision is not None:
                 stamps = record.decision.stamps
                 row[FORWARD_OUT], row[RETURN_IN] = _stamp(stamps.forward_out_ns), _stamp(stamps.return_in_ns)
-                if row[FORWARD_OUT] != ABSENT:
-                    row[FORWARD_OUT] = left_ns.pop((row[FLOW], row[DEVICE], record.seq), row[FORWARD_OUT])
+            left = left_ns.pop((row[FLOW], row[DEVICE], record.seq), None)
+            if left is not None and row[FORWARD_OUT] != ABSENT:
+                row[FORWARD_OUT] = left
                 row[RECEIVED] = stamps.received_ns
         rows[:, EDGE] = fleet.edge_of[rows[:, DEVICE]]
         self.take(rows)

@@ -14,7 +14,8 @@ from edgebench.cli import main
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import simulate
 from edgebench.experiments.capacity_search import spoiled_by
-from edgebench.experiments.simulate import simulate_with
+from edgebench.experiments.measuring_runs import _settings
+from edgebench.experiments.simulate import check_simulated, simulate_with
 from edgebench.fabric.records import Cut
 from edgebench.results.figures import Verdict
 from edgebench.results.rundir import load_deployment, load_run, read_records, read_result
@@ -155,8 +156,8 @@ def test_what_cores_would_do_that_nobody_knows_is_a_line(
     file = slow_ward(tmp_path, links=[], board=with_cores(PLAIN, 2), workloads={"watch": WATCH}, durability="process")
     assert main(["simulate", str(file), "--calibrate", str(measured(tmp_path)), "--out", str(tmp_path / "runs")]) == 2
     assert capsys.readouterr().err == (
-        f"{file}: $.nodes.ward.profile: has fewer cores than the node has threads, and none tells what durability: "
-        "process takes of them (edgebench run it)\n"
+        f"{file}: $.nodes.ward.profile: fewer cores than threads, and nothing tells what durability: process takes of "
+        "them (edgebench run it)\n"
     )
     below = slow_ward(tmp_path, ("ward",), links=[], board=with_cores(PLAIN, 2), workloads={"watch": WATCH})
     with pytest.raises(EdgebenchError, match=r"takes besides the link of icu-death on profile host \(name"):
@@ -186,6 +187,31 @@ def test_a_run_of_nodes_that_wait_for_cores_tells_inference_alone(tmp_path: Path
     assert {cost.step for cost in told.costs} == {"size", "reply"}
     assert {cost.step for cost in all_told.costs} > {"site-up", "site-down", "wake", "answer", "decode"}
     assert told.infer.keys() == all_told.infer.keys()
+
+
+def test_what_messages_to_nodes_that_wait_for_cores_take_is_measured_without_profiles(tmp_path: Path) -> None:
+    def wanted(cores: int, *groups: str) -> list[list[str]]:
+        file = slow_ward(tmp_path, groups, board=with_cores(PLAIN, cores), workloads={"watch": WATCH})
+        given = edgebench.load(file)
+        settings = _settings(given, check_simulated(given), tmp_path)
+        return [changes for how, changes in settings.items() if how.startswith("without profiles")]
+
+    assert wanted(1, "ward") == [["duration_s=10.0", "nodes.ward.profile=host"]]
+    assert wanted(3, "ward") == wanted(1, "ward", "bed", "cloud") == []
+
+
+def test_what_waits_for_a_core_to_be_sent_is_not_kept_for_the_cloud(tmp_path: Path) -> None:
+    """210 samples of 15 kB a second, of which one core can pass on some 170: the others are in the ward's memory, and
+    its store has room for what crosses the uplink."""
+    load = {"kind": "fixed", "rate_hz": 70}
+    links = [{"between": ["ward", "cloud"], "rate_mbit_s": 1_000}]
+    workloads = {"watch": plan("cloud", load, store={"max_mb": 1})}
+    file = slow_ward(tmp_path, ("ward",), links=links, board=with_cores(PLAIN, 1), workloads=workloads)
+    _, result = simulate_with(times([1_000], {"size": (15_000,)}), edgebench.load(file), tmp_path / "runs", page=False)
+    assert result.verdict.valid, result.verdict.reasons
+    latency = result.workloads["watch"].latency_ms
+    assert latency is not None
+    assert latency.max > 1_000
 
 
 def test_what_a_connection_would_not_have_survived_is_no_matter_of_chance(tmp_path: Path) -> None:
