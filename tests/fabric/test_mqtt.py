@@ -247,7 +247,7 @@ def test_a_goodbye_that_is_said_before_the_broker_has_accepted_the_connection_is
 def test_a_broker_that_falls_silent_is_told_of_once_and_asked_once(
     reactor: Reactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mqtt, "_KEEPALIVE_S", 1)
+    monkeypatch.setattr(mqtt, "KEEPALIVE_S", 1)
     monkeypatch.setattr(mqtt, "_HOUSEKEEPING_S", 0.2)
     troubles: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
