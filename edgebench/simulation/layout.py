@@ -202,11 +202,11 @@ class _EndToEnd:
         self._parts: list[list[Ints]] = []
         self._n = 0
 
-    def add(self, name: str, columns_: Sequence[Sequence[int] | Ints]) -> tuple[int, int]:
-        """Where a trace begins, and how long it is. columns_: of it, each as long."""
+    def add(self, name: str, trace: Sequence[Sequence[int] | Ints]) -> tuple[int, int]:
+        """Where a trace begins, and how long it is. trace: its columns, each as long."""
         if name not in self._found:
-            self._parts.append([np.asarray(each, np.int64) for each in columns_])
-            n = len(columns_[0])
+            self._parts.append([np.asarray(each, np.int64) for each in trace])
+            n = len(trace[0])
             self._found[name], self._n = (self._n, n), self._n + n
         return self._found[name]
 

@@ -18,7 +18,8 @@ from edgebench.experiments.simulate import simulate_with
 from edgebench.simulation.layout import Layout
 from edgebench.topology.link_model import Outage
 from edgebench.topology.model import Topology
-from tests.simulation.made import MS, TASK, event_driven, laid_out, times, topology, vectorised
+from tests.simulation.made import MS, event_driven, laid_out, times, topology, vectorised
+from tests.simulation.test_command import TOPOLOGY
 
 S = 1_000 * MS
 
@@ -129,27 +130,9 @@ def test_nothing_is_lost_or_twice_behind_a_bad_link(link: Any, load: Any, infer:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("varying")
-    made = {
-        "schema": 1,
-        "name": "ward",
-        "duration_s": 20,
-        "nodes": {
-            "cloud": {"tier": "cloud"},
-            "ward": {"tier": "edge", "parent": "cloud"},
-            "bed": {"tier": "device", "count": 3, "parent": "ward"},
-        },
-        "links": [{"between": ["ward", "cloud"], "latency_ms": 5, "rate_mbit_s": 20}],
-        "workloads": {
-            "watch": {
-                "task": TASK,
-                "source": "bed",
-                "load": {"kind": "fixed", "rate_hz": 5},
-                "deadline_ms": 100,
-                "place": {"infer": "cloud"},
-                "batch": {"max_batch": 1},
-            }
-        },
-    }
+    watch = {**TOPOLOGY["workloads"]["watch"], "place": {"infer": "cloud"}}
+    links = [{"between": ["ward", "cloud"], "latency_ms": 5, "rate_mbit_s": 20}]
+    made = {**TOPOLOGY, "duration_s": 20, "links": links, "workloads": {"watch": watch}}
     (folder / "rate.txt").write_text("0\n7\n7\n30\n")
     (folder / "outages.txt").write_text("1 31\n40 2 reset\n")
     (folder / "ward.yaml").write_text(yaml.safe_dump(made))
