@@ -63,6 +63,8 @@ class EmulatedMqttWay(MqttWay):
         pending = Pending(scheduled_ns, captured_ns, sent_ns, len(envelope), reading.label, reading.taken_ns, kept)
         if self._outbox is None:
             leave = partial(self._leave, stream, seq, envelope, captured_ns)
+            if self._keeps:
+                self._staying.add((stream.incarnation, seq))  # else it would be sent twice where the device moves now
         else:
             key = stream.incarnation, seq
             both = _Both(partial(self._set_out, key, envelope))
@@ -73,18 +75,19 @@ class EmulatedMqttWay(MqttWay):
         return pending
 
     def _go_again(self, key: tuple[int, int], envelope: bytes) -> None:
-        if self._outbox is not None:
-            self._staying.add(key)  # so that it is not asked for twice meanwhile
+        self._staying.add(key)  # so that it is not asked for twice meanwhile
         now_ns, go = self._machine.time.now_ns(), super()._go_again
 
         def leave(due_ns: int) -> None:
             self._machine.released(now_ns, due_ns)
+            self._staying.discard(key)
             go(key, envelope)
 
         self._machine.sends(now_ns, len(envelope), self._qos, leave)
 
     def _leave(self, stream: Stream, seq: int, envelope: bytes, since_ns: int, due_ns: int) -> None:
         self._machine.released(since_ns, due_ns)
+        self._staying.discard((stream.incarnation, seq))
         if not (self._keeps and self._device.moving) and not self._publish(envelope):
             stream.dropped(seq, "not-connected")
 

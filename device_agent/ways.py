@@ -101,11 +101,10 @@ class MqttWay:
     def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
         """Publish an undecided sample once more."""
         key = incarnation, seq
-        if self._outbox is not None:
-            delivery = self._deliveries.get(key)
-            is_on_its_way = delivery is not None and not delivery.acknowledged
-            if key in self._staying or (is_on_its_way and not moved):
-                return
+        delivery = self._deliveries.get(key)
+        is_on_its_way = delivery is not None and not delivery.acknowledged
+        if key in self._staying or (is_on_its_way and not moved):
+            return
         self._go_again(key, envelope)
 
     def _go_again(self, key: tuple[int, int], envelope: bytes) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgebench.errors import EdgebenchError
 from edgebench.experiments import given
@@ -340,6 +340,7 @@ def place(
     objective: Sequence[str] = (),
     at_most: Sequence[str] = (),
     calibrate: Sequence[str | Path] = (),
+    by: Literal["group", "site"] | None = None,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> Placement | StreamPlacement:
@@ -349,7 +350,8 @@ def place(
     policy: a built-in one's name, or module:function. placement: the file of an earlier one, instead. limit_s: how long
     `exact` seeks at most (None: 60 s). out: write the placement here. For workloads: objective: what is to be small,
     `TERM` or `TERM=WEIGHT` (none: mean-ms); at_most: limits, `TERM=NUMBER`; calibrate: run directories from whose
-    records it is taken what things take; progress: say on stderr what is simulated. Raises EdgebenchError.
+    records it is taken what things take; by: what is placed alike, all devices of a `group` (None) or those of it at
+    one `site`; progress: say on stderr what is simulated. Raises EdgebenchError.
     """
     from edgebench.experiments.place import PlaceOptions
     from edgebench.experiments.place import place as placed
@@ -362,6 +364,7 @@ def place(
         objective=tuple(objective),
         at_most=tuple(at_most),
         calibrate=tuple(map(Path, calibrate)),
+        by=by,
         tell=_say if progress else lambda _: None,
     )
     with room_in(options.out, f"what is written of it is not whole; make room, {_AGAIN}"):

@@ -31,6 +31,7 @@ def place(args: argparse.Namespace) -> int:
         objective=args.objective,
         at_most=args.at_most,
         calibrate=args.calibrate,
+        by=args.by,
         out=args.out,
         progress=True,
     )
@@ -60,6 +61,11 @@ def add_place(parser: argparse.ArgumentParser) -> None:
         metavar="TERM[=WEIGHT]",
         help="of workloads: mean-ms (default), p99-ms, late-percent, bytes or energy-mj; repeated, their weighted sum",
         **more,
+    )
+    parser.add_argument(
+        "--by",
+        choices=("group", "site"),
+        help="of workloads: what is placed alike, the devices of a group (default), or those of it at one site",
     )
     parser.add_argument(
         "--at-most", metavar="TERM=LIMIT", help="of workloads: a limit to one of these (repeatable)", **more

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebench.clock import utc_now
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.executors import EXECUTORS
 from edgebench.experiments.capacity_search import CAPACITY, Load, Runner, Search
 from edgebench.experiments.cells import CELLS, KeptRuns, cell_key, digests
@@ -20,11 +20,13 @@ from edgebench.experiments.measuring_runs import measured
 from edgebench.experiments.places import check_folder, room_in
 from edgebench.experiments.run import RunOptions, run_whole
 from edgebench.experiments.simulate import by_profiles_alone, calibrated, check_simulated, simulate_with
+from edgebench.report.capacity_page import write_page
 from edgebench.results.capacities import By, Capacity
 from edgebench.results.figures import Result
 from edgebench.results.rundir import create_folder
 from edgebench.simulation.service_times import ServiceTimes
 from edgebench.topology.deployment import SIMULATE
+from edgebench.topology.expand import names_of
 from edgebench.topology.model import Fixed, Poisson, Server
 from edgebench.topology.wording import did_you_mean, listed, one_line
 
@@ -79,7 +81,9 @@ def capacity_of(given: TopologyFile, options: CapacityOptions) -> Capacity:
         with room_in(folder, kept, over=True):
             runner, notes = _runner(own, times, options, folder)
             seeds = [given.topology.seed + number for number in range(options.seeds)]
-            return Search(load, runner, options.executor, seeds, folder, options.tell, notes).found()
+            found = Search(load, runner, options.executor, seeds, folder, options.tell, notes).found()
+            write_page(found)
+            return found
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # where there is nothing in it
@@ -130,6 +134,8 @@ def load_of(given: TopologyFile, options: CapacityOptions) -> Load:
         raise EdgebenchError(f"--p99-ms {bound_ms:g}: is no bound (give milliseconds, more than 0)")
     whole = options.by == "devices"
     group = _group(given, name) if whole else None
+    if group is not None:
+        _refuse_named(given, group)
     own = _rate(given, name) if group is None else float(topology.nodes[group].count or 1)
     most = FARTHEST * own if options.most is None else options.most
     if not own <= most < math.inf:
@@ -162,6 +168,21 @@ def _group(given: TopologyFile, name: str) -> str:
     if sources[0] not in given.topology.nodes:
         raise EdgebenchError(one_line(f"{given.path}: $.workloads.{name}.source: no node '{sources[0]}'"))
     return sources[0]
+
+
+def _refuse_named(given: TopologyFile, group: str) -> None:
+    """Raises TopologyError where single devices of a group are named whose number is varied: others would not be where
+    they are, and some would not be there."""
+    topology, names = given.topology, {*names_of(given.topology, group)} - {group}
+    at = [
+        f"$.workloads.{name}.place.infer"
+        for name, workload in topology.workloads.items()
+        if isinstance(workload.place.infer, dict) and names & workload.place.infer.keys()
+    ]
+    at += [f"$.moves[{index}].node" for index, move in enumerate(topology.moves) if move.node in names]
+    if at:
+        why = f"names single devices of '{group}', whose number is to be varied (use --by rate)"
+        raise TopologyError([one_line(f"{given.path}: {path}: {why}") for path in at])
 
 
 def _rate(given: TopologyFile, name: str) -> float:

@@ -62,7 +62,11 @@ def _settings(given: TopologyFile, deployment: Deployment, folder: Path) -> dict
     """The runs, in words, and what they change of the topology. folder: where files that they name are written."""
     as_it_is_s = min(_LONGEST_S, given.topology.duration_s)
     settings = {
-        f"as it is, for {as_it_is_s:g} s": [f"duration_s={as_it_is_s!r}", *_steady_links(given)],
+        f"as it is, for {as_it_is_s:g} s": [
+            f"duration_s={as_it_is_s!r}",
+            *_steady_links(given),
+            *_moves_within(given, as_it_is_s),
+        ],
         f"with full batches, for {_LONGEST_S:g} s": [*_bursts(given, deployment, folder, "")],
     }
     if contended_nodes(deployment) and any(node.profile == HOST for node in deployment.nodes.values()):
@@ -99,10 +103,23 @@ def _steady_links(given: TopologyFile) -> Iterator[str]:
             yield f"links[{index}]={msgspec.json.encode(steady).decode()}"
 
 
+def _moves_within(given: TopologyFile, duration_s: float) -> Iterator[str]:
+    """Devices move as early in a shorter run, for its length."""
+    topology = given.topology
+    if topology.moves and duration_s != topology.duration_s:
+        sooner = [
+            {"at_s": move.at_s * duration_s / topology.duration_s, "node": move.node, "to": move.to}
+            for move in topology.moves
+        ]
+        yield f"moves={msgspec.json.encode(sooner).decode()}"
+
+
 def _bursts(given: TopologyFile, deployment: Deployment, folder: Path, which: str) -> Iterator[str]:
     """Every device has samples at the same time, so many that nodes decide full batches; each workload at another time,
     so that none has to share its cores with another. folder: where files say when that is; which: is in their names."""
     yield f"duration_s={_LONGEST_S!r}"
+    if given.topology.moves:
+        yield "moves=[]"
     # What comes across a link with a rate comes one by one, and a node would wait for that.
     yield f"links={msgspec.json.encode([{'between': link.between} for link in given.topology.links]).decode()}"
     workloads = given.topology.workloads

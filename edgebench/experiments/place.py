@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from edgebench.errors import EdgebenchError
 from edgebench.experiments.given import TopologyFile
@@ -19,9 +20,12 @@ from edgebench.placement.placed import Placement
 from edgebench.placement.stream_placed import StreamPlacement
 from edgebench.tasks import names
 from edgebench.topology import check
+from edgebench.topology.wording import did_you_mean
 
 LIMIT_S = 60.0
-_OF_STREAMS = ("objective", "at_most", "calibrate")
+_OF_STREAMS = ("objective", "at_most", "calibrate", "by")
+By = Literal["group", "site"]
+"""What is placed alike: all devices of a group, or those of it at one site."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class PlaceOptions:
 
     limit_s: how long `exact` may seek at most (None: 60 s). out: the file of the placement. For workloads: objective:
     `TERM` or `TERM=WEIGHT` (none: that of the earlier placement, or mean-ms); at_most: `TERM=LIMIT` (likewise);
-    calibrate: run directories that say what things take.
+    calibrate: run directories that say what things take; by: what is placed alike (None: `group`).
     """
 
     policy: str | None = None
@@ -40,6 +44,7 @@ class PlaceOptions:
     objective: tuple[str, ...] = ()
     at_most: tuple[str, ...] = ()
     calibrate: tuple[Path, ...] = ()
+    by: By | None = None
     tell: Callable[[str], None] = lambda _: None
 
 
@@ -65,6 +70,7 @@ def place(given: TopologyFile, options: PlaceOptions) -> Placement | StreamPlace
             weights_of("--at-most", options.at_most, plain=None) if options.at_most else None,
             options.calibrate,
             options.tell,
+            by_site=options.by == "site",
         )
     if options.out is not None:
         options.out.write_text(written(placement), "utf-8")
@@ -74,6 +80,10 @@ def place(given: TopologyFile, options: PlaceOptions) -> Placement | StreamPlace
 def _checked_limit(options: PlaceOptions) -> float:
     if (options.policy is None) == (options.placement is None):
         raise EdgebenchError("--policy, --placement: give one of the two")
+    if options.by not in (None, *get_args(By)):
+        raise EdgebenchError(f"--by {options.by}: is nothing to place by{did_you_mean(str(options.by), get_args(By))}")
+    if options.placement is not None and options.by is not None:
+        raise EdgebenchError("--by: an earlier placement says itself what it has placed alike (leave it out)")
     if options.limit_s is None:
         return LIMIT_S
     if options.policy != "exact":

@@ -24,11 +24,12 @@ from edgebench.placement.objectives import (
     weights_of,
 )
 from edgebench.placement.placed import Placement
-from edgebench.placement.stream_model import CHAIN, UNKNOWN, Place, Score, Stage, StreamProblem, chain_at
+from edgebench.placement.stream_model import CHAIN, UNKNOWN, Place, Score, Spot, Stage, StreamProblem, chain_at
 from edgebench.placement.stream_placed import (
     PlacedStage,
     StageFigures,
     StreamPlacement,
+    sites_of,
     stages_in,
     with_tiers,
 )
@@ -60,10 +61,13 @@ def place_streams(
     at_most: Weights | None,
     calibrate: tuple[Path, ...],
     tell: Callable[[str], None],
+    *,
+    by_site: bool = False,
 ) -> StreamPlacement:
     """Place the workloads of a topology, which was checked, by a policy, or as an earlier placement has them.
 
-    objective, at_most: None for those of the earlier placement. Raises EdgebenchError.
+    objective, at_most: None for those of the earlier placement. by_site: each site's devices by themselves, and not all
+    of a group alike. Raises EdgebenchError.
     """
     topology = given.topology
     _refuse_cascades(given)
@@ -78,7 +82,7 @@ def place_streams(
     decide = stream_policy(policy, limit_s) if policy is not None else None
     check_simulated(given)
     found = None if earlier is None else stages_in(earlier, topology)
-    judging = _Judging(given, calibrated(given, calibrate), objective, at_most, tell, found)
+    judging = _Judging(given, calibrated(given, calibrate), objective, at_most, tell, found, by_site=by_site)
     stages = judging.stages
     proven = None
     if decide is not None and policy is not None:
@@ -101,7 +105,10 @@ def place_streams(
         at_most=dict(at_most),
         value=stats.rounded(value) if math.isfinite(value) else None,
         keeps=score.lost == score.over == 0,
-        stages=tuple(PlacedStage(stage.workload, stage.group, tier) for stage, tier in zip(stages, tiers, strict=True)),
+        stages=tuple(
+            PlacedStage(stage.workload, stage.group, tier, stage.site)
+            for stage, tier in zip(stages, tiers, strict=True)
+        ),
         terms={term: None if each is None else stats.rounded(each) for term, each in terms.items()},
         figures={workload: _figures(each) for workload, each in result.workloads.items()},
         joint={name: _figures(each) for name, each in result.joint.items()},
@@ -230,10 +237,13 @@ class _Judging:
         objective: Weights,
         at_most: Weights,
         tell: Callable[[str], None],
-        earlier: Mapping[str, Mapping[str, Place]] | None,
+        earlier: Mapping[str, Mapping[Spot, Place]] | None,
+        *,
+        by_site: bool,
     ) -> None:
-        """earlier: workload -> group -> where it is placed already, and is judged as nothing else."""
+        """earlier: workload -> whose samples -> where they are placed already, and are judged as nothing else."""
         self._given = given
+        self._by_site = by_site
         self._times = times
         self._objective, self._at_most = objective, at_most
         self._tell = tell
@@ -264,7 +274,10 @@ class _Judging:
             places = _places(name, topology, self._times, self._given.path)
             if workload.is_chain:
                 places = self._known(name, places)
-            yield from (Stage(name, group, tuple(places)) for group in workload.sources)
+            for group in workload.sources:
+                apart = self._by_site and not workload.is_chain  # a chain is that of all its devices
+                sites: list[str | None] = [*sites_of(topology, group)] if apart else [None]
+                yield from (Stage(name, group, tuple(places), site) for site in sites)
 
     def _known(self, name: str, places: Sequence[Place]) -> list[Place]:
         topology, found = self._given.topology, []
@@ -333,10 +346,10 @@ def _untold_energy(given: TopologyFile, node: str, why: str) -> str:
     return one_line(f"{given.path}: $.nodes.{group}: {node}: {why.removesuffix(')')}{mend}")
 
 
-def _placed_already(topology: Topology, earlier: Mapping[str, Mapping[str, Place]]) -> Iterator[Stage]:
-    """earlier: workload -> group -> the one place where it is."""
+def _placed_already(topology: Topology, earlier: Mapping[str, Mapping[Spot, Place]]) -> Iterator[Stage]:
+    """earlier: workload -> whose samples -> the one place where they are."""
     for name in _in_order(topology):
-        yield from (Stage(name, group, (earlier[name][group],)) for group in topology.workloads[name].sources)
+        yield from (Stage(name, group, (place,), site) for (group, site), place in earlier[name].items())
 
 
 def _alone(topology: Topology, name: str, placed: Mapping[Stage, Place]) -> Topology:
@@ -348,17 +361,18 @@ def _alone(topology: Topology, name: str, placed: Mapping[Stage, Place]) -> Topo
 
 def _only(topology: Topology, placed: Mapping[Stage, Place]) -> Topology:
     """A topology with some stages, and the workloads that these wait for, where the file has them."""
-    tiers: dict[str, dict[str, Place]] = {}
+    tiers: dict[str, dict[Spot, Place]] = {}
     for stage, tier in placed.items():
-        tiers.setdefault(stage.workload, {})[stage.group] = tier
+        tiers.setdefault(stage.workload, {})[stage.spot] = tier
     waited_for = _waited_for(topology, tiers)
     for name in waited_for & tiers.keys():
-        missing = [group for group in topology.workloads[name].sources if group not in tiers[name]]
+        there = {group for group, _ in tiers[name]}
+        missing = [group for group in topology.workloads[name].sources if group not in there]
         if missing:
             others = f"since others wait for it, or place none of '{name}'"
             raise EdgebenchError(f"judge: '{name}' of {listed(missing)} has to be placed as well, {others}")
-    there = tiers.keys() | waited_for
-    workloads = {name: _placed(name, topology, tiers) for name in topology.workloads if name in there}
+    asked = tiers.keys() | waited_for
+    workloads = {name: _placed(name, topology, tiers) for name in topology.workloads if name in asked}
     return msgspec.structs.replace(topology, workloads=workloads, joint=_joint(topology, workloads))
 
 
@@ -373,11 +387,12 @@ def _joint(topology: Topology, workloads: Mapping[str, Workload]) -> dict[str, J
     }
 
 
-def _placed(name: str, topology: Topology, tiers: Mapping[str, Mapping[str, Place]]) -> Workload:
+def _placed(name: str, topology: Topology, tiers: Mapping[str, Mapping[Spot, Place]]) -> Workload:
     workload = topology.workloads[name]
     if name in tiers:
-        sources = tuple(group for group in workload.sources if group in tiers[name])
-        workload = with_tiers(msgspec.structs.replace(workload, source=sources), tiers[name])
+        there = {group for group, _ in tiers[name]}
+        sources = tuple(group for group in workload.sources if group in there)
+        workload = with_tiers(msgspec.structs.replace(workload, source=sources), tiers[name], topology)
     return msgspec.structs.replace(workload, load=_load(name, topology, tiers))
 
 

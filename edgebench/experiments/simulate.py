@@ -23,10 +23,13 @@ from edgebench.report.page import write_figures, write_report
 from edgebench.results.figures import Result
 from edgebench.results.observations import Observations
 from edgebench.results.rundir import (
+    OPTIONS,
+    KeptOptions,
     StoredRun,
     create_run_dir,
     load_run,
     write_deployment,
+    write_json,
     write_observations,
     write_tables,
 )
@@ -79,7 +82,10 @@ def check_simulated(given: TopologyFile) -> Deployment:
     topology = given.topology
     check(topology, given.path, tasks=names(), most_nodes=MOST_NODES)
     refuse_unenforceable(topology, given.path, executor=SIMULATE)
-    deployment = places_of(fleet_of(topology)).deployment(topology, "validate", topology.data)
+    places = places_of(fleet_of(topology))
+    if topology.moves and not places.all_told:
+        raise TopologyError([f"{given.path}: $.moves: moves, of so many devices (use fewer, or remove them)"])
+    deployment = places.deployment(topology, "validate", topology.data)
     check_deployment(deployment, given.path)
     refuse_untold(deployment, given.path)
     return deployment
@@ -98,6 +104,7 @@ def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: 
         kept = keep_given(run_dir, given, topology)
         deployment = places.deployment(kept, run_dir.name, topology.data, folder=run_dir)
         write_deployment(run_dir, deployment)
+        write_json(run_dir / OPTIONS, KeptOptions(calibrate=list(times.folders)))
         observations = _observations(layout, deployment, times)
         if recorded:
             _record(layout, places, deployment, observations, run_dir)
@@ -125,6 +132,8 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
         f"{file}: $.nodes.{name}.profile: fewer cores than threads, of so many devices or samples (use fewer)"
         for name in layout.contended
     ]
+    if layout.visits:
+        problems.append(f"{file}: $.moves: moves, of so many samples (use fewer, or remove them)")
     if layout.topology.joint:
         problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")
     if problems:
@@ -196,6 +205,7 @@ def _record(layout: Layout, places: Places, deployment: Deployment, observations
         links=simulated.links,
         overfull=simulated.overfull,
         silent=simulated.silent,
+        moves=simulated.moves,
         released=busy.released(),
     )
     write_observations(run_dir, counted)

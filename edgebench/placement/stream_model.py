@@ -40,19 +40,35 @@ def cut_of(place: Place) -> int | None:
     return int(number) if number else None
 
 
+Spot: TypeAlias = tuple[str, str | None]
+"""Devices: those of a group or, where an edge is named, those of them that are at its site."""
+
+
+def spot_name(spot: Spot) -> str:
+    """In messages."""
+    group, site = spot
+    return group if site is None else f"{group} at {site}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Deciding a workload's samples of one group of devices. tiers: where it may be, at least one; of a chain, its two
-    stages are one such place."""
+    """Deciding a workload's samples of one group of devices, or of those at one site. tiers: where it may be, at least
+    one; of a chain, its two stages are one such place."""
 
     workload: str
     group: str
     tiers: tuple[Place, ...]
+    site: str | None = None
+
+    @property
+    def spot(self) -> Spot:
+        """Whose samples."""
+        return self.group, self.site
 
     @property
     def name(self) -> str:
         """In messages."""
-        return f"{self.workload} of {self.group}"
+        return f"{self.workload} of {spot_name(self.spot)}"
 
 
 class Score(NamedTuple):
@@ -68,7 +84,8 @@ UNKNOWN = Score(math.inf, math.inf, math.inf)
 """Of a placement in which something takes what nobody has measured."""
 
 Judge = Callable[[Mapping[int, Place]], Score]
-"""Judges stages, by their indices, on tiers, as if there were no others."""
+"""Judges stages, by their indices, on tiers, as if there were no others; sites of a group of which others are among
+them are where the topology has them."""
 
 
 @dataclass(frozen=True)

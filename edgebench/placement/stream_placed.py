@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -10,18 +11,27 @@ import msgspec
 from edgebench.errors import EdgebenchError
 from edgebench.placement.objectives import told
 from edgebench.placement.placed import Record
-from edgebench.placement.stream_model import CHAIN, Place, cut_of, is_chain, is_place
+from edgebench.placement.stream_model import CHAIN, Place, Spot, cut_of, is_chain, is_place, spot_name
 from edgebench.topology import model
+from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.model import Batch, Tier, Topology, Workload
+from edgebench.topology.placing import where_of
 from edgebench.topology.wording import did_you_mean, listed, table, things
 
 
 class PlacedStage(Record, frozen=True):
-    """Where a workload's samples of a group of devices are decided. tier: or a chain, see `stream_model`."""
+    """Where a workload's samples of a group of devices are decided. tier: or a chain, see `stream_model`. site: the
+    edge of those of them that are meant; None: all."""
 
     workload: str
     group: str
     tier: Place
+    site: str | None = None
+
+    @property
+    def spot(self) -> Spot:
+        """Whose samples."""
+        return self.group, self.site
 
 
 class StageFigures(Record, frozen=True):
@@ -65,9 +75,18 @@ class StreamPlacement(Record, frozen=True, tag="stream-placement", tag_field="ki
     joint: dict[str, StageFigures] = msgspec.field(default_factory=dict)
 
 
-def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[str, Place]]:
-    """Workload -> group -> tier, for all of a topology. Raises EdgebenchError where the placement has others."""
-    found: dict[str, dict[str, Place]] = {name: {} for name in topology.workloads}
+def sites_of(topology: Topology, group: str) -> dict[str, list[str]]:
+    """The devices of a group at each site, by their edge."""
+    found: dict[str, list[str]] = {}
+    for index, name in enumerate(names_of(topology, group)):
+        found.setdefault(str(parent_of(topology, group, index)), []).append(name)
+    return found
+
+
+def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[Spot, Place]]:
+    """Workload -> whose samples -> tier, for all of a topology. Raises EdgebenchError where the placement has
+    others."""
+    found: dict[str, dict[Spot, Place]] = {name: {} for name in topology.workloads}
     for index, stage in enumerate(placement.stages):
         at = f"$.stages[{index}]"
         if stage.workload not in topology.workloads:
@@ -77,8 +96,14 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
         if stage.group not in sources:
             mean = did_you_mean(stage.group, sources)
             raise EdgebenchError(f"{at}.group: '{stage.group}' is no source of '{stage.workload}'{mean}")
-        if stage.group in found[stage.workload]:
-            raise EdgebenchError(f"{at}: '{stage.workload}' of '{stage.group}' stands here twice (remove one)")
+        sites = sites_of(topology, stage.group)
+        if stage.site is not None and stage.site not in sites:
+            mean = did_you_mean(stage.site, sites)
+            raise EdgebenchError(f"{at}.site: no device of '{stage.group}' is at '{stage.site}'{mean}")
+        twice = {stage.spot, (stage.group, None)} if stage.site is not None else {(stage.group, each) for each in sites}
+        if (twice | {stage.spot}) & found[stage.workload].keys():
+            of = spot_name(stage.spot)
+            raise EdgebenchError(f"{at}: '{stage.workload}' of '{of}' stands here twice (remove one)")
         if not is_place(stage.tier):
             one_of = "is not one of cloud, device, edge, chain, chain@NUMBER"
             raise EdgebenchError(f"{at}.tier: {stage.tier[:40]!r} {one_of}")
@@ -86,15 +111,24 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
             may = listed(topology.place.allow)
             raise EdgebenchError(f"{at}.tier: is {stage.tier}, and place.allow has {may} (place it anew)")
         _check_chain(at, stage, topology.workloads[stage.workload])
-        found[stage.workload][stage.group] = stage.tier
+        found[stage.workload][stage.spot] = stage.tier
     for name, tiers in found.items():
-        missing = [group for group in topology.workloads[name].sources if group not in tiers]
+        missing = list(_missing(topology, name, tiers))
         if missing:
             raise EdgebenchError(f"$.stages: does not place '{name}' of {listed(missing)} (place the topology anew)")
         if len(set(tiers.values())) > 1 and any(map(is_chain, tiers.values())):
             alike = "a chain is that of all its groups"
             raise EdgebenchError(f"$.stages: '{name}' is a chain for some of its groups, and {alike} (place it anew)")
     return found
+
+
+def _missing(topology: Topology, name: str, tiers: Mapping[Spot, Place]) -> Iterator[str]:
+    for group in topology.workloads[name].sources:
+        if (group, None) in tiers:
+            continue
+        spots: list[Spot] = [(group, site) for site in sites_of(topology, group)]
+        lacking = [spot_name(spot) for spot in spots if spot not in tiers]
+        yield from [group] if len(lacking) == len(spots) else lacking
 
 
 def _check_chain(at: str, stage: PlacedStage, workload: Workload) -> None:
@@ -108,21 +142,36 @@ def _check_chain(at: str, stage: PlacedStage, workload: Workload) -> None:
         raise EdgebenchError(f"{at}.tier: {other} (write chain@NUMBER to have its model cut there, or place it anew)")
 
 
-def with_tiers(workload: Workload, tiers: Mapping[str, Place]) -> Workload:
-    """A workload whose groups are decided so: all by a chain, or none. Where no sample travels any more, what concerns
-    that is left out, as is a cascade, which no tier is, and on a tier a chain."""
-    values = [tiers[group] for group in workload.sources]
-    if is_chain(values[0]):
-        split = cut_of(values[0]) or workload.split
+def with_tiers(workload: Workload, tiers: Mapping[Spot, Place], topology: Topology) -> Workload:
+    """A workload whose groups are decided so: all by a chain, or none. Sites that are not among them, of groups of
+    which others are, stay where the workload has them. Where no sample travels any more, what concerns that is left
+    out, as is a cascade, which no tier is, and on a tier a chain."""
+    first = next(iter(tiers.values()))
+    if is_chain(first):
+        split = cut_of(first) or workload.split
         chain = model.Place(infer=("edge", "cloud"))
         return msgspec.structs.replace(workload, place=chain, cascade=None, split=split)
-    infer: Tier | dict[str, Tier] = (
-        values[0] if len(set(values)) == 1 else {each: tiers[each] for each in workload.sources}  # type: ignore[assignment, misc]
-    )
+    by_name: dict[str, Place] = {}
+    for group in workload.sources:
+        by_name |= _tiers_in(workload, group, tiers, topology)
+    infer: Tier | dict[str, Tier] = first if len(set(by_name.values())) == 1 else by_name  # type: ignore[assignment]
     changed = msgspec.structs.replace(workload, place=model.Place(infer=infer), cascade=None, split=None, head=None)  # type: ignore[arg-type]
     if infer == "device":
         changed = msgspec.structs.replace(changed, batch=Batch(), compress=None, qos=1)
     return changed
+
+
+def _tiers_in(workload: Workload, group: str, tiers: Mapping[Spot, Place], topology: Topology) -> dict[str, Place]:
+    """Of a group and, where they are not decided as most of it, of devices, by name."""
+    if (group, None) in tiers:
+        return {group: tiers[group, None]}
+    of_device = {
+        device: str(tiers.get((group, site), where_of(workload, device, group) or "edge"))
+        for site, devices in sites_of(topology, group).items()
+        for device in devices
+    }
+    ((most, _),) = Counter(of_device.values()).most_common(1)
+    return {group: most} | {device: tier for device, tier in of_device.items() if tier != most}
 
 
 def _tiers_of(place: Place) -> set[str]:
@@ -133,7 +182,7 @@ def overrides_in(placement: StreamPlacement, topology: Topology) -> Iterator[str
     """`PATH=VALUE`, which place a topology so. Raises EdgebenchError where the placement is of another."""
     for name, tiers in stages_in(placement, topology).items():
         before = topology.workloads[name]
-        after = with_tiers(before, tiers)
+        after = with_tiers(before, tiers, topology)
         for path, was, value in (
             ("place.infer", before.place.infer, after.place.infer),
             ("cascade", before.cascade, after.cascade),
@@ -175,7 +224,7 @@ def _how_good(placement: StreamPlacement) -> str:
 def _table(placement: StreamPlacement) -> Iterator[str]:
     rows = [("workload", "group", "tier", "due", "late", "lost", "mean_ms", "p99_ms")]
     of = placement.figures
-    rows += [(each.workload, each.group, each.tier, *_counts(of[each.workload])) for each in placement.stages]
+    rows += [(each.workload, spot_name(each.spot), each.tier, *_counts(of[each.workload])) for each in placement.stages]
     rows += [(name, "", "joint", *_counts(each)) for name, each in placement.joint.items()]
     return table(rows, texts={0, 1, 2})
 

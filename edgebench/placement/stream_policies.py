@@ -5,16 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from math import isqrt
 
 import numpy as np
 
 from edgebench.clock import now_s
 from edgebench.errors import EdgebenchError
-from edgebench.placement.policies import POLICIES, may_not
-from edgebench.placement.stream_model import Place, StreamDecision, StreamPolicy, StreamProblem, is_chain
+from edgebench.placement.policies import may_not
+from edgebench.placement.stream_model import (
+    UNKNOWN,
+    Place,
+    Score,
+    StreamDecision,
+    StreamPolicy,
+    StreamProblem,
+    is_chain,
+)
 from edgebench.placement.users_own import not_allowed, refuse_other_number, users_own
 from edgebench.topology.model import Tier
 from edgebench.topology.wording import did_you_mean, listed
+
+_PATIENCE = 16
+"""So many steps, and one a stage, without a better placement end the neighbourhood search."""
 
 
 def all_on(tier: Tier) -> StreamPolicy:
@@ -50,6 +62,40 @@ def greedy(problem: StreamProblem, _: np.random.Generator) -> StreamDecision:
     return StreamDecision(tuple(placed.values()))
 
 
+def tabu(problem: StreamProblem, rng: np.random.Generator) -> StreamDecision:
+    """Neighbourhood search from where `greedy` places: one stage at a time goes to another place.
+
+    Each step takes, of the stages in a random order, the first that is better elsewhere, and where none is, what makes
+    the placement least worse. A stage that was moved is tabu for some steps, unless its move leads to a better
+    placement than any so far (aspiration). Ends after some steps without a better one.
+    """
+    placed: dict[int, Place] = dict(enumerate(greedy(problem, rng).tiers))
+    best, number, free_at = placed, len(problem.stages), [0] * len(problem.stages)
+    score = best_score = problem.judge(placed)
+    step = since = 0
+    while since < _PATIENCE + number:
+        step += 1
+        since += 1
+        chosen: tuple[Score, int, Place] | None = None
+        for index in rng.permutation(number).tolist():
+            others = (tier for tier in problem.stages[index].tiers if tier != placed[index])
+            moves = [(problem.judge({**placed, index: tier}), index, tier) for tier in others]
+            if free_at[index] > step:
+                moves = [move for move in moves if move[0] < best_score]
+            known = [move for move in (*moves, *([chosen] if chosen else [])) if move[0] != UNKNOWN]
+            chosen = min(known, key=lambda move: move[0], default=None)
+            if chosen is not None and chosen[0] < score:
+                break
+        if chosen is None:
+            continue  # all are tabu, or nobody knows what comes of them
+        score, index, tier = chosen
+        placed = {**placed, index: tier}
+        free_at[index] = step + 1 + isqrt(number) + int(rng.integers(isqrt(number) + 1))
+        if score < best_score:
+            best, best_score, since = placed, score, 0
+    return StreamDecision(tuple(best.values()))
+
+
 def at_random(problem: StreamProblem, rng: np.random.Generator) -> StreamDecision:
     """Each stage is placed by chance, on each tier that it may be on with the same one."""
     return StreamDecision(tuple(stage.tiers[int(rng.integers(len(stage.tiers)))] for stage in problem.stages))
@@ -80,6 +126,7 @@ STREAM_POLICIES: dict[str, Callable[[float], StreamPolicy]] = {
     "all-cloud": lambda _: all_on("cloud"),
     "best-layer": lambda _: best_layer,
     "greedy": lambda _: greedy,
+    "tabu": lambda _: tabu,
     "exact": exact,
     "random": lambda _: at_random,
 }
@@ -93,8 +140,6 @@ def stream_policy(name: str, limit_s: float) -> StreamPolicy:
     """
     if name in STREAM_POLICIES:
         return STREAM_POLICIES[name](limit_s)
-    if name in POLICIES:
-        raise EdgebenchError(f"--policy {name}: is for job traces (for workloads: {', '.join(STREAM_POLICIES)})")
     if ":" in name:
         return _users_own(name)
     raise EdgebenchError(

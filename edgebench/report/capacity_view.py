@@ -20,23 +20,33 @@ def print_capacity(found: Capacity, console: Console | None = None) -> None:
     from rich.text import Text
 
     console = console or Console()
-    seeds = ", ".join(map(str, found.seeds))
-    head = f"{found.topology}, {found.workload}: p99 within {found.bound_ms:g} ms, {found.figures}, seeds {seeds}"
+    head = f"{found.topology}, {found.workload}: {head_of(found)}"
     console.print(head, markup=False, highlight=False)
     table = plain_table()
-    load = "devices" if found.by == "devices" else "Hz each"
-    columns = (load, "due a s", "decided a s", "p50 ms", "p99 ms", "worst seed", "lost", metric_name(found.metric))
-    for name in columns:
+    for name in columns_of(found):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for point in found.curve:
-        table.add_row(*map(Text, _cells(found, point)), style="bold" if point.load == found.limit else "")
+        table.add_row(*map(Text, cells_of(found, point)), style="bold" if point.load == found.limit else "")
     console.print(table)
-    for line in (*_lines(found), *found.notes):
+    for line in (*lines_of(found), *found.notes):
         console.print(line, markup=False, highlight=False)
 
 
-def _cells(found: Capacity, point: LoadPoint) -> Iterator[str]:
+def head_of(found: Capacity) -> str:
+    """What was asked, and how it was found."""
+    seeds = ", ".join(map(str, found.seeds))
+    return f"p99 within {found.bound_ms:g} ms, {found.figures}, seeds {seeds}"
+
+
+def columns_of(found: Capacity) -> tuple[str, ...]:
+    """What stands above the cells, but for the last one."""
+    load = "devices" if found.by == "devices" else "Hz each"
+    return load, "due a s", "decided a s", "p50 ms", "p99 ms", "worst seed", "lost", metric_name(found.metric)
+
+
+def cells_of(found: Capacity, point: LoadPoint) -> Iterator[str]:
+    """A load, what it came to, and whether it holds."""
     yield f"{point.load:,.0f}" if found.by == "devices" else f"{point.load:g}"
     yield number(point.offered_hz, 1)
     yield number(point.throughput_hz, 1)
@@ -46,7 +56,8 @@ def _cells(found: Capacity, point: LoadPoint) -> Iterator[str]:
     yield "holds" if point.holds else "does not"
 
 
-def _lines(found: Capacity) -> Iterator[str]:
+def lines_of(found: Capacity) -> Iterator[str]:
+    """What holds, what does not any more, and what to think of that."""
     if found.limit is None:
         tried = found.curve[0]
         yield f"Not even {_load(found, tried.load)} {_verb(found, tried.load)}: {_against(tried)}."

@@ -51,7 +51,8 @@ class KeptOptions(msgspec.Struct, frozen=True):
     """What a run was given besides its topology: `options.json`, which `edgebench replay` needs.
 
     registry, resume: absolute. sensors: what was read live, in words, without what an address may hold besides a host.
-    tokens: whether others started its containers. meter: of this machine's power, `module:attribute`.
+    tokens: whether others started its containers. meter: of this machine's power, `module:attribute`. calibrate: of a
+    simulation, the directories of the runs that said what things take, absolute.
     """
 
     registry: str | None = None
@@ -61,6 +62,7 @@ class KeptOptions(msgspec.Struct, frozen=True):
     sensors: list[str] = []
     tokens: bool = False
     meter: str | None = None
+    calibrate: list[str] = []
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Inference takes what it took in the simulation. Messages, and pictures, take the means of what the node's profile holds,
 as an emulated node draws from that (`core.emulation`): the times that a simulation has of messages are those of both
-ends, of brokers and links together. Of a lost sample nothing is known but that its edge has taken it in.
+ends, of brokers and links together. Of a lost sample nothing is known but that its edge has taken it in, and of one
+that a moving device sent again, but what its last site had to do.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.clock import NS_PER_US
+from edgebench.clock import NS_PER_S, NS_PER_US
 from edgebench.core.releases import Releases
 from edgebench.core.service_times import SizedTimes
 from edgebench.fabric.records import Chained
+from edgebench.simulation.moving import sites_at
 from edgebench.simulation.service_times import BYTES_A_VALUE
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes
 from edgebench.topology.deployment import Deployment, WorkloadPlan
@@ -26,6 +28,7 @@ _MESSAGE = ("relay", "receive", "send", "answer")
 _NUMBERS = (
     "size_bytes",
     "reply_bytes",
+    "scheduled_ns",
     "arrived_ns",
     "started_ns",
     "finished_ns",
@@ -52,6 +55,10 @@ class Busy:
         kinds = {name: kind for kind, name in enumerate(self._profiles)}
         self._kind = np.array([kinds.get(node.profile, _NONE) for node in nodes], np.int64)
         self._parent = np.array([numbers.get(node.parent or "", 0) for node in nodes], np.int64)
+        self._visits: dict[int, list[tuple[int, int]]] = {}
+        for move in deployment.moves:
+            stay = int(move.at_s * NS_PER_S), numbers[move.to]
+            self._visits.setdefault(numbers[move.node], []).append(stay)
         self._name_bytes = np.array([len(name.encode()) for name in self._names], np.float64)
         self._cloud = numbers[deployment.cloud]
         self._handed_on = {each.workload: output_bytes(BYTES_A_VALUE * (each.values or 0)) for each in chains}
@@ -89,7 +96,9 @@ class Busy:
         infer_ns = (of["finished_ns"] - of["started_ns"]) / of["batch"]
         own = decider == device
         self._add(device[own], infer_ns[own])
-        size, reply, edge = of["size_bytes"], of["reply_bytes"], self._parent[device]
+        size, reply = of["size_bytes"], of["reply_bytes"]
+        there_ns = np.where(np.isnan(of["arrived_ns"]), of["scheduled_ns"], of["arrived_ns"]).astype(np.int64)
+        edge = sites_at(device, there_ns, self._parent, self._visits)
         sent = size > 0
         self._picture(plan, "compress", device[sent])
         self._message(plan, "send", device[sent], size[sent])

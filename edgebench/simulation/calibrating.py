@@ -17,11 +17,13 @@ from edgebench.clock import NS_PER_MS
 from edgebench.core.tallies import Tally
 from edgebench.errors import EdgebenchError
 from edgebench.results.chunks import ABSENT
+from edgebench.results.disturbance import disturbance_of
 from edgebench.results.rundir import RESULT, StoredRun, load_run, read_result
 from edgebench.simulation.calibration_samples import ENOUGH, Apart, K, Samples, add, processes, runs, samples_of
 from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
 from edgebench.simulation.contention import contended_nodes
 from edgebench.simulation.message_costs import MessageCosts
+from edgebench.simulation.moving import greeting_ns
 from edgebench.simulation.service_times import (
     FORWARDED,
     Cascading,
@@ -31,6 +33,7 @@ from edgebench.simulation.service_times import (
     Model,
     PassedOn,
     ServiceTimes,
+    between,
     cascading_of,
     compress_of,
     model_of,
@@ -64,7 +67,8 @@ def service_times_of(run_dir: Path) -> ServiceTimes:
         found.take_sizes(run.deployment.workloads[name], those)
     found.take_agents(samples)
     found.take_messages(samples)
-    return found.times(doubts_of(run))
+    found.take_moves(run)
+    return found.times(doubts_of(run), run_dir)
 
 
 def doubts_of(run: StoredRun) -> tuple[str, ...]:
@@ -147,8 +151,8 @@ class _Found:
         self._handed_on: dict[str, HandedOn] = {}
         self._cuts: dict[Model, list[Cuts]] = {}
 
-    def times(self, doubts: tuple[str, ...]) -> ServiceTimes:
-        """All of it, with what `doubts_of` says."""
+    def times(self, doubts: tuple[str, ...], run_dir: Path) -> ServiceTimes:
+        """All of it, with what `doubts_of` says of a run in that directory."""
         self._crowded |= self._by_apart.told(self._costs)
         infer: dict[Model, dict[int, Ints]] = {}
         at_once: dict[Model, dict[int, Ints]] = {}
@@ -159,16 +163,22 @@ class _Found:
             else:
                 for into, part in zip((infer, at_once), parts, strict=True):
                     into.setdefault(model, {})[size] = np.sort(np.maximum(part, 1))
-        # What waited for a core there is told by the profile.
+        # What waited for a core there is told by the profile; connecting does not.
         contended = {self._deployment.nodes[node].profile for node in contended_nodes(self._deployment)}
+        told = {
+            cost: each
+            for cost, each in _sorted(self._costs).items()
+            if cost.step == "connect" or not contended & profiles_in(cost)
+        }
         return ServiceTimes(
             infer=infer,
             at_once=at_once,
-            costs={cost: each for cost, each in _sorted(self._costs).items() if not contended & profiles_in(cost)},
+            costs=told,
             crowded=frozenset(self._crowded),
             unsure=self._unsure,
             cuts=self._cuts,
             sources=(self._deployment.run_id,),
+            folders=(str(run_dir.resolve()),),
             doubts=doubts,
         )
 
@@ -343,6 +353,26 @@ class _Found:
         for cost, values in costs.items():
             self._costs.setdefault(cost, []).extend(values)
         self._crowded |= crowded
+
+    def take_moves(self, run: StoredRun) -> None:
+        """What connecting at other sites took besides the links: where nothing disturbed it, if that was ever so. Where
+        others share a link that has a rate, it may have waited for them, and is not told."""
+        nodes, disturbance = self._deployment.nodes, disturbance_of(run.observations)
+        links = {move: self._deployment.links[f"{move.node} -> {move.to}"] for move in run.observations.moves}
+        moves = [
+            (move, move.up_ns)
+            for move, link in links.items()
+            if move.up_ns is not None and (link.pipe == link.name or link.up_mbit_s is link.down_mbit_s is None)
+        ]
+        calm = [
+            (move, up_ns)
+            for move, up_ns in moves
+            if disturbance is None or not disturbance.touches(np.array([move.left_ns]), np.array([up_ns])).any()
+        ]
+        for move, up_ns in calm or moves:
+            took_ns = up_ns - move.left_ns - greeting_ns(links[move])
+            profiles = between(nodes[move.node].profile, nodes[move.to].profile)
+            add(self._costs, Cost("connect", profiles), np.array([took_ns], np.int64))
 
 
 def _edges_of_staying(nodes: Sequence[NodePlan]) -> Ints:

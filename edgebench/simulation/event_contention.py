@@ -25,7 +25,7 @@ from edgebench.simulation import columns
 from edgebench.simulation.columns import AT_CLOUD, ON_DEVICE
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.event_costs import Costs
-from edgebench.simulation.event_devices import MANIFEST, SURE, Device, Echo, Message, Site, World
+from edgebench.simulation.event_devices import MANIFEST, SURE, Device, Echo, Message, Site, SiteWay, World
 from edgebench.simulation.event_nodes import (
     THRESHOLD,
     AnsweringAlone,
@@ -40,7 +40,7 @@ from edgebench.simulation.fleet import Group
 from edgebench.simulation.layout import UnmeasuredBatch
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import After, Batch
+from edgebench.topology.model import Batch
 
 
 class _Machine(Machine):
@@ -105,7 +105,7 @@ class _Deciding(AnsweringAlone):
             decompress=None if plan.is_chain and not node.at_edge else node.machine.decompresses(plan),
             upstream=self if cascades else None,
             next_stage=self if node.at_edge and plan.is_chain else None,
-            sparse=isinstance(plan.load, After) or not cascades,
+            sparse=world.is_sparse(plan) or not cascades,
         )
         server: EmulatedServer[QueuedSample] = node.machine.server(plan.batch, plan.queue, self._decider)
         self._thread = server.thread
@@ -155,11 +155,16 @@ class ContendedEdge:
         self.of = group
         self._world = world
         self._cloud = cloud
-        self._up, self._down = world.links(group, index)
+        self._up, self._down = world.links(group, index, world.layout.fleet.site(group, index))
         self._deciding: dict[int, _Deciding] = {}
         self._forwarders: dict[int, EmulatedForwarder] = {}
         self._qos = _qos(world)
         self._tallies = {flow.number: world.tally(self.machine.node, flow.name) for flow in world.layout.flows}
+
+    @property
+    def name(self) -> str:
+        """See `Site`."""
+        return self.machine.node
 
     @property
     def group(self) -> int:
@@ -171,7 +176,7 @@ class ContendedEdge:
         if where != AT_CLOUD and flow.number not in self._deciding:
             self._deciding[flow.number] = _Deciding(self, self._world, flow, plan)
         if where == AT_CLOUD and flow.number not in self._forwarders:
-            intake = Intake(self._tallies[flow.number], sparse=isinstance(plan.load, After))
+            intake = Intake(self._tallies[flow.number], sparse=self._world.is_sparse(plan))
             intake.expect(Reader(self._world, flow.number, cascades=False))
             self._forwarders[flow.number] = EmulatedForwarder(self.machine, intake, _Passing(self), plan.qos)
 
@@ -201,7 +206,8 @@ class ContendedEdge:
     def _leave(self, origin: From, sample_bytes: int, due_ns: int) -> None:
         message = origin.message
         self._tallies[message.flow].forwarded += 1
-        self._world.left_ns[message.rank] = due_ns
+        if message.site is message.device.site:  # else it sets out from another edge as well
+            self._world.left_ns[message.rank] = due_ns
         size_bytes = sample_bytes + self._world.forward_bytes[message.flow]
         arrive = partial(self._cloud.arrived, origin)
         self._up.carry(due_ns, size_bytes, message.costs[columns.BACKHAUL_UP], message.rank, arrive)
@@ -264,7 +270,7 @@ class ContendedCloud:
         """A decision is there, which the thread of the model sends to the device's edge."""
 
         def leave(_due_ns: int) -> None:
-            message.device.site.bring_back(message, decision)
+            message.site.bring_back(message, decision)
 
         size_bytes = message.costs[columns.CLOUD_REPLY] + answer_bytes(message.device.name)
         at_ns, qos = decision.stamps.finished_ns, self._qos[message.flow]
@@ -277,7 +283,6 @@ class ContendedDevice(Device):
     def __init__(self, world: World, group: Group, index: int, site: Site) -> None:
         super().__init__(world, group, index, site)
         self.machine = _machine(world, group, index)
-        self._of = group
 
     def _way(self, flow: Flow, plan: WorkloadPlan, where: int, costs: Callable[[int], Costs]) -> Way:
         if where == ON_DEVICE:
@@ -291,32 +296,31 @@ class ContendedDevice(Device):
         self.machine.hears(reply_bytes, stream.plan.qos, heard)
 
 
-class _SiteWay:
+class _SiteWay(SiteWay):
     """To the site, over the device's link."""
 
     def __init__(self, device: ContendedDevice, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs]) -> None:
-        """costs: of a sample, by its number."""
-        self._device = device
-        self._flow = flow.number
+        super().__init__(device, flow, plan, costs)
+        self._machine = device.machine
         self._qos = plan.qos
-        self._costs = costs
 
     @property
     def backed_up(self) -> bool:
         """Whether the device, or its link, has enough to do."""
-        return self._device.machine.is_behind or self._device.up.backed_up
+        return self._machine.is_behind or self._device.up.backed_up
 
     def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, _reading: Reading) -> Pending:
         """See `Way.send`."""
         device, costs = self._device, self._costs(seq)
         message, took_ns = Message(device, self._flow, seq, costs), costs[columns.CAPTURE]
-        leave = partial(device.send_up, message)
+        leave = self._stays(message) if device.moves else partial(device.send_up, message)
         size_bytes = costs[columns.SIZE_DRAW]
-        device.machine.sends(captured_ns, size_bytes, self._qos, leave, after_ns=took_ns)
-        return Pending(scheduled_ns, captured_ns, captured_ns + took_ns, size_bytes, None)
+        self._machine.sends(captured_ns, size_bytes, self._qos, leave, after_ns=took_ns)
+        return Pending(scheduled_ns, captured_ns, captured_ns + took_ns, size_bytes, None, envelope=self._envelope)
 
-    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
-        """Do nothing: nobody moves."""
+    def _go_again(self, message: Message) -> None:
+        size_bytes = message.costs[columns.SIZE_DRAW]
+        self._machine.sends(self._machine.time.now_ns(), size_bytes, self._qos, self._stays(message))
 
 
 class _OwnWay:

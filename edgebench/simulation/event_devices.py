@@ -9,12 +9,15 @@ from copy import copy
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_MS
 from edgebench.core.batching import InferenceRequest, Served
-from edgebench.core.fake_transport import Rank, VirtualTime
+from edgebench.core.device import Device as Mover
+from edgebench.core.device import Moved
+from edgebench.core.fake_transport import FIRST, Rank, VirtualTime
 from edgebench.core.lanes import WAYS, pipes_of
 from edgebench.core.lanes import Way as Direction
 from edgebench.core.links import WINDOW_NS, Lane, Losses, Outages, Pipe, loss_draws, pending_bytes_bound
@@ -22,23 +25,29 @@ from edgebench.core.pending import Pending
 from edgebench.core.samples import Decision, Reading, SampleRecord
 from edgebench.core.stream import Stream, Way, decided_on_device
 from edgebench.core.tallies import Tally
-from edgebench.core.tcp import TcpFlow
+from edgebench.core.tcp import TcpFlow, connected_ns
 from edgebench.core.timeouts import Expected
 from edgebench.inference.spec import Manifest, TensorSpec
+from edgebench.seeds import seed_for
 from edgebench.simulation import columns
 from edgebench.simulation.columns import ON_DEVICE
 from edgebench.simulation.costs import Flow
-from edgebench.simulation.draws import JITTERS, deviation, first_delay
+from edgebench.simulation.draws import JITTERS, deviation, draw, first_delay
 from edgebench.simulation.event_costs import Costs, EventCosts
 from edgebench.simulation.event_server import VirtualServer
 from edgebench.simulation.fleet import Group
 from edgebench.simulation.layout import Layout
+from edgebench.simulation.moving import GREETING_BYTES
 from edgebench.topology.deployment import LinkPlan, WorkloadPlan
 from edgebench.topology.model import After, Batch
 
 SURE, UNSURE = np.array([1.0], np.float32), np.array([0.5], np.float32)
 """What a model would say of a sample that it is sure of, or not."""
 _READING = Reading(SURE, None)
+_ACCEPTED, _SUBSCRIBED = 2, 3
+"""So much of the greeting is said when the broker has accepted a connection, and when it knows of the subscription."""
+_ENVELOPE = b"kept"
+"""Stands for what a device that moves may have to send again."""
 MANIFEST = Manifest(
     digest="",
     size_bytes=0,
@@ -62,7 +71,7 @@ MANIFEST = Manifest(
 
 
 class World:
-    """What all nodes share. lanes: by child and direction."""
+    """What all nodes share. lanes: up and down, by link. moves: that have come to their end."""
 
     def __init__(self, time: VirtualTime, layout: Layout, rows: list[SampleRecord]) -> None:
         self.time = time
@@ -71,11 +80,13 @@ class World:
         self.costs = EventCosts(layout)
         self.devices: list[Device] = []
         self.tallies: dict[str, dict[str, Tally]] = {}
-        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.lanes: dict[str, tuple[Lane, Lane]] = {}
+        self.moves: list[Moved] = []
+        self.connect_chance = seed_for(layout.topology.seed, "simulate", "connect")
         self.left_ns: dict[Rank, int] = {}
         """When what sets out for the cloud later than its edge says has left it, by message."""
-        self.lossy: dict[str, tuple[LossyLink, LossyLink]] = {}
-        """Up and down, by child."""
+        self.lossy: dict[str, list[LossyLink]] = {}
+        """Both ways of each connection, by child."""
         self._pipes: dict[str, tuple[Pipe, Pipe]] = {}
         self._off_ns: dict[str, list[int]] = {}
         arrays = layout.arrays
@@ -87,25 +98,38 @@ class World:
         """The counts of a workload at a node."""
         return self.tallies.setdefault(node, {}).setdefault(workload, Tally())
 
-    def links(self, group: Group, index: int) -> tuple[VirtualLink, VirtualLink]:
-        """New ones, from and to a node of a group."""
+    def links(self, group: Group, index: int, parent: str) -> tuple[VirtualLink, VirtualLink]:
+        """Those of a new connection, from and to a node of a group, across its link to a parent."""
         plan, node = self.layout.links[group.name], group.node(index)
+        name = f"{node} -> {parent}"
+        if name not in self.lanes:
+            away = "" if parent == self.layout.fleet.site(group, index) else parent
+            self.lanes[name] = self._lanes(plan, group, index, away)
+        up, down = self.lanes[name]
+        until_ns = self.layout.until_ns
+        if plan.loses:
+            both = LossyLink(self.time, up, until_ns, down), LossyLink(self.time, down, until_ns, up)
+            self.lossy.setdefault(node, []).extend(both)
+            return both
+        return VirtualLink(self.time, up, until_ns), VirtualLink(self.time, down, until_ns)
+
+    def is_sparse(self, plan: WorkloadPlan) -> bool:
+        """See `routing.is_sparse`."""
+        return bool(self.layout.visits) or isinstance(plan.load, After)
+
+    def _lanes(self, plan: LinkPlan, group: Group, index: int, away: str) -> tuple[Lane, Lane]:
         if group.name not in self._pipes:
             self._pipes[group.name] = pipes_of(plan, self.layout.link_traces, begin_ns=0)
             self._off_ns[group.name] = self.layout.off_ns(plan)
         pipes = self._pipes[group.name]
         if group.name not in self.layout.shared:
             pipes = copy(pipes[0]), copy(pipes[1])  # each with a state of its own, and all with one trace
-        up, down = (self._lane(plan, group, index, way, pipe) for way, pipe in zip(WAYS, pipes, strict=True))
-        self.lanes[node, "up"], self.lanes[node, "down"] = up, down
-        until_ns = self.layout.until_ns
-        if plan.loses:
-            self.lossy[node] = LossyLink(self.time, up, until_ns, down), LossyLink(self.time, down, until_ns, up)
-            return self.lossy[node]
-        return VirtualLink(self.time, up, until_ns), VirtualLink(self.time, down, until_ns)
+        up, down = (self._lane(plan, group, index, way, pipe, away) for way, pipe in zip(WAYS, pipes, strict=True))
+        return up, down
 
-    def _lane(self, plan: LinkPlan, group: Group, index: int, way: Direction, pipe: Pipe) -> Lane:
-        chance, number = self.layout.chance(group, way), group.first + index
+    def _lane(self, plan: LinkPlan, group: Group, index: int, way: Direction, pipe: Pipe, away: str) -> Lane:
+        """away: the site that a device has come to, where it is not at its own."""
+        chance, number = self.layout.chance(group, way, away), group.first + index
         if plan.delay_trace is not None:
             # A factor of 1, and ns as they are: what windows draw is looked up likewise.
             jitter_ns, draws = 1, _delays(self._off_ns[group.name], chance, number)
@@ -113,7 +137,7 @@ class World:
             jitter_ns, draws = round(plan.jitter_ms * NS_PER_MS), _jitter(JITTERS.index(plan.jitter), chance, number)
         lane = Lane(pipe, round(plan.latency_ms * NS_PER_MS), jitter_ns, draws)
         if plan.loses:
-            purpose = "simulate", group.node(index), way
+            purpose = "simulate", group.node(index), way, *([away] if away else [])
             lane.losses = Losses(loss_draws(plan.loss_percent, self.layout.topology.seed, *purpose))
             lane.losses.outages = Outages(plan.outages, 0)
         return lane
@@ -136,24 +160,32 @@ class VirtualLink:
         """Whether so much waits for it that it holds back who sends."""
         return self._lane.pipe.free_ns > self._time.now_ns() + WINDOW_NS
 
-    def carry(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
-        """Call `arrive` when a message that sets out at a time, and before which nothing else can, has been taken in at
-        the other end, which takes `then_ns`."""
-        self._arrives(self._lane.carry(at_ns, size_bytes)[1], size_bytes, then_ns, rank, arrive)
+    def opened_ns(self, back: VirtualLink) -> int:
+        """When a connection stands that is asked for now, for all that TCP needs. back: the other way."""
+        return connected_ns((self._lane,), (back._lane,), self._time.now_ns())
 
-    def _arrives(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
+    def carry(
+        self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None], messages: int = 1
+    ) -> None:
+        """Call `arrive` when a message that sets out at a time, and before which nothing else can, has been taken in at
+        the other end, which takes `then_ns`. messages: 0 of what is no sample and no decision."""
+        self._arrives(self._lane.carry(at_ns, size_bytes)[1], size_bytes, then_ns, rank, arrive, messages)
+
+    def _arrives(
+        self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None], messages: int
+    ) -> None:
         taken_ns = at_ns + then_ns
         if taken_ns < self._taken_ns:
             taken_ns = self._taken_ns
         self._taken_ns = taken_ns
         if taken_ns <= self._until_ns:
-            self._lane.count(size_bytes, 1)
+            self._lane.count(size_bytes, messages)
         self._time.call_at(taken_ns, arrive, rank)
 
 
 class LossyLink(VirtualLink):
-    """One direction of a connection across a link that loses packets, which is open from the beginning: messages arrive
-    as the law of TCP has it (`core.tcp`)."""
+    """One direction of a connection across a link that loses packets, which is open already: messages arrive as the law
+    of TCP has it (`core.tcp`)."""
 
     __slots__ = (
         "_arrived",
@@ -172,7 +204,7 @@ class LossyLink(VirtualLink):
         self._flow = TcpFlow((lane,), (back,), 0)
         self._bound_bytes = pending_bytes_bound((lane,))
         self._offered = 0
-        self._under_way = deque[tuple[int, int, int, Rank, Callable[[], None]]]()
+        self._under_way = deque[tuple[int, int, int, Rank, Callable[[], None], int]]()
         """Of each message the number of its last byte, its size, and the rest as `carry` was given it."""
         self._asked_ns: int | None = None
         self._arrived = 0
@@ -193,15 +225,17 @@ class LossyLink(VirtualLink):
         """See `VirtualLink`: a relay takes no more."""
         return self._offered - self._flow.arrived >= self._bound_bytes
 
-    def carry(self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None]) -> None:
+    def carry(
+        self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None], messages: int = 1
+    ) -> None:
         """See `VirtualLink`; acknowledgements come in between, so nothing is said of what is to come."""
         if at_ns > self._time.now_ns():
-            self._time.call_at(at_ns, partial(self.carry, at_ns, size_bytes, then_ns, rank, arrive), rank)
+            self._time.call_at(at_ns, partial(self.carry, at_ns, size_bytes, then_ns, rank, arrive, messages), rank)
             return
         if not self._under_way:
             self._since_ns = self._time.now_ns()
         self._offered += size_bytes
-        self._under_way.append((self._offered, size_bytes, then_ns, rank, arrive))
+        self._under_way.append((self._offered, size_bytes, then_ns, rank, arrive, messages))
         self._flow.offer(self._time.now_ns(), size_bytes)
         self._go_on()
 
@@ -254,12 +288,14 @@ class Echo:
 
 
 class Message:
-    """A sample on its way, and what its steps cost. rank: its place among those that come at one time."""
+    """A sample on its way, and what its steps cost. rank: its place among those that come at one time. site: where its
+    device was as it set out."""
 
-    __slots__ = ("costs", "device", "flow", "rank", "seq")
+    __slots__ = ("costs", "device", "flow", "rank", "seq", "site")
 
     def __init__(self, device: Device, flow: int, seq: int, costs: Costs) -> None:
         self.device = device
+        self.site = device.site
         self.flow = flow
         self.seq = seq
         self.costs = costs
@@ -268,6 +304,11 @@ class Message:
 
 class Site(Protocol):
     """The edge of a device."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
 
     @property
     def group(self) -> int:
@@ -297,8 +338,8 @@ class _StreamTime:
 
 
 class Device:
-    """One device: its links, its streams, and when it has sent what it sensed before. where: its samples are decided,
-    by workload."""
+    """One device: its site and its links to that, its streams, and when it has sent what it sensed before. where: its
+    samples are decided, by workload. visit: so often it has come to another site."""
 
     def __init__(self, world: World, group: Group, index: int, site: Site) -> None:
         self.name = group.node(index)
@@ -309,10 +350,26 @@ class Device:
         self.free_ns = 0
         self._group = group.number
         self._world = world
+        self.time = world.time
         self._now_ns = world.time.now_ns
         self.shares_up = group.name in world.layout.shared
-        self.up, self._down = world.links(group, index)
+        self.up, self._down = world.links(group, index, site.name)
+        self.visit = 0
+        self._mover = Mover(self.name, site.name) if self.number in world.layout.visits else None
+        self.accepted = self._subscribed = True
+        """By the broker of its site, which it asks for its decisions before anything else; that has heard of it."""
+        self._of = group
         world.devices.append(self)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it ever does."""
+        return self._mover is not None
+
+    @property
+    def moving(self) -> bool:
+        """Whether it is on its way from one site to another."""
+        return self._mover is not None and self._mover.moving
 
     def sense(self, flow: Flow, plan: WorkloadPlan, where: int, expected: Expected) -> None:
         """Have a stream of a workload."""
@@ -320,13 +377,16 @@ class Device:
         costs = world.costs.of(flow.number, self.number, (self._group, taker, world.layout.fleet.cloud.number))
         way = self._way(flow, plan, where, costs)
         tally, time = world.tally(self.name, flow.name), _StreamTime(world.time, (flow.number, self.number))
-        self.streams[flow.number] = Stream(self.name, plan, _Sensor(), way, tally, time, world.rows, expected)
+        stream = Stream(self.name, plan, _Sensor(), way, tally, time, world.rows, expected)
+        self.streams[flow.number] = stream
         self.where[flow.number] = where
+        if self._mover is not None:
+            self._mover.streams.append(stream)
 
     def _way(self, flow: Flow, plan: WorkloadPlan, where: int, costs: Callable[[int], Costs]) -> Way:
         if where == ON_DEVICE:
             return _OwnWay(self._world, self, flow, plan, costs, self._group)
-        return _SiteWay(self._world, self, flow, costs)
+        return _SiteWay(self, flow, plan, costs)
 
     def let_follow(self) -> None:
         """Have each stream that waits for others told of their decisions."""
@@ -335,32 +395,118 @@ class Device:
             for before in stream.plan.load.workloads if isinstance(stream.plan.load, After) else ():
                 by_workload[before].followers.append(stream)
 
+    def leave(self, site: Site) -> None:
+        """It leaves for another site, with all that is undecided."""
+        world, mover = self._world, self._mover
+        assert mover is not None
+        unfinished = mover.leave(site.name, self._now_ns())
+        if unfinished is not None:
+            world.moves.append(unfinished)
+        # What is under way from it comes to the old site all the same; what is under way to it finds nobody.
+        self.site = site
+        self.visit += 1
+        self.accepted = self._subscribed = False
+        self.up, self._down = world.links(self._of, self.number - self._of.first, site.name)
+        took_ns = world.layout.connecting[self._of.name]
+        chance = draw(world.connect_chance, self.number, self.visit)
+        dial = partial(self._dial, self.visit)
+        world.time.call_at(self._now_ns() + took_ns[int(chance * len(took_ns))], dial)
+
+    def _dial(self, visit: int) -> None:
+        if visit == self.visit:
+            self._world.time.call_at(self.up.opened_ns(self._down), partial(self._greet, visit, 0))
+
+    def _greet(self, visit: int, said: int) -> None:
+        """So much of what is said until a connection stands has been."""
+        mover = self._mover
+        if visit != self.visit or mover is None:
+            return
+        self.accepted, self._subscribed = said >= _ACCEPTED, said >= _SUBSCRIBED
+        if said < len(GREETING_BYTES):
+            link, then = self._down if said % 2 else self.up, partial(self._greet, visit, said + 1)
+            link.carry(self._now_ns(), GREETING_BYTES[said], 0, FIRST, then, 0)
+        elif (moved := mover.is_up(self._now_ns())) is not None:
+            self._world.moves.append(moved)
+
+    def give_up(self) -> None:
+        """The streams are over: what is undecided is lost, and a move that did not come to its end never does."""
+        for stream in self.streams.values():
+            stream.give_up()
+        unfinished = None if self._mover is None else self._mover.give_up()
+        if unfinished is not None:
+            self._world.moves.append(unfinished)
+
     def send_up(self, message: Message, at_ns: int) -> None:
         """A sample sets out to the site at a time, before which nothing else can."""
         costs = message.costs
+        message.site = self.site
         size = costs[columns.SIZE_DRAW] + self._world.up_bytes[message.flow][self._group]
         self.up.carry(at_ns, size, costs[columns.SITE_UP], message.rank, partial(self.site.arrived, message))
 
     def send_down(self, message: Message, decision: Decision, reply_bytes: int) -> None:
-        """A decision sets out from the site."""
+        """A decision sets out from the site, unless its device is not there."""
+        if message.site is not self.site or not self._subscribed:
+            return
         size = reply_bytes + self._world.down_bytes[message.flow][self._group]
         hear = partial(self._hear, self.streams[message.flow], decision, reply_bytes)
+        if self.moves:
+            hear = partial(self._hear_if_there, self.visit, hear)
         purpose = columns.SITE_DOWN if decision.stamps.return_in_ns is None else columns.BROUGHT_DOWN
         self._down.carry(self._now_ns(), size, message.costs[purpose], message.rank, hear)
+
+    def _hear_if_there(self, visit: int, hear: Callable[[], None]) -> None:
+        if visit == self.visit:
+            hear()
 
     def _hear(self, stream: Stream, decision: Decision, reply_bytes: int) -> None:
         stream.decided(decision, self._now_ns(), reply_bytes)
 
 
-class _SiteWay:
-    """To the site, over the device's link."""
+class SiteWay:
+    """To the site, over the device's link. While a device moves what it senses waits, and is dropped at QoS 0."""
 
-    def __init__(self, world: World, device: Device, flow: Flow, costs: Callable[[int], Costs]) -> None:
+    def __init__(self, device: Device, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs]) -> None:
         """costs: of a sample, by its number."""
-        self._time = world.time
         self._device = device
         self._flow = flow.number
         self._costs = costs
+        self._envelope = _ENVELOPE if device.moves and plan.qos else b""
+        self._staying: set[int] = set()
+        """What has yet to set out, of a device that moves."""
+
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """See `Way.send_again`."""
+        if seq not in self._staying:
+            self._go_again(Message(self._device, self._flow, seq, self._costs(seq)))
+
+    def _go_again(self, message: Message) -> None:
+        """A sample that was sent before, or held back."""
+        raise NotImplementedError
+
+    def _stays(self, message: Message) -> Callable[[int], None]:
+        """A sample is to set out; what to call once it is time to."""
+        self._staying.add(message.seq)
+        return partial(self._set_out, message)
+
+    def _set_out(self, message: Message, at_ns: int) -> None:
+        self._staying.discard(message.seq)
+        if self._may_send:
+            self._device.send_up(message, at_ns)
+        elif not self._envelope:
+            self._device.streams[self._flow].dropped(message.seq, "not-connected")
+
+    @property
+    def _may_send(self) -> bool:
+        """What is kept waits until the device is told that it is there."""
+        return not self._device.moving if self._envelope else self._device.accepted
+
+
+class _SiteWay(SiteWay):
+    """From a device that takes one sample after another, whatever else it does."""
+
+    def __init__(self, device: Device, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs]) -> None:
+        super().__init__(device, flow, plan, costs)
+        self._time = device.time
 
     @property
     def backed_up(self) -> bool:
@@ -374,14 +520,19 @@ class _SiteWay:
         message = Message(device, self._flow, seq, costs)
         captured_ns = max(device.free_ns, captured_ns + costs[columns.TIMER])
         sent_ns = device.free_ns = captured_ns + costs[columns.CAPTURE]
-        if device.shares_up:
+        pending = Pending(scheduled_ns, captured_ns, sent_ns, costs[columns.SIZE_DRAW], None, envelope=self._envelope)
+        if not self._envelope and not self._may_send:
+            return msgspec.structs.replace(pending, refused="not-connected")
+        if device.moves:
+            self._time.call_at(sent_ns, partial(self._stays(message), sent_ns), message.rank)
+        elif device.shares_up:
             self._time.call_at(sent_ns, partial(device.send_up, message, sent_ns), message.rank)
         else:  # a link of its own carries them in the order in which they were sensed
             device.send_up(message, sent_ns)
-        return Pending(scheduled_ns, captured_ns, sent_ns, costs[columns.SIZE_DRAW], None)
+        return pending
 
-    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
-        """Do nothing: nobody moves."""
+    def _go_again(self, message: Message) -> None:
+        self._device.send_up(message, self._time.now_ns())
 
 
 class _OwnWay:

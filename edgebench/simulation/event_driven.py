@@ -1,6 +1,6 @@
 """The same tree, an event after another, by the very code that decides in a run: where what happens acts back on what
-came before, as in closed loops, in workloads that follow others, across links that lose packets, and at nodes whose
-threads wait for a core.
+came before, as in closed loops, in workloads that follow others, across links that lose packets, at nodes whose
+threads wait for a core, and where devices move.
 
 Streams, intake, queues, batches, deciders, forwarders and the law of links are those of `edgebench.core`; this gives
 them virtual time, and what each step costs."""
@@ -8,10 +8,12 @@ them virtual time, and what each step costs."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
 from edgebench.clock import NS_PER_S
+from edgebench.core.device import Moved
 from edgebench.core.expecting import expected_of
 from edgebench.core.fake_transport import Rank, VirtualTime
 from edgebench.core.lanes import WAYS
@@ -23,8 +25,10 @@ from edgebench.simulation.event_contention import ContendedCloud, ContendedDevic
 from edgebench.simulation.event_devices import Device, World
 from edgebench.simulation.event_nodes import Cloud, Edge
 from edgebench.simulation.layout import Layout
+from edgebench.simulation.recording import Visited
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.link_model import KEEPALIVE_S
+from edgebench.topology.model import Tier
 
 _TICK_NS = NS_PER_S // 4
 """As often as devices look in a run."""
@@ -59,10 +63,15 @@ class EventDriven:
                 device.sense(flow, plan, where, expected)
                 if where != ON_DEVICE:
                     edges[fleet.edge_of[number]].serve(flow, plan, where)
+                    for _, edge in layout.visits.get(number, ()):
+                        edges[edge].serve(flow, plan, where)
                 if where not in (ON_DEVICE, AT_EDGE):
                     cloud.serve(flow, plan, where)
         for device in world.devices:
             device.let_follow()
+        for number, stays in layout.visits.items():
+            for at_ns, edge in stays:
+                self._time.call_at(at_ns, partial(world.devices[number].leave, edges[edge]))
         self._streams = [stream for device in world.devices for stream in device.streams.values()]
         self._closed = [stream for stream in self._streams if query_size(stream.plan.load) is not None]
 
@@ -78,16 +87,34 @@ class EventDriven:
     @property
     def carried(self) -> dict[tuple[str, str], Carried]:
         """What has crossed links, by the tier of the child and direction."""
-        found = {}
+        found: dict[tuple[str, str], Carried] = {}
         for tier in ("device", "edge"):
-            names = [name for group in self._layout.fleet.of_tier(tier) for name in group.nodes()]
-            for way in ("up", "down"):
-                lanes = [self._world.lanes[name, way] for name in names]
+            both = [self._world.lanes[name] for name in self._own_links(tier)]
+            for place, way in enumerate(WAYS):
+                lanes = [lanes[place] for lanes in both]
                 found[tier, way] = Carried(
                     np.array([lane.bytes for lane in lanes], np.int64),
                     np.array([lane.messages for lane in lanes], np.int64),
                 )
         return found
+
+    def visited(self) -> Iterator[Visited]:
+        """What has crossed the links of devices to sites that they have come to."""
+        own = {*self._own_links("device"), *self._own_links("edge")}
+        for name, (up, down) in self._world.lanes.items():
+            if name not in own:
+                group = self._layout.fleet.group_named(name.partition(" -> ")[0])
+                yield Visited(group.name, name, up.bytes, down.bytes, up.messages, down.messages)
+
+    def _own_links(self, tier: Tier) -> Iterator[str]:
+        fleet = self._layout.fleet
+        for group in fleet.of_tier(tier):
+            yield from (f"{group.node(index)} -> {fleet.site(group, index)}" for index in range(group.count))
+
+    @property
+    def moves(self) -> list[Moved]:
+        """Those that have come to their end, or never will, in the order in which they began."""
+        return sorted(self._world.moves, key=lambda move: move.left_ns)
 
     @property
     def left_ns(self) -> dict[Rank, int]:
@@ -95,13 +122,12 @@ class EventDriven:
         return self._world.left_ns
 
     def lost_percent(self) -> dict[str, dict[str, float]]:
-        """Of the packets that came by outside of outages how many were lost, by child and direction, of lossy links."""
+        """Of the packets that came by outside of outages how many were lost, by link and direction, of lossy links."""
         found: dict[str, dict[str, float]] = {}
-        for node in self._world.lossy:
-            for way in WAYS:
-                losses = self._world.lanes[node, way].losses
-                if losses is not None and losses.packets:
-                    found.setdefault(node, {})[way] = 100.0 * losses.lost / losses.packets
+        for link, lanes in self._world.lanes.items():
+            for way, lane in zip(WAYS, lanes, strict=True):
+                if lane.losses is not None and lane.losses.packets:
+                    found.setdefault(link, {})[way] = 100.0 * lane.losses.lost / lane.losses.packets
         return found
 
     def silent(self) -> list[str]:
@@ -135,8 +161,8 @@ class EventDriven:
             now_ns = min(now_ns + _WINDOW_NS, until_ns if now_ns >= end_ns else end_ns)
             self._time.run(now_ns)
             yield self._taken()
-        for stream in self._streams:
-            stream.give_up()
+        for device in self._world.devices:
+            device.give_up()
         yield self._taken()
 
     def _tick(self) -> None:

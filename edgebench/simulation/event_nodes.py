@@ -21,7 +21,6 @@ from edgebench.simulation.event_devices import MANIFEST, SURE, UNSURE, Echo, Mes
 from edgebench.simulation.event_server import VirtualServer
 from edgebench.simulation.fleet import Group
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import After
 
 THRESHOLD = 0.75
 """Between what `Echo` says of a sample that a cascade is sure of, and of others."""
@@ -105,7 +104,8 @@ class _Decider(HandingOn):
         """Queue a sample that came then, and is ready now."""
         payload: Any = origin.message
         accepted = self.intake.take(origin.device, payload, by=origin.edge)
-        assert accepted is not None
+        if accepted is None:
+            return  # a device that has come back has sent it again
         assert self._server is not None
         kept = b"" if self._upstream is None else payload
         queued = QueuedSample(origin, ready_ns, kept, accepted.seq, accepted.id, accepted.incarnation)
@@ -144,7 +144,7 @@ class _Served(AnsweringAlone):
             self,
             upstream=self if cascades else None,
             next_stage=None if cascades or passes_on is None else self,
-            sparse=isinstance(plan.load, After) or not cascades,
+            sparse=world.is_sparse(plan) or not cascades,
         )
         self._server: VirtualServer[QueuedSample] = VirtualServer(
             world.time,
@@ -208,7 +208,7 @@ class Edge:
         self.group = group.number
         self._world = world
         self._cloud = cloud
-        self._up, self._down = world.links(group, index)
+        self._up, self._down = world.links(group, index, world.layout.fleet.site(group, index))
         self._now_ns, self._call_at = world.time.now_ns, world.time.call_at
         self._free_ns = 0
         self._return_free_ns = 0
@@ -220,7 +220,7 @@ class Edge:
         """Decide a workload's samples, or pass them on."""
         if where == AT_CLOUD and flow.number not in self._forwarders:
             upstream = _Passing(self._world, self)
-            intake = Intake(self._world.tally(self.name, flow.name), sparse=isinstance(plan.load, After))
+            intake = Intake(self._world.tally(self.name, flow.name), sparse=self._world.is_sparse(plan))
             forwarder = Forwarder(intake, upstream, self._world.time)
             forwarder.intake.expect(Reader(self._world, flow.number, cascades=False))
             self._forwarders[flow.number] = forwarder
@@ -319,4 +319,4 @@ class Cloud:
 
     def send_answer(self, message: Message, decision: Decision) -> None:
         """A decision sets out to the device's edge."""
-        message.device.site.bring_back(message, decision)
+        message.site.bring_back(message, decision)

@@ -69,6 +69,11 @@ class Fleet:
         assert group.parent is not None
         return self.groups[group.parent]
 
+    def site(self, group: Group, index: int) -> str:
+        """The parent of a node of a group, as long as it does not move."""
+        parents = self.parent(group)
+        return parents.node(index % parents.count)
+
     def name(self, tier: Tier, number: int) -> str:
         """The name of a node by its number in its tier."""
         group = next(group for group in self.of_tier(tier) if group.first <= number < group.first + group.count)
@@ -82,6 +87,17 @@ class Fleet:
             for group in self.of_tier("device")
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def number(self, name: str) -> int:
+        """The number of a node in its tier by its name."""
+        group = self.group_named(name)
+        index = group.index(name)
+        assert index is not None
+        return group.first + index
+
+    def group_named(self, name: str) -> Group:
+        """The group of a node by its name."""
+        return next(group for group in self.groups.values() if group.index(name) is not None)
 
     def group_of(self, tier: Tier) -> NDArray[np.int64]:
         """The number of the group of each node of a tier."""

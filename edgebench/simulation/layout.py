@@ -36,6 +36,7 @@ from edgebench.simulation.contention import Contended, contended_groups
 from edgebench.simulation.costs import Flow, costs_of, output_size
 from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
+from edgebench.simulation.moving import Visits, connecting_of, visits_of
 from edgebench.simulation.schedules import Schedule, schedule
 from edgebench.simulation.service_times import BYTES_A_VALUE, ServiceTimes
 from edgebench.topology.deployment import LinkPlan
@@ -60,6 +61,8 @@ from edgebench.topology.resolving import link_plan
 from edgebench.topology.trace import read_trace
 from edgebench.topology.wording import one_line
 
+PROFILE = "profile "
+"""What a profile is called by, where it is among what says what things take."""
 _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": CASCADE, "chain": CHAIN}
 
 
@@ -67,8 +70,9 @@ _WHERES = {"device": ON_DEVICE, "edge": AT_EDGE, "cloud": AT_CLOUD, "cascade": C
 class Layout:
     """All that does not change while it is simulated. links: of each group to that of its parents; shared: the groups
     all of whose links share a pipe; link_traces: what the links follow. contended: groups whose threads contend for
-    cores. traces: of workloads. chains: as a run would write them down. told_by: the runs that say what things take,
-    and the profiles, each as `profile NAME`."""
+    cores. visits: of devices that move; connecting: what that takes each time besides the link, ns, by their group.
+    traces: of workloads. chains: as a run would write them down. told_by: the runs that say what things take, and the
+    profiles, each as `profile NAME`."""
 
     topology: Topology
     fleet: Fleet
@@ -79,6 +83,8 @@ class Layout:
     shared: frozenset[str]
     link_traces: LinkTraces
     contended: Mapping[str, Contended]
+    visits: Visits
+    connecting: Mapping[str, Sequence[int]]
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
     told_by: tuple[str, ...]
@@ -101,9 +107,9 @@ class Layout:
     @property
     def acts_back(self) -> bool:
         """Whether what happens somewhere changes what happens before it on a sample's way: closed loops, TCP where
-        packets get lost, and cores that threads wait for."""
+        packets get lost, cores that threads wait for, and devices that send again what is undecided as they move."""
         loses = any(link.loses for link in self.links.values())
-        return bool(self.contended) or loses or any(is_closed(flow.load) for flow in self.flows)
+        return bool(self.contended or self.visits) or loses or any(is_closed(flow.load) for flow in self.flows)
 
     def expected(self) -> int:
         """About how many samples fall due."""
@@ -184,9 +190,10 @@ class Layout:
         leaving = np.zeros((len(report) if len(upto) else 0, columns.LEAVING_COLUMNS), np.int64)
         return made._replace(times_ms=times_ms, upto=upto, off_ns=off_ns, leaving=leaving)
 
-    def chance(self, group: Group, direction: Way) -> int:
-        """The stream of that by which links of a group vary."""
-        return seed_for(self.topology.seed, "simulate", "jitter", group.name, direction)
+    def chance(self, group: Group, direction: Way, site: str = "") -> int:
+        """The stream of that by which links of a group vary. site: of a device that moves, the one that it has come
+        to."""
+        return seed_for(self.topology.seed, "simulate", "jitter", group.name, direction, *([site] if site else []))
 
     def off_ns(self, link: LinkPlan) -> list[int]:
         """How far off its latency the delays of a link are that follow a trace."""
@@ -243,6 +250,7 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     fleet = fleet_of(topology)
     flows = tuple(_flows(topology, fleet, _cuts(topology, times, file)))
     contended = contended_groups(topology, fleet, flows, times, file)
+    visits = visits_of(topology, fleet, flows)
     arrays, tables, profiles = costs_of(topology, fleet, flows, times, file, contended)
     links, link_traces = {link.between[0]: link for link in topology.links}, link_traces_of(topology)
     pairs = {group.name: (group.name, group.parent) for group in fleet.groups.values() if group.parent is not None}
@@ -255,9 +263,10 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     shared = frozenset(name for name, link in links.items() if link.shared)
     chains = tuple(_chained(flow, topology, times) for flow in flows if flow.plan.is_chain)
     telling = dict.fromkeys((*profiles, *(each.profile.name for each in contended.values())))
-    told_by = (*times.sources, *(f"profile {name}" for name in telling))
+    told_by = (*times.sources, *(f"{PROFILE}{name}" for name in telling))
     of_links = between, shared, link_traces
-    return Layout(topology, fleet, flows, arrays, tables, *of_links, contended, traces, chains, told_by)
+    moving = visits, connecting_of(visits, fleet, times, file)
+    return Layout(topology, fleet, flows, arrays, tables, *of_links, contended, *moving, traces, chains, told_by)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:

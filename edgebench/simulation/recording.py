@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,16 +208,32 @@ class Counts:
         return found
 
 
+class Visited(NamedTuple):
+    """The link of a device, of a group, to a site that it has come to, and what has crossed that."""
+
+    group: str
+    name: str
+    up_bytes: int
+    down_bytes: int
+    up_messages: int
+    down_messages: int
+
+
 def links_observed(
     layout: Layout,
     places: Places,
     carried: Mapping[tuple[str, str], Carried],
     lost_percent: Mapping[str, Mapping[str, float]] = {},
+    visited: Iterable[Visited] = (),
 ) -> list[LinkObserved]:
-    """What has crossed each link that is told: PUBLISH packets, which are all that a simulation sends.
+    """What has crossed each link that is told: PUBLISH packets, and what is said to connect at another site.
 
-    carried: by the tier of the child, and direction. lost_percent: by child and direction, where packets get lost.
+    carried: by the tier of the child, and direction, of the links to the parents. lost_percent: by link and direction,
+    where packets get lost.
     """
+    measured = {
+        link: {f"{way}_loss_percent": lost for way, lost in by_way.items()} for link, by_way in lost_percent.items()
+    }
     fleet = layout.fleet
     told = {group.name: group.count for group in fleet.of_tier("edge")}
     told |= {group.name: places.told(group) for group in fleet.of_tier("device")}
@@ -226,15 +242,14 @@ def links_observed(
         up, down = (carried[tier, way] for way in ("up", "down"))
         number = 0
         for group in fleet.of_tier(tier):
-            parents, requested = fleet.parent(group), _requested(layout.links[group.name])
+            requested = _requested(layout.links[group.name])
             for index in range(told[group.name]):
+                name = f"{group.node(index)} -> {fleet.site(group, index)}"
                 found.append(
                     LinkObserved(
-                        name=f"{group.node(index)} -> {parents.node(index % parents.count)}",
+                        name=name,
                         requested=requested,
-                        measured={
-                            f"{way}_loss_percent": lost for way, lost in lost_percent.get(group.node(index), {}).items()
-                        },
+                        measured=measured.get(name, {}),
                         up_bytes=int(up.bytes[number]),
                         down_bytes=int(down.bytes[number]),
                         up_messages=int(up.messages[number]),
@@ -242,6 +257,10 @@ def links_observed(
                     )
                 )
                 number += 1
+    for each in visited:
+        crossed = each.up_bytes, each.down_bytes, each.up_messages, each.down_messages
+        requested = _requested(layout.links[each.group])
+        found.append(LinkObserved(each.name, requested, measured.get(each.name, {}), *crossed))
     return found
 
 
@@ -262,7 +281,7 @@ def outages_of(layout: Layout) -> list[Faulted]:
     found = []
     for name, link in layout.links.items():
         group = layout.fleet.groups[name]
-        first = f"{group.node(0)} -> {layout.fleet.parent(group).node(0)}"
+        first = f"{group.node(0)} -> {layout.fleet.site(group, 0)}"
         for at_ns, for_ns, _ in begins(link.outages, 0):
             if at_ns >= layout.end_ns:
                 break

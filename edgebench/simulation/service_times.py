@@ -78,6 +78,7 @@ STEPS = {
     "site-down": "what a message from an edge to a device takes besides the link",
     "begin": "what taking a sample and beginning with it on the device takes",
     "hear": "what handing a decision over on the device takes",
+    "connect": "what connecting at another site takes besides the link",
 }
 """What each is: ns, or bytes."""
 
@@ -148,10 +149,11 @@ class PassedOn(NamedTuple):
 class ServiceTimes:
     """infer: ns, by size of a batch. at_once: those of batches that begin as soon as another is done, with caches and
     clocks as that has left them; where none are known, they are as others. costs: ns, or bytes. All are sorted, and
-    never empty. unsure: what cascades pass on. sources: what they were measured in. cuts: of models, whose profile is
-    left empty, by each run that cut them: what the parts took in different runs is not compared. doubts: why one of the
-    sources should not be trusted, a line each. crowded: of costs, those that are told by samples that were sensed
-    together, as too few were apart; they have waited for each other, and count where nothing else tells."""
+    never empty. unsure: what cascades pass on. sources: what they were measured in; folders: where that is. cuts: of
+    models, whose profile is left empty, by each run that cut them: what the parts took in different runs is not
+    compared. doubts: why one of the sources should not be trusted, a line each. crowded: of costs, those that are told
+    by samples that were sensed together, as too few were apart; they have waited for each other, and count where
+    nothing else tells."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
@@ -161,6 +163,7 @@ class ServiceTimes:
     cuts: Mapping[Model, Sequence[Cuts]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     crowded: frozenset[Cost] = frozenset()
+    folders: tuple[str, ...] = ()
 
     def by_batch(
         self, model: Model, most: int, *, at_once: bool = False, beside: Mapping[int, Ints] | None = None
@@ -245,6 +248,7 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
         crowded=frozenset(cost for each in all_of for cost in each.crowded if cost not in apart),
         unsure=_together(each.unsure for each in all_of),
         sources=tuple(source for each in all_of for source in each.sources),
+        folders=tuple(folder for each in all_of for folder in each.folders),
         cuts={
             model: [cuts for each in all_of for cuts in each.cuts.get(model, ())]
             for model in dict.fromkeys(model for each in all_of for model in each.cuts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from edgebench.core.device import Moved
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import LinkObserved
 from edgebench.results.rundir import records_table
@@ -55,8 +56,15 @@ class Simulated:
     @property
     def links(self) -> list[LinkObserved]:
         """What has crossed them."""
-        lost = self._simulation.lost_percent() if isinstance(self._simulation, EventDriven) else {}
-        return links_observed(self._layout, self._places, self._simulation.carried, lost)
+        simulation, of = self._simulation, (self._layout, self._places, self._simulation.carried)
+        if isinstance(simulation, EventDriven):
+            return links_observed(*of, simulation.lost_percent(), simulation.visited())
+        return links_observed(*of)
+
+    @property
+    def moves(self) -> list[Moved]:
+        """Those of devices, as they would have been written down."""
+        return self._simulation.moves if isinstance(self._simulation, EventDriven) else []
 
     @property
     def silent(self) -> list[str]:

@@ -33,6 +33,7 @@ from edgebench.simulation.columns import (
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.jit import inlined, jit
 from edgebench.simulation.layout import Layout
+from edgebench.simulation.moving import sites_at
 
 _INSTANTS = 1 << 13
 _LEAST_INSTANTS = 1 << 8
@@ -103,7 +104,7 @@ class Stores:
             if left is not None and row[FORWARD_OUT] != ABSENT:
                 row[FORWARD_OUT] = left
                 row[RECEIVED] = stamps.received_ns
-        rows[:, EDGE] = fleet.edge_of[rows[:, DEVICE]]
+        rows[:, EDGE] = sites_at(rows[:, DEVICE], rows[:, ARRIVED], fleet.edge_of, self._layout.visits)
         self.take(rows)
 
     def overfull(self) -> list[str]:

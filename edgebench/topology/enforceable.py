@@ -105,11 +105,6 @@ def _learning(topology: Topology) -> Iterator[Problem]:
         yield "$.federated", "federated learning (remove it)"
 
 
-def _moves(topology: Topology) -> Iterator[Problem]:
-    if topology.moves:
-        yield "$.moves", "moves of devices (remove them)"
-
-
 def _online(topology: Topology) -> Iterator[Problem]:
     if topology.place.online is not None:
         yield "$.place.online", "placing while a run goes on, --placement online (leave it out, or write null)"
@@ -150,14 +145,13 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "own broker": _own_broker,
     "roll-outs": _rollouts,
     "federated learning": _learning,
-    "moves": _moves,
     "online placement": _online,
     "faults": _faults,
     "broken connections": _broken_connections,
 }
 _ON_ONE_MACHINE = {"other engines", "apps elsewhere", "any app", "plain broker", "any broker"}
 _WITH_PROCESSES = {
-    *("own broker", "roll-outs", "federated learning", "moves", "online placement", "faults", "broken connections")
+    *("own broker", "roll-outs", "federated learning", "online placement", "faults", "broken connections")
 }
 """What processes do, and nobody does in virtual time."""
 

@@ -63,16 +63,25 @@ class Bed:
         self.turn_until(lambda: bool(self._ups))
 
     def begin(
-        self, load: Load, trace_s: list[float], size_bytes: int = 100, machine: Machine | None = None
+        self,
+        load: Load,
+        trace_s: list[float],
+        size_bytes: int = 100,
+        machine: Machine | None = None,
+        *,
+        moves: bool = False,
     ) -> tuple[Stream, MqttWay]:
+        """moves: the device does, and keeps nothing on disk."""
         workload, sensor = plan(load=load, store=Store(max_mb=3)), Zeros(size_bytes)
-        outbox = Outbox(self._folder / "w.outbox", workload, "process", self.reactor)
-        self._outboxes.append(outbox)
+        outbox = None
+        if not moves:
+            outbox = Outbox(self._folder / "w.outbox", workload, "process", self.reactor)
+            self._outboxes.append(outbox)
         common = ("run", Device("bed", "ward"), workload, sensor, {"bed": self.connection})
         if machine is None:
-            way = MqttWay(*common, moves=False, outbox=outbox)
+            way = MqttWay(*common, moves=moves, outbox=outbox)
         else:
-            way = EmulatedMqttWay(*common, moves=False, outbox=outbox, machine=machine)
+            way = EmulatedMqttWay(*common, moves=moves, outbox=outbox, machine=machine)
         stream = Stream("bed", workload, sensor, way, self.tally, self.reactor, [], kept=True)
         stream.begin(now_ns(), seed=1, duration_s=60.0, trace_s=trace_s)
         return stream, way
@@ -143,3 +152,23 @@ def test_an_emulated_device_takes_its_time_for_each_sample_that_it_sends_again_a
     assert len(bed.heard_s) == 6
     for count, heard_s in enumerate(bed.heard_s[3:], start=1):
         assert heard_s - asked_s >= 0.1 * count - 0.005
+
+
+def test_what_an_emulated_device_has_yet_to_send_as_it_comes_to_a_site_is_sent_there_once(bed: Bed) -> None:
+    bed.connection.subscribe([topics.sample("run", "bed", "w")], 1)
+    bed.turn_until(lambda: len(bed._ups) == 2)
+    slow = profile(messages=tuple(message(size_bytes, 0.0, 0.0, 100.0) for size_bytes in (100, 100_000)))
+    machine = Machine("bed", slow, bed.reactor, 1, has_broker=False)
+    stream, _ = bed.begin(Trace(file=""), [0.0] * 3, machine=machine, moves=True)
+    bed.turn_until(lambda: len(stream.pending) == 3)
+    stream.send_again(moved=True)  # all three still wait for their device to send them
+    bed.turn_until(lambda: len(bed.heard_s) == 3)
+    heard_all_s = now_s()
+    bed.turn_until(lambda: now_s() > heard_all_s + 0.4)
+    assert len(bed.heard_s) == 3
+    for _ in range(2):
+        stream.send_again(moved=True)
+    bed.turn_until(lambda: len(bed.heard_s) == 6)
+    heard_all_s = now_s()
+    bed.turn_until(lambda: now_s() > heard_all_s + 0.4)
+    assert len(bed.heard_s) == 6

@@ -17,7 +17,7 @@ from edgebench.experiments.capacity_search import Load, Search
 from edgebench.experiments.cells import cell_key
 from edgebench.experiments.given import TopologyFile, open_topology, with_overrides
 from edgebench.experiments.load_search import Scale
-from edgebench.experiments.measuring_runs import _steady_links
+from edgebench.experiments.measuring_runs import _settings, _steady_links
 from edgebench.experiments.simulate import check_simulated, simulate_with
 from edgebench.results.capacities import Capacity
 from edgebench.results.figures import ReasonKind, Result, Verdict
@@ -50,6 +50,46 @@ def p99_ms(file: Path, run_dir: Path, beds: float, seed: int, out: Path) -> floa
     latency = edgebench.simulate(topology, calibrate=[run_dir], out=out).figures.workloads["watch"].latency_ms
     assert latency is not None
     return latency.p99
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        (["workloads.watch.place.infer={bed: edge, bed-1: cloud}"], "$.workloads.watch.place.infer"),
+        (["nodes.ward.count=2", "moves=[{at_s: 1, node: bed-1, to: ward-0}]"], "$.moves[0].node"),
+    ],
+)
+def test_devices_that_are_named_are_not_made_more(file: Path, run_dir: Path, changes: list[str], path: str) -> None:
+    given = edgebench.load(file, changes)
+    with pytest.raises(EdgebenchError) as refused:
+        edgebench.capacity(given, "watch", p99_ms=60, calibrate=[run_dir])
+    said = "names single devices of 'bed', whose number is to be varied (use --by rate)"
+    assert str(refused.value) == f"{file}: {path}: {said}"
+    load_of(given, CapacityOptions(workload="watch", p99_ms=60, by="rate"))
+
+
+def test_devices_move_as_early_in_the_shorter_run_that_tells_what_things_take(file: Path, tmp_path: Path) -> None:
+    for duration_s, at_s in ((40, 5.0), (10, None)):
+        moves = f"moves=[{{at_s: {duration_s / 4}, node: bed-1, to: ward-0}}]"
+        given = edgebench.load(file, ["nodes.ward.count=2", f"duration_s={duration_s}", moves])
+        as_it_is, bursts = _settings(given, check_simulated(given), tmp_path).values()
+        moved = [json.loads(each.removeprefix("moves=")) for each in as_it_is if each.startswith("moves=")]
+        assert moved == ([] if at_s is None else [[{"at_s": at_s, "node": "bed-1", "to": "ward-0"}]])
+        assert "moves=[]" in bursts
+
+
+def test_the_curve_is_drawn_with_the_bound_and_the_limit(found: Capacity) -> None:
+    page = (Path(found.folder) / "capacity.html").read_text()
+    encoded = page.split('id="figures">')[1].split("</script>")[0]
+    charts = json.loads(encoded)
+    assert [*charts] == ["latency", "throughput"]  # a simulation decides nothing, so it has no quality
+    p50, p99, worst, bound = charts["latency"]["data"]
+    assert p99["x"] == [point.load for point in found.curve]
+    assert p99["y"] == [round(point.p99_ms or 0.0, 4) for point in found.curve]
+    assert all(high >= mean for high, mean in zip(worst["y"], p99["y"], strict=True))
+    assert (p50["line"]["shape"], bound["y"]) == ("hv", [60.0, 60.0])
+    assert [shape["x0"] for shape in charts["throughput"]["layout"]["shapes"]] == [found.limit]
+    assert f"{found.limit:,.0f} devices hold" in page
 
 
 def test_the_limit_holds_with_each_seed_and_the_next_step_up_does_not(

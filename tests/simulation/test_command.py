@@ -63,6 +63,28 @@ def run_dir(file: Path) -> Path:
     return found
 
 
+def test_a_simulation_is_simulated_again_by_the_runs_that_told_what_things_take(
+    file: Path, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "calibrating" / run_dir.name
+    shutil.copytree(run_dir, there)
+    given = edgebench.load(file, ["seed=9", "workloads.watch.load.rate_hz=7"])
+    first = edgebench.simulate(given, calibrate=[there], out=tmp_path / "runs")
+    again = edgebench.replay(first.folder)
+    assert again.run.folder.parent == first.folder.parent
+    columns = ["node", "seq", "scheduled_ns", "arrived_ns"]
+    assert again.run.records.select(columns).equals(first.records.select(columns))
+    assert (again.comparison.topology, again.run.figures.calibrated_by) == ([], [run_dir.name])
+    shutil.rmtree(there)
+    assert main(["replay", str(first.folder)]) == 2
+    gone = f"what things take was told by {there}, which is not there (put it back)"
+    assert capsys.readouterr().err == f"{first.folder}: {gone}\n"
+    (first.folder / "options.json").unlink()  # as of a version that did not keep it
+    assert main(["replay", str(first.folder)]) == 2
+    lost = f"does not say where {run_dir.name} were, which say what things take (edgebench simulate it again)"
+    assert capsys.readouterr().err == f"{first.folder}: {lost}\n"
+
+
 def test_a_simulation_leaves_what_a_run_does_and_says_that_it_is_modelled(
     file: Path, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,8 +18,10 @@ from edgebench.fabric.records import Cut
 from edgebench.placement.stream_model import StreamProblem
 from edgebench.placement.stream_placed import StreamPlacement, shown
 from edgebench.simulation.service_times import Cuts, ServiceTimes
+from tests.profiles import inference, profile
 from tests.simulation.made import LIGHT, MS, cut_elsewhere, times
-from tests.simulation.wards import NODES, WATCH, measured, ward
+from tests.simulation.test_contention import PLAIN
+from tests.simulation.wards import NODES, WATCH, measured, slow_ward, ward
 
 TWO = {name: {**WATCH, "load": {"kind": "poisson", "rate_hz": rate_hz}} for name, rate_hz in (("a", 9.0), ("b", 5.0))}
 """Two workloads that the ward decides one at a time each: at 27 and 15 Hz, 20 ms a decision."""
@@ -90,7 +92,7 @@ def test_exact_is_not_worse_than_any_other_policy_and_proves_it(run_dir: Path, t
     best = placed(file, run_dir, "exact", objective=["p99-ms=2", "bytes=0.001"])
     assert (best.proven, best.judged) == (True, 9)
     assert best.value is not None
-    for policy in ("all-device", "all-edge", "all-cloud", "best-layer", "greedy", "random"):
+    for policy in ("all-device", "all-edge", "all-cloud", "best-layer", "greedy", "tabu", "random"):
         other = placed(file, run_dir, policy, objective=["p99-ms=2", "bytes=0.001"])
         assert other.value is not None
         assert other.value >= best.value
@@ -103,7 +105,7 @@ def test_what_travels_least_is_decided_where_it_is_sensed(run_dir: Path, tmp_pat
     assert found.value == 0
 
 
-@pytest.mark.parametrize("policy", ["best-layer", "greedy", "exact", "random"])
+@pytest.mark.parametrize("policy", ["best-layer", "greedy", "tabu", "exact", "random"])
 def test_no_policy_decides_where_it_is_not_allowed(policy: str, run_dir: Path, tmp_path: Path) -> None:
     file = ward(tmp_path, workloads=TWO, **FAR)
     assert set(tiers(placed(file, run_dir, policy))) <= {"edge", "cloud"}
@@ -240,6 +242,65 @@ def test_groups_that_part_are_run_apart(run_dir: Path, tmp_path: Path) -> None:
     assert (watch.deciders["bed-0"], watch.deciders["cot"]) == ("bed-0", "cloud")
 
 
+def test_a_site_that_holds_less_than_it_is_given_is_placed_apart_from_the_others(run_dir: Path, tmp_path: Path) -> None:
+    """A bed keeps a ward's slow board busy for 60 % of the time, and the cloud for 30: four are too much for either
+    place, and the first ward has two."""
+    board = profile(cores=4, inference=(inference(1, 40.0, runtime="litert"),), messages=PLAIN.messages)
+    watch = {**WATCH, "load": {"kind": "poisson", "rate_hz": 15}}
+    slow_ward(tmp_path, ("ward",), board, workloads={"a": watch}, duration_s=20, **FAR)
+    file = edgebench.load(tmp_path / "ward.yaml", ["nodes.ward.count=3", "nodes.bed.count=4"])
+    alike, apart = (edgebench.place(file, "exact", calibrate=[run_dir], by=by) for by in ("group", "site"))
+    assert isinstance(alike, StreamPlacement)
+    assert isinstance(apart, StreamPlacement)
+    assert (tiers(apart), apart.proven, apart.judged) == (["cloud", "edge", "edge"], True, 8)
+    assert [(stage.group, stage.site) for stage in apart.stages] == [("bed", f"ward-{site}") for site in range(3)]
+    assert apart.value is not None
+    assert alike.value is not None
+    assert 3 * apart.value < alike.value
+    out = tmp_path / "placed.json"
+    searched = edgebench.place(file, "tabu", calibrate=[run_dir], by="site", out=out)
+    assert isinstance(searched, StreamPlacement)
+    assert tiers(searched) == tiers(apart)
+    assert "a         bed at ward-1  edge" in "\n".join(shown(searched))
+    placed_so = edgebench.load(tmp_path / "ward.yaml", [*file.overrides], placement=out)
+    assert placed_so.topology.workloads["a"].place.infer == {"bed": "cloud", "bed-1": "edge", "bed-2": "edge"}
+    again = edgebench.place(placed_so, placement=out, calibrate=[run_dir])
+    assert isinstance(again, StreamPlacement)
+    assert (again.value, again.judged) == (apart.value, 1)
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([("ward-0", "edge"), ("ward-9", "edge")], "$.stages[1].site: no device of 'bed' is at 'ward-9' (did you mean"),
+        ([("ward-0", "edge"), (None, "edge")], "$.stages[1]: 'a' of 'bed' stands here twice (remove one)"),
+        ([(None, "edge"), ("ward-1", "edge")], "$.stages[1]: 'a' of 'bed at ward-1' stands here twice (remove one)"),
+        ([("ward-1", "edge")], "$.stages: does not place 'a' of bed at ward-0 (place the topology anew)"),
+    ],
+)
+def test_sites_that_a_placement_does_not_have_once_each_are_named(
+    stages: list[tuple[str | None, str]], said: str, run_dir: Path, tmp_path: Path
+) -> None:
+    watch = {"a": TWO["a"]}
+    file = edgebench.load(ward(tmp_path, workloads=watch, **FAR), ["nodes.ward.count=2"])
+    out = tmp_path / "placed.json"
+    edgebench.place(file, "all-edge", calibrate=[run_dir], by="site", out=out)
+    kept = json.loads(out.read_text())
+    kept["stages"] = [{"workload": "a", "group": "bed", "tier": tier, "site": site} for site, tier in stages]
+    out.write_text(json.dumps(kept))
+    with pytest.raises(edgebench.EdgebenchError, match=re.escape(said)):
+        edgebench.place(file, placement=out, calibrate=[run_dir])
+
+
+def test_what_is_placed_alike_is_said_with_a_policy_alone(run_dir: Path, tmp_path: Path) -> None:
+    file, out = ward(tmp_path, workloads=TWO), tmp_path / "placed.json"
+    placed(file, run_dir, "all-edge", out=out)
+    with pytest.raises(edgebench.EdgebenchError, match="--by: an earlier placement says itself what it has placed"):
+        edgebench.place(file, placement=out, calibrate=[run_dir], by="site")
+    with pytest.raises(edgebench.EdgebenchError, match=r"--by sites: is nothing to place by \(did you mean 'site'\?\)"):
+        edgebench.place(file, "exact", calibrate=[run_dir], by="sites")  # type: ignore[arg-type]
+
+
 def test_what_waits_for_another_is_judged_beside_it(run_dir: Path, tmp_path: Path) -> None:
     then = {**WATCH, "load": {"kind": "after", "workloads": ["watch"]}}
     file = ward(tmp_path, duration_s=3, workloads={"watch": WATCH, "then": then})
@@ -284,7 +345,6 @@ def test_a_policy_of_ones_own_gives_a_tier_for_each_stage(run_dir: Path, tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--policy", "tabu"], "--policy tabu: is for job traces (for workloads: all-device, all-edge, all-cloud, "),
         (["--policy", "gredy"], "--policy gredy: no such policy (did you mean 'greedy'?), or give module:function"),
         (["--policy", "greedy"], "nothing says what things take (name a run of the same tasks with --calibrate RUN)"),
         (["--policy", "greedy", "--limit-s", "5"], "--limit-s: only --policy exact seeks until then (leave it out)"),
