@@ -92,7 +92,8 @@ def test_a_run_across_a_bad_link_is_predicted_from_one_across_a_good_one(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = times([20 * MS], {"size": (2_000,), "site-up": (500_000,), "site-down": (300_000,), "wake": (100_000,)})
-    given = edgebench.load(runs[0], ["links[0].loss_percent=2", "links[0].outages=[{at_s: 3, for_s: 1}]"])
+    bad_link = ["links[0].loss_percent=2", "links[0].outages=[{at_s: 3, for_s: 1}]"]
+    given = edgebench.load(runs[0], ["name=bad", *bad_link])  # else both may have one name, of the same second
     bad = simulate_with(known, given, tmp_path)[0]
     (found,) = edgebench.fidelity([bad], calibrate=[runs[0]]).runs.values()
     latency = found.figures["watch.latency_ms.p99"]

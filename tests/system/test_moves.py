@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+import edgebench
 from tests.system.running import faults_of, run
 
 ROAD = """\
@@ -57,3 +59,17 @@ def test_a_car_that_changes_its_site_loses_nothing(place: str, tmp_path: Path) -
             "road-0",
         ]
     assert "Devices that moved" in (run_dir / "report.html").read_text()
+    assert_simulated_alike(run_dir, result, tmp_path)
+
+
+def assert_simulated_alike(run_dir: Path, result: dict[str, Any], tmp_path: Path) -> None:
+    """A simulation by this run has its devices connect as soon, and send again about as much."""
+    simulated = edgebench.simulate(edgebench.load(run_dir), calibrate=[run_dir], out=tmp_path / "simulated")
+    signs = simulated.figures.workloads["signs"]
+    assert (signs.scheduled, signs.decided, signs.lost, signs.duplicated) == (240, 240, 0, 0)
+    took_ms = sorted(each["connect_ms"] for each in result["handovers"])
+    for each, real in zip(simulated.figures.handovers, result["handovers"], strict=True):
+        assert (each.node, each.left, each.to, each.lost) == ("car-0", real["left"], real["to"], 0)
+        assert each.connect_ms is not None
+        assert took_ms[0] - 0.1 <= each.connect_ms <= took_ms[-1] + 0.1
+        assert abs(each.resent - real["resent"]) <= 2
