@@ -142,7 +142,8 @@ def load_of(given: TopologyFile, options: CapacityOptions) -> Load:
         raise EdgebenchError(f"--most {most:g}: is below the topology's own load of {own:g} (give more)")
     if whole and most != int(most):
         raise EdgebenchError(f"--most {most:g}: is no number of devices (give a whole number)")
-    least = max(1.0, own // FARTHEST) if whole else max(1e-6, own / FARTHEST)
+    # At less than one sample a device in all of the run there may be none at all, which says nothing.
+    least = max(1.0, own // FARTHEST) if whole else max(min(own, 1 / topology.duration_s), own / FARTHEST)
     scale = Scale(least, most, whole, options.within_percent / 100)
     return Load(given, name, options.by, group, float(bound_ms), own, scale)
 

@@ -182,8 +182,10 @@ class Search:
         point = _point(load, runs, figures, self._load.given.topology.duration_s)
         self._points[load] = point
         self._write(self._so_far() if limit is None else limit, _UNDER_WAY)
-        against = "" if point.holds else f", does not hold: {next(why for each in runs for why in each.against)}"
-        self._tell(f"{self._load.told(load)}: p99 {ms(point.p99_ms)} ms{against}")
+        failed = next(((each.seed, why) for each in runs for why in each.against), None)
+        against = "" if failed is None else f", does not hold, with seed {failed[0]}: {failed[1]}"
+        mean = "mean p99" if len(runs) > 1 else "p99"
+        self._tell(f"{self._load.told(load)}: {mean} {ms(point.p99_ms)} ms{against}")
         return point.holds
 
     def _run(self, load: float, seed: int) -> tuple[Path, Result, dict[str, str]]:

@@ -40,7 +40,7 @@ from edgebench.simulation.contention import refuse_untold
 from edgebench.simulation.fleet import fleet_of
 from edgebench.simulation.folding import Fold
 from edgebench.simulation.layout import Layout, is_closed, layout_of
-from edgebench.simulation.places import Places, places_of
+from edgebench.simulation.places import MOST_NAMED, Places, places_of
 from edgebench.simulation.recording import Counts, links_observed, outages_of
 from edgebench.simulation.service_times import ServiceTimes, merged
 from edgebench.simulation.simulated import Simulated
@@ -84,7 +84,8 @@ def check_simulated(given: TopologyFile) -> Deployment:
     refuse_unenforceable(topology, given.path, executor=SIMULATE)
     places = places_of(fleet_of(topology))
     if topology.moves and not places.all_told:
-        raise TopologyError([f"{given.path}: $.moves: moves, of so many devices (use fewer, or remove them)"])
+        why = f"of more than {MOST_NAMED:,} devices none can move (use fewer, or remove the moves)"
+        raise TopologyError([f"{given.path}: $.moves: {why}"])
     deployment = places.deployment(topology, "validate", topology.data)
     check_deployment(deployment, given.path)
     refuse_untold(deployment, given.path)
@@ -133,7 +134,8 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
         for name in layout.contended
     ]
     if layout.visits:
-        problems.append(f"{file}: $.moves: moves, of so many samples (use fewer, or remove them)")
+        why = f"of more than {MOST_RECORDED:,} samples none can be of a device that moves (use fewer, or remove them)"
+        problems.append(f"{file}: $.moves: {why}")
     if layout.topology.joint:
         problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")
     if problems:
@@ -146,9 +148,10 @@ def calibrated(given: TopologyFile, calibrate: tuple[Path, ...]) -> ServiceTimes
     if not calibrate:
         _check_profiled(given)
         return ServiceTimes()
-    for path in calibrate:
+    telling = {path.resolve(): path for path in calibrate}.values()  # each once, however often it is named
+    for path in telling:
         check_calibrates(load_run(path), given)
-    return merged(map(service_times_of, calibrate))
+    return merged(map(service_times_of, telling))
 
 
 def is_profiled(topology: Topology) -> bool:

@@ -33,7 +33,7 @@ def read_placement(path: Path) -> Placement | StreamPlacement:
     except OSError as error:
         raise EdgebenchError(f"{path}: cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise EdgebenchError(one_line(f"{path}: {error}")) from error
+        raise EdgebenchError(one_line(f"{path}: no placement: {error} (edgebench place --out writes one)")) from error
     except ValueError as error:  # such a path cannot be
         raise EdgebenchError(one_line(f"{path}: cannot be read: {error}")) from error
     except ShapeError as error:

@@ -87,6 +87,7 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
     """Workload -> whose samples -> tier, for all of a topology. Raises EdgebenchError where the placement has
     others."""
     found: dict[str, dict[Spot, Place]] = {name: {} for name in topology.workloads}
+    first: dict[tuple[str, Spot], int] = {}
     for index, stage in enumerate(placement.stages):
         at = f"$.stages[{index}]"
         if stage.workload not in topology.workloads:
@@ -101,9 +102,12 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
             mean = did_you_mean(stage.site, sites)
             raise EdgebenchError(f"{at}.site: no device of '{stage.group}' is at '{stage.site}'{mean}")
         twice = {stage.spot, (stage.group, None)} if stage.site is not None else {(stage.group, each) for each in sites}
-        if (twice | {stage.spot}) & found[stage.workload].keys():
-            of = spot_name(stage.spot)
-            raise EdgebenchError(f"{at}: '{stage.workload}' of '{of}' stands here twice (remove one)")
+        for spot in (twice | {stage.spot}) & found[stage.workload].keys():
+            of, other = spot_name(stage.spot), first[stage.workload, spot]
+            is_part = f", since all of '{stage.group}' are" if spot != stage.spot else ""
+            said = f"'{stage.workload}' of '{of}' is placed by $.stages[{other}] as well{is_part}"
+            raise EdgebenchError(f"{at}: {said} (remove one, or name the site of each)")
+        first[stage.workload, stage.spot] = index
         if not is_place(stage.tier):
             one_of = "is not one of cloud, device, edge, chain, chain@NUMBER"
             raise EdgebenchError(f"{at}.tier: {stage.tier[:40]!r} {one_of}")
@@ -224,7 +228,11 @@ def _how_good(placement: StreamPlacement) -> str:
 def _table(placement: StreamPlacement) -> Iterator[str]:
     rows = [("workload", "group", "tier", "due", "late", "lost", "mean_ms", "p99_ms")]
     of = placement.figures
-    rows += [(each.workload, spot_name(each.spot), each.tier, *_counts(of[each.workload])) for each in placement.stages]
+    told: set[str] = set()
+    for each in placement.stages:  # figures are those of all of a workload, and stand in its first line
+        figures = ("", "", "", "", "") if each.workload in told else _counts(of[each.workload])
+        rows.append((each.workload, spot_name(each.spot), each.tier, *figures))
+        told.add(each.workload)
     rows += [(name, "", "joint", *_counts(each)) for name, each in placement.joint.items()]
     return table(rows, texts={0, 1, 2})
 

@@ -27,6 +27,7 @@ def write_page(found: Capacity) -> None:
         head=head_of(found),
         lines=[*lines_of(found), *found.notes],
         columns=columns_of(found),
+        limit=found.limit,
         rows=[(list(cells_of(found, point)), point.load == found.limit) for point in found.curve],
         heights={name: chart["layout"]["height"] for name, chart in charts.items()},
     )
@@ -36,7 +37,7 @@ def write_page(found: Capacity) -> None:
 def charts_of(found: Capacity) -> dict[str, Chart]:
     """By the figure: latency, throughput and, where it is known, quality, each by the load. Nothing between two loads
     is known, so steps lead from one to the next."""
-    loads = [short(point.load) for point in found.curve]
+    loads = [point.load for point in found.curve]
     latency = [
         _steps(found, "p50", lambda point: point.p50_ms, "--series-2"),
         _steps(found, "p99", lambda point: point.p99_ms, "--series-1"),
@@ -56,7 +57,7 @@ def charts_of(found: Capacity) -> dict[str, Chart]:
 
 
 def _steps(found: Capacity, name: str, of: Callable[[LoadPoint], float | None], colour: str) -> dict[str, Any]:
-    known = [(short(point.load), short(value)) for point in found.curve if (value := of(point)) is not None]
+    known = [(point.load, short(value)) for point in found.curve if (value := of(point)) is not None]
     trace = line(name, [load for load, _ in known], [value for _, value in known], colour, hover="%{x}: %{y}")
     trace["line"] |= {"shape": "hv"}
     return trace | {"mode": "lines+markers"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_WIDE = 200
+"""Characters."""
+
+
 def print_capacity(found: Capacity, console: Console | None = None) -> None:
     """Print it."""
     from rich.console import Console
     from rich.text import Text
 
-    console = console or Console()
+    # A file is no narrower than what is written there.
+    console = console or (Console() if sys.stdout.isatty() else Console(width=_WIDE))
     head = f"{found.topology}, {found.workload}: {head_of(found)}"
     console.print(head, markup=False, highlight=False)
     table = plain_table()
@@ -62,8 +68,11 @@ def lines_of(found: Capacity) -> Iterator[str]:
         tried = found.curve[0]
         yield f"Not even {_load(found, tried.load)} {_verb(found, tried.load)}: {_against(tried)}."
         return
-    each = found.limit / found.sites if found.sites is not None else 0.0
-    shared = f" ({each:,.4g} on each of {found.sites} sites)" if found.sites is not None and found.sites > 1 else ""
+    shared = ""
+    if found.sites is not None and found.sites > 1:
+        least, more = divmod(int(found.limit), found.sites)
+        each = f"{least:,} or {least + 1:,}" if more else f"{least:,}"
+        shared = f" ({each} on each of {found.sites} sites)"
     if found.next is None:
         most = ", the most that was tried (see --most)" if found.ended is None else ""
         yield f"{_load(found, found.limit)} {_verb(found, found.limit)}{shared}{most}."

@@ -307,7 +307,7 @@ class _SiteWay(SiteWay):
     @property
     def backed_up(self) -> bool:
         """Whether the device, or its link, has enough to do."""
-        return self._machine.is_behind or self._device.up.backed_up
+        return self._machine.is_behind or self._device.connection.up.backed_up
 
     def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, _reading: Reading) -> Pending:
         """See `Way.send`."""

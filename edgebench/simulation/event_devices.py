@@ -171,6 +171,11 @@ class VirtualLink:
         the other end, which takes `then_ns`. messages: 0 of what is no sample and no decision."""
         self._arrives(self._lane.carry(at_ns, size_bytes)[1], size_bytes, then_ns, rank, arrive, messages)
 
+    def lost(self, size_bytes: int) -> None:
+        """A message does not arrive now after all, as it was to."""
+        if self._time.now_ns() <= self._until_ns:
+            self._lane.count(-size_bytes, -1)
+
     def _arrives(
         self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None], messages: int
     ) -> None:
@@ -287,15 +292,27 @@ class Echo:
         """Nothing to release."""
 
 
+class Connection:
+    """What a device has to its site, or had: both ways of the link, until it is broken."""
+
+    __slots__ = ("broken", "down", "up")
+
+    def __init__(self, up: VirtualLink, down: VirtualLink) -> None:
+        self.up = up
+        self.down = down
+        self.broken = False
+
+
 class Message:
     """A sample on its way, and what its steps cost. rank: its place among those that come at one time. site: where its
-    device was as it set out."""
+    device was as it set out; connection: by which it did."""
 
-    __slots__ = ("costs", "device", "flow", "rank", "seq", "site")
+    __slots__ = ("connection", "costs", "device", "flow", "rank", "seq", "site")
 
     def __init__(self, device: Device, flow: int, seq: int, costs: Costs) -> None:
         self.device = device
         self.site = device.site
+        self.connection = device.connection
         self.flow = flow
         self.seq = seq
         self.costs = costs
@@ -353,7 +370,7 @@ class Device:
         self.time = world.time
         self._now_ns = world.time.now_ns
         self.shares_up = group.name in world.layout.shared
-        self.up, self._down = world.links(group, index, site.name)
+        self.connection = Connection(*world.links(group, index, site.name))
         self.visit = 0
         self._mover = Mover(self.name, site.name) if self.number in world.layout.visits else None
         self.accepted = self._subscribed = True
@@ -402,11 +419,10 @@ class Device:
         unfinished = mover.leave(site.name, self._now_ns())
         if unfinished is not None:
             world.moves.append(unfinished)
-        # What is under way from it comes to the old site all the same; what is under way to it finds nobody.
         self.site = site
         self.visit += 1
         self.accepted = self._subscribed = False
-        self.up, self._down = world.links(self._of, self.number - self._of.first, site.name)
+        self.connection = Connection(*world.links(self._of, self.number - self._of.first, site.name))
         took_ns = world.layout.connecting[self._of.name]
         chance = draw(world.connect_chance, self.number, self.visit)
         dial = partial(self._dial, self.visit)
@@ -414,7 +430,8 @@ class Device:
 
     def _dial(self, visit: int) -> None:
         if visit == self.visit:
-            self._world.time.call_at(self.up.opened_ns(self._down), partial(self._greet, visit, 0))
+            opened_ns = self.connection.up.opened_ns(self.connection.down)
+            self._world.time.call_at(opened_ns, partial(self._greet, visit, 0))
 
     def _greet(self, visit: int, said: int) -> None:
         """So much of what is said until a connection stands has been."""
@@ -423,8 +440,8 @@ class Device:
             return
         self.accepted, self._subscribed = said >= _ACCEPTED, said >= _SUBSCRIBED
         if said < len(GREETING_BYTES):
-            link, then = self._down if said % 2 else self.up, partial(self._greet, visit, said + 1)
-            link.carry(self._now_ns(), GREETING_BYTES[said], 0, FIRST, then, 0)
+            link = self.connection.down if said % 2 else self.connection.up
+            link.carry(self._now_ns(), GREETING_BYTES[said], 0, FIRST, partial(self._greet, visit, said + 1), 0)
         elif (moved := mover.is_up(self._now_ns())) is not None:
             self._world.moves.append(moved)
 
@@ -438,25 +455,42 @@ class Device:
 
     def send_up(self, message: Message, at_ns: int) -> None:
         """A sample sets out to the site at a time, before which nothing else can."""
-        costs = message.costs
-        message.site = self.site
+        costs, site = message.costs, self.site
         size = costs[columns.SIZE_DRAW] + self._world.up_bytes[message.flow][self._group]
-        self.up.carry(at_ns, size, costs[columns.SITE_UP], message.rank, partial(self.site.arrived, message))
+        arrive = partial(site.arrived, message)
+        if self.moves:
+            message.site, message.connection = site, self.connection
+            arrive = partial(self._arrive_unless_broken, message, size, arrive)
+        self.connection.up.carry(at_ns, size, costs[columns.SITE_UP], message.rank, arrive)
 
     def send_down(self, message: Message, decision: Decision, reply_bytes: int) -> None:
-        """A decision sets out from the site, unless its device is not there."""
-        if message.site is not self.site or not self._subscribed:
-            return
+        """A decision sets out from the site. Where its device has left that, nobody hears it."""
         size = reply_bytes + self._world.down_bytes[message.flow][self._group]
         hear = partial(self._hear, self.streams[message.flow], decision, reply_bytes)
+        connection = self.connection
         if self.moves:
-            hear = partial(self._hear_if_there, self.visit, hear)
+            if message.site is not self.site or not self._subscribed:
+                connection = message.connection  # which its broker does not know to be over
+                if connection.broken:
+                    return
+            hear = partial(self._hear_if_there, connection, size, hear)
         purpose = columns.SITE_DOWN if decision.stamps.return_in_ns is None else columns.BROUGHT_DOWN
-        self._down.carry(self._now_ns(), size, message.costs[purpose], message.rank, hear)
+        connection.down.carry(self._now_ns(), size, message.costs[purpose], message.rank, hear)
 
-    def _hear_if_there(self, visit: int, hear: Callable[[], None]) -> None:
-        if visit == self.visit:
+    def _arrive_unless_broken(self, message: Message, size_bytes: int, arrive: Callable[[], None]) -> None:
+        if message.connection.broken:
+            message.connection.up.lost(size_bytes)
+        else:
+            arrive()
+
+    def _hear_if_there(self, connection: Connection, size_bytes: int, hear: Callable[[], None]) -> None:
+        """What comes to an end that is closed is answered with a reset, which takes all that is under way along."""
+        if connection is self.connection:
             hear()
+        elif connection.broken:
+            connection.down.lost(size_bytes)
+        else:
+            connection.broken = True
 
     def _hear(self, stream: Stream, decision: Decision, reply_bytes: int) -> None:
         stream.decided(decision, self._now_ns(), reply_bytes)
@@ -512,7 +546,7 @@ class _SiteWay(SiteWay):
     def backed_up(self) -> bool:
         """Whether the device, or its link, has enough to do."""
         now_ns, device = self._time.now_ns(), self._device
-        return device.free_ns > now_ns or device.up.backed_up
+        return device.free_ns > now_ns or device.connection.up.backed_up
 
     def send(self, _stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, _reading: Reading) -> Pending:
         """See `Way.send`."""

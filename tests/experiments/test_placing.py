@@ -268,7 +268,9 @@ def test_a_placement_of_another_trace_is_refused(tmp_path: Path, capsys: pytest.
     said = refused(capsys, "place", file, "--placement", out)
     assert said == f"{out}: $.jobs[0].tier: is edge, and 'bed-0' is of tier device (change one of them)"
     out.write_bytes(b"[" * 100_000)
-    assert refused(capsys, "place", file, "--placement", out) == f"{out}: nested too deeply"
+    assert refused(capsys, "place", file, "--placement", out) == (
+        f"{out}: no placement: nested too deeply (edgebench place --out writes one)"
+    )
     out.write_text("{}")
     assert (
         refused(capsys, "place", file, "--placement", out) == f"{out}: no placement (edgebench place --out writes one)"

@@ -68,6 +68,18 @@ def test_devices_that_are_named_are_not_made_more(file: Path, run_dir: Path, cha
     load_of(given, CapacityOptions(workload="watch", p99_ms=60, by="rate"))
 
 
+def test_no_rate_is_tried_at_which_a_device_may_have_no_sample(file: Path, run_dir: Path, tmp_path: Path) -> None:
+    found = edgebench.capacity(file, "watch", p99_ms=1, by="rate", seeds=1, calibrate=[run_dir], out=tmp_path)
+    assert found.limit is None
+    assert found.curve[0].load == 0.1  # of 10 s
+    assert "p99" in found.curve[0].runs[0].against[0]
+    page = (Path(found.folder) / "capacity.html").read_text()
+    assert "The dashed line" not in page
+    assert json.loads(page.split('id="figures">')[1].split("</script>")[0])["latency"]["data"][1]["x"] == [
+        point.load for point in found.curve
+    ]
+
+
 def test_devices_move_as_early_in_the_shorter_run_that_tells_what_things_take(file: Path, tmp_path: Path) -> None:
     for duration_s, at_s in ((40, 5.0), (10, None)):
         moves = f"moves=[{{at_s: {duration_s / 4}, node: bed-1, to: ward-0}}]"

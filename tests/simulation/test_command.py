@@ -63,6 +63,12 @@ def run_dir(file: Path) -> Path:
     return found
 
 
+def test_a_run_that_is_named_twice_tells_what_things_take_once(file: Path, run_dir: Path, tmp_path: Path) -> None:
+    beside = run_dir.parent / "." / ".." / run_dir.parent.name / run_dir.name
+    found = edgebench.simulate(file, calibrate=[run_dir, beside], out=tmp_path)
+    assert found.figures.calibrated_by == [run_dir.name]
+
+
 def test_a_simulation_is_simulated_again_by_the_runs_that_told_what_things_take(
     file: Path, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
