@@ -26,7 +26,7 @@ from edgebench.topology.loading import names_a_file, unseen_in
 from edgebench.topology.model import Batch, Broker, Cascade, ModelChoice, Topology, Trace, Training, Workload
 from edgebench.topology.placing import where_of, wheres
 from edgebench.topology.trace import read_trace
-from edgebench.topology.wording import choice_of, did_you_mean, listed, one_line
+from edgebench.topology.wording import choice_of, did_you_mean, listed, not_within, one_line
 
 Problem = tuple[str, str]
 
@@ -104,7 +104,7 @@ def _check_workload(topology: Topology, name: str, workload: Workload, tasks: Co
         elif workload.model.runtime == "fake":
             yield at, "rolls a trained model out, but a model of runtime 'fake' learns nothing (remove one of the two)"
         if rollout.at_s >= topology.duration_s:
-            yield f"{at}.at_s", f"{rollout.at_s:g} s is not within the run of {topology.duration_s:g} s"
+            yield f"{at}.at_s", not_within(rollout.at_s, topology.duration_s)
 
 
 def _check_cascade(topology: Topology, name: str, workload: Workload) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ from edgebench.topology.fault_model import (
 from edgebench.topology.fault_schedule import fault_plans, named_by
 from edgebench.topology.link_model import LinkChange
 from edgebench.topology.model import After, MultiStream, Offline, SingleStream, Topology, With
-from edgebench.topology.wording import did_you_mean, listed
+from edgebench.topology.wording import did_you_mean, listed, not_within
 
 Problem = tuple[str, str]
 
@@ -200,7 +200,7 @@ def _check_time(topology: Topology, path: str, fault: Fault) -> Iterator[Problem
         return
     at_s, for_s, every_s = fault.at_s, fault.for_s, fault.every_s
     if at_s is not None and at_s >= topology.duration_s:
-        yield f"{path}.at_s", f"{at_s:g} s is not within the run of {topology.duration_s:g} s"
+        yield f"{path}.at_s", not_within(at_s, topology.duration_s)
     elif (
         at_s is not None
         and for_s is not None
@@ -290,7 +290,7 @@ def _check_chaos(topology: Topology, things: _Things, path: str, chaos: Chaos) -
         yield f"{path}.for_s", f"[{chaos.for_s[0]:g}, {chaos.for_s[1]:g}] ends before it begins (swap the two)"
     until_s = topology.duration_s if chaos.until_s is None else chaos.until_s
     if until_s > topology.duration_s:
-        yield f"{path}.until_s", f"{until_s:g} s is not within the run of {topology.duration_s:g} s"
+        yield f"{path}.until_s", not_within(until_s, topology.duration_s)
     within_s = min(until_s, topology.duration_s) - chaos.from_s
     if within_s <= 0:
         yield f"{path}.from_s", f"nothing is left from {chaos.from_s:g} s on (lower it)"

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgebench.topology.model import Federated, Learners, Strategy, Topology, Workload
 from edgebench.topology.profiles import HOST
 from edgebench.topology.settings import OURS, SettingError, flat
-from edgebench.topology.wording import did_you_mean
+from edgebench.topology.wording import did_you_mean, not_within
 
 Problem = tuple[str, str]
 
@@ -37,7 +37,7 @@ def _check_entry(topology: Topology, path: str, federated: Federated) -> Iterato
     if federated.aggregate not in (("cloud",), ("edge", "cloud")):
         yield f"{path}.aggregate", f"[{', '.join(federated.aggregate)}] cannot be (write [cloud] or [edge, cloud])"
     if federated.at_s >= topology.duration_s:
-        yield f"{path}.at_s", f"{federated.at_s:g} s is not within the run of {topology.duration_s:g} s"
+        yield f"{path}.at_s", not_within(federated.at_s, topology.duration_s)
     for field, because in (*_unused(federated), *_unused_learners(federated)):
         yield f"{path}.{field}", f"has no effect {because} (remove one of the two)"
     if federated.learners.threads > 1 and (emulated := _emulated(topology, federated)):

@@ -17,7 +17,7 @@ from edgebench.topology.link_traces import (
     read_rate_trace,
 )
 from edgebench.topology.model import Topology
-from edgebench.topology.wording import did_you_mean
+from edgebench.topology.wording import MAKE_SOONER, did_you_mean, not_within
 
 Problem = tuple[str, str]
 
@@ -116,7 +116,7 @@ def _check_rates(path: str, link: Link) -> Iterator[Problem]:
 
 def _check_outage(path: str, outage: Outage, duration_s: float) -> Iterator[Problem]:
     if outage.at_s >= duration_s:
-        yield f"{path}.at_s", f"{outage.at_s:g} s is not within the run of {duration_s:g} s"
+        yield f"{path}.at_s", not_within(outage.at_s, duration_s)
     if outage.for_s is None and not outage.reset:
         yield path, "does nothing (say for_s, for how long, or reset: true)"
     if outage.every_s is not None and outage.every_s <= (outage.for_s or 0.0):
@@ -130,7 +130,7 @@ def _check_outages(path: str, link: Link, read: Mapping[str, Any], duration_s: f
     """Of all together: some happen, and one after the other."""
     of_trace: tuple[Outage, ...] = () if link.outage_trace is None else read.get(link.outage_trace, ())
     if of_trace and of_trace[0].at_s >= duration_s:
-        first = f"its first outage, at {of_trace[0].at_s:g} s, is not within the run of {duration_s:g} s"
+        first = f"its first outage, at {of_trace[0].at_s:g} s, is not within the run of {duration_s:g} s {MAKE_SOONER}"
         yield f"{path}.outage_trace", f"{link.outage_trace}: {first}"
     until_s = began_s = 0.0
     for at_s, for_s in sorted(_spans(*link.outages, *of_trace, duration_s=duration_s)):

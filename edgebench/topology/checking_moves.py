@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgebench.topology.expand import names_of, parent_of
 from edgebench.topology.model import Topology
-from edgebench.topology.wording import did_you_mean
+from edgebench.topology.wording import did_you_mean, not_within
 
 Problem = tuple[str, str]
 
@@ -27,7 +27,7 @@ def check_moves(topology: Topology) -> Iterator[Problem]:
     for index, move in sorted(enumerate(topology.moves), key=lambda entry: entry[1].at_s):
         path = f"$.moves[{index}]"
         if move.at_s >= topology.duration_s:
-            yield f"{path}.at_s", f"{move.at_s:g} s is not within the run of {topology.duration_s:g} s"
+            yield f"{path}.at_s", not_within(move.at_s, topology.duration_s)
         for field, name, known in (("node", move.node, devices), ("to", move.to, edges)):
             if name not in tier_of:
                 yield f"{path}.{field}", f"no node '{name}'{did_you_mean(name, known)}"

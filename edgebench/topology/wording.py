@@ -8,6 +8,8 @@ _MAX_COMPARED = 2_000
 _MAX_LISTED = 12
 _MOST_NAMES = 5
 
+MAKE_SOONER = "(make it sooner, or raise duration_s)"
+
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or the choice where it is short, or nothing. `known` in the order to be listed in."""
@@ -51,3 +53,8 @@ def table(rows: Sequence[Sequence[str]], texts: Collection[int]) -> Iterator[str
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  " + "  ".join(cells)
+
+
+def not_within(at_s: float, duration_s: float) -> str:
+    """What happens beyond the end of a run, in words."""
+    return f"{at_s:g} s is not within the run of {duration_s:g} s {MAKE_SOONER}"

@@ -32,7 +32,10 @@ BROKEN: dict[str, tuple[str, str]] = {
         FAKE + ENTRY % "",
         "$.workloads.risk.model.runtime: a model of runtime 'fake' learns nothing (use litert)",
     ),
-    "a start after the end": (SOUND + ENTRY % ", at_s: 10", "$.federated[0].at_s: 10 s is not within the run of 10 s"),
+    "a start after the end": (
+        SOUND + ENTRY % ", at_s: 10",
+        "$.federated[0].at_s: 10 s is not within the run of 10 s (make it sooner, or raise duration_s)",
+    ),
     "edge rounds without edges": (
         SOUND + ENTRY % ", edge_rounds: 2",
         f"$.federated[0].edge_rounds: has no effect without aggregate: [edge, cloud] {REMOVE}",

@@ -356,7 +356,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
     ),
     "an outage after the run": (
         edited(("latency_ms: 2}", "outages: [{at_s: 2000, reset: true}]}")),
-        "$.links[0].outages[0].at_s: 2000 s is not within the run of 10 s",
+        "$.links[0].outages[0].at_s: 2000 s is not within the run of 10 s (make it sooner, or raise duration_s)",
     ),
     "outages that overlap": (
         edited(
@@ -402,7 +402,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
     ),
     "roll-out after the end": (
         edited((WORKLOAD, WORKLOAD + "    rollout: [{at_s: 10}]\n")),
-        "$.workloads.risk.rollout[0].at_s: 10 s is not within the run of 10 s",
+        "$.workloads.risk.rollout[0].at_s: 10 s is not within the run of 10 s (make it sooner, or raise duration_s)",
     ),
     "keras and dynamic": (
         edited((WORKLOAD, WORKLOAD + "    model: {runtime: keras, quantisation: dynamic}\n")),
@@ -510,7 +510,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
             "$.moves[1].node: 'ward-0' is of tier edge (name one of tier device)\n"
             "$.moves[1].to: 'bed-1' is of tier device (name one of tier edge)\n"
             "$.moves[2].to: 'bed-0' is at 'ward-0' then already (name another edge, or remove it)\n"
-            "$.moves[3].at_s: 10 s is not within the run of 10 s"
+            "$.moves[3].at_s: 10 s is not within the run of 10 s (make it sooner, or raise duration_s)"
         ),
     ),
     "a move where all sites are one": (
@@ -732,7 +732,7 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "fault on nothing": (
         SOUND + "faults: [{at_s: 12, kind: kill}]\n",
         (
-            "$.faults[0].at_s: 12 s is not within the run of 10 s\n"
+            "$.faults[0].at_s: 12 s is not within the run of 10 s (make it sooner, or raise duration_s)\n"
             "$.faults[0]: names nothing (name a node or a site or a broker or a machine)"
         ),
     ),

@@ -78,7 +78,11 @@ def test_a_link_with_traces_resolves_to_their_medians_and_means(tmp_path: Path) 
         ("outage_trace", "1 2 3\n", f"line 1: '1 2 3' is no outage ({OUTAGE})"),
         ("outage_trace", "reset\n", f"line 1: 'reset' is no outage ({OUTAGE})"),
         ("outage_trace", "5 0\n", "line 1: 0 s is no outage (remove the line, or write 'reset' behind it)"),
-        ("outage_trace", "10 2\n", "its first outage, at 10 s, is not within the run of 10 s"),
+        (
+            "outage_trace",
+            "10 2\n",
+            "its first outage, at 10 s, is not within the run of 10 s (make it sooner, or raise duration_s)",
+        ),
         ("outage_trace", "1 2\n2 1\n", "line 2: 2 s is before 3 s, when the one above ends (sort the lines)"),
     ],
 )
