@@ -19,7 +19,13 @@ from edgebench.experiments.load_search import Scale
 from edgebench.experiments.measuring_runs import measured
 from edgebench.experiments.places import check_folder, room_in
 from edgebench.experiments.run import RunOptions, run_whole
-from edgebench.experiments.simulate import by_profiles_alone, calibrated, check_simulated, simulate_with
+from edgebench.experiments.simulate import (
+    by_profiles_alone,
+    calibrated,
+    check_simulated,
+    each_once,
+    simulate_with,
+)
 from edgebench.report.capacity_page import write_page
 from edgebench.results.capacities import By, Capacity
 from edgebench.results.figures import Result
@@ -31,6 +37,8 @@ from edgebench.topology.model import Fixed, Poisson, Server
 from edgebench.topology.wording import did_you_mean, listed, one_line
 
 MEASURED = "measured"
+_FEWEST_BY_CHANCE = 5
+"""So many samples fall due on a device at least, on average; then there is none in 0.7 % of runs."""
 FARTHEST = 1024
 """So many times the topology's own load, and so small a part of it, is tried at most."""
 
@@ -110,7 +118,7 @@ def _runner(
     registry = folder.parent / "registry"
     if options.executor != SIMULATE:
         return _Real(options.executor, registry), []
-    runs = options.calibrate
+    runs = each_once(options.calibrate)
     if times is None:
         times = by_profiles_alone(given)
     if times is None:
@@ -142,8 +150,9 @@ def load_of(given: TopologyFile, options: CapacityOptions) -> Load:
         raise EdgebenchError(f"--most {most:g}: is below the topology's own load of {own:g} (give more)")
     if whole and most != int(most):
         raise EdgebenchError(f"--most {most:g}: is no number of devices (give a whole number)")
-    # At less than one sample a device in all of the run there may be none at all, which says nothing.
-    least = max(1.0, own // FARTHEST) if whole else max(min(own, 1 / topology.duration_s), own / FARTHEST)
+    # With hardly a sample on each device in all of the run there may be none at all, which says nothing.
+    fewest = 1 if isinstance(topology.workloads[name].load, Fixed) else _FEWEST_BY_CHANCE
+    least = max(1.0, own // FARTHEST) if whole else max(min(own, fewest / topology.duration_s), own / FARTHEST)
     scale = Scale(least, most, whole, options.within_percent / 100)
     return Load(given, name, options.by, group, float(bound_ms), own, scale)
 

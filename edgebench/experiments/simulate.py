@@ -148,10 +148,15 @@ def calibrated(given: TopologyFile, calibrate: tuple[Path, ...]) -> ServiceTimes
     if not calibrate:
         _check_profiled(given)
         return ServiceTimes()
-    telling = {path.resolve(): path for path in calibrate}.values()  # each once, however often it is named
+    telling = each_once(calibrate)
     for path in telling:
         check_calibrates(load_run(path), given)
     return merged(map(service_times_of, telling))
+
+
+def each_once(calibrate: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Run directories, however often each is named."""
+    return tuple({path.resolve(): path for path in calibrate}.values())
 
 
 def is_profiled(topology: Topology) -> bool:

@@ -102,11 +102,18 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
             mean = did_you_mean(stage.site, sites)
             raise EdgebenchError(f"{at}.site: no device of '{stage.group}' is at '{stage.site}'{mean}")
         twice = {stage.spot, (stage.group, None)} if stage.site is not None else {(stage.group, each) for each in sites}
-        for spot in (twice | {stage.spot}) & found[stage.workload].keys():
-            of, other = spot_name(stage.spot), first[stage.workload, spot]
-            is_part = f", since all of '{stage.group}' are" if spot != stage.spot else ""
-            said = f"'{stage.workload}' of '{of}' is placed by $.stages[{other}] as well{is_part}"
-            raise EdgebenchError(f"{at}: {said} (remove one, or name the site of each)")
+        if both := (twice | {stage.spot}) & found[stage.workload].keys():
+            other = min(both, key=lambda spot: first[stage.workload, spot])
+            said = f"'{stage.workload}' of '{spot_name(stage.spot)}' is placed by $.stages"
+            index_of, mend = first[stage.workload, other], "remove one"
+            if other != stage.spot:
+                said, mend = (
+                    f"{said}[{index_of}], too, for '{spot_name(other)}'",
+                    "remove one, or name the site of each",
+                )
+            else:
+                said = f"{said}[{index_of}], too"
+            raise EdgebenchError(f"{at}: {said} ({mend})")
         first[stage.workload, stage.spot] = index
         if not is_place(stage.tier):
             one_of = "is not one of cloud, device, edge, chain, chain@NUMBER"

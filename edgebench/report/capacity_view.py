@@ -24,10 +24,10 @@ def print_capacity(found: Capacity, console: Console | None = None) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    # A file is no narrower than what is written there.
+    # Into a file the table goes as wide as it is.
     console = console or (Console() if sys.stdout.isatty() else Console(width=_WIDE))
     head = f"{found.topology}, {found.workload}: {head_of(found)}"
-    console.print(head, markup=False, highlight=False)
+    console.print(head, markup=False, highlight=False, soft_wrap=True)
     table = plain_table()
     for name in columns_of(found):
         table.add_column(name, justify="right", no_wrap=True)
@@ -36,7 +36,7 @@ def print_capacity(found: Capacity, console: Console | None = None) -> None:
         table.add_row(*map(Text, cells_of(found, point)), style="bold" if point.load == found.limit else "")
     console.print(table)
     for line in (*lines_of(found), *found.notes):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def head_of(found: Capacity) -> str:

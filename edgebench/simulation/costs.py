@@ -419,11 +419,7 @@ class _Costs:
         return None if sizes is None else sizes + answer_bytes(group.node(group.count - 1))
 
     def _problem(self, flow: Flow, error: EdgebenchError) -> None:
-        mend = (
-            " (name a run in which it is seen, and waited for nothing, with --calibrate)"
-            if isinstance(error, UntoldError)
-            else ""
-        )
+        mend = " (name a run in which it is seen with --calibrate)" if isinstance(error, UntoldError) else ""
         self.problems.append(f"$.workloads.{flow.name}: {error}{mend}")
 
     def _table(self, values: Ints) -> int:

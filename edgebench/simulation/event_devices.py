@@ -286,6 +286,7 @@ class Device:
         unfinished = mover.leave(site.name, self._now_ns())
         if unfinished is not None:
             world.moves.append(unfinished)
+        self.connection.close()
         self.site = site
         self.visit += 1
         self.accepted = self._subscribed = False
@@ -337,8 +338,8 @@ class Device:
         connection = self.connection
         if self.moves:
             if message.site is not self.site or not self._subscribed:
-                connection = message.connection  # which its broker does not know to be over
-                if connection.broken:
+                connection = message.connection  # of which its broker may still think that it stands
+                if connection.over:
                     return
             hear = partial(self._hear_if_there, connection, size, hear)
         purpose = columns.SITE_DOWN if decision.stamps.return_in_ns is None else columns.BROUGHT_DOWN
@@ -357,7 +358,7 @@ class Device:
         elif connection.broken:
             connection.down.lost(size_bytes)
         else:
-            connection.broken = True
+            connection.reset()
 
     def _hear(self, stream: Stream, decision: Decision, reply_bytes: int) -> None:
         stream.decided(decision, self._now_ns(), reply_bytes)

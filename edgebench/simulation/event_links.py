@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from edgebench.core.fake_transport import Rank, VirtualTime
+from edgebench.core.fake_transport import LAST, Rank, VirtualTime
 from edgebench.core.links import WINDOW_NS, Lane, pending_bytes_bound
 from edgebench.core.tcp import TcpFlow, connected_ns
 
@@ -28,6 +28,9 @@ class VirtualLink:
         """Whether so much waits for it that it holds back who sends."""
         return self._lane.pipe.free_ns > self._time.now_ns() + WINDOW_NS
 
+    def abandon(self) -> None:
+        """Whoever was to hear what it carries does not any more."""
+
     def opened_ns(self, back: VirtualLink) -> int:
         """When a connection stands that is asked for now, for all that TCP needs. back: the other way."""
         return connected_ns((self._lane,), (back._lane,), self._time.now_ns())
@@ -38,6 +41,10 @@ class VirtualLink:
         """Call `arrive` when a message that sets out at a time, and before which nothing else can, has been taken in at
         the other end, which takes `then_ns`. messages: 0 of what is no sample and no decision."""
         self._arrives(self._lane.carry(at_ns, size_bytes)[1], size_bytes, then_ns, rank, arrive, messages)
+
+    def end(self, then: Callable[[], None]) -> None:
+        """Nothing more sets out: the other end hears of that behind all that is under way."""
+        self.carry(self._time.now_ns(), 0, 0, LAST, then, 0)
 
     def lost(self, size_bytes: int) -> None:
         """A message does not arrive now after all, as it was to."""
@@ -67,6 +74,7 @@ class LossyLink(VirtualLink):
         "_flow",
         "_most_silent_ns",
         "_offered",
+        "_over",
         "_since_ns",
         "_under_way",
     )
@@ -83,6 +91,7 @@ class LossyLink(VirtualLink):
         self._arrived = 0
         self._since_ns = 0
         self._most_silent_ns = 0
+        self._over = False
 
     @property
     def most_silent_ns(self) -> int:
@@ -91,7 +100,7 @@ class LossyLink(VirtualLink):
 
     @property
     def _silent_ns(self) -> int:
-        return self._time.now_ns() - self._since_ns if self._under_way else 0
+        return self._time.now_ns() - self._since_ns if self._under_way and not self._over else 0
 
     @property
     def backed_up(self) -> bool:
@@ -112,12 +121,24 @@ class LossyLink(VirtualLink):
         self._flow.offer(self._time.now_ns(), size_bytes)
         self._go_on()
 
+    def end(self, then: Callable[[], None]) -> None:
+        """See `VirtualLink`."""
+        self.abandon()
+        if self._under_way:
+            self._under_way.append((self._offered, 0, 0, LAST, then, 0))
+        else:
+            self._time.call_at(self._time.now_ns() + self._lane.latency_ns, then)
+
     def _turn(self) -> None:
         now_ns = self._time.now_ns()
         if self._asked_ns == now_ns:
             self._asked_ns = None
         self._flow.advance(now_ns)
         self._go_on()
+
+    def abandon(self) -> None:
+        """See `VirtualLink`: nobody minds any more for how long nothing comes through."""
+        self._most_silent_ns, self._over = self.most_silent_ns, True
 
     def _go_on(self) -> None:
         """Hand over what has arrived, and look again when the law has something to do."""
@@ -133,11 +154,25 @@ class LossyLink(VirtualLink):
 
 
 class Connection:
-    """What a device has to its site, or had: both ways of the link, until it is broken."""
+    """What a device has to its site, or had: both ways of the link. over: its broker knows that it has been closed;
+    broken: that was said by a reset, which took all along that was under way."""
 
-    __slots__ = ("broken", "down", "up")
+    __slots__ = ("broken", "down", "over", "up")
 
     def __init__(self, up: VirtualLink, down: VirtualLink) -> None:
         self.up = up
         self.down = down
+        self.over = False
         self.broken = False
+
+    def close(self) -> None:
+        """Its device leaves without a word."""
+        self.up.end(self._ended)
+        self.down.abandon()
+
+    def reset(self) -> None:
+        """What was sent has come to the end that is closed."""
+        self.over = self.broken = True
+
+    def _ended(self) -> None:
+        self.over = True

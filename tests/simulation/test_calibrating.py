@@ -171,7 +171,7 @@ def test_a_share_is_that_of_a_cascade_with_the_same_target_and_training(tmp_path
             edgebench.simulate(given, calibrate=[run_dir], out=tmp_path)
         assert str(refused.value) == (
             f"{file}: $.workloads.watch: nothing is known of the share that {models}; {told}) passes on "
-            f"(known: {models})) (name a run in which it is seen, and waited for nothing, with --calibrate)"
+            f"(known: {models})) (name a run in which it is seen with --calibrate)"
         )
 
 

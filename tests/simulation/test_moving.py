@@ -164,6 +164,8 @@ def test_what_its_first_site_was_slow_to_decide_is_heard_by_a_car_that_has_come_
     slow = times([300 * MS], {"connect": (3 * MS,)})
     found = simulated(tmp_path, road, slow)
     assert (found["decider"], ms(found["arrived_ns"])) == (["road-0"], [1_330])
+    links = {link.name: link for link in found["run"].observations.links}
+    assert links["car-0 -> road-1"].down_messages == 0  # that site has heard of its leaving long before it has decided
     assert found["run"].observations.tallies["road-0"]["signs"].duplicated == 1
 
 

@@ -273,8 +273,15 @@ def test_a_site_that_holds_less_than_it_is_given_is_placed_apart_from_the_others
     ("stages", "said"),
     [
         ([("ward-0", "edge"), ("ward-9", "edge")], "$.stages[1].site: no device of 'bed' is at 'ward-9' (did you mean"),
-        ([("ward-0", "edge"), (None, "edge")], "$.stages[1]: 'a' of 'bed' is placed by $.stages[0] as well, since"),
-        ([(None, "edge"), ("ward-1", "edge")], "$.stages[1]: 'a' of 'bed at ward-1' is placed by $.stages[0] as well"),
+        (
+            [("ward-0", "edge"), (None, "edge")],
+            "$.stages[1]: 'a' of 'bed' is placed by $.stages[0], too, for 'bed at ward-0' (remove one, or name",
+        ),
+        (
+            [(None, "edge"), ("ward-1", "edge")],
+            "$.stages[1]: 'a' of 'bed at ward-1' is placed by $.stages[0], too, for 'bed' (remove one, or name",
+        ),
+        ([("ward-1", "edge")] * 2, "$.stages[1]: 'a' of 'bed at ward-1' is placed by $.stages[0], too (remove one)"),
         ([("ward-1", "edge")], "$.stages: does not place 'a' of bed at ward-0 (place the topology anew)"),
     ],
 )
