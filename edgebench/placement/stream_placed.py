@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from typing import Literal
 
 import msgspec
@@ -88,6 +89,7 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
     others."""
     found: dict[str, dict[Spot, Place]] = {name: {} for name in topology.workloads}
     first: dict[tuple[str, Spot], int] = {}
+    sites_at = cache(partial(sites_of, topology))
     for index, stage in enumerate(placement.stages):
         at = f"$.stages[{index}]"
         if stage.workload not in topology.workloads:
@@ -97,23 +99,19 @@ def stages_in(placement: StreamPlacement, topology: Topology) -> dict[str, dict[
         if stage.group not in sources:
             mean = did_you_mean(stage.group, sources)
             raise EdgebenchError(f"{at}.group: '{stage.group}' is no source of '{stage.workload}'{mean}")
-        sites = sites_of(topology, stage.group)
+        sites = sites_at(stage.group)
         if stage.site is not None and stage.site not in sites:
             mean = did_you_mean(stage.site, sites)
             raise EdgebenchError(f"{at}.site: no device of '{stage.group}' is at '{stage.site}'{mean}")
-        twice = {stage.spot, (stage.group, None)} if stage.site is not None else {(stage.group, each) for each in sites}
-        if both := (twice | {stage.spot}) & found[stage.workload].keys():
-            other = min(both, key=lambda spot: first[stage.workload, spot])
-            said = f"'{stage.workload}' of '{spot_name(stage.spot)}' is placed by $.stages"
-            index_of, mend = first[stage.workload, other], "remove one"
-            if other != stage.spot:
-                said, mend = (
-                    f"{said}[{index_of}], too, for '{spot_name(other)}'",
-                    "remove one, or name the site of each",
-                )
-            else:
-                said = f"{said}[{index_of}], too"
-            raise EdgebenchError(f"{at}: {said} ({mend})")
+        parts = (None,) if stage.site is not None else sites
+        placed = {stage.spot, *((stage.group, site) for site in parts)} & found[stage.workload].keys()
+        if placed:
+            other = min(placed, key=lambda spot: first[stage.workload, spot])
+            of = f"'{stage.workload}' of '{spot_name(stage.spot)}'"
+            what = f"{at}: {of} is placed by $.stages[{first[stage.workload, other]}], too"
+            if other == stage.spot:
+                raise EdgebenchError(f"{what} (remove one)")
+            raise EdgebenchError(f"{what}, for '{spot_name(other)}' (remove one, or name the site of each)")
         first[stage.workload, stage.spot] = index
         if not is_place(stage.tier):
             one_of = "is not one of cloud, device, edge, chain, chain@NUMBER"

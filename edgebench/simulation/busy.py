@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.clock import NS_PER_S, NS_PER_US
+from edgebench.clock import NS_PER_US
 from edgebench.core.releases import Releases
 from edgebench.core.service_times import SizedTimes
 from edgebench.fabric.records import Chained
-from edgebench.simulation.moving import sites_at
+from edgebench.simulation.moving import sites_at, stays_of
 from edgebench.simulation.service_times import BYTES_A_VALUE
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes
 from edgebench.topology.deployment import Deployment, WorkloadPlan
@@ -55,10 +55,7 @@ class Busy:
         kinds = {name: kind for kind, name in enumerate(self._profiles)}
         self._kind = np.array([kinds.get(node.profile, _NONE) for node in nodes], np.int64)
         self._parent = np.array([numbers.get(node.parent or "", 0) for node in nodes], np.int64)
-        self._visits: dict[int, list[tuple[int, int]]] = {}
-        for move in deployment.moves:
-            stay = int(move.at_s * NS_PER_S), numbers[move.to]
-            self._visits.setdefault(numbers[move.node], []).append(stay)
+        self._visits = stays_of(deployment.moves, numbers.__getitem__)
         self._name_bytes = np.array([len(name.encode()) for name in self._names], np.float64)
         self._cloud = numbers[deployment.cloud]
         self._handed_on = {each.workload: output_bytes(BYTES_A_VALUE * (each.values or 0)) for each in chains}

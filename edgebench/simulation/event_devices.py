@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import partial
@@ -21,6 +22,7 @@ from edgebench.core.lanes import WAYS, pipes_of
 from edgebench.core.lanes import Way as Direction
 from edgebench.core.links import Lane, Losses, Outages, Pipe, loss_draws
 from edgebench.core.pending import Pending
+from edgebench.core.routing import is_sparse
 from edgebench.core.samples import Decision, Reading, SampleRecord
 from edgebench.core.stream import Stream, Way, decided_on_device
 from edgebench.core.tallies import Tally
@@ -113,8 +115,8 @@ class World:
         return VirtualLink(self.time, up, until_ns), VirtualLink(self.time, down, until_ns)
 
     def is_sparse(self, plan: WorkloadPlan) -> bool:
-        """See `routing.is_sparse`."""
-        return bool(self.layout.visits) or isinstance(plan.load, After)
+        """See there."""
+        return is_sparse(plan, self.layout.topology.moves)
 
     def _lanes(self, plan: LinkPlan, group: Group, index: int, away: str) -> tuple[Lane, Lane]:
         if group.name not in self._pipes:
@@ -239,16 +241,12 @@ class Device:
         self.shares_up = group.name in world.layout.shared
         self.connection = Connection(*world.links(group, index, site.name))
         self.visit = 0
-        self._mover = Mover(self.name, site.name) if self.number in world.layout.visits else None
+        self.moves = self.number in world.layout.visits
+        self._mover = Mover(self.name, site.name) if self.moves else None
         self.accepted = self._subscribed = True
         """By the broker of its site, which it asks for its decisions before anything else; that has heard of it."""
         self._of = group
         world.devices.append(self)
-
-    @property
-    def moves(self) -> bool:
-        """Whether it ever does."""
-        return self._mover is not None
 
     @property
     def moving(self) -> bool:
@@ -364,7 +362,7 @@ class Device:
         stream.decided(decision, self._now_ns(), reply_bytes)
 
 
-class SiteWay:
+class SiteWay(ABC):
     """To the site, over the device's link. While a device moves what it senses waits, and is dropped at QoS 0."""
 
     def __init__(self, device: Device, flow: Flow, plan: WorkloadPlan, costs: Callable[[int], Costs]) -> None:
@@ -381,9 +379,9 @@ class SiteWay:
         if seq not in self._staying:
             self._go_again(Message(self._device, self._flow, seq, self._costs(seq)))
 
+    @abstractmethod
     def _go_again(self, message: Message) -> None:
-        """A sample that was sent before, or held back."""
-        raise NotImplementedError
+        """Send a sample that was sent before, or held back."""
 
     def _stays(self, message: Message) -> Callable[[int], None]:
         """A sample is to set out; what to call once it is time to."""
@@ -423,9 +421,9 @@ class _SiteWay(SiteWay):
         captured_ns = max(device.free_ns, captured_ns + costs[columns.TIMER])
         sent_ns = device.free_ns = captured_ns + costs[columns.CAPTURE]
         pending = Pending(scheduled_ns, captured_ns, sent_ns, costs[columns.SIZE_DRAW], None, envelope=self._envelope)
-        if not self._envelope and not self._may_send:
-            return msgspec.structs.replace(pending, refused="not-connected")
         if device.moves:
+            if not self._envelope and not self._may_send:
+                return msgspec.structs.replace(pending, refused="not-connected")
             self._time.call_at(sent_ns, partial(self._stays(message), sent_ns), message.rank)
         elif device.shares_up:
             self._time.call_at(sent_ns, partial(device.send_up, message, sent_ns), message.rank)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
@@ -13,7 +13,7 @@ from edgebench.simulation.costs import Flow
 from edgebench.simulation.fleet import Fleet
 from edgebench.simulation.service_times import Cost, ServiceTimes, UntoldError, between
 from edgebench.topology.deployment import LinkPlan
-from edgebench.topology.model import Topology
+from edgebench.topology.model import Move, Topology
 from edgebench.topology.wording import one_line
 
 Visits = Mapping[int, Sequence[tuple[int, int]]]
@@ -25,15 +25,19 @@ to within some tens of bytes. TCP's own handshake, a round trip, goes before."""
 _ROUND_TRIPS = 1 + len(GREETING_BYTES) // 2
 
 
+def stays_of(moves: Sequence[Move], number: Callable[[str], int]) -> dict[int, list[tuple[int, int]]]:
+    """As `Visits`, of all that move. moves: in their order; number: of a node, by its name."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for move in moves:
+        found.setdefault(number(move.node), []).append((int(move.at_s * NS_PER_S), number(move.to)))
+    return found
+
+
 def visits_of(topology: Topology, fleet: Fleet, flows: Sequence[Flow]) -> Visits:
     """Of the devices that move, and sense something: all of these have a connection."""
-    sensing = {device for flow in flows for device in flow.devices.tolist()}
-    found: dict[int, list[tuple[int, int]]] = {}
-    for move in sorted(topology.moves, key=lambda each: each.at_s):
-        device = fleet.number(move.node)
-        if device in sensing:
-            found.setdefault(device, []).append((int(move.at_s * NS_PER_S), fleet.number(move.to)))
-    return found
+    sensing = {device for flow in flows for device in flow.devices.tolist()} if topology.moves else set()
+    stays = stays_of(sorted(topology.moves, key=lambda move: move.at_s), fleet.number)
+    return {device: each for device, each in stays.items() if device in sensing}
 
 
 def sites_at(device: Ints, at_ns: Ints, home: Ints, visits: Visits) -> Ints:
