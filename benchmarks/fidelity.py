@@ -30,6 +30,7 @@ backlog_error: likewise of the samples without a decision when the streams ended
 formula_error, beside_formula_error: of the mean latency, the mean over all runs of which the two-moment formula says
     anything: how far off it is, and how far the prediction of the same runs.
 worse_by: by how much at most the prediction of such a mean is farther off than the formula (below 0: nowhere).
+formula_p99_error, beside_formula_p99_error, p99_worse_by: likewise of the p99.
 missed, of: of how many of all these figures (mean and p99 at 50 and 80 % and elsewhere, backlog at 120 %) the error is
     beyond its limit (`LIMITS`), and how many there are.
 runs: by topology and load (`50`, `80`, `120`, `elsewhere`): `rate_hz` of all devices, `valid` (all rounds), and
@@ -88,6 +89,8 @@ WORKLOAD: Plan = {
 }
 PILOT_HZ = 60.0
 LIMITS = {"latency_ms.mean": 0.05, "latency_ms.p99": 0.15, "backlog": 0.10}
+BESIDE = ("formula_error", "beside_formula_error", "worse_by")
+P99_BESIDE = ("formula_p99_error", "beside_formula_p99_error", "p99_worse_by")
 SHOWN = ("throughput_hz", "latency_ms.mean", "latency_ms.p50", "latency_ms.p99")
 EDGEBENCH = (sys.executable, "-m", "edgebench.cli")
 
@@ -300,12 +303,7 @@ def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The worst and the mean errors. runs: by topology and load."""
     below = [each for of in runs.values() for load, each in of.items() if load != str(max(LOADS))]
     above = [of[str(max(LOADS))] for of in runs.values()]
-    beside = [
-        (abs(mean["error"]), abs(mean["formula_error"]))
-        for of in runs.values()
-        for mean in (each["figures"]["watch.latency_ms.mean"] for each in of.values())
-        if mean["error"] is not None and mean["formula_error"] is not None
-    ]
+    everywhere = [each for of in runs.values() for each in of.values()]
     judged = [
         (LIMITS[figure], each["figures"][f"watch.{figure}"]["error"])
         for of_load, figures in ((below, ("latency_ms.mean", "latency_ms.p99")), (above, ("backlog",)))
@@ -320,10 +318,23 @@ def summed_up(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "own_mean_error": _worst(below, "latency_ms.mean", "own_service_error"),
         "own_p99_error": _worst(below, "latency_ms.p99", "own_service_error"),
         "backlog_error": _worst(above, "backlog"),
-        "formula_error": round(statistics.fmean(formula for _, formula in beside), 4) if beside else None,
-        "beside_formula_error": round(statistics.fmean(ours for ours, _ in beside), 4) if beside else None,
-        "worse_by": round(max(ours - formula for ours, formula in beside), 4) if beside else None,
+        **dict(zip(BESIDE, _beside(everywhere, "latency_ms.mean"), strict=True)),
+        **dict(zip(P99_BESIDE, _beside(everywhere, "latency_ms.p99"), strict=True)),
     }
+
+
+def _beside(runs: list[Any], figure: str) -> tuple[float | None, float | None, float | None]:
+    """The formula's mean error, ours, and by how much at most ours is larger, where both say something."""
+    told = [each["figures"][f"watch.{figure}"] for each in runs]
+    errors = [
+        (abs(each["formula_error"]), abs(each["error"]))
+        for each in told
+        if each["error"] is not None and each["formula_error"] is not None
+    ]
+    if not errors:
+        return None, None, None
+    formula, ours = (statistics.fmean(each) for each in zip(*errors, strict=True))
+    return round(formula, 4), round(ours, 4), round(max(ours - formula for formula, ours in errors), 4)
 
 
 def _worst(runs: list[Any], figure: str, which: str = "error") -> float | None:
@@ -360,9 +371,9 @@ def lines(figures: Mapping[str, Any]) -> Iterator[str]:
             if not each["valid"]:
                 yield f"{name:7} {load:10} a run was invalid"
     names = ("mean_error", "p99_error", "own_mean_error", "own_p99_error", "backlog_error")
-    for name in (*names, "formula_error", "beside_formula_error", "worse_by"):
-        yield f"{name:20} {'–' if figures[name] is None else f'{figures[name]:.2%}'}"
-    yield f"{'missed':20} {figures['missed']} of {figures['of']}"
+    for name in (*names, *BESIDE, *P99_BESIDE):
+        yield f"{name:24} {'–' if figures[name] is None else f'{figures[name]:.2%}'}"
+    yield f"{'missed':24} {figures['missed']} of {figures['of']}"
 
 
 def _shown(value: float | None, how: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from cloud.announcing import Announcer
@@ -34,7 +34,9 @@ _WAYS = 4
 """Times a message may cross the links between the cloud and a node meanwhile."""
 _LONGEST_ROUND_TRIP_S = 1.0
 """That is waited for once more: of a machine that was busy it may be anything."""
-_READY_PATIENCE_S = 120.0
+_READY_PATIENCE_S, _LONGEST_LOADING_S = 120.0, 3600.0
+"""After the models, or the last that a node was heard to load: a slow board may do so for minutes."""
+_READY_LOOK_S, _SLOW_S = 1.0, 30.0
 _DRAIN_PATIENCE_S = LONGEST_DRAIN_S + 10.0
 """A little longer than devices wait, so that they say themselves what is lost."""
 
@@ -92,11 +94,7 @@ class Director:
         await self._preparation.run(self._trainer, self._tell_preparing)
         await self._federations.prepare(children, _READY_PATIENCE_S)
         self._status.preparing = "the nodes load their models"
-        try:
-            await asyncio.wait_for(self._status.all_ready(self._announcer.announced), _READY_PATIENCE_S)
-        except TimeoutError:
-            waiting = listed(self._status.not_ready())
-            raise ModelError(f"not ready {_READY_PATIENCE_S:.0f} s after the models: {waiting}") from None
+        await ready_in_time(self._status, self._announcer.announced)
 
     async def _stream(self) -> None:
         start_ns = now_ns() + int(headstart_s(self._deployment, self._status.round_trip_s) * NS_PER_S)
@@ -126,6 +124,9 @@ class Director:
         self, end_ns: int, federating: list[asyncio.Task[None]], rollouts: list[asyncio.Task[None]]
     ) -> None:
         try:
+            if any(node.board is not None for node in self._deployment.nodes.values()):
+                # A device without our software never says that it is done.
+                await asyncio.sleep((end_ns - now_ns()) / NS_PER_S)
             wait_s = (end_ns - now_ns()) / NS_PER_S + _DRAIN_PATIENCE_S
             await asyncio.wait_for(self._status.all_drained(), wait_s)
         except TimeoutError:
@@ -205,3 +206,25 @@ def note_failures(
             failures = outcome.exceptions if isinstance(outcome, ExceptionGroup) else (outcome,)
             for failure in failures:
                 write(Invalidated(f"the {task.get_name()} failed: {type(failure).__name__}: {failure}"))
+
+
+async def ready_in_time(status: RunStatus, announced: Container[str]) -> None:
+    """Return when every node is ready. While any that is not says that it gets ready (`RunStatus.is_loading`), all are
+    waited for. announced: digests of the models that they were told of.
+
+    Raises ModelError where nobody has said so for a while, and some are not ready, and where a model is refused.
+    """
+    since_s = loading_s = now_s()
+    is_told = False
+    while True:
+        try:
+            return await asyncio.wait_for(status.all_ready(announced), _READY_LOOK_S)
+        except TimeoutError:
+            at_s = now_s()
+            if status.is_loading:
+                loading_s = at_s
+            if at_s - loading_s > _READY_PATIENCE_S or at_s - since_s > _LONGEST_LOADING_S:
+                waiting = listed(status.not_ready())
+                raise ModelError(f"not ready {at_s - since_s:.0f} s after the models: {waiting}") from None
+            if at_s - since_s > _SLOW_S and not is_told:  # once: of many nodes a few more are ready each second
+                status.preparing, is_told = f"waiting for {listed(status.not_ready())}", True

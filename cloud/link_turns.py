@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from edgebench.clock import NS_PER_S
 from edgebench.fabric.turns import Pace, Turns, Way
@@ -24,6 +24,13 @@ def links_with_samples(deployment: Deployment) -> dict[str, LinkPlan]:
         for link in deployment.links.values()
         if link.child in carrying and (link.up_mbit_s is not None or link.down_mbit_s is not None or link.pipe in given)
     }
+
+
+def ask_first(deployment: Deployment, nodes: Iterable[str], with_samples: Collection[str]) -> frozenset[str]:
+    """Which of these nodes ask before they bring a file, however small, as samples may be on their way, or on that of
+    the one above. with_samples: as of `links_with_samples`."""
+    below = {*with_samples}
+    return frozenset(node for node in nodes if below & {node, str(deployment.nodes[node].parent)})
 
 
 def _below_samples(deployment: Deployment, workload: str) -> Iterator[str]:

@@ -25,9 +25,10 @@ from edgebench.errors import DataError
 from edgebench.fabric.message_sizes import Sizes, message_problems, sizes_of
 from edgebench.fabric.records import Entry, Partitioned, Sourced, TrainedWhen
 from edgebench.fabric.slices import STREAM_INFO, StreamInfo
+from edgebench.federated.partition import describe_partition
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
-from edgebench.topology.model import Dirichlet, Rollout, Training
+from edgebench.topology.model import Rollout, Training
 
 _log = logging.getLogger(__name__)
 
@@ -175,10 +176,7 @@ class Preparation:
         if trained.bundle is not None:
             assert trained.model is not None
             self.learned_on[plan.name] = trained.model
-            partition = self._deployment.federated[plan.name].how.partition
-            how = str(partition.__struct_config__.tag)
-            if isinstance(partition, Dirichlet):
-                how += f", alpha {partition.alpha:g}"
+            how = describe_partition(self._deployment.federated[plan.name].how.partition)
             self._write(Partitioned(plan.name, how, list(trained.bundle.samples), list(trained.bundle.groups)))
             self._plane.bundles[plan.name] = self.bundle_dir(plan.name)
         if trained.files:

@@ -31,6 +31,7 @@ class RunStatus:
         """By first node and incarnation."""
         self._refused: dict[str, tuple[Refusal, ...]] = {}
         self._waits: dict[str, str] = {}
+        self._loading: set[str] = set()
         self._in_use: dict[str, dict[str, str]] = {}
         self._rolling_out: dict[str, str] = {}
         self._changed = asyncio.Event()
@@ -57,6 +58,9 @@ class RunStatus:
         self._processes[heartbeat.nodes[0], heartbeat.incarnation] = heartbeat.totals
         self._refused[heartbeat.nodes[0]] = heartbeat.refused
         self._waits.update(dict.fromkeys(heartbeat.nodes, heartbeat.waits))
+        self._loading.difference_update(heartbeat.nodes)
+        if heartbeat.loading:
+            self._loading.update(heartbeat.nodes)
         self._in_use[heartbeat.nodes[0]] = heartbeat.in_use
         self.round_trip_s = max(self.round_trip_s, heartbeat.round_trip_s)
         self._tell_rollouts()
@@ -130,6 +134,11 @@ class RunStatus:
         await self._until(lambda: self._ready >= self._nodes - self._dead or bool(self._refusals(announced)))
         if refusals := self._refusals(announced):
             raise ModelError("; ".join(refusals))
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether any node that is not ready fetches a model, warms it up, or has a first sample on its way."""
+        return bool(self._loading & (self._nodes - self._dead - self._ready))
 
     def not_ready(self) -> list[str]:
         """The nodes that are not, and what they wait for where they say so."""

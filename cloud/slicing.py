@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from cloud.link_turns import links_with_samples
+from cloud.link_turns import ask_first, links_with_samples
 from edgebench.core.expecting import expected_of
 from edgebench.fabric.shelves import Caller, digest_of_token
 from edgebench.fabric.slices import WATCHER, Endpoints, Share, Slice
@@ -64,7 +64,7 @@ def slice_for(
         presence={device: spans for device, spans in presences(deployment.faults).items() if device in below},
         durability=deployment.durability,
         learning_sites=_learning_sites(deployment, deployment.nodes[nodes[0]].machine),
-        by_turns=frozenset(node for node in nodes if with_samples & {node, str(deployment.nodes[node].parent)}),
+        by_turns=ask_first(deployment, nodes, with_samples),
         boards={device: board for device in sorted(below) if (board := deployment.nodes[device].board) is not None},
     )
 

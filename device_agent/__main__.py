@@ -59,7 +59,7 @@ def _live(process: NodeProcess, control: ControlClient, work_dir: Path) -> LiveS
         return LiveSensors({}, {}, [], [])
     from device_agent.sensors.opening import open_live  # what replays has no need of its memory
 
-    return open_live(choices, streams, process.reactor, plan.run_id)
+    return open_live(choices, streams, process.reactor, plan.run_id, again=process.incarnation > 0)
 
 
 def _replayed(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from device_agent.comings import Comings
 from device_agent.outbox import Outbox, Recorded, key_of
-from device_agent.sensors.live import Feed, LiveSensors, SensorError
+from device_agent.sensors.live import Feed, LiveSensor, LiveSensors
 from device_agent.sensors.sensor import Sensor
 from device_agent.ways import MqttWay, OnBoard
 from edgebench.clock import NS_PER_S, now_ns
@@ -25,6 +25,7 @@ from edgebench.fabric.endpoints import parse_own_broker_url
 from edgebench.fabric.mqtt import Connection, close_all
 from edgebench.fabric.node_process import NodeProcess
 from edgebench.fabric.records import SampleRows, Sensed
+from edgebench.fabric.sensors import SensorError
 from edgebench.fabric.slices import RunState
 from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
@@ -81,6 +82,8 @@ class DeviceAgent:
         self._start_ns: int | None = None
         self._end_ns = 0
         self._begun = False
+        self._yet_to_begin: dict[tuple[str, str], Stream] = {}
+        """In a later life, streams whose sensors have given nothing yet, by device and workload."""
         for (device, workload), sensor in sensors.items():
             self._add_stream(self._devices[device], process.plan.workloads[workload], sensor)
         self._recorded = None  # the streams have it, and forget what is decided
@@ -186,26 +189,50 @@ class DeviceAgent:
         close_all(self.connections.values())
 
     def _begin_sensing(self) -> None:
-        """Streams begin once each live sensor has given something."""
+        """Streams begin once each live sensor has given something; in a later life each waits for its own alone."""
         soon = self.process.reactor.call_soon_threadsafe
-        for (device, workload), sensor in self._live.sensors.items():
-            self._waiting_for.add(sensor.about)
-            sensor.on_first = partial(soon, partial(self._no_longer_waiting_for, sensor.about))
-            self.process.write(Sensed(device, workload, self._live.kinds[device, workload]))
+        for key, sensor in self._live.sensors.items():
+            if not self.process.incarnation:
+                self._waiting_for.add(sensor.about)
+            sensor.on_first = partial(soon, partial(self._sensor_begins, key))
+            self.process.write(Sensed(*key, self._live.kinds[key]))
         for feed in self._live.feeds:
             feed.start(lambda why, feed=feed: soon(partial(self._sensor_ended, feed, why)))  # type: ignore[misc]
         self.process.waits = self._silent_sensors
+        self.process.still_comes = self._samples_come
+
+    def _awaited_sensors(self) -> list[LiveSensor]:
+        return [each for each in self._live.sensors.values() if each.about in self._waiting_for]
+
+    def _samples_come(self) -> bool:
+        """Whether each sensor that is waited for is filling its first window."""
+        awaited = self._awaited_sensors()
+        return bool(awaited) and all(sensor.is_filling for sensor in awaited)
 
     def _silent_sensors(self) -> str:
-        silent = [each for each in self._live.sensors.values() if each.about in self._waiting_for]
-        why = next((f": {each.complaint}" for each in silent if each.complaint), "")
-        return f"{listed([each.about for each in silent])} has given nothing yet{why}" if silent else ""
+        awaited = self._awaited_sensors()
+        why = next((f": {each.complaint}" for each in awaited if each.complaint), "")
+        silent = [each.about for each in awaited if not each.is_filling]
+        if silent:
+            return f"{listed(silent)} has given nothing yet{why}"
+        filling = [each.about for each in awaited]
+        return f"{listed(filling)} has given readings, and no whole sample yet{why}" if filling else ""
+
+    def _sensor_begins(self, key: tuple[str, str]) -> None:
+        """It has given something, or never will."""
+        stream = self._yet_to_begin.pop(key, None)
+        if stream is not None:
+            self._begin_stream(stream)
+        self._no_longer_waiting_for(self._live.sensors[key].about)
 
     def _sensor_ended(self, feed: Feed, why: str) -> None:
         about = listed([sensor.about for sensor in feed.sensors])
-        if not self._end_ns:
+        if not self._end_ns and not self.process.incarnation:
             raise SensorError(f"{about}: {why}")
         _log.error("%s: %s; what is due from now on is dropped", about, why)
+        for key, sensor in self._live.sensors.items():
+            if sensor in feed.sensors:
+                self._sensor_begins(key)
 
     def _connect(self, device: str, edge: str | None = None) -> Connection:
         """A connection to the broker of a device's site, or to that of another; it is yet to be started."""
@@ -344,18 +371,29 @@ class DeviceAgent:
         if self._begun or self._start_ns is None or self._waiting_for:
             return
         self._begun = True
-        plan = self.process.plan
         for stream in self._streams.values():
-            trace_s = plan.traces.get(stream.plan.paced_by or stream.plan.name, [])
-            present = self._comings.spans_ns(stream.device)
-            stream.begin(self._start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s, present=present)
+            key = stream.device, stream.plan.name
+            if self.process.incarnation and key in self._live.sensors and self._live.sensors[key].is_awaited:
+                self._yet_to_begin[key] = stream  # what is due meanwhile is missed
+            else:
+                self._begin_stream(stream)
         self._comings.begin(self._start_ns, self._devices)
-        for move in plan.moves:
+        for move in self.process.plan.moves:
             if move.node in self._qos_of:
                 self.process.reactor.call_at(self._start_ns + int(move.at_s * NS_PER_S), partial(self._move, move))
 
+    def _begin_stream(self, stream: Stream) -> None:
+        plan = self.process.plan
+        assert self._start_ns is not None
+        trace_s = plan.traces.get(stream.plan.paced_by or stream.plan.name, [])
+        present = self._comings.spans_ns(stream.device)
+        stream.begin(self._start_ns, seed=plan.seed, duration_s=plan.duration_s, trace_s=trace_s, present=present)
+
     def _tick(self) -> None:
         now = now_ns()
+        if now >= self._end_ns:
+            for key in [*self._yet_to_begin]:
+                self._sensor_begins(key)
         if self._outboxes and self._begun:
             for stream in self._streams.values():
                 if stream.device in self.connections:

@@ -27,6 +27,8 @@ class Comings:
         # Whoever is started again is told how long the streams have gone on only later.
         again = process.incarnation > 0
         self.absent = {device for device, spans in self._spans.items() if again or spans[0].joins is not None}
+        self._leaving: dict[str, object] = {}
+        """Those that wait for what is undecided before they go."""
 
     def spans_ns(self, device: str) -> list[tuple[int, int]]:
         """From when to when a device is there, from the start of the streams; nothing where that is all the time."""
@@ -46,23 +48,32 @@ class Comings:
                     self._process.reactor.call_at(start_ns + to_ns, partial(self._goes, devices[name], each))
 
     def _comes(self, device: str, fault: int | None) -> None:
-        if device in self.absent:
+        is_here = self._leaving.pop(device, None) is not None
+        if device not in self.absent and not is_here:
+            return
+        if fault is not None:
+            self._process.write(Faulted(None, "join", now_ns(), nodes=(device,), fault=fault))
+        if not is_here:
             self.absent.discard(device)
-            if fault is not None:
-                self._process.write(Faulted(None, "join", now_ns(), nodes=(device,), fault=fault))
             self._come(device)
 
     def _goes(self, device: Device, presence: Presence) -> None:
         """Nothing more is sensed; what is under way is waited for, as at the end of the streams."""
         self._process.write(Faulted(None, "leave", now_ns(), nodes=(device.name,), fault=presence.leaves))
-        quiet_ns = max((stream.timeout.quiet_ns for stream in device.streams), default=0)
-        self._take_leave(device, now_ns() + quiet_ns)
+        now = now_ns()
+        leaving = self._leaving[device.name] = object()
+        until_ns = max((stream.leaves_by_ns(now) for stream in device.streams), default=now)
+        self._take_leave(device, until_ns, leaving)
 
-    def _take_leave(self, device: Device, until_ns: int) -> None:
-        if any(stream.pending for stream in device.streams) and now_ns() < until_ns:
-            self._process.reactor.call_later(_LOOK_S, partial(self._take_leave, device, until_ns))
+    def _take_leave(self, device: Device, until_ns: int, leaving: object) -> None:
+        if self._leaving.get(device.name) is not leaving:
+            return  # it is there again
+        now = now_ns()
+        if any(stream.pending for stream in device.streams) and now < until_ns:
+            self._process.reactor.call_later(_LOOK_S, partial(self._take_leave, device, until_ns, leaving))
             return
+        del self._leaving[device.name]
         for stream in device.streams:
-            stream.give_up()
+            stream.leave(now)
         self.absent.add(device.name)
         self._go(device)

@@ -15,7 +15,7 @@ import msgspec
 from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.records import ReplyRecord, RoundRecord
 from edgebench.federated.aggregate import weighted_mean
-from edgebench.federated.cohort import cohort_size
+from edgebench.federated.cohort import inner_group, site_cohort
 from edgebench.federated.content import (
     Array,
     Arrays,
@@ -33,7 +33,6 @@ from edgebench.federated.content import (
 from edgebench.federated.message_server import MessageServer
 from edgebench.federated.reply_checks import EXAMPLES, check_round
 from edgebench.federated.requests import Reply, Request
-from edgebench.seeds import rng_for
 from edgebench.topology.deployment import FederatedPlan
 
 LOSS = "train-loss"
@@ -61,9 +60,7 @@ class Site(NamedTuple):
 
     def cohort(self, group: str) -> tuple[str, ...]:
         """The devices of a round, drawn by its name."""
-        count = cohort_size(len(self.devices), self.plan.how.fraction)
-        drawn = rng_for(self.seed, "site-cohort", self.edge, group).permutation(len(self.devices))[:count]
-        return tuple(self.devices[index] for index in sorted(drawn))
+        return site_cohort(self.devices, self.plan.how.fraction, self.seed, self.edge, group)
 
 
 class Asking:
@@ -138,8 +135,7 @@ def _held(
 ) -> tuple[list[Parcel], RoundRecord]:
     """Hold a round; its good replies, by node id, and the record of all."""
     started_ns = now_ns()
-    # The first round of a site is the one that the cloud would have held itself: the same batches, the same models.
-    group = request.head.group if inner == 1 else f"{request.head.group}.{inner}"
+    group = inner_group(request.head.group, inner)
     cohort = site.cohort(group)
     config = configs_in(request.content)
     content: Content = {"arrays": Arrays(dict(arrays)), "config": Config(config)}

@@ -14,14 +14,13 @@ from edgebench.clock import NS_PER_S, now_ns
 from edgebench.fabric.reactor import Reactor
 from edgebench.fabric.records import RoundRecord
 from edgebench.fabric.transfer_threads import TransferThreads
+from edgebench.federated.cohort import OF_DEADLINE
 from edgebench.federated.content import Bytes, Content, ContentError, pack, reply_head, write_parcel
 from edgebench.federated.message_client import ContentFiles, MessageClient, Received
 from edgebench.federated.message_files import MessageFiles
 from edgebench.federated.message_server import MessageServer
 
 _log = logging.getLogger(__name__)
-_OF_DEADLINE = 0.9
-"""An edge's rounds together take at most this share of the cloud's deadline, so that its own answer is not late."""
 
 
 class SiteServer:
@@ -118,7 +117,7 @@ class SiteServer:
     def _reply_to(self, received: Received, asking: Asking) -> list[Bytes]:
         started_ns = now_ns()
         content, error = Content(), None
-        until_ns = received.received_ns + int(_OF_DEADLINE * self._site.plan.how.deadline_s * NS_PER_S)
+        until_ns = received.received_ns + int(OF_DEADLINE * self._site.plan.how.deadline_s * NS_PER_S)
         try:
             content = run_rounds(received.parcel(), self._site, asking, until_ns, self._on_round)
         except (ContentError, SiteError, FileNotFoundError) as wrong:  # no file: called off meanwhile

@@ -9,7 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from edgebench.triton_first import install
+
 __version__ = "0.1.0"
+
+install()
+del install
 
 _OFFERED = {
     "EdgebenchError": "edgebench.errors",

@@ -11,6 +11,7 @@ back whatever its verdict.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from edgebench.experiments import given
 from edgebench.experiments.given import TopologyFile
 from edgebench.experiments.places import check_file, room_in
 from edgebench.fabric.listening import PORTS
-from edgebench.fabric.sensors import parse_sensor
+from edgebench.fabric.sensors import check_can_be_read, parse_sensor
 from edgebench.results import rundir
 from edgebench.results.figures import Result, Verdict
 from edgebench.tasks.task import Size
@@ -472,6 +473,7 @@ def profile(
     tasks: Sequence[str] = (),
     sizes: Sequence[Size] = (),
     formats: Sequence[str] = (),
+    max_batch: int | None = None,
     train_batches: Sequence[int] = (),
     message_bytes: Sequence[int] = (),
     quick: bool = False,
@@ -486,14 +488,14 @@ def profile(
     """Measure how long a node's work takes on a machine; the profile, by which nodes elsewhere are emulated.
 
     tasks: built-in ones' names, or module:attribute (none: all built-in ones). sizes, formats: of their models (none:
-    light and heavy, in every number format; light and float32 with quick). train_batches: samples of training steps
-    (none: 32). message_bytes: of messages, besides those up to 64 kB, or to the largest sample of the tasks. quick: in
-    a minute or two instead of some ten. machine: of this computer's lab (None: this computer).
-    models: the folder of the models to measure with, which is completed where TensorFlow is (None: in the cache). name:
-    of the machine (None: its host name, or the lab's). out: write the profile here. keep: where there is no `out`, keep
-    it in the user's data folder, where a topology finds it by its name; no program does so unasked. meter: of its
-    power, module:attribute there (None: the processor's own). progress: say on stderr what is being measured. Raises
-    EdgebenchError.
+    light and heavy, in every number format; light and float32 with quick). max_batch: of their batches no larger ones
+    (None: those of their files). train_batches: samples of training steps (none: 32). message_bytes: of messages,
+    besides those up to 64 kB, or to the largest sample of the tasks. quick: in a minute or two instead of some ten.
+    machine: of this computer's lab (None: this computer). models: the folder of the models to measure with, which is
+    completed where TensorFlow is (None: in the cache). name: of the machine (None: its host name, or the lab's). out:
+    write the profile here. keep: where there is no `out`, keep it in the user's data folder, where a topology finds it
+    by its name; no program does so unasked. meter: of its power, module:attribute there (None: the processor's own).
+    progress: say on stderr what is being measured. Raises EdgebenchError.
     """
     from edgebench.experiments.profiling.measuring import ProfileOptions, profile_machine
 
@@ -501,6 +503,7 @@ def profile(
         tasks=tuple(tasks),
         sizes=tuple(sizes),
         formats=tuple(formats),
+        max_batch=max_batch,
         train_batches=tuple(train_batches),
         message_bytes=tuple(message_bytes),
         quick=quick,
@@ -556,14 +559,27 @@ def lab_invite_device(name: str, *, near: str = "here", out: str | Path | None =
 
     near: the machine at whose broker it will find its site. Raises EdgebenchError.
     """
+    from edgebench.fabric.tls import private_folder
     from edgebench.lab.devices import write_credential
 
     folder = Path(name if out is None else out)
     if folder.exists():
         raise EdgebenchError(f"{folder}: is there already (name another with --out)")
-    with _lab() as lab:
-        credential = lab.invite_device(name, near)
-    write_credential(credential, folder)
+    try:
+        private_folder(folder)
+    except OSError as error:
+        raise EdgebenchError(f"{folder}: cannot be made: {error.strerror} (name another with --out)") from error
+    try:
+        with _lab() as lab:
+            credential = lab.invite_device(name, near)
+            try:
+                write_credential(credential, folder)
+            except OSError as error:
+                lab.remove(name)  # nobody would ever have its key
+                raise EdgebenchError(f"{folder}: cannot be written: {error.strerror}") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return credential
 
 
@@ -608,6 +624,7 @@ def join(
     from edgebench.experiments import labs
 
     choices = [parse_sensor(each, Path()) for each in sensors]
+    check_can_be_read(choices)
     if token is not None and token_file is not None:
         raise EdgebenchError("--token-file: a token is given besides (leave out one of the two)")
     invited = _path(token_file) if token is None else token

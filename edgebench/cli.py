@@ -263,6 +263,7 @@ def profile(args: argparse.Namespace) -> int:
         tasks=args.task,
         sizes=args.size,
         formats=args.format,
+        max_batch=args.max_batch,
         train_batches=args.train_batch,
         message_bytes=args.message_bytes,
         quick=args.quick,
@@ -290,6 +291,9 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", metavar="TASK", help="a built-in task, or module:attribute (default: all)", **more)
     parser.add_argument("--size", choices=_SIZES, help="of its models (default: light and heavy)", **more)
     parser.add_argument("--format", metavar="F", help="number format of its models (default: all four)", **more)
+    parser.add_argument(
+        "--max-batch", type=int, metavar="N", help="no larger batches of its models (default: those of their files)"
+    )
     parser.add_argument("--train-batch", type=int, metavar="N", help="samples of training steps (default: 32)", **more)
     parser.add_argument(
         "--message-bytes",

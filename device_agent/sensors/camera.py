@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.sensors.live import ReadingError, SensorError, Taken, taken_now
+from device_agent.sensors.live import ReadingError, Taken, taken_now
 from edgebench.clock import NS_PER_S, now_ns
-from edgebench.fabric.sensors import SensorChoice
+from edgebench.fabric.sensors import DEVICES, LAVFI, SensorChoice, SensorError, check_camera
 from edgebench.inference.spec import TensorSpec
 
 if TYPE_CHECKING:
     import av
 
-_LAVFI = "lavfi:"
-_DEVICES = "/dev/"
 _OPEN_S, _FRAME_S = 10.0, 10.0
+_MOST_BROKEN = 100
+"""Packets in a row."""
 _FORMATS = {1: "gray", 3: "rgb24"}
 
 
@@ -64,20 +63,20 @@ class Camera:
             raise SensorError("a camera is read by PyAV, which is not installed (pip install av)") from None
         self._open = av.open
         self._error = av.FFmpegError
+        self._broken = av.error.InvalidDataError
         source, options = choice.source, ""
-        if source.startswith(_DEVICES):
+        if source.startswith(DEVICES):
             source, _, options = source.partition("?")
         self._options = dict(parse_qsl(options))
         self._format: str | None = None
         self._is_paced = False
-        if source.startswith(_LAVFI):
-            source, self._format, self._is_paced = source.removeprefix(_LAVFI), "lavfi", True
-        elif source.startswith(_DEVICES):
+        if source.startswith(LAVFI):
+            source, self._format, self._is_paced = source.removeprefix(LAVFI), "lavfi", True
+        elif source.startswith(DEVICES):
             self._format = "v4l2"
         elif "://" not in source:
             source, self._is_paced = str(choice.path), True
-        if self._format != "lavfi" and "://" not in source and not Path(source).exists():
-            raise SensorError(f"there is no {source}")
+        check_camera(choice)
         self._source = source
 
     def read(self, over: threading.Event) -> Iterator[Taken]:
@@ -100,10 +99,24 @@ class Camera:
 
     def _frames(self, container: Any, over: threading.Event) -> Iterator[Taken]:
         began_ns: int | None = None
-        for frame in container.decode(video=0):
+        for frame in self._decoded(container):
             if self._is_paced and frame.time is not None:
                 at_ns = round(frame.time * NS_PER_S)
                 began_ns = now_ns() - at_ns if began_ns is None else began_ns
                 if over.wait(max(0, began_ns + at_ns - now_ns()) / NS_PER_S):
                     return
             yield taken_now(frame)
+
+    def _decoded(self, container: Any) -> Iterator[Any]:
+        """All frames but those of packets that cannot be decoded, of which there may be some."""
+        broken = 0
+        for packet in container.demux(video=0):
+            try:
+                frames = packet.decode()
+            except self._broken:
+                broken += 1
+                if broken > _MOST_BROKEN:
+                    raise
+                continue
+            broken = 0 if frames else broken
+            yield from frames

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import yaml
 
-from device_agent.sensors.live import LiveSensor, ReadingError, SensorError
+from device_agent.sensors.live import LiveSensor, ReadingError
 from device_agent.sensors.rows import number, parsed
 from edgebench.clock import now_ns
 from edgebench.errors import FabricError
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import REFUSED, Connection, topic_matches
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.sensors import SensorChoice
+from edgebench.fabric.sensors import SensorChoice, SensorError
 
 _log = logging.getLogger(__name__)
 _DEVICE = "{device}"

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import csv
 import os
-import shlex
-import shutil
-import stat
 import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from device_agent.sensors.live import SensorError, Taken, taken_now
+from device_agent.sensors.live import Taken, taken_now
 from device_agent.sensors.rows import parsed
 from edgebench.fabric.child_process import ChildProcess, describe_end
 from edgebench.fabric.descriptors import READABLE, wait_until_ready
-from edgebench.fabric.sensors import SensorChoice
+from edgebench.fabric.sensors import SensorChoice, SensorError, command_of, pipe_of, serial_port_of
 
 _LOOK_S = 0.2
 _CHUNK_BYTES = 1 << 16
 _LONGEST_BYTES = 1 << 24
-_BAUD = 9600
 
 
 class LineParser:
@@ -42,7 +37,10 @@ class LineParser:
             return None
         if text[0] in "[{":
             return parsed(text, [text])  # what is none is no number, which is then said of it
-        cells = _cells(text)
+        try:
+            cells = _cells(text)
+        except csv.Error:  # a carriage return within it, say: no number, which is then said of it
+            return [text]
         if self._names is not None and len(cells) == len(self._names):
             return dict(zip(self._names, cells, strict=True))
         if self._names is None and not any(map(_is_number, cells)):
@@ -56,25 +54,19 @@ class Program:
 
     def __init__(self, choice: SensorChoice) -> None:
         """Starts it, in a thread that lasts. Raises SensorError."""
-        try:
-            command = shlex.split(choice.source)
-        except ValueError as error:
-            raise SensorError(f"its command cannot be read: {error}") from None
-        found = shutil.which(command[0], path=None) or shutil.which(str(Path(choice.folder, command[0])))
-        if found is None:
-            raise SensorError(f"there is no program {command[0]!r}")
-        self._process = ChildProcess(
-            [found, *command[1:]], family=True, stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self._process = ChildProcess(command_of(choice), family=True, stdout=subprocess.PIPE, env=environment)
         self._parser = LineParser()
 
     def read(self, over: threading.Event) -> Iterator[Taken]:
         """What its lines say, until it is over. Raises SensorError where it ends."""
         while not over.is_set():
             try:
-                line = self._process.read_line(_LOOK_S)
+                line = self._process.read_line(_LOOK_S, most_bytes=_LONGEST_BYTES)
             except TimeoutError:
                 continue
+            except ValueError as error:
+                raise SensorError(str(error)) from None
             if not line and self._process.has_ended:
                 raise SensorError(f"the program has ended ({describe_end(self._process.status or 0)})")
             parsed = self._parser.parse(line.decode(errors="replace"))
@@ -96,10 +88,8 @@ class Pipe:
             self._fd = _serial(choice)
             return
         try:
-            if not stat.S_ISFIFO(choice.path.stat().st_mode):
-                raise SensorError(f"{choice.path} is no named pipe (mkfifo makes one; camera: and program: read files)")
             # For writing, too: so it does not end when a writer goes.
-            self._fd = os.open(choice.path, os.O_RDWR | os.O_NONBLOCK)
+            self._fd = os.open(pipe_of(choice), os.O_RDWR | os.O_NONBLOCK)
         except OSError as error:
             raise SensorError(f"{choice.path}: {error.strerror}") from None
 
@@ -135,10 +125,7 @@ def _serial(choice: SensorChoice) -> int:
     import termios
     import tty
 
-    device, _, baud = choice.source.partition("@")
-    speed = getattr(termios, f"B{baud or _BAUD}", None)
-    if speed is None:
-        raise SensorError(f"there is no speed of {baud} baud (write {device}@{_BAUD}, say)")
+    device, speed = serial_port_of(choice)
     try:
         fd = os.open(device, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from edgebench.clock import now_ns
+from edgebench.clock import NS_PER_S, now_ns
 from edgebench.core.samples import NothingSensedError, Reading
 from edgebench.errors import EdgebenchError, describe_error
 from edgebench.inference.spec import TensorSpec
@@ -22,13 +22,10 @@ from edgebench.inference.spec import TensorSpec
 _log = logging.getLogger(__name__)
 _CLOSE_S = 2.0
 _COMPLAIN_EVERY = 1000
+_SOON_NS = 90 * NS_PER_S
 
 Taken = tuple[Any, int]
 """A reading, and when it was taken: ns of this machine's clock."""
-
-
-class SensorError(EdgebenchError):
-    """A sensor cannot be read, or does not suit its task."""
 
 
 class ReadingError(EdgebenchError):
@@ -63,6 +60,20 @@ class LiveSensor:
         self._fitting = fitting
         self._newest: Taken | None = None
         self._unusable = 0
+        self._fitted_ns: int | None = None
+        self._longest_ns = _SOON_NS
+        """When the last reading came that could be used, and how long at most one takes to come."""
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether the first sample is on its way: it takes several readings, the last of which came not long ago."""
+        fitted_ns = self._fitted_ns
+        return self._newest is None and fitted_ns is not None and now_ns() - fitted_ns < 2 * self._longest_ns
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it has given nothing yet, and may."""
+        return self._newest is None and not self.has_ended
 
     def take(self, reading: Any, taken_ns: int) -> None:
         """A reading has come."""
@@ -74,6 +85,10 @@ class LiveSensor:
                 _log.warning("%s: a reading is left out: %s (%d before it)", self.about, error, self._unusable)
             self._unusable += 1
             return
+        if self._newest is None:
+            came_ns = now_ns()
+            self._longest_ns = max(self._longest_ns, came_ns - (self._fitted_ns or came_ns))
+            self._fitted_ns = came_ns
         if kept is None:
             return
         is_first = self._newest is None

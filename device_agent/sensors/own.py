@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_agent.sensors.live import ReadingError, SensorError, Taken, taken_now
+from device_agent.sensors.live import ReadingError, Taken, taken_now
+from device_agent.sensors.rows import finite
 from edgebench.errors import describe_error
-from edgebench.fabric.sensors import SensorChoice
+from edgebench.fabric.sensors import SensorChoice, SensorError
 from edgebench.inference.spec import TensorSpec
 
 
@@ -44,13 +45,17 @@ class Whole:
 
     def take(self, reading: Any) -> NDArray[Any]:
         """See `Fitting`."""
-        found = np.asarray(reading)
+        try:
+            found = np.asarray(reading)
+        except ValueError as error:
+            raise ReadingError(f"no array: {error}") from None
         if found.shape != self._spec.shape:
             raise ReadingError(f"an array {list(found.shape)}, where a sample is {list(self._spec.shape)}")
         if not np.can_cast(found.dtype, self._spec.dtype, "same_kind"):
             raise ReadingError(f"an array of {found.dtype}, where a sample is {self._spec.dtype}")
         # Its own: the sensor may use its array again.
-        return np.array(found, dtype=self._spec.dtype, order="C")
+        with np.errstate(over="ignore"):  # which is then said of it
+            return finite(np.array(found, dtype=self._spec.dtype, order="C"))
 
     def sample(self, kept: NDArray[Any]) -> NDArray[Any]:
         """See `Fitting`."""

@@ -54,9 +54,7 @@ class Rows:
             values = np.array([number(reading[name], name) for name in self._features])
         else:
             values = np.array([number(value) for value in _flat(reading)])
-        if not np.isfinite(values).all():
-            raise ReadingError("a number that is not finite")
-        return values
+        return finite(values)
 
     def _typed(self, values: NDArray[np.float64]) -> NDArray[Any]:
         dtype = np.dtype(self._spec.dtype)
@@ -64,7 +62,8 @@ class Rows:
             limits = np.iinfo(dtype)
             if values.min() < limits.min or values.max() > limits.max:
                 raise ReadingError(f"a number beyond {limits.min:,} to {limits.max:,}")
-        return values.astype(dtype)
+        with np.errstate(over="ignore"):  # which is then said of it
+            return finite(values.astype(dtype))
 
     def _wanted(self) -> str:
         whole = f"a sample has {self._size:,}"
@@ -73,6 +72,13 @@ class Rows:
         return f"the task has {len(self._features):,} features ({listed(self._features)})" + (
             "" if self._steps is None else f", and {whole}"
         )
+
+
+def finite(values: NDArray[Any]) -> NDArray[Any]:
+    """The same. Raises ReadingError where one is none that a model could make anything of."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ReadingError("a number that is not finite")
+    return values
 
 
 def _flat(reading: Any) -> list[Any]:

@@ -80,6 +80,7 @@ def _service(exported: Exported, program: Program, networks: Sequence[str], volu
         "security_opt": ["no-new-privileges:true"],
         "pids_limit": limits.processes,
         **memory,
+        **({"environment": dict(limits.environment)} if limits.environment else {}),
         "tmpfs": [f"/tmp:rw,noexec,nosuid,nodev,size={limits.tmp_bytes}"],  # noqa: S108  (the container's)
         "healthcheck": {
             "test": ["CMD-SHELL", limits.health.replace("$", "$$")],

@@ -151,7 +151,7 @@ class Engine:
                 tmpfs={"/tmp": f"rw,noexec,nosuid,nodev,size={limits.tmp_bytes}"},  # noqa: S108  (the container's)
                 mounts=[Mount(limits.home, None, type="volume", labels=dict(labels))],
                 network=networks[0].name,
-                environment=dict(environment),
+                environment={**limits.environment, **environment},
                 healthcheck={
                     "test": ["CMD-SHELL", limits.health],
                     "interval": limits.health_every_s * 10**9,

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from edgebench.clock import OTHER_CLOCK
 from edgebench.containers.base import Bases, Tell, check_python
 from edgebench.containers.engine import Engine
 from edgebench.containers.made import IMAGE, Limits
@@ -63,7 +64,10 @@ ENTRYPOINT ["python3", "-m", "edgebench.cli"]
 
 def limits_of(plan: ContainerPlan) -> Limits:
     """Of a container that joins a lab."""
-    return Limits(plan.name, HOME, _HEALTH, None if plan.memory_mb is None else plan.memory_mb * 1_000_000)
+    memory_bytes = None if plan.memory_mb is None else plan.memory_mb * 1_000_000
+    # A clock of its own, which all that runs there reads.
+    environment = {OTHER_CLOCK: f"@{HOME}/clock"} if plan.steps else {}
+    return Limits(plan.name, HOME, _HEALTH, memory_bytes, environment=environment)
 
 
 class Image(NamedTuple):

@@ -151,6 +151,8 @@ def _pod(exported: Exported, program: Program, mounts: Mapping[str, _Mount], res
         },
         "volumeMounts": [{"name": name, "mountPath": mount.path} for name, mount in mounts.items()],
     }
+    if limits.environment:
+        container["env"] = [{"name": name, "value": value} for name, value in limits.environment.items()]
     if limits.memory_bytes is not None:
         memory = {"memory": str(limits.memory_bytes)}
         container["resources"] = {"requests": memory, "limits": memory}

@@ -30,7 +30,8 @@ class Network(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a container is and may. memory_bytes: None for all that there is. health: a shell's condition."""
+    """What a container is and may. memory_bytes: None for all that there is. health: a shell's condition. environment:
+    variables that it is told besides."""
 
     hostname: str
     home: str
@@ -40,3 +41,4 @@ class Limits(NamedTuple):
     processes: int = 4096
     tmp_bytes: int = 64_000_000
     health_every_s: int = 30
+    environment: Mapping[str, str] = {}

@@ -18,7 +18,8 @@ _CUT = 58
 class ContainerPlan(Frozen, frozen=True):
     """One container. name: as a machine of the lab. sites: the edges whose networks it is in, its own first.
 
-    memory_mb: the most that it may use, which is that of its nodes together; None: all that there is.
+    memory_mb: the most that it may use, which is that of its nodes together; None: all that there is. steps: a fault
+    steps its clock.
     """
 
     name: str
@@ -26,19 +27,22 @@ class ContainerPlan(Frozen, frozen=True):
     nodes: tuple[str, ...]
     sites: tuple[str, ...]
     memory_mb: int | None = None
+    steps: bool = False
 
 
 def containers_of(deployment: Deployment) -> tuple[ContainerPlan, ...]:
     """Edges first, in the order of the file."""
     found: list[ContainerPlan] = []
     names = {*RESERVED, SERVER}
+    stepped = {fault.machine for fault in deployment.faults if fault.kind == "clock"}
 
     def add(wanted: str, kind: ContainerKind, nodes: Sequence[NodePlan], sites: tuple[str, ...]) -> None:
         name = _free(wanted, names)
         names.add(name)
         limits = [node.memory_mb for node in nodes if node.memory_mb is not None]
         memory_mb = sum(limits) if limits else None  # they are of one group
-        found.append(ContainerPlan(name, kind, tuple(node.name for node in nodes), sites, memory_mb))
+        hosted = tuple(node.name for node in nodes)
+        found.append(ContainerPlan(name, kind, hosted, sites, memory_mb, steps=name in stepped))
 
     for edge in deployment.of_tier("edge"):
         add(edge.name, "edge", [edge], (edge.name,))

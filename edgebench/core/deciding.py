@@ -265,9 +265,12 @@ class Decider:
             if self._trials is not None:
                 self._trials.let_go(queued.origin)
             return
-        self._tally.drop(reason)
-        if self._memory is not None and queued.seq is not None:
-            self._memory.dropped(queued.origin.key(queued.incarnation, queued.seq))
+        if self._memory is None or queued.seq is None:
+            self._tally.drop(reason)
+            return
+        # It may come again, and be dropped again, or decided.
+        if self._memory.dropped(queued.origin.key(queued.incarnation, queued.seq)):
+            self._tally.drop(reason)
 
     def swapped(self, manifest: Manifest) -> None:
         """Tell of a model that decides from now on."""

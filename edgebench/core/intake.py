@@ -43,8 +43,8 @@ class Memory(Protocol):
         where that is forgotten."""
         ...
 
-    def dropped(self, key: SampleKey) -> None:
-        """A sample is not decided after all, unless it comes again."""
+    def dropped(self, key: SampleKey) -> bool:
+        """A sample is not decided after all, unless it comes again. Whether that is so for the first time."""
         ...
 
 
@@ -127,7 +127,7 @@ class SequenceTracker:
     ['new', 'new', 'new', 'late', 'again']
     """
 
-    __slots__ = ("_checked", "_first", "_gaps", "_next", "_sparse")
+    __slots__ = ("_checked", "_first", "_gaps", "_jumped_to", "_next", "_sparse")
     _WINDOW = 100_000
     """What is so far behind the latest is taken as seen, and what is so far ahead of it is not believed."""
 
@@ -139,11 +139,13 @@ class SequenceTracker:
         self._next = 0
         # The bit `seq - self._first` is set where `seq` has not been seen; there are none beyond the last gap.
         self._first, self._gaps = 0, 0
+        self._jumped_to: int | None = None
 
     def see(self, seq: int) -> Order:
         """`new`, `late` (after a later one, not seen before), `again`, or `jump` (too far ahead to be believed)."""
         if seq == self._next:
             self._next += 1
+            self._jumped_to = None
             return "new"
         if seq < self._next:
             bit = 1 << seq - self._first if seq >= self._first else 0
@@ -152,7 +154,7 @@ class SequenceTracker:
             self._gaps ^= bit
             return "late"
         is_far = seq - self._next > self._WINDOW
-        if (self._sparse and self._next == 0) or (self._checked and is_far):
+        if (self._sparse and self._next == 0) or (is_far and (self._checked or self._follows_a_jump(seq))):
             # Others may be about to come that were sent before it.
             self._next = max(0, seq - _BEFORE_THE_FIRST)
             self._gaps = 0
@@ -160,7 +162,14 @@ class SequenceTracker:
             return "jump"
         self._miss(self._next, seq)
         self._next = seq + 1
+        self._jumped_to = None
         return "new"
+
+    def _follows_a_jump(self, seq: int) -> bool:
+        """Whether one that is too far ahead follows another: the device has been cut off for long, and one number that
+        was made up would have no successor."""
+        before, self._jumped_to = self._jumped_to, seq
+        return before is not None and 0 < seq - before <= _BEFORE_THE_FIRST
 
     def _miss(self, begin: int, end: int) -> None:
         if not self._gaps:

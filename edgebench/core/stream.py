@@ -29,6 +29,8 @@ that is high."""
 _REMEMBERED_S, _REMEMBERED_BESIDE = 15.0, 16
 """So long ago is enough, and some more for what chance brings together: a broker that was started again has forgotten
 10 s at most of what it had passed on. Where more than that waited for a decision, see `Stream._remember_more`."""
+_WHILE_AWAY = -1
+"""Of a sample that was given up as its device left."""
 _BACKED_UP_NS = NS_PER_MS
 """How soon an offline load looks again whether its way takes more."""
 
@@ -214,7 +216,9 @@ class Stream:
         if pending is None:
             if seq in self._given_up:
                 # Too late: it is written down as lost. The next one is waited for longer.
-                self._note_time(arrived_ns - self._given_up.pop(seq))
+                since_ns = self._given_up.pop(seq)
+                if since_ns != _WHILE_AWAY:
+                    self._note_time(arrived_ns - since_ns)
                 self._finished_ns[seq % len(self._finished_ns)] = finished_ns
             elif 0 <= seq < self._next_seq:
                 self._came_again(is_the_same=self._finished_ns[seq % len(self._finished_ns)] == finished_ns)
@@ -239,6 +243,8 @@ class Stream:
 
     def decided_before(self, seq: int, now: int) -> None:
         """One of the workloads that are awaited has decided a frame; with the last of them it is sent."""
+        if not self._end_ns:
+            return  # it has not begun
         count = self._decided_before.pop(seq, 0) + 1
         if count < len(self._awaited):
             self._decided_before[seq] = count
@@ -282,12 +288,30 @@ class Stream:
         waits_until_ns = max(since_ns, self._start_ns + self.timeout.back_ns) + self.timeout.quiet_ns
         is_cut = self._cut_ns is not None and now >= self._cut_ns
         if is_cut or self._all_hopeless or now > waits_until_ns:
-            self._given_up.update(
-                (seq, pending.captured_ns) for seq, pending in self.pending.items() if seq not in self._hopeless
-            )
-            self.give_up()
+            self._give_up_for_now()
             if not is_cut:
                 self._query(now)
+
+    def leave(self, now: int) -> None:
+        """Its device is not there any more, and waits for nothing; it may come back."""
+        goes_on = self._query_size is not None and bool(self.pending)
+        left = [*self.pending]
+        self._give_up_for_now()
+        # Their decisions may be kept for it until it is back, which tells nothing of what they take.
+        self._given_up.update((seq, _WHILE_AWAY) for seq in left if seq in self._given_up)
+        if goes_on:
+            self._query(now)
+
+    def leaves_by_ns(self, now: int) -> int:
+        """Until when a device that senses nothing more waits for what is undecided."""
+        return max(now, self._start_ns + self.timeout.back_ns) + self.timeout.quiet_ns
+
+    def _give_up_for_now(self) -> None:
+        """A decision that comes later is known to be late."""
+        self._given_up.update(
+            (seq, pending.captured_ns) for seq, pending in self.pending.items() if seq not in self._hopeless
+        )
+        self.give_up()
 
     def waits_until_ns(self, last_sign_ns: int) -> int | None:
         """When the samples that are undecided after the end are given up; None where no decision can come any more.

@@ -14,9 +14,9 @@ class Tally(msgspec.Struct, omit_defaults=True):
     scheduled: samples that were due; sent: published; decided: decisions that arrived in time (device) or were made
     (decider). duplicated, reordered: samples (decider) or decisions (device) that came again, or after a later one.
     repeated: decisions that reached their device again as they were. outlived: decisions on samples of an earlier life
-    of their device, which it did not keep. missed: samples that were due while their device was not there, or that died
-    with it untold. rejected, dropped: by reason. forwarded: samples passed on towards the cloud. plain_json: samples in
-    plain JSON.
+    of their device, which it did not keep. missed: samples that were due while their device, or its live sensor, was
+    not there, or that died with it untold. rejected, dropped: by reason. forwarded: samples passed on towards the
+    cloud. plain_json: samples in plain JSON.
     """
 
     scheduled: int = 0

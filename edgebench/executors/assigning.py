@@ -8,6 +8,7 @@ import msgspec
 
 from edgebench.executors.open_files import largest_needs
 from edgebench.lab.messages import MachineInfo
+from edgebench.lab.wheel import code_digest
 from edgebench.topology.deployment import HERE, Deployment, NodePlan, boards_at, on_machines
 from edgebench.topology.profiles import HOST
 from edgebench.topology.wording import did_you_mean, listed
@@ -15,6 +16,7 @@ from edgebench.topology.wording import did_you_mean, listed
 Problem = tuple[str, str]
 """(path, problem): where in a topology, what is wrong and the mend."""
 
+OTHER_CODE = "the lab's server runs other code than this command (end edgebench lab serve, and start it again)"
 _AGO = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (0.0, "s"))
 
 
@@ -77,6 +79,8 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
             yield path, f"'{name}' {asked} ({mend})"
         elif not machine.present:
             yield path, f"'{name}' is not there{_last_seen(machine)} (see to its power and network)"
+        elif serves_other_code(machine):
+            yield path, OTHER_CODE
         elif not machine.same_code:
             version = machine.versions.get("edgebench", "unknown")
             yield path, f"'{name}' runs another edgebench ({version}) than this (there: {machine.mend})"
@@ -98,6 +102,12 @@ def problems(deployment: Deployment, machines: Mapping[str, MachineInfo]) -> Ite
     yield from shared_apart(deployment)
     yield from untold_cuts(deployment)
     yield from _of_boards(deployment)
+
+
+def serves_other_code(machine: MachineInfo) -> bool:
+    """Whether the server of its lab runs other code than this command, as after an upgrade, so that what that says of
+    its machines' is no use."""
+    return machine.kind == "machine" and machine.lab_code != code_digest()
 
 
 def _not_for_its_tier(deployment: Deployment, machine: MachineInfo) -> list[str]:

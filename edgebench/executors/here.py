@@ -398,6 +398,13 @@ class ThisMachine:
                 return relay
         raise FabricError(f"link '{link}' is not emulated here")
 
+    def pause(self, name: str) -> None:
+        """See `Parts`."""
+        if name in self._relays:
+            self._relays[name].pause()  # who asks it something just now gets the answer first
+        else:
+            self.named(name).process.pause()
+
     def disk_of(self, name: str) -> SmallDisk:
         """See `Parts`."""
         if name not in self._disks:

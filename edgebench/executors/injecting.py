@@ -35,6 +35,9 @@ from edgebench.executors.supervisor import Supervisor
 from edgebench.fabric.links import Relay
 from edgebench.fabric.records import Entry, Faulted, FaultStep
 
+_OfLink = CutLink | MendLink | Degrade | Restore
+_STEPS: Mapping[type[_OfLink], FaultStep] = {CutLink: "down", MendLink: "up", Degrade: "degrade", Restore: "restore"}
+
 
 class RunInjector:
     """Has the machines of a run do it."""
@@ -99,6 +102,10 @@ class Parts(Protocol):
         """The last life of a part. Raises FabricError where there is none."""
         ...
 
+    def pause(self, name: str) -> None:
+        """Have a part stand still. Raises FabricError where there is none."""
+        ...
+
     def relay_across(self, link: str) -> Relay:
         """That which emulates a link. Raises FabricError where none does."""
         ...
@@ -114,12 +121,19 @@ class MachineInjector:
     def __init__(self, parts: Parts, note: Callable[[Entry], None]) -> None:
         self._parts = parts
         self._note = note
+        self._put_off: list[_OfLink] = []
+        """Until a relay that stands still goes on: it would not answer."""
 
     def inject(self, order: Injected) -> None:
         """Bring it about, now. Raises FabricError where it cannot be."""
         match order:
             case CutLink() | MendLink() | Degrade() | Restore():
-                self._note(Faulted(order.link, self._of_link(order), now_ns(), fault=order.fault))
+                relay = self._parts.relay_across(order.link)
+                if relay.process.is_paused:
+                    self._put_off.append(order)
+                    return
+                _change(relay, order)
+                self._note(Faulted(order.link, _STEPS[type(order)], now_ns(), fault=order.fault))
             case StepClock(nodes=nodes, by_ms=by_ms):
                 if STEPPED is None:
                     raise FabricError("the clock of this machine cannot be stepped")
@@ -128,26 +142,13 @@ class MachineInjector:
                 self._note(Faulted(None, "step", before_ns, nodes=nodes, fault=order.fault, by_ns=by_ns))
             case _:
                 self.note(self._of_part(order), order.part, order.fault)
+                put_off, self._put_off = self._put_off, []
+                for each in put_off:
+                    self.inject(each)
 
     def note(self, step: FaultStep, name: str, fault: int | None) -> None:
         """Write down what has happened to a part just now."""
         self._note(Faulted(None, step, now_ns(), name, self._parts.named(name).part.nodes, fault))
-
-    def _of_link(self, order: CutLink | MendLink | Degrade | Restore) -> FaultStep:
-        relay = self._parts.relay_across(order.link)
-        match order:
-            case CutLink(link=link):
-                relay.cut(link)
-                return "down"
-            case Degrade(link=link, to=change):
-                relay.degrade(link, change)
-                return "degrade"
-            case MendLink(link=link):
-                relay.mend(link)
-                return "up"
-            case Restore(link=link):
-                relay.mend(link)
-                return "restore"
 
     def _of_part(self, order: Kill | Pause | Resume | FillDisk | FreeDisk) -> FaultStep:
         match order:
@@ -155,7 +156,7 @@ class MachineInjector:
                 self._parts.named(name).process.kill()
                 return "kill"
             case Pause(part=name):
-                self._parts.named(name).process.pause()
+                self._parts.pause(name)
                 return "pause"
             case Resume(part=name):
                 self._parts.named(name).process.resume()
@@ -166,3 +167,18 @@ class MachineInjector:
             case FreeDisk(part=name):
                 self._parts.disk_of(name).free()
                 return "free"
+
+
+def _change(relay: Relay, order: _OfLink) -> None:
+    """Of one that a fault has killed nothing changes: no message passes any more."""
+    try:
+        match order:
+            case CutLink(link=link):
+                relay.cut(link)
+            case Degrade(link=link, to=change):
+                relay.degrade(link, change)
+            case MendLink(link=link) | Restore(link=link):
+                relay.mend(link)
+    except FabricError:
+        if not relay.process.is_killed:
+            raise

@@ -138,7 +138,9 @@ class JoinedMachine:
         self._is_gone = False
 
     def send(self, order: Order) -> None:
-        """Lay it ready for the machine, and do not wait."""
+        """Lay it ready for the machine, and do not wait. One that is gone is told nothing."""
+        if self._is_gone:
+            return
         try:
             if isinstance(order, BeginLinks):
                 order = self._by_its_clock(order)

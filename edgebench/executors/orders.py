@@ -250,7 +250,7 @@ class HandedIn(Frozen, frozen=True, tag="handed-in"):
 
 
 class Said(Frozen, frozen=True, tag="said"):
-    """How far a machine is that is being measured."""
+    """How far a machine is that is being measured, or hands in what takes long."""
 
     line: str
 

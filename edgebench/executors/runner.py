@@ -7,6 +7,7 @@ is lost, and when this process ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from types import TracebackType
 from typing import Protocol
 
 from edgebench.clock import now_s
+from edgebench.decoding import UNREADABLE
 from edgebench.errors import EdgebenchError
 from edgebench.executors.here import ThisMachine
 from edgebench.executors.joined import decode_order, encode_reports
 from edgebench.executors.measured_machine import MeasuredMachine
-from edgebench.executors.orders import Failed, HandedIn, HandIn, KeepPiece, MeasureMachine, Noted, Report
+from edgebench.executors.orders import Failed, HandedIn, HandIn, KeepPiece, MeasureMachine, Noted, Report, Said
 from edgebench.executors.power_meter import Meter
 from edgebench.fabric.descriptors import allow_descriptors
 from edgebench.fabric.listening import PORTS, Listening
@@ -28,6 +30,7 @@ from edgebench.fabric.tls import Trust
 from edgebench.lab.messages import LostError, Order
 
 _TELL_EVERY_S = 0.1
+_SIGN_EVERY_S = 10.0
 
 
 class Link(Protocol):
@@ -119,6 +122,8 @@ class _Run:
             self._folder, self._add, lambda name, path: self._link.upload(self.run_id, name, path)
         )
         self._over = threading.Event()
+        self._next_sign_s = math.inf
+        """When the run is to hear that a large file is still being handed in."""
         self._thread = threading.Thread(target=self._tell_regularly, name=f"reports of {run_id}", daemon=True)
 
     def __enter__(self) -> _Run:
@@ -138,7 +143,11 @@ class _Run:
 
     def obey(self, body: bytes) -> None:
         """Carry an order out."""
-        order = decode_order(body)
+        try:
+            order = decode_order(body)
+        except UNREADABLE as error:
+            self._add(Failed(f"cannot read an order: {error} (join again with the code of the lab)"))
+            return
         match order:
             case HandIn():
                 self._hand_in()
@@ -148,6 +157,7 @@ class _Run:
                 self._machine.send(order)
 
     def _hand_in(self) -> None:
+        self._next_sign_s = now_s() + _SIGN_EVERY_S
         try:
             for name, path in self._machine.left_behind():
                 self._link.upload(self.run_id, name, path)
@@ -156,6 +166,8 @@ class _Run:
             self._add(Failed(f"cannot hand in what is left of the run: {error}"))
         else:
             self._add(HandedIn())
+        finally:
+            self._next_sign_s = math.inf
 
     def _note(self, entry: Entry) -> None:
         self._add(Noted(entry))  # type: ignore[arg-type]
@@ -169,6 +181,9 @@ class _Run:
             for report in self._machine.reports():
                 self._add(report)
             self._measured.look()
+            if now_s() > self._next_sign_s:
+                self._next_sign_s += _SIGN_EVERY_S
+                self._add(Said("hands in what the run has left here"))
             with self._untold_lock:
                 untold, self._untold = self._untold, []
             if untold:

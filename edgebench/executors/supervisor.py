@@ -70,6 +70,7 @@ class Supervisor:
         self._changing = threading.Lock()
         self._start_ns: int | None = None
         self._removed = False
+        self._lost: set[str] = set()
 
     # The following three may be called from another thread.
 
@@ -77,13 +78,15 @@ class Supervisor:
         """The death of this part is wanted: it ends nothing, and is no reason against the run. returns: it is to be
         started again, so that it is waited for."""
         with self._changing:
-            self._expected[part, self._incarnation[part]] = returns
+            if self._parts[part].machine not in self._lost:
+                self._expected[part, self._incarnation[part]] = returns
 
     def started_again(self, part: Part, incarnation: int) -> None:
         """This part, which was killed as was wanted, is there again."""
         with self._changing:
-            self._running[part.name] = part
             self._incarnation[part.name] = incarnation
+            if part.machine not in self._lost:  # of which nothing will ever be heard
+                self._running[part.name] = part
 
     def forsake(self, part: Part) -> None:
         """This part was killed as was wanted, and is not started again after all."""
@@ -138,9 +141,15 @@ class Supervisor:
     def _lose(self, lost: Lost) -> None:
         """With a machine all that runs there is lost; how it ended, nobody knows."""
         self._removed |= lost.removed
+        self._lost.add(lost.machine)
         parts = [part for part in self._running.values() if part.machine == lost.machine]
         for part in parts:
             self._newly_dead.append((self._running.pop(part.name), None))
+        for part in self._parts.values():  # and none comes back that was to
+            life = part.name, self._incarnation[part.name]
+            if part.machine == lost.machine and self._expected.get(life):
+                self._expected[life] = False
+                self._forsaken += part.nodes
         when = "" if self._start_ns is None else f" at {(now_ns() - self._start_ns) / NS_PER_S:.1f} s"
         what = f", and with it {listed([part.name for part in parts])}" if parts else ""
         self._write(HERE, Invalidated(f"machine {lost.machine}{when} {lost.why}{what}"))
@@ -196,7 +205,10 @@ class Supervisor:
         return found
 
     def _agents_left(self) -> bool:
-        """Whether there are any, or any that are to be started again."""
+        """Whether there are any, or any that are to be started again; or there never were, since all devices are
+        without our software."""
+        if not any(part.kind == "agent" for part in self._parts.values()):
+            return True
         with self._changing:
             names = {*self._running}
             names |= {name for (name, last), back in self._expected.items() if back and last == self._incarnation[name]}

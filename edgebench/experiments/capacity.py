@@ -24,6 +24,7 @@ from edgebench.experiments.simulate import (
     calibrated,
     check_simulated,
     each_once,
+    refuse_learning,
     simulate_with,
 )
 from edgebench.report.capacity_page import write_page
@@ -100,6 +101,7 @@ def capacity_of(given: TopologyFile, options: CapacityOptions) -> Capacity:
 def _check(given: TopologyFile, options: CapacityOptions) -> None:
     """Raises EdgebenchError for what cannot be run."""
     if options.executor == SIMULATE:
+        refuse_learning(given, "what a workload holds is told by simulations")
         check_simulated(given)
         return
     if options.executor not in EXECUTORS:
@@ -214,7 +216,7 @@ class _Simulated:
         return cell_key(check_simulated(given), given.topology, self.measured)
 
     def run(self, given: TopologyFile, out: Path) -> tuple[Path, Result]:
-        return simulate_with(self.times, given, out, page=False)
+        return simulate_with(self.times, given, out, page="if not later")
 
 
 @dataclass(frozen=True)

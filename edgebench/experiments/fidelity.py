@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_times
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,8 +17,9 @@ from edgebench.errors import EdgebenchError
 from edgebench.experiments.cells import digests
 from edgebench.experiments.given import open_topology
 from edgebench.experiments.simulate import check_calibrates, check_simulated
+from edgebench.fabric.records import RoundRecord
 from edgebench.report import wording
-from edgebench.report.tables import plain_table
+from edgebench.report.tables import plain_table, standard_output
 from edgebench.results import stats
 from edgebench.results.chunks import ABSENT, HOPS, TIMES, SampleChunk, chunks_of, ms
 from edgebench.results.rundir import StoredRun, load_run, read_result, record_batches
@@ -25,7 +27,7 @@ from edgebench.results.sample_times import SampleTimes
 from edgebench.results.values import Ints, Values
 from edgebench.simulation.calibrating import service_times_of, what_does_not_tell
 from edgebench.simulation.contention import contended_nodes
-from edgebench.simulation.formula import Batches, mean_hops_ns
+from edgebench.simulation.formula import Batches, FormulaTimes, times_of
 from edgebench.simulation.layout import Layout, layout_of
 from edgebench.simulation.places import places_of
 from edgebench.simulation.service_times import ServiceTimes, merged
@@ -34,12 +36,13 @@ from edgebench.topology.deployment import Deployment
 from edgebench.topology.model import Tier, Topology
 from edgebench.topology.wording import listed
 
+T = TypeVar("T")
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 class Compared(msgspec.Struct, frozen=True):
     """One figure: as it was measured, as a simulation predicts it, and as the formula does; the errors are shares of
-    what was measured. None: there is none; a formula has means alone, and none beyond the capacity of a station.
+    what was measured. None: there is none; a formula has times alone, and none beyond the capacity of a station.
 
     own_service_error: of a simulation whose models take what they took in the run itself, all else as in `predicted`:
     what of the error is left when no model was faster or slower than in the runs that told. It is no prediction. None
@@ -56,8 +59,8 @@ class Compared(msgspec.Struct, frozen=True):
 class RunFidelity(msgspec.Struct, frozen=True):
     """One run. valid: whether its own verdict lets its figures be trusted; kind: what they are (`measured`, `emulated`,
     or `modelled` where it was simulated itself). figures: `<workload>.throughput_hz`, `.backlog` (samples without a
-    decision when the streams ended), `.latency_ms.<mean, p50, p90, p99>` and `.hops_ms.<hop>.<likewise>`. notes: why a
-    run that it was predicted by should not be trusted."""
+    decision when the streams ended), `.latency_ms.<mean, p50, p90, p99>` and `.hops_ms.<hop>.<likewise>`; of what is
+    learned together `.round_s.mean`. notes: why a run that it was predicted by should not be trusted."""
 
     calibrated_by: list[str]
     valid: bool
@@ -112,9 +115,7 @@ def _by_content(paths: Iterable[Path]) -> dict[tuple[str, ...], StoredRun]:
 
 def print_tables(found: Fidelity) -> None:
     """Print a table a run; of hops only those that anything passed."""
-    from rich.console import Console
-
-    console = Console()
+    console = standard_output()
     for run, each in found.runs.items():
         table = plain_table(run)
         table.add_column("figure", no_wrap=True)
@@ -137,32 +138,64 @@ def print_tables(found: Fidelity) -> None:
 
 def _predicted(stored: StoredRun, calibrate: Sequence[StoredRun], times: ServiceTimes) -> RunFidelity:
     given = open_topology(stored.path)
+    if any(each.rollout_every and each.app is None for each in given.topology.federated):
+        mend = "(predict one with rollout_every: 0; this one tells of learning by --calibrate)"
+        raise EdgebenchError(f"{stored.path}: rolled out what was learned, which no simulation does {mend}")
     check_simulated(given)
     for telling in calibrate:
         check_calibrates(telling, given)
+        if (run := stored.deployment.run_id) in telling.observations.calibrated_by:
+            raise EdgebenchError(f"{telling.path}: a simulation by {run} proves nothing of that run (leave it out)")
     topology = _cut_as_it_was(given.topology, stored)
     layout = layout_of(topology, times, given.path)
-    (predicted, otherwise), measured = _simulated(layout, stored), _measured(stored)
+    try:
+        predicted, rounds, otherwise = _simulated(layout, stored)
+    except EdgebenchError as error:
+        by = listed([each.deployment.run_id for each in calibrate])
+        raise EdgebenchError(f"{stored.path}: cannot be predicted by {by}: {error}") from error
+    measured = _measured(stored)
     by_own = _layout_by_own(topology, times, stored, given.path)
     own = {} if by_own is None else _simulated(by_own, stored)[0]
     formula = _formula(layout, measured)
     figures = {
         f"{name}.{figure}": compared
         for name, of_workload in measured.items()
-        for figure, compared in _compared(of_workload, predicted[name], own.get(name), formula.get(name, {})).items()
+        for figure, compared in _compared(of_workload, predicted[name], own.get(name), formula.get(name)).items()
     }
+    figures |= _of_rounds(stored, rounds)
     result = read_result(stored.path)
-    return RunFidelity(list(layout.told_by), result.verdict.valid, result.figures, figures, [*times.doubts, *otherwise])
+    modelled = [each.deployment.run_id for each in calibrate if each.observations.calibrated_by]
+    notes = [f"{run}, by which it was predicted, was simulated itself" for run in modelled]
+    notes += [*times.doubts, *otherwise]
+    return RunFidelity(list(layout.told_by), result.verdict.valid, result.figures, figures, notes)
 
 
-def _simulated(layout: Layout, stored: StoredRun) -> tuple[dict[str, _Seen], list[str]]:
-    """What becomes of a run's samples in a simulation, by workload; and what a run would have done otherwise."""
+def _of_rounds(stored: StoredRun, predicted: Sequence[RoundRecord]) -> dict[str, Compared]:
+    """How long rounds take that the cloud holds, s."""
+
+    def mean_s(rounds: Sequence[RoundRecord], workload: str) -> float | None:
+        held = [each for each in rounds if each.workload == workload and each.server == stored.deployment.cloud]
+        took_s = [(each.ended_ns - each.started_ns) / NS_PER_S for each in held if not each.resumed]
+        return sum(took_s) / len(took_s) if took_s else None
+
+    found = {}
+    for name in stored.deployment.federated:
+        said, measured = mean_s(predicted, name), mean_s(stored.rounds, name)
+        if measured is not None:
+            error = _error(said, measured)
+            found[f"{name}.round_s.mean"] = Compared(stats.rounded(measured), _rounded(said), error=error)
+    return found
+
+
+def _simulated(layout: Layout, stored: StoredRun) -> tuple[dict[str, _Seen], list[RoundRecord], list[str]]:
+    """What becomes of a run's samples in a simulation, by workload; of its federations; and what a run would have done
+    otherwise."""
     places = places_of(layout.fleet)
     deployment = places.deployment(layout.topology, stored.deployment.run_id, layout.topology.data)
     simulated = Simulated(layout, places, deployment)
     batches = (batch for table in simulated.tables() for batch in table.select(TIMES).to_batches())
     seen = _seen(chunks_of(batches, deployment.workloads), deployment, (0, layout.end_ns))
-    return seen, [*simulated.overfull, *simulated.silent]
+    return seen, simulated.rounds, [*simulated.overfull, *simulated.silent]
 
 
 def _layout_by_own(topology: Topology, times: ServiceTimes, stored: StoredRun, file: str | Path) -> Layout | None:
@@ -172,6 +205,8 @@ def _layout_by_own(topology: Topology, times: ServiceTimes, stored: StoredRun, f
         return None
     try:
         own = service_times_of(stored.path)
+        if not own.infer:
+            return None  # it tells of learning alone
         infer = {model: {**times.infer.get(model, {}), **by_size} for model, by_size in own.infer.items()}
         return layout_of(topology, replace_times(times, infer=infer, at_once=own.at_once), file)
     except EdgebenchError:  # it was disturbed all the time, or a model was, or it had what does not tell
@@ -189,12 +224,12 @@ def _cut_as_it_was(topology: Topology, stored: StoredRun) -> Topology:
     return replace(topology, workloads=workloads)
 
 
-def _formula(layout: Layout, measured: Mapping[str, _Seen]) -> dict[str, dict[str, float]]:
+def _formula(layout: Layout, measured: Mapping[str, _Seen]) -> dict[str, FormulaTimes]:
     """What the formula says, with the batches that came about; nothing where something acts back on what is sent."""
     if layout.acts_back:
         return {}
     batches: Batches = {(name, tier): mean for name, seen in measured.items() for tier, mean in seen.mean_batches()}
-    return mean_hops_ns(layout, batches)
+    return times_of(layout, batches)
 
 
 @dataclass
@@ -239,8 +274,7 @@ class _Seen:
         """All that are compared."""
         yield "throughput_hz", len(self.latency_ns) * NS_PER_S / (self.last_ns - self.started_ns)
         yield "backlog", self.open
-        spreads = {"latency_ms": self.latency_ns} | {f"hops_ms.{hop}": ns for hop, ns in self.hops_ns.items()}
-        for name, values in spreads.items():
+        for name, values in _named(self.latency_ns, self.hops_ns):
             if len(values):
                 yield f"{name}.mean", ms(values.mean)
                 found = values.percentiles(*_PERCENTILES.values())
@@ -270,18 +304,29 @@ def _seen(
     return found
 
 
+def _named(latency_ns: T, hops_ns: Mapping[str, T]) -> list[tuple[str, T]]:
+    """As figures are called."""
+    return [("latency_ms", latency_ns), *((f"hops_ms.{hop}", ns) for hop, ns in hops_ns.items())]
+
+
+def _by_formula(times: FormulaTimes) -> Iterator[tuple[str, float]]:
+    """All figures that it has."""
+    for name, ns in _named(times.latency_ns, times.hops_ns):
+        yield f"{name}.mean", ms(ns.mean)
+        yield from ((f"{name}.{figure}", ms(ns.percentile(share))) for figure, share in _PERCENTILES.items())
+
+
 def _compared(
-    measured: _Seen, predicted: _Seen, own: _Seen | None, formula_ns: Mapping[str, float]
+    measured: _Seen, predicted: _Seen, own: _Seen | None, formula: FormulaTimes | None
 ) -> dict[str, Compared]:
-    """By figure. own: as `predicted`, by service times of the run itself. formula_ns: of each hop."""
-    said = {f"hops_ms.{hop}.mean": ms(took_ns) for hop, took_ns in formula_ns.items()}
-    if formula_ns:
-        said["latency_ms.mean"] = ms(sum(formula_ns.values()))
+    """By figure. own: as `predicted`, by service times of the run itself."""
+    by_formula = {} if formula is None else dict(_by_formula(formula))
     other, found = dict(predicted.figures()), {}
     by_own = {} if own is None else dict(own.figures())
     for figure, value in measured.figures():
-        formula = said.get(figure, math.inf)
-        of_formula = formula if math.isfinite(formula) else None
+        of_formula = by_formula.get(figure)
+        if of_formula is not None and not math.isfinite(of_formula):
+            of_formula = None
         found[figure] = Compared(
             measured=stats.rounded(value),
             predicted=_rounded(other.get(figure)),

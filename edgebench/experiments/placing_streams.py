@@ -11,7 +11,7 @@ import msgspec
 
 from edgebench.errors import EdgebenchError, TopologyError
 from edgebench.experiments.given import TopologyFile
-from edgebench.experiments.simulate import calibrated, check_simulated, simulate_with
+from edgebench.experiments.simulate import calibrated, check_simulated, refuse_learning, simulate_with
 from edgebench.placement.files import read_placement
 from edgebench.placement.objectives import (
     ENERGY_MJ,
@@ -80,6 +80,7 @@ def place_streams(
     _check_deadlines(given, {*objective, *at_most})
     _check_energy(given, {*objective, *at_most})
     decide = stream_policy(policy, limit_s) if policy is not None else None
+    refuse_learning(given, "workloads are placed")
     check_simulated(given)
     found = None if earlier is None else stages_in(earlier, topology)
     judging = _Judging(given, calibrated(given, calibrate), objective, at_most, tell, found, by_site=by_site)
@@ -313,7 +314,7 @@ class _Judging:
             with tempfile.TemporaryDirectory(prefix="edgebench-place-") as folder:
                 given = TopologyFile(self._given.path, self._given.overrides, topology)
                 try:
-                    _, self._found[key] = simulate_with(self._times, given, Path(folder), page=False)
+                    _, self._found[key] = simulate_with(self._times, given, Path(folder), page="no")
                 except UnmeasuredBatch as error:
                     self._found[key] = error
                     self._tell(f"is no choice: {error}")

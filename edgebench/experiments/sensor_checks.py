@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgebench.errors import EdgebenchError
-from edgebench.fabric.sensors import SensorChoice
+from edgebench.fabric.sensors import SensorChoice, check_can_be_read
 from edgebench.topology.deployment import HERE, Deployment
 from edgebench.topology.wording import listed
 
@@ -29,3 +29,4 @@ def check_sensors(deployment: Deployment, choices: Sequence[SensorChoice]) -> No
             raise EdgebenchError(
                 f"{said}: it runs on {listed(away)} (say it there: edgebench join … --sensor {choice.place}=…)"
             )
+    check_can_be_read(choices)

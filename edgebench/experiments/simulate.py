@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,7 @@ from edgebench.results.rundir import (
     write_deployment,
     write_json,
     write_observations,
+    write_rounds,
     write_tables,
 )
 from edgebench.simulation.busy import Busy
@@ -86,14 +88,28 @@ def check_simulated(given: TopologyFile) -> Deployment:
     if topology.moves and not places.all_told:
         why = f"of more than {MOST_NAMED:,} devices none can move (use fewer, or remove the moves)"
         raise TopologyError([f"{given.path}: $.moves: {why}"])
+    if topology.federated and not places.all_told:
+        why = f"more than {MOST_NAMED:,} devices do not learn together in virtual time (use fewer, or remove it)"
+        raise TopologyError([f"{given.path}: $.federated: {why}"])
     deployment = places.deployment(topology, "validate", topology.data)
     check_deployment(deployment, given.path)
     refuse_untold(deployment, given.path)
     return deployment
 
 
-def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: bool = True) -> tuple[Path, Result]:
-    """As `simulate_topology`, of a topology that was checked, with service times that are known. page: its report."""
+def refuse_learning(given: TopologyFile, what: str) -> None:
+    """Raises TopologyError where devices learn together, beside which something is not done."""
+    if given.topology.federated:
+        mend = "(remove it: --set 'federated=[]')"
+        raise TopologyError([f"{given.path}: $.federated: {what} without federated learning {mend}"])
+
+
+Page = Literal["yes", "if not later", "no"]
+
+
+def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: Page = "yes") -> tuple[Path, Result]:
+    """As `simulate_topology`, of a topology that was checked, with service times that are known. page: its
+    report; written, where so asked, only if none can be made later, for want of records."""
     topology = given.topology
     layout = layout_of(topology, times, given.path)
     places = places_of(layout.fleet)
@@ -109,8 +125,8 @@ def simulate_with(times: ServiceTimes, given: TopologyFile, out: Path, *, page: 
         observations = _observations(layout, deployment, times)
         if recorded:
             _record(layout, places, deployment, observations, run_dir)
-            return run_dir, write_report(run_dir, page=page)
-        return run_dir, _fold(layout, places, deployment, observations, run_dir, page=page)
+            return run_dir, write_report(run_dir, page=page == "yes")
+        return run_dir, _fold(layout, places, deployment, observations, run_dir, page=page != "no")
     except BaseException:
         shutil.rmtree(run_dir)  # what there is of it means nothing
         raise
@@ -136,6 +152,9 @@ def _refuse_too_many(layout: Layout, file: Path) -> None:
     if layout.visits:
         why = f"of more than {MOST_RECORDED:,} samples none can be of a device that moves (use fewer, or remove them)"
         problems.append(f"{file}: $.moves: {why}")
+    if layout.learning:
+        why = f"learning beside more than {MOST_RECORDED:,} samples (use fewer, or remove it)"
+        problems.append(f"{file}: $.federated: {why}")
     if layout.topology.joint:
         problems.append(f"{file}: $.joint: joint decisions of so many devices (remove it, or use fewer)")
     if problems:
@@ -151,10 +170,16 @@ def calibrated(given: TopologyFile, calibrate: tuple[Path, ...]) -> ServiceTimes
     telling = each_once(calibrate)
     for path in telling:
         check_calibrates(load_run(path), given)
-    return merged(map(service_times_of, telling))
+    times = merged(map(service_times_of, telling))
+    if not times.infer and not is_profiled(given.topology):
+        mend = "(name one without, too: --set 'federated=[]')"
+        raise EdgebenchError(
+            f"{listed(list(map(str, telling)))}: a run with federated learning tells of that alone {mend}"
+        )
+    return times
 
 
-def each_once(calibrate: tuple[Path, ...]) -> tuple[Path, ...]:
+def each_once(calibrate: Iterable[Path]) -> tuple[Path, ...]:
     """Run directories, however often each is named."""
     return tuple({path.resolve(): path for path in calibrate}.values())
 
@@ -207,6 +232,8 @@ def _record(layout: Layout, places: Places, deployment: Deployment, observations
     """Write what a run would have left behind."""
     simulated, busy = Simulated(layout, places, deployment), Busy(deployment, observations.chains)
     write_tables(run_dir, busy.passing(simulated.tables()))
+    write_rounds(run_dir, simulated.rounds)
+    busy.learned(simulated.rounds)
     counted = msgspec.structs.replace(
         observations,
         tallies=simulated.tallies,
@@ -279,4 +306,5 @@ def _observations(layout: Layout, deployment: Deployment, times: ServiceTimes) -
         doubts=list(times.doubts),
         chains=list(layout.chains),
         faults=outages_of(layout),
+        partitions=[each.partitioned for each in layout.learning],
     )

@@ -20,7 +20,7 @@ from edgebench.experiments.deployment_checks import checked_deployment
 from edgebench.experiments.given import TopologyFile, open_topology
 from edgebench.experiments.places import check_folder
 from edgebench.experiments.run import RunOptions, run_topology, was_interrupted
-from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated, is_profiled
+from edgebench.experiments.simulate import calibrated, check_calibrates, check_simulated, each_once, is_profiled
 from edgebench.experiments.sweep_cells import (
     RUNS,
     Calibrations,
@@ -215,7 +215,10 @@ def planned_cells(
     found: dict[str, tuple[TopologyFile, Settings]] = {}
     needed: set[Durability] = set()
     for settings, seed in settings_of(spec):
-        given = open_topology(beside if beside.exists() else spec.topology, overrides_of(spec, settings, seed))
+        try:
+            given = open_topology(beside if beside.exists() else spec.topology, overrides_of(spec, settings, seed))
+        except EdgebenchError as error:
+            raise EdgebenchError(f"{spec_file}: {in_words(settings)}: {error}") from error
         if spec.executor == SIMULATE or (settings.get(POLICY) is not None and not given.topology.jobs):
             _check_told(given, runs, spec_file, settings)
             needed.add(given.topology.durability)
@@ -252,8 +255,8 @@ def _check_registry(given: TopologyFile) -> None:
 def calibrations(spec: SweepSpec, spec_file: Path) -> Calibrations:
     """Raises EdgebenchError where one is no run that says what things take."""
     found: dict[Durability, list[StoredRun]] = {}
-    for each in spec.calibrate:
-        run = load_run(spec_file.parent / each)
+    for each in each_once(spec_file.parent / each for each in spec.calibrate):
+        run = load_run(each)
         found.setdefault(run.deployment.durability, []).append(run)
     return found
 

@@ -52,7 +52,7 @@ Ran = Callable[[Sequence[PlannedCell], Begins], Iterator[Cell]]
 
 def simulates(folder: Path, times: Callable[[Durability], ServiceTimes]) -> RunCell:
     """Runs cells of the sweep in a folder in virtual time. times: of the runs that had a cell's durability."""
-    return lambda given, _: simulate_with(times(given.topology.durability), given, folder / RUNS, page=False)
+    return lambda given, _: simulate_with(times(given.topology.durability), given, folder / RUNS, page="if not later")
 
 
 def one_after_another(folder: Path, run: RunCell, heard: list[signal.Signals]) -> Ran:

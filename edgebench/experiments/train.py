@@ -24,6 +24,7 @@ from edgebench.experiments.places import check_file, check_folder
 from edgebench.experiments.progress import Silent, TrainProgress
 from edgebench.inference.runtime import open_runtime
 from edgebench.inference.spec import Manifest
+from edgebench.report.tables import standard_output
 from edgebench.seeds import rng_for
 from edgebench.tasks import task_named
 from edgebench.tasks.task import Dataset, Size, Task
@@ -353,11 +354,10 @@ def load_keras_quietly() -> None:
 
 def print_tables(result: TrainResult) -> None:
     """Print the figures for people."""
-    from rich.console import Console
     from rich.table import Table
 
     kind = "real" if result.data.real else "generated"
-    console = Console()
+    console = standard_output()
     console.print(
         f"{result.task} on {kind} data ({result.data.source}): {result.data.n_train} samples to train on, "
         f"{result.data.n_test} to test on, {things(result.seeds, 'seed')}"

@@ -87,6 +87,8 @@ class ChildProcess:
         )
         self._is_over = False
         self._standstill: subprocess.Popen[bytes] | None = None
+        self.is_killed = False
+        """Whether it was by `kill`; it may take a moment to end."""
         self._unread = bytearray()
         self._used: Usage | None = None
 
@@ -126,16 +128,21 @@ class ChildProcess:
         self.process.stdin.write(line + b"\n")
         self.process.stdin.flush()
 
-    def read_line(self, timeout_s: float | None = None) -> bytes:
+    def read_line(self, timeout_s: float | None = None, *, most_bytes: int | None = None) -> bytes:
         """The next line on its standard output, which must be a pipe; empty once it has ended.
 
-        Whoever has inherited the pipe and holds it open is not waited for. Raises TimeoutError.
+        Whoever has inherited the pipe and holds it open is not waited for. Raises TimeoutError, and ValueError for a
+        line of more than `most_bytes`.
         """
         assert self.process.stdout is not None
         source = self.process.stdout.fileno()
         until_s = None if timeout_s is None else now_s() + timeout_s
         has_ended = False
-        while (end := self._unread.find(b"\n")) < 0:
+        seen = 0
+        while (end := self._unread.find(b"\n", seen)) < 0:
+            seen = len(self._unread)
+            if most_bytes is not None and seen > most_bytes:
+                raise ValueError(f"a line of more than {most_bytes:,} bytes")
             if until_s is not None and now_s() > until_s:
                 raise TimeoutError
             if wait_until_ready(self.process.stdout, READABLE, _LOOK_S):
@@ -174,6 +181,7 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Send SIGKILL, and do not wait."""
+        self.is_killed = True
         self._send(signal.SIGKILL)
 
     def pause(self) -> None:
@@ -191,6 +199,11 @@ class ChildProcess:
         assert self._standstill.stdout is not None
         self._standstill.stdout.readline()
         _await_standstill(family)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it stands still, and will until it is told to go on."""
+        return self._standstill is not None and not self.is_killed
 
     def resume(self) -> None:
         """Let it go on, and all below it. Not paused is fine."""

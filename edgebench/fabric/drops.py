@@ -6,8 +6,7 @@ import threading
 
 from edgebench.core.samples import SampleKey
 from edgebench.core.tallies import Tally
-
-_REMEMBERED = 100_000
+from edgebench.fabric.last_keys import LastKeys
 
 
 class DroppedOnce:
@@ -17,15 +16,11 @@ class DroppedOnce:
     def __init__(self, tally: Tally, reason: str) -> None:
         self._tally = tally
         self._reason = reason
-        self._counted: dict[SampleKey, None] = {}
+        self._counted = LastKeys()
         self._lock = threading.Lock()
 
     def drop(self, key: SampleKey) -> None:
         """Count a sample, unless it was before."""
         with self._lock:
-            if key in self._counted:
-                return
-            self._counted[key] = None
-            if len(self._counted) > _REMEMBERED:
-                del self._counted[next(iter(self._counted))]
-            self._tally.drop(self._reason)
+            if self._counted.add(key):
+                self._tally.drop(self._reason)

@@ -19,6 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from edgebench.core.samples import SampleKey
+from edgebench.decoding import UNREADABLE
 from edgebench.errors import FabricError
 from edgebench.fabric.kept_places import KeptPlaces, Place
 
@@ -278,14 +279,46 @@ def _records(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes, SampleKey
         kind, name_bytes, body_bytes, crc = _HEAD.unpack(head)
         body_at = at + _HEAD.size + name_bytes
         if body_at + body_bytes > size_bytes:
+            if _holds_a_record(file.read()):  # then it is its length that is damaged
+                raise FabricError(_damaged(path, at))
             return
         name, body = file.read(name_bytes), file.read(body_bytes)
         if zlib.crc32(body, zlib.crc32(name, zlib.crc32(head[:_CRC_AT]))) != crc:
             if not file.read().strip(b"\0"):  # the last, or followed by zeros, where a power cut left nothing written
                 return
-            raise FabricError(f"{path}: damaged at byte {at:,}: what this node kept is not what it wrote")
+            raise FabricError(_damaged(path, at))
         yield body_at, kind, decoder.decode(name), body
         at = body_at + body_bytes
+
+
+def _damaged(path: Path, at: int) -> str:
+    return f"{path}: damaged at byte {at:,}: what this node kept is not what it wrote"
+
+
+def _holds_a_record(rest: bytes) -> bool:
+    """Whether a sound one begins anywhere in it."""
+    decoder = msgspec.msgpack.Decoder(SampleKey)
+    for kind in (_BODY, _GONE):
+        at = rest.find(kind)
+        while 0 <= at <= len(rest) - _HEAD.size:
+            _, name_bytes, body_bytes, crc = _HEAD.unpack_from(rest, at)
+            name_at = at + _HEAD.size
+            end = name_at + name_bytes + body_bytes
+            # Its key is looked at first: a CRC of all that may follow takes long.
+            if end <= len(rest) and _is_key(decoder, rest[name_at : name_at + name_bytes]):
+                head, carried = rest[at : at + _CRC_AT], rest[name_at:end]
+                if zlib.crc32(carried, zlib.crc32(head)) == crc:
+                    return True
+            at = rest.find(kind, at + 1)
+    return False
+
+
+def _is_key(decoder: msgspec.msgpack.Decoder[SampleKey], name: bytes) -> bool:
+    try:
+        decoder.decode(name)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

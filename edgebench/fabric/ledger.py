@@ -11,6 +11,7 @@ from pathlib import Path
 from edgebench.core.samples import SampleKey
 from edgebench.fabric.forgotten import Forgotten
 from edgebench.fabric.keep import Keep
+from edgebench.fabric.last_keys import LastKeys
 from edgebench.topology.model import Durability
 
 MOST_BYTES = 16_000_000
@@ -47,6 +48,7 @@ class Ledger:
         self._forgetting = False
         """Some thread is at it."""
         self._open = {key for key in taken_in if key not in self._keep}
+        self._dropped = LastKeys()
 
     def takes(self, key: SampleKey) -> bool:
         """Whether a sample is to be decided: it is news. Else it is answered as it was, as soon as it was; never more
@@ -86,10 +88,12 @@ class Ledger:
         """Whether the answer to a sample is written down."""
         return key in self._keep
 
-    def dropped(self, key: SampleKey) -> None:
-        """A sample is not decided after all, unless it comes again."""
+    def dropped(self, key: SampleKey) -> bool:
+        """A sample is not decided after all, unless it comes again. Whether that is so for the first time, as far as
+        the last 100,000 tell."""
         with self._lock:
             self._open.discard(key)
+            return self._dropped.add(key)
 
     def close(self) -> None:
         """Close the files."""
@@ -119,5 +123,7 @@ class Ledger:
                     self._forgets_above_bytes = self._keep.size_bytes + _AT_ONCE_BYTES
 
     def _written(self, key: SampleKey, send: Callable[[], None]) -> None:
-        self.dropped(key)
+        with self._lock:
+            self._open.discard(key)
+            self._dropped.discard(key)
         send()

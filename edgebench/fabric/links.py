@@ -50,6 +50,7 @@ class Relay:
         """Told of the hiccups and outages that each answer brings, in the thread that asks."""
         self._ports: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._stopping = False
 
     @staticmethod
     def start(
@@ -124,12 +125,21 @@ class Relay:
         return self._ask(RelayCommand("counters"), Counters).links
 
     def hear(self) -> None:
-        """Have it tell what it has noted, by `on_counters`; nothing where it is not up, or has ended.
+        """Have it tell what it has noted, by `on_counters`; nothing where it is not up, stands still, or has ended.
 
         Raises FabricError where it does not answer.
         """
-        if self._ports and not self._child.has_ended:
-            self.counters()
+        with self._lock:
+            child = self._child
+            if not self._ports or self._stopping or child.is_paused or child.is_killed or child.has_ended:
+                return
+            try:
+                answered = self._answer_to(RelayCommand("counters"), Counters)
+            except FabricError:
+                if child.is_killed:  # meanwhile, which is told as any death
+                    return
+                raise
+        self.on_counters(answered)
 
     def cut(self, link: str) -> None:
         """Break every connection across a link, and let none pass until `mend`."""
@@ -150,9 +160,17 @@ class Relay:
         """Traces of rates, and outages, begin at this time of this machine's clock; until then rates are the means."""
         self._ask(RelayCommand("begin", at_ns=at_ns), Counters)
 
+    def pause(self) -> None:
+        """Have it stand still, when nobody waits for an answer."""
+        with self._lock:
+            self._child.pause()
+
     def stop(self) -> dict[str, LinkCounters] | None:
         """End the relay and all its connections; the final counters, or None where it was dead already."""
         final = None
+        with self._lock:
+            self._stopping = True
+        self._child.resume()
         try:
             if self._ports and not self._child.has_ended:
                 with contextlib.suppress(FabricError):
@@ -172,20 +190,23 @@ class Relay:
 
     def _ask(self, message: RelaySpec | RelayCommand, answer: type[_Answer]) -> _Answer:
         with self._lock:
-            try:
-                self._child.write_line(msgspec.json.encode(message))
-                line = self._child.read_line(_ANSWER_S)
-            except TimeoutError as error:
-                self._child.end()  # its late answer would be read as the one to the next question
-                raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self.log})") from error
-            except (OSError, ValueError) as error:
-                raise FabricError(f"link relay: gone: {self._last_words()}") from error
-        if not line:
-            raise FabricError(f"link relay: gone: {self._last_words()}")
-        answered = msgspec.json.decode(line, type=answer)
+            answered = self._answer_to(message, answer)
         if isinstance(answered, Counters):
             self.on_counters(answered)
         return answered
+
+    def _answer_to(self, message: RelaySpec | RelayCommand, answer: type[_Answer]) -> _Answer:
+        try:
+            self._child.write_line(msgspec.json.encode(message))
+            line = self._child.read_line(_ANSWER_S)
+        except TimeoutError as error:
+            self._child.end()  # its late answer would be read as the one to the next question
+            raise FabricError(f"link relay: no answer in {_ANSWER_S:.0f} s (log: {self.log})") from error
+        except (OSError, ValueError) as error:
+            raise FabricError(f"link relay: gone: {self._last_words()}") from error
+        if not line:
+            raise FabricError(f"link relay: gone: {self._last_words()}")
+        return msgspec.json.decode(line, type=answer)
 
     def _last_words(self) -> str:
         lines = self.log.read_text("utf-8", errors="replace").splitlines()

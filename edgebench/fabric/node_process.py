@@ -119,6 +119,8 @@ class NodeProcess:
         self.drained = False
         self.waits: Callable[[], str] = str
         """Says what this process waits for, where that is unusual."""
+        self.still_comes: Callable[[], bool] = bool
+        """Whether what it waits for is on its way, however long that takes."""
         self._ready = False
         self._clock = CloudClock(shared=all(plan.endpoints[node].shares_clock for node in self.nodes))
         self._beat_now = threading.Event()
@@ -136,6 +138,7 @@ class NodeProcess:
         self._on_model: ModelReady | None = None
         self._refused: tuple[Refusal, ...] = ()
         self._fetched_ns: dict[tuple[str, str], int] = {}
+        self._loading = False
         self._in_use: dict[str, str] = {}
         self._before_flush: Callable[[], None] = _nothing
         self._before_write: Callable[[], None] = _nothing
@@ -328,6 +331,7 @@ class NodeProcess:
             self.incarnation,
             may_wait=ready,
             round_trip_s=self._clock.longest_round_trip_s,
+            loading=self._loading or (not self._ready and self.still_comes()),
         )
 
     @property
@@ -337,7 +341,9 @@ class NodeProcess:
     def _fetch(self) -> None:
         opened: set[tuple[str, str, str]] = set()
         refused: dict[str, Refusal] = {}
+        self._loading = True
         self._load_ahead()
+        self._loading = False
         while (item := self._announced.get()) is not None:
             node, workload, body = item
             try:
@@ -347,6 +353,7 @@ class NodeProcess:
                 continue
             if (node, workload, manifest.digest) in opened:
                 continue  # a retained announcement comes again at every reconnection
+            self._loads(True)
             try:
                 if workload not in self.plan.workloads or manifest.runtime not in BUILT_IN:
                     raise ModelError("no model for a workload of this node")
@@ -369,9 +376,17 @@ class NodeProcess:
                 _log.error("%s: %s", workload, why)
                 if not any(workload == each for _, each, _ in opened):
                     refused[workload] = Refusal(workload, manifest.digest, why)
+            finally:
+                self._loads(not self._announced.empty())
             self._refused = tuple(refused.values())
             if refused:
                 self._beat_now.set()
+
+    def _loads(self, loading: bool) -> None:
+        """Whether it loads a model. It is told at once, since what loads it may let nothing else run."""
+        if loading and not self._loading and not self._ready:
+            self._beat_now.set()
+        self._loading = loading
 
     def _load_ahead(self) -> None:
         """Import what models run on, before one is here, where any is to decide."""

@@ -6,9 +6,14 @@ of fewer counts before what is said of more, and what nobody speaks of is replay
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 import os
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +29,10 @@ SENSORS_VARIABLE = "EDGEBENCH_SENSORS"
 
 NODE = "{node}"
 """In what is read: the name of the node, each of which then reads its own."""
+
+LAVFI = "lavfi:"
+DEVICES = "/dev/"
+_BAUD = 9600
 
 Kind = Literal["camera", "program", "pipe", "serial", "mqtt", "own", "replay"]
 
@@ -147,3 +156,84 @@ def _problem_of(choice: SensorChoice) -> str | None:
         mend = f"mkfifo {source}" if choice.kind == "pipe" else "see docs/sensors.md"
         return f"there is no {choice.path} ({mend})"
     return None
+
+
+class SensorError(EdgebenchError):
+    """A sensor cannot be read, or does not suit its task."""
+
+
+def check_can_be_read(choices: Iterable[SensorChoice]) -> None:
+    """Raise EdgebenchError for one that cannot be read on this machine, as far as can be seen before it is opened.
+
+    Nothing is run for it, no module of one's own either."""
+    for choice in choices:
+        look = _LOOKS.get(choice.kind)
+        if look is None or NODE in choice.source:
+            continue
+        try:
+            look(choice)
+        except SensorError as error:
+            raise EdgebenchError(f"--sensor {choice.place}={choice.shown}: {error}") from error
+
+
+def command_of(choice: SensorChoice) -> list[str]:
+    """The program, as it is found on this machine, and its arguments. Raises SensorError."""
+    try:
+        program, *arguments = shlex.split(choice.source)
+    except ValueError as error:
+        raise SensorError(f"its command cannot be read: {error} (write {_HOW['program']})") from None
+    found = shutil.which(program) or shutil.which(Path(choice.folder, program))
+    if found is None:
+        raise SensorError(f"there is no program {program!r} (name one that can be run)")
+    return [str(found), *arguments]
+
+
+def pipe_of(choice: SensorChoice) -> Path:
+    """Raises SensorError."""
+    if not choice.path.is_fifo():
+        raise SensorError(f"{choice.path} is no named pipe (mkfifo makes one; camera: and program: read files)")
+    return choice.path
+
+
+def serial_port_of(choice: SensorChoice) -> tuple[str, int]:
+    """The device, and its speed as termios has it. Raises SensorError."""
+    import termios
+
+    device, _, baud = choice.source.partition("@")
+    speed = getattr(termios, f"B{baud or _BAUD}", None)
+    if speed is None:
+        raise SensorError(f"there is no speed of {baud} baud (write {device}@{_BAUD}, say)")
+    if not Path(device).exists():
+        raise SensorError(f"there is no {device}")
+    return device, speed
+
+
+def check_camera(choice: SensorChoice) -> None:
+    """Raise SensorError where it is a device, or a file, that is not there."""
+    source = choice.source
+    if source.startswith(LAVFI) or "://" in source:
+        return
+    path = Path(source.partition("?")[0]) if source.startswith(DEVICES) else choice.path
+    if not path.exists():
+        raise SensorError(f"there is no {path}")
+
+
+def _check_module(choice: SensorChoice) -> None:
+    module = choice.source.partition(":")[0]
+    outermost = module.partition(".")[0]
+    if any(Path(choice.folder, each).exists() for each in (outermost, f"{outermost}.py")):
+        return
+    if outermost in sys.modules or importlib.util.find_spec(outermost) is not None:
+        return
+    hint = difflib.get_close_matches(module, _HOW, 1)
+    mend = f"did you mean {_HOW[hint[0]]}?" if hint else f"it is looked for in {choice.folder} and where Python looks"
+    raise SensorError(f"there is no module {module!r} ({mend})")
+
+
+_LOOKS: Mapping[Kind, Callable[[SensorChoice], object]] = {
+    "camera": check_camera,
+    "program": command_of,
+    "pipe": pipe_of,
+    "serial": serial_port_of,
+    "own": _check_module,
+}

@@ -115,7 +115,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     workload that it decides -> digest of the model that it decides with. incarnation: how often its nodes had been
     started before. may_wait: it has nothing to do before the streams begin, so that the answer may wait for that a
     while. round_trip_s: the longest that one has taken to the cloud, and its answer back, where that is on another
-    machine.
+    machine. loading: it fetches a model and warms it up, which may take minutes on a slow board,
+    or a sensor's first sample is on its way, of a reading a minute.
     """
 
     nodes: list[str]
@@ -128,6 +129,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     incarnation: int = 0
     may_wait: bool = False
     round_trip_s: float = 0.0
+    loading: bool = False
 
 
 class RunState(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from edgebench.clock import now_s
 from edgebench.decoding import from_json
 from edgebench.fabric.digests import digest_of
 from edgebench.fabric.refusals import Refusals
@@ -161,7 +162,7 @@ class TransferRoutes:
             headers["Repr-Digest"] = _field(offered.digest or await self._digest_of(offered))
         status = 206 if "Range" in request.headers else 200
         turns = self._turns_of(nodes, "down")
-        if offered.body is not None and (turns is None or end - start <= turns.piece_bytes):
+        if offered.body is not None and (turns is None or end - start <= turns.piece_bytes(now_s())):
             offered.sent(end - start)
             return web.Response(status=status, headers=headers, body=offered.body[start:end])
         return await _send(request, offered, start, end, web.StreamResponse(status=status, headers=headers), turns)
@@ -202,7 +203,7 @@ class TransferRoutes:
         """When it is its turn: how much more may come of a file."""
         turns = self._turns_of(self.nodes_behind(request), "up")
         rest_bytes = upload.size_bytes - upload.have_bytes
-        if turns is None or (rest_bytes <= turns.piece_bytes and not upload.have_bytes):
+        if turns is None or (rest_bytes <= turns.piece_bytes(now_s()) and not upload.have_bytes):
             return Staged(upload.have_bytes, kept=False)
         return Staged(upload.have_bytes, kept=False, turn=await _turn(request, turns, rest_bytes, from_afar=True))
 

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _PIECE_BYTES = 1 << 16
 _EXTENT_BYTES = 1 << 23
 """Of a range that is compared with its digest as a whole."""
-_SMALL_BYTES = 1 << 20
+SMALL_BYTES = 1 << 20
 """What is handed in without asking before how much of it is there."""
 _MAKING_PAUSE_S = 0.5
 """At most, between two questions whether it is made: the streams of a run wait for it."""
@@ -132,7 +132,7 @@ def hand_in(
         size_bytes = file.tell()
         place = f"/v1/uploads/{path}?sha256={digest}&size={size_bytes}"
         # Mostly all goes at once, or nothing of it is there yet.
-        staged = Staged(0, kept=False) if size_bytes <= _SMALL_BYTES and not by_turns else None
+        staged = Staged(0, kept=False) if size_bytes <= SMALL_BYTES and not by_turns else None
         sent = _Sent(patience)
         wrong = 0
         while True:

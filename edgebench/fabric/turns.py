@@ -71,17 +71,16 @@ class Turns:
     def __init__(self, paces: tuple[Pace, ...]) -> None:
         """paces: in an order that is the same for all, those that more share after those that fewer do: who waits for
         one of its own is in nobody's way."""
-        self._paces = paces
+        self.paces = paces
 
-    @property
-    def piece_bytes(self) -> int:
-        """What a piece is now."""
-        return _piece_bytes(min(pace.at(now_s())[0] for pace in self._paces))
+    def piece_bytes(self, at_s: float) -> int:
+        """What a piece is at a time."""
+        return _piece_bytes(min(pace.at(at_s)[0] for pace in self.paces))
 
     @property
     def free_s(self) -> float:
         """When the next piece may set out."""
-        return max(pace.free_s for pace in self._paces)
+        return max(pace.free_s for pace in self.paces)
 
     async def take(self, rest_bytes: int, is_there: Callable[[], bool], *, from_afar: bool = False) -> Turn | None:
         """Wait until some of a file may set out; None where nobody is there any more to send or to get it.
@@ -89,26 +88,30 @@ class Turns:
         from_afar: several pieces together, which are sent each at its time.
         """
         async with AsyncExitStack() as stack:
-            for pace in self._paces:
+            for pace in self.paces:
                 await stack.enter_async_context(pace.turn())
             if not is_there():
                 return None
-            at_s, due_s = now_s(), self.free_s
-            # Sleep that lasted a little too long takes nothing from the pace.
-            return self.begin(due_s if at_s < due_s + _PIECE_S else at_s, rest_bytes, from_afar=from_afar)
+            return self.begin(self.sets_out_s(now_s()), rest_bytes, from_afar=from_afar)
+
+    def sets_out_s(self, at_s: float) -> float:
+        """From when on a piece counts whose turn it is at a time: sleep that lasted a little too long takes nothing of
+        the pace."""
+        due_s = self.free_s
+        return due_s if at_s < due_s + _PIECE_S else at_s
 
     def begin(self, at_s: float, rest_bytes: int, *, from_afar: bool = False) -> Turn:
         """What may set out at a time, from which on the next has to wait for it."""
-        known = [pace.at(at_s) for pace in self._paces]
+        known = [pace.at(at_s) for pace in self.paces]
         bytes_s = min(rate for rate, _ in known)
         piece_bytes = _piece_bytes(bytes_s)
         size_bytes = piece_bytes
         if from_afar and math.isfinite(bytes_s):
             most_s = min(until_s for _, until_s in known) - at_s
-            ahead_s = min(most_s, _AHEAD_S / (1 + max(pace.waiting for pace in self._paces)))
+            ahead_s = min(most_s, _AHEAD_S / (1 + max(pace.waiting for pace in self.paces)))
             size_bytes *= max(1, int(ahead_s * bytes_s / piece_bytes))
         size_bytes = min(size_bytes, rest_bytes)
-        for pace, (rate, _) in zip(self._paces, known, strict=True):
+        for pace, (rate, _) in zip(self.paces, known, strict=True):
             pace.free_s = at_s + size_bytes / rate
         return Turn(size_bytes, piece_bytes, piece_bytes / bytes_s)
 

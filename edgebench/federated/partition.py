@@ -73,6 +73,11 @@ def partition(
     return np.split(in_order, np.cumsum(np.bincount(of_row, minlength=parts))[:-1])
 
 
+def describe_partition(plan: Partition) -> str:
+    """In a few words, for reports."""
+    return f"dirichlet, alpha {plan.alpha:g}" if isinstance(plan, Dirichlet) else str(plan.__struct_config__.tag)
+
+
 def describe(split: Split, parts: Sequence[Indices]) -> tuple[PartFigures, ...]:
     """Sizes and label shares of each part, for reports."""
     label = classes(split.y)

@@ -37,7 +37,7 @@ def parse_lab_url(text: str) -> LabUrl:
 
 
 class Listen(msgspec.Struct, frozen=True):
-    """An address of this computer (empty: all that it has), and a port (0: any that is free)."""
+    """An address of this computer (empty: all that it has of IPv4), and a port (0: any that is free)."""
 
     host: str
     port: int
@@ -53,8 +53,9 @@ def parse_listen(text: str) -> Listen:
     if number is None or number > 65_535:
         raise LabError(f"--listen {text}: no port ({_LISTEN_FORM})")
     try:
-        if host:
-            ipaddress.ip_address(host)
+        if host and ipaddress.ip_address(host) == ipaddress.ip_address("::"):
+            mend = f"name one of its addresses, or write :{number}, which is all that it has of IPv4"
+            raise LabError(f"--listen {text}: nobody could be told where that is ({mend})")
     except ValueError:
         raise LabError(f"--listen {text}: {host!r} is no IP address of this computer ({_LISTEN_FORM})") from None
     return Listen(host, number)

@@ -56,6 +56,9 @@ class Database:
             write_private(path, b"")  # what SQLite puts beside it has the same mode
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise _unreadable(path, error) from error
+        try:
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -64,7 +67,8 @@ class Database:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT")
             version = self._version
         except sqlite3.Error as error:
-            raise LabError(f"{path}: the lab's memory cannot be read: {error}") from error
+            self.close()
+            raise _unreadable(path, error) from error
         if version != _VERSION:
             self.close()
             raise LabError(f"{path}: is of another version of edgebench (upgrade this one)")
@@ -106,3 +110,7 @@ class Database:
     @property
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> LabError:
+    return LabError(f"{path}: the lab's memory cannot be read: {error}")

@@ -19,8 +19,8 @@ def topic(name: str, workload: str, what: str) -> str:
 
 
 def write_credential(credential: DeviceCredential, folder: Path) -> list[Path]:
-    """Write it into a folder that is not there yet; the files. Raises LabError."""
-    if folder.exists():
+    """Write it into a folder that is not there yet, or empty; the files. Raises LabError, and OSError."""
+    if folder.exists() and any(folder.iterdir()):
         raise LabError(f"{folder}: is there already (name another with --out)")
     private_folder(folder)
     ca, certificate, key = folder / "ca.pem", folder / "device.pem", folder / "device.key"

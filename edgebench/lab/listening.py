@@ -74,7 +74,7 @@ class Listener:
         stack.callback(database.close)
         kept = database.setting(_LISTEN)
         default = Listen("", DEFAULT_PORT) if kept is None else msgspec.json.decode(kept, type=Listen)
-        listen = self._given or default
+        listen = self._given or (Listen("", default.port) if default.host == "::" else default)
         self._authority = _authority(self._folder)
         self._issue(database, utc_now())
         self._trust = trust_in(self._folder / HERE)
@@ -111,7 +111,7 @@ class Listener:
         stack.callback(self._lab.end)
         port = server.sockets[0].getsockname()[1]
         database.keep_setting(_LISTEN, msgspec.json.encode(Listen(listen.host, port)).decode())
-        wildcard = listen.host in ("", _ALL, "::")
+        wildcard = listen.host in ("", _ALL)
         self._lab.find_url = lambda: LabUrl(primary_address() if wildcard else listen.host, port)
         self.url = self._lab.url
         self.from_here = LabUrl("127.0.0.1" if wildcard else listen.host, port)

@@ -178,11 +178,19 @@ class MachineLink:
         session = secrets.token_hex(8)
         for pause_s in self._pauses():
             try:
-                self._renew()
                 facts = msgspec.structs.replace(self._facts, address=self._orders.own_address)
                 hello = Hello(session, facts)
                 welcome = self._orders.ask("POST", "/v1/machine/hello", Welcome, hello)
+                with self._changed:
+                    self._session, self._done, self._first = session, 0, 1
+                    self._outbox.clear()
+                    self._changed.notify_all()
+                self._renew()  # not before: another may have this one's place, and tries go on for ever
             except (UnheardError, ConflictError) as error:
+                if self._interrupted:
+                    return  # a session that has begun is said goodbye to
+                with self._changed:
+                    self._session = None
                 self._note_trouble(error)
                 self._check_heard_within(self._begin_within_s)
                 self._rest(pause_s)
@@ -194,10 +202,6 @@ class MachineLink:
         if welcome.mend is not None and not self._told_to_upgrade:
             self._told_to_upgrade = True
             self._tell(f"this machine runs other code than the lab; join again after: {welcome.mend}")
-        with self._changed:
-            self._session, self._done, self._first = session, 0, 1
-            self._outbox.clear()
-            self._changed.notify_all()
 
     def _pauses(self) -> Iterator[float]:
         """Before each further try; for ever, until `interrupt`."""

@@ -38,7 +38,7 @@ class Mail:
         with self._database.change() as db:
             for name in names:
                 holder = self.holder(name)
-                if holder is not None and self._lets_go(name):
+                if holder is not None and self.lets_go(name):
                     raise EndingError(f"{name}: still ends what the run {holder.run_id} has left behind there")
                 if holder is not None and holder.run_id != run_id:
                     raise HeldError(
@@ -185,7 +185,8 @@ class Mail:
             db.execute("DELETE FROM held WHERE machine = ? AND letting_go", (machine,))
             _forget_empty(db)
 
-    def _lets_go(self, machine: str) -> bool:
+    def lets_go(self, machine: str) -> bool:
+        """Whether it still ends what the run has left behind there that has let it go."""
         return self._database.row("SELECT 1 FROM held WHERE machine = ? AND letting_go", machine) is not None
 
     def _is_held(self, machine: str, run_id: str) -> bool:

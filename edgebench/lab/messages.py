@@ -206,8 +206,9 @@ class MachineInfo(msgspec.Struct, frozen=True):
     """A member of the lab.
 
     address: as the lab sees it; server_address: the lab's, as the machine reaches it. offset: the lab's clock minus the
-    machine's, now. last_seen_s: so long ago; None: never. same_code: whether it runs the very code that the lab does.
-    mend: the line to paste there otherwise. near: of a `device-only` one, the machine whose broker it connects to.
+    machine's, now. last_seen_s: so long ago; None: never. lab_code: a digest of what the lab's server runs. same_code:
+    whether the machine runs the same. mend: the line to paste there otherwise. near: of a `device-only` one, the
+    machine whose broker it connects to.
     processors: those of several machines that share a computer's are the same word.
     """
 
@@ -232,6 +233,7 @@ class MachineInfo(msgspec.Struct, frozen=True):
     processors: str = ""
     open_files: int = 0
     steps: bool = False
+    lab_code: str = ""
 
 
 class Hold(msgspec.Struct, frozen=True):

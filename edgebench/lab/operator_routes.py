@@ -25,6 +25,7 @@ from edgebench.lab.messages import (
     Send,
 )
 from edgebench.lab.server import LabServer, asked, number_of, packed, waiting_s
+from edgebench.lab.wheel import code_digest
 from edgebench.topology.deployment import HERE
 
 _SHORTEST_S = 10.0
@@ -173,6 +174,7 @@ class OperatorRoutes:
             offset=presence.offset,
             last_seen_s=silent_s,
             holder=holder,
+            lab_code=code_digest(),
         )
 
 

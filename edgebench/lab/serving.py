@@ -85,6 +85,7 @@ class ServedLab:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
         self._from_here = self.url
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="lab server")
 
     def start(self) -> ServedLab:
@@ -105,6 +106,7 @@ class ServedLab:
 
     def stop(self) -> None:
         """End it; machines go on trying to reach it."""
+        self._stopping = True
         if self._loop is not None and self._over is not None:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._over.set)
@@ -142,6 +144,8 @@ class ServedLab:
         from edgebench.lab.listening import Listener  # whoever only asks needs no server's packages
 
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        if self._stopping:  # by a Ctrl-C, before there was anything to be told of it
+            self._over.set()
         async with Listener(self._folder, self._listen) as listener:
             self.url, self._from_here = listener.url, listener.from_here
             write_private(self._folder / _SERVED, msgspec.json.encode(self._from_here))

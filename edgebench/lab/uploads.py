@@ -58,7 +58,7 @@ class RunFiles:
         check_run_id(run_id)
         check_file_name(file)
         holder = self._mail.holder(machine)
-        if holder is None or holder.run_id != run_id:
+        if holder is None or holder.run_id != run_id or self._mail.lets_go(machine):
             raise Refusal(403, f"{machine}: is not held by the run {run_id}")
         return f"{run_id}/{machine}/{file}", self._folder / run_id / machine / file
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgebench.report.tables import plain_table
+from edgebench.report.tables import plain_table, standard_output
 from edgebench.report.wording import metric_name, ms, number, quality
 from edgebench.results.capacities import Capacity, LoadPoint
 from edgebench.topology.wording import things
@@ -15,17 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-_WIDE = 200
-"""Characters."""
-
-
 def print_capacity(found: Capacity, console: Console | None = None) -> None:
     """Print it."""
-    from rich.console import Console
     from rich.text import Text
 
-    # Into a file the table goes as wide as it is.
-    console = console or (Console() if sys.stdout.isatty() else Console(width=_WIDE))
+    console = console or standard_output()
     head = f"{found.topology}, {found.workload}: {head_of(found)}"
     console.print(head, markup=False, highlight=False, soft_wrap=True)
     table = plain_table()

@@ -25,6 +25,7 @@ _MOST_POINTS = 400
 _MB = 1e6
 _SHARE_BEFORE = 0.1
 _MOST_NAMED = 12
+_MOST_MARKS = 1_000
 
 OVER_TIME = "s from the start of the streams"
 
@@ -183,7 +184,8 @@ def quality_chart(figures: WorkloadFigures) -> Chart | None:
 def cpu_chart(observations: Observations, span_s: float) -> Chart | None:
     """Cores that each process kept busy between two of its reports, and the whole machine."""
     data: list[dict[str, Any]] = []
-    cores = observations.host.get("cores")
+    # Of the processors that the run may use, as `busy` is a share of; earlier runs tell of all that there are alone.
+    cores = observations.host.get("usable_cores", observations.host.get("cores"))
     host = [(since_start_s(observations, use.at_ns), use.busy) for use in observations.host_usage]
     if host and isinstance(cores, int | float):
         at, busy = _thinned([at for at, _ in host], [share * cores for _, share in host])
@@ -294,13 +296,16 @@ def with_disturbed(chart: Chart, spans: Sequence[Span]) -> Chart:
 
 def with_faults(chart: Chart, faults: Sequence[FaultFigures]) -> Chart:
     """The chart with a line where each fault began and a band as long as it lasted, if it is one over time; their names
-    stand beside the first few."""
+    stand beside the first few. Of thousands those that lie too near to each other to be told apart are drawn as one."""
     layout = chart["layout"]
     happened = [(fault, fault.at_s) for fault in faults if fault.at_s is not None]
     if layout["xaxis"]["title"]["text"] != OVER_TIME or not happened:
         return chart
-    bands = [_shaded(at_s, fault.until_s, "--mark", 0.1) for fault, at_s in happened if fault.until_s is not None]
-    rules = [rule("x", short(at_s)) for _, at_s in happened]
+    spans = [(at_s, fault.until_s) for fault, at_s in happened if fault.until_s is not None]
+    begun_s = sorted(at_s for _, at_s in happened)
+    least_s = (max([begun_s[-1], *(to_s for _, to_s in spans)]) - begun_s[0]) / _MOST_MARKS
+    bands = [_shaded(from_s, to_s, "--mark", 0.1) for from_s, to_s in _joined(spans, least_s)]
+    rules = [rule("x", at_s) for at_s in (_apart(begun_s, least_s) if len(begun_s) > _MOST_MARKS else begun_s)]
     names = [
         note(fault_name(fault), x=short(at_s), y=0.0, yref="paper", xanchor="left", yanchor="bottom")
         for fault, at_s in happened[: _MOST_NAMED if len(happened) <= _MOST_NAMED else 0]
@@ -310,6 +315,24 @@ def with_faults(chart: Chart, faults: Sequence[FaultFigures]) -> Chart:
         "annotations": [*names, *layout.get("annotations", [])],
     }
     return chart | {"layout": layout | marks}
+
+
+def _joined(spans: Sequence[tuple[float, float]], least_s: float) -> list[tuple[float, float]]:
+    """Spans of time as they are; of many, those that begin within `least_s` of a first one as one, as long as the time
+    that they take, each moment of it once."""
+    if len(spans) <= _MOST_MARKS:
+        return list(spans)
+    found: list[tuple[float, float]] = []
+    furthest_s = -math.inf
+    for from_s, to_s in sorted(spans):
+        if found and from_s < found[-1][0] + least_s:
+            first_s, until_s = found[-1]
+            found[-1] = first_s, until_s + max(0.0, to_s - max(from_s, furthest_s))
+            furthest_s = max(furthest_s, to_s)
+        else:
+            found.append((from_s, to_s))
+            furthest_s = to_s
+    return found
 
 
 def _shaded(start_s: float, end_s: float, colour: str = "--line-faint", opacity: float = 0.35) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgebench.report.tables import plain_table
+from edgebench.report.tables import plain_table, standard_output
 from edgebench.report.wording import NONE
 from edgebench.results.comparison.figures import Comparison, FigureDifference, SettingDifference, SideCompared
 from edgebench.topology.wording import things
@@ -26,9 +26,7 @@ _HOP_FIGURES = ("mean", "p99")
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print it: first what the sides are and what differs, then a table a workload, federation and so on."""
-    from rich.console import Console
-
-    console = console or Console()
+    console = console or standard_output()
     for side in comparison.sides:
         for line in _side_lines(side):
             console.print(line, markup=False, highlight=False)

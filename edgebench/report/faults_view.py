@@ -48,5 +48,9 @@ def summary_lines(result: Result) -> list[str]:
         return []
     happened = [fault for fault in result.faults if fault.at_s is not None]
     line = f"{len(happened)} of {things(len(result.faults), 'fault')} happened"
-    took_s = [fault.recovery_s for fault in happened if fault.recovery_s is not None and fault.until_s is not None]
-    return [f"{line}; decisions came again within {max(took_s):.2f} s of the end of each" if took_s else line]
+    ended = [fault for fault in happened if fault.until_s is not None and fault.devices]
+    took_s = [fault.recovery_s for fault in ended if fault.recovery_s is not None]
+    if not took_s:
+        return [line]
+    whose = "each" if len(took_s) == len(ended) else f"{len(took_s)} of the {len(ended)} that ended"
+    return [f"{line}; decisions came again within {max(took_s):.2f} s of the end of {whose}"]

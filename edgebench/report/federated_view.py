@@ -246,7 +246,10 @@ def strategy_line(figures: FederatedFigures) -> str:
     )
     last = figures.rounds[-1] if figures.rounds else None
     private = "" if last is None or last.epsilon is None else f", ε {last.epsilon:.2f} at δ {last.delta:g}"
-    return f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}{learned}{private}{odd}{besides}"
+    took_s = [each.duration_s for each in figures.rounds if each.duration_s is not None]
+    took = f", {sum(took_s) / len(took_s):.3g} s each in the mean" if took_s else ""
+    rounds = f"{things(len(figures.rounds), 'federated round')} of {figures.strategy}"
+    return f"{rounds}{took}{learned}{private}{odd}{besides}"
 
 
 def _counted(failures: int, unread: int) -> str:

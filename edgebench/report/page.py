@@ -21,7 +21,7 @@ from edgebench.report import (
     wording,
 )
 from edgebench.report.standalone import rendered
-from edgebench.report.tables import plain_table
+from edgebench.report.tables import plain_table, standard_output
 from edgebench.results.chunks import NEEDED
 from edgebench.results.compute import result_of
 from edgebench.results.figures import FaultFigures, Result, Span
@@ -65,11 +65,10 @@ def write_figures(run: StoredRun, fold: RunFold, *, page: bool = True) -> Result
 def print_summary(result: Result, console: Console | None = None) -> None:
     """Print what matters most: a table that fits 80 columns, what the scenario is for (joint decisions, moves,
     cascades), the roll-outs, and the verdict with its reasons."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = console or Console()
+    console = console or standard_output()
     table = plain_table()
     table.add_column("workload", overflow="fold", min_width=8)
     for name in ("due", "lost", "late", "p50 ms", "p99 ms", "per s", "quality"):

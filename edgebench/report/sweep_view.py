@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgebench.report.comparison_view import number
 from edgebench.report.sweep_page import said
-from edgebench.report.tables import plain_table
+from edgebench.report.tables import plain_table, standard_output
 from edgebench.report.wording import NONE
 from edgebench.results.fronts import Swept
 from edgebench.results.sweeps import in_words, kinds_of
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 def print_sweep(swept: Swept, console: Console | None = None) -> None:
     """Print it."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = console or Console()
+    console = console or standard_output()
     if swept.figure is not None:
         table = plain_table()
         table.add_column("settings", overflow="fold")

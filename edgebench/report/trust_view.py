@@ -119,7 +119,7 @@ def _came_and_went(each: WorkloadFigures) -> Iterator[str]:
         yield f"{things(each.repeated, 'decision')} reached their device again as they were, and counted once."
     if each.missed:
         due = things(each.missed, "sample")
-        yield f"{due} more were due while their device was not there, or died with it untold."
+        yield f"{due} more were due while their device, or its live sensor, was not there, or died with it untold."
     if each.duplicated > each.duplicated_at_devices:
         again = things(each.duplicated - each.duplicated_at_devices, "sample")
         yield f"{again} reached the deciding node again and were decided once."

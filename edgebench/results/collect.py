@@ -61,7 +61,7 @@ from edgebench.fabric.records import (
 from edgebench.fabric.spool import read_spool
 from edgebench.federated.own_files import FILES
 from edgebench.results.fault_steps import Standstills
-from edgebench.results.host_conditions import HiccupSums, foreign_to_all, merged
+from edgebench.results.host_conditions import MOST, HiccupSums, foreign_to_all, merged, thinned
 from edgebench.results.observations import LastLife, Lateness, Observations
 from edgebench.results.rundir import load_deployment, write_observations, write_records, write_rounds
 from edgebench.results.server_time import ServerTime, machines_in
@@ -197,7 +197,10 @@ class _Gathered:
     def _take_of_machine(self, machine: str, entry: Used | Closed | HostUsed | Metered | Hiccuped) -> None:
         match entry:
             case Used(nodes=nodes, usage=usage, incarnation=incarnation):
-                self._usage.setdefault(nodes[0], {}).setdefault(incarnation, []).append(usage)
+                life = self._usage.setdefault(nodes[0], {}).setdefault(incarnation, [])
+                life.append(usage)
+                if len(life) >= 2 * MOST:
+                    life[:] = thinned(life)
                 self._hosts_of[nodes[0]] = nodes
                 self._machine_of[nodes[0]] = machine
             case Closed(nodes=nodes, versions=versions):
@@ -294,7 +297,7 @@ class _Gathered:
             },
             swaps=sorted(self._swaps, key=lambda swap: (swap.swapped_ns, swap.node, swap.workload)),
             usage={
-                name: self.time.usage(self._machine_of[name], _one_after_another(lives.values()))
+                name: self.time.usage(self._machine_of[name], thinned(_one_after_another(lives.values())))
                 for name, lives in self._usage.items()
             },
             hosts_of=self._hosts_of,

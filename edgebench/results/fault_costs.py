@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import msgspec
@@ -48,13 +48,15 @@ class Happened:
     """A fault as it came about. asked_ns: None of one whose condition was never met; at_ns: of one that never happened,
     or found taken away already what it was to take; until_ns: of one for good, or that the run did not see the end of.
 
-    All on the server's clock.
+    All on the server's clock. for_good: what it took was not to come back, by itself, or since another fault
+    took it as well, meanwhile and for good.
     """
 
     plan: FaultPlan
     asked_ns: int | None
     at_ns: int | None
     until_ns: int | None
+    for_good: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -80,9 +82,35 @@ def happened_in(deployment: Deployment, observations: Observations) -> list[Happ
                 asked_ns,
                 min((step.at_ns for step in begun), default=None),
                 max(over_ns) if over_ns and len(over_ns) == len(until_ns) else None,
+                for_good=plan.for_s is None,
             )
         )
-    return found
+    for_good = [each for each in found if each.for_good and each.asked_ns is not None and each.plan.kind in TAKES]
+    return [
+        each
+        if each.at_ns is None or each.until_ns is not None or each.for_good
+        else replace(each, for_good=any(_takes_too(other, each, deployment) for other in for_good))
+        for each in found
+    ]
+
+
+def _takes_too(other: Happened, taken: Happened, deployment: Deployment) -> bool:
+    """Whether what one fault has taken is what another one takes as well, all of it or with more, before it was to be
+    there again."""
+    if other.asked_ns is None or taken.at_ns is None:
+        return False
+    back_ns = taken.at_ns + round((taken.plan.for_s or 0.0) * NS_PER_S)
+    if not taken.at_ns <= other.asked_ns <= back_ns:
+        return False
+    (what, name), (target, whole) = taken.plan.thing, other.plan.thing
+    if (what, name) == (target, whole):
+        return True
+    node = deployment.nodes.get(name)  # of a site or a broker, the edge's
+    if node is None or what == "machine":
+        return False
+    if target == "site":
+        return whole == (node.parent if node.tier == "device" else node.name)
+    return target == "machine" and whole == node.machine
 
 
 def _is_of(step: Faulted, number: int, plan: FaultPlan, asked_ns: int | None) -> bool:
@@ -123,10 +151,26 @@ class FaultCost(Mergeable):
     latency_ns: Extremes = field(default_factory=Extremes)
     first_ns: dict[str, Extremes] = field(default_factory=dict)
 
-    def update(self, workload: str, chunk: SampleChunk, late: Bools) -> None:
-        """Take in a chunk of a workload. late: which samples were decided after their deadline [sample]."""
+    def concerns(self, workload: str, deciding: Collection[str], first_ns: int, last_ns: int) -> bool:
+        """Whether samples of a workload can tell anything of it, of which none was due before or arrived after these: a
+        run may have thousands of faults, and each chunk of samples is near a few. deciding: the devices that any of
+        them brought a decision."""
         at_ns, until_ns = self.happened.at_ns, self.happened.until_ns
-        mine = _of_nodes(chunk, self.devices.get(workload, frozenset()))
+        devices = self.devices.get(workload)
+        if at_ns is None or not devices or last_ns < at_ns - _AROUND_NS:
+            return False
+        if until_ns is None or first_ns <= until_ns + _AFTER_NS:
+            return True
+        return any(
+            (seen := self.first_ns.get(device)) is None or seen.least is None or seen.least > first_ns
+            for device in deciding
+            if device in devices
+        )
+
+    def update(self, chunk: SampleChunk, mine: Bools, late: Bools) -> None:
+        """Take in a chunk of a workload. mine: which samples are of its devices; late: which were decided after their
+        deadline [sample]."""
+        at_ns, until_ns = self.happened.at_ns, self.happened.until_ns
         if at_ns is None or not mine.any():
             return
         due_ns, arrived_ns, decided = chunk.ns["scheduled_ns"], chunk.ns["arrived_ns"], chunk.decided
@@ -201,10 +245,20 @@ class FaultCosts(Mergeable):
             late[chunk.decided] = chunk.latency_ns > limit_ns
         lost = ~chunk.decided
         excused = np.zeros(len(chunk), np.bool_)
+        due_ns, arrived_ns = chunk.ns["scheduled_ns"], chunk.ns["arrived_ns"]
+        first_ns = int(due_ns.min(initial=np.iinfo(np.int64).max))
+        last_ns = max(int(due_ns.max(initial=0)), int(arrived_ns.max(initial=0)))
+        deciding = [*chunk.count("node", chunk.decided)]
+        of_devices: dict[frozenset[str], Bools] = {}
         for fault in self.faults:
-            fault.update(workload, chunk, late)
+            if not fault.concerns(workload, deciding, first_ns, last_ns):
+                continue
+            devices = fault.devices[workload]
+            if devices not in of_devices:
+                of_devices[devices] = _of_nodes(chunk, devices)
+            fault.update(chunk, of_devices[devices], late)
             if lost.any():
-                excused |= lost & self._excuses(fault, workload, chunk)
+                excused |= lost & of_devices[devices] & self._excuses(fault, workload, chunk)
         self.excused[workload] += int(excused.sum())
 
     def survives_restarts(self, workload: str) -> bool:
@@ -212,18 +266,18 @@ class FaultCosts(Mergeable):
         return "restart" in self.survives[workload]
 
     def _excuses(self, fault: FaultCost, workload: str, chunk: SampleChunk) -> Bools:
-        """Of which samples a fault may well have cost the decision: what it took away for good, and all that it took
-        where nothing was promised."""
+        """Of which samples of its devices a fault may well have cost the decision: what it took away for good, and all
+        that it took where nothing was promised."""
         happened, due_ns = fault.happened, chunk.ns["scheduled_ns"]
         # What there is no room for is not accepted.
-        promised = happened.plan.for_s is not None and happened.plan.kind in self.survives[workload]
+        promised = not happened.for_good and happened.plan.kind in self.survives[workload]
         excuses = happened.plan.kind == "disk" or (happened.plan.kind in TAKES and not promised)
         if happened.at_ns is None or not excuses:
             return np.zeros(len(chunk), np.bool_)
         within = due_ns >= happened.at_ns - _AROUND_NS
         if happened.until_ns is not None:
             within &= due_ns <= happened.until_ns + _SETTLING_NS
-        return within & _of_nodes(chunk, fault.devices.get(workload, frozenset()))
+        return within
 
 
 def fault_costs(deployment: Deployment, observations: Observations) -> FaultCosts:

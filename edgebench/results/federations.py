@@ -195,13 +195,14 @@ def _links(deployment: Deployment, rounds: list[RoundRecord]) -> dict[str, LinkS
     down = dict.fromkeys(deployment.links, 0)
     for record in rounds:
         for reply in record.replies:
-            for link in _between(deployment, reply.node, record.server):
+            for link in links_between(deployment, reply.node, record.server):
                 up[link] += reply.bytes_up or 0
                 down[link] += reply.bytes_down or 0
     return {link: LinkShare(up[link], down[link]) for link in deployment.links if up[link] or down[link]}
 
 
-def _between(deployment: Deployment, node: str, above: str) -> list[str]:
+def links_between(deployment: Deployment, node: str, above: str) -> list[str]:
+    """The links from a node up to one above it, by name."""
     links = []
     while node != above and (parent := deployment.nodes[node].parent) is not None:
         links.append(f"{node} -> {parent}")

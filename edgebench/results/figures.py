@@ -73,7 +73,7 @@ class ReplacementFigures(msgspec.Struct, frozen=True):
 class LinkEnergyFigures(msgspec.Struct, frozen=True):
     """What the bytes of a link cost the child's network interface, by a model (`how`): those that it sent (up) and got
     (down), J. source: of the energy a byte. counted: all that crossed the link in the whole run, with what was fetched
-    before the streams; or, in a simulation, MQTT's PUBLISH packets alone."""
+    before the streams; or, in a simulation, MQTT's PUBLISH packets and what is said to learn together."""
 
     how: Literal["modelled"]
     up_j: float

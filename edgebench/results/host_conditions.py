@@ -6,13 +6,15 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.fabric.records import Hiccup, HostUsage
+from edgebench.fabric.records import Hiccup, HostUsage, Usage
 from edgebench.results.observations import Lateness
 from edgebench.results.tolerances import FOREIGN_SHARE, LATE_MS, WORST_LATE_MS
 
 MOST = 3_600
-"""Entries that a run keeps of either; of one that takes longer than an hour, neighbours are merged."""
+"""Entries that a run keeps of either, and of the use of a process; of one that takes longer, neighbours are merged."""
 
 
 class HiccupSums:
@@ -122,6 +124,17 @@ def merged(usage: Sequence[HostUsage], most: int = MOST) -> list[HostUsage]:
     """As it is, or means of neighbours, so that there are at most `most`."""
     step = math.ceil(len(usage) / most)
     return [_mean(usage[at : at + step]) for at in range(0, len(usage), step)] if step > 1 else list(usage)
+
+
+def thinned(usage: Sequence[Usage], most: int = MOST) -> list[Usage]:
+    """Of a process: as it is, or the last of neighbours, with the most memory of them, so that there are at most
+    `most`. The first look stays as it is, since others count from there."""
+    step = math.ceil((len(usage) - 1) / (most - 1))
+    if step <= 1:
+        return list(usage)
+    groups = [usage[at : at + step] for at in range(1, len(usage), step)]
+    peaks = (max(each.rss_bytes for each in group) for group in groups)
+    return [usage[0], *(replace(group[-1], rss_bytes=peak) for group, peak in zip(groups, peaks, strict=True))]
 
 
 def _mean(these: Sequence[HostUsage]) -> HostUsage:

@@ -68,7 +68,6 @@ class JointFold:
         judges = {part: getattr(task_named(self._plans[part].task), "right", None) for part in joint.of}
         tells = not any(decides_at_random(part, observations) for part in joint.of)
         self._judges = judges if tells and None not in judges.values() else {}
-        self._unjudged = False
         self._sums = _Sums()
         self._open: dict[str, list[_Rows]] = {name: [] for name in self._involved}
         self._look_at = _OPEN_ROWS
@@ -79,10 +78,8 @@ class JointFold:
             return
         right = np.full(len(chunk), np.nan, np.float32)
         judge = self._judges.get(workload)
-        if judge is not None:
-            self._unjudged |= int(chunk.scored.sum()) < int(chunk.decided.sum())
-            if chunk.scored.any():
-                right[chunk.scored] = judge(*chunk.outputs_and_labels())
+        if judge is not None and chunk.scored.any():
+            right[chunk.scored] = judge(*chunk.outputs_and_labels())
         rows = _Rows(chunk.keys(self._places), chunk.own_ns("scheduled_ns"), chunk.own_ns("arrived_ns"), right)
         self._open[workload].append(rows)
         self._look_for_whole_ones()
@@ -90,7 +87,6 @@ class JointFold:
     def merge(self, other: JointFold) -> None:
         """Take in those of another, which was made with the same arguments."""
         self._sums.merge(other._sums)
-        self._unjudged |= other._unjudged
         for name, rows in other._open.items():
             self._open[name] += rows
         self._look_for_whole_ones()
@@ -102,7 +98,6 @@ class JointFold:
         decided = len(sums.latency_ns)
         measured = self._involved if decided else []
         work_ms = {name: stats.rounded(ms(sums.work_ns[name] / decided)) for name in measured}
-        judged = 0 if self._unjudged else sums.judged
         return JointFigures(
             of=list(self._joint.of),
             frames=sums.frames,
@@ -120,8 +115,8 @@ class JointFold:
                 )
                 for path in dict.fromkeys(self._paths)
             ],
-            judged=judged,
-            right=stats.rounded(sums.right / judged) if judged else None,
+            judged=sums.judged,
+            right=stats.rounded(sums.right / sums.judged) if sums.judged else None,
         )
 
     def _joined(self) -> dict[str, _Rows]:

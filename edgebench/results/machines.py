@@ -137,7 +137,10 @@ def machines_of(deployment: Deployment, observations: Observations) -> dict[str,
     """Of each machine that held parts of the run, the server first."""
     time = ServerTime(deployment, observations.machines)
     host = observations.host
-    nodes = Counter(node.machine for node in deployment.nodes.values() if node.board is None)
+    nodes = Counter[str]()
+    for node in deployment.nodes.values():
+        if node.board is None:
+            nodes[node.machine] += node.count
     server = MachineFigures(
         arch=str(host.get("machine", "")),
         cores=int(host.get("cores", 0)),

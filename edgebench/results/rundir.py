@@ -266,8 +266,9 @@ def load_run(path: Path) -> StoredRun:
     if not (path / OBSERVATIONS).is_file():
         raise EdgebenchError(f"{path}: the run was cut off before it wrote {OBSERVATIONS}; run it again")
     if is_simulated(deployment) and not (path / RECORDS).is_file():
-        kept = f"only {RESULT} and {REPORT}, which are whole"
-        raise EdgebenchError(f"{path}: a simulation of so many samples keeps no {RECORDS}, {kept}")
+        kept = " and ".join(name for name in (RESULT, REPORT) if (path / name).is_file())
+        mend = f" (all that it tells is in {kept})" if kept else ""
+        raise EdgebenchError(f"{path}: a simulation of so many samples keeps no {RECORDS}{mend}")
     _records_file(path / RECORDS).close()
     return StoredRun(
         path=path,
@@ -282,7 +283,9 @@ def load_deployment(path: Path) -> Deployment:
     if not path.is_dir():
         raise EdgebenchError(one_line(f"{path}: no such run directory (see runs/)"))
     if not (path / DEPLOYMENT).is_file():
-        raise EdgebenchError(f"{path}: not a run directory, it has no {DEPLOYMENT}")
+        inside = [each.parent for way in ("*", "*/*") for each in path.glob(f"{way}/{DEPLOYMENT}")]
+        mend = f" (name one of those in it, such as {max(inside)})" if inside else ""
+        raise EdgebenchError(one_line(f"{path}: not a run directory, it has no {DEPLOYMENT}{mend}"))
     return _read_json(path / DEPLOYMENT, Deployment, SCHEMA)
 
 

@@ -217,8 +217,8 @@ class WorkloadFigures(msgspec.Struct, frozen=True):
     travels; None without a sample. not_finite: decisions of which an output is no finite number. undisturbed: None
     where nothing was disturbed. age_ms: None where nothing was seen live. repeated: decisions that reached their device
     again as they were, as QoS 1 has it. outlived: decisions on samples of an earlier life of their device, which it did
-    not keep. missed: samples that were due while their device was not there, or that died with it untold; they are not
-    among the scheduled. decided_by: decisions by tier, of what is placed online."""
+    not keep. missed: samples that were due while their device, or its live sensor, was not there, or that died with it
+    untold; they are not among the scheduled. decided_by: decisions by tier, of what is placed online."""
 
     task: str
     place: str

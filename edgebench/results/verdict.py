@@ -75,12 +75,19 @@ def verdict_of(
         ("emulation", of_emulation(nodes, _least_latency_ms(deployment, workloads, nodes))),
         ("disturbance", of_disturbance(deployment, workloads, disturbance)),
         ("delivery", observations.overfull),
+        ("delivery", (reason for name, each in workloads.items() for reason in _presence(name, each, deployment))),
         (
             "delivery",
             (
                 reason
                 for name, each in workloads.items()
-                for reason in _delivery(name, each, excused.get(name, 0), _bound(deployment, observations, name))
+                for reason in _delivery(
+                    name,
+                    each,
+                    excused.get(name, 0),
+                    _bound(deployment, observations, name),
+                    come_again=frozenset() if deployment.durability == "none" else _COME_AGAIN,
+                )
             ),
         ),
         ("model", _rollouts(deployment, observations, begun_ns)),
@@ -212,24 +219,35 @@ def _bound(deployment: Deployment, observations: Observations, workload: str) ->
     return "none may be"
 
 
-def _delivery(name: str, figures: WorkloadFigures, excused: int, bound: str) -> Iterator[str]:
-    scheduled = things(figures.scheduled, "sample")
-    if not figures.scheduled:
+def _presence(name: str, figures: WorkloadFigures, deployment: Deployment) -> Iterator[str]:
+    """Of devices without our software nobody knows what was due."""
+    if all(deployment.nodes[node].board for node in deployment.workloads[name].sources):
+        if not figures.plain_json:
+            mend = "see what they publish, and where"
+            yield f"{name}: not one sample came of its devices, which run nothing of ours; {mend}"
+    elif not figures.scheduled:
         yield f"{name}: not one sample was due; lengthen the run or raise the rate"
+
+
+def _delivery(
+    name: str, figures: WorkloadFigures, excused: int, bound: str, *, come_again: frozenset[str]
+) -> Iterator[str]:
+    """come_again: reasons for which a sample may have been dropped that was decided when it came again."""
+    scheduled = things(figures.scheduled, "sample")
     if figures.scheduled and not figures.decided:
         yield f"{name}: no decision arrived for any of {scheduled}; see the logs of its deciding nodes"
         return
     lost = figures.lost - excused
-    gone = figures.dropped_by_reason.get("answer-gone", 0)
+    unsure = {"answer-gone", *come_again}  # of the former, whoever asked may have heard it after all
     if lost:
-        known = figures.dropped - gone
+        known = sum(count for reason, count in figures.dropped_by_reason.items() if reason not in unsure)
         dropped = f", {known:,} of them dropped" if known else ""
         besides = f" beside {excused:,} that faults took" if excused else ""
         yield f"{name}: {lost:,} of {scheduled} {_was(lost)} lost{dropped}{besides} ({bound})"
     for reason, count in figures.dropped_by_reason.items() if lost or not excused else ():
         mend = _MENDS.get(reason, "see the logs of its nodes")
-        if reason == "answer-gone":  # whoever asked may have heard it after all
-            most = min(count, lost)
+        if reason in unsure:
+            most = min(count, lost + figures.plain_json)  # what comes in plain JSON nobody keeps
             if most:
                 yield f"{name}: at most {things(most, 'sample')} {_was(most)} dropped ({reason}); {mend}"
             continue
@@ -383,6 +401,8 @@ _FIELDS = {
 }
 
 
+_COME_AGAIN = frozenset({"queue-full", "inference-failed", "store-full"})
+"""Where samples are kept until they are decided, one that was dropped so may come again."""
 _MENDS = {
     "queue-full": "lower the rate, or give the queue more room",
     "inference-failed": "the model failed on them; what it said is in the log of the node that decides",

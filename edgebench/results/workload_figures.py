@@ -227,6 +227,8 @@ def _quality(fold: WorkloadFold, digest: str | None, deployment: Deployment, obs
     scored = fold.scores.of(digest)
     known = fold.scores.known.total() if digest is None else fold.scores.known[digest]
     undefined = _undefined(fold, digest, known, deployment, observations)
+    if undefined is None and not len(scored):
+        undefined = f"none of its {known:,} decisions is among the even share of all that is kept"
     metrics: dict[str, float | None] = {}
     interval: tuple[float, float] | None = None
     if undefined is None:

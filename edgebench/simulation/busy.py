@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgebench.clock import NS_PER_US
 from edgebench.core.releases import Releases
 from edgebench.core.service_times import SizedTimes
-from edgebench.fabric.records import Chained
+from edgebench.fabric.records import Chained, RoundRecord
 from edgebench.simulation.moving import sites_at, stays_of
 from edgebench.simulation.service_times import BYTES_A_VALUE
 from edgebench.simulation.wire_sizes import answer_bytes, forward_bytes, output_bytes
@@ -51,6 +51,7 @@ class Busy:
         self._workloads = deployment.workloads
         self._profiles = {name: each for name, each in deployment.profiles.items() if each.power is not None}
         self._names = list(deployment.nodes)
+        self._devices = {node.name for node in deployment.of_tier("device")}
         nodes, numbers = deployment.nodes.values(), {name: number for number, name in enumerate(self._names)}
         kinds = {name: kind for kind, name in enumerate(self._profiles)}
         self._kind = np.array([kinds.get(node.profile, _NONE) for node in nodes], np.int64)
@@ -70,6 +71,14 @@ class Busy:
             if self._profiles:
                 self._take(table)
             yield table
+
+    def learned(self, rounds: Iterable[RoundRecord]) -> None:
+        """What devices took to learn in some rounds, as far as anything came of it."""
+        devices = {name: number for number, name in enumerate(self._names) if name in self._devices}
+        for reply in (reply for record in rounds for reply in record.replies):
+            number = devices.get(reply.node, _NONE)
+            if number != _NONE and reply.finished_ns is not None and reply.started_ns is not None:
+                self._busy_ns[number] += reply.finished_ns - reply.started_ns
 
     def released(self) -> dict[str, Releases]:
         """As emulated nodes tell it, but for what is late; without those of which records do not tell it all."""

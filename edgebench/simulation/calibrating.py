@@ -22,6 +22,7 @@ from edgebench.results.rundir import RESULT, StoredRun, load_run, read_result
 from edgebench.simulation.calibration_samples import ENOUGH, Apart, K, Samples, add, processes, runs, samples_of
 from edgebench.simulation.chains import HandedOn, cuts_in, handed_on_in, head_of, tail_of, whole_of
 from edgebench.simulation.contention import contended_nodes
+from edgebench.simulation.learning_times import learning_in
 from edgebench.simulation.message_costs import MessageCosts
 from edgebench.simulation.moving import greeting_ns
 from edgebench.simulation.service_times import (
@@ -56,6 +57,8 @@ def service_times_of(run_dir: Path) -> ServiceTimes:
     """
     run = load_run(run_dir)
     _refuse_what_does_not_tell(run_dir, run.deployment)
+    if run.deployment.federated:
+        return _learning_times(run, run_dir)
     samples = {name: of for name, of in samples_of(run).items() if of.calm.any()}
     if not samples:
         raise EdgebenchError(f"{run_dir}: nothing to calibrate with, no decision in it was left undisturbed")
@@ -106,16 +109,32 @@ def _passed_on_and_lost(run: StoredRun, workload: str) -> int:
 
 def what_does_not_tell(deployment: Deployment) -> list[str]:
     """Of what a run had, that for which it does not tell what things take: what a message takes besides its link is
-    told by a run in which the link was what was asked for, and carried nothing but samples and decisions."""
-    varying = any(link.varies for link in deployment.links.values())
+    told by a run in which the link was what was asked for, and carried nothing but samples and decisions. One with
+    federated learning tells what that takes, of devices that stay where they are."""
+    learns, plans = bool(deployment.federated), deployment.workloads.values()
     there = {
         "faults": bool(deployment.faults),
-        "links that lose packets or follow a trace": varying,
-        "federated learning": bool(deployment.federated),
-        "roll-outs": any(plan.rollout for plan in deployment.workloads.values()),
-        "workloads that are placed online": any(plan.online for plan in deployment.workloads.values()),
+        "links that lose packets or follow a trace": any(link.varies for link in deployment.links.values()),
+        "roll-outs": not learns and any(plan.rollout for plan in plans),
+        "workloads that are placed online": any(plan.online for plan in plans),
+        "federated learning of devices that move": learns and bool(deployment.moves),
     }
     return [what for what, is_there in there.items() if is_there]
+
+
+def _learning_times(run: StoredRun, run_dir: Path) -> ServiceTimes:
+    """What learning took in a run: of its samples it tells nothing, since files and learners were in their way."""
+    found = learning_in(run)
+    if not found.costs:
+        why = "its devices learned nothing together in rounds across links"
+        raise EdgebenchError(f"{run_dir}: nothing to calibrate with, {why}")
+    return ServiceTimes(
+        costs=found.costs,
+        aggregate=found.aggregate,
+        sources=(run.deployment.run_id,),
+        folders=(str(run_dir.resolve()),),
+        doubts=doubts_of(run),
+    )
 
 
 def _refuse_what_does_not_tell(run_dir: Path, deployment: Deployment) -> None:

@@ -33,8 +33,8 @@ class Contended:
 
 
 def contended_nodes(deployment: Deployment) -> list[str]:
-    """Which they are. A node has a thread for each model and, where messages pass, one for these, and an edge and the
-    cloud one for their broker."""
+    """Which they are. A node has a thread for each model and, where messages pass, one for these, an edge and the cloud
+    one for their broker, and a device that learns one for that."""
     models, passed = Counter[str](), set[str]()
     for plan in deployment.workloads.values():
         deciding = {*plan.deciders.values(), *([deployment.cloud] if plan.goes_on else [])}
@@ -42,12 +42,15 @@ def contended_nodes(deployment: Deployment) -> list[str]:
         travelling = {device for device, decider in plan.deciders.items() if device != decider}
         passed |= travelling | (deciding - plan.deciders.keys())
         passed.update(site for device in travelling for site in deployment.nodes[device].sites)
+    learning = {client for plan in deployment.federated.values() for client in plan.clients}
     return [
         node.name
         for node in deployment.nodes.values()
         if node.profile != HOST
         and deployment.profiles[node.profile].cores
-        < models[node.name] + (node.name in passed) * (1 if node.tier == "device" else _BESIDES_MODELS)
+        < models[node.name]
+        + (node.name in passed) * (1 if node.tier == "device" else _BESIDES_MODELS)
+        + (node.name in learning)
     ]
 
 
@@ -67,7 +70,8 @@ def contended_groups(
     """The groups that any of them is of, by name; threads of the others find a core whenever they ask. Raises
     TopologyError where nothing tells what threads do there."""
     profiles = {profile.name: profile for profile in profiles_of(topology).values()}
-    if all(profile.cores >= len(flows) + _BESIDES_MODELS for profile in profiles.values()):
+    most = len(flows) + _BESIDES_MODELS + bool(topology.federated)
+    if all(profile.cores >= most for profile in profiles.values()):
         return {}  # which is known without a look at each node
     deployment = places_of(fleet).deployment(topology, "simulate", topology.data)
     refuse_untold(deployment, file)

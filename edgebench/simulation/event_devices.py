@@ -34,7 +34,7 @@ from edgebench.simulation.columns import ON_DEVICE
 from edgebench.simulation.costs import Flow
 from edgebench.simulation.draws import JITTERS, deviation, draw, first_delay
 from edgebench.simulation.event_costs import Costs, EventCosts
-from edgebench.simulation.event_links import Connection, LossyLink, VirtualLink
+from edgebench.simulation.event_links import BesideFiles, Connection, LossyLink, VirtualLink
 from edgebench.simulation.event_server import VirtualServer
 from edgebench.simulation.fleet import Group
 from edgebench.simulation.layout import Layout
@@ -112,7 +112,8 @@ class World:
             both = LossyLink(self.time, up, until_ns, down), LossyLink(self.time, down, until_ns, up)
             self.lossy.setdefault(node, []).extend(both)
             return both
-        return VirtualLink(self.time, up, until_ns), VirtualLink(self.time, down, until_ns)
+        link = BesideFiles if self.layout.learning else VirtualLink
+        return link(self.time, up, until_ns), link(self.time, down, until_ns)
 
     def is_sparse(self, plan: WorkloadPlan) -> bool:
         """See there."""

@@ -1,6 +1,6 @@
 """The same tree, an event after another, by the very code that decides in a run: where what happens acts back on what
 came before, as in closed loops, in workloads that follow others, across links that lose packets, at nodes whose
-threads wait for a core, and where devices move.
+threads wait for a core, where devices move, and where they learn together.
 
 Streams, intake, queues, batches, deciders, forwarders and the law of links are those of `edgebench.core`; this gives
 them virtual time, and what each step costs."""
@@ -8,6 +8,7 @@ them virtual time, and what each step costs."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -20,9 +21,11 @@ from edgebench.core.lanes import WAYS
 from edgebench.core.samples import SampleRecord
 from edgebench.core.schedules import query_size
 from edgebench.core.tallies import Tally
+from edgebench.fabric.records import RoundRecord
 from edgebench.simulation.columns import AT_EDGE, ON_DEVICE, Carried
 from edgebench.simulation.event_contention import ContendedCloud, ContendedDevice, ContendedEdge
 from edgebench.simulation.event_devices import Device, World
+from edgebench.simulation.event_learning import VirtualFederations
 from edgebench.simulation.event_nodes import Cloud, Edge
 from edgebench.simulation.layout import Layout
 from edgebench.simulation.recording import Visited
@@ -72,6 +75,9 @@ class EventDriven:
         for number, stays in layout.visits.items():
             for at_ns, edge in stays:
                 self._time.call_at(at_ns, partial(world.devices[number].leave, edges[edge]))
+        self._federations = VirtualFederations(self._time, deployment, layout.learning, world.lanes)
+        self._tallies: dict[str, dict[str, Tally]] | None = None
+        """As they were when the streams were over, where rounds go on."""
         self._streams = [stream for device in world.devices for stream in device.streams.values()]
         self._closed = [stream for stream in self._streams if query_size(stream.plan.load) is not None]
 
@@ -80,7 +86,7 @@ class EventDriven:
         """Node -> workload -> counts, of those that have any."""
         counted = {
             node: {name: tally for name, tally in of_node.items() if tally != Tally()}
-            for node, of_node in self._world.tallies.items()
+            for node, of_node in (self._tallies or self._world.tallies).items()
         }
         return {node: of_node for node, of_node in counted.items() if of_node}
 
@@ -115,6 +121,11 @@ class EventDriven:
     def moves(self) -> list[Moved]:
         """Those that have come to their end, or never will, in the order in which they began."""
         return sorted(self._world.moves, key=lambda move: move.left_ns)
+
+    @property
+    def rounds(self) -> list[RoundRecord]:
+        """Of federations."""
+        return self._federations.rounds
 
     @property
     def left_ns(self) -> dict[Rank, int]:
@@ -156,6 +167,7 @@ class EventDriven:
             stream.begin(0, seed=topology.seed, duration_s=topology.duration_s, trace_s=trace_s)
         if self._closed:
             self._tick()
+        self._federations.begin()
         now_ns = 0
         while now_ns < end_ns or (now_ns < until_ns and any(stream.pending for stream in self._streams)):
             now_ns = min(now_ns + _WINDOW_NS, until_ns if now_ns >= end_ns else end_ns)
@@ -164,6 +176,12 @@ class EventDriven:
         for device in self._world.devices:
             device.give_up()
         yield self._taken()
+        if not self._federations.are_over:
+            self._tallies = deepcopy(self._world.tallies)
+        while not self._federations.are_over:
+            now_ns += _WINDOW_NS
+            self._time.run(now_ns)
+        self._rows.clear()  # of what had been given up
 
     def _tick(self) -> None:
         """A closed loop goes on where a query of it never comes back."""

@@ -63,6 +63,21 @@ class VirtualLink:
         self._time.call_at(taken_ns, arrive, rank)
 
 
+class BesideFiles(VirtualLink):
+    """One direction of a link that files cross as well: they may set out before what is to set out later."""
+
+    __slots__ = ()
+
+    def carry(
+        self, at_ns: int, size_bytes: int, then_ns: int, rank: Rank, arrive: Callable[[], None], messages: int = 1
+    ) -> None:
+        """See `VirtualLink`."""
+        if at_ns > self._time.now_ns():
+            self._time.call_at(at_ns, partial(self.carry, at_ns, size_bytes, then_ns, rank, arrive, messages), rank)
+        else:
+            super().carry(at_ns, size_bytes, then_ns, rank, arrive, messages)
+
+
 class LossyLink(VirtualLink):
     """One direction of a connection across a link that loses packets, which is open already: messages arrive as the law
     of TCP has it (`core.tcp`)."""

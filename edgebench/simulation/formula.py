@@ -1,17 +1,19 @@
-"""What a two-moment network formula says of a topology: mean times by hop, from rates and variances alone.
+"""What a two-moment network formula says of a topology: times by hop and whole, from rates and variances alone.
 
 Each station is taken by itself, with the rate of what arrives there, and the squared coefficients of variation of its
 gaps and of its service times. How many samples a model decides together it has to be told, and takes for always the
-same: then whole batches arrive, and leave. So there are no bounded queues and nothing but means, and beyond its
-capacity a station takes for ever. It is what simulations are held against, not what they are made of.
+same: then whole batches arrive, and leave. So there are no bounded queues, and beyond its capacity a station takes for
+ever. What a sample spends at one step has nothing to do with what it spends at others: their means and variances add
+up, and percentiles are those of a gamma distribution with both, above the least that is possible. It is what
+simulations are held against, not what they are made of.
 
-Source: Whitt 1983, The Queueing Network Analyzer.
+Source: Whitt 1983, The Queueing Network Analyzer; of single stations see `two_moments`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +21,15 @@ from numpy.typing import NDArray
 
 from edgebench.clock import NS_PER_S
 from edgebench.core.lanes import Way
-from edgebench.results.chunks import HEAD_HOPS, HOPS
+from edgebench.core.links import PARETO_DEVIATION, PARETO_MEAN
+from edgebench.results.chunks import HOPS
 from edgebench.simulation import columns
-from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, Ints
+from edgebench.simulation.columns import AT_CLOUD, AT_EDGE, CASCADE, CHAIN, ON_DEVICE, Ints, Lanes
+from edgebench.simulation.costs import Flow
+from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.layout import Layout
+from edgebench.simulation.two_moments import Mixture, Moments, Service, Stream, merged, moments_of, station
+from edgebench.topology.link_model import Jitter
 from edgebench.topology.model import Fixed, Load, Poisson, Server, Tier, Trace
 
 Source = tuple[int, int]
@@ -31,43 +38,40 @@ Batches = Mapping[tuple[str, Tier], float]
 """How many samples of a workload are decided together on average, by the tier that does."""
 
 
-class Stream(NamedTuple):
-    """What arrives somewhere: how often, per ns, and the squared coefficient of variation of the gaps."""
-
-    rate: float
-    scv: float
-
-    def share(self, share: float) -> Stream:
-        """Such a share of it, drawn by chance."""
-        return Stream(self.rate * share, share * self.scv + 1 - share)
+_JITTERS: Mapping[Jitter, tuple[float, float]] = {
+    "uniform": (-1.0, 1 / 3),
+    "normal": (-math.inf, 1.0),
+    "pareto": (-PARETO_MEAN / PARETO_DEVIATION, 1.0),
+}
+"""The least, and the variance, of a jitter of 1; see `core.links.jitter_draws`."""
 
 
-class Service(NamedTuple):
-    """What each batch of arrivals takes, ns, and the square of it, both on average; how many arrivals that is, and how
-    long the first of them may wait for the others, ns."""
+class FormulaTimes(NamedTuple):
+    """What is said of the samples of a workload: from being due to the decision, and by hop."""
 
-    mean: float
-    square: float
-    batch: float = 1.0
-    gathers_ns: float = 0.0
+    latency_ns: Mixture
+    hops_ns: dict[str, Mixture]
 
 
-def mean_hops_ns(layout: Layout, batches: Batches | None = None) -> dict[str, dict[str, float]]:
-    """Workload -> hop -> what a sample spends there on average, ns; infinite beyond the capacity of a station.
+def times_of(layout: Layout, batches: Batches | None = None) -> dict[str, FormulaTimes]:
+    """Workload -> what a sample spends where.
 
     Of layouts with open loops alone. batches: those that came about; of others, samples are decided one by one.
     """
     network = _Network(layout, batches or {})
     network.solve()
-    found = {}
-    for flow in layout.flows:
-        mine = [network.hops[flow.number, device] for device in flow.devices.tolist()]
-        found[flow.name] = {hop: math.fsum(each[hop] for each in mine) / len(mine) for hop in mine[0]}
-    return found
+    return {flow.name: network.said(flow) for flow in layout.flows}
+
+
+class _Ways(NamedTuple):
+    """What the samples of a source spend by hop, of those that the cloud decides, and of all others."""
+
+    near: dict[str, Moments]
+    far: dict[str, Moments]
 
 
 class _Network:
-    """The stations of a layout. hops: by source, what was added up so far."""
+    """The stations of a layout."""
 
     def __init__(self, layout: Layout, batches: Batches) -> None:
         fleet = layout.fleet
@@ -78,10 +82,7 @@ class _Network:
             for flow in layout.flows
             for device, where in zip(flow.devices.tolist(), flow.where.tolist(), strict=True)
         }
-        self.hops: dict[Source, dict[str, float]] = {
-            source: dict.fromkeys((*HOPS, *HEAD_HOPS) if where == CHAIN else HOPS, 0.0)
-            for source, where in self._where.items()
-        }
+        self._ways = {source: _Ways({}, {}) for source in self._where}
         self._group = fleet.group_of("device").tolist()
         self._edge = fleet.edge_of.tolist()
         self._edge_group = fleet.group_of("edge").tolist()
@@ -91,18 +92,32 @@ class _Network:
         """Go through the stations, with what leaves one arriving at the next."""
         streams = self._offered()
         for source in streams:
-            self._add(source, "sense", self._cost(source, columns.TIMER))
+            self._add_to_both(source, "sense", self._cost(source, columns.TIMER))
         self._on_devices(_those(streams, self._at(ON_DEVICE)))
         arrived = self._across(_those(streams, self._at(AT_EDGE, CASCADE, CHAIN, AT_CLOUD)), "up", far=False)
         for source in arrived:
-            self._add(source, "sense", self._cost(source, columns.CAPTURE))
+            self._add_to_both(source, "sense", self._cost(source, columns.CAPTURE))
         back, onward = self._at_edges(_those(arrived, self._at(AT_EDGE, CASCADE, CHAIN)))
         for source, stream in _those(arrived, self._at(AT_CLOUD)).items():
-            self._add(source, "edge_forward", self._cost(source, columns.PASS_ON))
+            self._add(source, "edge_forward", self._cost(source, columns.PASS_ON), far=True)
             onward[source] = stream
         for source, stream in self._at_cloud(onward).items():
-            back[source] = _merged([back[source], stream]) if source in back else stream
+            back[source] = merged([back[source], stream]) if source in back else stream
         self._across(back, "down", far=False)
+
+    def said(self, flow: Flow) -> FormulaTimes:
+        """Of a workload, once it is solved."""
+        ways: list[tuple[dict[str, Moments], float]] = []
+        for device in flow.devices.tolist():
+            source = flow.number, device
+            far = self._passed_on(source)
+            ways += zip(self._ways[source], (1 - far, far), strict=True)
+        ways = [(way, share) for way, share in ways if share]
+        hops = dict.fromkeys((*HOPS, *(hop for way, _ in ways for hop in way)))
+        return FormulaTimes(
+            Mixture((Moments().then(*way.values()), share) for way, share in ways),
+            {hop: Mixture((way.get(hop, Moments()), share) for way, share in ways) for hop in hops},
+        )
 
     def _on_devices(self, streams: Mapping[Source, Stream]) -> None:
         waits, _ = _served(
@@ -111,10 +126,10 @@ class _Network:
             lambda source: self._inference(source, columns.INFER, columns.ANSWER, 1.0),
         )
         for source, wait in waits.items():
-            begin = self._cost(source, columns.OWN_CAPTURE) + self._cost(source, columns.WAKE)
-            self._add(source, "queue", wait + begin)
-            self._add(source, "infer", self._infer_ns(source, columns.INFER, 1.0))
-            self._add(source, "downlink", self._cost(source, columns.HEAR))
+            begin = self._cost(source, columns.OWN_CAPTURE), self._cost(source, columns.WAKE)
+            self._add(source, "queue", wait.then(*begin), far=False)
+            self._add(source, "infer", self._infer(source, columns.INFER, 1.0), far=False)
+            self._add(source, "downlink", self._cost(source, columns.HEAR), far=False)
 
     def _at_edges(self, streams: Mapping[Source, Stream]) -> tuple[dict[Source, Stream], dict[Source, Stream]]:
         """What goes back to devices, and what a cascade passes on, or the first stage of a chain hands on."""
@@ -129,14 +144,14 @@ class _Network:
             steps = self._steps(source, waits[source], columns.DECODE, columns.WAKE, columns.INFER, batch)
             if self._where[source] == CHAIN:
                 for hop, took in steps.items():
-                    self._add(source, f"head_{hop}", took)
-                self._add(source, "edge_forward", self._turn_ns(source, columns.PASS_ON, batch))
+                    self._add(source, f"head_{hop}", took, far=True)
+                self._add(source, "edge_forward", self._turn(source, columns.PASS_ON, batch), far=True)
                 onward[source] = stream
                 continue
             for hop, took in steps.items():
-                self._add(source, hop, (1 - share) * took)
-            self._add(source, "downlink", (1 - share) * self._turn_ns(source, columns.ANSWER, batch))
-            self._add(source, "edge_forward", share * sum(steps.values()) if share else 0.0)
+                self._add(source, hop, took, far=False)
+            self._add(source, "downlink", self._turn(source, columns.ANSWER, batch), far=False)
+            self._add(source, "edge_forward", Moments().then(*steps.values()), far=True)
             back[source] = stream.share(1 - share)
             if share:
                 onward[source] = stream.share(share)
@@ -155,17 +170,18 @@ class _Network:
         for source in decided:
             batch = self._batch(source, "cloud")
             for hop, took in self._steps(source, waits[source], *purposes, batch).items():
-                self._add(source, hop, self._passed_on(source) * took)
-            turn_ns = self._turn_ns(source, columns.CLOUD_ANSWER, batch)
-            self._add(source, "backhaul_down", self._passed_on(source) * turn_ns)
-            self._add(source, "edge_return", self._passed_on(source) * self._cost(source, columns.HAND_BACK))
+                self._add(source, hop, took, far=True)
+            self._add(source, "backhaul_down", self._turn(source, columns.CLOUD_ANSWER, batch), far=True)
+            self._add(source, "edge_return", self._cost(source, columns.HAND_BACK), far=True)
         return self._across(decided, "down", far=True)
 
-    def _steps(self, source: Source, wait: float, decode: int, wake: int, infer: int, batch: float) -> dict[str, float]:
+    def _steps(
+        self, source: Source, wait: Moments, decode: int, wake: int, infer: int, batch: float
+    ) -> dict[str, Moments]:
         return {
             "decode": self._cost(source, decode),
-            "queue": wait + self._cost(source, wake),
-            "infer": self._infer_ns(source, infer, batch),
+            "queue": wait.then(self._cost(source, wake)),
+            "infer": self._infer(source, infer, batch),
         }
 
     def _across(self, streams: Mapping[Source, Stream], way: Way, *, far: bool) -> dict[Source, Stream]:
@@ -179,25 +195,27 @@ class _Network:
             ("down", True): columns.BACKHAUL_DOWN,
             ("down", False): columns.SITE_DOWN,
         }[way, far]
-        brought = way == "down" and not far
 
         def lane(source: Source) -> int:
             return int(self._edge[source[1]] if far else source[1])
 
+        def crossing_ns(source: Source) -> NDArray[np.float64]:
+            kind = lanes.state[lane(source), columns.KIND]
+            return self._sizes(source, way, far=far) * lanes.ns_per_byte[kind]
+
         def service(source: Source) -> Service:
-            size = self._sizes(source, way, far=far) * lanes.ns_per_byte[lanes.state[lane(source), columns.KIND]]
-            return Service(float(size.mean()), float((size * size).mean()))
+            took = crossing_ns(source)
+            return Service(float(took.mean()), float((took * took).mean()))
 
         waits, left = _served(streams, lambda source: int(lanes.state[lane(source), columns.PIPE]), service)
         for source, wait in waits.items():
-            kind = lanes.kinds[lanes.state[lane(source), columns.KIND]]
-            first, delays = kind[columns.FIRST_DELAY], kind[columns.DELAYS]
-            latency = float(kind[columns.LATENCY] + (lanes.off_ns[first : first + delays].mean() if delays else 0))
-            share = self._passed_on(source) if brought else 0.0
-            steps = (besides, 1.0 - share), (columns.BROUGHT_DOWN, share)
-            step = math.fsum(part * self._cost(source, purpose) for purpose, part in steps if part)
-            took = wait + service(source).mean + latency + step
-            self._add(source, hop, (self._passed_on(source) if far else 1.0) * took)
+            crossed = wait.then(moments_of(crossing_ns(source)), _latency(lanes, lane(source)))
+            took = crossed.then(self._cost(source, besides))
+            if not far:
+                self._add(source, hop, took, far=False)
+                if way == "down":
+                    took = crossed.then(self._cost(source, columns.BROUGHT_DOWN))
+            self._add(source, hop, took, far=True)
         return left
 
     def _sizes(self, source: Source, way: str, *, far: bool) -> Ints:
@@ -244,21 +262,25 @@ class _Network:
 
     def _inference(self, source: Source, infer: int, answer: int, batch: float) -> Service:
         """Of batches, each of which is answered before the next."""
-        each = self._cost(source, answer)
+        each = self._cost(source, answer).mean
         took = [(share, size, values + size * each) for share, size, values in self._by_size(source, infer, batch)]
         mean = sum(share * float(values.mean()) for share, _, values in took)
         square = sum(share * float((values**2).mean()) for share, _, values in took)
         gathers_ns = 0.0 if self._where[source] == ON_DEVICE else float(self._layout.arrays.max_wait[source[0]])
         return Service(mean, square, batch, gathers_ns)
 
-    def _infer_ns(self, source: Source, infer: int, batch: float) -> float:
+    def _infer(self, source: Source, infer: int, batch: float) -> Moments:
         """What a sample spends in the model."""
         took = self._by_size(source, infer, batch)
-        return sum(share * size * float(values.mean()) for share, size, values in took) / batch
+        mean = sum(share * size * float(values.mean()) for share, size, values in took) / batch
+        square = sum(share * size * float((values**2).mean()) for share, size, values in took) / batch
+        return Moments(min(float(values.min()) for _, _, values in took), mean, max(0.0, square - mean**2))
 
-    def _turn_ns(self, source: Source, answer: int, batch: float) -> float:
+    def _turn(self, source: Source, answer: int, batch: float) -> Moments:
         """How long a sample waits for the answers of those of its batch that come before it."""
-        return (batch - 1) / 2 * self._cost(source, answer)
+        _, each, variance = self._cost(source, answer)
+        before = (batch - 1) / 2
+        return Moments(0.0, before * each, before * variance + each**2 * (batch**2 - 1) / 12)
 
     def _by_size(self, source: Source, infer: int, batch: float) -> list[tuple[float, int, NDArray[np.float64]]]:
         """Share, size and times of the two kinds of batches whose mean is this; where a kind was never measured, the
@@ -275,10 +297,10 @@ class _Network:
                 found.append((share, size, np.concatenate(values)))
         return found
 
-    def _cost(self, source: Source, purpose: int) -> float:
-        """What a step takes on average; 0 where a sample's way has no such step."""
+    def _cost(self, source: Source, purpose: int) -> Moments:
+        """What a step takes; nothing where a sample's way has no such step."""
         table = self._layout.arrays.cost[source[0], purpose, self._node(source, purpose)]
-        return float(self._values(table).mean()) if table >= 0 else 0.0
+        return moments_of(self._values(table)) if table >= 0 else Moments()
 
     def _values(self, table: int) -> Ints:
         tables = self._layout.tables
@@ -293,8 +315,14 @@ class _Network:
             return int(self._group[source[1]])
         return int(self._edge_group[self._edge[source[1]]])
 
-    def _add(self, source: Source, hop: str, took_ns: float) -> None:
-        self.hops[source][hop] += took_ns
+    def _add(self, source: Source, hop: str, took: Moments, *, far: bool) -> None:
+        """far: of what the cloud decides, else of all other samples."""
+        way = self._ways[source].far if far else self._ways[source].near
+        way[hop] = took.then(way.get(hop, Moments()))
+
+    def _add_to_both(self, source: Source, hop: str, took: Moments) -> None:
+        for far in (False, True):
+            self._add(source, hop, took, far=far)
 
 
 _OF_DEVICES = (columns.TIMER, columns.CAPTURE, columns.SITE_UP, columns.SITE_DOWN, columns.BROUGHT_DOWN)
@@ -319,52 +347,31 @@ def _those(streams: Mapping[Source, Stream], which: Callable[[Source], bool]) ->
     return {source: stream for source, stream in streams.items() if which(source)}
 
 
-def _merged(streams: Sequence[Stream]) -> Stream:
-    """Several as one, by the asymptotic method."""
-    rate = sum(stream.rate for stream in streams)
-    return Stream(rate, sum(stream.rate * stream.scv for stream in streams) / rate if rate else 0.0)
+def _latency(lanes: Lanes, lane: int) -> Moments:
+    """What a message takes across a link besides its bytes."""
+    kind = lanes.kinds[lanes.state[lane, columns.KIND]]
+    latency = float(kind[columns.LATENCY])
+    first, delays = kind[columns.FIRST_DELAY], kind[columns.DELAYS]
+    if delays:
+        off = moments_of(lanes.off_ns[first : first + delays])
+        return Moments(latency + off.least, latency + off.mean, off.variance)
+    jitter = float(kind[columns.JITTER])
+    if not jitter:
+        return Moments(latency, latency)
+    least, variance = _JITTERS[JITTERS[kind[columns.LAW]]]
+    return Moments(max(0.0, latency + jitter * least), latency, jitter**2 * variance)
 
 
 def _served(
     streams: Mapping[Source, Stream], station_of: Callable[[Source], Hashable], service_of: Callable[[Source], Service]
-) -> tuple[dict[Source, float], dict[Source, Stream]]:
-    """How long each waits on average for its turn at its station, ns; and what leaves it."""
+) -> tuple[dict[Source, Moments], dict[Source, Stream]]:
+    """How long each waits for its turn at its station; and what leaves it."""
     waits, left = {}, {}
     stations: dict[Hashable, list[Source]] = {}
     for source in streams:
         stations.setdefault(station_of(source), []).append(source)
     for sources in stations.values():
-        wait, out = _station([streams[source] for source in sources], [service_of(source) for source in sources])
+        wait, out = station([streams[source] for source in sources], [service_of(source) for source in sources])
         for source, stream in zip(sources, out, strict=True):
             waits[source], left[source] = wait, stream
     return waits, left
-
-
-def _station(arrivals: Sequence[Stream], services: Sequence[Service]) -> tuple[float, list[Stream]]:
-    """A first-in-first-out station: the mean wait, and what leaves it. Source: Whitt 1983, eqs. 26-33, 38, 44, 45."""
-    rate = sum(stream.rate for stream in arrivals)
-    if not rate:
-        return 0.0, list(arrivals)
-    parts = [stream.rate / rate for stream in arrivals]
-    mean = sum(part * service.mean for part, service in zip(parts, services, strict=True))
-    square = sum(part * service.square for part, service in zip(parts, services, strict=True))
-    batch = sum(part * service.batch for part, service in zip(parts, services, strict=True))
-    # On average, with arrivals by chance: that many half gaps of those that come after one until the batch is full.
-    gathering = min(max(service.gathers_ns for service in services), batch / rate) * (batch + 1) / (2 * batch)
-    busy, served_scv = rate / batch * mean, max(0.0, square / mean**2 - 1) if mean else 0.0
-    if busy >= 1:
-        return math.inf, [_one_by_one(Stream(1 / mean, served_scv), batch).share(part) for part in parts]
-    alike = 1 / sum(part * part for part in parts)
-    weight = 1 / (1 + 4 * (1 - busy) ** 2 * (alike - 1))
-    scv = (weight * _merged(arrivals).scv + 1 - weight) / batch
-    spread = scv + served_scv
-    wait = mean * busy * spread / (2 * (1 - busy))
-    if scv < 1 and busy and spread:
-        wait *= math.exp(-2 * (1 - busy) * (1 - scv) ** 2 / (3 * busy * spread))
-    left = Stream(rate / batch, busy**2 * served_scv + (1 - busy**2) * scv)
-    return wait + gathering, [_one_by_one(left, batch).share(part) for part in parts]
-
-
-def _one_by_one(batches: Stream, size: float) -> Stream:
-    """The samples of batches that leave as one."""
-    return Stream(batches.rate * size, size * batches.scv + size - 1)

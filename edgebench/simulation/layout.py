@@ -36,6 +36,7 @@ from edgebench.simulation.contention import Contended, contended_groups
 from edgebench.simulation.costs import Flow, costs_of, output_size
 from edgebench.simulation.draws import JITTERS
 from edgebench.simulation.fleet import Fleet, Group, fleet_of
+from edgebench.simulation.learning import Learning, learning_of
 from edgebench.simulation.moving import Visits, connecting_of, visits_of
 from edgebench.simulation.schedules import Schedule, schedule
 from edgebench.simulation.service_times import BYTES_A_VALUE, ServiceTimes
@@ -72,7 +73,7 @@ class Layout:
     all of whose links share a pipe; link_traces: what the links follow. contended: groups whose threads contend for
     cores. visits: of devices that move; connecting: what that takes each time besides the link, ns, by their group.
     traces: of workloads. chains: as a run would write them down. told_by: the runs that say what things take, and the
-    profiles, each as `profile NAME`."""
+    profiles, each as `profile NAME`. learning: federations."""
 
     topology: Topology
     fleet: Fleet
@@ -88,6 +89,7 @@ class Layout:
     traces: Mapping[str, tuple[float, ...]]
     chains: tuple[Chained, ...]
     told_by: tuple[str, ...]
+    learning: tuple[Learning, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -107,9 +109,11 @@ class Layout:
     @property
     def acts_back(self) -> bool:
         """Whether what happens somewhere changes what happens before it on a sample's way: closed loops, TCP where
-        packets get lost, cores that threads wait for, and devices that send again what is undecided as they move."""
+        packets get lost, cores that threads wait for, devices that send again what is undecided as they move, and
+        rounds of a federation, of which one begins when another is over."""
         loses = any(link.loses for link in self.links.values())
-        return bool(self.contended or self.visits) or loses or any(is_closed(flow.load) for flow in self.flows)
+        acting = self.contended or self.visits or self.learning
+        return bool(acting) or loses or any(is_closed(flow.load) for flow in self.flows)
 
     def expected(self) -> int:
         """About how many samples fall due."""
@@ -266,7 +270,20 @@ def layout_of(topology: Topology, times: ServiceTimes, file: str | Path) -> Layo
     told_by = (*times.sources, *(f"{PROFILE}{name}" for name in telling))
     of_links = between, shared, link_traces
     moving = visits, connecting_of(visits, fleet, times, file)
-    return Layout(topology, fleet, flows, arrays, tables, *of_links, contended, *moving, traces, chains, told_by)
+    learning = learning_of(topology, fleet, times, file)
+    if learning:
+        _refuse_contended(topology, contended, file)
+    of_nodes = topology, fleet, flows, arrays, tables
+    return Layout(*of_nodes, *of_links, contended, *moving, traces, chains, told_by, learning)
+
+
+def _refuse_contended(topology: Topology, contended: Mapping[str, Contended], file: str | Path) -> None:
+    """Raises TopologyError where devices that learn have not a core for each thread."""
+    learning = {source for each in topology.federated for source in topology.workloads[each.workload].sources}
+    why = "fewer cores than threads, one of which learns (give its profile more, or remove the federation)"
+    problems = [f"{file}: $.nodes.{name}.profile: {why}" for name in contended if name in learning]
+    if problems:
+        raise TopologyError(problems)
 
 
 def _cuts(topology: Topology, times: ServiceTimes, file: str | Path) -> dict[str, int | None]:

@@ -53,6 +53,8 @@ class Cost(NamedTuple):
     @property
     def told(self) -> str:
         """In words."""
+        if self.step in _BETWEEN_TWO:
+            return f"{STEPS[self.step]}, between {self.how}"
         of = " ".join(part for part in (self.task, self.how) if part)
         on = f" on profile {self.profile}" if self.profile else ""
         return f"{STEPS[self.step]}{f' of {of}' if of else ''}{on}"
@@ -79,8 +81,22 @@ STEPS = {
     "begin": "what taking a sample and beginning with it on the device takes",
     "hear": "what handing a decision over on the device takes",
     "connect": "what connecting at another site takes besides the link",
+    "content": "the bytes of a model to learn on",
+    "update": "the bytes of what was learned",
+    "learn": "what a step of learning takes",
+    "begin-learning": "what beginning to learn takes",
+    "fetch": "what bringing a model to a client takes besides links",
+    "serve": "what serving a model to a client takes",
+    "hand-in": "what bringing an answer takes besides links",
+    "take": "what taking in an answer takes",
+    "aggregate": "what aggregating takes",
+    "next-round": "what a round takes to begin",
+    "site": "what an edge takes besides its rounds",
 }
 """What each is: ns, or bytes."""
+
+_BETWEEN_TWO = ("fetch", "serve", "hand-in", "take")
+"""Whose `how` says between whom."""
 
 BYTES_A_VALUE = 4
 """Of what the first stage of a chain gives."""
@@ -153,7 +169,7 @@ class ServiceTimes:
     models, whose profile is left empty, by each run that cut them: what the parts took in different runs is not
     compared. doubts: why one of the sources should not be trusted, a line each. crowded: of costs, those that are told
     by samples that were sensed together, as too few were apart; they have waited for each other, and count where
-    nothing else tells."""
+    nothing else tells. aggregate: ns, by the number of answers that are aggregated."""
 
     infer: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
     at_once: Mapping[Model, Mapping[int, Ints]] = field(default_factory=dict)
@@ -164,6 +180,7 @@ class ServiceTimes:
     doubts: tuple[str, ...] = ()
     crowded: frozenset[Cost] = frozenset()
     folders: tuple[str, ...] = ()
+    aggregate: Mapping[Cost, Mapping[int, Ints]] = field(default_factory=dict)
 
     def by_batch(
         self, model: Model, most: int, *, at_once: bool = False, beside: Mapping[int, Ints] | None = None
@@ -189,6 +206,12 @@ class ServiceTimes:
             if each in self.costs:
                 return self.costs[each]
         raise UntoldError(f"nothing is known of {choices[0].told}")
+
+    def aggregating(self, cost: Cost) -> Mapping[int, Ints]:
+        """What aggregating takes, by the number of answers. Raises UntoldError where that was never measured."""
+        if cost not in self.aggregate:
+            raise UntoldError(f"nothing is known of {cost.told}")
+        return self.aggregate[cost]
 
     def passed_on(self, cascade: Cascading) -> float:
         """What share a cascade passes on. Raises UntoldError where none like it was measured."""
@@ -254,6 +277,10 @@ def merged(several: Iterable[ServiceTimes]) -> ServiceTimes:
             for model in dict.fromkeys(model for each in all_of for model in each.cuts)
         },
         doubts=tuple(doubt for each in all_of for doubt in each.doubts),
+        aggregate={
+            cost: _joined(each.aggregate.get(cost, {}) for each in all_of)
+            for cost in dict.fromkeys(cost for each in all_of for cost in each.aggregate)
+        },
     )
 
 
@@ -271,6 +298,15 @@ def _joined(several: Iterable[Mapping[Any, Ints]]) -> dict[Any, Ints]:
         for key, values in each.items():
             parts.setdefault(key, []).append(values)
     return {key: np.sort(np.concatenate(values)) for key, values in parts.items()}
+
+
+def aggregate_ns(found: Mapping[int, Ints], answers: int) -> Ints:
+    """What aggregating so many answers takes: as many, or fewer, were measured, or more than ever, in proportion."""
+    sizes = sorted(found)
+    if answers > sizes[-1]:
+        return np.rint(found[sizes[-1]] * (answers / sizes[-1])).astype(np.int64)
+    between_two = _between(found, sizes, answers)
+    return found[sizes[0]] if between_two is None else between_two
 
 
 def _between(found: Mapping[int, Ints], sizes: list[int], size: int) -> Ints | None:

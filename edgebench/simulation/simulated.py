@@ -7,7 +7,7 @@ from typing import Any
 
 from edgebench.core.device import Moved
 from edgebench.core.tallies import Tally
-from edgebench.fabric.records import LinkObserved
+from edgebench.fabric.records import LinkObserved, RoundRecord
 from edgebench.results.rundir import records_table
 from edgebench.simulation.event_driven import EventDriven
 from edgebench.simulation.layout import Layout
@@ -65,6 +65,11 @@ class Simulated:
     def moves(self) -> list[Moved]:
         """Those of devices, as they would have been written down."""
         return self._simulation.moves if isinstance(self._simulation, EventDriven) else []
+
+    @property
+    def rounds(self) -> list[RoundRecord]:
+        """Those of federations, as they would have been written down."""
+        return self._simulation.rounds if isinstance(self._simulation, EventDriven) else []
 
     @property
     def silent(self) -> list[str]:

@@ -79,13 +79,15 @@ def ratio_intervals(
     With `group` [sample] whole groups are drawn, not samples.
     """
     unit, units = units_of(len(next(iter(ratios.values()))[0]), group)
-    resamples = list(draws_of(units, seed))
-    draws = np.array(resamples, np.float64).reshape(len(resamples), units)
+    parts = [part for ratio in ratios.values() for part in ratio]
+    of_unit = np.array([np.bincount(unit, part, minlength=units) for part in parts])
+    # One by one: all resamples of 100,000 samples would take a gigabyte.
+    drawn = [of_unit @ draw.astype(np.float64) for draw in draws_of(units, seed)]
+    sums = np.array(drawn, np.float64).reshape(len(drawn), len(ratios), 2)
     found = {}
-    for name, (numerator, denominator) in ratios.items():
-        above = draws @ np.bincount(unit, numerator, minlength=units)
-        below = draws @ np.bincount(unit, denominator, minlength=units)
-        found[name] = percentiles(np.divide(above, below, out=np.full(len(draws), np.nan), where=below > 0))
+    for place, name in enumerate(ratios):
+        above, below = sums[:, place, 0], sums[:, place, 1]
+        found[name] = percentiles(np.divide(above, below, out=np.full(len(sums), np.nan), where=below > 0))
     return found
 
 

@@ -19,7 +19,7 @@ Problem = tuple[str, str]
 def _machine_faults(topology: Topology) -> Iterator[Problem]:
     for index, fault in enumerate(topology.faults):
         if fault.machine is not None:
-            mend = "(name a node or a site, or use --executor lab)"
+            mend = "(name a node or a site, or use --executor lab or containers)"
             yield f"$.faults[{index}].machine", f"fault '{fault.kind}' of a machine {mend}"
 
 
@@ -100,9 +100,25 @@ def _rollouts(topology: Topology) -> Iterator[Problem]:
             yield f"$.workloads.{name}.rollout", "a roll-out (remove it)"
 
 
-def _learning(topology: Topology) -> Iterator[Problem]:
-    if topology.federated:
-        yield "$.federated", "federated learning (remove it)"
+def _real_learning(topology: Topology) -> Iterator[Problem]:
+    """What of federated learning takes processes."""
+    for index, federated in enumerate(topology.federated):
+        path = f"$.federated[{index}]"
+        if federated.app is not None:
+            yield f"{path}.app", "a Flower app of your own (remove it)"
+        if federated.engine != "mqtt":
+            yield f"{path}.engine", f"engine '{federated.engine}', whose messages cross no link (use mqtt)"
+        if federated.mode == "buffered":
+            yield f"{path}.mode", "mode: buffered (use synchronous)"
+        if federated.rollout_every and federated.app is None:
+            yield f"{path}.rollout_every", "roll-outs of what was learned (write 0)"
+    if not topology.federated:
+        return
+    for index, link in enumerate(topology.links):
+        if link.loss_percent or link.outages or link.outage_trace is not None:
+            yield f"$.links[{index}]", "federated learning across links that lose packets (remove one of the two)"
+    if topology.moves:
+        yield "$.moves", "devices that move beside federated learning (remove one of the two)"
 
 
 def _online(topology: Topology) -> Iterator[Problem]:
@@ -144,21 +160,19 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "jobs": _jobs,
     "own broker": _own_broker,
     "roll-outs": _rollouts,
-    "federated learning": _learning,
+    "real learning": _real_learning,
     "online placement": _online,
     "faults": _faults,
     "broken connections": _broken_connections,
 }
 _ON_ONE_MACHINE = {"other engines", "apps elsewhere", "any app", "plain broker", "any broker"}
-_WITH_PROCESSES = {
-    *("own broker", "roll-outs", "federated learning", "online placement", "faults", "broken connections")
-}
+_WITH_PROCESSES = {*("own broker", "roll-outs", "real learning", "online placement", "faults", "broken connections")}
 """What processes do, and nobody does in virtual time."""
 
 ENFORCED: dict[str, frozenset[str]] = {
     "local": frozenset({"disk faults", *_ON_ONE_MACHINE, *_WITH_PROCESSES}),
     "lab": frozenset({"disk faults", "machines", "machine faults", "any app", "any broker", *_WITH_PROCESSES}),
-    "containers": frozenset({"memory", "apps elsewhere", "plain broker", *_WITH_PROCESSES}),
+    "containers": frozenset({"memory", "machine faults", "apps elsewhere", "plain broker", *_WITH_PROCESSES}),
     SIMULATE: frozenset({"disk faults", *_ON_ONE_MACHINE}),
 }
 """Executor -> which of the features it enforces, or has refused by another. What is not among them, all enforce."""

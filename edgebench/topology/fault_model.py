@@ -36,8 +36,9 @@ class When(Strict, frozen=True):
 class Fault(Strict, frozen=True):
     """Something that breaks `at_s` into the run, from then on every `every_s`, or `when` a condition is met, for
     `for_s`. Exactly one of `link`, `node`, `site` (an edge, its broker and its devices), `broker` (that of an edge or
-    the cloud) and `machine` (all that runs on one of a lab), or a `trace`: a text file beside the topology that says
-    which node is away when. to: what a link becomes that is degraded. by_ms: how far a clock is stepped on.
+    the cloud) and `machine` (all that runs on one of a lab, or in a container), or a `trace`: a text file beside the
+    topology that says which node is away when. to: what a link becomes that is degraded. by_ms: how far a clock is
+    stepped on.
     """
 
     kind: FaultKind

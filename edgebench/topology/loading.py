@@ -90,9 +90,14 @@ def _line(path: Path, error: ShapeError, document: dict[str, Value], applied: Se
     place = json_path(error.steps)
     full = place if error.field is None else f"{place}.{error.field}"
     for override in reversed(applied):
-        if full == override.made or full.startswith((f"{override.made}.", f"{override.made}[")):
-            return f"{override.label}: {error.problem}"
+        if _is_within(full, override.made):
+            below = place.removeprefix(override.place).removeprefix(".") if _is_within(place, override.place) else ""
+            return ": ".join(filter(None, (override.label, below, error.problem)))
     return f"{path}: {place}: {error.problem}{unseen_in(path).at(place, error.problem, document)}"
+
+
+def _is_within(place: str, other: str) -> bool:
+    return place == other or place.startswith((f"{other}.", f"{other}["))
 
 
 def _with_absolute_paths(topology: Topology, path: Path) -> Topology:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgebench.decoding import whole_number
 from edgebench.errors import TopologyError
@@ -19,11 +19,13 @@ _NAMED = {"nodes": "node", "workloads": "workload"}
 
 @dataclass(frozen=True)
 class Override:
-    """A parsed `--set`. `made`: the JSON path of the outermost thing that applying it has made or replaced."""
+    """A parsed `--set`. `place`: the JSON path of its value, once it is applied; `made`: that of the outermost thing
+    that this has made or replaced."""
 
     text: str
     steps: tuple[str, ...]
     value: Value
+    place: str = ""
     made: str = ""
 
     @property
@@ -96,7 +98,8 @@ def _apply(document: dict[str, Value], override: Override) -> Override:
                 here = here[step]
         else:
             raise _wrong(f"{override.label}: {json_path(walked)} is {here!r}, it has no '{step}'")
-    return Override(override.text, override.steps, override.value, made or json_path(walked))
+    place = json_path(walked)
+    return replace(override, place=place, made=made or place)
 
 
 def _next_step(here: Value, steps: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -34,11 +34,12 @@ def test_every_topology_is_sound_and_can_be_simulated(name: str, tmp_path: Path)
 
 
 def told(mean: float, p99: float, backlog: float, formula: float | None) -> Any:
-    """Half as far off by its own service times."""
+    """Half as far off by its own service times; of the p99 the formula twice as far as of the mean."""
+    of_p99 = None if formula is None else 2 * formula
     return {
         "figures": {
             "watch.latency_ms.mean": {"error": mean, "formula_error": formula, "own_service_error": mean / 2},
-            "watch.latency_ms.p99": {"error": p99, "own_service_error": p99 / 2},
+            "watch.latency_ms.p99": {"error": p99, "formula_error": of_p99, "own_service_error": p99 / 2},
             "watch.backlog": {"error": backlog},
         }
     }
@@ -64,6 +65,9 @@ def test_errors_are_summed_up_by_the_load_at_which_they_say_something() -> None:
         "formula_error": 0.08,
         "beside_formula_error": 0.0233,
         "worse_by": 0.01,
+        "formula_p99_error": 0.16,
+        "beside_formula_p99_error": 0.0567,
+        "p99_worse_by": 0.04,
     }
 
 

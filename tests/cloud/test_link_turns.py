@@ -47,7 +47,7 @@ def test_files_go_by_turns_across_a_link_that_samples_cross_while_they_do() -> N
     up, down = turns_of(beds, "up"), turns_of(beds, "down")
     assert up is not None
     assert down is not None
-    assert (up.piece_bytes, down.piece_bytes) == (10_000, 40_000)
+    assert (up.piece_bytes(0.0), down.piece_bytes(0.0)) == (10_000, 40_000)
     edge = turns_of(frozenset({"ward-0"}), "up")
     assert edge is not None
     up.begin(0.0, 10_000)

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from cloud.slicing import slice_for
-from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, now_s
+from edgebench.clock import NS_PER_MS, NS_PER_S, now_ns, now_s, sleep_s
 from edgebench.core.clocks import Exchange
-from edgebench.errors import FabricError
+from edgebench.errors import FabricError, ModelError
 from edgebench.fabric import node_process
 from edgebench.fabric.control import ControlClient
 from edgebench.fabric.node_process import NodeProcess, RunBrokenOffError, join_run
@@ -24,8 +24,11 @@ from edgebench.fabric.records import TallySnapshot
 from edgebench.fabric.slices import Beaten, Endpoints, Heartbeat, RunState
 from edgebench.fabric.spool import read_spool
 from edgebench.fabric.transfers import fetch, hand_in
+from edgebench.inference.fake import FakeRuntime
+from edgebench.inference.spec import Manifest
 from edgebench.topology import resolve
 from edgebench.topology.model import NodeGroup, Poisson, Topology, Workload
+from tests.manifests import manifest_of
 
 DEPLOYMENT = resolve(
     Topology(
@@ -172,11 +175,13 @@ class _CallsOff(ControlClient):
     def __init__(self, slow_at_first: int = 0) -> None:
         super().__init__("http://h:1", "token")
         self.ready: list[bool] = []
+        self.loading: list[bool] = []
         self._slow_at_first = slow_at_first
 
     def beat(self, heartbeat: Heartbeat) -> tuple[RunState, Exchange]:
         """The cloud's clock is 5 s ahead."""
         self.ready.append(heartbeat.ready)
+        self.loading.append(heartbeat.loading)
         took_ns = NS_PER_S if len(self.ready) <= self._slow_at_first else NS_PER_MS
         at_ns = now_ns()
         exchange = Exchange(at_ns - took_ns, 5 * NS_PER_S + at_ns, 5 * NS_PER_S + at_ns, at_ns)
@@ -216,6 +221,48 @@ def test_a_node_that_has_become_ready_says_so_before_its_next_heartbeat_is_due(
             on_model=lambda _workload, _runtime, _manifest: None,
         )
     assert control.ready == beats
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_node_that_loads_a_model_says_so_at_once_and_when_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    monkeypatch.setattr(node_process, "_HEARTBEAT_S", 600.0)
+    control, content = _CallsOff(), b"a model"
+    model = manifest_of(content)
+    (tmp_path / f"{model.digest}.model").write_bytes(content)
+    process = NodeProcess(
+        slice_for(DEPLOYMENT, ["ward"], {"ward": Endpoints("mqtt://h:1", "http://h:2")}, {}), control, "token", tmp_path
+    )
+
+    def open_slowly(_path: Path, _manifest: Manifest, *, warm_for: int) -> FakeRuntime:
+        until_s = now_s() + AT_ONCE_S
+        while control.loading[-1:] != [True]:  # the cloud is told while it is being loaded
+            assert now_s() < until_s
+            sleep_s(0.01)
+        process.reactor.call_soon_threadsafe(later)
+        if fails:
+            raise ModelError("no such operation")
+        return FakeRuntime()
+
+    def later() -> None:
+        process.reactor.call_later(0.2, get_ready)
+
+    def get_ready() -> None:
+        process.ready = True
+
+    monkeypatch.setattr(node_process, "open_runtime", open_slowly)
+    process.announced("ward", "w", msgspec.json.encode(model))
+    with pytest.raises(RunBrokenOffError):
+        process.run(
+            on_phase=lambda _state: None,
+            on_abort=lambda: None,
+            before_flush=lambda: None,
+            on_model=lambda _workload, _runtime, _manifest: None,
+        )
+    assert True in control.loading
+    assert control.loading[-1] is False
 
 
 @pytest.mark.usefixtures("signals")

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from cloud import director
 from cloud.run_status import RunStatus
 from edgebench.clock import now_s
 from edgebench.core.tallies import Tally
@@ -40,6 +41,48 @@ def test_the_first_model_that_a_node_refuses_ends_the_waiting_with_the_nodes_wor
         status.beat(Heartbeat(["ward"], ready=False, drained=False, refused=refused))
         with pytest.raises(ModelError, match=r"^ward: watch: takes uint8$"):
             await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(course())
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes have a fraction of a second to be ready."""
+    monkeypatch.setattr(director, "_READY_LOOK_S", 0.02)
+    monkeypatch.setattr(director, "_READY_PATIENCE_S", 0.4)
+    monkeypatch.setattr(director, "_SLOW_S", 0.1)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_while_a_node_loads_a_model_all_are_waited_for_and_as_long_after_it() -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0"], edges=["ward"])
+        status.beat(Heartbeat(["ward"], ready=False, drained=False, loading=True))
+        waiting = asyncio.create_task(director.ready_in_time(status, set()))
+        await asyncio.sleep(0.8)
+        assert status.preparing == "waiting for bed-0, ward"
+        status.beat(Heartbeat(["ward"], ready=True, drained=False))  # the bed has yet to hear of it
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        status.beat(Heartbeat(["bed-0"], ready=True, drained=False))
+        await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(course())
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("ends", ["silent", "dead", "at last"])
+def test_who_is_not_ready_though_nobody_loads_a_model_is_named(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def course() -> None:
+        status = RunStatus(devices=["bed-0"], edges=["ward"])
+        status.beat(Heartbeat(["bed-0"], ready=ends != "dead", drained=False, loading=ends == "dead"))
+        status.beat(Heartbeat(["ward"], ready=False, drained=False, loading=ends == "at last"))
+        if ends == "dead":
+            status.died(["bed-0"])
+        if ends == "at last":
+            monkeypatch.setattr(director, "_LONGEST_LOADING_S", 0.8)
+        with pytest.raises(ModelError, match=r"^not ready [01] s after the models: ward$"):
+            await asyncio.wait_for(director.ready_in_time(status, set()), 5.0)
 
     asyncio.run(course())
 

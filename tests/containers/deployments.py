@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
+from edgebench.topology.fault_model import Fault
 from edgebench.topology.link_model import Link
 from edgebench.topology.model import ModelChoice, Move, NodeGroup, Place, Poisson, Runtime, Topology, Workload
 
@@ -14,6 +15,7 @@ def deployment(
     sources: tuple[str, ...] = ("bed",),
     runtime: Runtime = "litert",
     links: tuple[Link, ...] = (),
+    faults: tuple[Fault, ...] = (),
 ) -> Deployment:
     """By default two wards with five beds between them, that of a ward limited to 500 MB, each bed to 100."""
     topology = Topology(
@@ -40,5 +42,6 @@ def deployment(
         },
         moves=moves,
         links=links,
+        faults=faults,
     )
     return resolve(topology, run_id="r", executor="containers")

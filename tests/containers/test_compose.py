@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from edgebench.containers.compose import compose_file, readme
+from edgebench.topology.fault_model import Fault
 from tests.containers.exports import MOVER, STAYS, exported
 
 
@@ -22,12 +23,17 @@ def parts_of(file: dict[str, Any]) -> dict[str, Any]:
     return {name: service for name, service in file["services"].items() if name != "server"}
 
 
+STEPPED = (Fault(kind="clock", machine="ward-0", at_s=3.0, by_ms=40.0),)
+
+
 @pytest.mark.parametrize("with_data", [False, True])
 def test_it_conforms_to_the_published_schema(with_data: bool) -> None:
     published = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(published.read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
-    assert [error.message for error in validator.iter_errors(compose_file(exported(with_data=with_data)))] == []
+    for faults in ((), STEPPED):
+        file = compose_file(exported(with_data=with_data, faults=faults))
+        assert [error.message for error in validator.iter_errors(file)] == []
     assert [*validator.iter_errors({"services": {"server": {"read_onyl": True}}})] != [], "it checks anything at all"
 
 
@@ -40,6 +46,11 @@ def test_each_service_is_as_tight_as_the_containers_of_a_run(file: dict[str, Any
         assert service["tmpfs"] == ["/tmp:rw,noexec,nosuid,nodev,size=64000000"]
         assert not {"ports", "expose", "privileged", "cap_add", "environment", "network_mode"} & service.keys()
         assert service["build"]["network"] == "none"
+
+
+def test_a_part_whose_clock_a_fault_steps_is_told_of_one_of_its_own() -> None:
+    told = {name: each.get("environment") for name, each in parts_of(compose_file(exported(faults=STEPPED))).items()}
+    assert told == {**dict.fromkeys(told), "ward-0": {"EDGEBENCH_CLOCK": "@/var/lib/edgebench/clock"}}
 
 
 def test_a_parts_memory_is_that_of_its_nodes_together(file: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from edgebench.containers.compose import compose_file
 from edgebench.containers.k8s import enrolment, kustomization, manifests
+from edgebench.topology.fault_model import Fault
 from tests.containers.exports import MOVER, STAYS, exported
 
 Objects = list[dict[str, Any]]
@@ -37,6 +38,16 @@ def test_each_is_valid_for_kubernetes(objects: Objects) -> None:
         kubernetes_validate.validate(each, version, strict=True)
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate({**objects[0], "specc": {}}, version, strict=True)
+
+
+def test_a_part_whose_clock_a_fault_steps_is_told_of_one_of_its_own() -> None:
+    faults = (Fault(kind="clock", machine="ward-0", at_s=3.0, by_ms=40.0),)
+    stepped = [each for documents in manifests(exported(faults=faults)).values() for each in documents]
+    for each in stepped:
+        kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+    told = {name: spec["containers"][0].get("env") for name, (_, spec) in pods(stepped).items()}
+    clock = [{"name": "EDGEBENCH_CLOCK", "value": "@/var/lib/edgebench/clock"}]
+    assert told == {**dict.fromkeys(told), "ward-0": clock}
 
 
 def test_all_of_them_are_applied_and_in_the_namespace(objects: Objects) -> None:

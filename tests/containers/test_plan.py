@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgebench.containers.plan import ContainerPlan, containers_of, in_containers
+from edgebench.topology.fault_model import Fault
 from edgebench.topology.model import Move, NodeGroup
 from tests.containers.deployments import deployment
 
@@ -41,6 +42,14 @@ def test_a_device_that_moves_is_in_the_networks_of_its_sites_and_the_others_stay
         "ward-1-bed": (("bed-1", "bed-3"), ("ward-1",)),
         "ward-0-bed-2": (("bed-2", "bed-4"), ("ward-0",)),
     }
+
+
+def test_a_container_has_a_clock_of_its_own_where_a_fault_steps_it() -> None:
+    faults = (
+        Fault(kind="clock", machine="ward-1-bed", at_s=3.0, by_ms=40.0),
+        Fault(kind="kill", machine="ward-0", at_s=4.0),
+    )
+    assert [each.name for each in containers_of(deployment(faults=faults)) if each.steps] == ["ward-1-bed"]
 
 
 def test_names_of_containers_differ_and_are_short_enough_for_machines() -> None:

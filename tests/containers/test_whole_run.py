@@ -154,6 +154,46 @@ def _address(container: Any) -> str:
     return str(network["IPAddress"])
 
 
+LOST = """\
+durability: process
+faults:
+  - {kind: restart, broker: ward-1, at_s: 3, for_s: 1}
+  - {kind: clock, machine: ward-1, at_s: 6, by_ms: 400}
+  - {kind: pause, machine: ward-1-bed, at_s: 8, for_s: 1}
+  - {kind: kill, machine: ward-0-bed, at_s: 10}
+"""
+
+
+@pytest.mark.parametrize("host", ["docker"], indirect=True)
+def test_a_container_is_a_machine_that_faults_happen_to(start: Start) -> None:
+    running = start(TOPOLOGY + LOST, "--duration-s", "15")
+    told = {name: _clock_of(each) for name, each in running.containers().items()}
+    assert told == {**dict.fromkeys(told), "ward-1": "@/var/lib/edgebench/clock"}
+    assert running.process.wait(RUN_PATIENCE_S) in (0, 1)
+    result = json.loads((running.run_dir / "result.json").read_text())
+    assert faults_of(result) == [], running.log.read_text()
+    broker, clock, paused, gone = result["faults"]
+    assert [(each["kind"], each["target"], each["name"]) for each in (clock, paused, gone)] == [
+        ("clock", "machine", "ward-1"),
+        ("pause", "machine", "ward-1-bed"),
+        ("kill", "machine", "ward-0-bed"),
+    ]
+    assert broker["recovery_s"] > 0
+    # What two of four beds had due at 10 Hz in the last 5 s was sensed by nobody; all else is decided.
+    watch = result["workloads"]["watch"]
+    assert 490 <= watch["scheduled"] <= 505
+    assert watch["lost"] == sum(each["lost"] for each in (broker, clock, paused, gone)) <= 2
+    (jumped,) = result["machines"]["ward-1"]["clock"]["jumped"]
+    assert float(jumped.removeprefix("jumped forward by ").split()[0]) == pytest.approx(400.0, abs=20.0)
+    deaths = {death["part"]: death["expected"] for death in result["deaths"]}
+    assert deaths == dict.fromkeys(["broker of ward-1", "device agent of bed-0, bed-2"], True)
+
+
+def _clock_of(container: Any) -> str | None:
+    told = (each.partition("=") for each in container.attrs["Config"]["Env"])
+    return {name: value for name, _, value in told}.get("EDGEBENCH_CLOCK")
+
+
 def test_clean_removes_what_a_killed_run_has_left_and_nothing_else(
     start: Start, host: Host, home: Path, foreign: str
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
-from edgebench.core.deciding import Forwarder, Origin
+from edgebench.core.batching import InferenceRequest
+from edgebench.core.deciding import Decider, Forwarder, Origin, QueuedSample
 from edgebench.core.fake_transport import VirtualTime
 from edgebench.core.intake import Intake
 from edgebench.core.samples import HeadStamps, SampleKey
@@ -193,3 +195,27 @@ def test_an_output_that_the_first_stage_never_gave_is_counted_there_and_decided_
     time.run()
     assert ward.tally.dropped == {"queue-full": 2}
     assert [each.seq for each in answers.decisions] == [2]
+
+
+class Forgetful:
+    """A memory to which everything is news."""
+
+    def __init__(self) -> None:
+        self.gone: list[SampleKey] = []
+
+    def takes(self, _key: SampleKey) -> bool:
+        return True
+
+    def dropped(self, key: SampleKey) -> bool:
+        self.gone.append(key)
+        return self.gone.count(key) == 1
+
+
+def test_what_is_kept_elsewhere_and_comes_again_is_dropped_once() -> None:
+    time, tally, memory = VirtualTime(), Tally(), Forgetful()
+    decider = Decider("ward", tally, Answering(time, link(time)), time, memory=memory)
+    for seq in (7, 8, 7):
+        queued = QueuedSample(Origin("bed"), 0, b"", seq, None, 0)
+        decider.dropped(InferenceRequest(np.zeros(1), 0, queued), "queue-full")
+    assert tally.dropped == {"queue-full": 2}
+    assert [key.seq for key in memory.gone] == [7, 8, 7]

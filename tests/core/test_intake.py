@@ -64,7 +64,7 @@ class Remembering:
         self.asked.append(key)
         return self._news.pop(0)
 
-    def dropped(self, key: SampleKey) -> None:
+    def dropped(self, key: SampleKey) -> bool:
         raise AssertionError(key)
 
 
@@ -115,7 +115,12 @@ def test_what_is_remembered_of_a_sequence_stays_small() -> None:
 
 def test_a_sequence_does_not_believe_a_leap_into_the_far_future() -> None:
     tracker = SequenceTracker()
-    assert [tracker.see(seq) for seq in (0, 1 << 39, 1)] == ["new", "jump", "new"]
+    assert [tracker.see(seq) for seq in (0, 1 << 39, 1, (1 << 39) + 1, 2)] == ["new", "jump", "new", "jump", "new"]
+
+
+def test_a_device_that_was_cut_off_for_very_long_is_believed_by_its_second_sample() -> None:
+    tracker = SequenceTracker()
+    assert [tracker.see(seq) for seq in (0, 300_000, 300_002, 300_001, 1)] == ["new", "jump", "new", "late", "again"]
 
 
 def test_what_an_edge_has_checked_may_go_on_after_any_gap() -> None:

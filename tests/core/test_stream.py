@@ -114,6 +114,27 @@ def test_a_closed_loop_goes_on_while_its_device_is_there() -> None:
     assert [(row.seq, row.scheduled_ns) for row in bed.rows] == [(0, ms(100)), (1, ms(110)), (2, ms(300))]
 
 
+def test_a_device_that_leaves_and_comes_back_goes_on_and_knows_late_decisions() -> None:
+    bed = bed_with(SingleStream(), service_ms=250.0)
+    there = ((0, ms(100)), (ms(300), ms(310)))
+    bed.stream.begin(0, seed=1, duration_s=1.0, trace_s=[], present=there)
+    bed.time.call_at(ms(200), lambda: bed.stream.leave(ms(200)))
+    bed.time.run()
+    # The first is decided 55 ms after it was given up, and the next query begins with the next span.
+    assert [(row.seq, row.scheduled_ns, row.arrived_ns) for row in bed.rows] == [
+        (0, 0, None),
+        (1, ms(300), ms(555)),
+    ]
+    assert (bed.tally.duplicated, bed.tally.unexpected, bed.tally.decided) == (0, 0, 1)
+
+
+def test_who_leaves_waits_for_what_a_cut_keeps_away() -> None:
+    stream = bed_with(Trace(file=""), expected=Expected(back_s=60.0)).stream
+    stream.begin(0, seed=1, duration_s=100.0, trace_s=[])
+    assert stream.leaves_by_ns(ms(20_000)) == 60 * S + stream.timeout.quiet_ns
+    assert stream.leaves_by_ns(ms(70_000)) == 70 * S + stream.timeout.quiet_ns
+
+
 def test_a_decision_on_a_sample_of_an_earlier_life_is_counted_apart() -> None:
     bed = bed_with(Trace(file=""), incarnation=1)
     bed.begin(trace_s=[0.5])
@@ -345,6 +366,7 @@ def test_a_workload_that_follows_others_sends_when_the_last_of_them_has_decided_
     after = Stream("bed", plan(name="a", load=After(workloads=("w", "o"))), Numbers(), bed.way, Tally(), bed.time, [])
     for stream in (bed.stream, other):
         stream.followers.append(after)
+    after.begin(0, seed=1, duration_s=1.0, trace_s=[])
     bed.begin(trace_s=[0.0, 0.0])
     bed.time.run(0)
     bed.stream.decided(decision(1), ms(5), 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgebench.executors.assigning import by_tier, machines_of, played_by_boards, problems
 from edgebench.executors.lab_fleet import first_by_processors
 from edgebench.lab.messages import MachineInfo, Role
+from edgebench.lab.wheel import code_digest
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment
 from edgebench.topology.link_model import Link
@@ -62,6 +64,7 @@ def machine(
         brokers=brokers,
         last_seen_s=last_seen_s,
         open_files=open_files,
+        lab_code=code_digest(),
     )
 
 
@@ -167,3 +170,15 @@ def test_links_that_share_their_rates_have_to_end_on_one_machine() -> None:
 def test_machines_with_the_same_processors_are_one_computer_and_unknown_ones_their_own() -> None:
     found = first_by_processors({"here": "a", "pi": "b", "ward": "a", "old": "", "older": "", "pi-2": "b"})
     assert found == {"here": "here", "pi": "pi", "ward": "here", "old": "old", "older": "older", "pi-2": "pi"}
+
+
+def test_a_server_that_was_started_before_an_upgrade_is_named_and_not_what_it_says_of_machines() -> None:
+    mapped = deployment(machines={"ward": "e", "bed": "d"})
+    old = [
+        msgspec.structs.replace(machine(name, same_code=same), lab_code="old")
+        for name, same in (("e", True), ("d", False))
+    ]
+    mend = "(end edgebench lab serve, and start it again)"
+    assert told(mapped, *old) == [f"the lab's server runs other code than this command {mend}"] * 2
+    now = [msgspec.structs.replace(each, lab_code=code_digest()) for each in old]
+    assert told(mapped, *now) == ["'d' runs another edgebench (0.1.0) than this (there: pip install it)"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -9,7 +11,7 @@ import pytest
 
 from edgebench.clock import NS_PER_S, now_s, sleep_s
 from edgebench.executors import here
-from edgebench.executors.faults import CutLink, Kill, Pause, Resume
+from edgebench.executors.faults import CutLink, Kill, MendLink, Pause, Resume
 from edgebench.executors.here import PROCESSES, ThisMachine
 from edgebench.executors.orders import (
     AllEnded,
@@ -155,3 +157,50 @@ def test_after_a_standstill_the_machine_is_sampled_once_and_not_in_a_burst(tmp_p
     assert 2 <= len(spans_ns) <= 2 + now_s() - began_s  # one of the standstill, and one for each full second since
     assert min(spans_ns) >= 0.5 * NS_PER_S
     assert max(spans_ns) >= 3.0 * NS_PER_S
+
+
+def test_what_befalls_a_link_whose_relay_stands_still_does_so_when_that_goes_on(tmp_path: Path) -> None:
+    noted: list[Entry] = []
+    machine = ThisMachine(tmp_path, noted.append)
+    machine.send(StartRelay(RELAY, (LINK,), seed=1))
+    machine.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "mqtt"),)))
+    told(machine)
+    machine.send(Pause(RELAY.name, 1))
+    began_s = now_s()
+    machine.relay_across(LINK.name).hear()
+    machine.send(CutLink(LINK.name, 2))
+    machine.send(MendLink(LINK.name, 2))
+    assert now_s() - began_s < 5.0, "it was waited for"
+    machine.send(Resume(RELAY.name, 1))
+    steps = [(each.kind, each.fault) for each in noted if isinstance(each, Faulted)]
+    assert steps == [("pause", 1), ("resume", 1), ("down", 2), ("up", 2)]
+    machine.send(Pause(RELAY.name, 3))
+    machine.send(Kill(RELAY.name, 4))
+    machine.send(CutLink(LINK.name, 5))  # nothing passes any more as it is
+    ended: list[Report] = []
+    until_s = now_s() + 20.0
+    while not ended and now_s() < until_s:
+        ended += told(machine)
+    assert [type(each) for each in ended] == [Ended]
+    assert [each.kind for each in noted if isinstance(each, Faulted)][-3:] == ["pause", "kill", "down"]
+    machine.close()
+
+
+def test_a_relay_that_is_being_stopped_is_not_asked_any_more(tmp_path: Path) -> None:
+    """Its answer would never come, and would be taken for its death."""
+    machine = ThisMachine(tmp_path, lambda _entry: None)
+    machine.send(StartRelay(RELAY, (LINK,), seed=1))
+    machine.send(Emulate(RELAY.name, (Route("mqtt:bed:ward", (LINK.name,), "127.0.0.1", 9, "mqtt"),)))
+    relay = machine.relay_across(LINK.name)
+    over = threading.Event()
+
+    def ask_again() -> None:
+        while not over.is_set():
+            relay.hear()
+            sleep_s(0.001)
+
+    asking = ThreadPoolExecutor(1).submit(ask_again)
+    machine.send(End((RELAY.name,)))
+    over.set()
+    asking.result(20.0)
+    machine.close()

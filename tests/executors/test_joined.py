@@ -25,12 +25,14 @@ from edgebench.executors.orders import (
     Emulate,
     End,
     Ended,
+    Failed,
     Gone,
     HandedIn,
     HandIn,
     Measured,
     Order,
     Report,
+    Said,
     StartRelay,
     Up,
 )
@@ -287,3 +289,36 @@ def test_outages_of_links_elsewhere_are_told_as_they_happened(lab: Lab, board: B
         held.told(AllEnded)
         entries = [each.entry for each in held.written if isinstance(each, Elsewhere)]
     assert [each.kind for each in entries if isinstance(each, Faulted)] == ["silent", "again", "reset"]
+
+
+def test_nothing_is_said_to_a_machine_that_is_gone(lab: Lab, board: Board, tmp_path: Path) -> None:
+    """Each try would wait for the lab for half a minute."""
+    with Held(lab, tmp_path / "run") as held:
+        held.start_relay()
+        held.pi.lose("was lost with the lab")
+        lab.stop()
+        began_s = now_s()
+        held.pi.send(End((RELAY.name,)))
+        assert now_s() - began_s < 5.0
+        lab.serve_again()
+
+
+def test_an_order_that_is_of_other_code_is_told_and_the_machine_goes_on(lab: Lab, board: Board, tmp_path: Path) -> None:
+    with Held(lab, tmp_path / "run") as held:
+        lab.client.send("run-1", "pi", b'{"type": "cut", "link": "a -> b", "of another version": 1}')
+        assert held.told(Failed).reason.startswith("cannot read an order: ")
+        held.start_relay()
+
+
+def test_a_run_hears_of_a_machine_that_hands_in_for_long(
+    lab: Lab, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgebench.executors.runner._SIGN_EVERY_S", 0.3)
+    monkeypatch.setattr(MachineLink, "upload", lambda *_: sleep_s(2.0))
+    with Held(lab, tmp_path / "run") as held:
+        held.start_relay()
+        held.pi.send(End((RELAY.name,)))
+        held.pi.send(HandIn())
+        held.told(Said)
+        while held.told(HandedIn).name is not None:
+            continue

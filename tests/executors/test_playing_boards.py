@@ -7,13 +7,22 @@ import pytest
 from edgebench.executors.assigning import boards_of, machines_of, played_by_boards, problems
 from edgebench.executors.plan import plan_of
 from edgebench.lab.messages import MachineInfo
+from edgebench.lab.wheel import code_digest
 from edgebench.topology import resolve
 from edgebench.topology.deployment import Deployment, boards_at
 from edgebench.topology.link_model import Link
 from edgebench.topology.model import Move, NodeGroup, Place, Poisson, Topology, Workload
 
 WARD = MachineInfo(
-    "pi", "machine", "any", True, same_code=True, runtimes=("litert",), brokers=("mosquitto",), last_seen_s=1.0
+    "pi",
+    "machine",
+    "any",
+    True,
+    same_code=True,
+    runtimes=("litert",),
+    brokers=("mosquitto",),
+    last_seen_s=1.0,
+    lab_code=code_digest(),
 )
 
 

@@ -55,20 +55,28 @@ class Watched:
             *(self._started(name, "agent", name.rpartition(" ")[2]) for name in AGENTS),
         ]
         self.supervisor = self.new_supervisor()
+        self.lost: list[Lost] = []
         self._told: set[tuple[str, int]] = set()
 
     def new_supervisor(self) -> Supervisor:
         parts = [each.part for each in self.running]
         return Supervisor(parts, self._ended, self.cloud, lambda _machine, entry: self.written.append(entry))
 
-    def _ended(self) -> list[Ended]:
+    def move(self, name: str, machine: str) -> None:
+        """To another one, before it is watched."""
+        moved = self.named(name)
+        moved.part = msgspec.structs.replace(moved.part, machine=machine)
+        self.supervisor = self.new_supervisor()
+
+    def _ended(self) -> list[Ended | Lost]:
         found = [
             ended
             for each in self.running
             if (ended := each.ended()) and (ended.part, ended.incarnation) not in self._told
         ]
         self._told |= {(ended.part, ended.incarnation) for ended in found}
-        return found
+        lost, self.lost = self.lost, []
+        return [*found, *lost]
 
     def _started(self, name: str, kind: PartKind, *nodes: str) -> PartProcess:
         with self._log.open("ab") as log:
@@ -250,3 +258,29 @@ def test_a_run_leaves_no_thread_in_the_program_that_runs_it(watched: Watched) ->
     watched.watch(watched.end_well)
     assert set(threading.enumerate()) <= before
     assert not any(isinstance(each, Hiccuped) for each in watched.written)
+
+
+def test_a_part_that_is_to_be_started_again_on_a_machine_that_was_lost_is_waited_for_no_more(watched: Watched) -> None:
+    def lose() -> None:
+        watched.kill(AGENTS[0])
+        watched.lost.append(Lost("pi", "was lost"))
+
+    watched.move(AGENTS[0], "pi")
+    watched.watch(
+        lose,
+        lambda: watched.supervisor.started_again(watched.named(AGENTS[0]).part, 1),
+        watched.end_well,
+    )
+    reasons = [entry.reason for entry in watched.written if isinstance(entry, Invalidated)]
+    assert [reason.split()[:2] for reason in reasons] == [["machine", "pi"]]
+
+
+def test_what_was_to_come_back_on_a_machine_that_is_lost_is_told_to_the_cloud(watched: Watched) -> None:
+    watched.move(AGENTS[0], "pi")
+    watched.watch(
+        lambda: watched.kill(AGENTS[0], expected=True, returns=True),
+        lambda: watched.lost.append(Lost("pi", "was lost")),
+        lambda: None,
+        watched.end_well,
+    )
+    assert watched.cloud.dead == ["bed-0"]

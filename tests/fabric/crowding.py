@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ SELECT_KNOWS = 1024
 def crowded() -> Iterator[None]:
     """All descriptors up to 1,023 are taken."""
     allow_descriptors()
+    gc.collect()  # what is garbage already would let some go meanwhile
     taken: list[int] = []
     try:
         while not taken or taken[-1] < SELECT_KNOWS:

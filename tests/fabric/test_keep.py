@@ -123,14 +123,15 @@ def test_zeros_that_a_power_cut_left_at_the_end_are_cut_off(tmp_path: Path) -> N
         keep.close()
 
 
-def test_a_flipped_bit_is_told_and_never_taken_for_a_sample(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [0.5, 1 / 3 + 0.015], ids=["in a body", "in a length"])
+def test_a_flipped_bit_is_told_and_never_taken_for_a_sample(tmp_path: Path, at: float) -> None:
     path = tmp_path / "keep"
     keep = Keep(path)
     for seq in range(3):
         keep.put(key(seq), bytes(100))
     keep.close()
     whole = bytearray(path.read_bytes())
-    whole[len(whole) // 2] ^= 4
+    whole[int(at * len(whole))] ^= 4
     path.write_bytes(whole)
     with pytest.raises(FabricError, match=r"keep: damaged at byte \d+"):
         Keep(path)

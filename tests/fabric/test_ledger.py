@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgebench.core.samples import SampleKey
+from edgebench.fabric import last_keys
 from edgebench.fabric import ledger as module
 from edgebench.fabric.forgotten import Forgotten
 from edgebench.fabric.ledger import Ledger
@@ -219,3 +220,21 @@ def test_samples_are_taken_in_while_it_is_written_down_what_is_forgotten(
 
 def no_space(_fd: int, _data: bytes, _at: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_a_sample_is_dropped_for_the_first_time_once_and_an_answer_is_no_drop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_keys, "_REMEMBERED", 3)
+    ledger = Answers().open(tmp_path / "ledger")
+    for _ in range(2):
+        assert ledger.takes(KEY)
+        first = ledger.dropped(KEY)
+    assert not first
+    for seq in range(100, 110):  # many that are answered, and take no place among those that are remembered
+        key = KEY._replace(seq=seq)
+        assert ledger.takes(key)
+        ledger.answered(key, b"yes", lambda: None)
+    assert ledger.takes(KEY)
+    assert not ledger.dropped(KEY)
+    ledger.close()

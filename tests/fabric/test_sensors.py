@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.sensors import (
     SensorChoice,
+    check_can_be_read,
     keep_sensors,
     parse_sensor,
     read_sensors,
@@ -101,3 +103,41 @@ def test_what_cannot_be_a_sensor_is_refused_with_its_mend(text: str, why: str) -
     with pytest.raises(EdgebenchError, match=why) as refused:
         parse_sensor(text, Path("/here"))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "why"),
+    [
+        ("programm:cat", r"no module 'programm' \(did you mean program:COMMAND\?\)"),
+        ("no_such.readings:sense", r"no module 'no_such\.readings' \(it is looked for in .* and where Python looks\)"),
+        ("program:no-such-program --fast", "there is no program 'no-such-program'"),
+        ('program:cat "all', r"its command cannot be read: No closing quotation \(write program:COMMAND\)"),
+        ("serial:file@fast", r"there is no speed of fast baud \(write file@9600, say\)"),
+        ("serial:/dev/no-such", "there is no /dev/no-such"),
+        ("camera:/dev/no-such?video_size=1x1", "there is no /dev/no-such$"),
+        ("camera:no.mp4", "there is no .*/no.mp4"),
+        ("pipe:file", r"file is no named pipe \(mkfifo makes one"),
+    ],
+)
+def test_what_cannot_be_read_here_is_told_before_anything_is_opened(tmp_path: Path, sensor: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgebenchError, match=why):
+        check_can_be_read([parse_sensor(f"bed={sensor}", tmp_path)])
+
+
+def test_what_may_be_read_here_is_not_opened_yet(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "mine.py").write_text("raise AssertionError")
+    (tmp_path / "read").write_text("#!/bin/sh\n")
+    (tmp_path / "read").chmod(0o755)
+    texts = [
+        "pipe:fifo",
+        "mine:sense",
+        "program:./read --fast",
+        "program:{node}/read",
+        "pipe:{node}",
+        "json:loads",
+        "camera:lavfi:testsrc",
+        "camera:rtsp://a/b",
+    ]
+    check_can_be_read([parse_sensor(f"bed={text}", tmp_path) for text in texts])

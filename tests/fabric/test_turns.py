@@ -23,10 +23,10 @@ def here() -> bool:
 
 
 def test_a_piece_is_what_a_link_carries_in_8_ms() -> None:
-    assert Turns((pace(10.0),)).piece_bytes == 10_000
-    assert Turns((pace(40.0), pace(10.0))).piece_bytes == 10_000
-    assert Turns((pace(0.1),)).piece_bytes == 1400
-    assert Turns((pace(100_000.0),)).piece_bytes == 1 << 20
+    assert Turns((pace(10.0),)).piece_bytes(0.0) == 10_000
+    assert Turns((pace(40.0), pace(10.0))).piece_bytes(0.0) == 10_000
+    assert Turns((pace(0.1),)).piece_bytes(0.0) == 1400
+    assert Turns((pace(100_000.0),)).piece_bytes(0.0) == 1 << 20
 
 
 def test_pieces_take_four_fifths_of_the_link() -> None:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from edgebench.clock import now_s, sleep_s
 from edgebench.lab.devices import write_credential
 from tests.conftest import ROOT
@@ -28,17 +30,19 @@ workloads:
   watch: {task: occupancy, source: [bed, sensor], load: {kind: fixed, rate_hz: 10}, model: {runtime: fake}}
 machines: {sensor: esp-1}
 """
+ALONE = TOPOLOGY.replace("  bed:    {tier: device, parent: ward}\n", "").replace("[bed, sensor]", "sensor")
 SAMPLE = {"id": "from-the-board", "values": [[0.5] * 5] * 10}
 
 
+@pytest.mark.parametrize(("text", "scheduled"), [(TOPOLOGY, 80), (ALONE, 0)], ids=["beside another", "alone"])
 def test_a_board_that_publishes_json_gets_its_decisions_and_the_run_is_valid(
-    lab: Lab, tmp_path: Path, mosquitto: Path, device_port: int
+    lab: Lab, tmp_path: Path, mosquitto: Path, device_port: int, text: str, scheduled: int
 ) -> None:
     folder = tmp_path / "esp-1"
     write_credential(lab.client.invite_device("esp-1"), folder)
     (folder / "sample.json").write_text(json.dumps(SAMPLE))
     topology = tmp_path / "topology.yaml"
-    topology.write_text(TOPOLOGY)
+    topology.write_text(text)
     running = subprocess.Popen(
         command(topology, tmp_path / "runs", "--json", "--executor", "lab"),
         env={**os.environ, "EDGEBENCH_HOME": str(lab.home), "PYTHONPATH": str(ROOT)},
@@ -58,7 +62,7 @@ def test_a_board_that_publishes_json_gets_its_decisions_and_the_run_is_valid(
     assert decisions[0]["decider"] == "ward"
     watch = result["workloads"]["watch"]
     assert watch["plain_json"] >= 1
-    assert (watch["scheduled"], watch["lost"]) == (80, 0)
+    assert (watch["scheduled"], watch["lost"]) == (scheduled, 0)
     assert result["nodes"]["sensor"]["machine"] == "esp-1"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import edgebench
+from edgebench.errors import EdgebenchError
 from edgebench.fabric.tls import Trust, client_context, peer_of, server_context, tls_name
 from edgebench.lab.devices import HEADER, write_credential
 from edgebench.lab.messages import AbsentError, LabError
@@ -79,3 +81,10 @@ def test_the_machine_whose_broker_it_finds_must_be_one_that_was_heard(lab: Lab, 
     lab.joined(tmp_path / "ward", "ward")
     with pytest.raises(AbsentError, match=r"ward: was not heard yet, so its address is not known \(join it first\)"):
         lab.client.invite_device("esp-1", near="ward")
+
+
+def test_a_credential_that_cannot_be_written_makes_no_device(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with lab.at(lab.home), pytest.raises(EdgebenchError, match=r"esp-1: cannot be made: .*name another with --out"):
+        edgebench.lab_invite_device("esp-1", out=tmp_path / "file" / "esp-1")
+    assert "esp-1" not in {each.name for each in lab.client.machines()}

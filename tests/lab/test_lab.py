@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -243,6 +244,13 @@ def test_machines_of_a_command_that_is_killed_are_free(lab: Lab, tmp_path: Path)
         lab.client.release("run-2")
 
 
+def certificates(lab: Lab) -> int:
+    """How many the server knows."""
+    with contextlib.closing(sqlite3.connect(next(lab.home.rglob("lab.db")))) as database:
+        (count,) = database.execute("SELECT COUNT(*) FROM certificates").fetchone()
+    return int(count)
+
+
 def test_a_copied_card_does_not_take_the_place_of_a_board_that_is_there(lab: Lab, tmp_path: Path) -> None:
     said: list[str] = []
     with lab.link(tmp_path / "pi", "pi") as pi:
@@ -256,6 +264,9 @@ def test_a_copied_card_does_not_take_the_place_of_a_board_that_is_there(lab: Lab
             lab.client.hold("run-1", ["pi"], "", wait_s=10.0)
             lab.client.send("run-1", "pi", b"for the first")
             eventually(lambda: pi.orders)
+            before = certificates(lab)
+            sleep_s(5.0)
+            assert certificates(lab) == before, "each of its tries had another"
         assert copy.orders == []
     assert pi.errors == []
 
@@ -426,3 +437,19 @@ def test_where_to_listen_is_read(text: str, host: str, port: int) -> None:
 def test_where_it_cannot_listen_is_one_line(text: str) -> None:
     with pytest.raises(LabError, match=r"write HOST:PORT, HOST or :PORT"):
         parse_listen(text)
+
+
+def test_an_address_that_nobody_could_be_told_is_refused() -> None:
+    with pytest.raises(LabError, match=r"nobody could be told where that is \(name one of its addresses, or write :5,"):
+        parse_listen("[::]:5")
+
+
+def test_a_server_that_is_stopped_while_it_begins_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    served = ServedLab(LOOPBACK, tmp_path / "lab")
+    monkeypatch.setattr(served._ready, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        served.start()
+    assert not served.is_running

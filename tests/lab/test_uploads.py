@@ -72,6 +72,15 @@ def test_a_run_that_does_not_hold_the_machine_gets_nothing_of_it(lab: Lab, tmp_p
             pi.link.upload("run-2", "records", file)
 
 
+def test_a_run_that_has_let_a_machine_go_gets_nothing_more_of_it(lab: Lab, tmp_path: Path, file: Path) -> None:
+    with lab.link(tmp_path / "pi", "pi") as pi:
+        held(lab, pi)
+        lab.client.release("run-1")
+        with pytest.raises(FabricError, match="pi: is not held by the run run-1"):
+            pi.link.upload("run-1", "records", file)
+        assert not lab.client.files("run-1").exists()
+
+
 def test_who_is_no_machine_hands_nothing_in(lab: Lab, file: Path) -> None:
     url = HttpUrl("127.0.0.1", lab.served.url.port, tls=True, server_name=tls_name("here")).url
     with HttpClient(url, "", trust=lab.client.here) as client, pytest.raises(FabricError, match="not in the lab any"):

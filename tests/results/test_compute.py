@@ -16,6 +16,7 @@ from edgebench.results.observations import Observations
 from edgebench.results.run_fold import folded
 from edgebench.results.rundir import CHUNK_ROWS
 from edgebench.results.sample_figures import HopStatistics, Latency, WorkloadFigures
+from edgebench.results.scores import Scores
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Offline, Server
 from tests.results import factory
@@ -406,3 +407,11 @@ def test_a_million_rows_are_summed_up() -> None:
     figures = result.workloads["death-risk"]
     assert figures.decided == 1_000_000
     assert figures.latency_ms == Latency(mean=14.995, p50=14.99, p90=18.99, p99=19.89, max=19.99)
+
+
+def test_a_model_of_whose_decisions_none_is_kept_for_its_metrics_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of too many an even share is kept, in which a few may have no part."""
+    monkeypatch.setattr(Scores, "_too_many", lambda scores: scores._zero_bits < 40)
+    quality = _death_risk([row(seq, 10 * seq) for seq in range(40)]).quality
+    assert (quality.value, quality.n, quality.scored) == (None, 40, 0)
+    assert quality.undefined == "none of its 40 decisions is among the even share of all that is kept"

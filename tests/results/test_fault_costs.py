@@ -7,14 +7,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edgebench.core.samples import SampleRecord
 from edgebench.core.tallies import Tally
 from edgebench.fabric.records import Brokered, Death, FaultAsked, Faulted, FaultStep
-from edgebench.report.charts import latency_chart, with_faults
+from edgebench.report.charts import OVER_TIME, latency_chart, with_faults
 from edgebench.report.faults_view import fault_tables, summary_lines
+from edgebench.results.chunks import Bools, SampleChunk, chunks_of
+from edgebench.results.fault_costs import FaultCost, fault_costs, happened_in
 from edgebench.results.figures import FaultFigures, Result
 from edgebench.results.observations import LastLife
+from edgebench.results.rundir import records_table
 from edgebench.topology.fault_model import FaultPlan, When
 from edgebench.topology.link_model import Outage
 from edgebench.topology.model import Durability
@@ -304,3 +308,94 @@ def test_links_between_two_groups_have_their_outages_together() -> None:
     steps = [Faulted(link.name, kind, at_ms(ms)) for link in links for kind, ms in SILENCE]
     (outage,) = factory.result(deployment, factory.observations(faults=steps), ROWS).faults
     assert (outage.name, outage.at_s, outage.until_s, outage.devices) == ("bed -> ward", 1.0, 2.0, 2)
+
+
+def test_what_is_to_come_back_and_never_does_since_another_fault_takes_it_for_good_is_taken_for_good() -> None:
+    plans = [LINK_DOWN, FaultPlan("down", 1.5, link=LINK_DOWN.link)]  # which finds it taken away already
+    rows = [ROWS[0], ROWS[1], lost(9, 1_200), lost(10, 4_000)]
+    assert result(plans, CUT[:1], rows).verdict.valid
+    assert not result(plans[:1], CUT[:1], rows).verdict.valid, "that was promised"
+    slower = FaultPlan("degrade", 1.5, link=LINK_DOWN.link)  # for good, and takes nothing
+    assert not result([LINK_DOWN, slower], CUT[:1], rows).verdict.valid
+
+
+def test_a_part_that_was_to_come_back_and_whose_site_is_then_lost_is_taken_for_good() -> None:
+    plans = [FaultPlan("restart", 1.0, for_s=5.0, node="bed-0"), FaultPlan("kill", 2.0, site="ward-0")]
+    steps = [step("kill", 1_000, 0, "device agent of bed-0", "bed-0"), step("kill", 2_000, 1)]
+    deaths = [
+        Death("device agent of bed-0", -9, at_ms(1_010), nodes=("bed-0",), expected=True),
+        Death("ward-0", -9, at_ms(2_010), nodes=("ward-0",), expected=True),
+    ]
+    rows = [ROWS[0], lost(1, 1_300)]
+    found = result(plans, steps, rows, durability="process", deaths=deaths, closed=["cloud"])
+    assert found.verdict.reasons == []
+
+
+@pytest.mark.parametrize(
+    ("taken", "other", "for_good"),
+    [
+        (FaultPlan("restart", 1.0, for_s=5.0, node="ward-0"), FaultPlan("kill", 2.0, node="ward-0"), True),
+        (FaultPlan("restart", 1.0, for_s=5.0, node="bed-0"), FaultPlan("kill", 2.0, site="ward-0"), True),
+        (FaultPlan("restart", 1.0, for_s=5.0, broker="ward-0"), FaultPlan("kill", 2.0, site="ward-0"), True),
+        (FaultPlan("restart", 1.0, for_s=5.0, site="ward-0"), FaultPlan("kill", 2.0, machine="here"), True),
+        (FaultPlan("restart", 1.0, for_s=5.0, node="bed-0"), FaultPlan("kill", 2.0, node="ward-0"), False),
+        (FaultPlan("restart", 1.0, for_s=5.0, node="ward-0"), FaultPlan("kill", 0.5, node="ward-0"), False),
+        (FaultPlan("restart", 1.0, for_s=5.0, node="ward-0"), FaultPlan("kill", 7.0, node="ward-0"), False),
+        (FaultPlan("pause", 1.0, for_s=5.0, node="ward-0"), FaultPlan("disk", 2.0, node="ward-0"), False),
+    ],
+)
+def test_what_is_taken_away_already_is_for_good_where_a_later_fault_takes_as_much(
+    taken: FaultPlan, other: FaultPlan, for_good: bool
+) -> None:
+    deployment = msgspec.structs.replace(factory.deployment(factory.workload()), faults=(taken, other))
+    first, _ = happened_in(deployment, factory.observations(faults=[step("kill", 1_000)]))
+    assert (first.at_ns, first.until_ns, first.for_good) == (at_ms(1_000), None, for_good)
+
+
+def test_decisions_that_never_came_again_after_some_faults_are_not_said_to_have() -> None:
+    later = FaultPlan("restart", 2.7, for_s=0.1, node="ward-0")
+    steps = [*KILLED, step("kill", 2_700, 1), step("start", 2_800, 1)]
+    found = result([RESTART, later], steps, ROWS)
+    assert [each.recovery_s for each in found.faults] == [0.55, None]
+    line = "2 of 2 faults happened; decisions came again within 0.55 s of the end of 1 of the 2 that ended"
+    assert summary_lines(found) == [line]
+
+
+def test_thousands_of_faults_are_drawn_as_what_can_be_told_apart() -> None:
+    chart = {"layout": {"xaxis": {"title": {"text": OVER_TIME}}}, "data": []}
+    (figures,) = result([RESTART], KILLED, ROWS).faults
+    each_s = [replace(figures, at_s=float(at_s), until_s=at_s + 0.25) for at_s in range(10_000)]
+    shapes = with_faults(chart, each_s)["layout"]["shapes"]
+    bands = [shape for shape in shapes if shape["type"] == "rect"]
+    assert 900 < len(bands) <= 1_000
+    assert 900 < len(shapes) - len(bands) <= 1_000
+    assert sum(band["x1"] - band["x0"] for band in bands) == pytest.approx(2_500)
+    crowded = [replace(figures, at_s=number / 20, until_s=number / 20 + 30) for number in range(10_000)]
+    bands = [shape for shape in with_faults(chart, crowded)["layout"]["shapes"] if shape["type"] == "rect"]
+    assert len(bands) <= 1_000
+    assert max(band["x1"] for band in bands) == pytest.approx(9_999 / 20 + 30), "none goes on after the last fault"
+    few = with_faults(chart, each_s[:100])["layout"]["shapes"]
+    assert [(shape["x0"], shape["x1"]) for shape in few][98:102] == [(98, 98.25), (99, 99.25), (0, 0), (1, 1)]
+
+
+def test_chunks_that_are_not_near_a_fault_cost_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[FaultCost] = []
+    update = FaultCost.update
+
+    def noted(fault: FaultCost, chunk: SampleChunk, mine: Bools, late: Bools) -> None:
+        looked.append(fault)
+        update(fault, chunk, mine, late)
+
+    monkeypatch.setattr(FaultCost, "update", noted)
+    plans = [FaultPlan("restart", 200.0 * number, for_s=1.0, node="ward-0") for number in range(1, 50)]
+    killed: tuple[tuple[FaultStep, float], ...] = (("kill", 0), ("start", 1_000))
+    steps = [step(kind, 200_000.0 * number + ms, number - 1) for number in range(1, 50) for kind, ms in killed]
+    deployment = msgspec.structs.replace(factory.deployment(factory.workload()), faults=tuple(plans))
+    observed = factory.observations(faults=steps)
+    rows = [came(at_s, 1_000.0 * at_s, 1_000.0 * at_s + 20) for at_s in range(0, 10_000, 50)]
+    found = fault_costs(deployment, observed)
+    for workload, chunk in chunks_of(records_table(rows).to_batches(max_chunksize=1), deployment.workloads):
+        found.update(workload, chunk)
+    whole = factory.folded(deployment, observed, *rows).faults.faults
+    assert [each.figures(observed) for each in found.faults] == [each.figures(observed) for each in whole]
+    assert len(looked) < 200 * 49 / 5

@@ -155,7 +155,9 @@ def test_a_skipped_round_and_a_failure_stand_in_the_report_s_sentences() -> None
     text = " ".join(federated_view.lines(figures))
     assert "Round 2 was skipped: 0 of 1 replies are good, 1 needed." in text
     assert "the reply of bed-0 does not count: array 'w' holds values that are not finite." in text
-    assert federated_view.strategy_line(figures) == "2 federated rounds of FedAvg, 1 failure, 1 skipped round"
+    assert federated_view.strategy_line(figures) == (
+        "2 federated rounds of FedAvg, 0.15 s each in the mean, 1 failure, 1 skipped round"
+    )
 
 
 def test_rounds_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_rounds_are_counted_by_kind_with_their_own_failures() -> None:
         ("query.count", 0, {}),
     ]
     assert found.verdict.valid
-    line = "1 federated round of app tiny; 1 evaluate round, 1 failure; 1 query.count round"
+    line = "1 federated round of app tiny, 0.15 s each in the mean; 1 evaluate round, 1 failure; 1 query.count round"
     assert federated_view.strategy_line(figures) == line
     said = "Round 1 of kind evaluate: the reply of ward-0 does not count: ValueError: bad data."
     assert said in federated_view.lines(figures)
@@ -260,7 +262,9 @@ def test_a_reply_that_nobody_looked_for_is_no_failure() -> None:
     (figures,) = found.federated["death-risk"].rounds
     assert (figures.clients, figures.failures, figures.unread, figures.failed) == (2, 0, 2, {})
     assert found.verdict.valid
-    assert federated_view.strategy_line(found.federated["death-risk"]) == "1 federated round of app tiny, 2 never read"
+    assert federated_view.strategy_line(found.federated["death-risk"]) == (
+        "1 federated round of app tiny, 0.15 s each in the mean, 2 never read"
+    )
 
 
 def test_a_federation_of_which_nothing_came_makes_a_run_invalid() -> None:

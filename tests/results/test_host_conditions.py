@@ -1,8 +1,8 @@
 import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.fabric.records import Hiccup, HostUsage
-from edgebench.results.host_conditions import HiccupSums, foreign_to_all, mean_share, merged
+from edgebench.fabric.records import Hiccup, HostUsage, Usage
+from edgebench.results.host_conditions import HiccupSums, foreign_to_all, mean_share, merged, thinned
 from edgebench.results.observations import Lateness
 
 
@@ -117,3 +117,13 @@ def test_what_others_used_is_by_time_where_machines_do_not_look_in_the_same_mome
 def test_of_a_time_in_which_a_part_on_either_machine_ended_nobody_knows_what_was_foreign() -> None:
     usage = {"here": [sample(1, None, None), sample(2, 0.3, 0.1)], "pi": [sample(1, 0.3, 0.1), sample(2, 0.2, 0.2)]}
     assert foreign_to_all(usage) == {"here": [None, pytest.approx(0.1)], "pi": [None, pytest.approx(0.1)]}
+
+
+def test_the_use_of_a_process_is_thinned_to_its_ends_and_peaks() -> None:
+    used = [Usage(n * NS_PER_S, n / 2, 100 + (n == 501)) for n in range(1_001)]
+    few = thinned(used, most=101)
+    assert len(few) == 101
+    assert (few[0], few[1], few[-1]) == (used[0], used[10], used[-1])
+    assert [each.at_ns // NS_PER_S for each in few if each.rss_bytes == 101] == [510]
+    assert thinned(used[:101], most=101) == used[:101]
+    assert thinned([], most=101) == []

@@ -139,3 +139,14 @@ def test_a_run_that_ended_before_any_lane_was_looked_for_has_no_share_of_right_f
     deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("lanes",))})
     found = factory.folded(deployment, factory.observations(models=[])).joints["j"].figures()
     assert (found.frames, found.right) == (0, None)
+
+
+def test_frames_without_a_label_leave_the_others_judged() -> None:
+    plan = factory.workload(name="signs", task="sign-recognition")
+    deployment = msgspec.structs.replace(factory.deployment(plan), joint={"j": Joint(of=("signs",))})
+    rows = [
+        row(seq, 100.0 * seq, workload="signs", label=label, output=[0.1, 0.9])
+        for seq, label in enumerate(([1.0], None, [0.0]))
+    ]
+    found = factory.folded(deployment, factory.observations(models=[]), *rows).joints["j"].figures()
+    assert (found.decided, found.judged, found.right) == (3, 2, 0.5)

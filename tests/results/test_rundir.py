@@ -136,3 +136,13 @@ def test_the_columns_have_the_names_that_other_tools_rely_on() -> None:
         "node", "workload", "seq", "scheduled_ns", "captured_ns", "sent_ns", "size_bytes", "label",
         "incarnation",
     ]  # fmt: skip
+
+
+def test_a_folder_of_run_directories_that_is_taken_for_one_names_the_newest(tmp_path: Path) -> None:
+    for name in ("20260101T000000Z-a", "20260102T000000Z-a", "0-cells/1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "deployment.json").write_text("{}")
+    with pytest.raises(EdgebenchError) as refused:
+        rundir.load_run(tmp_path)
+    said = f"{tmp_path}: not a run directory, it has no deployment.json"
+    assert str(refused.value) == f"{said} (name one of those in it, such as {tmp_path / '20260102T000000Z-a'})"

@@ -131,6 +131,37 @@ def test_each_reason_for_dropping_has_the_mend_that_fits_it() -> None:
     assert new.endswith("3 samples were dropped (something-new); see the logs of its nodes")
 
 
+def test_what_is_dropped_may_have_been_decided_when_it_came_again_where_it_was_kept() -> None:
+    observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(dropped={"queue-full": 7})}})
+    deployment = msgspec.structs.replace(factory.deployment(), durability="process")
+    assert factory.result(deployment, observed, ROWS).verdict.valid
+    found = factory.result(deployment, observed, [*ROWS, lost(400, 3_999), lost(401, 3_999)]).verdict
+    assert found.reasons == [
+        "death-risk: 2 of 402 samples were lost (none may be)",
+        "death-risk: at most 2 samples were dropped (queue-full); lower the rate, or give the queue more room",
+    ]
+    assert not factory.result(factory.deployment(), observed, ROWS).verdict.valid
+    plain = Tally(dropped={"queue-full": 7}, plain_json=9)
+    observed = factory.observations(tallies={"ward-0": {"death-risk": plain}})
+    found = factory.result(deployment, observed, ROWS).verdict
+    assert found.reasons == [
+        "death-risk: at most 7 samples were dropped (queue-full); lower the rate, or give the queue more room"
+    ], "what comes in plain JSON nobody keeps"
+
+
+def test_devices_without_our_software_are_asked_for_their_samples_alone() -> None:
+    deployment = factory.deployment()
+    bed = msgspec.structs.replace(deployment.nodes["bed-0"], board="esp-1")
+    deployment = msgspec.structs.replace(deployment, nodes={**deployment.nodes, "bed-0": bed})
+    closed = ["cloud", "ward-0"]
+    came = factory.observations(tallies={"ward-0": {"death-risk": Tally(plain_json=3)}}, closed=closed)
+    assert factory.result(deployment, came, []).verdict.reasons == []
+    silent = factory.result(deployment, factory.observations(closed=closed), []).verdict.reasons
+    assert silent == [
+        "death-risk: not one sample came of its devices, which run nothing of ours; see what they publish, and where"
+    ]
+
+
 def test_dropped_samples_are_counted_by_reason() -> None:
     observed = factory.observations(tallies={"ward-0": {"death-risk": Tally(dropped={"queue-full": 2})}})
     verdict = _verdict(observed, [*ROWS, lost(400, 3_999), lost(401, 3_999)])

@@ -40,7 +40,7 @@ def simulated(folder: Path, described: Profile = METERED, **watch: Any) -> dict[
     """The nodes of a ward, which are all of this machine."""
     plan = {name: value for name, value in {**WATCH, **watch}.items() if value is not None}
     file = metered_ward(folder, described, workloads={"watch": plan})
-    _, result = simulate_with(slow_times(), edgebench.load(file), folder / "runs", page=False)
+    _, result = simulate_with(slow_times(), edgebench.load(file), folder / "runs", page="no")
     assert {each.no_energy for each in result.nodes.values() if each.energy is not None} <= {None}
     return result.nodes
 
@@ -124,7 +124,7 @@ def test_at_an_edge_of_a_cascade_nobody_knows_what_its_own_model_took(tmp_path: 
 def test_what_an_edge_of_a_cascade_took_for_lost_samples_is_not_known_either(tmp_path: Path) -> None:
     plan = {**WATCH, "place": {"infer": "cascade"}, "cascade": {"size": "heavy"}}
     file = metered_ward(tmp_path, workloads={"watch": plan})
-    run_dir, _ = simulate_with(slow_times(), edgebench.load(file), tmp_path / "runs", page=False)
+    run_dir, _ = simulate_with(slow_times(), edgebench.load(file), tmp_path / "runs", page="no")
     table = read_records(run_dir)
     lost = pa.nulls(len(table), table["decider"].type)
     table = table.set_column(table.column_names.index("decider"), "decider", lost)

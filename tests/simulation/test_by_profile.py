@@ -68,7 +68,7 @@ def test_a_topology_of_profiles_needs_no_run(tmp_path: Path) -> None:
 def test_a_run_that_was_emulated_by_the_profile_goes_before_it(tmp_path: Path) -> None:
     file = slow_ward(tmp_path, links=[], workloads=placed("edge"))
     known = of_slow_boards(times([30 * MS], COSTS))
-    run_dir, _ = simulate_with(known, edgebench.load(file), tmp_path / "known", page=False)
+    run_dir, _ = simulate_with(known, edgebench.load(file), tmp_path / "known", page="no")
     watch = simulated(file, tmp_path, run_dir).figures.workloads["watch"]
     assert watch.hops_ms is not None
     assert watch.hops_ms.infer.p50 == 30.0
@@ -160,7 +160,7 @@ def test_pictures_are_compressed_and_decompressed_as_long_as_the_profile_says(tm
     }
     infer = {LIGHT._replace(task=SIGNS): made.infer[LIGHT]}
     known = ServiceTimes(infer=infer, costs=costs, sources=("made up",))
-    run_dir, _ = simulate_with(known, edgebench.load(here), tmp_path / "known", page=False)
+    run_dir, _ = simulate_with(known, edgebench.load(here), tmp_path / "known", page="no")
     file = slow_ward(tmp_path, board=PICTURES, links=[], workloads=plan)
     watch = simulated(file, tmp_path, run_dir).figures.workloads["watch"]
     # Compressing, the way there, decompressing, deciding, the way back.

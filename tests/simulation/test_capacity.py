@@ -290,7 +290,7 @@ class Machine:
     def run(self, given: TopologyFile, out: Path) -> tuple[Path, Result]:
         topology = given.topology
         self.ran.append((topology.nodes["bed"].count or 1, topology.seed))
-        run_dir, result = simulate_with(self._times, given, out, page=False)
+        run_dir, result = simulate_with(self._times, given, out, page="no")
         if self._spoiled.get(self.ran[-1], 0):
             self._spoiled[self.ran[-1]] -= 1
             verdict = Verdict(False, [self._reason], [self._kind])

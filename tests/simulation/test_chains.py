@@ -23,7 +23,7 @@ from edgebench.fabric.records import Cut
 from edgebench.results.rundir import load_run, write_deployment, write_observations
 from edgebench.simulation.calibrating import service_times_of
 from edgebench.simulation.chains import place_for
-from edgebench.simulation.formula import mean_hops_ns
+from edgebench.simulation.formula import times_of
 from edgebench.simulation.service_times import Cost, Cuts, ServiceTimes, merged
 from edgebench.simulation.wire_sizes import forward_bytes, output_bytes
 from edgebench.topology.profile_files import written
@@ -81,7 +81,7 @@ def split_ward(folder: Path, *, rate_hz: float = 5, split: Any = 2, **changes: A
 def test_each_stage_takes_its_own_time_and_what_the_first_gives_crosses_the_link(tmp_path: Path) -> None:
     nodes = {**WARD["nodes"], "bed": {"tier": "device", "parent": "ward"}}
     file = split_ward(tmp_path, rate_hz=1, nodes=nodes)
-    run_dir, result = simulate_with(KNOWN, edgebench.load(file), tmp_path / "runs", page=False)
+    run_dir, result = simulate_with(KNOWN, edgebench.load(file), tmp_path / "runs", page="no")
     watch = result.workloads["watch"]
     assert watch.hops_ms is not None
     hops = {name: hop.p50 for name, hop in asdict(watch.hops_ms).items() if hop is not None}
@@ -120,7 +120,7 @@ def test_windows_and_events_agree_where_each_stage_waits_and_drops() -> None:
 def test_a_closed_loop_through_a_chain_sends_as_fast_as_it_is_decided(tmp_path: Path) -> None:
     file = split_ward(tmp_path, links=[])
     closed = edgebench.load(file, ["workloads.watch.load={kind: single-stream}", "nodes.bed.count=1"])
-    _, result = simulate_with(KNOWN, closed, tmp_path / "runs", page=False)
+    _, result = simulate_with(KNOWN, closed, tmp_path / "runs", page="no")
     watch = result.workloads["watch"]
     assert watch.latency_ms is not None
     assert watch.lost == 0
@@ -131,7 +131,7 @@ def test_at_120_percent_of_the_first_stage_it_falls_behind_there_and_nowhere_els
     """Batches of 2 take 5 ms and 0.2 for handing on each: 370 a second, of which the cloud takes 10.1 ms for two."""
     heads = times({size: [MS] for size in (1, 2)}, COSTS, head_ns={1: [3 * MS], 2: [5 * MS]}, cut_costs=OF_CUT)
     file = split_ward(tmp_path, rate_hz=148, links=[])
-    _, result = simulate_with(heads, edgebench.load(file), tmp_path / "runs", page=False)
+    _, result = simulate_with(heads, edgebench.load(file), tmp_path / "runs", page="no")
     hops = result.workloads["watch"].hops_ms
     assert hops is not None
     assert hops.head_queue is not None
@@ -146,7 +146,7 @@ def test_at_120_percent_of_the_first_stage_it_falls_behind_there_and_nowhere_els
 def test_a_loaded_run_tells_what_each_stage_takes_without_what_waited(tmp_path: Path) -> None:
     links = [*LINKS[:1], {**LINKS[1], "rate_mbit_s": 80}]
     file = split_ward(tmp_path, rate_hz=45, duration_s=20, links=links)
-    run_dir, result = simulate_with(KNOWN, edgebench.load(file), tmp_path / "runs", page=False)
+    run_dir, result = simulate_with(KNOWN, edgebench.load(file), tmp_path / "runs", page="no")
     assert result.workloads["watch"].mean_batch is not None
     assert result.workloads["watch"].mean_batch > 1.2
     found = service_times_of(run_dir)
@@ -161,9 +161,9 @@ def test_a_loaded_run_tells_what_each_stage_takes_without_what_waited(tmp_path: 
 
 def test_what_is_not_written_down_has_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = edgebench.load(split_ward(tmp_path, rate_hz=30))
-    written = simulate_with(KNOWN, given, tmp_path / "written", page=False)[1].workloads["watch"]
+    written = simulate_with(KNOWN, given, tmp_path / "written", page="no")[1].workloads["watch"]
     monkeypatch.setattr("edgebench.experiments.simulate.MOST_RECORDED", 100)
-    folded = simulate_with(KNOWN, given, tmp_path / "folded", page=False)[1].workloads["watch"]
+    folded = simulate_with(KNOWN, given, tmp_path / "folded", page="no")[1].workloads["watch"]
     assert written.hops_ms is not None
     for hop, found in asdict(written.hops_ms).items():
         mine = getattr(folded.hops_ms, hop)
@@ -224,7 +224,9 @@ def test_auto_is_not_guessed_from_a_run_that_left_out_what_is_worth_a_look_here(
 def test_the_formula_knows_both_stages() -> None:
     """Poisson arrivals at 80 % of the first stage, an M/D/1 queue; what leaves it is served for 1 ms in the cloud."""
     made = chain({"kind": "poisson", "rate_hz": 20}, duration_s=10, beds=4, **CHAINED)
-    hops = mean_hops_ns(laid_out(made, times([MS], head_ns={1: [10 * MS]})))["watch"]
+    said = times_of(laid_out(made, times([MS], head_ns={1: [10 * MS]})))["watch"]
+    hops = {hop: took_ns.mean for hop, took_ns in said.hops_ns.items()}
+    assert said.latency_ns.mean == pytest.approx(sum(hops.values()))
     assert hops["head_queue"] == pytest.approx(20 * MS)
     assert (hops["head_infer"], hops["infer"]) == (10 * MS, MS)
     assert 0 < hops["queue"] < MS
@@ -232,7 +234,7 @@ def test_the_formula_knows_both_stages() -> None:
 
 def test_runs_of_a_chain_predict_each_other_and_it_is_sized(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [
-        simulate_with(KNOWN, edgebench.load(split_ward(tmp_path, rate_hz=rate_hz)), tmp_path / "runs", page=False)[0]
+        simulate_with(KNOWN, edgebench.load(split_ward(tmp_path, rate_hz=rate_hz)), tmp_path / "runs", page="no")[0]
         for rate_hz in (30, 60)
     ]
     figures = edgebench.fidelity([runs[1]], calibrate=[runs[0]]).runs[runs[1].name].figures
@@ -259,7 +261,7 @@ def test_a_run_is_predicted_with_the_cut_that_it_had(tmp_path: Path) -> None:
     found = []
     for known, head_ms in ((KNOWN, 4.0), (at_first, 1.0)):
         timed = Cuts({1: Cut(1, "first", 4_000, head_ms, 9.0), 2: ELSEWHERE[2]}, both, 3)
-        found.append(simulate_with(with_cuts(known, timed), given, tmp_path / "runs", page=False)[0])
+        found.append(simulate_with(with_cuts(known, timed), given, tmp_path / "runs", page="no")[0])
     cuts = [load_run(run_dir).observations.chains[0].cut for run_dir in found]
     assert [None if cut is None else cut.place for cut in cuts] == [2, 1]
     second, first = found
@@ -267,7 +269,7 @@ def test_a_run_is_predicted_with_the_cut_that_it_had(tmp_path: Path) -> None:
         edgebench.fidelity([first], calibrate=[second])
     numbered = edgebench.load(split_ward(tmp_path, split=1, links=[], rate_hz=20))
     known = with_cuts(at_first, Cuts({1: ELSEWHERE[1]}, frozenset(), 3))
-    once_more, _ = simulate_with(known, numbered, tmp_path / "runs", page=False)
+    once_more, _ = simulate_with(known, numbered, tmp_path / "runs", page="no")
     figures = edgebench.fidelity([first], calibrate=[second, once_more]).runs[first.name].figures
     of_head = figures["watch.hops_ms.head_infer.mean"]
     assert (of_head.measured, of_head.predicted) == (6.0, 6.0)
@@ -278,7 +280,7 @@ def test_first_stages_that_no_record_tells_of_are_not_taken_for_waiting(tmp_path
     which the edge has served."""
     slow = dataclasses.replace(KNOWN, infer={**KNOWN.infer, TAIL: {1: np.array([40 * MS]), 2: np.array([50 * MS])}})
     given = edgebench.load(split_ward(tmp_path, rate_hz=20), ["workloads.watch.queue={max_samples: 3}"])
-    run_dir, result = simulate_with(slow, given, tmp_path / "runs", page=False)
+    run_dir, result = simulate_with(slow, given, tmp_path / "runs", page="no")
     watch = result.workloads["watch"]
     assert watch.lost > 100
     done = load_run(run_dir).observations.tallies["ward"]["watch"].forwarded
@@ -291,7 +293,7 @@ def test_first_stages_that_no_record_tells_of_are_not_taken_for_waiting(tmp_path
 
 def test_a_chain_tells_nothing_where_a_device_moves_or_an_edge_drops_what_it_made(tmp_path: Path) -> None:
     given = edgebench.load(split_ward(tmp_path), ["workloads.watch.load={kind: fixed, rate_hz: 5}"])
-    run_dir, _ = simulate_with(KNOWN, given, tmp_path / "runs", page=False)
+    run_dir, _ = simulate_with(KNOWN, given, tmp_path / "runs", page="no")
     run = load_run(run_dir)
     assert HEAD in service_times_of(run_dir).infer
     bed = msgspec.structs.replace(run.deployment.nodes["bed-0"], elsewhere=("ward",))
@@ -308,7 +310,7 @@ def test_a_chain_tells_nothing_where_a_device_moves_or_an_edge_drops_what_it_mad
 
 
 def test_a_run_of_before_chains_were_simulated_is_read_and_says_what_it_lacks(tmp_path: Path) -> None:
-    run_dir, result = simulate_with(KNOWN, edgebench.load(split_ward(tmp_path)), tmp_path / "runs", page=False)
+    run_dir, result = simulate_with(KNOWN, edgebench.load(split_ward(tmp_path)), tmp_path / "runs", page="no")
     file = run_dir / "observations.json"
     kept = json.loads(file.read_text())
     assert [chain.pop("values") for chain in kept["chains"]] == [2_000]
@@ -333,7 +335,7 @@ def test_a_run_of_before_chains_were_simulated_is_read_and_says_what_it_lacks(tm
 def test_a_cut_that_no_run_had_is_a_line_that_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
 ) -> None:
-    run_dir, _ = simulate_with(KNOWN, edgebench.load(split_ward(tmp_path)), tmp_path / "runs", page=False)
+    run_dir, _ = simulate_with(KNOWN, edgebench.load(split_ward(tmp_path)), tmp_path / "runs", page="no")
     file = split_ward(tmp_path, **changes)
     assert main(["simulate", str(file), "--calibrate", str(run_dir), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err

@@ -68,7 +68,7 @@ def simulated(
     file = slow_ward(folder, links=[], board=with_cores(board, cores), workloads=workloads, **more)
     given = edgebench.load(file, [f"nodes.bed.count={beds}"])
     known = with_cuts(times(unsure=0.4), Cuts({2: Cut(2, "second", 400, 6.0, 4.0)}, frozenset({2}), 3))
-    found, _ = simulate_with(known, given, folder / "runs", page=False)
+    found, _ = simulate_with(known, given, folder / "runs", page="no")
     return found
 
 
@@ -161,12 +161,12 @@ def test_what_cores_would_do_that_nobody_knows_is_a_line(
     )
     below = slow_ward(tmp_path, ("ward",), links=[], board=with_cores(PLAIN, 2), workloads={"watch": WATCH})
     with pytest.raises(EdgebenchError, match=r"takes besides the link of icu-death on profile host \(name"):
-        simulate_with(ServiceTimes(), edgebench.load(below), tmp_path / "runs", page=False)
+        simulate_with(ServiceTimes(), edgebench.load(below), tmp_path / "runs", page="no")
     one = ServiceTimes(infer={LIGHT_THERE: {1: np.array([20 * MS]), 8: np.array([40 * MS])}})
     watch = {**WATCH, "load": {"kind": "fixed", "rate_hz": 40}, "batch": {"max_batch": 8, "max_wait_ms": 500}}
     short = slow_ward(tmp_path, links=[], board=with_cores(PLAIN, 2), workloads={"watch": watch})
     with pytest.raises(UnmeasuredBatch, match=r"'slow-board' tells nothing of 8 \(measure it, or"):
-        simulate_with(one, edgebench.load(short), tmp_path / "runs", page=False)
+        simulate_with(one, edgebench.load(short), tmp_path / "runs", page="no")
     monkeypatch.setattr(simulate, "MOST_RECORDED", 10)
     with pytest.raises(EdgebenchError, match=r"\$\.nodes\.ward\.profile: fewer cores than threads, of so many devices"):
         simulated(tmp_path, 2, {"watch": WATCH})
@@ -207,7 +207,7 @@ def test_what_waits_for_a_core_to_be_sent_is_not_kept_for_the_cloud(tmp_path: Pa
     links = [{"between": ["ward", "cloud"], "rate_mbit_s": 1_000}]
     workloads = {"watch": plan("cloud", load, store={"max_mb": 1})}
     file = slow_ward(tmp_path, ("ward",), links=links, board=with_cores(PLAIN, 1), workloads=workloads)
-    _, result = simulate_with(times([1_000], {"size": (15_000,)}), edgebench.load(file), tmp_path / "runs", page=False)
+    _, result = simulate_with(times([1_000], {"size": (15_000,)}), edgebench.load(file), tmp_path / "runs", page="no")
     assert result.verdict.valid, result.verdict.reasons
     latency = result.workloads["watch"].latency_ms
     assert latency is not None

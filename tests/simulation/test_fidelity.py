@@ -60,9 +60,12 @@ def test_what_of_an_error_a_slower_model_makes_is_told_apart(runs: list[Path], t
 def test_each_run_is_predicted_from_the_others(runs: list[Path]) -> None:
     found = edgebench.fidelity([*runs, runs[0]]).runs
     assert [each.calibrated_by for each in found.values()] == [[runs[1].name], [runs[0].name]]
-    mean = found[runs[0].name].figures["watch.latency_ms.mean"]
-    assert mean.formula_error is not None
-    assert abs(mean.formula_error) < 0.3
+    figures = found[runs[0].name].figures
+    for name in ("latency_ms.mean", "latency_ms.p50", "latency_ms.p90", "latency_ms.p99", "hops_ms.infer.p99"):
+        formula_error = figures[f"watch.{name}"].formula_error
+        assert formula_error is not None
+        assert abs(formula_error) < 0.3, name
+    assert figures["watch.throughput_hz"].formula is None
 
 
 def test_a_run_that_was_simulated_is_told_to_be_no_measurement(
@@ -86,6 +89,19 @@ def test_a_run_by_itself_says_nothing(
 ) -> None:
     assert main(["fidelity", *(word.format(*runs) for word in words)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_simulation_by_a_run_proves_nothing_of_it_and_is_told_where_others_are_predicted_by_it(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_it = edgebench.simulate(
+        edgebench.load(runs[1], ["name=by-it"]), calibrate=[runs[0]], out=tmp_path / "out"
+    ).folder
+    assert main(["fidelity", str(runs[0]), "--calibrate", str(by_it)]) == 2
+    said = f"{by_it}: a simulation by {runs[0].name} proves nothing of that run (leave it out)"
+    assert said in capsys.readouterr().err
+    (found,) = edgebench.fidelity([runs[1]], calibrate=[by_it]).runs.values()
+    assert f"{by_it.name}, by which it was predicted, was simulated itself" in found.notes
 
 
 def test_a_run_across_a_bad_link_is_predicted_from_one_across_a_good_one(

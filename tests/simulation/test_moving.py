@@ -67,7 +67,7 @@ def written_down(folder: Path, topology: dict[str, Any]) -> Path:
 def simulated(folder: Path, topology: dict[str, Any], known: ServiceTimes = KNOWN, *changes: str) -> dict[str, Any]:
     """The records of the first car by column, and `run`, what was stored."""
     given = edgebench.load(written_down(folder, topology), changes)
-    run_dir, result = simulate_with(known, given, folder / "runs", page=False)
+    run_dir, result = simulate_with(known, given, folder / "runs", page="no")
     table = read_records(run_dir).to_pydict()
     of_car = [place for place, node in enumerate(table["node"]) if node == "car-0"]
     of_car.sort(key=lambda place: (table["workload"][place], table["seq"][place]))

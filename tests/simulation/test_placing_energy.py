@@ -31,7 +31,7 @@ def measured_with(described: Profile, folder: Path) -> Path:
     each: dict[str, Any] = {tier: {**WATCH, "place": {"infer": tier}} for tier in ("device", "edge", "cloud")}
     del each["device"]["batch"]
     file = metered_ward(folder, described, workloads=each)
-    found, _ = simulate_with(slow_times(), edgebench.load(file), folder / "runs", page=False)
+    found, _ = simulate_with(slow_times(), edgebench.load(file), folder / "runs", page="no")
     return found
 
 

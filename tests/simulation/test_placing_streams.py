@@ -397,7 +397,7 @@ def chained(folder: Path) -> Path:
     """The directory of a run of a chain, cut at its second place, whose first stage takes 3 ms and gives 400 bytes."""
     known = times([20 * MS], head_ns={1: [3 * MS]})
     file = ward(folder, workloads={"watch": SPLIT})
-    return simulate_with(known, edgebench.load(file), folder / "chained", page=False)[0]
+    return simulate_with(known, edgebench.load(file), folder / "chained", page="no")[0]
 
 
 def test_a_chain_that_is_given_is_judged_and_kept_where_it_is_best(run_dir: Path, tmp_path: Path) -> None:
@@ -469,7 +469,7 @@ def test_groups_that_share_a_chain_have_it_cut_where_auto_would(tmp_path: Path) 
     file = ward(tmp_path, nodes=nodes, links=[], workloads={"watch": shared})
     cuts = {LIGHT._replace(profile=""): [Cuts({2: Cut(2, "second", 100, 3.0, 20.0)}, frozenset({2}), 1)]}
     known = dataclasses.replace(times([20 * MS], head_ns={1: [3 * MS]}), cuts=cuts)
-    run_dir, _ = simulate_with(known, edgebench.load(file), tmp_path / "runs", page=False)
+    run_dir, _ = simulate_with(known, edgebench.load(file), tmp_path / "runs", page="no")
     assert tiers(placed(file, run_dir, "greedy")) == ["chain@2", "chain@2"]
 
 
@@ -480,7 +480,7 @@ def test_where_auto_would_cut_each_place_that_a_run_had_is_tried(tmp_path: Path)
         cut = Cut(number, f"layer-{number}", size // 4, float(head_ms), 20.0)
         known = cut_at(times([20 * MS], {"output": (size,)}, head_ns={1: [head_ms * MS]}), cut)
         file = ward(tmp_path, workloads={"watch": {**SPLIT, "split": number}})
-        runs.append(simulate_with(known, edgebench.load(file), tmp_path / "runs", page=False)[0])
+        runs.append(simulate_with(known, edgebench.load(file), tmp_path / "runs", page="no")[0])
     found = {}
     for mbit_s in (0.4, 400):
         links = [{"between": ["ward", "cloud"], "latency_ms": 30, "rate_mbit_s": mbit_s}]

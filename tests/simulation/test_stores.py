@@ -24,7 +24,7 @@ def verdict(folder: Path, *overrides: str, size: int = 20_000, load: Any = FIXED
     """Of three beds, or as many as are given, for 10 s, whose samples have so many bytes."""
     file = ward(folder, links=SLOW, workloads={"watch": {**IN_CLOUD, "load": load}}, **changes)
     given = edgebench.load(file, overrides)
-    return simulate_with(times([MS], {"size": (size,)}), given, folder / "runs", page=False)[1].verdict
+    return simulate_with(times([MS], {"size": (size,)}), given, folder / "runs", page="no")[1].verdict
 
 
 @pytest.mark.parametrize(

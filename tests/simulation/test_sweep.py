@@ -83,7 +83,7 @@ rank: {{figure: workloads.watch.hops_ms.infer.p50}}
 def kept_as(folder: Path, durability: str, ms: int) -> Path:
     """The directory of a run that promised that, and whose decisions took so long."""
     given = edgebench.load(folder / "ward.yaml", [f"durability={durability}"])
-    return simulate_with(times([ms * MS], COSTS), given, folder / durability, page=False)[0]
+    return simulate_with(times([ms * MS], COSTS), given, folder / durability, page="no")[0]
 
 
 def durable(folder: Path, runs: list[Path], levels: str) -> Path:

@@ -65,7 +65,7 @@ def measured(folder: Path) -> Path:
     del each["device"]["batch"]
     file = folder / "measured.yaml"
     file.write_text(yaml.safe_dump({**WARD, "workloads": each}))
-    found, _ = simulate_with(times([20 * MS], COSTS), edgebench.load(file), folder / "measured", page=False)
+    found, _ = simulate_with(times([20 * MS], COSTS), edgebench.load(file), folder / "measured", page="no")
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import threading
 from collections import Counter
@@ -165,6 +167,54 @@ def test_a_sensor_that_ends_in_mid_run_makes_it_invalid_and_is_told(tmp_path: Pa
     assert any("sensor-ended" in reason and "a live sensor has ended" in reason for reason in faults_of(result))
     assert "the program has ended (status 0)" in (live.run_dir / "logs" / "room-0.log").read_text()
     assert result["workloads"]["who"]["decided"] == 40  # the others go on
+
+
+def test_where_a_sensor_does_not_come_again_with_its_board_the_others_go_on_and_it_is_told(tmp_path: Path) -> None:
+    """A program that ends at once when it is started for the second time, as one whose camera is taken."""
+    first = tmp_path / "first"
+    once = f"import os, sys\nif os.path.exists({str(first)!r}):\n    sys.exit(5)\nopen({str(first)!r}, 'w').close()\n"
+    (tmp_path / "lines.py").write_text(once + LINES)
+    home = HOME.replace("count: 3", "count: 1").replace("duration_s: 4", "duration_s: 14")
+    home = home.replace("source: door", "source: [door, room]")
+    home += "faults: [{kind: restart, node: room-0, at_s: 3, for_s: 0.5}]\n"
+    _, result, run_dir = run(
+        tmp_path, home, "--sensor", f"room/anybody=program:{sys.executable} {tmp_path / 'lines.py'}"
+    )
+    figures = result["workloads"]["anybody"]
+    assert figures["dropped_by_reason"].get("sensor-ended", 0) > 0
+    assert any("sensor-ended" in reason for reason in faults_of(result))
+    assert "the program has ended (status 5)" in (run_dir / "logs" / "room-0.log").read_text()
+    who = result["workloads"]["who"]
+    assert who["lost"] <= 1  # which the agent had counted, and not recorded, as it was killed
+    assert who["decided"] >= 85  # 70 of the door, and those of the room but for some seconds
+
+
+def test_a_sensor_that_cannot_be_opened_again_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    over = threading.Event()
+
+    def write() -> None:
+        lines = os.open(pipe, os.O_WRONLY)
+        pipe.unlink()  # which is open, and cannot be opened again
+        while not over.wait(0.05):
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                os.write(lines, b"20,30,400,600,0.004\n")
+        os.close(lines)
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    home = HOME.replace("count: 3", "count: 1").replace("duration_s: 4", "duration_s: 14")
+    home = home.replace("source: door", "source: [door, room]")
+    home += "faults: [{kind: restart, node: room-0, at_s: 3, for_s: 0.5}]\n"
+    try:
+        _, result, run_dir = run(tmp_path, home, "--sensor", f"room-0/anybody=pipe:{pipe}")
+    finally:
+        over.set()
+        writing.join(10.0)
+    assert result["workloads"]["anybody"]["dropped_by_reason"].get("sensor-ended", 0) > 0
+    assert "what is due is dropped" in (run_dir / "logs" / "room-0.log").read_text()
+    assert result["workloads"]["who"]["decided"] >= 85
 
 
 def test_a_sensor_that_does_not_suit_its_task_ends_the_run_in_its_words(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
 from edgebench.seeds import rng_for
@@ -54,3 +56,15 @@ def test_a_ratio_weighs_samples_by_what_is_below() -> None:
 def test_intervals_of_no_samples_are_undefined() -> None:
     none = np.zeros(0)
     assert np.isnan(ratio_intervals({"wer": (none, none)}, seed=1)["wer"]).all()
+
+
+def test_an_interval_of_many_samples_takes_little_memory() -> None:
+    n = 20_000
+    tracemalloc.start()
+    try:
+        low, high = ratio_intervals({"mean": (np.arange(n) % 2 * 1.0, np.ones(n))}, seed=1)["mean"]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.49 < low < 0.5 < high < 0.51
+    assert most < 10_000_000, "all resamples at once would take 320 MB"

@@ -800,7 +800,7 @@ NOT_LOCAL: dict[str, tuple[str, str]] = {
         SOUND + "faults: [{at_s: 1, kind: kill, machine: pi}]\n",
         (
             "$.faults[0].machine: the local executor cannot enforce fault 'kill' of a machine"
-            " (name a node or a site, or use --executor lab)"
+            " (name a node or a site, or use --executor lab or containers)"
         ),
     ),
 }

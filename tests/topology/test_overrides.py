@@ -115,6 +115,11 @@ def test_a_new_node_can_be_given_whole(small: Path) -> None:
                 " (did you mean 'edge'?)"
             ),
         ),
+        (
+            "links=[{between: [bed, ward], latency_ms: x}]",
+            "--set links: [0].latency_ms: expected a number, got text ('x')",
+        ),
+        ("nodes.bed={tier: device, count: x}", "--set nodes.bed: count: expected a whole number, got text ('x')"),
         ("nodes.bed={count: 3}", "--set nodes.bed: field 'tier' is missing (give cloud or device or edge)"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgebench.clock import now_s, sleep_s
 from edgebench.decoding import UNREADABLE
 from edgebench.errors import EdgebenchError
+from edgebench.executors.assigning import OTHER_CODE, serves_other_code
 from edgebench.executors.joined import decode_reports, encode_order, why_gone
 from edgebench.executors.measured_machine import PROFILE
 from edgebench.executors.orders import Failed, HandedIn, KeepPiece, MeasureMachine, Report, Said
@@ -71,6 +72,8 @@ def _check_there(client: LabClient, name: str) -> MachineInfo:
         if now_s() > until_s:
             raise EdgebenchError(f"--machine {name}: is not there (see to its power and network)")
         sleep_s(_LOOK_S)
+    if serves_other_code(found):
+        raise EdgebenchError(f"--machine {name}: {OTHER_CODE}")
     if not found.same_code:
         raise EdgebenchError(f"--machine {name}: runs other code than this; on it: {found.mend} (then join again)")
     return found
@@ -100,6 +103,8 @@ def _words(options: ProfileOptions, wanted: Wanted, name: str) -> Iterator[str]:
     yield from ("--name", name)
     if options.quick:
         yield "--quick"
+    if options.max_batch is not None:
+        yield from ("--max-batch", str(options.max_batch))
     if options.meter is not None:
         yield from ("--meter", options.meter)
 

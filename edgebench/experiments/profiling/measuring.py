@@ -84,6 +84,7 @@ _MESSAGES, _QUICK_MESSAGES = 200, 40
 _SUSTAINED_S, _QUICK_SUSTAINED_S = 60.0, 10.0
 _IDLE_S = 5.0
 _PATIENCE_S = 900.0
+"""For each size of a batch, and the like."""
 _MOST_TRAIN_BATCH = 4096
 _MOST_MESSAGE_BYTES = 16 << 20
 _LOOK_S = 0.5
@@ -94,14 +95,16 @@ Tell = Callable[[str], None]
 @dataclass(frozen=True, kw_only=True)
 class ProfileOptions:
     """tasks: none for all built-in ones. sizes, formats: of their models; none for all, or with `quick` for light ones
-    in float32. train_batches: samples of training steps (none: 32). message_bytes: of messages, besides those up to
-    64 kB and as large as the largest sample of the tasks. models: the folder of the kit (None: in the cache).
-    name: of the machine (None: its host name). out: where the profile goes; keep: where none is named, it is kept by
-    its name. meter: of its power, `module:attribute` (None: RAPL where there is any). tell: progress."""
+    in float32. max_batch: of their batches no larger ones. train_batches: samples of training steps (none: 32).
+    message_bytes: of messages, besides those up to 64 kB and as large as the largest sample of the tasks. models: the
+    folder of the kit (None: in the cache). name: of the machine (None: its host name). out: where the profile goes;
+    keep: where none is named, it is kept by its name. meter: of its power, `module:attribute` (None: RAPL where there
+    is any). tell: progress."""
 
     tasks: tuple[str, ...] = ()
     sizes: tuple[Size, ...] = ()
     formats: tuple[str, ...] = ()
+    max_batch: int | None = None
     train_batches: tuple[int, ...] = ()
     message_bytes: tuple[int, ...] = ()
     quick: bool = False
@@ -216,6 +219,8 @@ def check(options: ProfileOptions, name: str) -> None:
     for each in options.formats:
         if each not in FORMATS:
             raise EdgebenchError(f"--format {each}: no such number format{choice_of(FORMATS)}")
+    if options.max_batch is not None and options.max_batch < 1:
+        raise EdgebenchError(f"--max-batch {options.max_batch}: no number of samples (1 or more)")
     for batch in options.train_batches:
         if not 1 <= batch <= _MOST_TRAIN_BATCH:
             raise EdgebenchError(f"--train-batch {batch}: no number of samples (1 to {_MOST_TRAIN_BATCH:,})")
@@ -243,6 +248,7 @@ class _Measuring:
 
     def __init__(self, options: ProfileOptions, meter: Meter | None) -> None:
         self._quick = options.quick
+        self._max_batch = options.max_batch
         self._tell = options.tell
         self._meter = meter
         self._patience = Patience(_LEAST, _MOST, _MOST_EACH_S)
@@ -282,6 +288,9 @@ class _Measuring:
         if found is None:
             return
         for batch in batches:
+            if str(batch) not in found.took_ns:
+                self._tell(f"{what}: batches of {batch}: not measured: {found.error}")
+                continue
             yield Inference(
                 task=manifest.task,
                 size=manifest.model_size,  # type: ignore[arg-type]
@@ -291,7 +300,7 @@ class _Measuring:
                 batch=batch,
                 times=times_of(found.took_ns[str(batch)]),
                 first_ms=_rounded(found.first_ms),
-                memory_mb=_rounded(found.memory_mb),
+                memory_mb=_rounded(found.memory_mb) if found.error is None else None,
             )
 
     def pictures(self, model: KitModel) -> Iterator[PictureCost]:
@@ -303,6 +312,9 @@ class _Measuring:
         if found is None:
             return
         for quality in QUALITIES:
+            if f"compress {quality}" not in found.took_ns:
+                self._tell(f"pictures of {model.manifest.task}, quality {quality}: not measured: {found.error}")
+                continue
             compress, decompress = (times_of(found.took_ns[f"{what} {quality}"]) for what in ("compress", "decompress"))
             yield PictureCost(model.manifest.task, quality, compress, decompress)
 
@@ -312,7 +324,9 @@ class _Measuring:
         self._next(what)
         graph, weights, x, y = (str(step.folder / each) for each in (STEP, WEIGHTS, LEARNED_X, LEARNED_Y))
         found = self._found(LearningJob(graph, weights, x, y, self._patience), what)
-        if found is not None:
+        if found is not None and "rest" not in found.took_ns:
+            self._tell(f"{what}: not measured: {found.error}")
+        elif found is not None:
             step_times, rest = (times_of(found.took_ns[each]) for each in ("step", "rest"))
             memory_mb = _rounded(found.memory_mb)
             yield TrainingCost(step.task, step.size, "litert", step.batch, step_times, rest, memory_mb)
@@ -354,7 +368,8 @@ class _Measuring:
         return found
 
     def _batches(self, model: KitModel) -> tuple[int, ...]:
-        return model.manifest.batches[:2] if self._quick else model.manifest.batches
+        batches = model.manifest.batches[:2] if self._quick else model.manifest.batches
+        return tuple(each for each in batches if self._max_batch is None or each <= self._max_batch)
 
     def _next(self, what: str) -> None:
         self._done += 1
@@ -373,19 +388,22 @@ def _child(job: Job) -> ChildProcess:
 
 
 def _read(child: ChildProcess, timeout_s: float = _PATIENCE_S) -> Timed:
-    """What it found; it has ended then. Raises ModelError."""
+    """What it found, of which each part takes so long at most, and, as its error, why it found no more; it has ended
+    then. Raises ModelError where it found nothing."""
+    found, too_late = Timed(), None
     try:
-        line = child.read_line(timeout_s)
+        while line := child.read_line(timeout_s):
+            found = found.and_of(msgspec.json.decode(line, type=Timed))
     except TimeoutError:
-        line = b""
+        too_late = f"not done after {timeout_s:.0f} s"
     finally:
         status = child.end()
-    if not line:
-        raise ModelError(f"the process that ran it ended ({describe_end(status)})")
-    found = msgspec.json.decode(line, type=Timed)
-    if found.error is not None:
-        raise ModelError(found.error)
-    return found
+    why = found.error or too_late
+    if why is None and (status or not (found.took_ns or found.medians_ns)):
+        why = f"the process that ran it ended ({describe_end(status)})"
+    if not (found.took_ns or found.medians_ns):
+        raise ModelError(why)
+    return msgspec.structs.replace(found, error=why)
 
 
 def _awaited(children: Sequence[ChildProcess], timeout_s: float) -> tuple[list[Timed], float | None]:

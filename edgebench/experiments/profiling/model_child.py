@@ -1,7 +1,7 @@
 """One thing that is timed in a process of its own: `python -m edgebench.experiments.profiling.model_child`.
 
-The first line on standard input says what, a line on standard output what was found. So what a model needs of memory is
-its own, and one that ends the process ends nothing else.
+The first line on standard input says what, lines on standard output what was found, as it is. So what a model needs of
+memory is its own, and one that ends the process ends nothing else.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,16 @@ class Timed(msgspec.Struct, frozen=True):
     medians_ns: list[float | None] = []
     error: str | None = None
 
+    def and_of(self, other: Timed) -> Timed:
+        """With what was found after it."""
+        return Timed(
+            self.took_ns | other.took_ns,
+            self.first_ms if other.first_ms is None else other.first_ms,
+            self.memory_mb if other.memory_mb is None else other.memory_mb,
+            self.medians_ns or other.medians_ns,
+            self.error or other.error,
+        )
+
 
 def timed(call: Callable[[], object], patience: Patience, *purpose: str) -> list[int]:
     """How long it takes, each time after a pause that is as long on average, as between the samples of a stream."""
@@ -127,31 +137,29 @@ def _is_enough(n: int, spent_s: float, patience: Patience) -> bool:
     return n >= patience.most or (n >= least and spent_s >= patience.most_s)
 
 
-def _inference(job: InferenceJob) -> Timed:
+def _inference(job: InferenceJob) -> Iterator[Timed]:
     samples = np.load(job.samples, allow_pickle=False)
     began_ns = now_ns()
     runtime = open_runtime(Path(job.path), job.manifest)
     first_ms = (now_ns() - began_ns) / 1e6
-    took_ns = {}
     for batch in job.batches:
         x = np.resize(samples, (batch, *job.manifest.input.shape))
-        took_ns[str(batch)] = timed(lambda x=x: runtime.infer(x), job.patience, str(batch))  # type: ignore[misc]
-    return Timed(took_ns, first_ms, resident_bytes("self") / 1e6)
+        took_ns = timed(lambda x=x: runtime.infer(x), job.patience, str(batch))  # type: ignore[misc]
+        yield Timed({str(batch): took_ns}, first_ms, resident_bytes("self") / 1e6)
 
 
-def _pictures(job: PictureJob) -> Timed:
+def _pictures(job: PictureJob) -> Iterator[Timed]:
     samples = np.load(job.samples, allow_pickle=False)
     spec = TensorSpec(str(samples.dtype), samples.shape[1:])
-    took_ns = {}
     for quality in job.qualities:
         turn = _Turns(list(samples))
-        took_ns[f"compress {quality}"] = timed(lambda t=turn, q=quality: compressed(t.next(), q), job.patience)  # type: ignore[misc]
+        compress = timed(lambda t=turn, q=quality: compressed(t.next(), q), job.patience)  # type: ignore[misc]
         files = _Turns([memoryview(compressed(sample, quality)) for sample in samples])
-        took_ns[f"decompress {quality}"] = timed(lambda f=files: decompressed(f.next(), spec), job.patience)  # type: ignore[misc]
-    return Timed(took_ns)
+        decompress = timed(lambda f=files: decompressed(f.next(), spec), job.patience)  # type: ignore[misc]
+        yield Timed({f"compress {quality}": compress, f"decompress {quality}": decompress})
 
 
-def _learning(job: LearningJob) -> Timed:
+def _learning(job: LearningJob) -> Iterator[Timed]:
     x, y = np.load(job.x, allow_pickle=False), np.load(job.y, allow_pickle=False)
     stepper = LiteRtStepper(Path(job.step))
     batch = stepper.spec.batch
@@ -160,7 +168,7 @@ def _learning(job: LearningJob) -> Timed:
     plan = LocalPlan(epochs=1, batch_size=batch, learning_rate=0.001, momentum=0.9, clip_norm=1.0)
     given = read_parcel(Path(job.weights))
     stepper.load([arrays_in(given.content)[name].numpy() for name in stepper.names], plan)
-    steps_ns = timed(lambda: stepper.step(x, y, weight), job.patience, "step")
+    yield Timed({"step": timed(lambda: stepper.step(x, y, weight), job.patience, "step")})
     with tempfile.TemporaryDirectory(prefix="edgebench-learn-") as folder:
         reply = Path(folder) / "reply"
 
@@ -173,10 +181,10 @@ def _learning(job: LearningJob) -> Timed:
             write_parcel(reply, pack(Head(message_id="r", kind="train"), content))
 
         rests_ns = timed(rest, job.patience, "rest")
-    return Timed({"step": steps_ns, "rest": rests_ns}, memory_mb=resident_bytes("self") / 1e6)
+    yield Timed({"rest": rests_ns}, memory_mb=resident_bytes("self") / 1e6)
 
 
-def _sustained(job: SustainedJob) -> Timed:
+def _sustained(job: SustainedJob) -> Iterator[Timed]:
     x = np.load(job.samples, allow_pickle=False)[:1]
     runtime = open_runtime(Path(job.path), job.manifest)
     for _ in range(_WARM_UP):
@@ -187,7 +195,7 @@ def _sustained(job: SustainedJob) -> Timed:
     while (number := int((started_ns := now_ns()) - began_ns) // int(slice_ns)) < SLICES:
         runtime.infer(x)
         by_slice[number].append(now_ns() - started_ns)
-    return Timed(medians_ns=[float(np.median(each)) if each else None for each in by_slice])
+    yield Timed(medians_ns=[float(np.median(each)) if each else None for each in by_slice])
 
 
 class _Turns:
@@ -207,20 +215,25 @@ def main() -> None:
     told = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print must not mix with it
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    for found in _parts(job):
+        told.write(msgspec.json.encode(found) + b"\n")
+        told.flush()
+
+
+def _parts(job: Job) -> Iterator[Timed]:
+    """What is found, one thing after another."""
     try:
         match job:
             case InferenceJob():
-                found = _inference(job)
+                yield from _inference(job)
             case PictureJob():
-                found = _pictures(job)
+                yield from _pictures(job)
             case LearningJob():
-                found = _learning(job)
+                yield from _learning(job)
             case SustainedJob():
-                found = _sustained(job)
+                yield from _sustained(job)
     except EdgebenchError as error:
-        found = Timed(error=str(error))
-    told.write(msgspec.json.encode(found) + b"\n")
-    told.flush()
+        yield Timed(error=str(error))
 
 
 if __name__ == "__main__":

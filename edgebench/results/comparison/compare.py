@@ -33,7 +33,7 @@ from edgebench.results.comparison.settings import (
     versions_of,
 )
 from edgebench.results.figures import Result
-from edgebench.results.rundir import StoredRun, load_run, read_result
+from edgebench.results.rundir import StoredRun, load_deployment, load_run, read_result
 from edgebench.results.stats import rounded
 
 _NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -65,7 +65,10 @@ def compare(folders: Sequence[Path]) -> Comparison:
     for folder in folders:
         named.setdefault(folder.resolve(), folder)
     if len(named) < 2:
-        raise EdgebenchError("compare: needs two runs (name their run directories)")
+        for folder in named.values():
+            load_deployment(folder)  # which says where one is, if this is none
+        one = f", and {folders[0]} is one, however often it is named" if len(folders) > 1 else ""
+        raise EdgebenchError(f"compare: needs two runs{one} (name their run directories)")
     by, found = _sides([_read(folder) for folder in named.values()])
     if len(found) > len(_NAMES):
         raise EdgebenchError(f"compare: of {len(found)} different runs (at most {len(_NAMES)} can be told apart)")

@@ -117,7 +117,8 @@ def _of_workload(figures: WorkloadFigures) -> Iterator[tuple[str, float | None]]
     if figures.hops_ms is not None:
         for hop, took_ms in msgspec.structs.asdict(figures.hops_ms).items():
             for name in ("mean", *_SHARES) if took_ms is not None else ():
-                yield f"hops_ms.{hop}.{name}", getattr(took_ms, name, None)
+                if hasattr(took_ms, name):
+                    yield f"hops_ms.{hop}.{name}", getattr(took_ms, name)
 
 
 def _latency(latency: Latency | None) -> Iterator[tuple[str, float | None]]:

@@ -87,7 +87,8 @@ def host_of(result: Result) -> dict[str, Any]:
         if name != HERE
         for what in ("arch", "cores", "memory_mb", "computer")
     }
-    return {**result.host, **elsewhere}
+    here = {what: value for what, value in result.host.items() if what != "usable_cores"}  # of `cores`, for the report
+    return {**here, **elsewhere}
 
 
 def plain_differences(sides: Mapping[str, Sequence[dict[str, Any]]]) -> list[SettingDifference]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from device_agent.sensors.camera import Camera, Pictures
-from device_agent.sensors.live import SensorError
 from edgebench.clock import now_s
+from edgebench.fabric.sensors import SensorError
 from edgebench.inference.spec import TensorSpec
 from tests.device_agent.sensors.feeding import WAIT_S, choice, read
 
@@ -78,3 +78,21 @@ def test_what_is_not_there_or_no_video_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video\n" * 100)
     with read(Camera(choice("camera:text.mp4", tmp_path))) as got:
         assert isinstance(got.get(timeout=WAIT_S), SensorError)
+
+
+def test_packets_that_cannot_be_decoded_are_left_out(tmp_path: Path) -> None:
+    """Pictures one after another, as some cameras send them, of which one is broken."""
+    packets: list[bytes] = []
+    with av.open(str(tmp_path / "whole.mjpeg"), "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=Fraction(25))
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 60 * number, np.uint8), format="rgb24")
+            packets += [bytes(packet) for packet in stream.encode(frame)]
+    broken = packets[1][:2] + bytes(len(packets[1]) - 4) + packets[1][-2:]
+    (tmp_path / "broken.mjpeg").write_bytes(b"".join((packets[0], broken, *packets[2:])))
+    gray = Pictures(TensorSpec("uint8", (8, 8, 1)))
+    with read(Camera(choice("camera:broken.mjpeg", tmp_path))) as got:
+        levels = [round(int(gray.sample(got.get(timeout=WAIT_S)).mean()) / 60) for _ in range(3)]
+    assert levels == [0, 2, 3]

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from device_agent.sensors.gear import Gear
-from device_agent.sensors.live import LiveSensor, SensorError
+from device_agent.sensors.live import LiveSensor
 from device_agent.sensors.rows import Rows
 from edgebench.clock import now_s
 from edgebench.fabric.brokers import BrokerSettings, make_broker
 from edgebench.fabric.endpoints import parse_broker_url
 from edgebench.fabric.mqtt import Connection
 from edgebench.fabric.reactor import Reactor
+from edgebench.fabric.sensors import SensorError
 from edgebench.inference.spec import TensorSpec
 from tests.device_agent.sensors.feeding import WAIT_S, choice
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from device_agent.sensors.lines import LineParser, Pipe, Program
-from device_agent.sensors.live import SensorError
+from edgebench.fabric.sensors import SensorError
 from tests.device_agent.sensors.feeding import WAIT_S, choice, read
 
 
@@ -27,6 +27,14 @@ def test_lines_of_csv_and_json_say_the_same() -> None:
     assert parser.parse("{broken") == ["{broken"]
     deep = "[" * 100_000 + "]" * 100_000
     assert parser.parse(deep) == [deep]
+
+
+def test_a_line_that_is_no_csv_is_left_to_who_fits_it() -> None:
+    parser = LineParser()
+    assert parser.parse("12,30\r13,31") == ["12,30\r13,31"]
+    long = "1," + "2" * 200_000
+    assert parser.parse(long) == [long]
+    assert parser.parse("12,30") == ["12", "30"]
 
 
 def test_a_first_line_of_names_says_which_cell_is_which() -> None:
@@ -50,6 +58,14 @@ def test_a_programs_lines_are_read_and_it_ends_with_all_that_it_started(tmp_path
         assert got.get(timeout=WAIT_S) == ["1", "2"]
         assert psutil.pid_exists(child)
     assert not psutil.pid_exists(child)
+
+
+def test_a_program_that_ends_no_line_is_no_sensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_agent.sensors.lines._LONGEST_BYTES", 1 << 20)
+    (tmp_path / "sense.py").write_text("import sys\nwhile True: sys.stdout.write('12.5\\r' * 1000)\n")
+    program = Program(choice(f"program:{sys.executable} {tmp_path / 'sense.py'}", tmp_path))
+    with closing(program), read(program) as got:
+        assert str(got.get(timeout=WAIT_S)) == "a line of more than 1,048,576 bytes"
 
 
 def test_a_program_that_ends_says_how(tmp_path: Path) -> None:
@@ -101,5 +117,5 @@ def test_what_is_no_serial_port_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SensorError, match="no serial port"):
         Pipe(choice(f"serial:{tmp_path / 'file'}", tmp_path))
-    with pytest.raises(SensorError, match="No such file"):
+    with pytest.raises(SensorError, match="there is no"):
         Pipe(choice("serial:/dev/ttyNOWHERE", tmp_path))

@@ -11,6 +11,8 @@ import pytest
 
 from device_agent.sensors.live import LiveSensor, Taken, ThreadFeed
 from device_agent.sensors.own import Whole
+from device_agent.sensors.rows import Rows
+from edgebench.clock import NS_PER_S
 from edgebench.core.samples import NothingSensedError
 from edgebench.errors import EdgebenchError
 from edgebench.inference.spec import TensorSpec
@@ -93,3 +95,27 @@ def test_a_feed_that_is_closed_has_not_failed() -> None:
     feed.close()
     assert ended.empty()
     assert not feed.sensors[0].has_ended
+
+
+def test_a_window_that_fills_is_on_its_way_until_readings_stop_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of five minutes: silence is known after ten."""
+    now_s = 0.0
+    monkeypatch.setattr("device_agent.sensors.live.now_ns", lambda: round(now_s * NS_PER_S))
+    spec = TensorSpec("float32", (3, 2))
+    live = LiveSensor("room-0/occupied", spec, Rows(spec, ("warmth", "light")))
+    assert not live.is_filling
+    live.take(["cold", 1], 0)
+    assert not live.is_filling, "that is no reading"
+    now_s = 10.0
+    live.take([1, 2], 0)
+    assert live.is_filling
+    now_s = 310.0
+    live.take([1, 2], 0)
+    assert live.is_filling
+    now_s = 909.0
+    assert live.is_filling
+    now_s = 911.0
+    assert not live.is_filling
+    live.take([1, 2], 0)
+    assert not live.is_filling, "there is a sample"
+    assert live.capture().x.tolist() == [[1, 2]] * 3

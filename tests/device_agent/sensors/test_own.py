@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from device_agent.sensors.live import ReadingError, SensorError
+from device_agent.sensors.live import ReadingError
 from device_agent.sensors.own import Own, SensorContext, Whole
+from edgebench.fabric.sensors import SensorError
 from edgebench.inference.spec import TensorSpec
 from tests.device_agent.sensors.feeding import WAIT_S, choice, read
 
@@ -50,3 +52,16 @@ def test_an_array_is_a_sample_of_its_own() -> None:
     assert (kept.tolist(), str(kept.dtype)) == ([1.0, 2.0], "float32")
     with pytest.raises(ReadingError, match="where a sample is float32"):
         whole.take(np.array(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        ([0.5, float("nan")], "not finite"),
+        (np.array([1.0, 1e39]), "not finite"),
+        ([[1.0], [2.0, 3.0]], "no array"),
+    ],
+)
+def test_what_a_model_can_make_nothing_of_is_no_reading(array: Any, why: str) -> None:
+    with pytest.raises(ReadingError, match=why):
+        Whole(TensorSpec("float32", (2,))).take(array)

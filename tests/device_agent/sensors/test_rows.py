@@ -48,6 +48,7 @@ def test_a_sample_of_features_alone_takes_one_reading() -> None:
         ({"warmth": 1}, "without light"),
         ({"warmth": "cold", "light": 1}, "warmth is 'cold', which is no number"),
         ([1, "nan"], "not finite"),
+        ([[1, 2], [3, 4], [5, 1e39]], "not finite"),
         ([None, 1], "no number"),
         ([], "0 numbers"),
     ],

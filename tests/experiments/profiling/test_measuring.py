@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +15,13 @@ import numpy as np
 import pytest
 
 from edgebench.cli import main
-from edgebench.errors import EdgebenchError, FabricError
+from edgebench.errors import EdgebenchError, FabricError, ModelError
 from edgebench.experiments.profiling import measuring, messages, summary
 from edgebench.experiments.profiling.kit import SAMPLES, Kit, Wanted
-from edgebench.experiments.profiling.measuring import ProfileOptions, profile_machine
+from edgebench.experiments.profiling.measuring import ProfileOptions, _read, profile_machine
+from edgebench.experiments.profiling.model_child import Timed
 from edgebench.experiments.profiling.node_child import ModelInUse
+from edgebench.fabric.child_process import ChildProcess
 from edgebench.fabric.records import HostUsage
 from edgebench.inference.fake import FakeModel
 from edgebench.inference.spec import Manifest, TensorSpec
@@ -109,6 +114,55 @@ def test_a_machine_is_measured_and_its_profile_is_one_that_a_topology_takes(
     assert found.sustained is not None
     assert found.power is None
     assert "power is not measured: a plug: OSError: no answer" in printed.err
+
+
+PARTS = """
+import sys, time
+for line in sys.argv[2:]:
+    print(line, flush=True)
+if sys.argv[1] == "hangs":
+    time.sleep(600)
+sys.exit(sys.argv[1] == "dies")
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "why"), [("ends", None), ("hangs", "not done after 3 s"), ("dies", "the process that ran it ended (")]
+)
+def test_what_was_found_of_a_slow_model_is_kept_whatever_becomes_of_the_rest(end: str, why: str | None) -> None:
+    def read(*lines: str) -> Timed:
+        return _read(ChildProcess([sys.executable, "-c", PARTS, end, *lines], stdout=subprocess.PIPE), 3.0)
+
+    found = read(
+        '{"took_ns": {"1": [5, 6]}, "first_ms": 2.0, "memory_mb": 3.0}', '{"took_ns": {"8": [9]}, "memory_mb": 4.0}'
+    )
+    assert msgspec.structs.replace(found, error=None) == Timed({"1": [5, 6], "8": [9]}, 2.0, 4.0)
+    assert (found.error is None) if why is None else (found.error or "").startswith(why)
+    with pytest.raises(ModelError, match=re.escape(why or "the process that ran it ended (")):
+        read()
+    found = read('{"took_ns": {"1": [5]}}', '{"error": "no such operation"}')
+    assert (found.took_ns, found.error) == ({"1": [5]}, "no such operation")
+
+
+@pytest.mark.usefixtures("few")
+def test_a_size_that_was_not_measured_is_told_and_the_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(child: ChildProcess, timeout_s: float = 60.0) -> Timed:
+        found = _read(child, timeout_s)
+        took_ns = {what: each for what, each in found.took_ns.items() if what != "8"}
+        return msgspec.structs.replace(found, took_ns=took_ns, error="too little memory")
+
+    monkeypatch.setattr(measuring, "_read", cut_off)
+    told: list[str] = []
+    models = kit(tmp_path, "face-recognition", 0.001)
+    options = ProfileOptions(tasks=("face-recognition",), quick=True, models=models, name="here", tell=told.append)
+    key = ModelKey("face-recognition", "light", "fake", "float32")
+    assert list(profile_machine(options).model_times(key)) == [1]
+    assert [line for line in told if "batches of 8: not measured: too little memory" in line] != []
+    told.clear()
+    assert list(profile_machine(replace(options, max_batch=7)).model_times(key)) == [1]
+    assert [line for line in told if "not measured" in line or "batches of 1, 8" in line] == []
 
 
 @pytest.mark.usefixtures("few")
@@ -216,6 +270,7 @@ def test_a_mistake_is_told_before_anything_is_measured(tmp_path: Path) -> None:
         (ProfileOptions(name="Pi 4"), "--name Pi 4: no name of a profile"),
         (ProfileOptions(train_batches=(0,)), "--train-batch 0: no number of samples"),
         (ProfileOptions(message_bytes=(100_000_000,)), "--message-bytes 100000000: no size of a message"),
+        (ProfileOptions(max_batch=0), "--max-batch 0: no number of samples"),
         (ProfileOptions(name="host"), "--name host: means a node that is not emulated"),
         (ProfileOptions(meter="watts"), "--meter watts: give module:attribute"),
     ):

@@ -78,6 +78,17 @@ class Client:
         except queue.Empty:
             return None
 
+    def hears_retained(self, topic: str, qos: int = 0) -> bytes | None:
+        """What the broker retains there; None where there is nothing for a long time.
+
+        It is asked for again and again: nats-server acknowledges such a message a moment before it holds it, and when
+        it has been started again it takes subscriptions before it has read what it held.
+        """
+        for _ in range(round(WAIT_S)):
+            if self.subscribe(topic, qos) and (heard := self.hears(1.0)) is not None:
+                return heard
+        return None
+
     def close(self) -> None:
         """Say goodbye."""
         self.client.disconnect()

@@ -14,6 +14,8 @@ from edgebench.report.comparison_view import written
 from edgebench.results import rundir
 from edgebench.results.comparison.compare import compare
 from edgebench.results.comparison.figures import Comparison, FigureDifference
+from edgebench.results.comparison.run_values import figures_of
+from edgebench.results.rundir import load_run, read_result
 from edgebench.seeds import rng_for
 from edgebench.topology.deployment import Deployment
 from tests.results import factory
@@ -178,6 +180,10 @@ def test_what_is_no_run_or_half_of_one_is_a_line_with_the_mend(tmp_path: Path, r
 
     assert refused(runs["one"], tmp_path) == f"{tmp_path}: not a run directory, it has no deployment.json"
     assert refused(runs["one"]) == "compare: needs two runs (name their run directories)"
+    again = f"and {runs['one']} is one, however often it is named"
+    assert refused(runs["one"], runs["one"]) == f"compare: needs two runs, {again} (name their run directories)"
+    folder = runs["one"].parent
+    assert refused(folder).startswith(f"{folder}: not a run directory, it has no deployment.json (name one of those ")
     half = run_dir(tmp_path / "half", rows(8, 4)[:3])
     (half / "result.json").unlink()
     assert refused(runs["one"], half) == f"{half}: has no result.json (edgebench report {half} writes it)"
@@ -195,3 +201,10 @@ def test_a_newer_schema_is_named(name: str, tmp_path: Path, runs: dict[str, Path
     assert str(raised.value) == (
         f"{newer / name}: schema 2, of a newer edgebench: this one reads 1 (pip install -U edgebench)"
     )
+
+
+def test_figures_that_no_result_has_are_not_among_those_that_can_be_named(runs: dict[str, Path]) -> None:
+    found = figures_of(read_result(runs["one"]), load_run(runs["one"]).deployment)
+    assert "workloads.death-risk.hops_ms.infer.p99" in found
+    assert not [path for path in found if ".hops_ms." in path and path.endswith(".p90")]
+    assert "workloads.death-risk.latency_ms.p90" in found
