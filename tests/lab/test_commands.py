@@ -51,6 +51,9 @@ class Bench:
         for process in self.processes:
             if process.poll() is None:
                 self.end(process)
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
         self._held.release()
 
 
@@ -79,9 +82,11 @@ def test_a_board_joins_by_the_line_that_is_printed_and_stays_over_restarts_of_ei
     program, *words = join.split()
     assert (program, words[:3]) == ("edgebench", ["join", url, "--token"])
 
-    pi = bench.start("pi", *words, "--name", "pi", "--sensor", "door=camera:/dev/video0")
+    pipe = bench.folder / "door"
+    os.mkfifo(pipe)
+    pi = bench.start("pi", *words, "--name", "pi", "--sensor", f"door=pipe:{pipe}")
     assert line_of(pi) == f"{url}: this machine is in the lab, as 'pi' (as a device)"
-    assert line_of(pi) == "door reads camera:/dev/video0"
+    assert line_of(pi) == f"door reads pipe:{pipe}"
     eventually(lambda: bench.machines()["pi"].present)
 
     bench.end(bench.server, signal.SIGKILL)
@@ -97,7 +102,7 @@ def test_a_board_joins_by_the_line_that_is_printed_and_stays_over_restarts_of_ei
     assert not bench.machines()["pi"].present
     pi = bench.start("pi", "join", url)
     assert line_of(pi) == f"{url}: this machine is in the lab, as 'pi' (as a device)"
-    assert line_of(pi) == "door reads camera:/dev/video0"  # it is kept
+    assert line_of(pi) == f"door reads pipe:{pipe}"  # it is kept
     eventually(lambda: bench.machines()["pi"].present, 30.0)
     bench.end(pi)
 
