@@ -3,8 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import math
+from typing import NoReturn
 
 import edgebench
+from edgebench.errors import EXIT_USER_ERROR
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line, and where to read what there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `ArgumentParser.error`."""
+        what = message.removeprefix("argument ")
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: {what} ({self.prog} -h tells what there is)\n")
+
+
+def whole(text: str) -> int:
+    """The type of an argument. Raises ArgumentTypeError."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+
+
+def number(text: str) -> float:
+    """The type of an argument. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return value
 
 
 def add_file(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +54,8 @@ def add_file(parser: argparse.ArgumentParser) -> None:
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
     """What is changed most often."""
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the topology's")
-    parser.add_argument("--duration-s", type=float, metavar="S", help="instead of the topology's")
+    parser.add_argument("--seed", type=whole, metavar="N", help="instead of the topology's")
+    parser.add_argument("--duration-s", type=number, metavar="S", help="instead of the topology's")
 
 
 def add_placement(parser: argparse.ArgumentParser, *, online: bool = False) -> None:

@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 
 import edgebench
 from edgebench import comparing_commands, lab_commands, planning_commands
-from edgebench.arguments import add_calibrate, add_changes, add_file, add_json, add_placement, loaded
+from edgebench.arguments import (
+    OneLineParser,
+    add_calibrate,
+    add_changes,
+    add_file,
+    add_json,
+    add_placement,
+    loaded,
+    whole,
+)
 from edgebench.clock import now_ns
 from edgebench.errors import EXIT_INVALID_RUN, EXIT_USER_ERROR, EdgebenchError
 from edgebench.experiments.places import room_in
@@ -248,7 +257,7 @@ def train(args: argparse.Namespace) -> int:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="a built-in task, or module:attribute")
     parser.add_argument("--data", metavar="DIR", type=Path, help="the data set's folder (none: generated data)")
-    parser.add_argument("--seeds", metavar="N", type=int, default=3, help="train each model from N seeds (3)")
+    parser.add_argument("--seeds", metavar="N", type=whole, default=3, help="train each model from N seeds (3)")
     parser.add_argument("--size", choices=_SIZES, help="train this size only (light and heavy)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write the model (the light one of several) here, and FILE.json"
@@ -292,12 +301,12 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=_SIZES, help="of its models (default: light and heavy)", **more)
     parser.add_argument("--format", metavar="F", help="number format of its models (default: all four)", **more)
     parser.add_argument(
-        "--max-batch", type=int, metavar="N", help="no larger batches of its models (default: those of their files)"
+        "--max-batch", type=whole, metavar="N", help="no larger batches of its models (default: those of their files)"
     )
-    parser.add_argument("--train-batch", type=int, metavar="N", help="samples of training steps (default: 32)", **more)
+    parser.add_argument("--train-batch", type=whole, metavar="N", help="samples of training steps (default: 32)", **more)
     parser.add_argument(
         "--message-bytes",
-        type=int,
+        type=whole,
         metavar="N",
         help="size of messages to measure besides (default: up to 64 kB, or the largest sample of the tasks)",
         **more,
@@ -501,7 +510,7 @@ def _reader_has_gone() -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgebench", description="An open edge-to-cloud federated AI testbed.")
+    parser = OneLineParser(prog="edgebench", description="An open edge-to-cloud federated AI testbed.")
     parser.add_argument("--version", action="version", version=f"edgebench {edgebench.__version__}")
     commands: Any = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import edgebench
-from edgebench.arguments import as_json
+from edgebench.arguments import as_json, whole
 from edgebench.errors import EXIT_INVALID_RUN
 from edgebench.experiments.places import check_file
 
@@ -77,7 +77,7 @@ def add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with a sweep that was ended")
     parser.add_argument(
         "--processes",
-        type=int,
+        type=whole,
         metavar="N",
         help="so many simulated cells at a time (as many as there are cores, and memory for)",
     )

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import edgebench
-from edgebench.arguments import add_calibrate, add_changes, add_file, add_json, add_placement, as_json, loaded
+from edgebench.arguments import (
+    add_calibrate,
+    add_changes,
+    add_file,
+    add_json,
+    add_placement,
+    as_json,
+    loaded,
+    number,
+    whole,
+)
 from edgebench.errors import EXIT_INVALID_RUN, EdgebenchError
 from edgebench.results.capacities import By
 
@@ -54,7 +64,7 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--placement", metavar="FILE", help="where an earlier one, written by --out, has them")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the placement, as JSON")
     add_changes(parser)
-    parser.add_argument("--limit-s", type=float, metavar="S", help="how long exact seeks at most (60)")
+    parser.add_argument("--limit-s", type=number, metavar="S", help="how long exact seeks at most (60)")
     more: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument(
         "--objective",
@@ -104,18 +114,18 @@ def add_capacity(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     add_file(parser)
     parser.add_argument("--workload", metavar="W", help="that is to keep a bound (none: the only one there is)")
-    parser.add_argument("--p99-ms", type=float, metavar="X", help="the bound of its p99 (none: its deadline)")
+    parser.add_argument("--p99-ms", type=number, metavar="X", help="the bound of its p99 (none: its deadline)")
     parser.add_argument(
         "--by",
         choices=get_args(By),
         default="devices",
         help="what is varied: the number of its devices, or the rate of each",
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs at each load (3)")
+    parser.add_argument("--seeds", type=whole, default=3, metavar="N", help="runs at each load (3)")
     parser.add_argument(
-        "--within-percent", type=float, default=2.0, metavar="P", help="how near the next step up is to be (2)"
+        "--within-percent", type=number, default=2.0, metavar="P", help="how near the next step up is to be (2)"
     )
-    parser.add_argument("--most", type=float, metavar="LOAD", help="that is tried (1,024 times the topology's own)")
+    parser.add_argument("--most", type=number, metavar="LOAD", help="that is tried (1,024 times the topology's own)")
     parser.add_argument(
         "--executor", default="simulate", metavar="E", help="of its runs: simulate (default), local, lab, containers"
     )

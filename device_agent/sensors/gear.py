@@ -6,45 +6,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-import yaml
-
 from device_agent.sensors.live import LiveSensor, ReadingError
 from device_agent.sensors.rows import number, parsed
 from edgebench.clock import now_ns
-from edgebench.errors import FabricError
-from edgebench.fabric.endpoints import parse_broker_url
+from edgebench.fabric.gear_file import broker_of, compiled_paths
 from edgebench.fabric.mqtt import REFUSED, Connection, topic_matches
 from edgebench.fabric.reactor import Reactor
-from edgebench.fabric.sensors import SensorChoice, SensorError
+from edgebench.fabric.sensors import SensorChoice, gear_file_of
 
 _log = logging.getLogger(__name__)
-_DEVICE = "{device}"
-
-
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a feature is found: in messages on a topic, at a path (JMESPath; `@` is the whole), times scale plus
-    offset."""
-
-    path: str
-    topic: str | None = None
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-class GearFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `mqtt:FILE.yaml` holds.
-
-    topic: a pattern, in which `{device}` is what the node's gear is called: by `devices`, else as the node. features:
-    of the task, by name. every_s: a step each so many seconds of what was last heard (None: one once each feature has
-    come anew).
-    """
-
-    broker: str
-    features: dict[str, str | Place]
-    topic: str | None = None
-    devices: dict[str, str] = {}
-    every_s: float | None = None
 
 
 class Gear:
@@ -54,7 +24,7 @@ class Gear:
         """node: whose gear it is. Raises SensorError for a file that cannot be used."""
         self.about = f"{choice.shown} ({node})"
         self.sensors: list[LiveSensor] = []
-        file = _read(choice)
+        file = gear_file_of(choice)
         self._every_s = file.every_s
         self._reactor = reactor
         self._is_over = False
@@ -62,18 +32,11 @@ class Gear:
         self._came_ns: dict[str, int] = {}
         self._awaited = set(file.features)
         self._complained = False
-        device = file.devices.get(node, node)
-        self._places: list[tuple[str, str, Any, Place]] = []
-        for name, said in file.features.items():
-            place = Place(said) if isinstance(said, str) else said
-            topic = (place.topic or file.topic or "").replace(_DEVICE, device)
-            if not topic:
-                raise SensorError(f"{choice.path}: features.{name} has no topic (give one, or $.topic for all)")
-            self._places.append((name, topic, _compiled(place.path, f"{choice.path}: features.{name}"), place))
-        try:
-            broker = parse_broker_url(file.broker)
-        except FabricError as error:
-            raise SensorError(f"{choice.path}: {error}") from None
+        self._places = [
+            (feature, file.topic_of(feature, node), path, file.place(feature))
+            for feature, path in compiled_paths(file, choice.path).items()
+        ]
+        broker = broker_of(file, choice.path)
         self._shown = broker.shown
         self._connection = Connection(
             reactor, broker, client_id, on_message=self._heard, on_trouble=self._trouble, clean_session=True
@@ -145,22 +108,6 @@ class Gear:
             self._complained = True
 
 
-def _read(choice: SensorChoice) -> GearFile:
-    try:
-        file = msgspec.convert(yaml.safe_load(choice.path.read_bytes()), GearFile)
-    except OSError as error:
-        raise SensorError(f"{choice.path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise SensorError(f"{choice.path}: no YAML: {' '.join(str(error).split())}") from None
-    except msgspec.ValidationError as error:
-        raise SensorError(f"{choice.path}: {error}") from None
-    if not file.features:
-        raise SensorError(f"{choice.path}: $.features names none (give the task's features, each with its path)")
-    if file.every_s is not None and not file.every_s > 0:
-        raise SensorError(f"{choice.path}: $.every_s is {file.every_s:g} (give seconds above 0)")
-    return file
-
-
 def _searched(path: Any, message: Any, name: str) -> Any:
     """Raises ReadingError where a function of the path cannot take what the message holds."""
     from jmespath.exceptions import JMESPathError
@@ -170,13 +117,3 @@ def _searched(path: Any, message: Any, name: str) -> Any:
     except (JMESPathError, ArithmeticError, RecursionError) as error:
         raise ReadingError(f"{name} cannot be found: {' '.join(str(error).split())[:200]}") from None
 
-
-def _compiled(path: str, place: str) -> Any:
-    try:
-        import jmespath
-    except ImportError:
-        raise SensorError("messages are read by jmespath, which is not installed (pip install jmespath)") from None
-    try:
-        return jmespath.compile(path)
-    except jmespath.exceptions.JMESPathError as error:
-        raise SensorError(f"{place}: {path!r} is no path: {' '.join(str(error).split())[:200]}") from None

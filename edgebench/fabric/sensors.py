@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -23,6 +23,9 @@ from edgebench.decoding import from_json
 from edgebench.errors import EdgebenchError
 from edgebench.fabric.tls import write_private
 from edgebench.topology.deployment import NodePlan
+
+if TYPE_CHECKING:
+    from edgebench.fabric.gear_file import GearFile
 
 SENSORS_VARIABLE = "EDGEBENCH_SENSORS"
 """The environment of a device agent names the file of its machine's sensors by this, where there are any."""
@@ -218,6 +221,18 @@ def check_camera(choice: SensorChoice) -> None:
         raise SensorError(f"there is no {path}")
 
 
+def gear_file_of(choice: SensorChoice) -> GearFile:
+    """Raises SensorError."""
+    from edgebench.fabric.gear_file import GearFileError, compiled_paths, read_gear_file  # which reads YAML
+
+    try:
+        file = read_gear_file(choice.path)
+        compiled_paths(file, choice.path)
+    except GearFileError as error:
+        raise SensorError(str(error)) from error
+    return file
+
+
 def _check_module(choice: SensorChoice) -> None:
     module = choice.source.partition(":")[0]
     outermost = module.partition(".")[0]
@@ -235,5 +250,6 @@ _LOOKS: Mapping[Kind, Callable[[SensorChoice], object]] = {
     "program": command_of,
     "pipe": pipe_of,
     "serial": serial_port_of,
+    "mqtt": gear_file_of,
     "own": _check_module,
 }

@@ -87,6 +87,7 @@ class _Things:
         self.tiers = {name: plan.tier for group, plan in topology.nodes.items() for name in names_of(topology, group)}
         self.links = link_names(topology)
         self.external = topology.broker.url is not None
+        self.groups = {group: names_of(topology, group) for group in topology.nodes}
 
     def known(self, target: FaultTarget) -> list[str]:
         """Those of a kind, by which a slip of the pen may be mended."""
@@ -108,6 +109,9 @@ class _Things:
         if name not in known and name in self.tiers:
             wanted = "an edge" if target == "site" else "an edge or the cloud"
             yield path, f"'{name}' is of tier {self.tiers[name]} (name {wanted})"
+        elif name not in known and target != "link" and name in self.groups:
+            first, *_, last = self.groups[name]
+            yield path, f"'{name}' is a group (name one of {first} to {last}; an entry of chaos may name a group)"
         elif name not in known:
             yield path, f"no {'link' if target == 'link' else 'node'} '{name}'{did_you_mean(name, known)}"
         elif target == "node" and self.tiers[name] == "cloud" and kind in ("kill", "restart"):

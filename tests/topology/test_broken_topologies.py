@@ -721,9 +721,13 @@ REFERENCES: dict[str, tuple[str, str]] = {
         SOUND + "faults: [{at_s: 1, kind: down, link: ward-2 -> cloud}]\n",
         "$.faults[0].link: no link 'ward-2 -> cloud' (did you mean 'ward-1 -> cloud'?)",
     ),
-    "fault on an unknown node": (
+    "fault on a node that is not there": (
+        SOUND + "faults: [{at_s: 1, kind: kill, node: wrad-0}]\n",
+        "$.faults[0].node: no node 'wrad-0' (did you mean 'ward-0'?)",
+    ),
+    "fault on a group": (
         SOUND + "faults: [{at_s: 1, kind: kill, node: bed}]\n",
-        "$.faults[0].node: no node 'bed' (did you mean 'bed-2'?)",
+        "$.faults[0].node: 'bed' is a group (name one of bed-0 to bed-2; an entry of chaos may name a group)",
     ),
     "fault on both": (
         SOUND + "faults: [{at_s: 1, kind: kill, node: bed-0, link: ward-0 -> cloud}]\n",

@@ -189,8 +189,11 @@ def test_held_values_are_as_old_as_the_oldest_of_them(tmp_path: Path, broker: st
         ("{broker: 'mqtt://h', topic: t, features: {a: '[['}}", "features.a: '\\[\\[' is no path"),
         ("{broker: 'mqtt://h', topic: t, feature: {a: b}}", "feature"),
         ("{broker: 'mqtt://h', topic: t, every_s: 0, features: {a: b}}", "every_s is 0"),
-        ("broker: [", "no YAML"),
-        ("hello", "Expected `object`"),
+        ("broker: [", "line 1: expected the node content"),
+        ("hello", "expected a mapping of fields, got text"),
+        ("{broker: 5, topic: t, features: {a: b}}", "\\$.broker: expected text, got a whole number"),
+        ("{broker: 'mqtt://h', topic: t, features: [a]}", "\\$.features: expected a mapping of fields, got a list"),
+        ("{broker: 'mqtt://h', topic: t, features: {a: {path: b, scale: x}}}", "features.a.scale: expected a number"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_its_place(tmp_path: Path, text: str, why: str) -> None:
