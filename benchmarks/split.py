@@ -1,21 +1,22 @@
 """A model cut in two: latency against the place at which it is cut, measured and predicted, and what `auto` chooses.
 
-    python benchmarks/split.py [--json] [--quick] [--anyway] [--task TASK] [--slower N] [--mbit R] [--work DIR]
+    python benchmarks/split.py [--json] [--quick] [--anyway] [--begin TIER] [--task TASK] [--slower N] [--mbit R]
+        [--work DIR]
 
 This computer is profiled (`edgebench profile --quick`), and the edge is emulated: N times as slow, by a data sheet that
-describes no machine of anybody's. The cloud is this computer, R Mbit/s away. Then one run cuts the model where `auto`
-says, and one run each at every place where it can be cut; for comparison the whole is decided at the edge, and in the
-cloud. Devices send so seldom that next to nothing waits. Models are hardly trained, which changes what they decide, and
-not how long that takes. `--quick` takes three places, and no emulation, to see that it works. `--work` keeps the
-profile and the runs.
+describes no machine of anybody's. The cloud is this computer, R Mbit/s away. (With `--begin device` that is the device,
+and its edge is this computer.) Then one run cuts the model where `auto` says, and one run each at every place where it
+can be cut; for comparison the whole is decided where the first part is, and where the second is. Devices send so seldom
+that next to nothing waits. Models are hardly trained, which changes what they decide, and not how long that takes.
+`--quick` takes three places, and no emulation, to see that it works. `--work` keeps the profile and the runs.
 
 Keys of the printed object:
 
 chosen: the number of the place that `auto` chose; measured_best: of that with the least latency.
 chosen_over_best_ratio: the latency at the one over that at the other; 1 where they are the same.
-by_place: by number: `layer`, `output_bytes`, `predicted_ms`, `measured_ms` (the mean from a sample's being at the edge
-    to its decision's being made), `latency_ms` (mean and p99 of the whole).
-edge_ms, cloud_ms: the same time where the edge, or the cloud, decides with the whole model.
+by_place: by number: `layer`, `output_bytes`, `predicted_ms`, `measured_ms` (the mean from a sample's being where the
+    first part is to its decision's being made), `latency_ms` (mean and p99 of the whole).
+first_ms, second_ms: the same time where whoever has the first part, or the second, decides with the whole model.
 mean_error, worst_error: of what is predicted, as a share of what is measured, over the places.
 invalid: by run that was not valid, the reasons.
 disturbed, watched: how busy others kept this computer meanwhile; see `quiet.py`.
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.quiet import Quiet, add_anyway, awake
 
@@ -42,37 +43,67 @@ seed: 5
 duration_s: {duration_s}
 nodes:
   cloud: {{tier: cloud}}
-  road:  {{tier: edge, parent: cloud{profile}}}
-  car:   {{tier: device, parent: road}}
+  road:  {{tier: edge, parent: cloud{of_road}}}
+  car:   {{tier: device, parent: road{of_car}}}
 links:
-  - {{between: [road, cloud], latency_ms: 5, rate_mbit_s: {mbit}}}
+  - {{between: [{link}], latency_ms: 5, rate_mbit_s: {mbit}}}
 workloads:
-  seen: {{task: {task}, source: car, load: {{kind: fixed, rate_hz: {rate_hz}}}, batch: {{max_batch: 1}}, {place},
+  seen: {{task: {task}, source: car, load: {{kind: fixed, rate_hz: {rate_hz}}}, {batch}{place},
          train: {{epochs: 1, examples: 500}}}}
 """
 DATA_SHEET = """\
 kind: data-sheet
 schema: 1
-name: slow-edge
+name: slow-board
 cores: 4
 memory_mb: 4000
 like: here.json
 times_slower: {slower}
 source: no machine of anybody's, for this benchmark alone
 """
-CUT = "place: {{infer: [edge, cloud]}}, split: {}"
 LARGEST_BYTES = 1 << 17
 """Of what goes on somewhere in the network of that task, and more."""
-AT_EDGE = ("decode", "queue", "infer")
-IN_CLOUD = ("edge_forward", "backhaul_up", *AT_EDGE)
+DECIDING = ("decode", "queue", "infer")
+
+
+class Tiers(NamedTuple):
+    """Who has the first part, and who the second; hops_there: of what the second decides by itself, from its being
+    where the first is."""
+
+    first: str
+    second: str
+    link: str
+    hops_there: tuple[str, ...]
+
+
+TIERS = {
+    "edge": Tiers("edge", "cloud", "road, cloud", ("edge_forward", "backhaul_up", *DECIDING)),
+    "device": Tiers("device", "edge", "car, road", ("uplink", *DECIDING)),
+}
+
+
+def cut(tiers: Tiers, split: int | str) -> str:
+    """The fields of a workload that is cut."""
+    return f"place: {{infer: [{tiers.first}, {tiers.second}]}}, split: {split}"
+
+
+def whole(tier: str) -> str:
+    """Likewise, of one that is not."""
+    return f"place: {{infer: {tier}}}"
 
 
 def text_of(options: argparse.Namespace, place: str) -> str:
     """The topology of a run. place: the fields of its workload that say where it is decided."""
+    slow = "" if options.quick else ", profile: slow-board.yaml"
+    on_device = options.begin == "device"
     return TOPOLOGY.format(
         duration_s=4 if options.quick else 30,
         rate_hz=5,
-        profile="" if options.quick else ", profile: slow-edge.yaml",
+        of_road="" if on_device else slow,
+        of_car=slow if on_device else "",
+        link=TIERS[options.begin].link,
+        # A device decides by itself without batches.
+        batch="" if place == whole("device") else "batch: {max_batch: 1}, ",
         mbit=options.mbit,
         task=options.task,
         place=place,
@@ -90,7 +121,7 @@ class Bench:
 
     def prepare(self) -> None:
         """Profile this computer, unless that was done."""
-        (self._work / "slow-edge.yaml").write_text(DATA_SHEET.format(slower=self._options.slower))
+        (self._work / "slow-board.yaml").write_text(DATA_SHEET.format(slower=self._options.slower))
         profile = self._work / "here.json"
         if not self._options.quick and not profile.exists():
             asked = ("--task", self._options.task, "--quick", "--message-bytes", str(LARGEST_BYTES), "--name", "here")
@@ -115,20 +146,20 @@ class Bench:
 
 def measured(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """All keys but those of `quiet`."""
-    bench, quiet = Bench(work, options), Quiet(anyway=options.anyway)
+    bench, quiet, tiers = Bench(work, options), Quiet(anyway=options.anyway), TIERS[options.begin]
     bench.prepare()
     by_place: dict[int, dict[str, Any]] = {}
     with awake(), quiet.during("all runs"):
-        chosen = bench.run("auto", CUT.format("auto"))["chain"]
+        chosen = bench.run("auto", cut(tiers, "auto"))["chain"]
         count = chosen["places"]
         for number in sorted({1, max(1, count // 2), count}) if options.quick else range(1, count + 1):
-            by_place[number] = _at(bench.run(f"place-{number}", CUT.format(number)))
-        edge_ms = _mean_ms(bench.run("edge", "place: {infer: edge}"), AT_EDGE)
-        cloud_ms = _mean_ms(bench.run("cloud", "place: {infer: cloud}"), IN_CLOUD)
+            by_place[number] = _at(bench.run(f"place-{number}", cut(tiers, number)))
+        first_ms = _mean_ms(bench.run(tiers.first, whole(tiers.first)), DECIDING)
+        second_ms = _mean_ms(bench.run(tiers.second, whole(tiers.second)), tiers.hops_there)
     number = chosen["cut"]["place"]
     if number not in by_place:
-        by_place[number] = _at(bench.run(f"place-{number}", CUT.format(number)))
-    others = {"edge_ms": edge_ms, "cloud_ms": cloud_ms, "invalid": bench.invalid}
+        by_place[number] = _at(bench.run(f"place-{number}", cut(tiers, number)))
+    others = {"first_ms": first_ms, "second_ms": second_ms, "invalid": bench.invalid}
     return summed_up(number, by_place) | others | quiet.told()
 
 
@@ -148,9 +179,9 @@ def summed_up(number: int, by_place: dict[int, dict[str, Any]]) -> dict[str, Any
 
 
 def _at(figures: dict[str, Any]) -> dict[str, Any]:
-    cut, latency = figures["chain"]["cut"], figures["latency_ms"]
+    made, latency = figures["chain"]["cut"], figures["latency_ms"]
     return {
-        **{name: cut[name] for name in ("layer", "output_bytes", "predicted_ms")},
+        **{name: made[name] for name in ("layer", "output_bytes", "predicted_ms")},
         "measured_ms": figures["chain"]["measured_ms"],
         "latency_ms": {name: latency[name] for name in ("mean", "p99")},
     }
@@ -167,8 +198,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one object (it always does)")
     parser.add_argument("--quick", action="store_true", help="three places, without emulation, to see that it works")
     parser.add_argument("--task", default=TASK, help=f"whose model is cut (default: {TASK})")
-    parser.add_argument("--slower", type=float, default=20.0, metavar="N", help="the edge's times over this computer's")
-    parser.add_argument("--mbit", type=float, default=10.0, metavar="R", help="of the link to the cloud, Mbit/s")
+    parser.add_argument("--begin", choices=[*TIERS], default="edge", help="who has the first part (default: edge)")
+    parser.add_argument("--slower", type=float, default=20.0, metavar="N", help="its times over this computer's")
+    parser.add_argument("--mbit", type=float, default=10.0, metavar="R", help="of its link to the second, Mbit/s")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keep profile and runs here, and go on with the profile"
     )

@@ -61,6 +61,9 @@ class Announcer:
             of = plan.name, head.digest, tail.digest, trained.cut, trained.places, trained.considered
             self._write(Chained(*of, math.prod(tail.input.shape)))
             how = "trained" if trained.cut is None else f"cut after {trained.cut.layer},"
+            if plan.head_on_device:
+                self.announced.add(head.digest)
+                head = msgspec.structs.replace(tail, head=head)
             return self._take_up_two(plan, trained, head, how, when)
         (file,) = trained.files
         self._keep(file)
@@ -88,20 +91,23 @@ class Announcer:
         self._write(Modelled(ModelEvent(plan.name, origin, manifest, ready_ns, now_ns(), trained=when)))
 
     def _take_up_two(
-        self, plan: WorkloadPlan, trained: Trained, at_edge: Manifest, how: str, when: TrainedWhen
+        self, plan: WorkloadPlan, trained: Trained, told: Manifest, how: str, when: TrainedWhen
     ) -> Manifest:
-        """Keep and announce two models, of which the edge has one, and the cloud the other."""
+        """Keep and announce two models, of which the second is whoever's decides at last. told: to nodes."""
         for file in trained.files:
             self._keep(file)
             self._copy_to_run(file.manifest)
         ready_ns = now_ns()
         first, second = (file.manifest for file in trained.files)
-        self.announced.add(at_edge.digest)
-        self._node.announce(plan.name, at_edge, here=second)
-        for manifest, where in ((first, "the edge"), (second, "the cloud")):
+        self.announced.add(told.digest)
+        self._node.announce(plan.name, told, here=second)
+        places = "the edge", "the cloud"
+        if plan.head_on_device:
+            places = "devices", f"the {plan.place.rpartition(' ')[2]}"
+        for manifest, where in zip((first, second), places, strict=True):
             event = ModelEvent(plan.name, f"{how} for {where}", manifest, ready_ns, now_ns(), trained=when)
             self._write(Modelled(event))
-        return at_edge
+        return told
 
     def _keep(self, file: TrainedFile) -> None:
         """Put a file into the registry, and what its model draws into the run directory."""

@@ -33,15 +33,15 @@ class CascadeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SplitOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a model is to be cut in two, and for `auto` what is known of where its parts will run.
 
-    edges_known: whether anything tells how fast the edges are; else nothing is predicted. edge_ms, cloud_ms: what the
-    whole model takes there for one sample; None: as long as where it is made. latency_ms, mbit_s: of the link between
-    the two (None: without a limit).
+    speeds_known: whether anything tells how fast the nodes are that will have them; else nothing is predicted.
+    first_ms, second_ms: what the whole model takes for one sample where the first part will be, and the second; None:
+    as long as where it is made. latency_ms, mbit_s: of the way between the two (None: without a limit).
     """
 
     after: Split
-    edges_known: bool = True
-    edge_ms: float | None = None
-    cloud_ms: float | None = None
+    speeds_known: bool = True
+    first_ms: float | None = None
+    second_ms: float | None = None
     latency_ms: float = 0.0
     mbit_s: float | None = None
 

@@ -85,7 +85,7 @@ class CloudNode:
     def announce(self, workload: str, manifest: Manifest, *, here: Manifest | None = None) -> None:
         """Make a model of the registry the workload's: use it here, and tell every node. From any one thread.
 
-        here: the larger model of a cascade, or the second part of a split one, to be used here instead.
+        here: the larger model of a cascade, or the second stage of a chain, to be used here instead.
         """
         decides = self._workloads.get(workload)
         if decides is not None:

@@ -153,7 +153,7 @@ def _halves(model: Fitted, whole: keras.Model, place: Place, order: SplitOrder, 
     takes = TensorSpec("float32", (place.values,))
     tail = msgspec.structs.replace(tail, manifest=msgspec.structs.replace(tail.manifest, input=takes))
     head_ms, tail_ms = _medians_ms((head, tail), model.dataset.valid.x[:1])
-    predicted = predicted_ms(order, head_ms, tail_ms, place.values) if order.edges_known else None
+    predicted = predicted_ms(order, head_ms, tail_ms, place.values) if order.speeds_known else None
     return _Halves(Cut(place.number, place.layer, place.values, head_ms, tail_ms, predicted), head, tail)
 
 

@@ -34,7 +34,8 @@ from edgebench.topology.model import After, Move
 from edgebench.topology.wording import listed
 
 if TYPE_CHECKING:
-    from device_agent.emulated_ways import EmulatedOnBoard
+    from device_agent.emulated_ways import EmulatedHeads, EmulatedOnBoard
+    from device_agent.head_ways import Heads, HeadWay
     from device_agent.learning import Learning
     from edgebench.core.emulation import Machine
 
@@ -65,6 +66,8 @@ class DeviceAgent:
         self._devices = {name: Device(name, str(node.parent)) for name, node in process.plan.nodes.items()}
         self._streams: dict[str, Stream] = {}
         self._on_board: dict[str, OnBoard | EmulatedOnBoard] = {}
+        self._heads: dict[str, Heads | EmulatedHeads] = {}
+        """Models of devices, by workload: that decide, and that do the first stage of a chain."""
         emulated = {name: process.emulated(name, has_broker=False) for name in process.nodes}
         self._machines = {name: machine for name, machine in emulated.items() if machine is not None}
         self._hears_of_models: dict[str, str] = {}
@@ -91,15 +94,17 @@ class DeviceAgent:
             _let_follow(each.streams)
 
     def _add_stream(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> None:
-        way: MqttWay | OnBoard | EmulatedOnBoard
-        if plan.deciders[device.name] != device.name:
+        way: MqttWay | OnBoard | EmulatedOnBoard | HeadWay
+        if plan.head_on_device:
+            way = self._head_way_of(device, plan, sensor)
+        elif plan.deciders[device.name] != device.name:
             way = self._way_of(device, plan, sensor)
         elif plan.name in self._on_board:
             way = self._on_board[plan.name]
         else:
             way = self._on_board[plan.name] = self._board_of(plan)
             self._waiting_for.add(plan.name)
-        if plan.deciders[device.name] == device.name and self._hears_of_models.get(plan.name) in (
+        if plan.has_model(device.name) and self._hears_of_models.get(plan.name) in (
             None,
             *self.process.plan.presence,
         ):
@@ -131,6 +136,25 @@ class DeviceAgent:
         from device_agent.emulated_ways import EmulatedMqttWay
 
         return EmulatedMqttWay(*common, moves=moves, machine=machine, outbox=outbox)
+
+    def _head_way_of(self, device: Device, plan: WorkloadPlan, sensor: Sensor) -> HeadWay:
+        from device_agent.head_ways import HeadWay
+
+        if plan.name not in self._heads:
+            self._heads[plan.name] = self._heads_of(plan)
+            self._waiting_for.add(plan.name)
+        return HeadWay(self._way_of(device, plan, sensor), self._heads[plan.name])
+
+    def _heads_of(self, plan: WorkloadPlan) -> Heads | EmulatedHeads:
+        swapped = partial(self._swapped, plan)
+        machines = {name: each for name, each in self._machines.items() if name in plan.deciders}
+        if not machines:
+            from device_agent.head_ways import Heads
+
+            return Heads(plan, self.process.reactor, swapped)
+        from device_agent.emulated_ways import EmulatedHeads
+
+        return EmulatedHeads(plan, self.process.reactor, swapped, machines)
 
     def _board_of(self, plan: WorkloadPlan) -> OnBoard | EmulatedOnBoard:
         swapped = partial(self._swapped, plan)
@@ -171,7 +195,7 @@ class DeviceAgent:
         there = [device for device in self._qos_of if device not in self._comings.absent or device in hearing]
         for device in there:
             self._connect(device).start()
-        self._waiting_for &= {*there, *self._on_board}
+        self._waiting_for &= {*there, *self._on_board, *self._heads}
         self._begin_sensing()
         self.process.ready = not self._waiting_for
         self.process.run(
@@ -346,12 +370,12 @@ class DeviceAgent:
             machine.hears(len(payload), stream.plan.qos, heard)
 
     def _model_ready(self, workload: str, runtime: Runtime, manifest: Manifest) -> None:
-        self._on_board[workload].use(runtime, manifest)
+        (self._heads.get(workload) or self._on_board[workload]).use(runtime, manifest)
         self.process.reactor.call_soon_threadsafe(partial(self._no_longer_waiting_for, workload))
 
     def _swapped(self, plan: WorkloadPlan, manifest: Manifest) -> None:
         for device in self.process.nodes:
-            if plan.deciders.get(device) == device:
+            if plan.has_model(device):
                 self.process.swapped(device, plan.name, manifest)
 
     def _phase_changed(self, state: RunState) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Generic, TypeVar
 
+from device_agent.head_ways import Waiting, heads_done
 from device_agent.outbox import Outbox
 from device_agent.sensors.sensor import Sensor
 from device_agent.ways import MqttWay, OnDevice
-from edgebench.core.batching import InferenceRequest, Served
+from edgebench.core.batching import InferenceRequest, Served, ServerOwner
 from edgebench.core.device import Device
 from edgebench.core.emulation import EmulatedServer, Machine
 from edgebench.core.pending import Pending
@@ -21,6 +23,8 @@ from edgebench.inference.runtime import Runtime
 from edgebench.inference.spec import Manifest
 from edgebench.topology.deployment import WorkloadPlan
 from edgebench.topology.model import Batch
+
+T = TypeVar("T")
 
 
 class EmulatedMqttWay(MqttWay):
@@ -111,10 +115,8 @@ class _Both:
             self._call()
 
 
-class EmulatedOnBoard:
-    """To the model of each device, on a machine of its own; the real work of all is done in one thread."""
-
-    backed_up = False
+class _Models(Generic[T]):
+    """A model on each device, which is a machine of its own; the real work of all is done in one thread."""
 
     def __init__(
         self,
@@ -122,25 +124,22 @@ class EmulatedOnBoard:
         reactor: Reactor,
         swapped: Callable[[Manifest], None],
         machines: Mapping[str, Machine],
+        owner_of: Callable[[Machine, Callable[[Manifest], None]], ServerOwner[T]],
     ) -> None:
-        """machines: of the devices that decide here."""
+        """machines: of the devices that have it. owner_of: who is told of what one of them has done."""
         self._reactor = reactor
         self._swapped = swapped
         self._machines = machines
         self._work = RealWork(plan.name, reactor)
-        self._servers: dict[str, EmulatedServer[OnDevice]] = {
-            device: machine.server(Batch(max_batch=1), plan.queue, _Owner(self, machine))
+        self._servers: dict[str, EmulatedServer[T]] = {
+            device: machine.server(Batch(max_batch=1), plan.queue, owner_of(machine, self._told_of))
             for device, machine in machines.items()
         }
         self._told: str | None = None
 
-    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
-        """Submit a sample."""
-        self._servers[stream.device].submit_at(captured_ns, InferenceRequest(reading.x, captured_ns, (stream, seq)))
-        return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
-
-    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
-        """Do nothing: what never travels is never sent again."""
+    def submit(self, device: str, request: InferenceRequest[T]) -> None:
+        """Have a sample done, from when it was sensed on."""
+        self._servers[device].submit_at(request.received_ns, request)
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
@@ -153,21 +152,88 @@ class EmulatedOnBoard:
 
         self._reactor.call_soon_threadsafe(swap)
 
-    def swapped(self, manifest: Manifest) -> None:
-        """The first of the devices decides with a model from now on; the others do with their next samples."""
+    def _told_of(self, manifest: Manifest) -> None:
+        """The first of the devices has a model from now on; the others have it with their next samples."""
         if self._told != manifest.digest:
             self._told = manifest.digest
             self._swapped(manifest)
 
 
-class _Owner:
-    """Who is told of one device's decisions."""
+class EmulatedOnBoard:
+    """To the model of each device."""
 
-    __slots__ = ("_machine", "_way")
+    backed_up = False
 
-    def __init__(self, way: EmulatedOnBoard, machine: Machine) -> None:
-        self._way = way
+    def __init__(
+        self,
+        plan: WorkloadPlan,
+        reactor: Reactor,
+        swapped: Callable[[Manifest], None],
+        machines: Mapping[str, Machine],
+    ) -> None:
+        """machines: of the devices that decide here."""
+        self._models: _Models[OnDevice] = _Models(plan, reactor, swapped, machines, _Deciding)
+
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
+        """Submit a sample."""
+        self._models.submit(stream.device, InferenceRequest(reading.x, captured_ns, (stream, seq)))
+        return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
+
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """Do nothing: what never travels is never sent again."""
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """Decide with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
+        self._models.use(runtime, manifest)
+
+
+class EmulatedHeads:
+    """The first stage of a chain on each device; see `FirstStage`."""
+
+    def __init__(
+        self,
+        plan: WorkloadPlan,
+        reactor: Reactor,
+        swapped: Callable[[Manifest], None],
+        machines: Mapping[str, Machine],
+    ) -> None:
+        """machines: of the devices that do it."""
+        self.ways: list[MqttWay] = []
+        self._models: _Models[Waiting] = _Models(plan, reactor, swapped, machines, _Beginning)
+
+    def submit(self, captured_ns: int, waiting: Waiting) -> None:
+        """See `FirstStage`."""
+        self._models.submit(waiting.stream.device, InferenceRequest(waiting.reading.x, captured_ns, waiting))
+
+    def use(self, runtime: Runtime, manifest: Manifest) -> None:
+        """See `FirstStage`."""
+        for way in self.ways:
+            way.carry("float32", (manifest.outputs,))
+        self._models.use(runtime, manifest)
+
+
+class _Owner(Generic[T]):
+    """Who is told of what one device has done."""
+
+    __slots__ = ("_machine", "_swapped")
+
+    def __init__(self, machine: Machine, swapped: Callable[[Manifest], None]) -> None:
         self._machine = machine
+        self._swapped = swapped
+
+    def swapped(self, manifest: Manifest) -> None:
+        """Write down which model decides from now on."""
+        self._swapped(manifest)
+
+    def _tell_dropped(self, since_ns: int, stream: Stream, seq: int, reason: str) -> None:
+        """Tell the stream, once it knows of the sample."""
+        self._machine.time.call_at(since_ns, partial(stream.dropped, seq, reason))
+
+
+class _Deciding(_Owner[OnDevice]):
+    """Of a device that decides itself."""
+
+    __slots__ = ()
 
     def served(self, served: Served[OnDevice]) -> None:
         """Bring the decision to its stream."""
@@ -175,10 +241,20 @@ class _Owner:
         decided_on_device(served, self._machine.time.now_ns())
 
     def dropped(self, request: InferenceRequest[OnDevice], reason: str) -> None:
-        """Tell the stream, once it knows of the sample."""
-        stream, seq = request.about
-        self._machine.time.call_at(request.received_ns, partial(stream.dropped, seq, reason))
+        """Tell the stream."""
+        self._tell_dropped(request.received_ns, *request.about, reason)
 
-    def swapped(self, manifest: Manifest) -> None:
-        """Write down which model decides from now on."""
-        self._way.swapped(manifest)
+
+class _Beginning(_Owner[Waiting]):
+    """Of a device that has the first stage of a chain."""
+
+    __slots__ = ()
+
+    def served(self, served: Served[Waiting]) -> None:
+        """Have what it gives set out."""
+        self._machine.released(served.requests[0].received_ns, served.finished_ns)
+        heads_done(served)
+
+    def dropped(self, request: InferenceRequest[Waiting], reason: str) -> None:
+        """Tell the stream."""
+        self._tell_dropped(request.received_ns, request.about.stream, request.about.seq, reason)

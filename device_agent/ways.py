@@ -79,6 +79,10 @@ class MqttWay:
         """What does not set out yet: it is still to be kept, or the device has yet to come to it."""
         self._deliveries: dict[tuple[int, int], Delivery] = {}
 
+    def carry(self, dtype: str, shape: tuple[int, ...]) -> None:
+        """Its samples are of this form from now on."""
+        self._dtype, self._shape = dtype, shape
+
     @property
     def backed_up(self) -> bool:
         """Whether messages wait for the connection to take more."""

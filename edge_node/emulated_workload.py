@@ -50,7 +50,7 @@ class EmulatedWorkload(EdgeWorkload):
             plan.qos,
             decompress=self._machine.decompresses(plan),
             upstream=None if plan.cascade is None else self,
-            next_stage=self if plan.is_chain else None,
+            next_stage=self if plan.head_at_edge else None,
             trials=self if plan.online is not None else None,
             sparse=sparse,
             memory=self._ledger,

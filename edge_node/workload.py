@@ -127,7 +127,7 @@ class EdgeWorkload:
             self,
             RealClock(),
             upstream=None if plan.cascade is None else self,
-            next_stage=self if plan.is_chain else None,
+            next_stage=self if plan.head_at_edge else None,
             trials=self if plan.online is not None else None,
             sparse=sparse,
             memory=self._ledger,
@@ -336,14 +336,17 @@ class EdgeWorkload:
 
         Where this edge decides too, that is for `use` to say.
         """
+        try:
+            parsed = wire.parse_manifest(manifest)
+        except RejectedError as rejected:
+            _log.error("%s: %s", self.name, rejected)
+            return False
         if self._on_device:
             self._site.announce(self._site_models_topic, manifest)
+        elif parsed.head is not None:  # devices have the first stage, and their site or the cloud the second
+            self._site.announce(self._site_models_topic, wire.encode_json(parsed.head))
         if self.forwarder is not None:
-            try:
-                self.forwarder.intake.expect(wire.SampleReader(wire.parse_manifest(manifest).input))
-            except RejectedError as rejected:
-                _log.error("%s: %s", self.name, rejected)
-                return False
+            self.forwarder.intake.expect(wire.SampleReader(parsed.input))
         if self.decider is not None:
             self._host.announced(self._node, self.name, manifest)
             return False

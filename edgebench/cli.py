@@ -303,7 +303,9 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-batch", type=whole, metavar="N", help="no larger batches of its models (default: those of their files)"
     )
-    parser.add_argument("--train-batch", type=whole, metavar="N", help="samples of training steps (default: 32)", **more)
+    parser.add_argument(
+        "--train-batch", type=whole, metavar="N", help="samples of training steps (default: 32)", **more
+    )
     parser.add_argument(
         "--message-bytes",
         type=whole,

@@ -116,4 +116,3 @@ def _searched(path: Any, message: Any, name: str) -> Any:
         return path.search(message)
     except (JMESPathError, ArithmeticError, RecursionError) as error:
         raise ReadingError(f"{name} cannot be found: {' '.join(str(error).split())[:200]}") from None
-

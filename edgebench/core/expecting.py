@@ -31,7 +31,7 @@ def expected_of(plan: WorkloadPlan, deployment: Deployment) -> Expected:
     fixed_s = [sum(max(map(_round_trip_s, worst(link))) for link in way) for way in ways.values()]
     s_per_byte = [sum(max(map(_s_per_byte, worst(link))) * sharing[link.pipe] for link in way) for way in ways.values()]
     return Expected(
-        fixed_s=plan.batch.max_wait_ms / 1e3 * (2 if plan.is_chain else 1) + max(fixed_s, default=0.0),
+        fixed_s=plan.batch.max_wait_ms / 1e3 * (2 if plan.head_at_edge else 1) + max(fixed_s, default=0.0),
         s_per_byte=max(s_per_byte, default=0.0),
         at_least_s=(plan.deadline_ms or 0.0) / 1e3,
         back_s=max(back_s, default=0.0),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from edgebench.core.samples import HeadStamps
+
 
 class Pending(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A sample on its way. envelope: only of a device that may have to send it again from elsewhere.
 
-    refused: why it did not even set out. label, taken_ns: as `Reading` has them.
+    refused: why it did not even set out. label, taken_ns: as `Reading` has them. sent_ns: None while the device has the
+    first stage of a chain to do before; head: when it did that.
     """
 
     scheduled_ns: int
@@ -19,6 +22,7 @@ class Pending(msgspec.Struct, frozen=True, array_like=True, gc=False):
     taken_ns: int | None = None
     envelope: bytes = b""
     refused: str = ""
+    head: HeadStamps | None = None
 
 
 class EarlierLives(msgspec.Struct, frozen=True):

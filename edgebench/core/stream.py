@@ -8,6 +8,8 @@ from functools import partial
 from itertools import chain
 from typing import Protocol
 
+import msgspec
+
 from edgebench.clock import NS_PER_MS, NS_PER_S, Time
 from edgebench.core.batching import Served
 from edgebench.core.pending import EarlierLives, Pending
@@ -241,6 +243,14 @@ class Stream:
         if self._query_size is not None and not self.pending:
             self._query(arrived_ns)
 
+    def set_out(self, seq: int, pending: Pending) -> None:
+        """A sample that had a first stage to pass on its device has set out, or was refused. It is still awaited."""
+        self.pending[seq] = pending
+        if pending.size_bytes > self.timeout.largest_bytes:
+            self.timeout.largest_bytes = pending.size_bytes
+        if pending.refused:
+            self.dropped(seq, pending.refused)
+
     def decided_before(self, seq: int, now: int) -> None:
         """One of the workloads that are awaited has decided a frame; with the last of them it is sent."""
         if not self._end_ns:
@@ -371,6 +381,9 @@ class Stream:
         reply_bytes: int | None = None,
         decision: Decision | None = None,
     ) -> None:
+        if pending.head is not None and decision is not None:
+            stamps = msgspec.structs.replace(decision.stamps, head=pending.head)
+            decision = msgspec.structs.replace(decision, stamps=stamps)
         self._rows.append(
             SampleRecord(
                 self.device,

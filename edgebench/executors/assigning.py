@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -135,9 +136,10 @@ def _lacks(deployment: Deployment, node: NodePlan, machine: MachineInfo) -> str:
 def runtimes_for(deployment: Deployment, node: NodePlan) -> list[str]:
     """The runtimes of models that a node needs, to decide or to learn."""
     needed: list[str] = [
-        (plan.head or plan.model).runtime
+        model.runtime
         for plan in deployment.workloads.values()
-        if node.name in plan.deciders.values() and plan.model.runtime != "fake"
+        for model in plan.models_on(node)
+        if model.runtime != "fake"
     ]
     needed += [
         plan.how.fit.runtime
@@ -183,7 +185,7 @@ def _of_board(deployment: Deployment, node: NodePlan) -> Iterator[str]:
     if deployment.durability != "none" and deployment.broker_kind != "nats":
         lost = "keeps nothing itself, and Mosquitto may lose what it has acknowledged"
         yield f"{lost}: durability '{deployment.durability}' cannot be kept (take broker.kind nats, or durability none)"
-    if any(plan.deciders.get(node.name) == node.name for plan in deployment.workloads.values()):
+    if any(plan.has_model(node.name) for plan in deployment.workloads.values()):
         yield "decides nothing itself (place it on the edge or the cloud)"
     if any(node.name in plan.clients for plan in deployment.federated.values()):
         yield "does not learn (have it in a group that does not)"
@@ -206,9 +208,11 @@ def shared_apart(deployment: Deployment) -> Iterator[Problem]:
 def untold_cuts(deployment: Deployment) -> Iterator[Problem]:
     """Where a model is best cut in two goes by what its parts take, which another machine's profile alone tells."""
     for plan in deployment.workloads.values():
-        edges = [deployment.nodes[name] for name in dict.fromkeys(plan.deciders.values())]
-        away = next((edge.machine for edge in edges if edge.machine != HERE and edge.profile == HOST), None)
-        if plan.split == "auto" and away is not None:
+        if plan.split != "auto":
+            continue
+        nodes = itertools.chain(*plan.stage_nodes(deployment))
+        away = next((node.machine for node in nodes if node.machine != HERE and node.profile == HOST), None)
+        if away is not None:
             why = f"nothing tells what the parts of its model take on {away}"
             yield f"$.workloads.{plan.name}.split", f"{why} (write the number of a place)"
 

@@ -51,7 +51,7 @@ def aggregates(deployment: Deployment, node: str) -> bool:
 
 def fetches_models(deployment: Deployment, node: NodePlan) -> bool:
     """Whether it takes models from the cloud, to decide with or to pass on."""
-    decides = any(plan.deciders.get(node.name) == node.name for plan in deployment.workloads.values())
+    decides = any(plan.has_model(node.name) for plan in deployment.workloads.values())
     return node.tier == "edge" or decides
 
 

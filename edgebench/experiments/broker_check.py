@@ -57,9 +57,10 @@ def traffic(deployment: Deployment, sample_bytes: dict[str, int]) -> Iterator[Tr
 def _of_workload(plan: WorkloadPlan, run_id: str, edge: str, cloud: str, sample_bytes: int) -> Iterator[Traffic]:
     name, device = plan.name, next(iter(plan.deciders))
     models = topics.models(run_id, name)
-    yield Traffic(f"models ({topics.models(ANY, ANY)})", models, models, 1, _MANIFEST_BYTES, retained=True)
+    manifests = _MANIFEST_BYTES * (2 if plan.head_on_device else 1)  # which are announced in one message
+    yield Traffic(f"models ({topics.models(ANY, ANY)})", models, models, 1, manifests, retained=True)
     on_devices = {decider for source, decider in plan.deciders.items() if decider == source}
-    if on_devices:
+    if on_devices or plan.head_on_device:
         models = topics.site_models(run_id, edge, name)
         shown = f"models ({topics.site_models(ANY, ANY, ANY)})"
         yield Traffic(shown, models, models, 1, _MANIFEST_BYTES, retained=True)

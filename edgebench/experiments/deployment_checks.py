@@ -105,10 +105,12 @@ def _of_workload(plan: WorkloadPlan, task: Task) -> Problems:
 
 
 def _of_cut(plan: WorkloadPlan, deployment: Deployment) -> Problems:
-    emulated = {deployment.nodes[edge].profile != HOST for edge in plan.deciders.values()}
-    if plan.split == "auto" and len(emulated) == 2:
-        why = "some of its edges are emulated and some are not, and no place is the best for both"
-        yield "split", f"{why} (write the number of one)"
+    if plan.split != "auto":
+        return
+    for nodes in plan.stage_nodes(deployment):
+        if len({node.profile != HOST for node in nodes}) == 2:
+            why = f"some of its {nodes[0].tier}s are emulated and some are not, and no place is the best for both"
+            yield "split", f"{why} (write the number of one)"
 
 
 def _of_head(head: Head) -> Problems:

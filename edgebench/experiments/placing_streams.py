@@ -70,7 +70,7 @@ def place_streams(
     of a group alike. Raises EdgebenchError.
     """
     topology = given.topology
-    _refuse_cascades(given)
+    _refuse_unplaceable(given)
     earlier = None
     if placement is not None:
         earlier = placed_before(placement, topology)
@@ -179,13 +179,17 @@ def _energyless(topology: Topology) -> Iterator[str]:
             yield f"$.links[{index}]: tells no energy of a byte (set energy"
 
 
-def _refuse_cascades(given: TopologyFile) -> None:
-    """Raises TopologyError."""
+def _refuse_unplaceable(given: TopologyFile) -> None:
+    """Raises TopologyError for cascades, and chains that begin on devices."""
     cascades = [name for name, workload in given.topology.workloads.items() if "cascade" in wheres(workload)]
-    if cascades:
-        mend = "which decides at two places (write device, edge or cloud to have it placed)"
-        paths = [f"{given.path}: $.workloads.{name}.place.infer: a cascade, {mend}" for name in cascades]
-        raise TopologyError([one_line(path) for path in paths])
+    unplaced = dict.fromkeys(cascades, "a cascade, which decides at two places (write device, edge or cloud")
+    on_devices = [name for name, workload in given.topology.workloads.items() if workload.head_on_device]
+    unplaced |= dict.fromkeys(
+        on_devices, "a chain that begins on devices, which nothing simulates (write [edge, cloud]"
+    )
+    if unplaced:
+        where = [f"$.workloads.{name}.place.infer: {what} to have it placed)" for name, what in unplaced.items()]
+        raise TopologyError([one_line(f"{given.path}: {each}") for each in where])
 
 
 def _places(name: str, topology: Topology, times: ServiceTimes, file: Path) -> list[Place]:

@@ -66,9 +66,7 @@ def _of_workload(ways: Ways, node: NodePlan, profile: Profile) -> Iterator[str]:
     plan = ways.plan
     decides = node.name in ways.deciders
     decides_more = node.tier == "cloud" and plan.goes_on
-    if decides or decides_more:
-        # The cloud has the second of two models where there are two, and else whoever decides has the only one.
-        asked = (plan.cascade or plan.model) if node.tier == "cloud" else (plan.head or plan.model)
+    for asked in plan.models_on(node):
         yield from _of_model(plan, asked, profile, 1 if node.tier == "device" else plan.batch.max_batch)
         if profile.wake is None:
             yield f"'{profile.name}' has no times of waking the thread of a model ({_MEASURE})"

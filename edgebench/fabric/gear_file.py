@@ -36,7 +36,7 @@ class GearFile(Strict, frozen=True):
     broker: str
     features: dict[str, str | Place]
     topic: str | None = None
-    devices: dict[str, str] = {}
+    devices: dict[str, str] = {}  # noqa: RUF012 - a new one each time
     every_s: float | None = None
 
     def place(self, feature: str) -> Place:

@@ -71,12 +71,13 @@ def sizes_of(
     decision; 0 where they are not known. Of samples that are compressed nothing is known before."""
     device = max(deployment.nodes, key=len)
     sent = 0 if plan.compress is not None else envelope_bytes(sample.dtype, sample.shape, bytes(sample.size_bytes))
-    goes_on = sent
-    if plan.is_chain:
-        goes_on = envelope_bytes("float32", (handed_on,), bytes(4 * handed_on)) if handed_on else 0
+    given = envelope_bytes("float32", (handed_on,), bytes(4 * handed_on)) if handed_on else 0
+    if plan.head_on_device:
+        sent = given
+    goes_on = given if plan.is_chain else sent
     return Sizes(
         sent,
-        forward_bytes(goes_on, device, is_chain=plan.is_chain) if goes_on else 0,
+        forward_bytes(goes_on, device, is_chain=plan.head_at_edge) if goes_on else 0,
         _decision_bytes(outputs, device) if outputs else 0,
     )
 

@@ -392,7 +392,7 @@ class NodeProcess:
         """Import what models run on, before one is here, where any is to decide."""
         plans = [plan for plan in self.plan.workloads.values() if plan.model.runtime == "litert"]
         deciders = {name for plan in plans for name in plan.deciders.values()}
-        if deciders & set(self.nodes):
+        if deciders & set(self.nodes) or any(plan.has_model(name) for plan in plans for name in self.nodes):
             from edgebench.inference.litert import interpreter_class
 
             with contextlib.suppress(ModelError, ImportError, OSError):  # which is told of when there is a model

@@ -40,7 +40,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     real: whether the data was real; generated otherwise. threshold: only while a cascade announces it: the least
     confidence with which its decision stands; a sample of which it is less sure goes on to the cloud. part: of a model
     that was cut in two, which this is; `metrics` and what it was trained with are then of both together, and stand with
-    the tail.
+    the tail. head: only while a chain announces it whose devices have the first stage: the model of that.
     """
 
     digest: str
@@ -64,3 +64,4 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     train_s: float
     threshold: float | None = None
     part: Part | None = None
+    head: Manifest | None = None

@@ -192,9 +192,9 @@ def _place(cut: CutFigures) -> tuple[str, ...]:
 def _chain_line(chain: ChainFigures) -> str:
     cut = chain.cut
     if cut is None:
-        return f"{ms(chain.measured_ms, 2)} ms from edge to decision"
+        return f"{ms(chain.measured_ms, 2)} ms from {chain.head_tier} to decision"
     chosen = f", chosen among {len(chain.considered)}" if chain.considered else ""
-    took = f"{ms(chain.measured_ms, 2)} ms from edge to decision"
+    took = f"{ms(chain.measured_ms, 2)} ms from {chain.head_tier} to decision"
     if cut.predicted_ms is not None:
         took += f", {ms(cut.predicted_ms, 2)} ms predicted without any wait"
     return (

@@ -77,9 +77,11 @@ def shown_hops(result: Result) -> list[str]:
         if each.hops_ms
     ]
     shown = [hop for hop in HOPS if hop not in FORWARDING or any(mean[hop] != 0 for mean in means)]
-    if any(each.hops_ms and each.hops_ms.head_infer for each in result.workloads.values()):
-        after_uplink = shown.index("uplink") + 1
-        shown[after_uplink:after_uplink] = HEAD_HOPS
+    with_head = [each.chain for each in result.workloads.values() if each.hops_ms and each.hops_ms.head_infer]
+    if with_head:
+        on_devices = all(chain is not None and chain.head_tier == "device" for chain in with_head)
+        place = shown.index("uplink") + (0 if on_devices else 1)
+        shown[place:place] = HEAD_HOPS
     return shown
 
 

@@ -35,16 +35,17 @@ _BY_STAMP = {
 }
 """The hop that ends with each stamp, in the order in which a sample passes them."""
 BY_DEVICE = ("scheduled_ns", "captured_ns", "sent_ns", "arrived_ns", "taken_ns")
-_OF_HEAD = OF_HEAD[:3]
-"""Stamps of the first stage of a chain; columns only of a workload that is one."""
-BY_EDGE = ("forward_in_ns", "forward_out_ns", "return_in_ns", "return_out_ns", *_OF_HEAD)
+BY_EDGE = ("forward_in_ns", "forward_out_ns", "return_in_ns", "return_out_ns")
+BY_HEAD = OF_HEAD[:3]
 BY_DECIDER = ("received_ns", "ready_ns", "started_ns", "finished_ns")
-"""Whose clock makes which stamp."""
+"""Whose clock makes which stamp. BY_HEAD: whoever's has the first stage of a chain, the device or its edge; columns
+only of a workload that is one."""
 HOPS = tuple(_BY_STAMP.values())
 FORWARDING = ("edge_forward", "backhaul_up", "backhaul_down", "edge_return")
 """Hops of what the cloud decides; 0 for all else."""
 HEAD_HOPS = ("head_decode", "head_queue", "head_infer")
-"""Hops of the first stage of a chain, between `uplink` and `edge_forward`; there are none of any other workload."""
+"""Hops of the first stage of a chain, before `edge_forward` or, on a device, before it has sent what that gave; there
+are none of any other workload."""
 _BOUNDARIES = ("scheduled_ns", *_BY_STAMP)
 _WAY_BACK = ("return_in_ns", "return_out_ns")
 _WAY_THERE = [name for name in reversed(_BOUNDARIES) if name not in _WAY_BACK]
@@ -175,13 +176,23 @@ class SampleChunk:
         """
         stamps = self._boundaries(self.ns)
         found = {hop: stamps[end] - stamps[begin] for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True)}
-        of_head = [self.ns[name][self.decided] for name in _OF_HEAD if name in self.ns]
+        of_head = [self.ns[name][self.decided] for name in BY_HEAD if name in self.ns]
         if of_head and (of_head[0] != ABSENT).any():
-            at_head = [stamps["forward_in_ns"], *of_head]
+            on_device = self.head_on_device[self.decided]
+            at_head = [np.where(on_device, of_head[0], stamps["forward_in_ns"]), *of_head]
             for hop, (begun, ended) in zip(HEAD_HOPS, itertools.pairwise(at_head), strict=True):
-                found[hop] = np.where(ended == ABSENT, 0, ended - begun)
-                found["edge_forward"] = found["edge_forward"] - found[hop]
+                took_ns = found[hop] = np.where(ended == ABSENT, 0, ended - begun)
+                found["sense"] = found["sense"] - np.where(on_device, took_ns, 0)
+                found["edge_forward"] = found["edge_forward"] - np.where(on_device, 0, took_ns)
         return found
+
+    @cached_property
+    def head_on_device(self) -> Bools:
+        """Which samples had the first stage of a chain on their device: it is ready for them at once [sample]."""
+        ready_ns = self.ns.get("head_ready_ns")
+        if ready_ns is None:
+            return np.zeros(len(self), bool)
+        return (ready_ns == self.ns["captured_ns"]) & (ready_ns != ABSENT)
 
     @cached_property
     def hop_bounds_ns(self) -> dict[str, int]:
@@ -286,8 +297,8 @@ def _chunk(batch: Any) -> SampleChunk:
     )
     chained = [name for name in OF_HEAD if name in batch.schema.names and batch[name].null_count < len(batch)]
     return SampleChunk(
-        ns={name: _ints(batch[name]) for name in (*_STAMPS, *(name for name in chained if name in _OF_HEAD))},
-        ints={name: _ints(batch[name]) for name in (*_INTS, *(name for name in chained if name not in _OF_HEAD))},
+        ns={name: _ints(batch[name]) for name in (*_STAMPS, *(name for name in chained if name in BY_HEAD))},
+        ints={name: _ints(batch[name]) for name in (*_INTS, *(name for name in chained if name not in BY_HEAD))},
         codes={name: codes for name, (codes, _) in coded.items()},
         names={name: names for name, (_, names) in coded.items()},
         outputs=outputs,

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from edgebench.topology.model import Tier
+
 
 class Latency(msgspec.Struct, frozen=True):
     """ms, over the decided samples."""
@@ -187,8 +189,8 @@ class CutFigures(msgspec.Struct, frozen=True):
 
 
 class ChainFigures(msgspec.Struct, frozen=True):
-    """A workload with two stages. cut: where they are one model that was cut in two, at one of `places`; considered:
-    the cuts among which `auto` chose this one.
+    """A workload with two stages, of which devices or edges have the first (`head_tier`). cut: where they are one model
+    that was cut in two, at one of `places`; considered: the cuts among which `auto` chose this one.
 
     measured_ms: the mean time from a sample's being at the first stage to its decision's being made by the second,
     beside what `cut` predicts; None where nothing was decided, or a clock is not known well enough. mean_head_batch:
@@ -200,6 +202,7 @@ class ChainFigures(msgspec.Struct, frozen=True):
     considered: list[CutFigures]
     measured_ms: float | None
     mean_head_batch: float | None
+    head_tier: Tier = "edge"
 
 
 class Undisturbed(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgebench.results.chunks import ABSENT, BY_DECIDER, BY_DEVICE, BY_EDGE, Bools, Crossed, SampleChunk
+from edgebench.results.chunks import ABSENT, BY_DECIDER, BY_DEVICE, BY_EDGE, BY_HEAD, Bools, Crossed, SampleChunk
 from edgebench.results.clock_tracks import UNKNOWN_NS, ClockTrack
 from edgebench.results.observations import Observations
 from edgebench.results.server_time import ServerTime
@@ -30,6 +30,8 @@ class _Stamped:
 
 _DEVICE = _Stamped(BY_DEVICE, "scheduled_ns")
 _EDGE = _Stamped(BY_EDGE, "forward_in_ns")
+_DEVICE_WITH_HEAD = _Stamped((*BY_DEVICE, *BY_HEAD), "scheduled_ns")
+_EDGE_WITH_HEAD = _Stamped((*BY_EDGE, *BY_HEAD), "forward_in_ns")
 _DECIDER = _Stamped(BY_DECIDER, "received_ns")
 _BETWEEN_OWN = {"scheduled_ns", "captured_ns", "ready_ns", "started_ns"}
 """Stamps before and after which a sample is on the same machine."""
@@ -54,9 +56,11 @@ class SampleTimes:
         by_machine: dict[str, Ints] = {}
         bounds_ns: dict[str, Ints] = {}
         edges = {node: sites[0] for node, sites in self._edges.items() if sites}
+        by_device = bool(chunk.head_on_device.any())  # of all samples, or of none
+        device, edge = (_DEVICE_WITH_HEAD, _EDGE) if by_device else (_DEVICE, _EDGE_WITH_HEAD)
         for passed, machine in (
-            (_DEVICE, _numbers(chunk, "node", self._machine)),
-            (_EDGE, _numbers(chunk, "node", edges)),
+            (device, _numbers(chunk, "node", self._machine)),
+            (edge, _numbers(chunk, "node", edges)),
             (_DECIDER, _numbers(chunk, "decider", self._machine)),
         ):
             by_machine |= dict.fromkeys(passed.names, machine)
@@ -67,7 +71,7 @@ class SampleTimes:
         # A record does not say at which of its sites a device that moves was taken in.
         several = {node: int(len(set(sites)) > 1) for node, sites in self._edges.items()}
         unknown = _numbers(chunk, "node", several) == 1
-        for name in BY_EDGE:
+        for name in edge.names:
             bounds_ns[name][unknown] = UNKNOWN_NS
         own_ns = {name: chunk.ns[name] for name in BY_DEVICE}
         return replace(chunk, ns=ns, crossed=Crossed(by_machine, bounds_ns, own_ns))

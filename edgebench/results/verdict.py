@@ -276,7 +276,9 @@ def _rollouts(deployment: Deployment, observations: Observations, begun_ns: Mapp
     taken_up = {(swap.node, swap.workload, swap.digest) for swap in observations.swaps}
     dead = killed_for_good(observations)
     # The larger model of a cascade is for the cloud alone, and only where an edge is unsure.
-    in_cloud = {(chain.workload, chain.tail) for chain in observations.chains}
+    on_devices = [chain for chain in observations.chains if deployment.workloads[chain.workload].head_on_device]
+    heads = {(chain.workload, chain.head) for chain in on_devices}
+    in_cloud = {(chain.workload, chain.tail) for chain in observations.chains if chain not in on_devices}
     larger = {(cascade.workload, cascade.heavy) for cascade in observations.cascades}
     for event in observations.models:
         if event.announced_ns is None or event.workload not in deployment.workloads:
@@ -292,6 +294,8 @@ def _rollouts(deployment: Deployment, observations: Observations, begun_ns: Mapp
         if plan.online is not None:
             # Whichever of edge and cloud has nothing to decide from then on need not take up another one.
             deciders = dict.fromkeys(_with_earlier_ones(event, observations, begun_ns.get(event.workload, {})))
+        if (event.workload, event.manifest.digest) in heads:
+            deciders = dict.fromkeys(plan.deciders)
         if (event.workload, event.manifest.digest) in in_cloud:
             deciders = {deployment.cloud: None}
         missing = [

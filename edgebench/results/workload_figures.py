@@ -37,8 +37,9 @@ from edgebench.topology.deployment import Deployment, is_simulated
 from edgebench.topology.model import Offline, Server
 
 _MOST_FOR_INTERVAL = 100_000
-_IN_CHAIN = (*HEAD_HOPS, "edge_forward", "backhaul_up", "decode", "queue", "infer")
-"""The hops of a chain from its first stage to its decision."""
+_FROM_EDGE = ("edge_forward", "backhaul_up", "decode", "queue", "infer")
+_IN_CHAIN = {"edge": (*HEAD_HOPS, *_FROM_EDGE), "device": (*HEAD_HOPS, "uplink", *_FROM_EDGE)}
+"""The hops of a chain from its first stage to its decision, by who has that."""
 
 
 def workload_figures(fold: WorkloadFold, deployment: Deployment, observations: Observations) -> WorkloadFigures:
@@ -160,7 +161,8 @@ def _chain(fold: WorkloadFold, observations: Observations) -> ChainFigures | Non
     chained = next((each for each in observations.chains if each.workload == fold.plan.name), None)
     if chained is None:
         return None
-    means = [_hop(fold, hop).mean for hop in _IN_CHAIN] if all(hop in fold.hops_ns for hop in _IN_CHAIN) else []
+    hops = _IN_CHAIN[fold.plan.head_tier]
+    means = [_hop(fold, hop).mean for hop in hops] if all(hop in fold.hops_ns for hop in hops) else []
     known = [mean for mean in means if mean is not None]
     return ChainFigures(
         cut=None if chained.cut is None else _cut(chained.cut),
@@ -168,6 +170,7 @@ def _chain(fold: WorkloadFold, observations: Observations) -> ChainFigures | Non
         considered=[_cut(each) for each in chained.considered],
         measured_ms=stats.rounded(sum(known)) if known and len(known) == len(means) else None,
         mean_head_batch=stats.rounded(fold.head_batch_sum / fold.head_batches) if fold.head_batches else None,
+        head_tier=fold.plan.head_tier,
     )
 
 

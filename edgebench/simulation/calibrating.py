@@ -117,6 +117,7 @@ def what_does_not_tell(deployment: Deployment) -> list[str]:
         "links that lose packets or follow a trace": any(link.varies for link in deployment.links.values()),
         "roll-outs": not learns and any(plan.rollout for plan in plans),
         "workloads that are placed online": any(plan.online for plan in plans),
+        "chains that begin on devices": any(plan.head_on_device for plan in plans),
         "federated learning of devices that move": learns and bool(deployment.moves),
     }
     return [what for what, is_there in there.items() if is_there]

@@ -154,7 +154,7 @@ def _order(name: str, topology: Topology) -> SplitOrder:
 
 def _predicted(order: SplitOrder, cut: Cut) -> Cut:
     """With what the rule promises of it."""
-    promised = predicted_ms(order, cut.head_ms, cut.tail_ms, cut.values) if order.edges_known else None
+    promised = predicted_ms(order, cut.head_ms, cut.tail_ms, cut.values) if order.speeds_known else None
     return msgspec.structs.replace(cut, predicted_ms=promised)
 
 

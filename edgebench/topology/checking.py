@@ -204,7 +204,8 @@ def _check_place(topology: Topology, path: str, workload: Workload) -> Iterator[
 
 def _check_allowed(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:
     for where in wheres(workload):
-        tiers = ("edge", "cloud") if where in ("cascade", "chain") else (where,)
+        infer = workload.place.infer
+        tiers = infer if isinstance(infer, tuple) else ("edge", "cloud") if where == "cascade" else (where,)
         if not set(tiers) <= set(topology.place.allow):
             yield path, f"'{where}' is not within place.allow: {listed(topology.place.allow)} (change one of them)"
 

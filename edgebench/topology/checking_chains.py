@@ -9,7 +9,8 @@ from edgebench.topology.model import Head, Topology, Workload
 
 Problem = tuple[str, str]
 
-_CHAIN = ("edge", "cloud")
+_CHAINS = (("device", "edge"), ("device", "cloud"), ("edge", "cloud"))
+_WAYS = " or ".join(f"[{', '.join(chain)}]" for chain in _CHAINS)
 _NO_RANGES = "nothing tells the ranges of what goes on between two parts"
 
 
@@ -24,14 +25,16 @@ def check_chains(topology: Topology, tasks: Collection[str]) -> Iterator[Problem
         else:
             for field in ("split", "head"):
                 if getattr(workload, field) is not None:
-                    mend = "(write [edge, cloud] there, or remove it)"
+                    mend = f"(write {_WAYS} there, or remove it)"
                     yield f"{path}.{field}", f"has no effect without two stages in place.infer {mend}"
 
 
 def _check_chain(topology: Topology, name: str, workload: Workload) -> Iterator[Problem]:
     path, model, cut = f"$.workloads.{name}", workload.model, workload.split is not None
-    if workload.place.infer != _CHAIN:
-        yield f"{path}.place.infer", "a chain goes from the edge to the cloud (write [edge, cloud])"
+    if workload.place.infer not in _CHAINS:
+        yield f"{path}.place.infer", f"a chain goes from a tier to one above it (write {_WAYS})"
+    elif workload.head_on_device:
+        yield from _check_on_device(topology, path, workload)
     if cut and workload.head is not None:
         yield f"{path}.head", "split says already what the first stage is (remove one of the two)"
     if not cut and workload.head is None:
@@ -53,6 +56,14 @@ def _check_chain(topology: Topology, name: str, workload: Workload) -> Iterator[
         yield f"{path}.rollout", f"{how}, and a roll-out would replace one of its parts (remove it)"
     if any(federated.workload == name and federated.app is None for federated in topology.federated):
         yield f"{path}.place.infer", f"{how}, and federated learning would replace it (use device, edge or cloud)"
+
+
+def _check_on_device(topology: Topology, path: str, workload: Workload) -> Iterator[Problem]:
+    if workload.compress is not None:
+        yield f"{path}.compress", "what the first stage gives on a device is no picture (remove it)"
+    if topology.durability != "none":
+        promise = f"durability '{topology.durability}' is promised of samples as they were sensed (begin at the edge)"
+        yield f"{path}.place.infer", f"what a device sends is what its first stage gives, and {promise}"
 
 
 def _check_head(path: str, head: Head, tasks: Collection[str]) -> Iterator[Problem]:

@@ -31,6 +31,7 @@ def _unused(workload: Workload, *, keeps: bool) -> str:
         return "with place.infer 'device': no sample travels"
     if workload.qos == 0:
         return "with qos 0, at which nothing is kept"
-    if not keeps and not {"cloud", "cascade", "chain"} & set(where):
+    tiers = workload.place.infer if isinstance(workload.place.infer, tuple) else where
+    if not keeps and not {"cloud", "cascade"} & {*tiers}:
         return "with durability 'none' and nothing placed in the cloud: nobody keeps anything there"
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -147,8 +147,9 @@ class WorkloadPlan(Frozen, frozen=True):
 
     place: the tier that decides; `device + cloud` and the like where it is not the same for all.
     cascade: where the deciding edge may ask the cloud. split, head: of a chain, where its model is cut, or the model
-    before it: the decider has the first stage, and the cloud the second, which decides what that gives. paced_by: the
-    workload whose `load` this is, if it is another's. online: where the deciding edge may have the cloud decide all.
+    before it; head_tier: who has the first stage. Where it is the edge, that is the decider here, and the cloud has the
+    second, which decides what that gives; where it is the device, the decider has the second. paced_by: the workload
+    whose `load` this is, if it is another's. online: where the deciding edge may have the cloud decide all.
     """
 
     name: str
@@ -171,16 +172,49 @@ class WorkloadPlan(Frozen, frozen=True):
     split: Split | None = None
     head: Head | None = None
     online: OnlinePlan | None = None
+    head_tier: Tier = "edge"
 
     @property
     def is_chain(self) -> bool:
-        """Whether the cloud decides what deciding edges make of samples."""
+        """Whether it has two stages."""
         return self.split is not None or self.head is not None
+
+    @property
+    def head_on_device(self) -> bool:
+        """Whether deciders decide what devices make of samples."""
+        return self.is_chain and self.head_tier == "device"
+
+    @property
+    def head_at_edge(self) -> bool:
+        """Whether the cloud decides what deciding edges make of samples."""
+        return self.is_chain and self.head_tier == "edge"
+
+    def has_model(self, device: str) -> bool:
+        """Whether a source device has a model: it decides itself, or has the first stage of a chain."""
+        return self.deciders.get(device) == device or (self.head_on_device and device in self.deciders)
+
+    def models_on(self, node: NodePlan) -> Iterator[ModelChoice | Cascade | Head]:
+        """What a node decides with, or does its stage with; nothing where it has no model."""
+        if node.tier == "device":
+            if self.has_model(node.name):
+                yield self.head or self.model
+        elif node.tier == "cloud":
+            if self.goes_on or node.name in self.deciders.values():
+                yield self.cascade or self.model
+        elif node.name in self.deciders.values():
+            yield (self.head or self.model) if self.head_at_edge else self.model
+
+    def stage_nodes(self, deployment: Deployment) -> tuple[list[NodePlan], list[NodePlan]]:
+        """Of a chain: who has the first stage, and who the second."""
+        deciders = [deployment.nodes[name] for name in dict.fromkeys(self.deciders.values())]
+        if self.head_on_device:
+            return [deployment.nodes[name] for name in self.deciders], deciders
+        return deciders, [deployment.nodes[deployment.cloud]]
 
     @property
     def goes_on(self) -> bool:
         """Whether the cloud decides, at least some, of what deciding edges take in."""
-        return self.cascade is not None or self.is_chain or self.online is not None
+        return self.cascade is not None or self.head_at_edge or self.online is not None
 
 
 class FederatedPlan(Frozen, frozen=True):

@@ -126,6 +126,12 @@ def _online(topology: Topology) -> Iterator[Problem]:
         yield "$.place.online", "placing while a run goes on, --placement online (leave it out, or write null)"
 
 
+def _heads_on_devices(topology: Topology) -> Iterator[Problem]:
+    for name, workload in topology.workloads.items():
+        if workload.head_on_device:
+            yield f"$.workloads.{name}.place.infer", "a chain that begins on devices (write [edge, cloud], or a tier)"
+
+
 def _faults(topology: Topology) -> Iterator[Problem]:
     if topology.faults:
         yield "$.faults", "faults (remove them)"
@@ -162,11 +168,15 @@ _FEATURES: dict[str, Callable[[Topology], Iterator[Problem]]] = {
     "roll-outs": _rollouts,
     "real learning": _real_learning,
     "online placement": _online,
+    "heads on devices": _heads_on_devices,
     "faults": _faults,
     "broken connections": _broken_connections,
 }
 _ON_ONE_MACHINE = {"other engines", "apps elsewhere", "any app", "plain broker", "any broker"}
-_WITH_PROCESSES = {*("own broker", "roll-outs", "real learning", "online placement", "faults", "broken connections")}
+_WITH_PROCESSES = {
+    *("own broker", "roll-outs", "real learning", "online placement", "heads on devices", "faults"),
+    "broken connections",
+}
 """What processes do, and nobody does in virtual time."""
 
 ENFORCED: dict[str, frozenset[str]] = {

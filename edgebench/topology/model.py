@@ -240,6 +240,11 @@ class Workload(Strict, frozen=True):
         """Whether it has two stages."""
         return isinstance(self.place.infer, tuple)
 
+    @property
+    def head_on_device(self) -> bool:
+        """Whether it has two stages, of which devices have the first."""
+        return isinstance(self.place.infer, tuple) and self.place.infer[0] == "device"
+
 
 class Strategy(Strict, frozen=True):
     """A Flower strategy by name, with its arguments."""

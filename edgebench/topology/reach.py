@@ -40,7 +40,7 @@ def _passed(device: str, plan: WorkloadPlan, deployment: Deployment, *, whole: b
     hosts = [device]
     if plan.deciders[device] != device:
         may = plan.cascade is not None or plan.online is not None
-        cloud = plan.deciders[device] == deployment.cloud or plan.is_chain or (whole and may)
+        cloud = plan.deciders[device] == deployment.cloud or plan.head_at_edge or (whole and may)
         for site in nodes[device].sites:
             hosts.append(site)
             yield "link", f"{device} -> {site}"

@@ -168,7 +168,7 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         name=name,
         task=workload.task,
         sources=tuple(node.name for node in sources),
-        deciders={node.name: _decider(node, where_of(workload, node.name, node.group), nodes) for node in sources}
+        deciders={node.name: _decider(node, _decided(workload, node), nodes) for node in sources}
         if online is None
         else {node.name: str(node.parent) for node in sources},
         place=place_of(workload) if online is None else f"{place_of(workload)}, online",
@@ -187,6 +187,7 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         split=workload.split,
         head=workload.head,
         online=online,
+        head_tier="device" if workload.head_on_device else "edge",
     )
 
 
@@ -196,8 +197,16 @@ def _online(workload: Workload, how: Online | None) -> OnlinePlan | None:
     return None if how is None or begins not in ("edge", "cloud") else OnlinePlan(begins, how.gain, how.hold_s)
 
 
+def _decided(workload: Workload, device: NodePlan) -> Placed | None:
+    """Where a device's samples are decided; those of a chain that begins on devices by its second stage."""
+    infer = workload.place.infer
+    if isinstance(infer, tuple) and workload.head_on_device:
+        return infer[1]
+    return where_of(workload, device.name, device.group)
+
+
 def _decider(device: NodePlan, place: Placed | None, nodes: dict[str, NodePlan]) -> str:
-    """The node that a device's samples are decided on; a cascade and a chain begin at the edge."""
+    """The node that a device's samples are decided on; a cascade, and a chain of edges, begin at the edge."""
     if place == "device":
         return device.name
     assert device.parent is not None

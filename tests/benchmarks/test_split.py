@@ -8,17 +8,22 @@ from pathlib import Path
 import pytest
 
 import edgebench
-from benchmarks.split import CUT, TASK, summed_up, text_of
-
-QUICK = argparse.Namespace(quick=True, anyway=True, task=TASK, mbit=10.0, slower=20.0)
+from benchmarks.split import TASK, TIERS, cut, summed_up, text_of, whole
 
 
-@pytest.mark.parametrize("place", [CUT.format("auto"), CUT.format(3), "place: {infer: edge}"])
-def test_every_topology_is_sound(place: str, tmp_path: Path) -> None:
-    file = tmp_path / "split.yaml"
-    file.write_text(text_of(QUICK, place))
-    plan = edgebench.validate(edgebench.load(file)).workloads["seen"]
-    assert (plan.split is None) == (place not in (CUT.format("auto"), CUT.format(3)))
+@pytest.mark.parametrize("begin", [*TIERS])
+def test_every_topology_is_sound(begin: str, tmp_path: Path) -> None:
+    options = argparse.Namespace(quick=True, anyway=True, begin=begin, task=TASK, mbit=10.0, slower=20.0)
+    tiers = TIERS[begin]
+    for split in ("auto", 3, None):
+        for place in [cut(tiers, split)] if split is not None else [whole(tiers.first), whole(tiers.second)]:
+            file = tmp_path / "split.yaml"
+            file.write_text(text_of(options, place))
+            deployment = edgebench.validate(edgebench.load(file))
+            plan = deployment.workloads["seen"]
+            assert plan.split == split
+            (link,) = (link for link in deployment.links.values() if link.shaped)
+            assert [deployment.nodes[name].tier for name in (link.child, link.parent)] == [*tiers[:2]]
 
 
 def test_the_place_that_was_chosen_is_held_against_the_best_that_was_measured() -> None:

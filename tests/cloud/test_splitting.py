@@ -134,7 +134,7 @@ def test_the_best_place_is_where_the_parts_and_the_way_between_them_take_least(t
 def test_what_is_predicted_is_the_parts_where_they_run_and_the_way_between() -> None:
     here = SplitOrder(after="auto", latency_ms=20.0, mbit_s=1.0)
     assert predicted_ms(here, 1.0, 3.0, 250) == pytest.approx(1 + 20 + 8 + 3)
-    emulated = msgspec.structs.replace(here, edge_ms=80.0, cloud_ms=8.0, mbit_s=None)
+    emulated = msgspec.structs.replace(here, first_ms=80.0, second_ms=8.0, mbit_s=None)
     assert predicted_ms(emulated, 1.0, 3.0, 250) == pytest.approx(80 / 4 + 20 + 8 * 3 / 4)
 
 
@@ -147,7 +147,7 @@ def test_a_later_place_is_worth_a_look_only_where_less_goes_on() -> None:
 def test_an_order_holds_the_link_of_the_edges_and_nothing_is_known_of_other_machines() -> None:
     plan = factory.workload(split="auto")
     order = split_order(plan, factory.deployment(plan))
-    assert (order.after, order.edges_known, order.edge_ms, order.cloud_ms) == ("auto", True, None, None)
+    assert (order.after, order.speeds_known, order.first_ms, order.second_ms) == ("auto", True, None, None)
     assert order.latency_ms == 20
     assert order.mbit_s == pytest.approx(20)
     away: Deployment = factory.placed(factory.deployment(plan), ward_0="pi-ward")
@@ -155,11 +155,27 @@ def test_an_order_holds_the_link_of_the_edges_and_nothing_is_known_of_other_mach
     numbered = factory.workload(split=2)
     assert not list(untold_cuts(factory.placed(factory.deployment(numbered), ward_0="pi-ward")))
     order = split_order(numbered, away)
-    assert (order.after, order.edges_known) == (2, False)
+    assert (order.after, order.speeds_known) == (2, False)
+
+
+def test_an_order_of_a_chain_that_begins_on_devices_holds_all_links_on_their_way() -> None:
+    plan = factory.workload(split="auto", head_tier="device", place="device → edge")
+    deployment = factory.deployment(plan)
+    order = split_order(plan, deployment)
+    assert (order.speeds_known, order.latency_ms) == (True, 2.0)
+    assert order.mbit_s == pytest.approx(40.0)
+    far = factory.workload(split="auto", head_tier="device", place="device → cloud", deciders={"bed-0": "cloud"})
+    order = split_order(far, factory.deployment(far))
+    assert order.latency_ms == 22.0
+    assert order.mbit_s == pytest.approx(1 / (1 / 40 + 1 / 20))
+    for node in ("ward_0", "bed_0"):  # of whose machine nothing is known
+        away = factory.placed(deployment, **{node: "pi"})
+        assert [place for place, _ in untold_cuts(away)] == ["$.workloads.death-risk.split"]
+        assert not split_order(msgspec.structs.replace(plan, split=2), away).speeds_known
 
 
 def test_nothing_is_predicted_where_nothing_tells_how_fast_edges_are(tmp_path: Path) -> None:
-    trained = split_files(_fitted("light", tmp_path), SplitOrder(after=1, edges_known=False), None)
+    trained = split_files(_fitted("light", tmp_path), SplitOrder(after=1, speeds_known=False), None)
     assert trained.cut is not None
     assert (trained.cut.place, trained.cut.predicted_ms) == (1, None)
 

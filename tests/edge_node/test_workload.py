@@ -105,9 +105,9 @@ class Ward:
     def write(self, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def sample(self, seq: int = 0) -> bytes:
-        payload = np.zeros(2, np.float32).data.cast("B")
-        return wire.encode(wire.Sample(wire.VERSION, seq, 0, 1, 2, 3, "float32", (2,), None, payload))
+    def sample(self, seq: int = 0, values: int = 2) -> bytes:
+        payload = np.zeros(values, np.float32).data.cast("B")
+        return wire.encode(wire.Sample(wire.VERSION, seq, 0, 1, 2, 3, "float32", (values,), None, payload))
 
 
 Wards = Callable[..., Ward]
@@ -136,6 +136,34 @@ def test_a_model_is_brought_to_the_devices_only_where_one_decides_itself(ward_in
         expected = [(topics.site_models("r", "ward", "w"), ANNOUNCED, True)] if on_device else []
         assert ward.site.sent == expected
         assert not ward.fetches
+
+
+def test_of_a_chain_that_begins_on_devices_they_get_the_first_stage_and_their_edge_has_the_second(
+    ward_in: Wards,
+) -> None:
+    head = manifest(digest="a" * 64)
+    tail = manifest(digest="b" * 64, input=TensorSpec("float32", (5,)), head=head)
+    announced = msgspec.json.encode(tail)
+    for roles, is_fetched in ((Roles(("bed-0",), (), ()), True), (Roles((), ("bed-1",), ()), False)):
+        ward = ward_in(roles)
+        assert ward.workload.announced(announced) is not is_fetched  # what goes on to the cloud needs no model here
+        ((topic, told, is_retained),) = ward.site.sent
+        assert (topic, is_retained) == (topics.site_models("r", "ward", "w"), True)
+        assert wire.parse_manifest(told) == head
+        assert ward.fetches == ([announced] if is_fetched else [])
+    # What such an edge passes on is what devices make of samples.
+    forwarder = ward.workload.forwarder
+    assert forwarder is not None
+    for count, values in ((0, 2), (1, 5)):
+        forwarder.take(Origin("bed-1"), ward.sample(0, values))
+        assert ward.counts.rejected == {"wrong-shape": 1}
+        assert len(ward.uplink.sent) == count
+
+
+def test_what_is_no_model_is_told_to_nobody(ward_in: Wards) -> None:
+    ward = ward_in(Roles(("bed-0",), (), ("bed-2",)))
+    assert not ward.workload.announced(b"{}")
+    assert (ward.site.sent, ward.fetches) == ([], [])
 
 
 def test_an_edge_that_decides_for_some_is_ready_only_when_it_has_the_model(ward_in: Wards) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
+import pytest
 
 from edgebench.executors.wiring import Sited, Wiring, crossings
 from edgebench.fabric.endpoints import parse_broker_url
@@ -38,7 +40,7 @@ class TwoMachines:
 
 def wiring(
     *links: Link,
-    infer: str = "edge",
+    infer: Any = "edge",
     external: str | None = None,
     secured: bool = False,
     federated: Federated | None = None,
@@ -54,7 +56,15 @@ def wiring(
             "bed": NodeGroup(tier="device", count=2, parent="ward"),
         },
         links=links,
-        workloads={"w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer=infer))},  # type: ignore[arg-type]
+        workloads={
+            "w": Workload(
+                task="icu-death",
+                source="bed",
+                load=Poisson(rate_hz=1.0),
+                place=Place(infer),
+                split=1 if isinstance(infer, tuple) else None,
+            )
+        },
         federated=() if federated is None else (federated,),
     )
     deployment = resolve(topology, run_id="r", executor="local")
@@ -105,14 +115,16 @@ def test_an_edge_crosses_its_uplink_for_the_clouds_broker_and_for_models_but_not
     assert endpoints["bed-0"].broker == "mqtt://127.0.0.1:1001"
 
 
-def test_a_device_that_decides_itself_fetches_its_models_across_both_links() -> None:
-    crossing = {route.name: route.via for route in wiring(UPLINK, RADIO, infer="device").routes(HERE)}
+@pytest.mark.parametrize("infer", ["device", ("device", "edge"), ("device", "cloud")])
+def test_a_device_that_has_a_model_fetches_it_across_both_links(infer: Any) -> None:
+    crossing = {route.name: route.via for route in wiring(UPLINK, RADIO, infer=infer).routes(HERE)}
     assert crossing["http:bed-1:cloud"] == ("bed-1 -> ward-1", "ward-1 -> cloud")
     assert crossing["mqtt:bed-1:ward-1"] == ("bed-1 -> ward-1",)
 
 
-def test_a_device_that_decides_nothing_fetches_no_model() -> None:
-    assert "http:bed-0:cloud" not in {route.name for route in wiring(UPLINK, RADIO).routes(HERE)}
+@pytest.mark.parametrize("infer", ["edge", ("edge", "cloud")])
+def test_a_device_that_decides_nothing_fetches_no_model(infer: Any) -> None:
+    assert "http:bed-0:cloud" not in {route.name for route in wiring(UPLINK, RADIO, infer=infer).routes(HERE)}
 
 
 AT_CLOUD = Federated(workload="w", rounds=1)

@@ -117,6 +117,22 @@ def test_the_first_stage_of_a_chain_has_hops_of_its_own_within_the_edges_part_of
     assert not msgspec.to_builtins(other).keys() & set(HEAD_HOPS)
 
 
+def test_the_first_stage_of_a_chain_on_a_device_has_hops_of_its_own_before_it_has_sent_anything() -> None:
+    head = HeadStamps(at_ms(0.5), at_ms(1), at_ms(5), 1)  # ready as soon as it is taken
+    chained = row(0, 0, (6, 40, 2, 4, 30), head=head)
+    plan = factory.workload(split=1, head_tier="device", place="device → edge")
+    observed = factory.observations(chains=[Chained("death-risk", FIRST, SECOND, None, 0, (), 8)])
+    figures = factory.result(factory.deployment(plan), observed, [chained]).workloads["death-risk"]
+    assert figures.hops_ms is not None
+    means = {hop: spread["mean"] for hop, spread in msgspec.to_builtins(figures.hops_ms).items()}
+    assert (means["sense"], means["head_decode"], means["head_queue"], means["head_infer"]) == (1.5, 0, 0.5, 4)
+    assert (means["uplink"], means["edge_forward"]) == (40, 0)
+    assert sum(means.values()) == 6 + 40 + 2 + 4 + 30
+    assert figures.chain is not None
+    # All but the rest of sensing, and the way back.
+    assert (figures.chain.head_tier, figures.chain.measured_ms) == ("device", 0.5 + 4 + 40 + 2 + 4)
+
+
 def test_what_was_predicted_of_a_cut_stands_beside_what_was_measured() -> None:
     head = HeadStamps(at_ms(4), at_ms(4), at_ms(18), 3)
     chained = row(0, 0, (1, 40, 2, 4, 30), forward_in_ns=at_ms(4), forward_out_ns=at_ms(19), head=head)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edgebench.clock import NS_PER_MS, NS_PER_S
-from edgebench.core.samples import SampleRecord
+from edgebench.core.samples import HeadStamps, SampleRecord
 from edgebench.fabric.records import Faulted, MachineFacts
-from edgebench.results.chunks import BY_DECIDER, BY_DEVICE, BY_EDGE, HOPS, SampleChunk, chunks_of
+from edgebench.results.chunks import BY_DECIDER, BY_DEVICE, BY_EDGE, HEAD_HOPS, HOPS, SampleChunk, chunks_of
 from edgebench.results.figures import Result
 from edgebench.results.observations import MachineSeen, Observations
 from edgebench.results.sample_figures import Hops, HopStatistics
@@ -122,6 +122,35 @@ def test_what_goes_on_to_the_cloud_crosses_from_the_edge_s_clock_to_the_server_s
         limit_ns = found.hop_bounds_ns.get(hop, 1_000)
         assert np.abs(found.hops_ns[hop] - true.hops_ns[hop]).max() <= limit_ns < 0.3 * NS_PER_MS
     assert np.sum([found.hops_ns[hop] for hop in HOPS], axis=0).tolist() == found.latency_ns.tolist()
+
+
+def test_the_first_stage_of_a_chain_is_stamped_by_whoever_s_it_is() -> None:
+    of_edge, of_device = [], []
+    for seq in range(20):
+        due = 100.0 * seq
+        row = factory.row(seq, due, (6, 30, 2, 4, 30), decider="cloud")
+        ways = {"forward_in_ns": 8, "forward_out_ns": 16, "return_in_ns": 60, "return_out_ns": 61}
+        forwarded = factory.changed(row, **{name: at_ms(due + ms) for name, ms in ways.items()})
+        head = HeadStamps(at_ms(due + 9), at_ms(due + 10), at_ms(due + 15), 1)
+        of_edge.append(factory.changed(forwarded, head=head))
+        head = HeadStamps(row.captured_ns, at_ms(due + 1), at_ms(due + 5), 1)
+        of_device.append(factory.changed(forwarded, head=head))
+    for rows, whose in ((of_edge, "edge"), (of_device, "device")):
+        machines = dict(zip(("device", "edge"), ("pi-bed", "pi-ward"), strict=True))
+        true = chunk(factory.observations(), *rows)
+        by_clocks = [stamped(row, **machines) for row in rows]
+        moved = []
+        for row, by in zip(rows, by_clocks, strict=True):
+            assert row.decision is not None
+            assert row.decision.stamps.head is not None
+            own, head = CLOCKS[machines[whose]].own_ns, row.decision.stamps.head
+            theirs = HeadStamps(own(head.ready_ns), own(head.started_ns), own(head.finished_ns), 1)
+            moved.append(factory.changed(by, head=theirs))
+        found = chunk(observed("pi-bed", "pi-ward"), *moved)
+        for hop in ("sense", "edge_forward", *HEAD_HOPS):
+            assert np.abs(found.hops_ns[hop] - true.hops_ns[hop]).max() <= 2_000, (whose, hop)
+        hops = (*HOPS, *HEAD_HOPS)
+        assert np.sum([found.hops_ns[hop] for hop in hops], axis=0).tolist() == found.latency_ns.tolist()
 
 
 def test_two_nodes_on_one_board_share_its_clock_and_need_no_bound() -> None:

@@ -16,6 +16,7 @@ from tests.topology.sound import SOUND, edited
 TOP = "schema: 1\n"
 WORKLOAD = "    task: icu-death\n"
 CHAIN = "    place: {infer: [edge, cloud]}\n    split: 1\n"
+FROM_DEVICES = "    place: {infer: [device, cloud]}\n    split: 1\n"
 TASKS = f"(known: {', '.join(names())})"
 NAME_RULE = "is no name (use a-z, 0-9 and '-', at most 63 characters, '-' neither first nor last)"
 URL_FORM = "(write mqtt://host[:port], or mqtts:// for TLS)"
@@ -566,7 +567,33 @@ REFERENCES: dict[str, tuple[str, str]] = {
     ),
     "a chain the other way round": (
         edited((WORKLOAD, WORKLOAD + "    place: {infer: [cloud, edge]}\n    split: 1\n")),
-        "$.workloads.risk.place.infer: a chain goes from the edge to the cloud (write [edge, cloud])",
+        (
+            "$.workloads.risk.place.infer: a chain goes from a tier to one above it (write [device, edge] or [device,"
+            " cloud] or [edge, cloud])"
+        ),
+    ),
+    "a chain that begins on devices, of pictures": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [device, edge]}\n    split: 1\n    compress: {kind: jpeg}\n")),
+        "$.workloads.risk.compress: what the first stage gives on a device is no picture (remove it)",
+    ),
+    "a chain that begins on devices, of samples that are kept": (
+        edited((WORKLOAD, WORKLOAD + FROM_DEVICES)) + "durability: process\n",
+        (
+            "$.workloads.risk.place.infer: what a device sends is what its first stage gives, and durability 'process'"
+            " is promised of samples as they were sensed (begin at the edge)"
+        ),
+    ),
+    "a chain that begins on devices, where samples may not go": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [device, cloud]}\n    split: 1\n"))
+        + "place: {allow: [device, edge]}\n",
+        "$.workloads.risk.place.infer: 'chain' is not within place.allow: device, edge (change one of them)",
+    ),
+    "a store where nobody keeps anything": (
+        edited((WORKLOAD, WORKLOAD + "    place: {infer: [device, edge]}\n    split: 1\n    store: {max_mb: 5}\n")),
+        (
+            "$.workloads.risk.store: has no effect with durability 'none' and nothing placed in the cloud: nobody keeps"
+            " anything there (remove one of the two)"
+        ),
     ),
     "a chain of three": (
         edited((WORKLOAD, WORKLOAD + "    place: {infer: [device, edge, cloud]}\n    split: 1\n")),
@@ -575,8 +602,8 @@ REFERENCES: dict[str, tuple[str, str]] = {
     "a split model that is decided at one place": (
         edited((WORKLOAD, WORKLOAD + "    split: auto\n")),
         (
-            "$.workloads.risk.split: has no effect without two stages in place.infer (write [edge, cloud] there, or"
-            " remove it)"
+            "$.workloads.risk.split: has no effect without two stages in place.infer (write [device, edge] or [device,"
+            " cloud] or [edge, cloud] there, or remove it)"
         ),
     ),
     "a split at a place that there cannot be": (

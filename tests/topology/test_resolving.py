@@ -169,6 +169,23 @@ def test_a_chain_begins_at_the_edge_and_is_decided_in_the_cloud(tmp_path: Path) 
 
     assert plan.deciders == {"bed-0": "ward-0", "bed-1": "ward-1", "bed-2": "ward-0"}
     assert (plan.place, plan.split, plan.goes_on) == ("edge → cloud", 2, True)
+    assert (plan.head_at_edge, plan.head_on_device, plan.has_model("bed-0")) == (True, False, False)
+
+
+@pytest.mark.parametrize(("second", "deciders"), [("edge", ["ward-0", "ward-1", "ward-0"]), ("cloud", ["cloud"] * 3)])
+def test_a_chain_that_begins_on_devices_is_decided_by_its_second_stage(
+    tmp_path: Path, second: str, deciders: list[str]
+) -> None:
+    deployment = resolved(tmp_path, SOUND + f"    place: {{infer: [device, {second}]}}\n    split: 2\n")
+    plan = deployment.workloads["risk"]
+
+    assert list(plan.deciders.values()) == deciders
+    assert (plan.place, plan.goes_on, plan.head_on_device) == (f"device → {second}", False, True)
+    with_model = [name for name, node in deployment.nodes.items() if [*plan.models_on(node)]]
+    assert with_model == [name for name in deployment.nodes if name in {"bed-0", "bed-1", "bed-2", *deciders}]
+    firsts, seconds = plan.stage_nodes(deployment)
+    assert [node.name for node in firsts] == ["bed-0", "bed-1", "bed-2"]
+    assert [node.name for node in seconds] == [*dict.fromkeys(deciders)]
 
 
 @pytest.mark.parametrize("begins", ["edge", "cloud"])

@@ -47,7 +47,7 @@ def _samples(deployment: Deployment, run: str, device: str, name: str) -> Permis
 def _device(deployment: Deployment, device: NodePlan, site: str) -> Permission:
     run, name = deployment.run_id, device.name
     samples = _samples(deployment, run, name, name)
-    decides = any(plan.deciders.get(name) == name for plan in deployment.workloads.values())
+    decides = any(plan.has_model(name) for plan in deployment.workloads.values())
     learns = [workload for workload, plan in _federated(deployment).items() if name in plan.clients]
     return Permission(
         publish=(

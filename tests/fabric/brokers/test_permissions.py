@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -18,8 +20,9 @@ RUN = "r"
 
 
 def deployment(
-    infer: str = "cloud", *, learning: bool = False, moving: bool = False, online: bool = False
+    infer: Any = "cloud", *, learning: bool = False, moving: bool = False, online: bool = False
 ) -> Deployment:
+    split = 1 if isinstance(infer, tuple) else None
     topology = Topology(
         schema=1,
         name="t",
@@ -29,7 +32,7 @@ def deployment(
             "bed": NodeGroup(tier="device", count=4, parent="ward"),
         },
         workloads={
-            "w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer=infer))  # type: ignore[arg-type]
+            "w": Workload(task="icu-death", source="bed", load=Poisson(rate_hz=1.0), place=Place(infer), split=split)
         },
         federated=(Federated(workload="w", rounds=1),) if learning else (),
         moves=(Move(at_s=1.0, node="bed-0", to="ward-1"),) if moving else (),
@@ -46,9 +49,12 @@ def hears(may: Permission, topic: str) -> bool:
     return any(covers(each, topic) for each in may.subscribe)
 
 
-@pytest.mark.parametrize("infer", ["device", "edge", "cloud", "cascade", "online"])
+CHAINS = [("device", "edge"), ("device", "cloud"), ("edge", "cloud")]
+
+
+@pytest.mark.parametrize("infer", ["device", "edge", "cloud", "cascade", "online", *CHAINS])
 @pytest.mark.parametrize("learning", [False, True])
-def test_whatever_a_run_sends_somebody_may_publish_and_another_hear(infer: str, learning: bool) -> None:
+def test_whatever_a_run_sends_somebody_may_publish_and_another_hear(infer: Any, learning: bool) -> None:
     online = infer == "online"
     planned = deployment("edge" if online else infer, learning=learning, online=online)
     brokers = [permissions_at(planned, site).values() for site in ("cloud", "ward-0")]
@@ -99,10 +105,12 @@ def test_a_device_speaks_for_itself_alone_and_hears_what_is_its_own() -> None:
     assert not any(hears(bed, topic) for topic in unheard)
 
 
-def test_a_device_hears_of_models_only_where_it_decides_itself() -> None:
+def test_a_device_hears_of_models_only_where_it_has_one() -> None:
     models = topics.site_models(RUN, "ward-0", "w")
-    assert hears(permissions_at(deployment("device"), "ward-0")["bed-0"], models)
-    assert not hears(permissions_at(deployment("edge"), "ward-0")["bed-0"], models)
+    for infer in ("device", ("device", "edge"), ("device", "cloud")):
+        assert hears(permissions_at(deployment(infer), "ward-0")["bed-0"], models)
+    for infer in ("edge", ("edge", "cloud")):
+        assert not hears(permissions_at(deployment(infer), "ward-0")["bed-0"], models)
 
 
 def test_an_edge_speaks_at_the_cloud_for_itself_alone() -> None:
