@@ -61,10 +61,10 @@ class Announcer:
             of = plan.name, head.digest, tail.digest, trained.cut, trained.places, trained.considered
             self._write(Chained(*of, math.prod(tail.input.shape)))
             how = "trained" if trained.cut is None else f"cut after {trained.cut.layer},"
-            if plan.head_on_device:
-                self.announced.add(head.digest)
-                head = msgspec.structs.replace(tail, head=head)
-            return self._take_up_two(plan, trained, head, how, when)
+            if not plan.head_on_device:
+                return self._take_up_two(plan, trained, head, how, when)
+            self.announced.add(head.digest)
+            return self._take_up_two(plan, trained, msgspec.structs.replace(tail, head=head), how, when)
         (file,) = trained.files
         self._keep(file)
         old, new = self._in_use.get(plan.name), file.manifest
@@ -93,7 +93,7 @@ class Announcer:
     def _take_up_two(
         self, plan: WorkloadPlan, trained: Trained, told: Manifest, how: str, when: TrainedWhen
     ) -> Manifest:
-        """Keep and announce two models, of which the second is whoever's decides at last. told: to nodes."""
+        """Keep and announce two models, of which the second decides at last. told: what nodes are told of them."""
         for file in trained.files:
             self._keep(file)
             self._copy_to_run(file.manifest)
@@ -101,9 +101,7 @@ class Announcer:
         first, second = (file.manifest for file in trained.files)
         self.announced.add(told.digest)
         self._node.announce(plan.name, told, here=second)
-        places = "the edge", "the cloud"
-        if plan.head_on_device:
-            places = "devices", f"the {plan.place.rpartition(' ')[2]}"
+        places = "devices" if plan.head_on_device else "the edge", f"the {plan.tail_tier}"
         for manifest, where in zip((first, second), places, strict=True):
             event = ModelEvent(plan.name, f"{how} for {where}", manifest, ready_ns, now_ns(), trained=when)
             self._write(Modelled(event))

@@ -121,7 +121,7 @@ class CloudNode:
         else:
             workload = EmulatedCloudWorkload(*common, self._machine, self._reactor)
         self._workloads[plan.name] = workload
-        # A cascade and a chain begin at the edge; else only those come here whose samples are decided here.
+        # A cascade, and a chain of edges, begin at the edge; else only those come here whose samples are decided here.
         devices = [name for name, decider in plan.deciders.items() if plan.goes_on or decider == self._name]
         for edge in sorted({edge for name in devices for edge in self._deployment.nodes[name].sites}):
             self._forwards[topics.forward(self._deployment.run_id, edge, plan.name)] = edge, workload

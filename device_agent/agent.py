@@ -143,7 +143,7 @@ class DeviceAgent:
         if plan.name not in self._heads:
             self._heads[plan.name] = self._heads_of(plan)
             self._waiting_for.add(plan.name)
-        return HeadWay(self._way_of(device, plan, sensor), self._heads[plan.name])
+        return HeadWay(device.name, self._way_of(device, plan, sensor), self._heads[plan.name])
 
     def _heads_of(self, plan: WorkloadPlan) -> Heads | EmulatedHeads:
         swapped = partial(self._swapped, plan)

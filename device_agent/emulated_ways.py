@@ -141,6 +141,10 @@ class _Models(Generic[T]):
         """Have a sample done, from when it was sensed on."""
         self._servers[device].submit_at(request.received_ns, request)
 
+    def is_behind(self, device: str) -> bool:
+        """Whether it has something to do."""
+        return not self._servers[device].idle
+
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
         check_emulable(next(iter(self._machines.values())), runtime, manifest, 1)
@@ -204,6 +208,10 @@ class EmulatedHeads:
     def submit(self, captured_ns: int, waiting: Waiting) -> None:
         """See `FirstStage`."""
         self._models.submit(waiting.stream.device, InferenceRequest(waiting.reading.x, captured_ns, waiting))
+
+    def is_behind(self, device: str) -> bool:
+        """See `FirstStage`."""
+        return self._models.is_behind(device)
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """See `FirstStage`."""

@@ -32,6 +32,10 @@ class FirstStage(Protocol):
         """Do a sample that was sensed then; `heads_done` once it is."""
         ...
 
+    def is_behind(self, device: str) -> bool:
+        """Whether a device has something to do already."""
+        ...
+
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Do it with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
         ...
@@ -50,18 +54,19 @@ class Waiting(NamedTuple):
 class HeadWay:
     """To the site's broker, by way of the first stage of a chain, which the device does."""
 
-    __slots__ = ("_heads", "_way")
+    __slots__ = ("_device", "_heads", "_way")
 
-    def __init__(self, way: MqttWay, heads: FirstStage) -> None:
+    def __init__(self, device: str, way: MqttWay, heads: FirstStage) -> None:
         """way: of what the first stage gives."""
+        self._device = device
         self._way = way
         self._heads = heads
         heads.ways.append(way)
 
     @property
     def backed_up(self) -> bool:
-        """Whether messages wait for the connection to take more."""
-        return self._way.backed_up
+        """Whether there is something to do, or messages wait for the connection to take more."""
+        return self._heads.is_behind(self._device) or self._way.backed_up
 
     def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
         """Have the first stage done."""
@@ -101,6 +106,10 @@ class Heads:
     def submit(self, captured_ns: int, waiting: Waiting) -> None:
         """See `FirstStage`."""
         self._server.submit(InferenceRequest(waiting.reading.x, captured_ns, waiting))
+
+    def is_behind(self, device: str) -> bool:
+        """See `FirstStage`."""
+        return not self._server.idle
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """See `FirstStage`."""

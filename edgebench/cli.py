@@ -71,6 +71,9 @@ def validate(args: argparse.Namespace) -> int:
     for workload in deployment.workloads.values():
         deciders = len(set(workload.deciders.values()))
         where = f"decided on {deciders} {workload.place} node{'s' * (deciders != 1)}"
+        if workload.is_chain:
+            first = "on each device" if workload.head_on_device else f"on {deciders} edge node{'s' * (deciders != 1)}"
+            where = f"decided {first}, then by the {workload.tail_tier}"
         if workload.online is not None:
             where = (
                 f"decided by {deciders} edge{'s' * (deciders != 1)} or the cloud, by the {workload.online.begins} first"

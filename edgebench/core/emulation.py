@@ -129,6 +129,11 @@ class EmulatedServer(Generic[T]):
             self._wakes = True
             self._look_at(at_ns + self._wake_ns())
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is being decided."""
+        return self._begun is None and not len(self._batcher) and not self._batcher.gathered
+
     def begin(self, start_ns: int) -> int | None:
         """See `station.Job`: a batch, if one is due."""
         due = self._batcher.next_batch(start_ns)

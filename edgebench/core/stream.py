@@ -250,6 +250,8 @@ class Stream:
             self.timeout.largest_bytes = pending.size_bytes
         if pending.refused:
             self.dropped(seq, pending.refused)
+        else:
+            self.tally.sent += 1
 
     def decided_before(self, seq: int, now: int) -> None:
         """One of the workloads that are awaited has decided a frame; with the last of them it is sent."""
@@ -456,10 +458,10 @@ class Stream:
             self._remember_more()
         if pending.size_bytes > self.timeout.largest_bytes:
             self.timeout.largest_bytes = pending.size_bytes
-        if not pending.refused:
-            self.tally.sent += 1
-        else:
+        if pending.refused:
             self.dropped(seq, pending.refused)
+        elif pending.sent_ns is not None:
+            self.tally.sent += 1
 
     def _remember_more(self) -> None:
         """What waits for long is sent again, and may be answered again after all of it has been decided."""

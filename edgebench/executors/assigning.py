@@ -138,7 +138,7 @@ def runtimes_for(deployment: Deployment, node: NodePlan) -> list[str]:
     needed: list[str] = [
         model.runtime
         for plan in deployment.workloads.values()
-        for model in plan.models_on(node)
+        for model in plan.models_on(node, plan.deciders.values())
         if model.runtime != "fake"
     ]
     needed += [

@@ -111,7 +111,10 @@ def _largest_of_a_kind(sent: Iterator[Traffic]) -> list[Traffic]:
 
 
 def _sample_bytes(plan: WorkloadPlan, deployment: Deployment) -> int:
-    """The largest sample of a workload, as it reaches the cloud: in an edge's envelope about the device's own."""
+    """The largest sample of a workload, as it reaches the cloud: in an edge's envelope about the device's own; 0 where
+    it is known with the model alone, since devices send what that gives."""
+    if plan.head_on_device:
+        return 0
     data = None if deployment.data is None else Path(deployment.data)
     dataset = task_named(plan.task).load(data, seed=deployment.seed)
     spec = dataset.spec

@@ -287,7 +287,7 @@ def _measured(run: StoredRun) -> dict[str, _Seen]:
     if started_ns is None or ended_ns is None:
         raise EdgebenchError(f"{run.path}: the run was cut off before its streams were over (run it to its end)")
     times = SampleTimes(run.deployment, run.observations)
-    chunks = chunks_of(record_batches(run.path, TIMES), run.deployment.workloads)
+    chunks = chunks_of(record_batches(run.path, TIMES), run.deployment.workloads, run.deployment.heads_on_devices)
     on_server = ((workload, times.on_server(chunk)) for workload, chunk in chunks)
     return _seen(on_server, run.deployment, (started_ns, ended_ns))
 

@@ -66,7 +66,7 @@ def _of_workload(ways: Ways, node: NodePlan, profile: Profile) -> Iterator[str]:
     plan = ways.plan
     decides = node.name in ways.deciders
     decides_more = node.tier == "cloud" and plan.goes_on
-    for asked in plan.models_on(node):
+    for asked in plan.models_on(node, ways.deciders):
         yield from _of_model(plan, asked, profile, 1 if node.tier == "device" else plan.batch.max_batch)
         if profile.wake is None:
             yield f"'{profile.name}' has no times of waking the thread of a model ({_MEASURE})"

@@ -258,8 +258,8 @@ class Cut(msgspec.Struct, frozen=True):
     """A place at which a model can be cut in two: the one of number `place`, counted from the input on, after `layer`.
 
     values: float32, that go on there. head_ms, tail_ms: what the parts take for one sample, at the median where they
-    were made. predicted_ms: from a sample's being at the edge to its decision's being made, by what the parts take on
-    their nodes and the links carry, with nothing to wait for; None where nothing tells how fast these are.
+    were made. predicted_ms: from a sample's being at the first to its decision's being made, by what both take on their
+    nodes and the links carry, with nothing to wait for; None where nothing tells how fast these are.
     """
 
     place: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -93,7 +93,7 @@ class SampleChunk:
     incarnation, batch, size_bytes; both hold `OF_HEAD` where there are chains. codes: of node, decider, digest [sample]
     into `names`, `ABSENT` where there is none.
     outputs, labels: pyarrow lists of float32 [sample]. crossed: what is not known of the stamps, where they are of
-    several machines.
+    several machines. head_on_device: it is a chain of which devices have the first stage.
     """
 
     ns: Mapping[str, Ints]
@@ -103,6 +103,7 @@ class SampleChunk:
     outputs: Any
     labels: Any
     crossed: Crossed | None = None
+    head_on_device: bool = False
 
     def __len__(self) -> int:
         return len(self.ns["scheduled_ns"])
@@ -178,21 +179,18 @@ class SampleChunk:
         found = {hop: stamps[end] - stamps[begin] for (begin, end), hop in zip(_BETWEEN, HOPS, strict=True)}
         of_head = [self.ns[name][self.decided] for name in BY_HEAD if name in self.ns]
         if of_head and (of_head[0] != ABSENT).any():
-            on_device = self.head_on_device[self.decided]
-            at_head = [np.where(on_device, of_head[0], stamps["forward_in_ns"]), *of_head]
+            at_head = [of_head[0] if self.head_on_device else stamps["forward_in_ns"], *of_head]
             for hop, (begun, ended) in zip(HEAD_HOPS, itertools.pairwise(at_head), strict=True):
-                took_ns = found[hop] = np.where(ended == ABSENT, 0, ended - begun)
-                found["sense"] = found["sense"] - np.where(on_device, took_ns, 0)
-                found["edge_forward"] = found["edge_forward"] - np.where(on_device, 0, took_ns)
+                found[hop] = np.where(ended == ABSENT, 0, ended - begun)
+            took_ns = found["head_decode"] + found["head_queue"] + found["head_infer"]
+            if self.head_on_device:  # what has been made of a sample is on its way as soon as it has
+                there = of_head[0] != ABSENT
+                sensed_ns = np.where(there, of_head[0] - stamps["scheduled_ns"], found["sense"])
+                found["uplink"] = found["uplink"] + found["sense"] - sensed_ns - took_ns
+                found["sense"] = sensed_ns
+            else:
+                found["edge_forward"] = found["edge_forward"] - took_ns
         return found
-
-    @cached_property
-    def head_on_device(self) -> Bools:
-        """Which samples had the first stage of a chain on their device: it is ready for them at once [sample]."""
-        ready_ns = self.ns.get("head_ready_ns")
-        if ready_ns is None:
-            return np.zeros(len(self), bool)
-        return (ready_ns == self.ns["captured_ns"]) & (ready_ns != ABSENT)
 
     @cached_property
     def hop_bounds_ns(self) -> dict[str, int]:
@@ -240,8 +238,11 @@ class SampleChunk:
         return matrix(self.outputs.filter(mask), "outputs"), matrix(self.labels.filter(mask), "labels")
 
 
-def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tuple[str, SampleChunk]]:
+def chunks_of(
+    batches: Iterable[Any], workloads: Iterable[str], heads_on_devices: Container[str] = ()
+) -> Iterator[tuple[str, SampleChunk]]:
     """Each of the batches of records (pyarrow, with `NEEDED`) by workload; only workloads with samples in it.
+    heads_on_devices: those that are chains of which devices have the first stage.
 
     Stamps are as they were written down. With `TIMES` alone, all outputs and labels are absent.
     """
@@ -251,7 +252,8 @@ def chunks_of(batches: Iterable[Any], workloads: Iterable[str]) -> Iterator[tupl
         whole = _chunk(batch)
         for code in np.unique(workload).tolist():
             if code != ABSENT and names[code] in wanted:
-                yield names[code], whole.select(workload == code)
+                chunk = whole.select(workload == code)
+                yield names[code], replace(chunk, head_on_device=names[code] in heads_on_devices)
 
 
 def decides_at_random(workload: str, observations: Observations) -> bool:

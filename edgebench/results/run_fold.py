@@ -67,6 +67,6 @@ def folded(
     """A whole run. batches: of its records, as pyarrow gives them."""
     fold = run_fold(deployment, observations, rounds)
     times = SampleTimes(deployment, observations)
-    for workload, chunk in chunks_of(batches, deployment.workloads):
+    for workload, chunk in chunks_of(batches, deployment.workloads, deployment.heads_on_devices):
         fold.update(workload, times.on_server(chunk))
     return fold

@@ -37,7 +37,7 @@ class Hops(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the latency went; the parts of a sample add up to its latency.
 
     edge_forward, backhaul_up, backhaul_down, edge_return: of what the edge passes on to the cloud, else 0. head_decode,
-    head_queue, head_infer: of the first stage of a chain, between uplink and edge_forward; of nothing else.
+    head_queue, head_infer: of the first stage of a chain, before edge_forward or, on a device, uplink; of nothing else.
     """
 
     sense: HopStatistics

@@ -56,8 +56,7 @@ class SampleTimes:
         by_machine: dict[str, Ints] = {}
         bounds_ns: dict[str, Ints] = {}
         edges = {node: sites[0] for node, sites in self._edges.items() if sites}
-        by_device = bool(chunk.head_on_device.any())  # of all samples, or of none
-        device, edge = (_DEVICE_WITH_HEAD, _EDGE) if by_device else (_DEVICE, _EDGE_WITH_HEAD)
+        device, edge = (_DEVICE_WITH_HEAD, _EDGE) if chunk.head_on_device else (_DEVICE, _EDGE_WITH_HEAD)
         for passed, machine in (
             (device, _numbers(chunk, "node", self._machine)),
             (edge, _numbers(chunk, "node", edges)),

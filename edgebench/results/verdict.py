@@ -409,7 +409,7 @@ _COME_AGAIN = frozenset({"queue-full", "inference-failed", "store-full"})
 """Where samples are kept until they are decided, one that was dropped so may come again."""
 _MENDS = {
     "queue-full": "lower the rate, or give the queue more room",
-    "inference-failed": "the model failed on them; what it said is in the log of the node that decides",
+    "inference-failed": "the model failed on them; what it said is in the log of the node whose model it is",
     "not-connected": "a node had no connection to its broker, nor, with qos 1, room to wait for it; see the logs",
     "no-reading": "a live sensor had given nothing yet when they were due; see the log of the device's agent",
     "sensor-ended": "a live sensor has ended; the log of the device's agent says how",

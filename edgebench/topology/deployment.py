@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import msgspec
 
@@ -147,8 +147,8 @@ class WorkloadPlan(Frozen, frozen=True):
 
     place: the tier that decides; `device + cloud` and the like where it is not the same for all.
     cascade: where the deciding edge may ask the cloud. split, head: of a chain, where its model is cut, or the model
-    before it; head_tier: who has the first stage. Where it is the edge, that is the decider here, and the cloud has the
-    second, which decides what that gives; where it is the device, the decider has the second. paced_by: the workload
+    before it; head_tier, tail_tier: who has the first stage, and the second, which decides what that gives. Where edges
+    have the first, they are the deciders here; where devices have it, whoever has the second is. paced_by: the workload
     whose `load` this is, if it is another's. online: where the deciding edge may have the cloud decide all.
     """
 
@@ -173,6 +173,7 @@ class WorkloadPlan(Frozen, frozen=True):
     head: Head | None = None
     online: OnlinePlan | None = None
     head_tier: Tier = "edge"
+    tail_tier: Tier = "cloud"
 
     @property
     def is_chain(self) -> bool:
@@ -193,15 +194,16 @@ class WorkloadPlan(Frozen, frozen=True):
         """Whether a source device has a model: it decides itself, or has the first stage of a chain."""
         return self.deciders.get(device) == device or (self.head_on_device and device in self.deciders)
 
-    def models_on(self, node: NodePlan) -> Iterator[ModelChoice | Cascade | Head]:
-        """What a node decides with, or does its stage with; nothing where it has no model."""
+    def models_on(self, node: NodePlan, deciders: Container[str]) -> Iterator[ModelChoice | Cascade | Head]:
+        """What a node decides with, or does its stage with; nothing where it has no model. deciders: the plan's own, as
+        whoever asks for many nodes has them."""
         if node.tier == "device":
             if self.has_model(node.name):
                 yield self.head or self.model
         elif node.tier == "cloud":
-            if self.goes_on or node.name in self.deciders.values():
+            if self.goes_on or node.name in deciders:
                 yield self.cascade or self.model
-        elif node.name in self.deciders.values():
+        elif node.name in deciders:
             yield (self.head or self.model) if self.head_at_edge else self.model
 
     def stage_nodes(self, deployment: Deployment) -> tuple[list[NodePlan], list[NodePlan]]:
@@ -272,6 +274,11 @@ class Deployment(Frozen, frozen=True):
     def cloud(self) -> str:
         """The name of the one cloud node."""
         return next(node.name for node in self.nodes.values() if node.tier == "cloud")
+
+    @property
+    def heads_on_devices(self) -> frozenset[str]:
+        """The workloads that are chains of which devices have the first stage."""
+        return frozenset(name for name, plan in self.workloads.items() if plan.head_on_device)
 
     def of_tier(self, tier: Tier) -> tuple[NodePlan, ...]:
         """The nodes of a tier, in the order of the file."""

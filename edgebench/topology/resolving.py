@@ -14,7 +14,7 @@ from edgebench.topology.fault_model import FaultPlan
 from edgebench.topology.fault_schedule import fault_plans
 from edgebench.topology.link_model import PUBLISHED, Link
 from edgebench.topology.link_traces import NO_TRACES, LinkTraces, quantiles_ms
-from edgebench.topology.model import Cascade, Federated, Online, Topology, With, Workload
+from edgebench.topology.model import Cascade, Chain, Federated, Online, Topology, With, Workload
 from edgebench.topology.placing import Placed, place_of, where_of, wheres
 from edgebench.topology.profiles import HOST, Profile
 from edgebench.topology.settings import of_node
@@ -164,6 +164,7 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         load = topology.workloads[pace].load
     sources = _sources(workload, nodes)
     online = _online(workload, topology.place.online)
+    stages: Chain = workload.place.infer if isinstance(workload.place.infer, tuple) else ("edge", "cloud")
     return WorkloadPlan(
         name=name,
         task=workload.task,
@@ -187,7 +188,8 @@ def _workload(name: str, topology: Topology, nodes: dict[str, NodePlan]) -> Work
         split=workload.split,
         head=workload.head,
         online=online,
-        head_tier="device" if workload.head_on_device else "edge",
+        head_tier=stages[0],
+        tail_tier=stages[1],
     )
 
 

@@ -17,12 +17,13 @@ from edgebench.core.samples import VERSION, Decision, SampleRecord, Stamps
 from edgebench.core.stream import Stream
 from edgebench.fabric import topics
 from edgebench.inference.spec import Manifest, TensorSpec
-from edgebench.topology.model import Queue, Trace
+from edgebench.topology.model import Load, Offline, Queue, Trace
 from tests.core.ward import plan
 from tests.device_agent.beds import WAIT_S, Bed, Zeros
 from tests.manifests import manifest
 
-TAKES_S = 0.03
+TAKES_S = 0.01
+AT_ONCE = Trace(file="")
 HEAD = manifest(digest="a" * 64, input=TensorSpec("uint8", (4,)), outputs=3)
 
 
@@ -47,14 +48,14 @@ class Slowly:
 class Car:
     """A bed whose samples pass a first stage."""
 
-    def __init__(self, bed: Bed, samples: int, *, moves: bool = False, bound: int = 100) -> None:
+    def __init__(self, bed: Bed, samples: int, *, moves: bool = False, bound: int = 100, load: Load = AT_ONCE) -> None:
         self.bed = bed
         self.model = Slowly()
         self.swapped: list[Manifest] = []
         self.rows: list[SampleRecord] = []
-        self.plan = plan(load=Trace(file=""), queue=Queue(max_samples=bound), split=1, head_tier="device")
+        self.plan = plan(load=load, queue=Queue(max_samples=bound), split=1, head_tier="device")
         self.heads: FirstStage = Heads(self.plan, bed.reactor, self.swapped.append)
-        self.way = HeadWay(bed.way(self.plan, Zeros(4), moves=moves), self.heads)
+        self.way = HeadWay("bed", bed.way(self.plan, Zeros(4), moves=moves), self.heads)
         self.stream = Stream("bed", self.plan, Zeros(4), self.way, bed.tally, bed.reactor, self.rows)
         self._samples = samples
 
@@ -113,13 +114,26 @@ def test_a_sample_that_its_first_stage_has_no_room_for_or_fails_on_is_told_as_an
     car.model.may.set()
     bed.turn_until(lambda: sum(bed.tally.dropped.values()) + len(bed.heard) == 6)
     assert bed.tally.dropped["queue-full"] >= 3
-    assert len(bed.heard) == 6 - bed.tally.dropped["queue-full"]
+    assert len(bed.heard) == bed.tally.sent == 6 - bed.tally.dropped["queue-full"]
     failing = Car(bed, samples=2)
     failing.model.fails = True
     failing.begin()
     failing.model.may.set()
     bed.turn_until(lambda: bed.tally.dropped.get("inference-failed") == 2)
     assert not failing.stream.pending
+
+
+def test_an_offline_load_waits_for_the_first_stage_as_it_does_for_the_network(bed: Bed) -> None:
+    car = Car(bed, samples=100, load=Offline(samples=100), bound=100)
+    car.heads.use(car.model, HEAD)
+    car.stream.begin(now_ns(), seed=1, duration_s=60.0, trace_s=[])
+    since_s = now_s()
+    bed.turn_until(lambda: now_s() > since_s + 0.1)
+    held = bed.tally.scheduled
+    assert 0 < held < 100
+    car.model.may.set()
+    bed.turn_until(lambda: len(bed.heard) == 100)
+    assert (bed.tally.sent, bed.tally.dropped) == (100, {})
 
 
 def test_what_was_given_up_meanwhile_does_not_set_out(bed: Bed) -> None:

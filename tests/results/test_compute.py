@@ -125,12 +125,12 @@ def test_the_first_stage_of_a_chain_on_a_device_has_hops_of_its_own_before_it_ha
     figures = factory.result(factory.deployment(plan), observed, [chained]).workloads["death-risk"]
     assert figures.hops_ms is not None
     means = {hop: spread["mean"] for hop, spread in msgspec.to_builtins(figures.hops_ms).items()}
-    assert (means["sense"], means["head_decode"], means["head_queue"], means["head_infer"]) == (1.5, 0, 0.5, 4)
-    assert (means["uplink"], means["edge_forward"]) == (40, 0)
+    assert (means["sense"], means["head_decode"], means["head_queue"], means["head_infer"]) == (0.5, 0, 0.5, 4)
+    assert (means["uplink"], means["edge_forward"]) == (41, 0)
     assert sum(means.values()) == 6 + 40 + 2 + 4 + 30
     assert figures.chain is not None
-    # All but the rest of sensing, and the way back.
-    assert (figures.chain.head_tier, figures.chain.measured_ms) == ("device", 0.5 + 4 + 40 + 2 + 4)
+    # All but sensing, and the way back.
+    assert (figures.chain.head_tier, figures.chain.measured_ms) == ("device", 0.5 + 4 + 41 + 2 + 4)
 
 
 def test_what_was_predicted_of_a_cut_stands_beside_what_was_measured() -> None:

@@ -181,7 +181,7 @@ def test_a_chain_that_begins_on_devices_is_decided_by_its_second_stage(
 
     assert list(plan.deciders.values()) == deciders
     assert (plan.place, plan.goes_on, plan.head_on_device) == (f"device → {second}", False, True)
-    with_model = [name for name, node in deployment.nodes.items() if [*plan.models_on(node)]]
+    with_model = [name for name, node in deployment.nodes.items() if [*plan.models_on(node, deciders)]]
     assert with_model == [name for name in deployment.nodes if name in {"bed-0", "bed-1", "bed-2", *deciders}]
     firsts, seconds = plan.stage_nodes(deployment)
     assert [node.name for node in firsts] == ["bed-0", "bed-1", "bed-2"]

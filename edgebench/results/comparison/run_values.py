@@ -147,7 +147,7 @@ def _slot_folds(run: StoredRun, result: Result) -> dict[str, SlotFold]:
             span_ns = figures.decided / figures.throughput_hz * NS_PER_S  # what the throughput is over
             folds[name] = SlotFold(start_ns, span_ns / slots, slots, figures.deadline_ms)
     times = SampleTimes(run.deployment, run.observations)
-    for name, chunk in chunks_of(record_batches(run.path, TIMES), folds):
+    for name, chunk in chunks_of(record_batches(run.path, TIMES), folds, run.deployment.heads_on_devices):
         folds[name].update(times.on_server(chunk))
     return folds
 
