@@ -428,7 +428,7 @@ def _argument(name: str, words: tuple[str, ...], says: str) -> Case:
 
 def _of_arguments() -> Iterator[Case]:
     run = ("run", "t.yaml")
-    yield _argument("a duration that is no number", (*run, "--duration-s", "nan"), "duration_s")
+    yield _argument("a duration that is no number", (*run, "--duration-s", "nan"), "--duration-s")
     yield _argument("a seed beyond 64 bits", (*run, "--seed", "9" * 30), "seed")
     yield _argument("a value nested 20,000 deep", (*run, "--set", f"name={'[' * 20_000}"), r"^--set name: ")
     yield _argument("a byte that is no UTF-8", (*run, "--set", "name=caf\udce9"), "--set name")

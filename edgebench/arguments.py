@@ -16,7 +16,8 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """See `ArgumentParser.error`."""
         what = message.removeprefix("argument ")
-        self.exit(EXIT_USER_ERROR, f"{self.prog}: {what} ({self.prog} -h tells what there is)\n")
+        mend = "" if what.endswith(")") else f" ({self.prog} -h tells what there is)"
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: {what}{mend}\n")
 
 
 def whole(text: str) -> int:
