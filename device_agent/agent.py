@@ -146,24 +146,25 @@ class DeviceAgent:
         return HeadWay(device.name, self._way_of(device, plan, sensor), self._heads[plan.name])
 
     def _heads_of(self, plan: WorkloadPlan) -> Heads | EmulatedHeads:
-        swapped = partial(self._swapped, plan)
-        machines = {name: each for name, each in self._machines.items() if name in plan.deciders}
-        if not machines:
-            from device_agent.head_ways import Heads
+        common = (plan, self.process.reactor, partial(self._swapped, plan))
+        if machines := self._machines_with_model(plan):
+            from device_agent.emulated_ways import EmulatedHeads
 
-            return Heads(plan, self.process.reactor, swapped)
-        from device_agent.emulated_ways import EmulatedHeads
+            return EmulatedHeads(*common, machines)
+        from device_agent.head_ways import Heads
 
-        return EmulatedHeads(plan, self.process.reactor, swapped, machines)
+        return Heads(*common)
 
     def _board_of(self, plan: WorkloadPlan) -> OnBoard | EmulatedOnBoard:
-        swapped = partial(self._swapped, plan)
-        machines = {name: each for name, each in self._machines.items() if plan.deciders.get(name) == name}
-        if not machines:
-            return OnBoard(plan, self.process.reactor, swapped)
-        from device_agent.emulated_ways import EmulatedOnBoard
+        common = (plan, self.process.reactor, partial(self._swapped, plan))
+        if machines := self._machines_with_model(plan):
+            from device_agent.emulated_ways import EmulatedOnBoard
 
-        return EmulatedOnBoard(plan, self.process.reactor, swapped, machines)
+            return EmulatedOnBoard(*common, machines)
+        return OnBoard(*common)
+
+    def _machines_with_model(self, plan: WorkloadPlan) -> dict[str, Machine]:
+        return {name: machine for name, machine in self._machines.items() if plan.has_model(name)}
 
     def _opened_outboxes(self) -> dict[str, Outbox]:
         """Where samples that travel are kept, by workload; none where nothing is promised of them."""

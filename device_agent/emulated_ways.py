@@ -118,32 +118,26 @@ class _Both:
 class _Models(Generic[T]):
     """A model on each device, which is a machine of its own; the real work of all is done in one thread."""
 
+    _owner: Callable[[Machine, Callable[[Manifest], None]], ServerOwner[T]]
+    """Who is told of what one of them has done, and which model does it."""
+
     def __init__(
         self,
         plan: WorkloadPlan,
         reactor: Reactor,
         swapped: Callable[[Manifest], None],
         machines: Mapping[str, Machine],
-        owner_of: Callable[[Machine, Callable[[Manifest], None]], ServerOwner[T]],
     ) -> None:
-        """machines: of the devices that have it. owner_of: who is told of what one of them has done."""
+        """machines: of the devices that have it."""
         self._reactor = reactor
         self._swapped = swapped
         self._machines = machines
         self._work = RealWork(plan.name, reactor)
         self._servers: dict[str, EmulatedServer[T]] = {
-            device: machine.server(Batch(max_batch=1), plan.queue, owner_of(machine, self._told_of))
+            device: machine.server(Batch(max_batch=1), plan.queue, type(self)._owner(machine, self._told_of))
             for device, machine in machines.items()
         }
         self._told: str | None = None
-
-    def submit(self, device: str, request: InferenceRequest[T]) -> None:
-        """Have a sample done, from when it was sensed on."""
-        self._servers[device].submit_at(request.received_ns, request)
-
-    def is_behind(self, device: str) -> bool:
-        """Whether it has something to do."""
-        return not self._servers[device].idle
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """Decide with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
@@ -163,75 +157,15 @@ class _Models(Generic[T]):
             self._swapped(manifest)
 
 
-class EmulatedOnBoard:
-    """To the model of each device."""
-
-    backed_up = False
-
-    def __init__(
-        self,
-        plan: WorkloadPlan,
-        reactor: Reactor,
-        swapped: Callable[[Manifest], None],
-        machines: Mapping[str, Machine],
-    ) -> None:
-        """machines: of the devices that decide here."""
-        self._models: _Models[OnDevice] = _Models(plan, reactor, swapped, machines, _Deciding)
-
-    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
-        """Submit a sample."""
-        self._models.submit(stream.device, InferenceRequest(reading.x, captured_ns, (stream, seq)))
-        return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
-
-    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
-        """Do nothing: what never travels is never sent again."""
-
-    def use(self, runtime: Runtime, manifest: Manifest) -> None:
-        """Decide with this (warm) model from the next sample on. Raises ModelError where it cannot be emulated here."""
-        self._models.use(runtime, manifest)
-
-
-class EmulatedHeads:
-    """The first stage of a chain on each device; see `FirstStage`."""
-
-    def __init__(
-        self,
-        plan: WorkloadPlan,
-        reactor: Reactor,
-        swapped: Callable[[Manifest], None],
-        machines: Mapping[str, Machine],
-    ) -> None:
-        """machines: of the devices that do it."""
-        self.ways: list[MqttWay] = []
-        self._models: _Models[Waiting] = _Models(plan, reactor, swapped, machines, _Beginning)
-
-    def submit(self, captured_ns: int, waiting: Waiting) -> None:
-        """See `FirstStage`."""
-        self._models.submit(waiting.stream.device, InferenceRequest(waiting.reading.x, captured_ns, waiting))
-
-    def is_behind(self, device: str) -> bool:
-        """See `FirstStage`."""
-        return self._models.is_behind(device)
-
-    def use(self, runtime: Runtime, manifest: Manifest) -> None:
-        """See `FirstStage`."""
-        for way in self.ways:
-            way.carry("float32", (manifest.outputs,))
-        self._models.use(runtime, manifest)
-
-
 class _Owner(Generic[T]):
     """Who is told of what one device has done."""
 
-    __slots__ = ("_machine", "_swapped")
+    __slots__ = ("_machine", "swapped")
 
     def __init__(self, machine: Machine, swapped: Callable[[Manifest], None]) -> None:
+        """swapped: which model does it from now on."""
         self._machine = machine
-        self._swapped = swapped
-
-    def swapped(self, manifest: Manifest) -> None:
-        """Write down which model decides from now on."""
-        self._swapped(manifest)
+        self.swapped = swapped
 
     def _tell_dropped(self, since_ns: int, stream: Stream, seq: int, reason: str) -> None:
         """Tell the stream, once it knows of the sample."""
@@ -266,3 +200,33 @@ class _Beginning(_Owner[Waiting]):
     def dropped(self, request: InferenceRequest[Waiting], reason: str) -> None:
         """Tell the stream."""
         self._tell_dropped(request.received_ns, request.about.stream, request.about.seq, reason)
+
+
+class EmulatedOnBoard(_Models[OnDevice]):
+    """To the model of each device."""
+
+    backed_up = False
+    _owner = _Deciding
+
+    def send(self, stream: Stream, seq: int, scheduled_ns: int, captured_ns: int, reading: Reading) -> Pending:
+        """Submit a sample."""
+        self._servers[stream.device].submit_at(captured_ns, InferenceRequest(reading.x, captured_ns, (stream, seq)))
+        return Pending(scheduled_ns, captured_ns, captured_ns, 0, reading.label, reading.taken_ns)
+
+    def send_again(self, incarnation: int, seq: int, envelope: bytes, *, moved: bool) -> None:
+        """Do nothing: what never travels is never sent again."""
+
+
+class EmulatedHeads(_Models[Waiting]):
+    """The first stage of a chain on each device; see `FirstStage`."""
+
+    _owner = _Beginning
+
+    def submit(self, captured_ns: int, waiting: Waiting) -> None:
+        """See `FirstStage`."""
+        server = self._servers[waiting.stream.device]
+        server.submit_at(captured_ns, InferenceRequest(waiting.reading.x, captured_ns, waiting))
+
+    def is_behind(self, device: str) -> bool:
+        """See `FirstStage`."""
+        return not self._servers[device].idle

@@ -24,9 +24,7 @@ from edgebench.topology.model import Batch
 
 
 class FirstStage(Protocol):
-    """What does it, for all devices of a process. ways: of what it gives."""
-
-    ways: list[MqttWay]
+    """What does it, for all devices of a process."""
 
     def submit(self, captured_ns: int, waiting: Waiting) -> None:
         """Do a sample that was sensed then; `heads_done` once it is."""
@@ -61,7 +59,6 @@ class HeadWay:
         self._device = device
         self._way = way
         self._heads = heads
-        heads.ways.append(way)
 
     @property
     def backed_up(self) -> bool:
@@ -81,6 +78,7 @@ class HeadWay:
         """The first stage gives this, which sets out now. Nobody waits for one that was given up."""
         stream, seq, reading = waiting.stream, waiting.seq, waiting.reading
         if seq in stream.pending:
+            self._way.carry("float32", output.shape)
             given = Reading(output, reading.label, reading.taken_ns)
             pending = self._way.send(stream, seq, waiting.scheduled_ns, head.finished_ns, given)
             stream.set_out(seq, msgspec.structs.replace(pending, captured_ns=head.ready_ns, head=head))
@@ -98,7 +96,6 @@ class Heads:
     """The model of it that all devices of this process share, one sample at a time; see `FirstStage`."""
 
     def __init__(self, plan: WorkloadPlan, reactor: Reactor, swapped: Callable[[Manifest], None]) -> None:
-        self.ways: list[MqttWay] = []
         self._reactor = reactor
         self._swapped = swapped
         self._server: ModelServer[Waiting] = ModelServer(plan.name, Batch(max_batch=1), plan.queue, self)
@@ -113,8 +110,6 @@ class Heads:
 
     def use(self, runtime: Runtime, manifest: Manifest) -> None:
         """See `FirstStage`."""
-        for way in self.ways:
-            way.carry("float32", (manifest.outputs,))
         self._server.swap(runtime, manifest)
 
     def served(self, served: Served[Waiting]) -> None:

@@ -99,12 +99,8 @@ def test_what_the_edge_makes_of_a_sample_is_decided_in_the_cloud_and_each_stage_
     swapped = {(swap["node"], swap["digest"]) for swap in observed["swaps"] if swap["workload"] == "watch"}
     assert swapped == {("ward", of_head.digest), ("cloud", of_tail.digest)}
     # What was decided is what both files give for the samples that were sent.
-    x = TASK.load(None, seed=3).test.x
-    whole = open_runtime(tail, of_tail).infer(open_runtime(head, of_head).infer(x))
     records = [row for row in read_records(run_dir).to_pylist() if row["workload"] == "watch"]
-    found = np.array([row["output"] for row in records], np.float32)
-    nearest = np.abs(found - whole.T).min(axis=1)
-    assert nearest.max() < 1e-5
+    assert _farthest_off(records, head, of_head, tail, of_tail) < 1e-5
     assert {row["decider"] for row in records} == {"cloud"}
     assert all(row["forward_in_ns"] <= row["head_ready_ns"] <= row["head_started_ns"] for row in records)
     assert all(row["head_finished_ns"] <= row["forward_out_ns"] <= row["received_ns"] for row in records)
@@ -142,6 +138,14 @@ def test_a_simulation_by_a_run_of_chains_takes_as_long_as_that_did(
 def _calm(run_dir: Path) -> dict[str, Samples]:
     """What nothing foreign disturbed of each workload."""
     return {name: samples.select(samples.calm) for name, samples in samples_of(load_run(run_dir)).items()}
+
+
+def _farthest_off(records: list[dict[str, Any]], head: Path, of_head: Manifest, tail: Path, of_tail: Manifest) -> float:
+    """How far any decision is from what both files give for one of the samples that were sensed."""
+    given = open_runtime(head, of_head).infer(TASK.load(None, seed=3).test.x)
+    whole = open_runtime(tail, of_tail).infer(given)
+    found = np.array([row["output"] for row in records], np.float32)
+    return float(np.abs(found - whole.T).min(axis=1).max())
 
 
 def _model(run_dir: Path, digest: str) -> tuple[Path, Manifest]:
@@ -207,7 +211,6 @@ def test_what_devices_make_of_samples_is_decided_at_their_site_or_in_the_cloud(
     assert faults_of(result) == []
     records = read_records(run_dir).to_pylist()
     observed = json.loads((run_dir / "observations.json").read_text())
-    x = TASK.load(None, seed=3).test.x
     for name, sent, decider, devices in (
         ("near", OF_BEDS, "ward", ["bed-0", "bed-1"]),
         ("far", OF_BEDS, "cloud", ["bed-0", "bed-1"]),
@@ -222,10 +225,8 @@ def test_what_devices_make_of_samples_is_decided_at_their_site_or_in_the_cloud(
         swapped = {(swap["node"], swap["digest"]) for swap in observed["swaps"] if swap["workload"] == name}
         assert swapped == {*((device, of_head.digest) for device in devices), (decider, of_tail.digest)}
         # What was decided is what both files give for the samples that were sensed.
-        whole = open_runtime(tail, of_tail).infer(open_runtime(head, of_head).infer(x))
         of_it = [row for row in records if row["workload"] == name]
-        found = np.array([row["output"] for row in of_it], np.float32)
-        assert np.abs(found - whole.T).min(axis=1).max() < 1e-5
+        assert _farthest_off(of_it, head, of_head, tail, of_tail) < 1e-5
         assert {row["decider"] for row in of_it} == {decider}
         assert all(row["captured_ns"] == row["head_ready_ns"] <= row["head_started_ns"] for row in of_it)
         assert all(row["head_finished_ns"] <= row["sent_ns"] < row["received_ns"] for row in of_it)
