@@ -6,11 +6,9 @@ of fewer counts before what is said of more, and what nobody speaks of is replay
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -181,6 +179,8 @@ def check_can_be_read(choices: Iterable[SensorChoice]) -> None:
 
 def command_of(choice: SensorChoice) -> list[str]:
     """The program, as it is found on this machine, and its arguments. Raises SensorError."""
+    import shlex  # of no use to an agent without such a sensor
+
     try:
         program, *arguments = shlex.split(choice.source)
     except ValueError as error:
@@ -240,6 +240,8 @@ def _check_module(choice: SensorChoice) -> None:
         return
     if outermost in sys.modules or importlib.util.find_spec(outermost) is not None:
         return
+    import difflib  # of no use where nothing is wrong
+
     hint = difflib.get_close_matches(module, _HOW, 1)
     mend = f"did you mean {_HOW[hint[0]]}?" if hint else f"it is looked for in {choice.folder} and where Python looks"
     raise SensorError(f"there is no module {module!r} ({mend})")
